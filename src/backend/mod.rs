@@ -1,0 +1,102 @@
+//! Where records are kept: NATS JetStream, or the embedded store. One enum, no trait objects.
+//!
+//! Both take a request's records at once, as spans of its body, and answer one [`Outcome`] a record.
+//! An outcome is `Stored` only if the backend has acknowledged that very record.
+
+pub mod local;
+pub mod nats;
+
+use crate::{
+    reject::Reject,
+    station::{Consumer, Station},
+    wire::Span,
+};
+use std::time::Duration;
+
+/// The message id of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageId<'a> {
+    /// What the client sent: visible ASCII, at most [`crate::limits::MESSAGE_ID_BYTES_MAX`] bytes.
+    pub base: &'a str,
+    /// Whether record `i` gets `<base>-<i>` (a batch) rather than `base` (a single record).
+    pub numbered: bool,
+}
+
+/// Records of one request, ready to be stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Publish<'a> {
+    /// Where to.
+    pub station: &'a Station,
+    /// The decoded body.
+    pub body: &'a [u8],
+    /// The payload of each record, in `body`, in input order.
+    pub records: &'a [Span],
+    /// Header fields stored with every record: `Name: value\r\n` each, without the message id.
+    pub headers: &'a [u8],
+    /// The request's message id, if it has one.
+    pub id: Option<MessageId<'a>>,
+}
+
+/// What became of one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Acknowledged by the backend.
+    Stored {
+        /// Index of the partition.
+        partition: u16,
+        /// Its place in the partition's stream.
+        sequence: u64,
+        /// The message id was known: this is the place of the record that was stored before.
+        duplicate: bool,
+    },
+    /// Not stored, or not known to be ([`Reject::OutcomeUnknown`]).
+    Failed(Reject),
+}
+
+/// A consume call.
+#[derive(Debug, Clone, Copy)]
+pub struct Fetch<'a> {
+    /// Where from.
+    pub station: &'a Station,
+    /// The group.
+    pub consumer: &'a Consumer,
+    /// At most this many messages.
+    pub records_max: u32,
+    /// At most this many bytes of headers and payload (one message may exceed it alone).
+    pub bytes_max: usize,
+    /// How long to wait for the batch to fill if nothing is there at once.
+    pub wait: Duration,
+}
+
+/// One message that was handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message {
+    /// Header fields, `Name: value\r\n` each, in the arena.
+    pub headers: Span,
+    /// Payload, in the arena.
+    pub payload: Span,
+    /// Where its acknowledgement goes (NATS: subject, in the arena; embedded store: empty).
+    pub reply: Span,
+    /// Index of the partition.
+    pub partition: u16,
+    /// Sequence in the partition's stream (embedded store; 0 where the backend does not say).
+    pub sequence: u64,
+}
+
+/// Messages of one consume call: one arena, and spans into it.
+#[derive(Debug, Default)]
+pub struct Delivered {
+    /// Headers, payloads and reply subjects.
+    pub arena: Vec<u8>,
+    /// The messages, partition by partition in stream order.
+    pub messages: Vec<Message>,
+}
+
+/// What becomes of messages that were handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// The response has left whole: they are done.
+    Acknowledge,
+    /// It has not: hand them out again at once.
+    Redeliver,
+}

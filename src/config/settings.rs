@@ -1,0 +1,173 @@
+//! What runs: complete, checked, in runtime types. Nothing past `main` sees anything else.
+
+use crate::{limits::Limits, rt::DriverChoice};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// A value that must not be shown: `Debug` and `Display` print a mask.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself. Each use is a place to look at in review.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("********")
+    }
+}
+
+/// Everything that the process needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Data port.
+    pub listen: SocketAddr,
+    /// Health, metrics, admin API.
+    pub admin_listen: SocketAddr,
+    /// Embedded store, generated secrets.
+    pub data_dir: PathBuf,
+    /// Number of shards, at least one.
+    pub shards: u16,
+    /// Which I/O driver.
+    pub driver: DriverChoice,
+    /// Where records are kept.
+    pub backend: BackendSettings,
+    /// Who may come in.
+    pub auth: AuthSettings,
+    /// How stations are made on first use.
+    pub stations: StationSettings,
+    /// Which request headers are stored.
+    pub stored_headers: Vec<HeaderRule>,
+    /// Every limit.
+    pub limits: Limits,
+    /// Logs.
+    pub log: LogSettings,
+}
+
+/// Where records are kept.
+#[derive(Debug, Clone)]
+pub enum BackendSettings {
+    /// The embedded store in the data directory.
+    Local,
+    /// NATS JetStream.
+    Nats(NatsSettings),
+}
+
+/// How to reach the broker.
+#[derive(Debug, Clone)]
+pub struct NatsSettings {
+    /// At least one server, in the order of preference; each shard begins at another.
+    pub servers: Vec<NatsServer>,
+    /// How the gateway identifies itself.
+    pub credential: NatsCredential,
+    /// Bucket of the registry.
+    pub registry_bucket: String,
+}
+
+/// Host and port of one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsServer {
+    /// Name or address.
+    pub host: String,
+    /// Port, 4222 unless told.
+    pub port: u16,
+}
+
+/// How the gateway identifies itself to the broker.
+#[derive(Debug, Clone)]
+pub enum NatsCredential {
+    /// Not at all.
+    None,
+    /// `user:password@` in the URL, or the settings of that name.
+    UserPassword(String, Secret),
+    /// `token@` in the URL.
+    Token(Secret),
+    /// An nkey seed (`SU…`).
+    Nkey(Secret),
+    /// A `.creds` file's content: user JWT and seed.
+    Creds {
+        /// User JWT.
+        jwt: Secret,
+        /// Nkey seed that signs the nonce.
+        seed: Secret,
+    },
+}
+
+/// Who may come in.
+#[derive(Debug, Clone)]
+pub struct AuthSettings {
+    /// Lower-cased name of the root user.
+    pub root_user: String,
+    /// Its password.
+    pub root_password: Secret,
+    /// Signs access tokens.
+    pub access_key: Secret,
+    /// Signs refresh tokens.
+    pub refresh_key: Secret,
+    /// Default lifetime of an access token.
+    pub access_lifetime: Duration,
+    /// Default lifetime of a refresh token.
+    pub refresh_lifetime: Duration,
+    /// The secrets were made by the gateway itself and are kept in the data directory.
+    pub generated: bool,
+}
+
+/// Names of streams and subjects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Stream `<station with . as #>`, subject `<station>`; with n > 1 partitions `<station>$<k>` and `<station>.$<k>`.
+    Plain,
+    /// The original's: streams `<station>$<k>`, subjects `<station>$<k>.final`.
+    Memphis,
+}
+
+/// How stations are made on first use (defaults of the original).
+#[derive(Debug, Clone)]
+pub struct StationSettings {
+    /// Whether they are made at all.
+    pub auto_create: bool,
+    /// Names of streams and subjects.
+    pub layout: Layout,
+    /// Partitions, 1 to 10,000.
+    pub partitions: u16,
+    /// Records older than this go; `None` keeps them.
+    pub retention_age: Option<Duration>,
+    /// More records than this, and the oldest go.
+    pub retention_records: Option<u64>,
+    /// More bytes than this, and the oldest go.
+    pub retention_bytes: Option<u64>,
+    /// Memory instead of file storage (JetStream).
+    pub memory: bool,
+    /// Copies (JetStream).
+    pub replicas: u8,
+    /// How long a message id is remembered.
+    pub duplicate_window: Duration,
+}
+
+/// A rule of the allow-list of stored headers, lower-cased: a name, or a prefix that ended in `*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderRule {
+    /// This field.
+    Exact(String),
+    /// Fields that begin so.
+    Prefix(String),
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// A `tracing` filter: `info`, `sluicegate=debug`, ….
+    pub filter: String,
+    /// JSON lines; `None`: when standard error is no terminal.
+    pub json: Option<bool>,
+}

@@ -1,0 +1,79 @@
+//! What shards and the control plane say to each other: plain data through bounded channels.
+//!
+//! A shard asks with a ticket and gets exactly one answer for it; everything else the control plane
+//! pushes unasked, as finished, immutable values.
+
+use crate::{
+    auth::Users,
+    reject::Reject,
+    station::{Consumer, Name, Station},
+};
+use std::sync::Arc;
+
+/// What a shard wants to know.
+#[derive(Debug)]
+pub enum Question {
+    /// The station of this name; created where that is allowed and `create` is set.
+    Station {
+        /// Its name.
+        name: Name,
+        /// Whether the principal who asks may create it.
+        create: bool,
+    },
+    /// The consumer group of this station, created if need be.
+    Consumer {
+        /// The station.
+        station: Arc<Station>,
+        /// The group as the client names it; `None` is the default group.
+        group: Option<Name>,
+    },
+    /// Whether this password is that user's.
+    Login {
+        /// Tenant; 1 is the only one without further configuration.
+        account: u32,
+        /// Lower-cased user name.
+        username: Box<str>,
+        /// The password in clear. Never logged, dropped after the check.
+        password: Box<str>,
+    },
+}
+
+/// A question, and where its answer goes.
+#[derive(Debug)]
+pub struct Ask {
+    /// Shard that asks.
+    pub shard: u16,
+    /// Its ticket, handed back with the answer.
+    pub ticket: u64,
+    /// What it asks.
+    pub question: Question,
+}
+
+/// The answer to a question, of the same kind.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// To [`Question::Station`].
+    Station(Result<Arc<Station>, Reject>),
+    /// To [`Question::Consumer`].
+    Consumer(Result<Arc<Consumer>, Reject>),
+    /// To [`Question::Login`]: `Err(Unauthorized)` for a wrong name or password.
+    Login(Result<(), Reject>),
+}
+
+/// What the control plane sends to a shard.
+#[derive(Debug, Clone)]
+pub enum Push {
+    /// An answer.
+    Answer {
+        /// The ticket of the question.
+        ticket: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Users and their rights, whole; replaces what the shard had and empties its token cache.
+    Users(Arc<Users>),
+    /// What is known of this station is no longer true: ask again.
+    Forget(Name),
+    /// Finish what is in flight and stop.
+    Drain,
+}

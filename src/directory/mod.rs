@@ -1,0 +1,3 @@
+//! Per-shard answers from the control plane: stations, consumers, logins.
+
+pub mod messages;

@@ -1,0 +1,27 @@
+//! Sluicegate: records in over HTTP, acknowledged, into durable streams; and out again.
+//!
+//! The modules in reading order. `ARCHITECTURE.md` has the map and the rules between them;
+//! `tests/it/layering.rs` holds the rules.
+
+pub mod limits;
+pub mod reject;
+pub mod station;
+pub mod wire;
+
+pub mod auth;
+pub mod metrics;
+pub mod rt;
+
+pub mod backend;
+pub mod directory;
+pub mod fetch;
+pub mod ingest;
+
+pub mod conn;
+pub mod dialect;
+pub mod shard;
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod control;

@@ -1,0 +1,217 @@
+//! Every limit of the product, its default, and how the limits relate.
+//!
+//! [`Limits`] holds the values that run; its `Default` is built from the constants here. What a
+//! user may change is a field; what the program itself relies on is a constant only. The relations
+//! are asserted at compile time for the defaults and by [`Limits::check`] for what was configured.
+//!
+//! Memory of one shard under full load is at most the sum that [`Limits::shard_bytes_max`] states.
+
+use std::time::Duration;
+
+/// Bytes of request line and header fields together.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Header fields of one request.
+pub const HEAD_FIELDS_MAX: usize = 100;
+/// Bytes of a request body as it comes over the wire.
+pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of a request body after its `Content-Encoding` is undone.
+pub const INFLATED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Records in one batch.
+pub const BATCH_RECORDS_MAX: usize = 100_000;
+/// Nesting of one JSON value (decision 10).
+pub const JSON_DEPTH_MAX: usize = 1_024;
+/// Messages of one consume call (the original's bound).
+pub const FETCH_RECORDS_MAX: u32 = 5_000;
+/// Payload and header bytes of one consume call: more stays for the next call.
+pub const FETCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A consume call waits at most this long, whatever it asks for.
+pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Bytes of stored header fields of one record: they travel with each record of a batch.
+pub const RECORD_HEADER_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a message id; `-<i>` of a batch comes on top.
+pub const MESSAGE_ID_BYTES_MAX: usize = 256;
+/// Bytes of a station, group or user name.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Connections of one shard.
+pub const CONNECTIONS_PER_SHARD_MAX: usize = 16_384;
+/// Bytes of request bodies, plain and inflated, and of consume answers that one shard holds at a time.
+pub const SHARD_BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of the read buffer that a connection borrows while it is served.
+pub const READ_BUFFER_BYTES: usize = 16 * 1024;
+/// Read buffers that a shard keeps for reuse.
+pub const POOLED_BUFFERS_MAX: usize = 256;
+/// What an idle connection costs, at most, outside the kernel.
+pub const IDLE_CONNECTION_BYTES: usize = 4 * 1024;
+
+/// Publishes in flight of one shard. JetStream drops what exceeds 10,000 messages (2.11) or
+/// 100,000 (later) queued on a stream.
+pub const WINDOW_MESSAGES_MAX: usize = 8_192;
+/// Bytes in flight of one shard. JetStream drops what exceeds 128 MB queued on a stream.
+pub const WINDOW_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What one request may take of the window before others have had their turn.
+pub const WINDOW_GRANT_MESSAGES: usize = 1_024;
+/// Requests that wait for room in the window.
+pub const WINDOW_WAITERS_MAX: usize = 1_024;
+
+/// Stations that a shard remembers.
+pub const STATIONS_PER_SHARD_MAX: usize = 65_536;
+/// Verified tokens that a shard remembers.
+pub const TOKENS_PER_SHARD_MAX: usize = 131_072;
+/// Bytes of a token. A longer one is refused before any work is done on it.
+pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
+/// Questions of one shard that the control plane has not answered.
+pub const QUESTIONS_PER_SHARD_MAX: usize = 1_024;
+/// Logins that wait for a password to be hashed; each takes tens of milliseconds of a core.
+pub const LOGINS_WAITING_MAX: usize = 64;
+/// Bytes of an `/auth/*` or consume request's body.
+pub const CONTROL_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// From the first byte of a request to the end of its head.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Grace before the minimum body rate is enforced.
+pub const BODY_GRACE: Duration = Duration::from_secs(10);
+/// Bytes a second below which a sender of a body is cut off.
+pub const BODY_RATE_MIN: u64 = 1_024;
+/// A keep-alive connection without a request.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// A response that the client does not read.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// From publish to acknowledgement; past it the outcome is unknown.
+pub const ACK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request waits for room in the window, or for a broker that is away, before it is refused.
+pub const HOLD: Duration = Duration::from_secs(5);
+/// How long a request waits for the control plane.
+pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long "there is no such station" is remembered.
+pub const STATION_ABSENT_TTL: Duration = Duration::from_secs(2);
+/// A message that was handed out and not acknowledged comes again after this time.
+pub const ACK_WAIT: Duration = Duration::from_secs(30);
+/// From SIGTERM to exit.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+
+const _: () = assert!(READ_BUFFER_BYTES >= HEAD_BYTES_MAX, "a whole head fits the buffer of one read");
+const _: () = assert!(BODY_BYTES_MAX <= INFLATED_BYTES_MAX);
+const _: () = assert!(BODY_BYTES_MAX + INFLATED_BYTES_MAX <= SHARD_BODY_BYTES_MAX, "one largest request fits a shard");
+const _: () = assert!(INFLATED_BYTES_MAX < u32::MAX as usize, "spans are u32");
+const _: () = assert!(WINDOW_BYTES_MAX < 64 * 1024 * 1024, "stays under half of a stream's ingest queue");
+const _: () = assert!(WINDOW_MESSAGES_MAX < 10_000, "one shard stays under the smallest ingest queue");
+const _: () = assert!(WINDOW_GRANT_MESSAGES <= WINDOW_MESSAGES_MAX);
+const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);
+const _: () = assert!(FETCH_BYTES_MAX <= SHARD_BODY_BYTES_MAX);
+const _: () =
+    assert!(HOLD.as_secs() < 60 && ACK_TIMEOUT.as_secs() + HOLD.as_secs() < 60, "Debezium gives up after 60 s");
+const _: () = assert!(FETCH_WAIT_MAX.as_secs() < IDLE_TIMEOUT.as_secs());
+
+/// The limits that a user may set, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// See [`HEAD_BYTES_MAX`].
+    pub head_bytes_max: usize,
+    /// See [`HEAD_FIELDS_MAX`].
+    pub head_fields_max: usize,
+    /// See [`BODY_BYTES_MAX`].
+    pub body_bytes_max: usize,
+    /// See [`INFLATED_BYTES_MAX`].
+    pub inflated_bytes_max: usize,
+    /// See [`BATCH_RECORDS_MAX`].
+    pub batch_records_max: usize,
+    /// See [`CONNECTIONS_PER_SHARD_MAX`].
+    pub connections_per_shard_max: usize,
+    /// See [`SHARD_BODY_BYTES_MAX`].
+    pub shard_body_bytes_max: usize,
+    /// See [`WINDOW_MESSAGES_MAX`].
+    pub window_messages_max: usize,
+    /// See [`WINDOW_BYTES_MAX`].
+    pub window_bytes_max: usize,
+    /// See [`HEAD_TIMEOUT`].
+    pub head_timeout: Duration,
+    /// See [`BODY_GRACE`].
+    pub body_grace: Duration,
+    /// See [`BODY_RATE_MIN`].
+    pub body_rate_min: u64,
+    /// See [`IDLE_TIMEOUT`].
+    pub idle_timeout: Duration,
+    /// See [`WRITE_TIMEOUT`].
+    pub write_timeout: Duration,
+    /// See [`ACK_TIMEOUT`].
+    pub ack_timeout: Duration,
+    /// See [`HOLD`].
+    pub hold: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes_max: HEAD_BYTES_MAX,
+            head_fields_max: HEAD_FIELDS_MAX,
+            body_bytes_max: BODY_BYTES_MAX,
+            inflated_bytes_max: INFLATED_BYTES_MAX,
+            batch_records_max: BATCH_RECORDS_MAX,
+            connections_per_shard_max: CONNECTIONS_PER_SHARD_MAX,
+            shard_body_bytes_max: SHARD_BODY_BYTES_MAX,
+            window_messages_max: WINDOW_MESSAGES_MAX,
+            window_bytes_max: WINDOW_BYTES_MAX,
+            head_timeout: HEAD_TIMEOUT,
+            body_grace: BODY_GRACE,
+            body_rate_min: BODY_RATE_MIN,
+            idle_timeout: IDLE_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
+            ack_timeout: ACK_TIMEOUT,
+            hold: HOLD,
+        }
+    }
+}
+
+impl Limits {
+    /// The relations between limits that hold for any configuration. The error says which one is broken.
+    pub fn check(&self) -> Result<(), String> {
+        let rules: [(bool, &str); 8] = [
+            (self.head_bytes_max >= 1_024, "limits.head_bytes_max must be at least 1024"),
+            (self.head_bytes_max <= 1024 * 1024, "limits.head_bytes_max must be at most 1 MiB"),
+            ((1..=1_000).contains(&self.head_fields_max), "limits.head_fields_max must be from 1 to 1000"),
+            (
+                self.body_bytes_max <= self.inflated_bytes_max,
+                "limits.body_bytes_max must not exceed limits.inflated_bytes_max",
+            ),
+            (
+                self.body_bytes_max + self.inflated_bytes_max <= self.shard_body_bytes_max,
+                "limits.shard_body_bytes_max must hold one largest request: body_bytes_max + inflated_bytes_max",
+            ),
+            (self.shard_body_bytes_max < u32::MAX as usize, "limits.shard_body_bytes_max must be under 4 GiB"),
+            ((1..=65_536).contains(&self.window_messages_max), "limits.window_messages_max must be from 1 to 65536"),
+            (self.connections_per_shard_max >= 1, "limits.connections_per_shard_max must be at least 1"),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            None => Ok(()),
+            Some((_, broken)) => Err((*broken).to_owned()),
+        }
+    }
+
+    /// Upper bound of what one shard holds in memory at a time.
+    #[must_use]
+    pub fn shard_bytes_max(&self) -> usize {
+        self.connections_per_shard_max * IDLE_CONNECTION_BYTES
+            + POOLED_BUFFERS_MAX * READ_BUFFER_BYTES
+            + self.shard_body_bytes_max
+            + 2 * self.window_bytes_max
+            + TOKENS_PER_SHARD_MAX * 1_024
+            + STATIONS_PER_SHARD_MAX * 512
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_satisfy_their_own_rules() {
+        assert_eq!(Limits::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_broken_relation_is_named() {
+        let limits = Limits { body_bytes_max: 2, inflated_bytes_max: 1, ..Limits::default() };
+        assert!(limits.check().is_err_and(|text| text.contains("inflated_bytes_max")));
+    }
+}

@@ -1,0 +1,240 @@
+//! Every way in which a request can fail: whose fault it is, and whether sending it again is safe.
+//!
+//! One closed enum. Each dialect turns it into its own bytes with an exhaustive match, so a new
+//! variant does not compile until every dialect has decided what it looks like on the wire.
+//!
+//! "Safe to retry" means: the same bytes sent again can succeed, and whatever the first attempt
+//! stored is either nothing, or unknown (then only a message id makes the second attempt store
+//! nothing twice, and the answer says so).
+
+use std::time::Duration;
+
+/// Who has to change something for the request to succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The request is wrong: 4xx, and again 4xx if it is repeated.
+    Client,
+    /// The request is right and not allowed.
+    Policy,
+    /// The gateway or the broker is full: later.
+    Overload,
+    /// The broker or the store is away, or its answer did not come.
+    Upstream,
+    /// The gateway is wrong.
+    Bug,
+}
+
+/// What a principal wants to do with a station.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Put records in.
+    Produce,
+    /// Hand records out.
+    Consume,
+}
+
+impl Action {
+    /// The word used in messages.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Produce => "produce to",
+            Self::Consume => "consume from",
+        }
+    }
+}
+
+/// Which size limit was exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SizeLimit {
+    /// Body as sent.
+    Body,
+    /// Body after its `Content-Encoding` was undone.
+    Inflated,
+    /// One record, with its stored headers: the broker's `max_payload` or the stream's limit.
+    Record,
+    /// Records in one batch.
+    BatchRecords,
+    /// Headers to be stored with a record.
+    RecordHeaders,
+}
+
+/// What is wrong with a name (station, consumer group, user), in the words of the original.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameFault {
+    /// Nothing there.
+    Empty,
+    /// More than 128 characters.
+    TooLong,
+    /// Something other than letters, digits, `_`, `-`, `.`.
+    Characters,
+    /// Begins or ends with `_`, `-` or `.`.
+    Ends,
+}
+
+/// Why a request, or one record of it, was not served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reject {
+    // The request is not HTTP as RFC 9112 wants it. The connection closes after the answer.
+    /// Framing or syntax; the text says which rule.
+    Malformed(&'static str),
+    /// HTTP/2 or something else that is not 1.x.
+    Version,
+    /// Request line and fields exceed the limit.
+    HeadTooLarge,
+    /// `Expect` other than `100-continue`.
+    Expectation,
+    /// The request did not arrive in time.
+    RequestTimeout,
+
+    // The request is HTTP, and wrong.
+    /// No such route.
+    RouteUnknown,
+    /// The route exists, the method does not; the methods that do.
+    MethodNotAllowed(&'static str),
+    /// A size limit, its value in bytes (or records).
+    TooLarge(SizeLimit, u64),
+    /// `Content-Type` the route does not take.
+    MediaType,
+    /// `Content-Encoding` that is not supported.
+    ContentEncoding,
+    /// The body does not decode as its `Content-Encoding` says.
+    CorruptEncoding(&'static str),
+    /// The body is not JSON: byte offset and reason.
+    Json {
+        /// Offset in the decoded body.
+        offset: u64,
+        /// What was expected or found.
+        reason: &'static str,
+    },
+    /// The body is JSON and not what the route takes; the text says what it takes.
+    Body(&'static str),
+    /// A required field is missing or a field has a wrong value or type; the dialect's own text.
+    Field(&'static str),
+    /// A name that the rules refuse: what it names ("Station", "Consumer") and why.
+    Name(&'static str, NameFault),
+    /// A message id that cannot be a header value.
+    MessageId(&'static str),
+
+    // Who asks.
+    /// No credential, a wrong one, an expired one. Says no more than that.
+    Unauthorized,
+    /// The principal may not do this to this station.
+    Forbidden(Action, Box<str>),
+    /// There is no such station and it is not created by itself.
+    StationUnknown(Box<str>),
+
+    // Too much.
+    /// The publish window stayed full for the whole hold.
+    WindowFull,
+    /// Bodies in flight, connections, questions, logins: the name of what is full.
+    Overloaded(&'static str),
+    /// The stream refuses more (its own limits with `discard: new`), in the broker's words.
+    StreamFull(Box<str>),
+    /// The broker asks to slow down (10167).
+    BrokerBusy,
+
+    // The backend.
+    /// No connection to the broker during the whole hold: nothing was sent.
+    BrokerAway,
+    /// Sent, and no answer came: it may be stored or not.
+    OutcomeUnknown,
+    /// No stream listens on the subject any more: not stored.
+    NoStream,
+    /// The broker's permissions forbid the gateway this subject.
+    BrokerForbidden(Box<str>),
+    /// The broker answered with an error: its code and text. Not stored.
+    BrokerRefused(u32, Box<str>),
+    /// The embedded store could not write or read.
+    StoreFailed(Box<str>),
+    /// The control plane did not answer in time.
+    ControlTimeout,
+    /// The gateway is shutting down.
+    Draining,
+    /// A broken invariant of ours; logged with details where it was found.
+    Internal(&'static str),
+}
+
+impl Reject {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Malformed(_)
+            | Self::Version
+            | Self::HeadTooLarge
+            | Self::Expectation
+            | Self::RequestTimeout
+            | Self::RouteUnknown
+            | Self::MethodNotAllowed(_)
+            | Self::TooLarge(..)
+            | Self::MediaType
+            | Self::ContentEncoding
+            | Self::CorruptEncoding(_)
+            | Self::Json { .. }
+            | Self::Body(_)
+            | Self::Field(_)
+            | Self::Name(..)
+            | Self::MessageId(_)
+            | Self::StationUnknown(_) => Fault::Client,
+            Self::Unauthorized | Self::Forbidden(..) => Fault::Policy,
+            Self::WindowFull | Self::Overloaded(_) | Self::StreamFull(_) | Self::BrokerBusy => Fault::Overload,
+            Self::BrokerAway
+            | Self::OutcomeUnknown
+            | Self::NoStream
+            | Self::BrokerForbidden(_)
+            | Self::BrokerRefused(..)
+            | Self::StoreFailed(_)
+            | Self::ControlTimeout
+            | Self::Draining => Fault::Upstream,
+            Self::Internal(_) => Fault::Bug,
+        }
+    }
+
+    /// Whether the same request may be sent again, and after how long.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::WindowFull | Self::Overloaded(_) | Self::BrokerBusy | Self::OutcomeUnknown | Self::ControlTimeout => {
+                Some(Duration::from_secs(1))
+            }
+            Self::BrokerAway | Self::NoStream | Self::StoreFailed(_) | Self::Draining => Some(Duration::from_secs(2)),
+            Self::StreamFull(_) => Some(Duration::from_secs(10)),
+            _ => None,
+        }
+    }
+
+    /// Whether the connection must close after the answer: the place of the next request is not known.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        matches!(
+            self,
+            Self::Malformed(_)
+                | Self::Version
+                | Self::HeadTooLarge
+                | Self::Expectation
+                | Self::RequestTimeout
+                | Self::Draining
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_overload_or_unknown_may_be_sent_again_and_what_is_the_clients_fault_may_not() {
+        for reject in [Reject::WindowFull, Reject::Overloaded("x"), Reject::StreamFull("".into()), Reject::BrokerBusy] {
+            assert_eq!(reject.fault(), Fault::Overload);
+            assert!(reject.retry_after().is_some(), "{reject:?}");
+        }
+        for reject in [Reject::BrokerAway, Reject::OutcomeUnknown, Reject::Draining, Reject::StoreFailed("".into())] {
+            assert_eq!(reject.fault(), Fault::Upstream);
+            assert!(reject.retry_after().is_some(), "{reject:?}");
+        }
+        for reject in [Reject::Unauthorized, Reject::MediaType, Reject::Malformed("x"), Reject::RouteUnknown] {
+            assert_eq!(reject.retry_after(), None, "{reject:?}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Stations as the data path knows them, and the rules for names. Pure.
+//!
+//! A [`Station`] is resolved once by the control plane and never changes afterwards: a change
+//! arrives as a new value. Names follow the original's rules, so that every name it accepted is accepted.
+
+use crate::{limits::NAME_BYTES_MAX, reject::NameFault};
+use serde::{Deserialize, Serialize};
+
+/// A name that the rules accept, lower-cased: of a station, a consumer group or a user.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Name(Box<str>);
+
+impl Name {
+    /// Lower-cases and checks a name, in the order in which the original does.
+    pub fn parse(text: &str) -> Result<Self, NameFault> {
+        if text.is_empty() {
+            return Err(NameFault::Empty);
+        }
+        if text.len() > NAME_BYTES_MAX {
+            return Err(NameFault::TooLong);
+        }
+        let lower = text.to_ascii_lowercase();
+        let allowed =
+            |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-' | b'.');
+        if !lower.as_bytes().iter().all(|byte| allowed(byte)) {
+            return Err(NameFault::Characters);
+        }
+        let ends = [lower.as_bytes().first(), lower.as_bytes().last()];
+        if ends.into_iter().flatten().any(|byte| !byte.is_ascii_alphanumeric()) {
+            return Err(NameFault::Ends);
+        }
+        // An empty token (`a..b`) is no NATS subject, and would collide as a stream name with nothing.
+        if lower.contains("..") {
+            return Err(NameFault::Characters);
+        }
+        Ok(Self(lower.into_boxed_str()))
+    }
+
+    /// The lower-cased text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name as a JetStream stream or consumer name, which may hold no dot.
+    #[must_use]
+    pub fn internal(&self) -> String {
+        self.0.replace('.', "#")
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(|fault| serde::de::Error::custom(format!("name {text:?}: {}", fault.text("Name"))))
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl NameFault {
+    /// The original's sentence about a bad name; `what` is "Station", "Consumer", …
+    #[must_use]
+    pub fn text(self, what: &str) -> String {
+        match self {
+            Self::Empty => format!("{what} name can not be empty"),
+            Self::TooLong => format!("{what} should be under 128 characters"),
+            Self::Characters => format!("Only alphanumeric and the '_', '-', '.' characters are allowed in {what}"),
+            Self::Ends => format!("{what} name can not start or end with non alphanumeric character"),
+        }
+    }
+}
+
+/// A station pattern of an allow-list: a name in which each `*` stands for any run of characters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Pattern(Box<str>);
+
+impl Pattern {
+    /// Lower-cases and checks a pattern. The error says what is allowed.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let lower = text.to_ascii_lowercase();
+        let allowed =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-' | b'.' | b'*');
+        if lower.is_empty() || lower.len() > NAME_BYTES_MAX || !lower.bytes().all(allowed) {
+            return Err(format!(
+                "station pattern {text:?}: letters, digits, '_', '-', '.' and '*' only, 1 to {NAME_BYTES_MAX} of them"
+            ));
+        }
+        Ok(Self(lower.into_boxed_str()))
+    }
+
+    /// Whether `name` (lower-cased) matches. Linear: a `*` is re-tried only from its last match.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        let (pattern, text) = (self.0.as_bytes(), name.as_bytes());
+        let (mut at, mut from) = (0, 0);
+        let mut star: Option<(usize, usize)> = None;
+        while from < text.len() {
+            if pattern.get(at) == Some(&b'*') {
+                star = Some((at, from));
+                at += 1;
+            } else if pattern.get(at) == text.get(from) {
+                at += 1;
+                from += 1;
+            } else if let Some((star_at, star_from)) = star {
+                star = Some((star_at, star_from + 1));
+                at = star_at + 1;
+                from = star_from + 1;
+            } else {
+                return false;
+            }
+        }
+        pattern.iter().skip(at).all(|byte| *byte == b'*')
+    }
+
+    /// The pattern's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Where the records of one partition go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// JetStream stream (or the embedded store's), as a receipt names it.
+    pub stream: Box<str>,
+    /// Subject that the stream captures.
+    pub subject: Box<str>,
+}
+
+/// A station, resolved: what the data path needs to publish and fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Station {
+    /// Its name.
+    pub name: Name,
+    /// At least one.
+    pub partitions: Box<[Partition]>,
+    /// The stream's own limit on one message (headers and payload), where it sets one.
+    pub record_bytes_max: Option<u32>,
+    /// Copies that the broker keeps.
+    pub replicas: u8,
+}
+
+/// A consumer group of a station, resolved: it exists on every partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consumer {
+    /// Durable name: `<group>-rest-gateway` as in the original, or `rest-gateway`.
+    pub durable: Box<str>,
+    /// Station it reads.
+    pub station: Name,
+    /// How long a message that was handed out is held back for its acknowledgement.
+    pub ack_wait: std::time::Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_originals_rules() {
+        let long = "a".repeat(129);
+        for (text, expect) in [
+            ("orders", Ok("orders")),
+            ("My.Station", Ok("my.station")),
+            ("a", Ok("a")),
+            ("a-b_c.9", Ok("a-b_c.9")),
+            ("", Err(NameFault::Empty)),
+            (long.as_str(), Err(NameFault::TooLong)),
+            ("a#b", Err(NameFault::Characters)),
+            ("a b", Err(NameFault::Characters)),
+            ("a/b", Err(NameFault::Characters)),
+            ("a$b", Err(NameFault::Characters)),
+            ("a..b", Err(NameFault::Characters)),
+            ("é", Err(NameFault::Characters)),
+            ("-a", Err(NameFault::Ends)),
+            ("a.", Err(NameFault::Ends)),
+        ] {
+            assert_eq!(Name::parse(text).as_ref().map(Name::as_str).map_err(|fault| *fault), expect, "{text:?}");
+        }
+        assert_eq!(Name::parse(&"a".repeat(128)).map(|name| name.as_str().len()), Ok(128));
+        assert_eq!(Name::parse("my.station").map(|name| name.internal()), Ok("my#station".to_owned()));
+    }
+
+    #[test]
+    fn patterns_match_as_globs() {
+        for (pattern, name, expect) in [
+            ("*", "anything", true),
+            ("prod.*", "prod.orders", true),
+            ("prod.*", "prod", false),
+            ("PROD.*", "prod.x", true),
+            ("*.cdc", "a.b.cdc", true),
+            ("a*b*c", "axxbyyc", true),
+            ("a*b*c", "axxbyy", false),
+            ("orders", "orders", true),
+            ("orders", "orders2", false),
+            ("a*a*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false),
+        ] {
+            assert_eq!(Pattern::parse(pattern).map(|parsed| parsed.matches(name)), Ok(expect), "{pattern} {name}");
+        }
+        assert!(Pattern::parse("a b").is_err());
+    }
+}

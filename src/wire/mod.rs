@@ -1,0 +1,40 @@
+//! Bytes to values and back, without a socket, a runtime or a clock.
+//!
+//! Everything below is a function over slices or a state machine that is fed bytes. What comes from
+//! the network cannot make it panic, and where it keeps a place in a buffer it keeps a [`Span`].
+
+pub mod content;
+pub mod http1;
+pub mod jetstream;
+pub mod json;
+pub mod nats;
+
+/// A place in a buffer: offsets instead of a borrow, so that it can be kept across an await.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// Bytes of the span.
+    #[must_use]
+    pub fn len(self) -> usize {
+        (self.end.saturating_sub(self.start)) as usize
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.end <= self.start
+    }
+
+    /// The bytes it stands for. A span that does not lie in `buffer` (a bug of ours) yields nothing
+    /// rather than a panic.
+    #[must_use]
+    pub fn of(self, buffer: &[u8]) -> &[u8] {
+        buffer.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}

@@ -1,12 +1,23 @@
-//! (in the making)
+//! The runtime of a shard: the only module that names monoio.
+//!
+//! Everything a shard does with a socket, a timer or another task goes through here, so that the
+//! runtime can be replaced (docs/adr/0001) and its known defects are avoided in one place:
+//! an accept or a connect is never cancelled, a read on a living connection is never dropped, no
+//! task wakes itself in a loop.
 
-/// Which I/O driver the user asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DriverChoice {
-    /// io_uring where it pays, else epoll.
-    Auto,
-    /// io_uring or nothing.
-    IoUring,
-    /// epoll.
-    Epoll,
+mod driver;
+mod net;
+mod notify;
+mod pool;
+mod time;
+
+pub use driver::{Driver, DriverChoice, Flavor, pin_to_core, raise_file_limit, run};
+pub use net::{Guard, Listener, Reservation, Stream, connect};
+pub use notify::{Notify, Waiters};
+pub use pool::BufferPool;
+pub use time::{Elapsed, deadline, sleep};
+
+/// Starts a task on this shard. It runs until it ends; nothing joins it.
+pub fn spawn(task: impl Future<Output = ()> + 'static) {
+    drop(monoio::spawn(task));
 }

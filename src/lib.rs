@@ -3,6 +3,7 @@
 //! The modules in reading order. `ARCHITECTURE.md` has the map and the rules between them;
 //! `tests/it/layering.rs` holds the rules.
 
+pub mod budget;
 pub mod limits;
 pub mod reject;
 pub mod station;

@@ -1,3 +1,234 @@
-//! Per-shard answers from the control plane: stations, consumers, logins.
+//! What a shard knows of stations and consumer groups, and how it asks for what it does not know.
+//!
+//! Answers come from the control plane through [`messages`]; this is the shard's side. A station
+//! that is known costs one look-up and touches nothing that another core writes. A station that is
+//! not known is asked for once, however many requests want it, and each of them waits with a
+//! deadline. "There is none" is remembered briefly, so that a client which insists costs little.
 
 pub mod messages;
+
+use crate::{
+    limits::{QUESTION_TIMEOUT, QUESTIONS_PER_SHARD_MAX, STATION_ABSENT_TTL, STATIONS_PER_SHARD_MAX},
+    reject::Reject,
+    rt::{self, Waiters},
+    station::{Consumer, Name, Station},
+};
+use messages::{Answer, Ask, Question};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How long an error that is nobody's lasting state (the broker is away) answers for a station.
+const TRANSIENT_TTL: Duration = Duration::from_millis(200);
+
+/// Stations and groups of one shard.
+#[derive(Debug)]
+pub struct Directory {
+    shard: u16,
+    asks: flume::Sender<Ask>,
+    tickets: Cell<u64>,
+    open: RefCell<HashMap<u64, Rc<Pending>>>,
+    stations: RefCell<HashMap<Name, Entry<Station>>>,
+    consumers: RefCell<HashMap<(Name, Option<Name>), Entry<Consumer>>>,
+}
+
+/// What is known under a name.
+#[derive(Debug)]
+enum Entry<T> {
+    Known(Rc<Known<T>>),
+    /// Refused until then; and whether the question allowed creating it (a weaker question's refusal binds no stronger one).
+    Refused(Reject, Instant, bool),
+    Asked(Rc<Waiters>),
+}
+
+/// A resolved value, behind a pointer that only this shard counts.
+#[derive(Debug)]
+pub struct Known<T> {
+    value: Arc<T>,
+}
+
+impl<T> Known<T> {
+    /// The value as the control plane made it.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<T> {
+        &self.value
+    }
+}
+
+impl<T> std::ops::Deref for Known<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// A question on its way.
+#[derive(Debug, Default)]
+struct Pending {
+    answer: RefCell<Option<Answer>>,
+    waiters: Waiters,
+}
+
+impl Directory {
+    /// The directory of a shard that asks through `asks`.
+    #[must_use]
+    pub fn new(shard: u16, asks: flume::Sender<Ask>) -> Self {
+        Self {
+            shard,
+            asks,
+            tickets: Cell::new(0),
+            open: RefCell::default(),
+            stations: RefCell::default(),
+            consumers: RefCell::default(),
+        }
+    }
+
+    /// Stations known.
+    #[must_use]
+    pub fn stations_known(&self) -> usize {
+        self.stations.borrow().len()
+    }
+
+    /// Questions asked so far.
+    #[must_use]
+    pub fn questions_asked(&self) -> u64 {
+        self.tickets.get()
+    }
+
+    /// The station of this name, asked for if need be.
+    pub async fn station(&self, name: &Name, create: bool, now: Instant) -> Result<Rc<Known<Station>>, Reject> {
+        if let Some(Entry::Known(known)) = self.stations.borrow().get(name) {
+            return Ok(Rc::clone(known));
+        }
+        let question = || Question::Station { name: name.clone(), create };
+        let pick = |answer| match answer {
+            Answer::Station(result) => result,
+            _ => Err(Reject::Internal("an answer of another kind")),
+        };
+        self.resolve(&self.stations, name, create, now, question, pick).await
+    }
+
+    /// The consumer group of a station, asked for if need be. `None` is the default group.
+    pub async fn consumer(
+        &self,
+        station: &Known<Station>,
+        group: Option<&Name>,
+        now: Instant,
+    ) -> Result<Rc<Known<Consumer>>, Reject> {
+        let key = (station.name.clone(), group.cloned());
+        if let Some(Entry::Known(known)) = self.consumers.borrow().get(&key) {
+            return Ok(Rc::clone(known));
+        }
+        let question = || Question::Consumer { station: Arc::clone(&station.value), group: group.cloned() };
+        let pick = |answer| match answer {
+            Answer::Consumer(result) => result,
+            _ => Err(Reject::Internal("an answer of another kind")),
+        };
+        self.resolve(&self.consumers, &key, true, now, question, pick).await
+    }
+
+    /// Whether this password is that user's.
+    pub async fn login(&self, account: u32, username: &str, password: &str) -> Result<(), Reject> {
+        match self.ask(Question::Login { account, username: username.into(), password: password.into() }).await? {
+            Answer::Login(result) => result,
+            _ => Err(Reject::Internal("an answer of another kind")),
+        }
+    }
+
+    /// What is known of a station, and of its groups, is no longer true.
+    pub fn forget(&self, name: &Name) {
+        let mut stations = self.stations.borrow_mut();
+        if !matches!(stations.get(name), Some(Entry::Asked(_))) {
+            stations.remove(name);
+        }
+        self.consumers.borrow_mut().retain(|(station, _), entry| station != name || matches!(entry, Entry::Asked(_)));
+    }
+
+    /// Hands in an answer of the control plane.
+    pub fn answered(&self, ticket: u64, answer: Answer) {
+        // No one waits any more: the deadline has passed.
+        let Some(pending) = self.open.borrow_mut().remove(&ticket) else { return };
+        *pending.answer.borrow_mut() = Some(answer);
+        pending.waiters.wake_all();
+    }
+
+    /// One question for all who want the same thing at the same time. `strong`: it may be created.
+    async fn resolve<K: Clone + Eq + std::hash::Hash, T>(
+        &self,
+        table: &RefCell<HashMap<K, Entry<T>>>,
+        key: &K,
+        strong: bool,
+        now: Instant,
+        question: impl Fn() -> Question,
+        pick: impl Fn(Answer) -> Result<Arc<T>, Reject>,
+    ) -> Result<Rc<Known<T>>, Reject> {
+        loop {
+            let waiters = match table.borrow().get(key) {
+                Some(Entry::Known(known)) => return Ok(Rc::clone(known)),
+                Some(Entry::Refused(reject, until, was_strong)) if now < *until && (*was_strong || !strong) => {
+                    return Err(reject.clone());
+                }
+                Some(Entry::Asked(waiters)) => Rc::clone(waiters),
+                Some(Entry::Refused(..)) | None => break,
+            };
+            rt::deadline(QUESTION_TIMEOUT, waiters.changed()).await.map_err(|_| Reject::ControlTimeout)?;
+        }
+        let waiters = Rc::new(Waiters::default());
+        make_room(&mut table.borrow_mut());
+        table.borrow_mut().insert(key.clone(), Entry::Asked(Rc::clone(&waiters)));
+        let result = self.ask(question()).await.and_then(pick).map(|value| Rc::new(Known { value }));
+        let entry = match &result {
+            Ok(known) => Entry::Known(Rc::clone(known)),
+            Err(reject) => Entry::Refused(reject.clone(), Instant::now() + remembered_for(reject), strong),
+        };
+        table.borrow_mut().insert(key.clone(), entry);
+        waiters.wake_all();
+        result
+    }
+
+    /// Asks, and waits for the answer.
+    async fn ask(&self, question: Question) -> Result<Answer, Reject> {
+        if self.open.borrow().len() >= QUESTIONS_PER_SHARD_MAX {
+            return Err(Reject::Overloaded("the control plane"));
+        }
+        let ticket = self.tickets.get() + 1;
+        self.tickets.set(ticket);
+        let pending = Rc::new(Pending::default());
+        let answered = pending.waiters.changed();
+        self.open.borrow_mut().insert(ticket, Rc::clone(&pending));
+        if self.asks.try_send(Ask { shard: self.shard, ticket, question }).is_err() {
+            self.open.borrow_mut().remove(&ticket);
+            return Err(Reject::Overloaded("the control plane"));
+        }
+        if rt::deadline(QUESTION_TIMEOUT, answered).await.is_err() {
+            self.open.borrow_mut().remove(&ticket);
+            return Err(Reject::ControlTimeout);
+        }
+        pending.answer.borrow_mut().take().ok_or(Reject::Internal("woken without an answer"))
+    }
+}
+
+/// How long a refusal answers without asking again.
+fn remembered_for(reject: &Reject) -> Duration {
+    if matches!(reject, Reject::StationUnknown(_)) { STATION_ABSENT_TTL } else { TRANSIENT_TTL }
+}
+
+/// Keeps a table within its limit: refusals go first, then any known entry, which costs one question later.
+fn make_room<K: Clone + Eq + std::hash::Hash, T>(table: &mut HashMap<K, Entry<T>>) {
+    if table.len() < STATIONS_PER_SHARD_MAX {
+        return;
+    }
+    table.retain(|_, entry| !matches!(entry, Entry::Refused(..)));
+    if table.len() < STATIONS_PER_SHARD_MAX {
+        return;
+    }
+    let victim = table.iter().find(|(_, entry)| matches!(entry, Entry::Known(_))).map(|(key, _)| key.clone());
+    if let Some(key) = victim {
+        table.remove(&key);
+    }
+}

@@ -12,6 +12,11 @@ use std::time::Duration;
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header fields of one request.
 pub const HEAD_FIELDS_MAX: usize = 100;
+/// Empty lines before a request line: old clients send one after a body (RFC 9112, section 2.2).
+pub const HEAD_EMPTY_LINES_MAX: u32 = 2;
+/// Bytes of chunk extensions and trailers of one request together. They are read, checked and
+/// dropped, so this bounds work, not memory.
+pub const CHUNK_EXTRA_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a request body as it comes over the wire.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of a request body after its `Content-Encoding` is undone.
@@ -91,6 +96,7 @@ pub const ACK_WAIT: Duration = Duration::from_secs(30);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
 const _: () = assert!(READ_BUFFER_BYTES >= HEAD_BYTES_MAX, "a whole head fits the buffer of one read");
+const _: () = assert!(CHUNK_EXTRA_BYTES_MAX <= HEAD_BYTES_MAX, "what is dropped is no larger than what is kept");
 const _: () = assert!(BODY_BYTES_MAX <= INFLATED_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX + INFLATED_BYTES_MAX <= SHARD_BODY_BYTES_MAX, "one largest request fits a shard");
 const _: () = assert!(INFLATED_BYTES_MAX < u32::MAX as usize, "spans are u32");

@@ -84,6 +84,8 @@ pub enum Reject {
     HeadTooLarge,
     /// `Expect` other than `100-continue`.
     Expectation,
+    /// A `Transfer-Encoding` that ends in `chunked` and names another coding before it (501, RFC 9112, section 6.1).
+    TransferCoding,
     /// The request did not arrive in time.
     RequestTimeout,
 
@@ -164,6 +166,7 @@ impl Reject {
             | Self::Version
             | Self::HeadTooLarge
             | Self::Expectation
+            | Self::TransferCoding
             | Self::RequestTimeout
             | Self::RouteUnknown
             | Self::MethodNotAllowed(_)
@@ -213,6 +216,7 @@ impl Reject {
                 | Self::Version
                 | Self::HeadTooLarge
                 | Self::Expectation
+                | Self::TransferCoding
                 | Self::RequestTimeout
                 | Self::Draining
         )

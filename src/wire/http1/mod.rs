@@ -1,1 +1,66 @@
-//! (in the making)
+//! HTTP/1.1, the server's side: request heads and bodies in, responses out. No socket, no clock.
+//!
+//! A connection keeps one growable buffer. [`Head::parse`] reads a head from its beginning,
+//! [`Body::feed`] then takes the body apart in the same buffer, and says where the next request
+//! begins; [`Response::write`] appends an answer to a buffer of its own.
+//!
+//! Invariants:
+//! - *Two requests are never read out of one.* What RFC 9112 calls ambiguous, and what a sender must
+//!   not send in framing, is refused; httparse accepts more than that (bare LF among it), so it only
+//!   reads field lines, between checks of ours.
+//! - How the bytes were cut into reads changes nothing: a stream yields the same requests whole and
+//!   byte by byte, and the work is linear in its bytes either way.
+//! - After an `Err` from a head or a body the place of the next request is unknown: whatever the
+//!   reject, the connection answers and closes.
+//!
+//! Deliberately absent: the client's side, trailers as values, transfer codings other than
+//! `chunked`, upgrades (`Upgrade: h2c` is ignored), and tunnels (`CONNECT` is read and never kept alive).
+
+mod body;
+mod chunked;
+mod date;
+mod fields;
+#[doc(hidden)]
+pub mod fuzz;
+mod head;
+mod request_line;
+mod response;
+mod scan;
+
+#[cfg(test)]
+mod tests;
+
+pub use body::{Body, Progress};
+pub use date::{DATE_BYTES, date};
+pub use head::{Field, Framing, Head, HeadLimits, Method};
+pub use response::{CONTINUE, Response};
+
+use super::Span;
+
+/// A span from offsets. One that `u32` cannot hold becomes one that lies in no buffer, and reads as nothing.
+fn span(start: usize, end: usize) -> Span {
+    let narrow = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
+    Span { start: narrow(start), end: narrow(end) }
+}
+
+/// Whether a byte may stand in a token: a method, a field name (RFC 9110, section 5.6.2).
+const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
+}
+
+/// Whether a byte may stand in a field value: visible, space, tab, or beyond ASCII (RFC 9110, section 5.5).
+const fn is_value_byte(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
+}
+
+/// The bytes without spaces and tabs at either end (RFC 9110, section 5.6.3).
+fn trimmed(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}

@@ -1,0 +1,152 @@
+//! The engine as a connection drives it, and the entry points of the fuzz targets in `fuzz/`.
+//!
+//! The entry points panic where a promise of the engine is broken; the tests use the same ones. Not part of the API.
+
+use super::{Body, Framing, Head, HeadLimits, Method, Progress};
+use crate::{
+    limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX},
+    reject::Reject,
+};
+
+/// The limits that the product has by default.
+pub const DEFAULT_LIMITS: HeadLimits = HeadLimits { bytes_max: HEAD_BYTES_MAX, fields_max: HEAD_FIELDS_MAX };
+
+/// One request, copied out of the buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Request method.
+    pub method: Method,
+    /// Request target as sent.
+    pub target: Vec<u8>,
+    /// Names and values.
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The decoded body.
+    pub body: Vec<u8>,
+}
+
+/// How a stream of requests ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// All input is read, and what is left is no whole request.
+    Waiting,
+    /// A request asked for the connection to close.
+    Closed,
+    /// A request was refused.
+    Rejected(Reject),
+}
+
+/// Reads requests out of `input` as a connection does: one buffer, appended to in pieces as large as `piece` says (it
+/// is asked each time; at least one byte is taken).
+pub fn read_stream(
+    input: &[u8],
+    limits: &HeadLimits,
+    body_bytes_max: u64,
+    mut piece: impl FnMut() -> usize,
+) -> (Vec<Request>, End) {
+    let (mut head, mut body): (Head, Option<Body>) = (Head::default(), None);
+    let (mut buf, mut requests, mut unread) = (Vec::new(), Vec::new(), input);
+    loop {
+        match read_one(&mut head, &mut body, &mut buf, limits, body_bytes_max) {
+            Err(reject) => return (requests, End::Rejected(reject)),
+            Ok(Some(request)) => {
+                requests.push(request);
+                if !head.keep_alive {
+                    return (requests, End::Closed);
+                }
+            }
+            Ok(None) if unread.is_empty() => return (requests, End::Waiting),
+            Ok(None) => {
+                let (now, later) = unread.split_at(piece().clamp(1, unread.len()));
+                buf.extend_from_slice(now);
+                unread = later;
+            }
+        }
+    }
+}
+
+/// The next request, if all of it is in the buffer, which it is then cut from.
+fn read_one(
+    head: &mut Head,
+    body: &mut Option<Body>,
+    buf: &mut Vec<u8>,
+    limits: &HeadLimits,
+    body_bytes_max: u64,
+) -> Result<Option<Request>, Reject> {
+    let reader = match body {
+        Some(reader) => reader,
+        None if head.parse(buf, limits)? => body.insert(Body::new(head.framing, body_bytes_max)?),
+        None => return Ok(None),
+    };
+    let Progress::Done { body: place, consumed_to } = reader.feed(buf, head.len)? else { return Ok(None) };
+    let request = Request {
+        method: head.method,
+        target: head.target.of(buf).to_vec(),
+        fields: head.fields(buf).map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
+        body: place.of(buf).to_vec(),
+    };
+    *body = None;
+    buf.drain(..consumed_to);
+    Ok(Some(request))
+}
+
+/// Reads the input whole, and in pieces that its own bytes choose: the requests are the same, and so is the verdict
+/// (of two broken rules either may be named, as either may come first).
+pub fn fuzz_stream(input: &[u8]) {
+    let limits = HeadLimits { bytes_max: 1_024, fields_max: 20 };
+    let (whole, whole_end) = read_stream(input, &limits, 4_096, || usize::MAX);
+    let mut sizes = input.iter().copied().cycle();
+    let (cut, cut_end) = read_stream(input, &limits, 4_096, || usize::from(sizes.next().unwrap_or(1) % 32));
+    assert_eq!(whole, cut, "the same requests");
+    assert_eq!(std::mem::discriminant(&whole_end), std::mem::discriminant(&cut_end), "{whole_end:?}, {cut_end:?}");
+}
+
+/// Parses the input as a head. What is accepted, httparse reads in the same way, and every span lies in the head.
+pub fn fuzz_head(input: &[u8]) {
+    fuzz_stream(input);
+    let mut head = Head::default();
+    if head.parse(input, &DEFAULT_LIMITS) != Ok(true) {
+        return;
+    }
+    let mut slots = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];
+    let mut other = httparse::Request::new(&mut slots);
+    match other.parse(input) {
+        Ok(status) => assert_eq!(status, httparse::Status::Complete(head.len)),
+        // It knows no minor version above 1, which are served as 1.1.
+        Err(error) => return assert_eq!(error, httparse::Error::Version),
+    }
+    assert_eq!(other.path.map(str::as_bytes), Some(head.target.of(input)));
+    assert!(head.fields(input).eq(other.headers.iter().map(|field| (field.name.as_bytes(), field.value))));
+    let optional = [head.query, head.host, head.authorization, head.content_type, head.origin];
+    for place in optional.into_iter().flatten().chain([head.path, head.target]) {
+        assert!(place.start <= place.end && place.end as usize <= head.len, "{place:?} in {}", head.len);
+    }
+}
+
+/// Undoes the input as a chunked body, whole and in pieces: the same bytes, and the same end.
+pub fn fuzz_body(input: &[u8]) {
+    const BYTES_MAX: u64 = 4_096;
+    let run = |piece: usize| -> Result<Option<(Vec<u8>, usize)>, Reject> {
+        let mut body = Body::new(Framing::Chunked, BYTES_MAX)?;
+        // Bytes in front of the body stand for the head.
+        let (mut buf, mut taken) = (b"head".to_vec(), 0);
+        loop {
+            match body.feed(&mut buf, 4)? {
+                Progress::Done { body, consumed_to } => {
+                    assert!(body.len() as u64 <= BYTES_MAX && body.end as usize <= consumed_to);
+                    return Ok(Some((body.of(&buf).to_vec(), taken - (buf.len() - consumed_to))));
+                }
+                Progress::More { .. } if taken == input.len() => return Ok(None),
+                Progress::More { .. } => {
+                    assert!(buf.len() as u64 <= 4 + BYTES_MAX, "framing is cut out");
+                    let next = input.len().min(taken + piece);
+                    buf.extend_from_slice(&input[taken..next]);
+                    taken = next;
+                }
+            }
+        }
+    };
+    let whole = run(usize::from(u16::MAX));
+    for piece in [1, 2, 3, 7, 64] {
+        assert_eq!(run(piece), whole, "in pieces of {piece}");
+    }
+}

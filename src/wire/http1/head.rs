@@ -1,0 +1,300 @@
+//! A request's head: parsed once, checked, and kept as places in the connection's buffer.
+//!
+//! [`Head`] is reused from request to request, so that a request allocates nothing here. Whatever is
+//! ambiguous or forbidden in a head is an error, and the connection closes after it; so a [`Head`]
+//! that parsed is one that every recipient reads in the same way.
+//!
+//! Fields that occur once by definition and that the product acts on (`Host`, `Content-Length`,
+//! `Authorization`, `Content-Type`, `Origin`) are refused when they come twice (RFC 9110, section 5.3).
+
+use super::{
+    Span,
+    fields::{Facts, Known, diagnose},
+    request_line::{Port, RequestLine, is_authority},
+    scan::Scan,
+    span, trimmed,
+};
+use crate::reject::Reject;
+use std::borrow::Cow;
+
+/// How large a head may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes of request line, fields and empty lines together.
+    pub bytes_max: usize,
+    /// Field lines.
+    pub fields_max: usize,
+}
+
+/// Request methods that somebody here answers to. Methods are case-sensitive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[expect(missing_docs, reason = "the names are the methods")]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Patch,
+    Options,
+    /// Any other token, `CONNECT` and `TRACE` among them: no route takes it.
+    #[default]
+    Other,
+}
+
+impl Method {
+    /// Recognises a method.
+    pub(super) fn of(name: &[u8]) -> Self {
+        match name {
+            b"GET" => Self::Get,
+            b"HEAD" => Self::Head,
+            b"POST" => Self::Post,
+            b"PUT" => Self::Put,
+            b"DELETE" => Self::Delete,
+            b"PATCH" => Self::Patch,
+            b"OPTIONS" => Self::Options,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// How the end of a body is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Framing {
+    /// There is no body.
+    #[default]
+    None,
+    /// The bytes of the body.
+    Length(u64),
+    /// Chunks up to an empty one.
+    Chunked,
+}
+
+/// One field line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    /// The name as sent.
+    pub name: Span,
+    /// The value without white space around it; it may hold bytes beyond ASCII.
+    pub value: Span,
+}
+
+/// A validated head. Every [`Span`] is a place in the buffer that was parsed, and holds as long as
+/// these bytes stay where they are.
+#[derive(Debug, Default)]
+pub struct Head {
+    /// Request method.
+    pub method: Method,
+    /// Request target, whole, as sent.
+    pub target: Span,
+    /// Path of the target as sent, not decoded: what comes before `?`. `/` where an absolute URI has none, `*` for the
+    /// server as a whole (only with `OPTIONS`), empty for `CONNECT`.
+    pub path: Span,
+    /// What follows the first `?` of the target.
+    pub query: Option<Span>,
+    /// Whom the request is for: the target's authority where it names one, else `Host` (RFC 9112, section 3.2.2).
+    pub host: Option<Span>,
+    /// Whether the client speaks HTTP/1.0: no chunks, no `100 Continue`, closes unless it asked otherwise.
+    pub http10: bool,
+    /// How the body is delimited.
+    pub framing: Framing,
+    /// Whether the connection may serve another request after this one.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body (never without a body).
+    pub expect_continue: bool,
+    /// `Authorization`.
+    pub authorization: Option<Span>,
+    /// `Content-Type`.
+    pub content_type: Option<Span>,
+    /// `Origin`.
+    pub origin: Option<Span>,
+    /// All field lines in their order.
+    pub fields: Vec<Field>,
+    /// Bytes of the head, from the beginning of the buffer to just past the empty line.
+    pub len: usize,
+    /// `Content-Encoding` fields. More than one are one list: [`Self::content_encoding`].
+    content_encodings: usize,
+    /// How far the parse of a head that is not complete has come; fresh between heads.
+    scan: Scan,
+    /// Whether the request line was read already.
+    has_request_line: bool,
+    tunnel: bool,
+}
+
+impl Head {
+    /// Parses the head at the beginning of `buf`. `Ok(false)`: it is not complete; call again with the same bytes and
+    /// more. What was searched is not searched again, so a head in dribbles costs no more than a whole one.
+    ///
+    /// At most [`HeadLimits::bytes_max`] bytes are looked at, and a complete head is found before
+    /// anything behind it is. After an error the connection has to close; the value itself may be used again.
+    pub fn parse(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<bool, Reject> {
+        if self.scan.is_ahead_of(buf.len()) {
+            self.reset();
+        }
+        let outcome = self.advance(buf, limits);
+        if outcome != Ok(false) {
+            self.scan = Scan::default();
+            self.has_request_line = false;
+        }
+        outcome
+    }
+
+    /// Forgets a head that is not complete: the next call of [`Self::parse`] begins a new one.
+    pub fn reset(&mut self) {
+        self.scan = Scan::default();
+        self.has_request_line = false;
+    }
+
+    /// The value of the first field of this name, in any letter case.
+    #[must_use]
+    pub fn field<'b>(&self, buf: &'b [u8], name: &str) -> Option<&'b [u8]> {
+        self.values(buf, name).next()
+    }
+
+    /// The values of all fields of this name, in any letter case, in their order.
+    pub fn values<'b>(&self, buf: &'b [u8], name: &str) -> impl Iterator<Item = &'b [u8]> {
+        self.fields(buf).filter(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    }
+
+    /// The elements of all fields of this name, as one list (RFC 9110, section 5.6.1): without white space around them
+    /// and without empty ones. Quoted commas are not understood; no list that is read here has them.
+    pub fn list<'b>(&self, buf: &'b [u8], name: &str) -> impl Iterator<Item = &'b [u8]> {
+        self.values(buf, name)
+            .flat_map(|value| value.split(|byte| *byte == b','))
+            .map(trimmed)
+            .filter(|element| !element.is_empty())
+    }
+
+    /// All fields in their order: name as sent, value.
+    pub fn fields<'b>(&self, buf: &'b [u8]) -> impl Iterator<Item = (&'b [u8], &'b [u8])> {
+        self.fields.iter().map(move |field| (field.name.of(buf), field.value.of(buf)))
+    }
+
+    /// `Content-Encoding` as one list: several fields are joined with commas, in their order, so that none is lost.
+    #[must_use]
+    pub fn content_encoding<'b>(&self, buf: &'b [u8]) -> Option<Cow<'b, [u8]>> {
+        match self.content_encodings {
+            0 => None,
+            1 => self.field(buf, "content-encoding").map(Cow::Borrowed),
+            _ => Some(Cow::Owned(self.values(buf, "content-encoding").collect::<Vec<_>>().join(&b", "[..]))),
+        }
+    }
+
+    /// [`Self::parse`] without the care for what happens after a head or an error.
+    fn advance(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<bool, Reject> {
+        let window = buf.get(..limits.bytes_max).unwrap_or(buf);
+        let end = self.scan.find_end(window, limits.fields_max)?;
+        let Some((line_start, line_end)) = self.scan.request_line() else {
+            return self.wait(buf, limits);
+        };
+        if !self.has_request_line {
+            self.take_request_line(RequestLine::parse(window, line_start, line_end)?);
+        }
+        let Some(end) = end else {
+            return self.wait(buf, limits);
+        };
+        self.take_fields(window, line_end + 2, end)?;
+        self.len = end;
+        Ok(true)
+    }
+
+    /// The head is not complete: whether it may still become one.
+    fn wait(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<bool, Reject> {
+        let window = buf.get(..limits.bytes_max).unwrap_or(buf);
+        self.scan.check_partial(window)?;
+        if buf.len() >= limits.bytes_max { Err(Reject::HeadTooLarge) } else { Ok(false) }
+    }
+
+    fn take_request_line(&mut self, line: RequestLine) {
+        let RequestLine { method, target, path, query, authority, http10, tunnel } = line;
+        self.method = method;
+        self.target = target;
+        self.path = path;
+        self.query = query;
+        self.host = authority;
+        self.http10 = http10;
+        self.tunnel = tunnel;
+        self.has_request_line = true;
+    }
+
+    /// Reads the field lines `buf[start..end]`, the empty line included.
+    fn take_fields(&mut self, buf: &[u8], start: usize, end: usize) -> Result<(), Reject> {
+        let lines = buf.get(start..end).unwrap_or_default();
+        let (mut few, mut many, mut most);
+        // Slots have to be filled before use: the size that does is the cheapest one.
+        let slots: &mut [httparse::Header<'_>] = match self.scan.field_lines() {
+            0..=16 => {
+                few = [httparse::EMPTY_HEADER; 16];
+                &mut few
+            }
+            17..=128 => {
+                many = [httparse::EMPTY_HEADER; 128];
+                &mut many
+            }
+            lines => {
+                most = vec![httparse::EMPTY_HEADER; lines];
+                &mut most
+            }
+        };
+        let Ok(httparse::Status::Complete((_, headers))) = httparse::parse_headers(lines, slots) else {
+            return Err(diagnose(lines));
+        };
+        self.fields.clear();
+        self.content_encodings = 0;
+        (self.authorization, self.content_type, self.origin) = (None, None, None);
+        let mut host = None;
+        let mut facts = Facts::default();
+        for header in headers {
+            let value = place(buf, header.value);
+            self.fields.push(Field { name: place(buf, header.name.as_bytes()), value });
+            match Known::of(header.name) {
+                None => {}
+                Some(Known::Host) => once(&mut host, value, "more than one Host (RFC 9112, section 3.2)")?,
+                Some(Known::ContentLength) => facts.content_length(header.value)?,
+                Some(Known::TransferEncoding) => facts.transfer_encoding(header.value)?,
+                Some(Known::Connection) => facts.connection(header.value),
+                Some(Known::Expect) => facts.expect(header.value),
+                Some(Known::ContentEncoding) => self.content_encodings += 1,
+                Some(Known::Authorization) => {
+                    once(&mut self.authorization, value, "more than one Authorization (RFC 9110, section 5.3)")?;
+                }
+                Some(Known::ContentType) => {
+                    once(&mut self.content_type, value, "more than one Content-Type (RFC 9110, section 5.3)")?;
+                }
+                Some(Known::Origin) => once(&mut self.origin, value, "more than one Origin (RFC 9110, section 5.3)")?,
+            }
+        }
+        self.take_host(buf, host)?;
+        self.framing = facts.framing(self.http10)?;
+        self.keep_alive = facts.keeps_alive(self.http10) && !self.tunnel;
+        self.expect_continue = facts.expects_continue(self.http10, self.framing)?;
+        Ok(())
+    }
+
+    /// Checks `Host`, also where the target names the authority, which then counts (RFC 9112, section 3.2).
+    fn take_host(&mut self, buf: &[u8], host: Option<Span>) -> Result<(), Reject> {
+        match host {
+            None if self.http10 => {}
+            None => return Err(Reject::Malformed("no Host (RFC 9112, section 3.2)")),
+            // Empty is what a client sends whose target has no authority.
+            Some(value) if value.is_empty() || is_authority(value.of(buf), Port::Optional) => {}
+            Some(_) => return Err(Reject::Malformed("Host is not host[:port] (RFC 9112, section 3.2)")),
+        }
+        self.host = self.host.or(host);
+        Ok(())
+    }
+}
+
+/// Keeps the value of a field that may come once only.
+fn once(slot: &mut Option<Span>, value: Span, rule: &'static str) -> Result<(), Reject> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Reject::Malformed(rule)),
+    }
+}
+
+/// Where `part`, a slice of `buf`, lies in it.
+fn place(buf: &[u8], part: &[u8]) -> Span {
+    let start = part.as_ptr().addr().wrapping_sub(buf.as_ptr().addr());
+    span(start, start.saturating_add(part.len()))
+}

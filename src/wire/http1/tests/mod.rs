@@ -1,0 +1,6 @@
+//! Tests of the engine as a whole: tables of requests and their verdicts, and properties of streams.
+
+mod bodies;
+mod heads;
+mod responses;
+mod streams;

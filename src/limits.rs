@@ -65,6 +65,14 @@ pub const STATIONS_PER_SHARD_MAX: usize = 65_536;
 pub const TOKENS_PER_SHARD_MAX: usize = 131_072;
 /// Bytes of a token. A longer one is refused before any work is done on it.
 pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of the verified tokens that a shard remembers, with their bookkeeping.
+pub const TOKEN_CACHE_BYTES_MAX: usize = TOKENS_PER_SHARD_MAX * 1_024;
+/// A token lives at most this long, whatever is asked for: ten years.
+pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// Bytes of a password that is set anew.
+pub const PASSWORD_BYTES_MIN: usize = 8;
+/// Bytes of a password; a longer one is not even hashed.
+pub const PASSWORD_BYTES_MAX: usize = 256;
 /// Questions of one shard that the control plane has not answered.
 pub const QUESTIONS_PER_SHARD_MAX: usize = 1_024;
 /// Logins that wait for a password to be hashed; each takes tens of milliseconds of a core.
@@ -104,6 +112,8 @@ const _: () = assert!(WINDOW_BYTES_MAX < 64 * 1024 * 1024, "stays under half of 
 const _: () = assert!(WINDOW_MESSAGES_MAX < 10_000, "one shard stays under the smallest ingest queue");
 const _: () = assert!(WINDOW_GRANT_MESSAGES <= WINDOW_MESSAGES_MAX);
 const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);
+const _: () = assert!(TOKEN_BYTES_MAX < TOKEN_CACHE_BYTES_MAX);
+const _: () = assert!(PASSWORD_BYTES_MIN < PASSWORD_BYTES_MAX && PASSWORD_BYTES_MAX < CONTROL_BODY_BYTES_MAX);
 const _: () = assert!(FETCH_BYTES_MAX <= SHARD_BODY_BYTES_MAX);
 const _: () =
     assert!(HOLD.as_secs() < 60 && ACK_TIMEOUT.as_secs() + HOLD.as_secs() < 60, "Debezium gives up after 60 s");
@@ -201,7 +211,7 @@ impl Limits {
             + POOLED_BUFFERS_MAX * READ_BUFFER_BYTES
             + self.shard_body_bytes_max
             + 2 * self.window_bytes_max
-            + TOKENS_PER_SHARD_MAX * 1_024
+            + TOKEN_CACHE_BYTES_MAX
             + STATIONS_PER_SHARD_MAX * 512
     }
 }

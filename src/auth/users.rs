@@ -1,0 +1,182 @@
+//! Users and their rights, as one immutable snapshot.
+//!
+//! Built by the control plane, shared with the shards behind an `Arc`, replaced whole. It holds no
+//! password hash: a shard never needs one.
+
+use crate::{
+    reject::{Action, Reject},
+    station::{Name, Pattern},
+};
+use std::collections::HashMap;
+
+/// The account of everyone who names none, and of root.
+pub const ACCOUNT_DEFAULT: u32 = 1;
+
+/// A user as the registry has it, without the password hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRecord {
+    /// Lower-cased name.
+    pub name: Name,
+    /// Tenant; 1 unless told.
+    pub account: u32,
+    /// Rises when the password changes: tokens of an older version are refused.
+    pub version: u32,
+    /// Stations this user may put records into.
+    pub produce: Vec<Pattern>,
+    /// Stations this user may read.
+    pub consume: Vec<Pattern>,
+}
+
+/// Someone whose credential was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Lower-cased name.
+    pub name: Name,
+    /// Tenant.
+    pub account: u32,
+    /// Version of the password, see [`UserRecord::version`].
+    pub version: u32,
+    rights: Rights,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Rights {
+    /// Root's.
+    Everything,
+    Listed {
+        produce: Vec<Pattern>,
+        consume: Vec<Pattern>,
+    },
+}
+
+impl Principal {
+    /// Whether the principal may do this to the station of this (lower-cased) name.
+    #[must_use]
+    pub fn may(&self, action: Action, station: &str) -> bool {
+        match (&self.rights, action) {
+            (Rights::Everything, _) => true,
+            (Rights::Listed { produce, .. }, Action::Produce) => produce.iter().any(|pattern| pattern.matches(station)),
+            (Rights::Listed { consume, .. }, Action::Consume) => consume.iter().any(|pattern| pattern.matches(station)),
+        }
+    }
+
+    /// [`Self::may`] as a verdict: [`Reject::Forbidden`] if not.
+    pub fn check(&self, action: Action, station: &Name) -> Result<(), Reject> {
+        if self.may(action, station.as_str()) {
+            return Ok(());
+        }
+        Err(Reject::Forbidden(action, station.as_str().into()))
+    }
+}
+
+impl From<UserRecord> for Principal {
+    fn from(record: UserRecord) -> Self {
+        let UserRecord { name, account, version, produce, consume } = record;
+        Self { name, account, version, rights: Rights::Listed { produce, consume } }
+    }
+}
+
+/// Everyone who may come in, by account and name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Users {
+    accounts: HashMap<u32, HashMap<Box<str>, Principal>>,
+}
+
+impl Users {
+    /// The snapshot of root and these users. Root has every right, in account 1, at version 0; a user of the
+    /// same account and name is shadowed by it. A root name that is no [`Name`] names nobody: configuration
+    /// refuses it before, and here it must not open a door. Of two records of one user the last counts.
+    pub fn new(root_name: &str, users: impl IntoIterator<Item = UserRecord>) -> Self {
+        let root = Name::parse(root_name).ok().map(|name| Principal {
+            name,
+            account: ACCOUNT_DEFAULT,
+            version: 0,
+            rights: Rights::Everything,
+        });
+        let mut accounts: HashMap<u32, HashMap<Box<str>, Principal>> = HashMap::new();
+        for principal in users.into_iter().map(Principal::from).chain(root) {
+            let names = accounts.entry(principal.account).or_default();
+            names.insert(principal.name.as_str().into(), principal);
+        }
+        Self { accounts }
+    }
+
+    /// The user of this (lower-cased) name in this account.
+    #[must_use]
+    pub fn find(&self, account: u32, name: &str) -> Option<&Principal> {
+        self.accounts.get(&account)?.get(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str, account: u32, produce: &[&str], consume: &[&str]) -> UserRecord {
+        let patterns =
+            |texts: &[&str]| texts.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect::<Vec<_>>();
+        UserRecord {
+            name: Name::parse(name).expect("a name"),
+            account,
+            version: 3,
+            produce: patterns(produce),
+            consume: patterns(consume),
+        }
+    }
+
+    #[test]
+    fn rights_are_what_the_lists_say() {
+        let users = Users::new("Root", [user("etl", 1, &["prod.*", "logs"], &["prod.a"]), user("mute", 1, &[], &[])]);
+        for (name, action, station, expect) in [
+            ("root", Action::Produce, "anything", true),
+            ("root", Action::Consume, "anything", true),
+            ("etl", Action::Produce, "prod.x", true),
+            ("etl", Action::Produce, "logs", true),
+            ("etl", Action::Produce, "logs2", false),
+            ("etl", Action::Consume, "prod.a", true),
+            ("etl", Action::Consume, "prod.x", false),
+            ("etl", Action::Consume, "logs", false),
+            ("mute", Action::Produce, "logs", false),
+            ("mute", Action::Consume, "logs", false),
+        ] {
+            let principal = users.find(1, name).expect("a user");
+            assert_eq!(principal.may(action, station), expect, "{name} {action:?} {station}");
+            let verdict = principal.check(action, &Name::parse(station).expect("a name"));
+            let refused = Err(Reject::Forbidden(action, station.into()));
+            assert_eq!(verdict, if expect { Ok(()) } else { refused });
+        }
+    }
+
+    #[test]
+    fn an_account_is_a_world_of_its_own() {
+        let users =
+            Users::new("root", [user("etl", 1, &[], &[]), user("etl", 2, &["*"], &[]), user("two", 2, &[], &[])]);
+        let may = |account, name: &str| users.find(account, name).map(|found| found.may(Action::Produce, "s"));
+        for (account, name, expect) in [
+            (1, "etl", Some(false)),
+            (2, "etl", Some(true)),
+            (1, "two", None),
+            (2, "root", None),
+            (0, "root", None),
+            (1, "ROOT", None),
+            (1, "", None),
+        ] {
+            assert_eq!(may(account, name), expect, "{account} {name}");
+        }
+    }
+
+    #[test]
+    fn root_is_not_shadowed_by_a_user_of_its_name() {
+        let users = Users::new("root", [user("root", 1, &[], &[])]);
+        let root = users.find(1, "root").expect("root");
+        assert!(root.may(Action::Produce, "s"));
+        assert_eq!(root.version, 0);
+    }
+
+    #[test]
+    fn a_root_name_that_is_no_name_names_nobody() {
+        for name in ["", "a b", "-", "a$1"] {
+            assert_eq!(Users::new(name, []).find(1, name), None);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! gzip, zlib and DEFLATE bodies, whole, on libdeflate.
+//!
+//! The decoder decodes from the front of its input and does not tell where it stopped, so two questions remain open
+//! after it succeeds: where the next gzip member begins, and whether something follows the end. Both are
+//! answered by one property: decoding a shorter and shorter prefix succeeds until the prefix no longer holds the
+//! whole stream. The checksum that ends a stream says where to look first, so that in practice one search is enough.
+
+#![expect(clippy::disallowed_methods, reason = "this is the module that may decode: everything it does is capped")]
+
+use crate::reject::{Reject, SizeLimit};
+use libdeflater::{DecompressionError, Decompressor};
+use memchr::memmem;
+
+const GZIP_CORRUPT: Reject = Reject::CorruptEncoding("the gzip data is corrupt or cut off");
+const GZIP_FOLLOWED: Reject = Reject::CorruptEncoding("the gzip data is followed by something else");
+const DEFLATE_CORRUPT: Reject = Reject::CorruptEncoding("the deflate data is corrupt or cut off");
+const DEFLATE_FOLLOWED: Reject = Reject::CorruptEncoding("the deflate data is followed by something else");
+
+/// CRC-32 and size, little-endian, at the end of a gzip member.
+const GZIP_TRAILER_BYTES: usize = 8;
+/// Adler-32, big-endian, at the end of a zlib stream.
+const ZLIB_TRAILER_BYTES: usize = 4;
+/// Places that look like the end of a gzip member and are tried before the member is called corrupt. Chance makes
+/// none and an empty member one; the bound keeps crafted bodies from being decoded over and over.
+const ENDS_TRIED_MAX: usize = 8;
+
+/// Room made without a reason to make more.
+const ROOM_MIN: usize = 1_024;
+/// Room made at first, in multiples of the body: text shrinks four- to tenfold, logs sometimes thirtyfold.
+const ROOM_FACTOR: usize = 4;
+/// The most that a size claimed by the body is believed at first, in multiples of the body.
+const CLAIM_FACTOR_MAX: usize = 32;
+
+/// A body without coding, copied.
+pub(super) fn identity(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), Reject> {
+    if body.len() > cap {
+        return Err(too_large(cap));
+    }
+    out.clear();
+    out.extend_from_slice(body);
+    Ok(())
+}
+
+/// One gzip member or several, one after the other (RFC 1952).
+pub(super) fn gzip(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), Reject> {
+    let claimed = body.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
+    let mut sink = Sink::new(out, cap, claimed.min(body.len().saturating_mul(CLAIM_FACTOR_MAX)));
+    let mut decoder = Decompressor::new();
+    let mut rest = body;
+    loop {
+        let is_first = rest.len() == body.len();
+        if !is_first && !rest.starts_with(&GZIP_MAGIC) {
+            return Err(GZIP_FOLLOWED);
+        }
+        let length = gzip_member(&mut decoder, rest, &mut sink)?;
+        rest = rest.get(length..).unwrap_or_default();
+        if rest.is_empty() {
+            sink.finish();
+            return Ok(());
+        }
+    }
+}
+
+/// A zlib stream (RFC 1950), or bare DEFLATE (RFC 1951) under the same name.
+pub(super) fn deflate(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), Reject> {
+    let mut sink = Sink::new(out, cap, body.len().saturating_mul(ROOM_FACTOR));
+    let mut decoder = Decompressor::new();
+    // A bare stream that begins like this would be a stored block with garbage in its padding: no encoder makes it.
+    let is_zlib = matches!(body, [method, flags, ..]
+        if method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31));
+    let mut decode = |input: &[u8], room: &mut [u8]| match is_zlib {
+        true => decoder.zlib_decompress(input, room),
+        false => decoder.deflate_decompress(input, room),
+    };
+    let written = sink.decode(|room| decode(body, room), DEFLATE_CORRUPT)?;
+    let checksum = libdeflater::adler32(sink.fresh(written)).to_be_bytes();
+    let end = body.len().saturating_sub(ZLIB_TRAILER_BYTES);
+    if !is_zlib || memmem::find(body, &checksum) != Some(end) {
+        // The stream may end before the body does. It does not if the body without its last byte is no stream.
+        let (shorter, room) = (body.split_last().map_or(body, |(_, shorter)| shorter), sink.fresh(written));
+        if decode(shorter, room).is_ok() {
+            return Err(DEFLATE_FOLLOWED);
+        }
+        // The attempt has written over what was there.
+        decode(body, room).map_err(|_| DEFLATE_CORRUPT)?;
+    }
+    sink.keep(written);
+    sink.finish();
+    Ok(())
+}
+
+const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
+
+/// Decodes the member at the front of `rest`; returns how long the member is.
+fn gzip_member(decoder: &mut Decompressor, rest: &[u8], sink: &mut Sink<'_>) -> Result<usize, Reject> {
+    let data = gzip_header(rest).ok_or(GZIP_CORRUPT)?;
+    let written = sink.decode(|room| decoder.gzip_decompress(rest, room), GZIP_CORRUPT)?;
+    let trailer = gzip_trailer(sink.fresh(written));
+    // The decoder has found the trailer right behind the stream: one of the places where these bytes stand.
+    let mut search_from = data;
+    for tried in 0..ENDS_TRIED_MAX {
+        let found = rest.get(search_from..).and_then(|tail| memmem::find(tail, &trailer));
+        let start = search_from + found.ok_or(GZIP_CORRUPT)?;
+        let length = start + GZIP_TRAILER_BYTES;
+        // If the first such place is the end of the body, there is no other.
+        let is_only_place = tried == 0 && length == rest.len();
+        let member = rest.get(..length).unwrap_or_default();
+        if is_only_place || decoder.gzip_decompress(member, sink.fresh(written)) == Ok(written) {
+            sink.keep(written);
+            return Ok(length);
+        }
+        search_from = start + 1;
+    }
+    Err(GZIP_CORRUPT)
+}
+
+/// The trailer of a member that holds `data`.
+fn gzip_trailer(data: &[u8]) -> [u8; GZIP_TRAILER_BYTES] {
+    let size = data.len() as u64 & u64::from(u32::MAX);
+    (size << 32 | u64::from(libdeflater::crc32(data))).to_le_bytes()
+}
+
+/// Length of a member's header; `None` if it is none. The decoder reads it too, but does not say how long it is
+/// and does not check its checksum.
+fn gzip_header(member: &[u8]) -> Option<usize> {
+    const HAS_CHECKSUM: u8 = 2;
+    const HAS_EXTRA: u8 = 4;
+    const HAS_NAME: u8 = 8;
+    const HAS_COMMENT: u8 = 16;
+    const RESERVED: u8 = 0xe0;
+    let flags = *member.get(3)?;
+    if !member.starts_with(&GZIP_MAGIC) || flags & RESERVED != 0 {
+        return None;
+    }
+    let mut at = 10;
+    if flags & HAS_EXTRA != 0 {
+        let length = member.get(at..)?.first_chunk::<2>()?;
+        at += 2 + usize::from(u16::from_le_bytes(*length));
+    }
+    for text in [HAS_NAME, HAS_COMMENT] {
+        if flags & text != 0 {
+            at += memchr::memchr(0, member.get(at..)?)? + 1;
+        }
+    }
+    if flags & HAS_CHECKSUM != 0 {
+        let expect = member.get(at..)?.first_chunk::<2>()?;
+        let [low, high, ..] = libdeflater::crc32(member.get(..at)?).to_le_bytes();
+        if *expect != [low, high] {
+            return None;
+        }
+        at += 2;
+    }
+    (at < member.len()).then_some(at)
+}
+
+fn too_large(cap: usize) -> Reject {
+    Reject::TooLarge(SizeLimit::Inflated, cap as u64)
+}
+
+/// The output: room that is made by doubling, and made once for all members.
+struct Sink<'a> {
+    out: &'a mut Vec<u8>,
+    /// Bytes that are kept; behind them is room.
+    kept: usize,
+    cap: usize,
+}
+
+impl<'a> Sink<'a> {
+    fn new(out: &'a mut Vec<u8>, cap: usize, room: usize) -> Self {
+        out.clear();
+        let mut sink = Self { out, kept: 0, cap };
+        sink.grow_to(room.max(ROOM_MIN));
+        sink
+    }
+
+    /// Runs a decoder on the room there is, and again on twice as much for as long as that is not enough and the
+    /// cap allows it. Returns how many bytes it wrote.
+    fn decode(
+        &mut self,
+        mut decoder: impl FnMut(&mut [u8]) -> Result<usize, DecompressionError>,
+        corrupt: Reject,
+    ) -> Result<usize, Reject> {
+        loop {
+            let room = self.out.get_mut(self.kept..).unwrap_or_default();
+            match decoder(room) {
+                Ok(written) => return Ok(written),
+                Err(DecompressionError::BadData) => return Err(corrupt),
+                Err(DecompressionError::InsufficientSpace) if self.out.len() >= self.cap => {
+                    return Err(too_large(self.cap));
+                }
+                Err(DecompressionError::InsufficientSpace) => self.grow_to(self.out.len().saturating_mul(2)),
+            }
+        }
+    }
+
+    /// What a decoder has just written, not yet kept.
+    fn fresh(&mut self, written: usize) -> &mut [u8] {
+        self.out.get_mut(self.kept..self.kept.saturating_add(written)).unwrap_or_default()
+    }
+
+    fn keep(&mut self, written: usize) {
+        self.kept += written;
+    }
+
+    /// Cuts off the room that was not used.
+    fn finish(self) {
+        self.out.truncate(self.kept);
+    }
+
+    fn grow_to(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.cap);
+        // `resize` alone may reserve twice as much as it is asked for.
+        self.out.reserve_exact(bytes.saturating_sub(self.out.len()));
+        self.out.resize(bytes.max(self.out.len()), 0);
+    }
+}

@@ -1,0 +1,368 @@
+//! What decoding promises: the same bytes come out, nothing incomplete is taken, and no body grows beyond the cap.
+
+use super::*;
+use crate::reject::SizeLimit;
+use libdeflater::{CompressionLvl, Compressor};
+use proptest::prelude::*;
+
+const CAP: usize = 1 << 20;
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    gzip_at(data, 6)
+}
+
+fn gzip_at(data: &[u8], level: i32) -> Vec<u8> {
+    let mut compressor = Compressor::new(CompressionLvl::new(level).expect("a level"));
+    let mut out = vec![0; compressor.gzip_compress_bound(data.len())];
+    let written = compressor.gzip_compress(data, &mut out).expect("room");
+    out.truncate(written);
+    out
+}
+
+fn zlib(data: &[u8]) -> Vec<u8> {
+    let mut compressor = Compressor::new(CompressionLvl::default());
+    let mut out = vec![0; compressor.zlib_compress_bound(data.len())];
+    let written = compressor.zlib_compress(data, &mut out).expect("room");
+    out.truncate(written);
+    out
+}
+
+fn bare(data: &[u8]) -> Vec<u8> {
+    let mut compressor = Compressor::new(CompressionLvl::default());
+    let mut out = vec![0; compressor.deflate_compress_bound(data.len())];
+    let written = compressor.deflate_compress(data, &mut out).expect("room");
+    out.truncate(written);
+    out
+}
+
+fn decoded(listed: &str, body: &[u8], cap: usize) -> Result<Vec<u8>, Reject> {
+    let mut out = b"what was here before".to_vec();
+    let verdict = decode([listed.as_bytes()], body, cap, &mut out);
+    assert!(verdict.is_ok() || out.is_empty(), "nothing is left after an error");
+    verdict.map(|()| out)
+}
+
+/// Bytes that do not compress and do not repeat.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    })
+    .take(length)
+    .collect()
+}
+
+fn samples() -> Vec<Vec<u8>> {
+    let event = br#"{"id":9007199254740993,"kind":"click","at":"2026-01-02T03:04:05Z","tags":["a","b"]}"#;
+    vec![
+        Vec::new(),
+        vec![0],
+        vec![0; 100],
+        vec![0; 70_000],
+        b"hello".to_vec(),
+        event.repeat(500),
+        noise(3_000),
+        noise(100_000),
+    ]
+}
+
+fn corrupt(verdict: Result<Vec<u8>, Reject>) -> Option<&'static str> {
+    match verdict {
+        Err(Reject::CorruptEncoding(what)) => Some(what),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_was_encoded_comes_out() {
+    for data in samples() {
+        for (listed, body) in [
+            ("", data.clone()),
+            ("identity", data.clone()),
+            ("gzip", gzip(&data)),
+            ("x-gzip", gzip_at(&data, 0)),
+            ("GZip", gzip_at(&data, 12)),
+            (" gzip\t", gzip(&data)),
+            ("identity, gzip,", gzip(&data)),
+            ("deflate", zlib(&data)),
+            ("Deflate", bare(&data)),
+            ("gzip, gzip", gzip(&gzip(&data))),
+            // The last that is listed was applied last.
+            ("gzip, deflate", zlib(&gzip(&data))),
+            ("deflate,gzip", gzip(&zlib(&data))),
+            ("deflate , identity, deflate", bare(&zlib(&data))),
+        ] {
+            assert_eq!(decoded(listed, &body, CAP).as_ref(), Ok(&data), "{listed}, {} bytes", data.len());
+        }
+    }
+}
+
+#[test]
+fn codings_are_known_before_the_body_is_read() {
+    for (values, expect) in [
+        (vec![], Ok(true)),
+        (vec!["identity"], Ok(true)),
+        (vec!["", " , ,"], Ok(true)),
+        (vec!["gzip"], Ok(false)),
+        (vec!["gzip", "deflate"], Ok(false)),
+        (vec!["identity", "gzip, identity"], Ok(false)),
+        (vec!["gzip, gzip, gzip"], Err(Reject::ContentEncoding)),
+        (vec!["gzip", "gzip", "deflate"], Err(Reject::ContentEncoding)),
+        (vec!["br"], Err(Reject::ContentEncoding)),
+        (vec!["zstd"], Err(Reject::ContentEncoding)),
+        (vec!["compress"], Err(Reject::ContentEncoding)),
+        (vec!["gzip;q=1"], Err(Reject::ContentEncoding)),
+        (vec!["gzip br"], Err(Reject::ContentEncoding)),
+        (vec!["*"], Err(Reject::ContentEncoding)),
+        (vec!["gzi"], Err(Reject::ContentEncoding)),
+    ] {
+        let parsed = Codings::parse(values.iter().map(|value| value.as_bytes()));
+        assert_eq!(parsed.map(Codings::is_identity), expect, "{values:?}");
+    }
+}
+
+#[test]
+fn a_body_that_is_cut_off_anywhere_is_refused() {
+    for data in samples().into_iter().filter(|data| data.len() < 5_000) {
+        for (listed, body) in [("gzip", gzip(&data)), ("deflate", zlib(&data)), ("deflate", bare(&data))] {
+            for length in 0..body.len() {
+                let verdict = decoded(listed, &body[..length], CAP);
+                assert!(corrupt(verdict).is_some(), "{listed} of {} bytes, {length} of {}", data.len(), body.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_with_something_behind_it_is_refused() {
+    for data in samples() {
+        for (listed, body) in [("gzip", gzip(&data)), ("deflate", zlib(&data)), ("deflate", bare(&data))] {
+            let last = *body.last().expect("not empty");
+            for garbage in
+                [&[0][..], &[last], b"x", b"\n", &[0; 512], &[0x1f], &[0x1f, 0x8b, 8], &body[..body.len() - 1]]
+            {
+                let followed = [&body, garbage].concat();
+                assert!(corrupt(decoded(listed, &followed, CAP)).is_some(), "{listed} of {} bytes", data.len());
+            }
+        }
+        let doubled = zlib(&data).repeat(2);
+        assert!(corrupt(decoded("deflate", &doubled, CAP)).is_some(), "zlib has no members");
+    }
+}
+
+#[test]
+fn a_trailer_that_is_not_right_behind_the_stream_is_refused() {
+    let data = b"some data that compresses, some data that compresses";
+    for (listed, body, trailer) in [("gzip", gzip(data), 8), ("deflate", zlib(data), 4)] {
+        let (stream, end) = body.split_at(body.len() - trailer);
+        for between in [&[0][..], &[0; 8], end, b"x"] {
+            let moved = [stream, between, end].concat();
+            assert!(corrupt(decoded(listed, &moved, CAP)).is_some(), "{listed} {between:?}");
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_noticed_or_changes_nothing() {
+    let data = br#"{"id":1,"name":"a name","list":[1,2,3,4,5,6,7,8]}"#.repeat(3);
+    for (listed, body) in [("gzip", gzip(&data)), ("deflate", zlib(&data))] {
+        let mut refused = 0;
+        for bit in 0..body.len() * 8 {
+            let mut flipped = body.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            match decoded(listed, &flipped, CAP) {
+                Ok(out) => assert_eq!(out, data, "{listed} bit {bit}"),
+                Err(_) => refused += 1,
+            }
+        }
+        // What may change: in gzip's header the time, the extra flags, the system and the hint that it is text; and the
+        // padding behind the last block.
+        assert!(refused >= body.len() * 8 - (32 + 8 + 8 + 1 + 7), "{listed}: {refused} of {}", body.len() * 8);
+    }
+}
+
+#[test]
+fn members_follow_each_other() {
+    let parts = samples();
+    let members: Vec<Vec<u8>> = parts.iter().map(|part| gzip(part)).collect();
+    assert_eq!(decoded("gzip", &members.concat(), CAP), Ok(parts.concat()));
+    let last_first: Vec<Vec<u8>> = members.iter().rev().cloned().collect();
+    let expect: Vec<Vec<u8>> = parts.iter().rev().cloned().collect();
+    assert_eq!(decoded("gzip", &last_first.concat(), CAP), Ok(expect.concat()));
+    // Equal members: the first one's trailer is also the body's last bytes.
+    assert_eq!(decoded("gzip", &gzip(b"same").repeat(3), CAP), Ok(b"same".repeat(3)));
+    assert_eq!(decoded("gzip", &gzip(b"").repeat(50), CAP), Ok(Vec::new()));
+    let followed = [gzip(b"a"), b"tail".to_vec()].concat();
+    assert_eq!(
+        decoded("gzip", &followed, CAP),
+        Err(Reject::CorruptEncoding("the gzip data is followed by something else"))
+    );
+}
+
+#[test]
+fn members_that_are_cut_off_are_refused_unless_they_end_where_a_member_ends() {
+    let (one, two) = (gzip(b"the first"), gzip(b"the second"));
+    let body = [one.clone(), two].concat();
+    for length in 0..body.len() {
+        let expect = (length == one.len()).then(|| b"the first".to_vec());
+        assert_eq!(decoded("gzip", &body[..length], CAP).ok(), expect, "{length}");
+    }
+}
+
+/// A member with every optional part of the header.
+fn member_with_everything(data: &[u8], checksum_is_right: bool) -> Vec<u8> {
+    let plain = gzip(data);
+    let mut member = vec![0x1f, 0x8b, 8, 2 | 4 | 8 | 16, 1, 2, 3, 4, 0, 3];
+    member.extend_from_slice(&[5, 0, b'e', 0, b't', b'r', b'a']);
+    member.extend_from_slice(b"name.json\0a comment\0");
+    let [low, high, ..] = libdeflater::crc32(&member).to_le_bytes();
+    member.extend_from_slice(&[low ^ u8::from(!checksum_is_right), high]);
+    member.extend_from_slice(&plain[10..]);
+    member
+}
+
+#[test]
+fn optional_parts_of_a_header_are_read_and_checked() {
+    let member = member_with_everything(b"data", true);
+    assert_eq!(decoded("gzip", &member, CAP), Ok(b"data".to_vec()));
+    assert_eq!(decoded("gzip", &member.repeat(2), CAP), Ok(b"datadata".to_vec()));
+    assert!(corrupt(decoded("gzip", &member_with_everything(b"data", false), CAP)).is_some());
+    for length in 0..member.len() {
+        assert!(corrupt(decoded("gzip", &member[..length], CAP)).is_some(), "{length}");
+    }
+    for flags in [0x20, 0x40, 0x80] {
+        let mut reserved = gzip(b"data");
+        reserved[3] = flags;
+        assert!(corrupt(decoded("gzip", &reserved, CAP)).is_some());
+    }
+}
+
+#[test]
+fn the_cap_is_exact() {
+    let data = noise(5_000);
+    let two_members = [gzip(&data[..2_000]), gzip(&data[2_000..])].concat();
+    let bodies = [
+        ("", data.clone()),
+        ("gzip", gzip(&data)),
+        ("gzip", two_members),
+        ("deflate", zlib(&data)),
+        ("deflate", bare(&data)),
+    ];
+    for (listed, body) in bodies {
+        assert_eq!(decoded(listed, &body, 5_000).as_ref(), Ok(&data), "{listed}");
+        for cap in [4_999, 2_000, 1, 0] {
+            let expect = Err(Reject::TooLarge(SizeLimit::Inflated, cap as u64));
+            assert_eq!(decoded(listed, &body, cap), expect, "{listed} {cap}");
+        }
+    }
+    let empty = [gzip(b""), gzip(&[])].concat();
+    assert_eq!(decoded("gzip", &empty, 0), Ok(Vec::new()));
+    // Between two codings the cap holds too: what is small in the end was large in between.
+    let stored_twice = gzip(&gzip_at(&data, 0));
+    assert_eq!(decoded("gzip, gzip", &stored_twice, 5_000), Err(Reject::TooLarge(SizeLimit::Inflated, 5_000)));
+}
+
+#[test]
+fn a_bomb_is_stopped_at_the_cap_in_length_and_in_memory() {
+    let zeros = vec![0; 64 << 20];
+    let bombs = [("gzip", gzip(&zeros)), ("deflate", zlib(&zeros)), ("deflate", bare(&zeros))];
+    for (listed, bomb) in bombs {
+        let mut out = Vec::new();
+        let verdict = decode([listed.as_bytes()], &bomb, CAP, &mut out);
+        assert_eq!(verdict, Err(Reject::TooLarge(SizeLimit::Inflated, CAP as u64)), "{listed}");
+        assert!(out.capacity() <= CAP, "{listed}: {}", out.capacity());
+        let twice = gzip(&bomb);
+        let listed_twice = format!("{listed}, gzip");
+        assert!(decode([listed_twice.as_bytes()], &twice, CAP, &mut out).is_err());
+        assert!(out.capacity() <= CAP);
+    }
+    // What it claims makes no difference.
+    let mut liar = gzip(&zeros);
+    let size_at = liar.len() - 4;
+    liar[size_at..].copy_from_slice(&5_u32.to_le_bytes());
+    assert_eq!(decoded("gzip", &liar, CAP), Err(Reject::TooLarge(SizeLimit::Inflated, CAP as u64)));
+}
+
+#[test]
+fn a_claimed_size_does_not_reserve_memory() {
+    let cap = 64 << 20;
+    for claimed in [u32::MAX, 64 << 20, 63 << 20, 1 << 20] {
+        let mut body = gzip(&noise(900));
+        let size_at = body.len() - 4;
+        body[size_at..].copy_from_slice(&claimed.to_le_bytes());
+        let mut out = Vec::new();
+        assert!(decode([&b"gzip"[..]], &body, cap, &mut out).is_err(), "{claimed}");
+        assert!(out.capacity() <= 32 * 1_024, "{claimed}: {} bytes", out.capacity());
+    }
+}
+
+#[test]
+fn many_small_members_take_time_in_proportion() {
+    let body = gzip(b"x").repeat(20_000);
+    let begun = std::time::Instant::now();
+    assert_eq!(decoded("gzip", &body, CAP), Ok(vec![b'x'; 20_000]));
+    // And a last member that claims much must not make each of them reserve it.
+    let mut liar = body;
+    let size_at = liar.len() - 4;
+    liar[size_at..].copy_from_slice(&(1_u32 << 19).to_le_bytes());
+    assert!(corrupt(decoded("gzip", &liar, CAP)).is_some());
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_stream_that_holds_its_own_checksum_is_decoded() {
+    // Stored blocks hold the data as it is. The data is made to begin with its own Adler-32: sums are linear, so a
+    // search over two free bytes and a correction finds one quickly.
+    let found = (0..=u16::MAX).find_map(|free| {
+        let [one, two] = free.to_be_bytes();
+        let guess = |first: [u8; 4]| [&first[..], &[one, two], b"padding"].concat();
+        let mut first = [0; 4];
+        for _ in 0..64 {
+            let sum = libdeflater::adler32(&guess(first)).to_be_bytes();
+            if sum == first {
+                return Some(guess(first));
+            }
+            first = sum;
+        }
+        None
+    });
+    let data = found.expect("some data begins with its own checksum");
+    let sum = libdeflater::adler32(&data).to_be_bytes();
+    let length = u16::try_from(data.len()).expect("short");
+    let [low, high] = length.to_le_bytes();
+    let stored = [&[0x78, 0x01, 1, low, high, !low, !high][..], &data, &sum].concat();
+    assert_eq!(decoded("deflate", &stored, CAP), Ok(data.clone()));
+    assert!(corrupt(decoded("deflate", &[&stored[..], &sum].concat(), CAP)).is_some());
+}
+
+proptest! {
+    #[test]
+    fn any_data_comes_through_any_coding(
+        parts in prop::collection::vec(prop::collection::vec(prop_oneof![Just(b'a'), any::<u8>()], 0..600), 1..4),
+        level in 0..=12,
+        cap in 0..2_000_usize,
+    ) {
+        let data = parts.concat();
+        let members: Vec<u8> = parts.iter().flat_map(|part| gzip_at(part, level)).collect();
+        let expect = if data.len() <= cap { Ok(data.clone()) } else { Err(Reject::TooLarge(SizeLimit::Inflated, cap as u64)) };
+        prop_assert_eq!(&decoded("gzip", &members, cap), &expect);
+        prop_assert_eq!(&decoded("deflate", &zlib(&data), cap), &expect);
+        prop_assert_eq!(&decoded("deflate", &bare(&data), cap), &expect);
+    }
+
+    #[test]
+    fn no_bytes_panic_or_exceed_the_cap(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        at in any::<prop::sample::Index>(),
+    ) {
+        fuzz_decode(&bytes);
+        for whole in [gzip(&bytes), zlib(&bytes), bare(&bytes), member_with_everything(&bytes, true)] {
+            let mut spoiled = whole.clone();
+            let place = at.index(spoiled.len());
+            spoiled[place] ^= bytes.first().copied().unwrap_or(1);
+            fuzz_decode(&spoiled);
+            fuzz_decode(&[whole, spoiled, bytes.clone()].concat());
+        }
+    }
+}

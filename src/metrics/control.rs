@@ -1,0 +1,126 @@
+//! The blocks of the control thread, of the embedded store's writer, and of the process.
+
+use super::cell::{Counter, Gauge, Histogram};
+
+/// What became of a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginResult {
+    /// The password was right.
+    Accepted,
+    /// It was not, or there is no such user.
+    Refused,
+    /// Too many logins waited.
+    Overloaded,
+}
+
+impl LoginResult {
+    /// All results, in the order of the block and of the text.
+    pub const ALL: [Self; 3] = [Self::Accepted, Self::Refused, Self::Overloaded];
+
+    /// Value of the label `result`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Overloaded => "overloaded",
+        }
+    }
+}
+
+/// What a shard asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuestionKind {
+    /// For a station.
+    Station,
+    /// For a consumer group.
+    Consumer,
+    /// For a login.
+    Login,
+}
+
+impl QuestionKind {
+    /// All kinds, in the order of the block and of the text.
+    pub const ALL: [Self; 3] = [Self::Station, Self::Consumer, Self::Login];
+
+    /// Value of the label `kind`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Station => "station",
+            Self::Consumer => "consumer",
+            Self::Login => "login",
+        }
+    }
+}
+
+/// What the control thread counts; it is the only writer.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ControlMetrics {
+    logins: [Counter; LoginResult::ALL.len()],
+    answers: [[Counter; 2]; QuestionKind::ALL.len()],
+    /// Revision of the registry that the shards were last told.
+    pub registry_revision: Gauge,
+    /// Users in the registry, without root.
+    pub users: Gauge,
+    /// Documents of the registry that do not load now.
+    pub documents_refused: Gauge,
+    /// 1 while the control plane's own broker connection stands, else 0.
+    pub broker_up: Gauge,
+    /// Messages to a shard that found its inbox full.
+    pub pushes_dropped: Counter,
+}
+
+impl ControlMetrics {
+    /// Counts one login.
+    pub fn login(&self, result: LoginResult) {
+        if let Some(counter) = self.logins.get(result as usize) {
+            counter.increment();
+        }
+    }
+
+    /// Counts one answered question.
+    pub fn answer(&self, kind: QuestionKind, succeeded: bool) {
+        if let Some(counter) = self.answers.get(kind as usize).and_then(|row| row.get(usize::from(succeeded))) {
+            counter.increment();
+        }
+    }
+
+    /// Logins by result.
+    pub(super) fn logins(&self) -> impl Iterator<Item = (LoginResult, u64)> {
+        LoginResult::ALL.into_iter().zip(self.logins.iter().map(Counter::get))
+    }
+
+    /// Answers by kind; the first count is of refusals, the second of successes.
+    pub(super) fn answers(&self) -> impl Iterator<Item = (QuestionKind, [u64; 2])> {
+        QuestionKind::ALL.into_iter().zip(self.answers.iter().map(|row| row.each_ref().map(Counter::get)))
+    }
+}
+
+/// What the embedded store's writer thread counts; it is the only writer.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct StoreMetrics {
+    /// Group commits.
+    pub commits: Counter,
+    /// Records in them.
+    pub commit_records: Counter,
+    /// Time of one commit, to the disk and back.
+    pub fsync: Histogram,
+    /// 1 once the store has stopped taking records because it could not write, else 0.
+    pub read_only: Gauge,
+}
+
+/// What the kernel says about the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ProcessMetrics {
+    /// Memory in use, in bytes.
+    pub resident_bytes: u64,
+    /// User and system time, in seconds.
+    pub cpu_seconds: f64,
+    /// When the process began, in seconds since 1970.
+    pub start_seconds: f64,
+    /// Open file descriptors.
+    pub open_fds: u64,
+}

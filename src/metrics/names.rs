@@ -1,0 +1,159 @@
+//! Names, kinds and help texts of all metrics: what is not here is not exported.
+
+/// How a metric is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Buckets, sum and count.
+    Histogram,
+}
+
+impl Kind {
+    /// The word of the exposition format.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// How it is read.
+    pub kind: Kind,
+    /// What it means, in one line.
+    pub help: &'static str,
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, help }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, help }
+}
+
+const fn histogram(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram, help }
+}
+
+/// Always 1; the version is a label.
+pub const BUILD_INFO: Metric = gauge("sluicegate_build_info", "Version of the running program.");
+/// Number of shards.
+pub const SHARDS: Metric = gauge("sluicegate_shards", "Shards: one core, one runtime, one listener each.");
+/// Always 1 for each driver in use; driver and reason are labels.
+pub const DRIVER_INFO: Metric = gauge("sluicegate_driver_info", "I/O driver that the shards run on, and why.");
+
+/// By route and status.
+pub const REQUESTS: Metric = counter("sluicegate_requests_total", "Requests answered, by route and status.");
+/// Acknowledged records.
+pub const RECORDS_IN: Metric = counter("sluicegate_records_in_total", "Records that the backend has acknowledged.");
+/// Payload of acknowledged records.
+pub const RECORD_BYTES_IN: Metric =
+    counter("sluicegate_record_bytes_in_total", "Payload bytes of the records that the backend has acknowledged.");
+/// Records handed out.
+pub const RECORDS_OUT: Metric = counter("sluicegate_records_out_total", "Records handed out by consume calls.");
+/// One observation a record.
+pub const ACKNOWLEDGEMENT: Metric =
+    histogram("sluicegate_acknowledgement_seconds", "Time from publish to acknowledgement, of each record.");
+
+/// Publishes in flight.
+pub const WINDOW_MESSAGES: Metric =
+    gauge("sluicegate_window_messages", "Publishes in flight: sent and not acknowledged.");
+/// Bytes in flight.
+pub const WINDOW_BYTES: Metric = gauge("sluicegate_window_bytes", "Bytes in flight: sent and not acknowledged.");
+/// Limit of publishes in flight.
+pub const WINDOW_MESSAGES_LIMIT: Metric =
+    gauge("sluicegate_window_messages_limit", "What sluicegate_window_messages may reach.");
+/// Limit of bytes in flight.
+pub const WINDOW_BYTES_LIMIT: Metric =
+    gauge("sluicegate_window_bytes_limit", "What sluicegate_window_bytes may reach.");
+/// Refusals.
+pub const WINDOW_FULL: Metric =
+    counter("sluicegate_window_full_total", "Requests refused because the window stayed full for the whole hold.");
+
+/// Hits.
+pub const TOKEN_CACHE_HITS: Metric =
+    counter("sluicegate_token_cache_hits_total", "Tokens that had been verified before.");
+/// Misses.
+pub const TOKEN_CACHE_MISSES: Metric =
+    counter("sluicegate_token_cache_misses_total", "Tokens that had to be verified.");
+
+/// Open connections.
+pub const CONNECTIONS_OPEN: Metric = gauge("sluicegate_connections_open", "Client connections that are open.");
+/// Accepted connections.
+pub const CONNECTIONS_ACCEPTED: Metric =
+    counter("sluicegate_connections_accepted_total", "Client connections accepted.");
+/// Refused connections.
+pub const CONNECTIONS_REFUSED: Metric =
+    counter("sluicegate_connections_refused_total", "Client connections closed at once because there were too many.");
+/// Connections past a deadline.
+pub const CONNECTIONS_TIMED_OUT: Metric =
+    counter("sluicegate_connections_timed_out_total", "Client connections cut off by a deadline.");
+/// Memory of bodies.
+pub const BODY_BYTES_HELD: Metric =
+    gauge("sluicegate_body_bytes_held", "Bytes of request bodies and consume answers held in memory.");
+
+/// Shards that have their broker connection.
+pub const BROKER_LINKS_UP: Metric =
+    gauge("sluicegate_broker_links_up", "Shards whose connection to the backend stands.");
+/// Reconnects of shards.
+pub const BROKER_RECONNECTS: Metric =
+    counter("sluicegate_broker_reconnects_total", "Times that a shard had to connect to the broker again.");
+/// The control plane's own connection.
+pub const CONTROL_BROKER_UP: Metric =
+    gauge("sluicegate_control_broker_up", "1 while the control plane's own connection to the broker stands.");
+
+/// Stations.
+pub const STATIONS_KNOWN: Metric =
+    gauge("sluicegate_stations_known", "Stations remembered, counted once in each shard that remembers them.");
+/// Questions.
+pub const QUESTIONS: Metric = counter("sluicegate_questions_total", "Questions of the shards to the control plane.");
+/// Answers, by kind and result.
+pub const ANSWERS: Metric =
+    counter("sluicegate_answers_total", "Answers of the control plane, by kind of question and result.");
+/// Dropped pushes.
+pub const PUSHES_DROPPED: Metric =
+    counter("sluicegate_pushes_dropped_total", "Messages to a shard that found its inbox full.");
+/// Logins, by result.
+pub const LOGINS: Metric = counter("sluicegate_logins_total", "Password checks, by result.");
+/// Users.
+pub const USERS: Metric = gauge("sluicegate_users", "Users in the registry, without root.");
+/// Registry revision.
+pub const REGISTRY_REVISION: Metric =
+    gauge("sluicegate_registry_revision", "Revision of the registry that the shards have been told.");
+/// Broken documents.
+pub const DOCUMENTS_REFUSED: Metric =
+    gauge("sluicegate_registry_documents_refused", "Documents of the registry that do not load.");
+
+/// Commits of the embedded store.
+pub const STORE_COMMITS: Metric = counter("sluicegate_store_commits_total", "Group commits of the embedded store.");
+/// Records in these.
+pub const STORE_COMMIT_RECORDS: Metric =
+    counter("sluicegate_store_commit_records_total", "Records in the group commits of the embedded store.");
+/// Time of a commit.
+pub const STORE_FSYNC: Metric =
+    histogram("sluicegate_store_fsync_seconds", "Time of one group commit of the embedded store, fsync included.");
+/// Whether it stopped writing.
+pub const STORE_READ_ONLY: Metric =
+    gauge("sluicegate_store_read_only", "1 once the embedded store takes no more records because it cannot write.");
+
+/// Memory.
+pub const PROCESS_RESIDENT: Metric = gauge("process_resident_memory_bytes", "Resident memory size in bytes.");
+/// CPU time.
+pub const PROCESS_CPU: Metric =
+    counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.");
+/// Start.
+pub const PROCESS_START: Metric =
+    gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.");
+/// File descriptors.
+pub const PROCESS_FDS: Metric = gauge("process_open_fds", "Number of open file descriptors.");

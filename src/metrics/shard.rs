@@ -1,0 +1,181 @@
+//! The block of one shard.
+
+use super::cell::{Counter, Gauge, Histogram};
+use std::sync::OnceLock;
+
+/// Which part of the HTTP API a request was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// `POST /auth/authenticate`.
+    Authenticate,
+    /// `POST /auth/refreshToken`.
+    Refresh,
+    /// `POST /stations/{name}/produce/single`.
+    ProduceSingle,
+    /// `POST /stations/{name}/produce/batch`.
+    ProduceBatch,
+    /// `POST /stations/{name}/consume/batch`.
+    Consume,
+    /// `GET /monitoring/status`.
+    Status,
+    /// Everything else, and requests that do not parse.
+    Other,
+}
+
+impl Route {
+    /// All routes, in the order of the blocks and of the text.
+    pub const ALL: [Self; 7] = [
+        Self::Authenticate,
+        Self::Refresh,
+        Self::ProduceSingle,
+        Self::ProduceBatch,
+        Self::Consume,
+        Self::Status,
+        Self::Other,
+    ];
+
+    /// Value of the label `route`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Authenticate => "authenticate",
+            Self::Refresh => "refresh",
+            Self::ProduceSingle => "produce_single",
+            Self::ProduceBatch => "produce_batch",
+            Self::Consume => "consume",
+            Self::Status => "status",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Status codes that are counted by themselves; the slot after the last takes all others.
+pub(super) const STATUSES: [u16; 20] =
+    [200, 201, 202, 204, 400, 401, 403, 404, 405, 408, 411, 413, 415, 417, 429, 431, 500, 501, 503, 505];
+
+/// Which I/O driver a shard runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverInfo {
+    /// `io_uring` or `epoll`.
+    pub driver: String,
+    /// Why this one.
+    pub reason: String,
+}
+
+/// What one shard counts. The shard is the only writer; see the module for why.
+///
+/// The alignment keeps two blocks out of each other's cache lines (and out of the pair that the
+/// prefetcher fetches together).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ShardMetrics {
+    requests: [[Counter; STATUSES.len() + 1]; Route::ALL.len()],
+    /// Records that the backend acknowledged.
+    pub records_in: Counter,
+    /// Payload bytes of these.
+    pub record_bytes_in: Counter,
+    /// Records handed out by consume calls.
+    pub records_out: Counter,
+    /// From publish to acknowledgement, one observation a record.
+    pub acknowledgement: Histogram,
+    /// Publishes in flight.
+    pub window_messages: Gauge,
+    /// Bytes in flight.
+    pub window_bytes: Gauge,
+    /// What [`Self::window_messages`] may reach.
+    pub window_messages_limit: Gauge,
+    /// What [`Self::window_bytes`] may reach.
+    pub window_bytes_limit: Gauge,
+    /// Requests refused because the window stayed full.
+    pub window_full: Counter,
+    /// Tokens found verified.
+    pub token_cache_hits: Counter,
+    /// Tokens that had to be verified.
+    pub token_cache_misses: Counter,
+    /// Connections open now.
+    pub connections_open: Gauge,
+    /// Connections accepted.
+    pub connections_accepted: Counter,
+    /// Connections closed at once because there were too many.
+    pub connections_refused: Counter,
+    /// Connections cut off by a deadline.
+    pub connections_timed_out: Counter,
+    /// Bytes of bodies and answers held now.
+    pub body_bytes_held: Gauge,
+    /// Times that the broker connection was made again.
+    pub reconnects: Counter,
+    /// 1 while the broker connection stands (always, with the embedded store), else 0.
+    pub link_up: Gauge,
+    /// Stations remembered.
+    pub stations_known: Gauge,
+    /// Questions put to the control plane.
+    pub questions: Counter,
+    driver: OnceLock<DriverInfo>,
+}
+
+impl ShardMetrics {
+    /// Counts one answered request.
+    pub fn request(&self, route: Route, status: u16) {
+        let at = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len());
+        if let Some(counter) = self.requests.get(route as usize).and_then(|row| row.get(at)) {
+            counter.increment();
+        }
+    }
+
+    /// Says which driver this shard runs on. The first call counts.
+    pub fn set_driver(&self, driver: impl Into<String>, reason: impl Into<String>) {
+        let _already_set = self.driver.set(DriverInfo { driver: driver.into(), reason: reason.into() });
+    }
+
+    /// The driver, once it is known.
+    #[must_use]
+    pub fn driver(&self) -> Option<&DriverInfo> {
+        self.driver.get()
+    }
+
+    /// Requests by route and status; status 0 stands for codes that have no slot of their own.
+    pub(super) fn requests(&self) -> impl Iterator<Item = (Route, u16, u64)> {
+        Route::ALL.into_iter().zip(&self.requests).flat_map(|(route, row)| {
+            STATUSES.into_iter().chain([0]).zip(row).map(move |(status, counter)| (route, status, counter.get()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_and_status_has_a_slot_of_its_own() {
+        let metrics = ShardMetrics::default();
+        for (times, route) in Route::ALL.into_iter().enumerate() {
+            for _ in 0..=times {
+                metrics.request(route, 503);
+            }
+            metrics.request(route, 299);
+            metrics.request(route, 599);
+        }
+        let counted: Vec<_> = metrics.requests().filter(|(.., count)| *count > 0).collect();
+        let expect: Vec<_> = Route::ALL
+            .into_iter()
+            .enumerate()
+            .flat_map(|(times, route)| [(route, 503, times as u64 + 1), (route, 0, 2)])
+            .collect();
+        assert_eq!(counted, expect);
+    }
+
+    #[test]
+    fn blocks_of_two_shards_share_no_cache_line() {
+        assert_eq!(align_of::<ShardMetrics>(), 128);
+        assert_eq!(size_of::<ShardMetrics>() % 128, 0);
+    }
+
+    #[test]
+    fn the_first_word_about_the_driver_counts() {
+        let metrics = ShardMetrics::default();
+        assert_eq!(metrics.driver(), None);
+        metrics.set_driver("epoll", "io_uring is not permitted");
+        metrics.set_driver("io_uring", "");
+        assert_eq!(metrics.driver().map(|info| info.driver.as_str()), Some("epoll"));
+    }
+}

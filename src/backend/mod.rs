@@ -5,13 +5,49 @@
 
 pub mod local;
 pub mod nats;
+pub mod partition;
 
 use crate::{
     reject::Reject,
     station::{Consumer, Station},
     wire::Span,
 };
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
+
+/// Where a shard keeps records.
+#[derive(Debug, Clone)]
+pub enum Backend {
+    /// NATS JetStream, over the shard's own connection.
+    Nats(Rc<nats::Link>),
+    /// The embedded store.
+    Local(Rc<local::Handle>),
+}
+
+impl Backend {
+    /// Stores records. `Ok`: one outcome a record, in input order. `Err`: not one was sent.
+    pub async fn publish(&self, publish: &Publish<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Reject> {
+        match self {
+            Self::Nats(link) => link.publish(publish, outcomes).await,
+            Self::Local(handle) => handle.publish(publish, outcomes).await,
+        }
+    }
+
+    /// Hands out messages of a group: what is there, or what comes within the wait.
+    pub async fn fetch(&self, fetch: &Fetch<'_>) -> Result<Delivered, Reject> {
+        match self {
+            Self::Nats(link) => link.fetch(fetch).await,
+            Self::Local(handle) => handle.fetch(fetch).await,
+        }
+    }
+
+    /// Acknowledges messages or gives them back. If that is lost, they come again.
+    pub fn settle(&self, station: &Station, consumer: &Consumer, delivered: &Delivered, settlement: Settlement) {
+        match self {
+            Self::Nats(link) => link.settle(delivered, settlement),
+            Self::Local(handle) => handle.settle(station, consumer, delivered, settlement),
+        }
+    }
+}
 
 /// The message id of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

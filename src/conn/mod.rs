@@ -1,1 +1,182 @@
-//! (in the making)
+//! Connections of one shard: accept, serve, drain.
+//!
+//! A connection is one task. While it waits for a request it holds no buffer and little else; a
+//! [`session`] is made when something is there to read, and gone when everything that came was answered.
+
+mod deadlines;
+mod session;
+
+use crate::{
+    budget::Budget,
+    dialect::{Dialect, Now},
+    limits::{POOLED_BUFFERS_MAX, READ_BUFFER_BYTES, Limits},
+    metrics::{Route, ShardMetrics},
+    reject::Reject,
+    rt::{self, BufferPool, Listener, Stream, Waiters},
+    wire::http1::{DATE_BYTES, Response, date},
+};
+use deadlines::{Deadlines, Phase, SWEEP};
+use session::{Next, Session};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Pause after an accept that failed for want of something (files, memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the connections of a shard share.
+#[derive(Debug)]
+pub struct Connections {
+    dialect: Dialect,
+    limits: Limits,
+    budget: Rc<Budget>,
+    metrics: Arc<ShardMetrics>,
+    pool: BufferPool,
+    deadlines: Rc<Deadlines>,
+    open: Cell<usize>,
+    closed: Waiters,
+    draining: Cell<bool>,
+    unix_s: Cell<u64>,
+    date: Cell<[u8; DATE_BYTES]>,
+}
+
+impl Connections {
+    /// Connections that speak `dialect`.
+    #[must_use]
+    pub fn new(dialect: Dialect, limits: Limits, budget: Rc<Budget>, metrics: Arc<ShardMetrics>) -> Rc<Self> {
+        let connections = Self {
+            dialect,
+            limits,
+            budget,
+            metrics,
+            pool: BufferPool::new(READ_BUFFER_BYTES, POOLED_BUFFERS_MAX),
+            deadlines: Rc::default(),
+            open: Cell::new(0),
+            closed: Waiters::default(),
+            draining: Cell::new(false),
+            unix_s: Cell::new(0),
+            date: Cell::new([b' '; DATE_BYTES]),
+        };
+        connections.read_wall_clock();
+        Rc::new(connections)
+    }
+
+    /// Accepts until the listener is shut down.
+    pub async fn accept(self: Rc<Self>, listener: Listener) {
+        loop {
+            match listener.accept().await {
+                Ok(stream) => {
+                    self.metrics.connections_accepted.increment();
+                    self.clone().start(stream);
+                }
+                Err(_) if self.draining.get() => return,
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection failed");
+                    rt::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Looks at deadlines and the clock, for ever.
+    pub async fn sweep(self: Rc<Self>) {
+        loop {
+            rt::sleep(SWEEP).await;
+            self.deadlines.sweep(Instant::now());
+            self.read_wall_clock();
+            self.metrics.connections_timed_out.add(self.deadlines.expired() - self.metrics.connections_timed_out.get());
+            self.metrics.body_bytes_held.set(self.budget.used() as u64);
+        }
+    }
+
+    /// From now on a failed accept is the end, and every connection closes after its request.
+    pub fn stop_accepting(&self) {
+        self.draining.set(true);
+    }
+
+    /// Whether [`Connections::stop_accepting`] was called.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Closes idle connections and waits until the others have been served.
+    pub async fn drain(&self) {
+        self.deadlines.end_idle();
+        while self.open.get() > 0 {
+            self.closed.changed().await;
+            self.deadlines.end_idle();
+        }
+    }
+
+    fn start(self: Rc<Self>, stream: Stream) {
+        let room = self.open.get() < self.limits.connections_per_shard_max;
+        if !room {
+            self.metrics.connections_refused.increment();
+        }
+        self.count(1);
+        rt::spawn(async move {
+            if room {
+                self.serve(stream).await;
+            } else {
+                self.refuse(stream).await;
+            }
+            self.count(-1);
+            self.closed.wake_all();
+        });
+    }
+
+    fn count(&self, change: isize) {
+        self.open.set(self.open.get().saturating_add_signed(change));
+        self.metrics.connections_open.set(self.open.get() as u64);
+    }
+
+    /// Serves one connection to its end.
+    async fn serve(&self, mut stream: Stream) {
+        let armed = self.deadlines.register(stream.guard());
+        while !self.draining.get() {
+            armed.arm(Phase::Idle, Instant::now() + self.limits.idle_timeout);
+            if stream.readable().await.is_err() || armed.expired() {
+                return;
+            }
+            // Boxed, so that a connection which waits does not keep room for one that is served.
+            match Box::pin(Session::new(self, &armed, &mut stream).run()).await {
+                Next::Idle => {}
+                Next::Close => return,
+            }
+        }
+    }
+
+    /// Too many connections: says so and closes.
+    async fn refuse(&self, mut stream: Stream) {
+        let armed = self.deadlines.register(stream.guard());
+        armed.arm(Phase::Writing, Instant::now() + Duration::from_secs(1));
+        let reply = self.dialect.reject(&Reject::Overloaded("the number of connections"), Route::Other);
+        let mut out = Vec::new();
+        Response {
+            content_type: reply.content_type,
+            body: &reply.body,
+            retry_after: reply.retry_after,
+            close: true,
+            ..Response::new(reply.status)
+        }
+        .write(&mut out, &self.date.get());
+        let (_, _) = stream.write_all(out).await;
+        let _ = stream.finish_writing().await;
+    }
+
+    fn now(&self) -> Now {
+        Now { instant: Instant::now(), unix_s: self.unix_s.get() }
+    }
+
+    fn read_wall_clock(&self) {
+        let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if unix_s != self.unix_s.get() {
+            self.unix_s.set(unix_s);
+            self.date.set(date(unix_s));
+        }
+    }
+}

@@ -1,1 +1,116 @@
-//! (in the making)
+//! HTTP APIs over one core. A dialect is a folder with its routes, its request types and its replies.
+//!
+//! Dialects differ in bytes, never in semantics: what storing and handing out mean is decided in
+//! `ingest` and `fetch`. A dialect touches neither a backend nor the runtime nor another dialect.
+
+pub mod memphis;
+
+use crate::{fetch::Delivery, metrics::Route, reject::Reject, wire::http1::Head};
+use std::{borrow::Cow, time::Instant};
+
+/// One reading of the clocks, taken by the connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For durations.
+    pub instant: Instant,
+    /// For expiry: seconds since 1970.
+    pub unix_s: u64,
+}
+
+/// A request, as far as it has been read.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Its head.
+    pub head: &'a Head,
+    /// The bytes that the head points into.
+    pub bytes: &'a [u8],
+    /// When it is handled.
+    pub now: Now,
+}
+
+/// The APIs.
+#[derive(Debug)]
+pub enum Dialect {
+    /// The Memphis REST gateway's.
+    Memphis(memphis::Memphis),
+}
+
+/// A request that may send its body.
+#[derive(Debug)]
+pub enum Admitted {
+    /// To the Memphis API.
+    Memphis(memphis::Admitted),
+}
+
+impl Dialect {
+    /// Decides on the head alone: route, who asks, whether they may. Only then is a body read.
+    pub fn admit(&self, request: &Request<'_>) -> Result<Admitted, Reply> {
+        match self {
+            Self::Memphis(memphis) => memphis.admit(request).map(Admitted::Memphis),
+        }
+    }
+
+    /// Serves an admitted request with its body.
+    pub async fn handle(&self, admitted: Admitted, request: &Request<'_>, body: &[u8]) -> Reply {
+        match (self, admitted) {
+            (Self::Memphis(memphis), Admitted::Memphis(admitted)) => memphis.handle(admitted, request, body).await,
+        }
+    }
+
+    /// The reply to a request that failed outside the dialect: framing, limits, deadlines.
+    #[must_use]
+    pub fn reject(&self, reject: &Reject, route: Route) -> Reply {
+        match self {
+            Self::Memphis(_) => memphis::reply::reject(reject, route),
+        }
+    }
+}
+
+impl Admitted {
+    /// The most that its body may be, in bytes as sent.
+    #[must_use]
+    pub fn body_bytes_max(&self) -> u64 {
+        match self {
+            Self::Memphis(admitted) => admitted.body_bytes_max(),
+        }
+    }
+
+    /// What it is counted as.
+    #[must_use]
+    pub fn route(&self) -> Route {
+        match self {
+            Self::Memphis(admitted) => admitted.route(),
+        }
+    }
+
+    /// Whether serving it may take long by intention, so that earlier replies should leave first.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        match self {
+            Self::Memphis(admitted) => admitted.waits(),
+        }
+    }
+}
+
+/// A reply, ready to be written.
+#[derive(Debug)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: Option<&'static str>,
+    /// Body; what `HEAD` leaves out is left out by the connection.
+    pub body: Cow<'static, [u8]>,
+    /// `Retry-After` in seconds.
+    pub retry_after: Option<u32>,
+    /// `Allow`.
+    pub allow: Option<&'static str>,
+    /// Further header fields, `Name: value\r\n` each.
+    pub extra: Cow<'static, [u8]>,
+    /// Whether the connection closes after it.
+    pub close: bool,
+    /// Messages that are acknowledged once the reply has left whole.
+    pub delivery: Option<Delivery>,
+    /// What it is counted as.
+    pub route: Route,
+}

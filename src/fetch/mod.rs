@@ -1,1 +1,130 @@
-//! (in the making)
+//! Consume, whatever the dialect: find the group, take what is there, settle when the answer has left.
+//!
+//! At least once: a [`Delivery`] that is dropped without having been acknowledged is handed out again.
+
+use crate::{
+    backend::{Backend, Delivered, Fetch, Message, Settlement},
+    budget::{Budget, Held},
+    directory::{Directory, Known},
+    limits::FETCH_BYTES_MAX,
+    metrics::ShardMetrics,
+    reject::Reject,
+    station::{Consumer, Name, Station},
+};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A consume call.
+#[derive(Debug, Clone, Copy)]
+pub struct Consume<'a> {
+    /// Where from.
+    pub station: &'a Name,
+    /// Whether the station may be created for it.
+    pub create: bool,
+    /// Consumer group; `None` is the default one.
+    pub group: Option<&'a Name>,
+    /// At most this many messages.
+    pub records_max: u32,
+    /// How long to wait if nothing is there.
+    pub wait: Duration,
+    /// When it is handled.
+    pub now: Instant,
+}
+
+/// The consume service of one shard.
+#[derive(Debug)]
+pub struct Fetcher {
+    /// Stations and groups.
+    pub directory: Rc<Directory>,
+    /// Where records are.
+    pub backend: Backend,
+    /// Bytes that the shard may hold.
+    pub budget: Rc<Budget>,
+    /// Counters.
+    pub metrics: Arc<ShardMetrics>,
+}
+
+/// Messages that were handed out and are not settled yet.
+#[derive(Debug)]
+pub struct Delivery {
+    delivered: Delivered,
+    station: Rc<Known<Station>>,
+    consumer: Rc<Known<Consumer>>,
+    backend: Backend,
+    settled: bool,
+    /// Gives the budget back with the messages.
+    _held: Held,
+}
+
+impl Fetcher {
+    /// Takes a batch of messages.
+    pub async fn consume(&self, call: &Consume<'_>) -> Result<Delivery, Reject> {
+        let started = Instant::now();
+        match self.attempt(call, call.wait).await {
+            // The stream or the group was removed under us: look again, once, with the time that is left.
+            Err(Reject::NoStream) => {
+                self.directory.forget(call.station);
+                self.attempt(call, call.wait.saturating_sub(started.elapsed())).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn attempt(&self, call: &Consume<'_>, wait: Duration) -> Result<Delivery, Reject> {
+        let station = self.directory.station(call.station, call.create, call.now).await?;
+        let consumer = self.directory.consumer(&station, call.group, call.now).await?;
+        let mut held = self.budget.hold();
+        let fetch = Fetch {
+            station: &station,
+            consumer: &consumer,
+            records_max: call.records_max,
+            bytes_max: FETCH_BYTES_MAX,
+            wait,
+        };
+        let delivered = self.backend.fetch(&fetch).await?;
+        let records = delivered.messages.len() as u64;
+        // The answer holds each message about twice: in the arena and encoded.
+        let room = held.grow_to(2 * delivered.arena.len());
+        let backend = self.backend.clone();
+        let delivery = Delivery { delivered, station, consumer, backend, settled: false, _held: held };
+        // Without room for it, the delivery goes back when it is dropped here.
+        room?;
+        self.metrics.records_out.add(records);
+        Ok(delivery)
+    }
+}
+
+impl Delivery {
+    /// The messages.
+    #[must_use]
+    pub fn messages(&self) -> &[Message] {
+        &self.delivered.messages
+    }
+
+    /// What their spans point into.
+    #[must_use]
+    pub fn arena(&self) -> &[u8] {
+        &self.delivered.arena
+    }
+
+    /// The answer has left whole: the messages are done.
+    pub fn acknowledge(mut self) {
+        self.settle(Settlement::Acknowledge);
+    }
+
+    fn settle(&mut self, settlement: Settlement) {
+        if !self.settled && !self.delivered.messages.is_empty() {
+            self.backend.settle(&self.station, &self.consumer, &self.delivered, settlement);
+        }
+        self.settled = true;
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.settle(Settlement::Redeliver);
+    }
+}

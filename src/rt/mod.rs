@@ -12,7 +12,7 @@ mod pool;
 mod time;
 
 pub use driver::{Driver, DriverChoice, Flavor, pin_to_core, raise_file_limit, run};
-pub use net::{Guard, Listener, Reservation, Stream, connect};
+pub use net::{Guard, Listener, ReadHalf, Reservation, Stream, WriteHalf, connect};
 pub use notify::{Notify, Waiters};
 pub use pool::BufferPool;
 pub use time::{Elapsed, deadline, sleep};

@@ -1,1 +1,178 @@
-//! (in the making)
+//! One core and everything that it owns: listener, connections, broker link, caches, metrics.
+//!
+//! A shard is a thread. Nothing that it writes is read by another but its block of metrics; what it
+//! learns comes through its inbox, as finished values.
+
+use crate::{
+    auth::{Gate, TokenKeys, Users},
+    backend::{Backend, local, nats},
+    budget::Budget,
+    conn::Connections,
+    dialect::{Dialect, memphis::Memphis},
+    directory::{
+        Directory,
+        messages::{Ask, Push},
+    },
+    fetch::Fetcher,
+    ingest::{HeaderPolicy, Ingest},
+    limits::{DRAIN_TIMEOUT, Limits},
+    metrics::ShardMetrics,
+    rt::{self, Driver, Listener},
+};
+use std::{cell::RefCell, io, net::TcpListener, rc::Rc, sync::Arc, thread, time::Duration};
+
+/// How often the shard's own state is copied into its metrics.
+const GAUGES_EVERY: Duration = Duration::from_millis(500);
+
+/// What a shard is made of; plain values, made before its thread starts.
+#[derive(Debug)]
+pub struct Parts {
+    /// Number of this shard, from 0.
+    pub index: u16,
+    /// Number of shards.
+    pub shards: u16,
+    /// Driver of its runtime.
+    pub driver: Driver,
+    /// Its listener.
+    pub listener: TcpListener,
+    /// Where records go.
+    pub backend: BackendParts,
+    /// Signs and verifies tokens.
+    pub keys: TokenKeys,
+    /// Users as they are at the start.
+    pub users: Arc<Users>,
+    /// Default lifetimes of access and refresh tokens.
+    pub lifetimes: (Duration, Duration),
+    /// Which headers are stored.
+    pub policy: HeaderPolicy,
+    /// Every limit.
+    pub limits: Limits,
+    /// Its counters.
+    pub metrics: Arc<ShardMetrics>,
+    /// Where it asks.
+    pub asks: flume::Sender<Ask>,
+    /// Where it is told.
+    pub inbox: flume::Receiver<Push>,
+}
+
+/// Where a shard's records go.
+#[derive(Debug)]
+pub enum BackendParts {
+    /// NATS JetStream; the identity makes the inbox of the link unique.
+    Nats(nats::LinkSettings, String),
+    /// The embedded store.
+    Local(local::Handle),
+}
+
+/// A shard that runs.
+#[derive(Debug)]
+pub struct Running {
+    thread: thread::JoinHandle<io::Result<()>>,
+}
+
+impl Running {
+    /// Waits until the shard has ended.
+    pub fn join(self) -> io::Result<()> {
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("a shard panicked")))
+    }
+}
+
+/// Starts a shard on a thread of its own.
+pub fn start(parts: Parts) -> io::Result<Running> {
+    let thread = thread::Builder::new().name(format!("shard-{}", parts.index)).spawn(move || {
+        let pinned = rt::pin_to_core(parts.index.into(), parts.shards.into());
+        tracing::debug!(shard = parts.index, pinned, "shard starts");
+        rt::run(parts.driver.flavor, || run(parts))?
+    })?;
+    Ok(Running { thread })
+}
+
+async fn run(parts: Parts) -> io::Result<()> {
+    let listener = Listener::new(parts.listener, parts.driver.flavor)?;
+    let stop_listening = listener.guard();
+    parts.metrics.set_driver(parts.driver.name(), &parts.driver.reason);
+    let directory = Rc::new(Directory::new(parts.index, parts.asks));
+    let budget = Budget::new(parts.limits.shard_body_bytes_max);
+    let (backend, link) = match parts.backend {
+        BackendParts::Nats(settings, identity) => {
+            let link = nats::Link::new(settings, &identity, parts.limits.clone(), Arc::clone(&parts.metrics));
+            rt::spawn(Rc::clone(&link).run(parts.index.into()));
+            (Backend::Nats(Rc::clone(&link)), Some(link))
+        }
+        BackendParts::Local(handle) => {
+            parts.metrics.link_up.set(1);
+            (Backend::Local(Rc::new(handle)), None)
+        }
+    };
+    let gate = Rc::new(RefCell::new(Gate::new(parts.keys, parts.users)));
+    let metrics = || Arc::clone(&parts.metrics);
+    let dialect = Dialect::Memphis(Memphis {
+        gate: Rc::clone(&gate),
+        directory: Rc::clone(&directory),
+        ingest: Ingest {
+            directory: Rc::clone(&directory),
+            backend: backend.clone(),
+            policy: parts.policy,
+            limits: parts.limits.clone(),
+            budget: Rc::clone(&budget),
+            metrics: metrics(),
+        },
+        fetcher: Fetcher { directory: Rc::clone(&directory), backend, budget: Rc::clone(&budget), metrics: metrics() },
+        access_lifetime: parts.lifetimes.0,
+        refresh_lifetime: parts.lifetimes.1,
+        body_bytes_max: parts.limits.body_bytes_max,
+    });
+    let connections = Connections::new(dialect, parts.limits, budget, metrics());
+    rt::spawn(Rc::clone(&connections).sweep());
+    rt::spawn(Rc::clone(&connections).accept(listener));
+    rt::spawn(gauges(Rc::clone(&gate), Rc::clone(&directory), metrics()));
+
+    listen_to_control(&parts.inbox, &directory, &gate, &connections).await;
+
+    connections.stop_accepting();
+    stop_listening.shut_down();
+    let drained = {
+        // Answers of the control plane are still needed by requests in flight.
+        let inbox = parts.inbox;
+        let (directory, gate, drained) = (Rc::clone(&directory), Rc::clone(&gate), Rc::clone(&connections));
+        rt::spawn(async move { listen_to_control(&inbox, &directory, &gate, &drained).await });
+        rt::deadline(DRAIN_TIMEOUT, connections.drain()).await
+    };
+    if drained.is_err() {
+        tracing::warn!(shard = parts.index, "requests were still in flight when the time to drain was over");
+    }
+    if let Some(link) = link {
+        link.stop();
+    }
+    Ok(())
+}
+
+/// Takes what the control plane says, until it says to drain (or is gone).
+async fn listen_to_control(
+    inbox: &flume::Receiver<Push>,
+    directory: &Directory,
+    gate: &RefCell<Gate>,
+    connections: &Connections,
+) {
+    while let Ok(push) = inbox.recv_async().await {
+        match push {
+            Push::Answer { ticket, answer } => directory.answered(ticket, answer),
+            Push::Users(users) => gate.borrow_mut().set_users(users),
+            Push::Forget(station) => directory.forget(&station),
+            Push::Drain if connections.is_draining() => {}
+            Push::Drain => return,
+        }
+    }
+}
+
+/// Copies the state of caches into the metrics, now and then.
+async fn gauges(gate: Rc<RefCell<Gate>>, directory: Rc<Directory>, metrics: Arc<ShardMetrics>) {
+    loop {
+        rt::sleep(GAUGES_EVERY).await;
+        let (hits, misses) = (gate.borrow().hits(), gate.borrow().misses());
+        metrics.token_cache_hits.add(hits - metrics.token_cache_hits.get());
+        metrics.token_cache_misses.add(misses - metrics.token_cache_misses.get());
+        metrics.stations_known.set(directory.stations_known() as u64);
+        metrics.questions.add(directory.questions_asked() - metrics.questions.get());
+    }
+}

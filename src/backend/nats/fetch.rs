@@ -1,0 +1,292 @@
+//! Consuming: pull requests to the durable consumers of a group, one a partition.
+//!
+//! First what is there: every partition is asked without waiting, in rounds, until the batch is full
+//! or all are empty. Only if nothing came, all are asked to wait. Each pull has a subscription of its
+//! own, since a delivered message carries the subject it was published on, not the one it is sent to.
+//!
+//! What arrives for nobody (after the call is over) or beyond the batch is given back at once.
+
+use super::link::Link;
+use crate::{
+    backend::{Delivered, Fetch, Message, Settlement},
+    reject::Reject,
+    rt::{self, Notify},
+    station::{Consumer, Partition},
+    wire::{
+        Span,
+        jetstream::pull::{self, Closing, Request, Status},
+        nats::{encode, headers},
+    },
+};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+/// How long the broker may take to answer a request that does not wait.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the broker's word that the wait is over may take.
+const EXPIRY_SLACK: Duration = Duration::from_millis(100);
+
+/// The pull of one partition, as the reader sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Pull {
+    basket: Rc<Basket>,
+    partition: usize,
+}
+
+/// What a consume call has gathered so far.
+#[derive(Debug)]
+struct Basket {
+    delivered: RefCell<Delivered>,
+    pulls: RefCell<Vec<Progress>>,
+    round: Cell<u32>,
+    records_max: usize,
+    changed: Notify,
+    lost: Cell<bool>,
+}
+
+/// How far a partition's pull has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    /// Subscription; 0: none yet.
+    sid: u64,
+    /// Messages asked for in this round that have not come.
+    open: u32,
+    /// How the last request ended, if the broker ended it.
+    closed: Option<Closing>,
+}
+
+impl Pull {
+    /// Takes a message that came for this pull. `false`: the batch is full.
+    pub(super) fn receive(&self, subject: &[u8], reply: &[u8], headers: &[u8], payload: &[u8]) -> bool {
+        match Status::of(headers) {
+            Some(Status::Heartbeat) => true,
+            Some(Status::Closed(closing)) => {
+                self.basket.closed(self.partition, subject, closing);
+                true
+            }
+            None => self.basket.add(self.partition, reply, headers, payload),
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn lost(&self) {
+        self.basket.lost.set(true);
+        self.basket.changed.notify();
+    }
+}
+
+impl Basket {
+    fn add(&self, partition: usize, reply: &[u8], headers: &[u8], payload: &[u8]) -> bool {
+        let mut delivered = self.delivered.borrow_mut();
+        if delivered.messages.len() >= self.records_max {
+            return false;
+        }
+        if let Some(progress) = self.pulls.borrow_mut().get_mut(partition) {
+            progress.open = progress.open.saturating_sub(1);
+        }
+        let fields = headers::field_lines(headers).of(headers);
+        let arena = &mut delivered.arena;
+        let mut keep = |bytes: &[u8]| {
+            let start = u32::try_from(arena.len()).unwrap_or(u32::MAX);
+            arena.extend_from_slice(bytes);
+            Span { start, end: u32::try_from(arena.len()).unwrap_or(u32::MAX) }
+        };
+        let (headers, payload, reply) = (keep(fields), keep(payload), keep(reply));
+        let partition = u16::try_from(partition).unwrap_or(u16::MAX);
+        delivered.messages.push(Message { headers, payload, reply, partition, sequence: 0 });
+        self.changed.notify();
+        true
+    }
+
+    /// The broker ended a request; one of an earlier round does not count.
+    fn closed(&self, partition: usize, subject: &[u8], closing: Closing) {
+        let round = subject.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
+        if round != self.round.get().to_string().as_bytes() {
+            return;
+        }
+        if let Some(progress) = self.pulls.borrow_mut().get_mut(partition) {
+            progress.open = 0;
+            progress.closed = Some(closing);
+        }
+        self.changed.notify();
+    }
+
+    fn len(&self) -> usize {
+        self.delivered.borrow().messages.len()
+    }
+
+    /// Whether nothing more is to be waited for in this round.
+    fn is_settled(&self) -> bool {
+        self.lost.get() || self.len() >= self.records_max || self.pulls.borrow().iter().all(|pull| pull.open == 0)
+    }
+
+    /// Waits until the round is settled or the time is up.
+    async fn settled(&self, until: Instant) {
+        while !self.is_settled() {
+            let left = until.saturating_duration_since(Instant::now());
+            if rt::deadline(left, self.changed.wait()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The first pull that ended because something is wrong.
+    fn failure(&self) -> Option<Reject> {
+        if self.lost.get() {
+            return Some(Reject::BrokerAway);
+        }
+        self.pulls.borrow().iter().find_map(|pull| match pull.closed? {
+            Closing::Served => None,
+            Closing::Gone => Some(Reject::NoStream),
+            Closing::Moved | Closing::Busy => Some(Reject::BrokerBusy),
+            Closing::TooLargeNext => Some(Reject::BrokerRefused(409, "the next message is larger than one answer may be".into())),
+            Closing::Refused(code) => Some(Reject::BrokerRefused(code.into(), "the consumer does not allow this pull".into())),
+        })
+    }
+}
+
+impl Link {
+    /// Hands out messages of a group.
+    pub async fn fetch(&self, fetch: &Fetch<'_>) -> Result<Delivered, Reject> {
+        let record_bytes_max = self.connected().await?;
+        let partitions = &fetch.station.partitions;
+        let basket = Rc::new(Basket {
+            delivered: RefCell::default(),
+            pulls: RefCell::new(vec![Progress::default(); partitions.len()]),
+            round: Cell::new(0),
+            records_max: fetch.records_max as usize,
+            changed: Notify::default(),
+            lost: Cell::new(false),
+        });
+        let call = Call { link: self, fetch, basket: &basket, bytes_max: fetch.bytes_max.max(record_bytes_max.min(64 << 20)) };
+        call.take_what_is_there().await;
+        if basket.len() == 0 && basket.failure().is_none() && !fetch.wait.is_zero() {
+            call.wait_for_more().await;
+        }
+        call.unsubscribe();
+        let delivered = basket.delivered.take();
+        match basket.failure() {
+            Some(reject) if delivered.messages.is_empty() => Err(reject),
+            _ => Ok(delivered),
+        }
+    }
+
+    /// Acknowledges messages, or gives them back. Lost with the connection, it only means redelivery.
+    pub fn settle(&self, delivered: &Delivered, settlement: Settlement) {
+        if !self.is_up() {
+            return;
+        }
+        let word = match settlement {
+            Settlement::Acknowledge => pull::ACK,
+            Settlement::Redeliver => pull::NAK,
+        };
+        let mut out = self.out.borrow_mut();
+        for message in &delivered.messages {
+            encode::pub_(&mut out, message.reply.of(&delivered.arena), None, word);
+        }
+        drop(out);
+        self.flush();
+    }
+}
+
+/// One consume call.
+struct Call<'a> {
+    link: &'a Link,
+    fetch: &'a Fetch<'a>,
+    basket: &'a Rc<Basket>,
+    bytes_max: usize,
+}
+
+impl Call<'_> {
+    /// Rounds of requests that do not wait: those who gave all they were asked for are asked again.
+    async fn take_what_is_there(&self) {
+        let mut asked: Vec<usize> = (0..self.fetch.station.partitions.len()).collect();
+        // Every call begins elsewhere, so that a small batch does not always come from the first partition.
+        let first = usize::try_from(self.link.next_sid()).unwrap_or(0) % asked.len().max(1);
+        asked.rotate_left(first);
+        while !asked.is_empty() && self.basket.len() < self.basket.records_max && self.basket.failure().is_none() {
+            let room = self.basket.records_max - self.basket.len();
+            let share = u32::try_from(room.div_ceil(asked.len())).unwrap_or(u32::MAX);
+            let later = asked.split_off(asked.len().min(room));
+            self.request(&asked, share, None);
+            self.basket.settled(Instant::now() + ROUND_TIMEOUT).await;
+            let pulls = self.basket.pulls.borrow();
+            asked.retain(|partition| pulls.get(*partition).is_some_and(|pull| pull.open == 0 && pull.closed.is_none()));
+            drop(pulls);
+            // Those not asked yet come before those who may have more.
+            asked.splice(0..0, later);
+        }
+    }
+
+    /// All partitions, until the batch is full or the time is up.
+    async fn wait_for_more(&self) {
+        let all: Vec<usize> = (0..self.fetch.station.partitions.len()).collect();
+        let share = u32::try_from(self.basket.records_max.div_ceil(all.len().max(1))).unwrap_or(u32::MAX);
+        self.request(&all, share, Some(self.fetch.wait));
+        self.basket.settled(Instant::now() + self.fetch.wait + EXPIRY_SLACK).await;
+    }
+
+    /// Asks partitions for `share` messages each.
+    fn request(&self, partitions: &[usize], share: u32, expires: Option<Duration>) {
+        let basket = self.basket;
+        basket.round.set(basket.round.get() + 1);
+        let request = Request {
+            batch: share,
+            expires,
+            no_wait: expires.is_none(),
+            max_bytes: u64::try_from(self.bytes_left() / partitions.len().max(1)).ok().map(|bytes| bytes.max(self.bytes_min())),
+            idle_heartbeat: None,
+        };
+        let mut payload = Vec::new();
+        pull::request_payload(&mut payload, &request);
+        let mut out = self.link.out.borrow_mut();
+        let mut pulls = basket.pulls.borrow_mut();
+        for index in partitions {
+            let (Some(progress), Some(partition)) = (pulls.get_mut(*index), self.fetch.station.partitions.get(*index)) else {
+                continue;
+            };
+            if progress.sid == 0 {
+                progress.sid = self.link.next_sid();
+                let pull = Pull { basket: Rc::clone(basket), partition: *index };
+                self.link.pulls.borrow_mut().insert(progress.sid, pull);
+                encode::sub(&mut out, format!("{}f.{}.*", self.link.inbox, progress.sid).as_bytes(), None, progress.sid);
+            }
+            progress.open = share;
+            progress.closed = None;
+            let reply = format!("{}f.{}.{}", self.link.inbox, progress.sid, basket.round.get());
+            encode::pub_(&mut out, &next_subject(partition, self.fetch.consumer), Some(reply.as_bytes()), &payload);
+        }
+        drop((out, pulls));
+        self.link.flush();
+    }
+
+    /// Bytes that the answer may still take.
+    fn bytes_left(&self) -> usize {
+        self.bytes_max.saturating_sub(self.basket.delivered.borrow().arena.len())
+    }
+
+    /// A request that allowed less than the largest record would never be served.
+    fn bytes_min(&self) -> u64 {
+        (self.bytes_max / 4) as u64
+    }
+
+    fn unsubscribe(&self) {
+        let mut out = self.link.out.borrow_mut();
+        for progress in self.basket.pulls.borrow().iter().filter(|progress| progress.sid != 0) {
+            if self.link.pulls.borrow_mut().remove(&progress.sid).is_some() {
+                encode::unsub(&mut out, progress.sid, None);
+            }
+        }
+        drop(out);
+        self.link.flush();
+    }
+}
+
+fn next_subject(partition: &Partition, consumer: &Consumer) -> Vec<u8> {
+    let mut subject = Vec::with_capacity(96);
+    pull::request_subject(&mut subject, pull::API_PREFIX, &partition.stream, &consumer.durable);
+    subject
+}

@@ -1,0 +1,418 @@
+//! The connection of one shard: kept up for ever, written once a turn, read in one pass.
+
+use super::{
+    connect::{Established, LinkSettings, SERVERS_MAX, establish},
+    fetch::Pull,
+};
+use crate::{
+    limits::{Limits, WINDOW_GRANT_MESSAGES, WINDOW_WAITERS_MAX},
+    metrics::ShardMetrics,
+    reject::Reject,
+    rt::{self, Guard, Notify, ReadHalf, Waiters, WriteHalf},
+    wire::{
+        Span,
+        jetstream::{
+            AckOutcome, PubAck, Token, Window, puback,
+            window::{Wakes, WindowLimits},
+        },
+        nats::{Op, ParseLimits, Parsed, ServerError, ServerInfo, encode, headers, next},
+    },
+};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// The subscription that all acknowledgements come to.
+const ACK_SID: u64 = 1;
+/// Room of the receive buffer; one that grew for a large message goes back to it.
+const RECEIVE_BYTES: usize = 64 * 1024;
+/// How often deadlines of publishes and the connection's health are looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// Silence after which the broker is asked whether it lives, and as much again after which it is given up.
+const PING_AFTER: Duration = Duration::from_secs(10);
+/// How long publishes in flight have when the server says that it is about to stop.
+const LAME_DUCK_GRACE: Duration = Duration::from_secs(2);
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// One shard's connection to the broker.
+#[derive(Debug)]
+pub struct Link {
+    settings: LinkSettings,
+    pub(super) limits: Limits,
+    pub(super) metrics: Arc<ShardMetrics>,
+    epoch: Instant,
+    /// `_INBOX.<id>.`: acknowledgements come to `<prefix><token>`, pulled messages to `<prefix>f.<sid>.<round>`.
+    pub(super) inbox: String,
+    pub(super) window: RefCell<Window>,
+    pub(super) tokens: RefCell<Vec<Token>>,
+    pub(super) out: RefCell<Vec<u8>>,
+    writer: Notify,
+    up: RefCell<Option<Up>>,
+    changed: Waiters,
+    pub(super) pulls: RefCell<HashMap<u64, Pull>>,
+    sids: Cell<u64>,
+    /// Records without a message id are spread over partitions by this count.
+    pub(super) spread: Cell<u64>,
+    stopping: Cell<bool>,
+}
+
+/// What holds while a connection stands.
+#[derive(Debug)]
+struct Up {
+    guard: Guard,
+    record_bytes_max: usize,
+    heard: Instant,
+    pinged: bool,
+    /// The server is about to stop: nothing new is sent, and the connection ends at this time.
+    leaving: Option<Instant>,
+}
+
+impl Link {
+    /// A link of shard `index`; `identity` makes its inbox unique. It does nothing before [`Link::run`].
+    #[must_use]
+    pub fn new(settings: LinkSettings, identity: &str, limits: Limits, metrics: Arc<ShardMetrics>) -> Rc<Self> {
+        let window = Window::new(WindowLimits {
+            messages: limits.window_messages_max,
+            bytes: limits.window_bytes_max,
+            grant_messages: WINDOW_GRANT_MESSAGES,
+            waiters: WINDOW_WAITERS_MAX,
+        });
+        metrics.window_messages_limit.set(limits.window_messages_max as u64);
+        metrics.window_bytes_limit.set(limits.window_bytes_max as u64);
+        Rc::new(Self {
+            settings,
+            limits,
+            metrics,
+            epoch: Instant::now(),
+            inbox: format!("_INBOX.{identity}."),
+            window: RefCell::new(window),
+            tokens: RefCell::default(),
+            out: RefCell::default(),
+            writer: Notify::default(),
+            up: RefCell::default(),
+            changed: Waiters::default(),
+            pulls: RefCell::default(),
+            sids: Cell::new(ACK_SID),
+            spread: Cell::new(0),
+            stopping: Cell::new(false),
+        })
+    }
+
+    /// Keeps the connection up until [`Link::stop`].
+    pub async fn run(self: Rc<Self>, first_server: usize) {
+        rt::spawn(Rc::clone(&self).tick());
+        let mut servers = self.settings.servers.clone();
+        let mut at = first_server;
+        let mut backoff = BACKOFF_MIN;
+        let mut said = String::new();
+        let inbox = format!("{}*", self.inbox);
+        while !self.stopping.get() {
+            let server = servers[at % servers.len()].clone();
+            at = at.wrapping_add(1);
+            match establish(&self.settings, &server, &inbox).await {
+                Ok(established) => {
+                    tracing::info!(host = server.0, port = server.1, version = established.info.version, "connected to the broker");
+                    learn(&mut servers, &established.info);
+                    said.clear();
+                    let since = Instant::now();
+                    self.serve(established).await;
+                    // A connection that stood is tried again at once; one that fails at once is not.
+                    backoff = if since.elapsed() > BACKOFF_MAX { BACKOFF_MIN } else { backoff };
+                    self.metrics.reconnects.increment();
+                    if !self.stopping.get() {
+                        tracing::warn!(host = server.0, port = server.1, "the connection to the broker is lost; connecting again");
+                    }
+                }
+                Err(reason) => {
+                    if reason != said {
+                        tracing::warn!(host = server.0, port = server.1, reason, "no connection to the broker; trying for ever");
+                    }
+                    said = reason;
+                }
+            }
+            rt::sleep(jittered(backoff)).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Ends the connection and does not come back.
+    pub fn stop(&self) {
+        self.stopping.set(true);
+        if let Some(up) = &*self.up.borrow() {
+            up.guard.shut_down();
+        }
+    }
+
+    /// Whether a publish could be sent now.
+    pub(super) fn is_up(&self) -> bool {
+        self.up.borrow().as_ref().is_some_and(|up| up.leaving.is_none())
+    }
+
+    /// Waits for a connection, at most the hold. Returns the most that one record may have in bytes.
+    pub(super) async fn connected(&self) -> Result<usize, Reject> {
+        let held_since = Instant::now();
+        loop {
+            if let Some(up) = &*self.up.borrow()
+                && up.leaving.is_none()
+            {
+                return Ok(up.record_bytes_max);
+            }
+            let left = self.limits.hold.saturating_sub(held_since.elapsed());
+            let changed = self.changed.changed();
+            rt::deadline(left, changed).await.map_err(|_| Reject::BrokerAway)?;
+        }
+    }
+
+    /// Says that the output buffer has something in it.
+    pub(super) fn flush(&self) {
+        self.writer.notify();
+    }
+
+    /// Milliseconds of the window's clock.
+    pub(super) fn now_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A number that no other subscription of this link has.
+    pub(super) fn next_sid(&self) -> u64 {
+        self.sids.set(self.sids.get() + 1);
+        self.sids.get()
+    }
+
+    async fn serve(self: &Rc<Self>, established: Established) {
+        let Established { stream, info, rest } = established;
+        let guard = stream.guard();
+        self.out.borrow_mut().clear();
+        *self.up.borrow_mut() = Some(Up {
+            guard,
+            record_bytes_max: info.record_bytes_max().unwrap_or(usize::MAX),
+            heard: Instant::now(),
+            pinged: false,
+            leaving: None,
+        });
+        self.metrics.link_up.set(1);
+        self.changed.wake_all();
+
+        let (read, write) = stream.split();
+        let written = Rc::new(Notify::default());
+        rt::spawn(Rc::clone(self).write(write, Rc::clone(&written)));
+        let reason = self.read(read, rest).await;
+        tracing::debug!(reason, "the broker connection ended");
+        guard.shut_down();
+        self.lost();
+        self.writer.notify();
+        written.wait().await;
+    }
+
+    /// Everything in flight is lost.
+    fn lost(&self) {
+        *self.up.borrow_mut() = None;
+        self.metrics.link_up.set(0);
+        let mut wakes = Wakes::default();
+        self.window.borrow_mut().lose_all(&mut wakes);
+        for (_, pull) in self.pulls.borrow_mut().drain() {
+            pull.lost();
+        }
+        drop(wakes);
+        self.changed.wake_all();
+    }
+
+    /// Writes what has gathered, whole buffers at a time, until the connection ends.
+    async fn write(self: Rc<Self>, mut half: WriteHalf, done: Rc<Notify>) {
+        let mut spare = Vec::new();
+        loop {
+            self.writer.wait().await;
+            if self.up.borrow().is_none() {
+                break;
+            }
+            while !self.out.borrow().is_empty() {
+                let full = std::mem::replace(&mut *self.out.borrow_mut(), std::mem::take(&mut spare));
+                let (result, mut written) = half.write_all(full).await;
+                written.clear();
+                if written.capacity() <= self.limits.window_bytes_max {
+                    spare = written;
+                }
+                if result.is_err() {
+                    break;
+                }
+            }
+            let failed = !self.out.borrow().is_empty();
+            if failed {
+                if let Some(up) = &*self.up.borrow() {
+                    up.guard.shut_down();
+                }
+                break;
+            }
+        }
+        done.notify();
+    }
+
+    /// Reads until the connection ends. Returns why.
+    async fn read(&self, mut half: ReadHalf, rest: Vec<u8>) -> String {
+        let mut buffer = rest;
+        loop {
+            let wanted = match self.receive(&mut buffer) {
+                Ok(wanted) => wanted,
+                Err(reason) => return reason,
+            };
+            if buffer.is_empty() && buffer.capacity() > 4 * RECEIVE_BYTES {
+                buffer = Vec::new();
+            }
+            buffer.reserve(wanted.max(RECEIVE_BYTES));
+            let (result, filled) = half.read(buffer).await;
+            buffer = filled;
+            match result {
+                Ok(0) => return "closed by the broker".to_owned(),
+                Ok(_) => {}
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    /// Handles every whole operation of the buffer and leaves the rest. Returns how many bytes are missing.
+    fn receive(&self, buffer: &mut Vec<u8>) -> Result<usize, String> {
+        if let Some(up) = &mut *self.up.borrow_mut() {
+            up.heard = Instant::now();
+            up.pinged = false;
+        }
+        let mut wakes = Wakes::default();
+        let mut at = 0;
+        let limits = ParseLimits::default();
+        let wanted = loop {
+            let front = buffer.get(at..).unwrap_or_default();
+            match next(front, &limits).map_err(|error| error.to_string())? {
+                Parsed::Incomplete { wanted } => break wanted,
+                Parsed::Op { op, consumed } => {
+                    self.operation(&op, front, &mut wakes)?;
+                    at += consumed;
+                }
+            }
+        };
+        buffer.drain(..at);
+        let (messages, bytes) = self.window.borrow().in_flight();
+        self.metrics.window_messages.set(messages as u64);
+        self.metrics.window_bytes.set(bytes as u64);
+        Ok(wanted)
+    }
+
+    fn operation(&self, op: &Op, buffer: &[u8], wakes: &mut Wakes) -> Result<(), String> {
+        match op {
+            Op::Msg { subject, sid: ACK_SID, payload, .. } => self.acknowledged(subject.of(buffer), payload.of(buffer), wakes),
+            Op::Hmsg { subject, sid: ACK_SID, headers, payload, .. } => {
+                let no_responders = headers::status(headers.of(buffer)).is_some_and(|status| status.code == headers::NO_RESPONDERS);
+                if !no_responders {
+                    self.acknowledged(subject.of(buffer), payload.of(buffer), wakes);
+                } else if let Some(token) = Token::of_subject(subject.of(buffer), self.inbox.as_bytes()) {
+                    self.window.borrow_mut().complete(token, AckOutcome::NoResponders, wakes);
+                }
+            }
+            Op::Msg { subject, sid, reply, payload } => {
+                self.pulled(*sid, subject.of(buffer), *reply, &[], payload.of(buffer), buffer);
+            }
+            Op::Hmsg { subject, sid, reply, headers, payload } => {
+                self.pulled(*sid, subject.of(buffer), *reply, headers.of(buffer), payload.of(buffer), buffer);
+            }
+            Op::Ping => {
+                encode::pong(&mut self.out.borrow_mut());
+                self.flush();
+            }
+            Op::Pong | Op::Ok => {}
+            Op::Info(json) => self.informed(json.of(buffer)),
+            Op::Err(text) => return self.refused(&ServerError::parse(text.of(buffer)), wakes),
+        }
+        Ok(())
+    }
+
+    fn acknowledged(&self, subject: &[u8], payload: &[u8], wakes: &mut Wakes) {
+        let Some(token) = Token::of_subject(subject, self.inbox.as_bytes()) else { return };
+        let outcome = match puback::parse(payload) {
+            Some(PubAck::Stored { sequence, duplicate, .. }) => AckOutcome::Stored { sequence, duplicate },
+            Some(PubAck::Error { code, err_code, description }) => {
+                AckOutcome::Error { code, err_code, description: puback::description_text(payload, description) }
+            }
+            // Not an acknowledgement: nothing is known of the record until its deadline says so.
+            Some(PubAck::BatchStarted) | None => return,
+        };
+        self.window.borrow_mut().complete(token, outcome, wakes);
+    }
+
+    /// A message for a pull; one that nobody waits for any more is given back at once.
+    fn pulled(&self, sid: u64, subject: &[u8], reply: Option<Span>, headers: &[u8], payload: &[u8], buffer: &[u8]) {
+        let reply = reply.map(|reply| reply.of(buffer)).unwrap_or_default();
+        let taken = self.pulls.borrow().get(&sid).is_some_and(|pull| pull.receive(subject, reply, headers, payload));
+        if !taken && reply.starts_with(b"$JS.ACK.") {
+            encode::pub_(&mut self.out.borrow_mut(), reply, None, crate::wire::jetstream::pull::NAK);
+            self.flush();
+        }
+    }
+
+    fn informed(&self, json: &[u8]) {
+        let Ok(info) = ServerInfo::parse(json) else { return };
+        if let Some(up) = &mut *self.up.borrow_mut() {
+            up.record_bytes_max = info.record_bytes_max().unwrap_or(up.record_bytes_max);
+            if info.ldm && up.leaving.is_none() {
+                tracing::info!("the broker is about to stop: going elsewhere");
+                up.leaving = Some(Instant::now() + LAME_DUCK_GRACE);
+            }
+        }
+    }
+
+    fn refused(&self, error: &ServerError, wakes: &mut Wakes) -> Result<(), String> {
+        if let ServerError::PermissionsViolation { subject, .. } = error {
+            tracing::warn!(subject = &**subject, "the broker's permissions forbid the gateway this subject");
+            self.window.borrow_mut().fail_subject(super::publish::tag_of_subject(subject), wakes);
+        }
+        if error.closes() { Err(format!("{error:?}")) } else { Ok(()) }
+    }
+
+    /// Deadlines and health, for as long as the link lives.
+    async fn tick(self: Rc<Self>) {
+        while !self.stopping.get() {
+            rt::sleep(TICK).await;
+            let mut wakes = Wakes::default();
+            self.window.borrow_mut().expire(self.now_ms(), &mut wakes);
+            drop(wakes);
+            self.check_health(Instant::now());
+        }
+    }
+
+    fn check_health(&self, now: Instant) {
+        let mut borrowed = self.up.borrow_mut();
+        let Some(up) = &mut *borrowed else { return };
+        let silent = now.saturating_duration_since(up.heard);
+        let idle = self.window.borrow().in_flight().0 == 0;
+        let left = up.leaving.is_some_and(|at| idle || now >= at);
+        if left || (up.pinged && silent > 2 * PING_AFTER) {
+            up.guard.shut_down();
+        } else if !up.pinged && silent > PING_AFTER {
+            up.pinged = true;
+            encode::ping(&mut self.out.borrow_mut());
+            self.writer.notify();
+        }
+    }
+}
+
+/// Adds the servers that the cluster told of.
+fn learn(servers: &mut Vec<(String, u16)>, info: &ServerInfo) {
+    for url in &info.connect_urls {
+        let Some((host, port)) = url.rsplit_once(':') else { continue };
+        let Ok(port) = port.parse() else { continue };
+        let server = (host.trim_matches(['[', ']']).to_owned(), port);
+        if servers.len() < SERVERS_MAX && !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+}
+
+/// Half to all of `backoff`, so that shards and replicas do not come back all at once.
+fn jittered(backoff: Duration) -> Duration {
+    let mut byte = [0_u8; 1];
+    // Without randomness the wait is the longest one.
+    let fraction = getrandom::fill(&mut byte).map_or(255, |()| byte[0]);
+    backoff / 2 + backoff / 2 * u32::from(fraction) / 255
+}

@@ -1,0 +1,354 @@
+//! One stretch of a connection: from the first byte that is there to the last answer owed.
+//!
+//! One buffer holds the head, then the body, then whatever was pipelined behind it; answers gather
+//! in another and leave together when there is nothing more to read at once. Requests are served
+//! one after the other, so records of a connection keep their order.
+
+use super::{
+    Connections,
+    deadlines::{Armed, Phase},
+};
+use crate::{
+    budget::Held,
+    dialect::{Admitted, Reply, Request},
+    limits::READ_BUFFER_BYTES,
+    metrics::Route,
+    reject::Reject,
+    rt::Stream,
+    wire::{
+        Span,
+        http1::{Body, CONTINUE, Framing, Head, HeadLimits, Method, Progress, Response},
+    },
+};
+use std::time::{Duration, Instant};
+
+/// Answers that gather before they are written although more requests are there.
+const GATHER_BYTES: usize = 64 * 1024;
+/// A body that was refused is read and dropped up to this size, to keep the connection.
+const DISCARD_BYTES_MAX: u64 = 64 * 1024;
+/// After an answer that closes, input is read and dropped for this long, so that the answer is not lost to a reset.
+const LINGER: Duration = Duration::from_secs(2);
+/// Spare room for a read.
+const READ_BYTES_MIN: usize = 4 * 1024;
+/// The first step when a large body is announced; later steps double what has come.
+const BODY_STEP_BYTES: usize = 256 * 1024;
+
+/// What a connection does after a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Waits for more, without a buffer.
+    Idle,
+    /// Closes.
+    Close,
+}
+
+/// Why a session cannot go on.
+#[derive(Debug)]
+enum Stop {
+    /// The peer has closed, or the socket failed: there is nobody to answer.
+    Gone,
+    /// An answer is owed, and the connection closes after it.
+    Rejected(Reject),
+}
+
+impl From<Reject> for Stop {
+    fn from(reject: Reject) -> Self {
+        Self::Rejected(reject)
+    }
+}
+
+/// What to do after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    /// Look for the next one.
+    Next,
+    /// Nothing more is there.
+    Quiet,
+    /// Close, once the answer has left.
+    Closing,
+}
+
+/// The state of a stretch.
+#[derive(Debug)]
+pub(super) struct Session<'a> {
+    connections: &'a Connections,
+    armed: &'a Armed,
+    stream: &'a mut Stream,
+    /// Input; the current request begins at `at`.
+    input: Vec<u8>,
+    at: usize,
+    /// Answers not written yet.
+    out: Vec<u8>,
+    head: Head,
+    /// Whether `head` is the current request's.
+    head_is_read: bool,
+    /// What the current request is counted as.
+    route: Route,
+    held: Held,
+}
+
+impl<'a> Session<'a> {
+    /// A session on a connection that has something to read.
+    pub(super) fn new(connections: &'a Connections, armed: &'a Armed, stream: &'a mut Stream) -> Self {
+        Self {
+            connections,
+            armed,
+            stream,
+            input: connections.pool.lend(),
+            at: 0,
+            out: Vec::new(),
+            head: Head::default(),
+            head_is_read: false,
+            route: Route::Other,
+            held: connections.budget.hold(),
+        }
+    }
+
+    /// Serves what is there.
+    pub(super) async fn run(mut self) -> Next {
+        let next = self.serve().await;
+        self.connections.pool.give_back(std::mem::take(&mut self.input));
+        next
+    }
+
+    async fn serve(&mut self) -> Next {
+        self.armed.arm(Phase::Reading, Instant::now() + self.connections.limits.head_timeout);
+        if self.read_more(0).await.is_err() {
+            return Next::Close;
+        }
+        loop {
+            let flow = match self.request().await {
+                Ok(flow) => flow,
+                Err(Stop::Gone) => return Next::Close,
+                Err(Stop::Rejected(reject)) => {
+                    let reply = self.connections.dialect.reject(&reject, self.route);
+                    self.append(&reply, true);
+                    Flow::Closing
+                }
+            };
+            match flow {
+                Flow::Next => {}
+                Flow::Quiet if self.flush().await.is_ok() => return Next::Idle,
+                Flow::Quiet => return Next::Close,
+                Flow::Closing => {
+                    if self.flush().await.is_ok() {
+                        self.linger().await;
+                    }
+                    return Next::Close;
+                }
+            }
+        }
+    }
+
+    /// Reads and serves one request.
+    async fn request(&mut self) -> Result<Flow, Stop> {
+        self.head_is_read = false;
+        self.route = Route::Other;
+        if !self.read_head().await? {
+            return Ok(Flow::Quiet);
+        }
+        self.head_is_read = true;
+        let now = self.connections.now();
+        let bytes = self.input.get(self.at..).unwrap_or_default();
+        let admitted = match self.connections.dialect.admit(&Request { head: &self.head, bytes, now }) {
+            Ok(admitted) => admitted,
+            Err(reply) => return self.refuse(reply).await,
+        };
+        self.route = admitted.route();
+        let body = Body::new(self.head.framing, admitted.body_bytes_max())?;
+        let (body, next) = self.read_body(body).await?;
+        if admitted.waits() {
+            self.flush().await?;
+        }
+        self.armed.disarm();
+        let reply = self.handle(admitted, body).await;
+        self.answer(reply, next).await
+    }
+
+    async fn handle(&self, admitted: Admitted, body: Span) -> Reply {
+        let bytes = self.input.get(self.at..).unwrap_or_default();
+        let request = Request { head: &self.head, bytes, now: self.connections.now() };
+        self.connections.dialect.handle(admitted, &request, body.of(&self.input)).await
+    }
+
+    /// Reads a head. `false`: not a byte of one is there.
+    async fn read_head(&mut self) -> Result<bool, Stop> {
+        let limits = &self.connections.limits;
+        let limits = HeadLimits { bytes_max: limits.head_bytes_max, fields_max: limits.head_fields_max };
+        let mut since = None;
+        loop {
+            if self.input.len() <= self.at {
+                return Ok(false);
+            }
+            if self.head.parse(self.input.get(self.at..).unwrap_or_default(), &limits)? {
+                return Ok(true);
+            }
+            if self.at > 0 {
+                self.input.drain(..self.at);
+                self.at = 0;
+            }
+            let begun = *since.get_or_insert_with(Instant::now);
+            self.flush().await?;
+            self.armed.arm(Phase::Reading, begun + self.connections.limits.head_timeout);
+            self.read_more(0).await?;
+        }
+    }
+
+    /// Reads a body. Returns where it lies and where the next request begins.
+    async fn read_body(&mut self, mut body: Body) -> Result<(Span, usize), Stop> {
+        let limits = &self.connections.limits;
+        let (grace, rate) = (limits.body_grace, limits.body_rate_min.max(1));
+        let start = self.at + self.head.len;
+        let mut asked = !self.head.expect_continue;
+        let mut begun = None;
+        let mut received: u64 = 0;
+        loop {
+            let wanted = match body.feed(&mut self.input, start)? {
+                Progress::Done { body, consumed_to } => return Ok((body, consumed_to)),
+                Progress::More { wanted } => wanted,
+            };
+            if !asked && self.input.len() <= start {
+                self.out.extend_from_slice(CONTINUE);
+            }
+            asked = true;
+            self.flush().await?;
+            let begun = *begun.get_or_insert_with(Instant::now);
+            self.armed.arm(Phase::Reading, begun + grace + Duration::from_secs(received / rate));
+            received += self.read_more(wanted).await? as u64;
+        }
+    }
+
+    /// Reads once, with room for `wanted` bytes if that is known and reasonable.
+    async fn read_more(&mut self, wanted: usize) -> Result<usize, Stop> {
+        self.make_room(wanted)?;
+        let (result, input) = self.stream.read(std::mem::take(&mut self.input)).await;
+        self.input = input;
+        match result {
+            Ok(0) if self.armed.expired() && self.input.len() > self.at => Err(Reject::RequestTimeout.into()),
+            Ok(0) | Err(_) => Err(Stop::Gone),
+            Ok(read) => Ok(read),
+        }
+    }
+
+    /// Room for the next read, within the shard's budget. An announced length is believed in steps only.
+    fn make_room(&mut self, wanted: usize) -> Result<(), Reject> {
+        let spare = self.input.capacity() - self.input.len();
+        let useful = if wanted == 0 { READ_BYTES_MIN } else { wanted.min(READ_BUFFER_BYTES) };
+        if spare >= useful {
+            return Ok(());
+        }
+        let step = wanted.min(self.input.len().max(BODY_STEP_BYTES)).max(useful);
+        let capacity = self.input.len() + step;
+        self.held.grow_to(capacity.saturating_sub(READ_BUFFER_BYTES))?;
+        self.input.reserve_exact(step);
+        Ok(())
+    }
+
+    /// Answers a request whose body will not be used.
+    async fn refuse(&mut self, mut reply: Reply) -> Result<Flow, Stop> {
+        let discard = match self.head.framing {
+            Framing::None => true,
+            Framing::Length(length) => length <= DISCARD_BYTES_MAX && !self.head.expect_continue,
+            Framing::Chunked => false,
+        };
+        reply.close |= !discard;
+        if reply.close || self.head.framing == Framing::None {
+            return self.answer(reply, self.at + self.head.len).await;
+        }
+        self.append(&reply, false);
+        let close = self.closes_after(&reply);
+        // The answer is given: whatever goes wrong from here on ends the connection without another.
+        let body = Body::new(self.head.framing, DISCARD_BYTES_MAX).map_err(|_| Stop::Gone)?;
+        let (_, next) = self.read_body(body).await.map_err(|_| Stop::Gone)?;
+        self.advance(next);
+        Ok(if close { Flow::Closing } else { Flow::Next })
+    }
+
+    /// Answers a request that was read whole; the next one begins at `next`.
+    async fn answer(&mut self, reply: Reply, next: usize) -> Result<Flow, Stop> {
+        let close = self.closes_after(&reply);
+        self.append(&reply, close);
+        self.advance(next);
+        if let Some(delivery) = reply.delivery {
+            // What is written to a socket whose peer has gone is lost without an error.
+            if self.stream.peer_has_closed() {
+                return Err(Stop::Gone);
+            }
+            self.flush().await?;
+            delivery.acknowledge();
+        } else if self.out.len() > GATHER_BYTES {
+            self.flush().await?;
+        }
+        Ok(if close { Flow::Closing } else { Flow::Next })
+    }
+
+    fn closes_after(&self, reply: &Reply) -> bool {
+        reply.close || !self.head.keep_alive || self.connections.draining.get()
+    }
+
+    /// Appends a reply to what will be written, and counts it.
+    fn append(&mut self, reply: &Reply, close: bool) {
+        let response = Response {
+            status: reply.status,
+            content_type: reply.content_type,
+            body: &reply.body,
+            retry_after: reply.retry_after,
+            allow: reply.allow,
+            extra: &reply.extra,
+            close,
+            keep_alive_10: self.head_is_read && self.head.http10 && !close,
+            head_only: self.head_is_read && self.head.method == Method::Head,
+        };
+        response.write(&mut self.out, &self.connections.date.get());
+        self.connections.metrics.request(reply.route, reply.status);
+    }
+
+    /// Lets go of the request that ended at `next`.
+    fn advance(&mut self, next: usize) {
+        self.at = next;
+        if self.at < self.input.len() && self.input.capacity() <= 2 * READ_BUFFER_BYTES {
+            return;
+        }
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        if self.input.capacity() > 2 * READ_BUFFER_BYTES {
+            let mut input = self.connections.pool.lend();
+            input.extend_from_slice(rest);
+            self.input = input;
+        } else {
+            self.input.clear();
+        }
+        self.at = 0;
+        self.held.release();
+    }
+
+    /// Writes the answers that have gathered.
+    async fn flush(&mut self) -> Result<(), Stop> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        self.armed.arm(Phase::Writing, Instant::now() + self.connections.limits.write_timeout);
+        let (result, mut out) = self.stream.write_all(std::mem::take(&mut self.out)).await;
+        if out.capacity() <= GATHER_BYTES {
+            out.clear();
+            self.out = out;
+        }
+        result.map_err(|_| Stop::Gone)
+    }
+
+    /// Ends the connection so that the last answer arrives: a close with unread input would reset it.
+    async fn linger(&mut self) {
+        self.armed.arm(Phase::Writing, Instant::now() + LINGER);
+        if self.stream.finish_writing().await.is_err() {
+            return;
+        }
+        loop {
+            let mut scratch = std::mem::take(&mut self.input);
+            scratch.clear();
+            let (result, scratch) = self.stream.read(scratch).await;
+            self.input = scratch;
+            if !matches!(result, Ok(1..)) {
+                return;
+            }
+        }
+    }
+}

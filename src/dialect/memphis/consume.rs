@@ -1,0 +1,168 @@
+//! `POST /stations/<name>/consume/batch`.
+//!
+//! The answer is a bare JSON array. A payload that is not UTF-8 comes as base64, marked, never mangled.
+
+use super::{Memphis, fields::Fields, reply};
+use crate::{
+    dialect::{Reply, Request},
+    fetch::{Consume, Delivery},
+    limits::{FETCH_RECORDS_MAX, FETCH_WAIT_MAX},
+    metrics::Route,
+    reject::Reject,
+    station::Name,
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use std::{collections::BTreeMap, io::Write as _, time::Duration};
+
+const BATCH_SIZE_DEFAULT: i64 = 10;
+const WAIT_MS_DEFAULT: i64 = 5_000;
+const WAIT_MS_MIN: i64 = 100;
+/// The group of a caller that names none, and the suffix of every other, as in the original.
+const GROUP_DEFAULT: &str = "rest-gateway";
+
+/// An admitted consume call.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) station: Name,
+    /// Whether the principal may create the station (it may produce to it).
+    pub(super) create: bool,
+}
+
+/// What the body asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    group: Option<Name>,
+    records_max: u32,
+    wait: Duration,
+}
+
+impl Memphis {
+    /// Hands out messages; they are acknowledged when the reply has left.
+    pub(super) async fn consume(&self, call: &Call, request: &Request<'_>, body: &[u8]) -> Reply {
+        let wanted = match wanted(body) {
+            Ok(wanted) => wanted,
+            Err(reject) => return reply::reject(&reject, Route::Consume),
+        };
+        let consume = Consume {
+            station: &call.station,
+            create: call.create,
+            group: wanted.group.as_ref(),
+            records_max: wanted.records_max,
+            wait: wanted.wait,
+            now: request.now.instant,
+        };
+        match self.fetcher.consume(&consume).await {
+            Ok(delivery) => {
+                let body = encode(&delivery);
+                Reply { delivery: Some(delivery), ..reply::json(200, body, Route::Consume) }
+            }
+            Err(reject) => reply::reject(&reject, Route::Consume),
+        }
+    }
+}
+
+/// Reads and checks the body, in the original's order and with its words.
+fn wanted(body: &[u8]) -> Result<Wanted, Reject> {
+    let fields = Fields::from_json(body)?;
+    let consumer_name = fields.text("consumer_name")?.unwrap_or_default();
+    let group = fields.text("consumer_group")?.unwrap_or_default();
+    let batch_size = fields.integer("batch_size")?.filter(|size| *size != 0).unwrap_or(BATCH_SIZE_DEFAULT);
+    let wait_ms = fields.integer("batch_max_wait_time_ms")?.filter(|wait| *wait != 0).unwrap_or(WAIT_MS_DEFAULT);
+    if consumer_name.is_empty() {
+        return Err(Reject::Field("Consumer name is required"));
+    }
+    let name = |text: &str| Name::parse(text).map_err(|fault| Reject::Name("Consumer", fault));
+    name(consumer_name)?;
+    let records_max = u32::try_from(batch_size)
+        .ok()
+        .filter(|size| (1..=FETCH_RECORDS_MAX).contains(size))
+        .ok_or(Reject::Field("Batch size can not be greater than 5000 or less than 1"))?;
+    let group = if group.is_empty() || group.eq_ignore_ascii_case(GROUP_DEFAULT) { None } else { Some(name(group)?) };
+    let wait = Duration::from_millis(u64::try_from(wait_ms.max(WAIT_MS_MIN)).unwrap_or_default());
+    Ok(Wanted { group, records_max, wait: wait.min(FETCH_WAIT_MAX) })
+}
+
+/// The messages as a JSON array.
+fn encode(delivery: &Delivery) -> Vec<u8> {
+    let arena = delivery.arena();
+    let mut out = Vec::with_capacity(arena.len() + arena.len() / 8 + 2);
+    out.push(b'[');
+    for message in delivery.messages() {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        encode_message(message.payload.of(arena), message.headers.of(arena), &mut out);
+    }
+    out.push(b']');
+    out
+}
+
+fn encode_message(payload: &[u8], headers: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"message":"#);
+    // Writing to a Vec and encoding text cannot fail.
+    match std::str::from_utf8(payload) {
+        Ok(text) => {
+            let _ = serde_json::to_writer(&mut *out, text);
+        }
+        Err(_) => {
+            let _ = write!(out, r#""{}","encoding":"base64""#, STANDARD.encode(payload));
+        }
+    }
+    out.extend_from_slice(br#","headers":"#);
+    let _ = serde_json::to_writer(&mut *out, &header_map(headers));
+    out.push(b'}');
+}
+
+/// Stored header fields: names sorted, the first value of each, as in the original.
+fn header_map(headers: &[u8]) -> BTreeMap<String, String> {
+    let mut map = BTreeMap::new();
+    for line in headers.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) = line.split_at(colon);
+        let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii();
+        let name = String::from_utf8_lossy(name).into_owned();
+        map.entry(name).or_insert_with(|| String::from_utf8_lossy(value).into_owned());
+    }
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reject::NameFault;
+
+    #[test]
+    fn the_body_is_read_with_the_originals_defaults_and_words() {
+        let group = |name: &str| Some(Name::parse(name).unwrap());
+        let asks = |group, records_max, wait_ms| Ok(Wanted { group, records_max, wait: Duration::from_millis(wait_ms) });
+        let check = |body: &str, expect: Result<Wanted, Reject>| assert_eq!(wanted(body.as_bytes()), expect, "{body}");
+        check(r#"{"consumer_name":"c"}"#, asks(None, 10, 5_000));
+        check(r#"{"consumer_name":"c","consumer_group":"rest-gateway"}"#, asks(None, 10, 5_000));
+        check(r#"{"consumer_name":"c","consumer_group":"G.1","batch_size":5000}"#, asks(group("g.1"), 5_000, 5_000));
+        check(r#"{"consumer_name":"c","batch_size":0,"batch_max_wait_time_ms":1}"#, asks(None, 10, 100));
+        check(r#"{"consumer_name":"c","batch_max_wait_time_ms":9999999}"#, asks(None, 10, 60_000));
+        let size = || Err(Reject::Field("Batch size can not be greater than 5000 or less than 1"));
+        check(r#"{"consumer_name":"c","batch_size":5001}"#, size());
+        check(r#"{"consumer_name":"c","batch_size":-1}"#, size());
+        check(r#"{"batch_size":-1}"#, Err(Reject::Field("Consumer name is required")));
+        check("{}", Err(Reject::Field("Consumer name is required")));
+        check(r#"{"consumer_name":"c","batch_size":"x"}"#, Err(Reject::Field("Invalid request body")));
+        check("", Err(Reject::Field("Invalid request body")));
+        check(r#"{"consumer_name":"a b"}"#, Err(Reject::Name("Consumer", NameFault::Characters)));
+    }
+
+    #[test]
+    fn a_payload_comes_back_as_it_was_or_marked_as_base64() {
+        let encoded = |payload: &[u8], headers: &[u8]| {
+            let mut out = Vec::new();
+            encode_message(payload, headers, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            encoded(br#"{"a": 1}"#, b"X-B: 2\r\nContent-Type: application/json\r\nX-B: 3\r\n"),
+            r#"{"message":"{\"a\": 1}","headers":{"Content-Type":"application/json","X-B":"2"}}"#
+        );
+        assert_eq!(encoded(&[0xff, 0x00], b""), r#"{"message":"/wA=","encoding":"base64","headers":{}}"#);
+    }
+}

@@ -1,0 +1,118 @@
+//! Request bodies of `/auth/*` and consume: small JSON objects (or forms), read as the original read them.
+//!
+//! Field names match in any letter case, `null` counts as absent, a field of another type is an error.
+
+use crate::reject::Reject;
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Number, Value};
+
+/// The fields of a request body.
+#[derive(Debug, Default)]
+pub(super) struct Fields(Map<String, Value>);
+
+/// The body is not an object, or a field has another type than it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Invalid;
+
+impl Fields {
+    /// From a JSON object.
+    pub(super) fn from_json(body: &[u8]) -> Result<Self, Invalid> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(map)) => Ok(Self(map)),
+            _ => Err(Invalid),
+        }
+    }
+
+    /// From `application/x-www-form-urlencoded`: numbers are recognised, everything else is text.
+    pub(super) fn from_form(body: &[u8]) -> Result<Self, Invalid> {
+        let text = std::str::from_utf8(body).map_err(|_| Invalid)?;
+        let decode = |part: &str| {
+            let spaced = part.replace('+', " ");
+            percent_decode_str(&spaced).decode_utf8().map(std::borrow::Cow::into_owned).map_err(|_| Invalid)
+        };
+        let mut map = Map::new();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?.replace('_', ""), decode(value)?);
+            map.insert(name, Value::String(value));
+        }
+        Ok(Self(map))
+    }
+
+    /// A text field; absent is `None`.
+    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Invalid> {
+        match self.find(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Invalid),
+        }
+    }
+
+    /// A whole number; absent is `None`. In a form it is text, in JSON it must be a number.
+    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, Invalid> {
+        match self.find(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Number(number)) => whole(number).map(Some),
+            Some(Value::String(text)) if self.is_form(name) => text.parse().map(Some).map_err(|_| Invalid),
+            Some(_) => Err(Invalid),
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).or_else(|| {
+            let wanted = |key: &str| key.eq_ignore_ascii_case(name) || key.eq_ignore_ascii_case(&name.replace('_', ""));
+            self.0.iter().find(|(key, _)| wanted(key)).map(|(_, value)| value)
+        })
+    }
+
+    /// A form's names have lost their underscores (the original matched Go's names there).
+    fn is_form(&self, name: &str) -> bool {
+        name.contains('_') && !self.0.contains_key(name)
+    }
+}
+
+/// A number without fraction; one beyond 64 bits counts as the largest, and the caller has a cap.
+fn whole(number: &Number) -> Result<i64, Invalid> {
+    if let Some(integer) = number.as_i64() {
+        return Ok(integer);
+    }
+    if number.is_u64() {
+        return Ok(i64::MAX);
+    }
+    Err(Invalid)
+}
+
+impl From<Invalid> for Reject {
+    fn from(_: Invalid) -> Self {
+        Self::Field("Invalid request body")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_match_in_any_case_and_types_are_checked() {
+        let fields = Fields::from_json(br#"{"UserName":"u","account_id":3,"n":null,"f":1.5,"big":18446744073709551615}"#).unwrap();
+        assert_eq!(fields.text("username"), Ok(Some("u")));
+        assert_eq!(fields.integer("account_id"), Ok(Some(3)));
+        assert_eq!(fields.integer("n"), Ok(None));
+        assert_eq!(fields.integer("absent"), Ok(None));
+        assert_eq!(fields.integer("f"), Err(Invalid));
+        assert_eq!(fields.integer("username"), Err(Invalid));
+        assert_eq!(fields.text("account_id"), Err(Invalid));
+        assert_eq!(fields.integer("big"), Ok(Some(i64::MAX)));
+        for not_an_object in ["", "[]", "1", "{", "{}x"] {
+            assert!(Fields::from_json(not_an_object.as_bytes()).is_err(), "{not_an_object}");
+        }
+    }
+
+    #[test]
+    fn a_form_is_read_with_the_originals_names() {
+        let fields = Fields::from_form(b"Username=a%40b&Password=x+y&TokenExpiryMins=5&AccountId=2").unwrap();
+        assert_eq!(fields.text("username"), Ok(Some("a@b")));
+        assert_eq!(fields.text("password"), Ok(Some("x y")));
+        assert_eq!(fields.integer("account_id"), Ok(Some(2)));
+    }
+}

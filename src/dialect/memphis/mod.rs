@@ -1,0 +1,172 @@
+//! The Memphis REST gateway's API: `/auth/*`, `/stations/*`, `/monitoring/status`.
+//!
+//! What a client of the original can see stays as it was, except where the original was wrong;
+//! the README's table lists every difference.
+
+mod auth;
+mod consume;
+mod fields;
+mod produce;
+pub(super) mod reply;
+mod route;
+
+use super::{Reply, Request};
+use crate::{
+    auth::{Gate, bearer},
+    directory::Directory,
+    fetch::Fetcher,
+    ingest::{Form, Ingest},
+    limits::CONTROL_BODY_BYTES_MAX,
+    metrics::Route,
+    reject::{Action, Reject},
+    station::Name,
+    wire::http1::Method,
+};
+use route::Target;
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+/// The API on one shard.
+#[derive(Debug)]
+pub struct Memphis {
+    /// Tokens and users.
+    pub gate: Rc<RefCell<Gate>>,
+    /// Logins.
+    pub directory: Rc<Directory>,
+    /// Produce.
+    pub ingest: Ingest,
+    /// Consume.
+    pub fetcher: Fetcher,
+    /// Default lifetime of an access token.
+    pub access_lifetime: Duration,
+    /// Default lifetime of a refresh token.
+    pub refresh_lifetime: Duration,
+    /// The most that a produce call's body may be.
+    pub body_bytes_max: usize,
+}
+
+/// A request that may send its body.
+#[derive(Debug)]
+pub struct Admitted {
+    call: Call,
+    route: Route,
+    body_bytes_max: u64,
+}
+
+#[derive(Debug)]
+enum Call {
+    Authenticate,
+    Refresh,
+    Status,
+    Produce(produce::Call),
+    Consume(consume::Call),
+}
+
+impl Admitted {
+    /// The most that its body may be, in bytes as sent.
+    #[must_use]
+    pub fn body_bytes_max(&self) -> u64 {
+        self.body_bytes_max
+    }
+
+    /// What it is counted as.
+    #[must_use]
+    pub fn route(&self) -> Route {
+        self.route
+    }
+
+    /// Whether serving it may take long by intention.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        matches!(self.call, Call::Consume(_) | Call::Authenticate)
+    }
+}
+
+impl Memphis {
+    /// Route, then who asks, then whether they may: in this order, so that a stranger learns nothing.
+    pub fn admit(&self, request: &Request<'_>) -> Result<Admitted, Reply> {
+        let (head, bytes) = (request.head, request.bytes);
+        if head.method == Method::Options {
+            return Err(reply::preflight(head.field(bytes, "access-control-request-headers")));
+        }
+        let path = head.path.of(bytes);
+        let target = Target::of(path);
+        let route = target.route();
+        let refuse = |reject: &Reject| reply::reject(reject, route);
+        let principal = if target.is_open() {
+            None
+        } else {
+            let authorization = head.authorization.map(|span| span.of(bytes));
+            let credential = bearer(authorization, head.query.map(|span| span.of(bytes)));
+            let credential = credential.ok_or(Reject::Unauthorized).map_err(|reject| refuse(&reject))?;
+            Some(self.gate.borrow_mut().principal(&credential, request.now.unix_s).map_err(|reject| refuse(&reject))?)
+        };
+        let Some(allows) = target.allows() else { return Err(reply::not_found(method_text(request), path)) };
+        if !target.takes(head.method) {
+            return Err(refuse(&Reject::MethodNotAllowed(allows)));
+        }
+        let may = |action, station: &Name| principal.as_ref().is_some_and(|who| who.may(action, station.as_str()));
+        let small = |call| Ok(Admitted { call, route, body_bytes_max: CONTROL_BODY_BYTES_MAX as u64 });
+        match target {
+            Target::Authenticate => small(Call::Authenticate),
+            Target::Refresh => small(Call::Refresh),
+            Target::Status => small(Call::Status),
+            Target::ProduceSingle(station) => self.admit_produce(request, station, Form::Single, may).map_err(|reject| refuse(&reject)),
+            Target::ProduceBatch(station) => self.admit_produce(request, station, Form::Batch, may).map_err(|reject| refuse(&reject)),
+            Target::Consume(station) => {
+                let station = station.map_err(|reject| refuse(&reject))?;
+                if !may(Action::Consume, &station) {
+                    return Err(refuse(&Reject::Forbidden(Action::Consume, station.as_str().into())));
+                }
+                let create = may(Action::Produce, &station);
+                small(Call::Consume(consume::Call { station, create }))
+            }
+            Target::OpenNothing | Target::Nothing => Err(reply::not_found(method_text(request), path)),
+        }
+    }
+
+    fn admit_produce(
+        &self,
+        request: &Request<'_>,
+        station: Result<Name, Reject>,
+        form: Form,
+        may: impl Fn(Action, &Name) -> bool,
+    ) -> Result<Admitted, Reject> {
+        let station = station?;
+        if !may(Action::Produce, &station) {
+            return Err(Reject::Forbidden(Action::Produce, station.as_str().into()));
+        }
+        if !produce::takes_media_type(form, media_type(request).as_deref()) {
+            return Err(Reject::MediaType);
+        }
+        let call = produce::Call { station, form, create: true };
+        Ok(Admitted { route: call.route(), call: Call::Produce(call), body_bytes_max: self.body_bytes_max as u64 })
+    }
+
+    /// Serves an admitted request with its body.
+    pub async fn handle(&self, admitted: Admitted, request: &Request<'_>, body: &[u8]) -> Reply {
+        match admitted.call {
+            Call::Authenticate => self.authenticate(request, body).await,
+            Call::Refresh => self.refresh(request, body),
+            Call::Status => reply::status(),
+            Call::Produce(call) => self.produce(&call, request, body).await,
+            Call::Consume(call) => self.consume(&call, request, body).await,
+        }
+    }
+}
+
+/// The method as sent.
+fn method_text<'a>(request: &Request<'a>) -> &'a [u8] {
+    request.bytes.trim_ascii_start().split(|byte| *byte == b' ').next().unwrap_or_default()
+}
+
+/// The request's media type: lower-cased, without parameters; `None` if it is absent or empty.
+fn media_type(request: &Request<'_>) -> Option<String> {
+    let value = request.head.content_type?.of(request.bytes);
+    let kind = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    (!kind.is_empty()).then(|| String::from_utf8_lossy(kind).to_ascii_lowercase())
+}
+
+/// `application/json` and everything that says `+json`.
+fn is_json(media_type: &str) -> bool {
+    media_type.ends_with("/json") || media_type.ends_with("+json")
+}

@@ -1,0 +1,257 @@
+//! The Memphis API's replies: every way to fail has one status and one body, decided here.
+//!
+//! Three families, as clients of the original know them: `{"message":"Unauthorized"}` for who asks,
+//! plain text for routes that do not exist, `{"error":"…","success":false}` for everything else.
+
+use super::super::Reply;
+use crate::{
+    limits::NAME_BYTES_MAX,
+    metrics::Route,
+    reject::{Reject, SizeLimit},
+};
+use serde_json::json;
+use std::borrow::Cow;
+
+const JSON: Option<&str> = Some("application/json");
+const TEXT: Option<&str> = Some("text/plain; charset=utf-8");
+/// Allowed for every origin, as in the original.
+pub(super) const CORS: &[u8] = b"Access-Control-Allow-Origin: *\r\nVary: Origin\r\n";
+const UNAUTHORIZED: &[u8] = br#"{"message":"Unauthorized"}"#;
+const STORED: &[u8] = br#"{"error":null,"success":true}"#;
+
+/// A reply with a JSON body.
+pub(super) fn json(status: u16, body: impl Into<Cow<'static, [u8]>>, route: Route) -> Reply {
+    Reply {
+        status,
+        content_type: JSON,
+        body: body.into(),
+        retry_after: None,
+        allow: None,
+        extra: Cow::Borrowed(CORS),
+        close: false,
+        delivery: None,
+        route,
+    }
+}
+
+/// All records are stored.
+pub(super) fn stored(route: Route) -> Reply {
+    json(200, STORED, route)
+}
+
+/// `GET /monitoring/status`.
+pub(super) fn status() -> Reply {
+    json(200, br#"{"status":"ok"}"#.as_slice(), Route::Status)
+}
+
+/// The answer to a CORS preflight, which needs no token.
+pub(super) fn preflight(requested_headers: Option<&[u8]>) -> Reply {
+    let mut extra = Vec::with_capacity(256);
+    extra.extend_from_slice(b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers\r\n");
+    extra.extend_from_slice(b"Access-Control-Allow-Origin: *\r\n");
+    extra.extend_from_slice(b"Access-Control-Allow-Methods: GET,POST,HEAD,PUT,DELETE,PATCH\r\n");
+    if let Some(headers) = requested_headers.filter(|headers| !headers.is_empty()) {
+        extra.extend_from_slice(b"Access-Control-Allow-Headers: ");
+        extra.extend_from_slice(headers);
+        extra.extend_from_slice(b"\r\n");
+    }
+    Reply { content_type: None, extra: Cow::Owned(extra), ..json(204, b"".as_slice(), Route::Other) }
+}
+
+/// There is nothing at this path.
+pub(super) fn not_found(method: &[u8], path: &[u8]) -> Reply {
+    let shown = path.get(..path.len().min(2 * NAME_BYTES_MAX)).unwrap_or_default();
+    let text = format!("Cannot {} {}", String::from_utf8_lossy(method), escape_html(&String::from_utf8_lossy(shown)));
+    Reply { content_type: TEXT, ..json(404, text.into_bytes(), Route::Other) }
+}
+
+/// The original escaped the path it shows: a browser must not read it as markup.
+fn escape_html(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&#34;").replace('\'', "&#39;")
+}
+
+/// The reply to a request that failed as a whole.
+pub(in super::super) fn reject(reject: &Reject, route: Route) -> Reply {
+    let status = status_of(reject);
+    let mut reply = match reject {
+        Reject::Unauthorized => json(status, UNAUTHORIZED, route),
+        Reject::MethodNotAllowed(allow) => {
+            Reply { content_type: TEXT, allow: Some(allow), ..json(status, b"Method Not Allowed".as_slice(), route) }
+        }
+        _ => json(status, json!({"error": text_of(reject), "success": false}).to_string().into_bytes(), route),
+    };
+    reply.retry_after = reject.retry_after().map(|wait| u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX));
+    reply.close = reject.closes();
+    reply
+}
+
+/// The status of a failure.
+fn status_of(reject: &Reject) -> u16 {
+    match reject {
+        Reject::Malformed(_)
+        | Reject::CorruptEncoding(_)
+        | Reject::Json { .. }
+        | Reject::Body(_)
+        | Reject::Field(_)
+        | Reject::Name(..)
+        | Reject::MessageId(_) => 400,
+        Reject::Unauthorized => 401,
+        Reject::Forbidden(..) | Reject::BrokerForbidden(_) => 403,
+        Reject::RouteUnknown | Reject::StationUnknown(_) => 404,
+        Reject::MethodNotAllowed(_) => 405,
+        Reject::RequestTimeout => 408,
+        Reject::TooLarge(SizeLimit::RecordHeaders, _) | Reject::HeadTooLarge => 431,
+        Reject::TooLarge(_, _) => 413,
+        Reject::MediaType | Reject::ContentEncoding => 415,
+        Reject::Expectation => 417,
+        Reject::WindowFull | Reject::BrokerBusy => 429,
+        Reject::BrokerRefused(..) | Reject::Internal(_) => 500,
+        Reject::TransferCoding => 501,
+        Reject::Overloaded(_)
+        | Reject::StreamFull(_)
+        | Reject::BrokerAway
+        | Reject::OutcomeUnknown
+        | Reject::NoStream
+        | Reject::StoreFailed(_)
+        | Reject::ControlTimeout
+        | Reject::Draining => 503,
+        Reject::Version => 505,
+    }
+}
+
+/// The sentence about a failure: what was wrong, and what to do.
+pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
+    let text = match reject {
+        Reject::Malformed(rule) => return format!("malformed request: {rule}").into(),
+        Reject::CorruptEncoding(what) => return format!("the body does not decode as its Content-Encoding says: {what}").into(),
+        Reject::Json { offset, reason } => return format!("invalid JSON at byte {offset}: {reason}").into(),
+        Reject::Body(text) | Reject::Field(text) | Reject::MessageId(text) => text,
+        Reject::Name(what, fault) => return fault.text(what).into(),
+        Reject::Forbidden(action, station) => {
+            return format!("user is not allowed to {} station {station}", action.word()).into();
+        }
+        Reject::BrokerForbidden(text) => return format!("the broker does not allow the gateway this: {text}").into(),
+        Reject::StationUnknown(station) => {
+            return format!("station {station} does not exist, and it is not created on first use").into();
+        }
+        Reject::TooLarge(what, limit) => return too_large(*what, *limit).into(),
+        Reject::StreamFull(text) => return format!("the station is full: {text}").into(),
+        Reject::BrokerRefused(code, text) => return format!("the broker refused the record: {text} (code {code})").into(),
+        Reject::StoreFailed(text) => return format!("the embedded store failed: {text}").into(),
+        Reject::Overloaded(what) => return format!("too busy: {what} is full; send the request again later").into(),
+        Reject::Internal(what) => return format!("internal error: {what}").into(),
+        Reject::Unauthorized => "Unauthorized",
+        Reject::RouteUnknown => "no such route",
+        Reject::MethodNotAllowed(_) => "Method Not Allowed",
+        Reject::RequestTimeout => "the request did not arrive in time",
+        Reject::HeadTooLarge => "request line and header fields are larger than the limit",
+        Reject::MediaType => "unsupported content type: send JSON, text, application/x-protobuf, application/octet-stream or avro/bytes",
+        Reject::ContentEncoding => "unsupported content encoding: send gzip, deflate or none",
+        Reject::Expectation => "the only expectation that is met is 100-continue",
+        Reject::TransferCoding => "the only transfer coding that is read is chunked",
+        Reject::Version => "HTTP/1.1 and HTTP/1.0 are served",
+        Reject::WindowFull => "too many records are waiting for their acknowledgement; send the request again later",
+        Reject::BrokerBusy => "the broker asks to slow down; send the request again later",
+        Reject::BrokerAway => "the broker is away; nothing was stored, send the request again",
+        Reject::OutcomeUnknown => {
+            "no acknowledgement came: the record may be stored or not; send the request again (with an Idempotency-Key nothing is stored twice)"
+        }
+        Reject::NoStream => "the station's stream has gone; nothing was stored, send the request again",
+        Reject::ControlTimeout => "the station could not be looked up in time; nothing was stored, send the request again",
+        Reject::Draining => "the gateway is shutting down; send the request again",
+    };
+    text.into()
+}
+
+fn too_large(what: SizeLimit, limit: u64) -> String {
+    match what {
+        SizeLimit::Body => format!("the body is larger than {limit} bytes"),
+        SizeLimit::Inflated => format!("the decompressed body is larger than {limit} bytes"),
+        SizeLimit::Record => format!("the record with its headers is larger than {limit} bytes"),
+        SizeLimit::BatchRecords => format!("the batch holds more than {limit} records"),
+        SizeLimit::RecordHeaders => format!("the header fields to store are larger than {limit} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reject::{Action, Fault, NameFault};
+
+    fn every_reject() -> Vec<Reject> {
+        vec![
+            Reject::Malformed("x"),
+            Reject::Version,
+            Reject::TransferCoding,
+            Reject::HeadTooLarge,
+            Reject::Expectation,
+            Reject::RequestTimeout,
+            Reject::RouteUnknown,
+            Reject::MethodNotAllowed("POST"),
+            Reject::TooLarge(SizeLimit::Body, 1),
+            Reject::TooLarge(SizeLimit::RecordHeaders, 1),
+            Reject::MediaType,
+            Reject::ContentEncoding,
+            Reject::CorruptEncoding("x"),
+            Reject::Json { offset: 1, reason: "x" },
+            Reject::Body("x"),
+            Reject::Field("x"),
+            Reject::Name("Station", NameFault::Empty),
+            Reject::MessageId("x"),
+            Reject::Unauthorized,
+            Reject::Forbidden(Action::Produce, "s".into()),
+            Reject::StationUnknown("s".into()),
+            Reject::WindowFull,
+            Reject::Overloaded("x"),
+            Reject::StreamFull("x".into()),
+            Reject::BrokerBusy,
+            Reject::BrokerAway,
+            Reject::OutcomeUnknown,
+            Reject::NoStream,
+            Reject::BrokerForbidden("x".into()),
+            Reject::BrokerRefused(1, "x".into()),
+            Reject::StoreFailed("x".into()),
+            Reject::ControlTimeout,
+            Reject::Draining,
+            Reject::Internal("x"),
+        ]
+    }
+
+    #[test]
+    fn the_clients_fault_is_4xx_and_ours_is_not() {
+        for failure in every_reject() {
+            let reply = reject(&failure, Route::Other);
+            let expect = match failure.fault() {
+                Fault::Client => matches!(reply.status, 400..=499 | 501 | 505),
+                Fault::Policy => matches!(reply.status, 401 | 403),
+                Fault::Overload => matches!(reply.status, 429 | 503),
+                Fault::Upstream => matches!(reply.status, 403 | 500 | 503),
+                Fault::Bug => reply.status == 500,
+            };
+            assert!(expect, "{failure:?} is {}", reply.status);
+        }
+    }
+
+    #[test]
+    fn full_and_unknown_say_when_to_come_again() {
+        for failure in every_reject() {
+            let reply = reject(&failure, Route::Other);
+            assert_eq!(matches!(reply.status, 429 | 503), reply.retry_after.is_some(), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_the_originals() {
+        let body = |failure: &Reject| String::from_utf8(reject(failure, Route::Other).body.into_owned()).unwrap();
+        assert_eq!(body(&Reject::Unauthorized), r#"{"message":"Unauthorized"}"#);
+        assert_eq!(
+            body(&Reject::Field("Consumer name is required")),
+            r#"{"error":"Consumer name is required","success":false}"#
+        );
+        assert_eq!(
+            body(&Reject::Name("Station", NameFault::Ends)),
+            r#"{"error":"Station name can not start or end with non alphanumeric character","success":false}"#
+        );
+        assert_eq!(&*not_found(b"GET", b"/<x>").body, b"Cannot GET /&lt;x&gt;");
+    }
+}

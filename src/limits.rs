@@ -59,6 +59,14 @@ pub const WINDOW_GRANT_MESSAGES: usize = 1_024;
 /// Requests that wait for room in the window.
 pub const WINDOW_WAITERS_MAX: usize = 1_024;
 
+/// Bytes of one control line from the broker, `INFO` apart. Twice what the broker takes from its own
+/// clients: a delivered line carries a stored subject and the broker's own reply subject beside it.
+pub const NATS_LINE_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of an `INFO` line: it names every server of a cluster.
+pub const NATS_INFO_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of headers and payload of one message from the broker: the most that its `max_payload` can be set to.
+pub const NATS_PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Stations that a shard remembers.
 pub const STATIONS_PER_SHARD_MAX: usize = 65_536;
 /// Verified tokens that a shard remembers.
@@ -111,6 +119,8 @@ const _: () = assert!(INFLATED_BYTES_MAX < u32::MAX as usize, "spans are u32");
 const _: () = assert!(WINDOW_BYTES_MAX < 64 * 1024 * 1024, "stays under half of a stream's ingest queue");
 const _: () = assert!(WINDOW_MESSAGES_MAX < 10_000, "one shard stays under the smallest ingest queue");
 const _: () = assert!(WINDOW_GRANT_MESSAGES <= WINDOW_MESSAGES_MAX);
+const _: () = assert!(NATS_LINE_BYTES_MAX <= NATS_INFO_BYTES_MAX);
+const _: () = assert!(NATS_INFO_BYTES_MAX + NATS_PAYLOAD_BYTES_MAX < u32::MAX as usize, "spans are u32");
 const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(TOKEN_BYTES_MAX < TOKEN_CACHE_BYTES_MAX);
 const _: () = assert!(PASSWORD_BYTES_MIN < PASSWORD_BYTES_MAX && PASSWORD_BYTES_MAX < CONTROL_BODY_BYTES_MAX);

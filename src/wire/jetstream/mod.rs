@@ -1,1 +1,15 @@
-//! (in the making)
+//! What JetStream adds to NATS, sans-I/O: acknowledgements of publishes, the publish window, pull requests.
+//!
+//! [`Window`] knows what is in flight and what became of it; [`puback`] reads one acknowledgement;
+//! [`pull`] asks for messages and reads what comes back; [`errors`] says what the broker's error codes mean
+//! to a client. Nobody here knows a socket, a runtime or a clock: the caller brings bytes and the time.
+
+pub mod errors;
+pub mod puback;
+pub mod pull;
+pub mod token;
+pub mod window;
+
+pub use puback::PubAck;
+pub use token::Token;
+pub use window::{AckOutcome, BatchKey, Window};

@@ -1,0 +1,148 @@
+//! The name of a record in flight: the last token of its reply subject.
+//!
+//! A cell of the window and its generation, written in as few characters as they need: most tokens are
+//! four to six bytes, and every byte of it travels twice for each record.
+
+/// A record in flight. Two records have the same token only if four billion others used its cell in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token {
+    index: u32,
+    generation: u32,
+}
+
+/// Bytes of the longest token.
+pub const TOKEN_TEXT_BYTES_MAX: usize = 10;
+/// Cells that a token can name.
+pub(super) const CELLS_MAX: usize = 1 << INDEX_BITS;
+
+const INDEX_BITS: u32 = 24;
+/// Characters that a subject's token may hold; six bits each.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const NO_DIGIT: u8 = 0xff;
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0u8;
+    while value < 64 {
+        digits[ALPHABET[value as usize] as usize] = value;
+        value += 1;
+    }
+    digits
+};
+
+const _: () = assert!(TOKEN_TEXT_BYTES_MAX * 6 >= 32 + INDEX_BITS as usize);
+
+impl Token {
+    pub(super) fn new(index: u32, generation: u32) -> Self {
+        debug_assert!((index as usize) < CELLS_MAX);
+        Self { index, generation }
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.index as usize
+    }
+
+    pub(super) fn generation(self) -> u32 {
+        self.generation
+    }
+
+    /// The token as text.
+    #[must_use]
+    pub fn text(self) -> TokenText {
+        let mut value = u64::from(self.generation) << INDEX_BITS | u64::from(self.index);
+        let mut text = TokenText { bytes: [0; TOKEN_TEXT_BYTES_MAX], len: 0 };
+        // Lowest digit first. Ten digits hold every value, so nothing is left over.
+        for byte in &mut text.bytes {
+            *byte = ALPHABET[(value & 63) as usize];
+            text.len += 1;
+            value >>= 6;
+            if value == 0 {
+                break;
+            }
+        }
+        text
+    }
+
+    /// Reads what [`Token::text`] wrote, and nothing else.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let last = *text.last()?;
+        if text.len() > TOKEN_TEXT_BYTES_MAX || (text.len() > 1 && last == ALPHABET[0]) {
+            return None;
+        }
+        let mut value = 0u64;
+        for byte in text.iter().rev() {
+            let digit = DIGITS[usize::from(*byte)];
+            if digit == NO_DIGIT {
+                return None;
+            }
+            value = value << 6 | u64::from(digit);
+        }
+        let generation = u32::try_from(value >> INDEX_BITS).ok()?;
+        let index = u32::try_from(value & (CELLS_MAX as u64 - 1)).ok()?;
+        Some(Self { index, generation })
+    }
+
+    /// The token of a message that came to the inbox of this prefix (with its last dot).
+    #[must_use]
+    pub fn of_subject(subject: &[u8], prefix: &[u8]) -> Option<Self> {
+        Self::parse(subject.strip_prefix(prefix)?)
+    }
+}
+
+/// The text of a token, on the stack.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenText {
+    bytes: [u8; TOKEN_TEXT_BYTES_MAX],
+    len: u8,
+}
+
+impl TokenText {
+    /// The text's bytes: letters, digits, `-` and `_`.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_was_not_written_here_is_no_token() {
+        for text in ["", " ", "A.", "AA", "BA", "a b", "AAAAAAAAAAB", "__________", "é", "*", ">"] {
+            assert_eq!(Token::parse(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(Token::of_subject(b"_I.x.B", b"_I.x."), Some(Token::new(1, 0)));
+        for subject in ["_I.x.", "_I.y.B", "_I.x.B.C", "_I.", ""] {
+            assert_eq!(Token::of_subject(subject.as_bytes(), b"_I.x."), None, "{subject}");
+        }
+    }
+
+    #[test]
+    fn a_young_token_is_short() {
+        assert_eq!(Token::new(0, 0).text().as_bytes(), b"A");
+        assert!(Token::new(8_191, 0).text().as_bytes().len() <= 3);
+        assert!(Token::new(8_191, 4_000).text().as_bytes().len() <= 6);
+        assert_eq!(Token::new(u32::MAX >> 8, u32::MAX).text().as_bytes().len(), TOKEN_TEXT_BYTES_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_reads_back_and_is_one_subject_token(index in 0u32..1 << 24, generation in any::<u32>()) {
+            let token = Token::new(index, generation);
+            let text = token.text();
+            prop_assert!(text.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')));
+            prop_assert_eq!(Token::parse(text.as_bytes()), Some(token));
+        }
+
+        #[test]
+        fn a_text_that_parses_is_the_text_that_is_written(text in "[A-Za-z0-9_-]{0,11}") {
+            if let Some(token) = Token::parse(text.as_bytes()) {
+                let written = token.text();
+                prop_assert_eq!(written.as_bytes(), text.as_bytes());
+            }
+        }
+    }
+}

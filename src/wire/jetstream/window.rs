@@ -1,0 +1,373 @@
+//! The publish window: what is in flight, and what became of it.
+//!
+//! A *batch* is one request, or as much of one as fits at a time. Opening it takes room for each of its
+//! records, counted in messages and in bytes, and gives each a [`Token`] that travels in its reply subject
+//! and comes back with the acknowledgement. A record's room is free again when it is acknowledged, timed
+//! out, lost or refused; its outcome is kept until the requester takes the batch's outcomes, all at once.
+//!
+//! Invariants: a record gets one outcome. A batch is whole when each of its records has one; then its waker
+//! is woken, once. Whoever waits for room gets it in the order of asking, and no one passes the queue.
+//!
+//! Cells are made at construction, as many as the window has messages. Outcomes that nobody has taken yet
+//! keep theirs, so the slab grows beyond that only while requests hold whole batches and open more; cells
+//! are used again and never given back. Nothing is allocated for a record.
+//!
+//! Deliberately absent: the clock (every deadline is in milliseconds of a clock of the caller's), sending
+//! again (the requester opens a new batch for what is [`AckOutcome::Lost`]), and any knowledge of payloads.
+
+mod batches;
+mod cells;
+mod turns;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+use super::token::Token;
+use batches::{Batches, State};
+use cells::{Cells, List};
+use std::task::{Context, Poll, Waker};
+use turns::Turns;
+
+pub use batches::BatchKey;
+pub use turns::Turn;
+
+/// What a window may hold. Each is at least 1; 0 is taken as 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowLimits {
+    /// Records in flight.
+    pub messages: usize,
+    /// Their bytes, as the broker counts them.
+    pub bytes: usize,
+    /// Records that one batch may have: what a request takes before others have had their turn.
+    pub grant_messages: usize,
+    /// Requests that wait for room.
+    pub waiters: usize,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AckOutcome {
+    /// In the stream.
+    Stored {
+        /// Its place.
+        sequence: u64,
+        /// Its message id was known: the place is that of the record stored before.
+        duplicate: bool,
+    },
+    /// The broker refused it, see [`super::errors`]. Not stored.
+    Error {
+        /// Class of the error, as in HTTP.
+        code: u16,
+        /// JetStream's own number.
+        err_code: u32,
+        /// The broker's words.
+        description: Box<str>,
+    },
+    /// No stream listens on the subject. Not stored.
+    NoResponders,
+    /// No answer within the deadline: stored or not.
+    TimedOut,
+    /// The connection went away before the answer: stored or not.
+    Lost,
+    /// The broker's permissions forbid the subject. Not stored.
+    Refused,
+}
+
+/// Records that want room.
+#[derive(Debug)]
+pub struct Ask<I> {
+    /// Bytes of each record, in order, as the broker counts them.
+    pub sizes: I,
+    /// What [`Window::fail_subject`] names the subject by.
+    pub tag: u32,
+    /// When the records are given up, in milliseconds of the caller's clock. A deadline earlier than one
+    /// that was asked for before counts as that one.
+    pub deadline_ms: u64,
+}
+
+/// Room that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// The batch, to be taken or abandoned by whoever opened it.
+    pub key: BatchKey,
+    /// Records in it: the first so many of those that were asked for.
+    pub records: usize,
+}
+
+/// Too many requests wait for room already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueFull;
+
+/// Wakers that are due. To be woken when the window is not borrowed any more; what was not woken by hand is
+/// woken on drop, so that no wake-up is ever lost.
+#[derive(Debug, Default)]
+pub struct Wakes(Vec<Waker>);
+
+impl Wakes {
+    /// Wakes everyone, once.
+    pub fn wake(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+    }
+
+    /// How many are due.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no one is due.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.wake();
+    }
+}
+
+/// The publish window of one shard.
+#[derive(Debug)]
+pub struct Window {
+    limits: WindowLimits,
+    /// Records without an outcome.
+    messages: usize,
+    /// Their bytes.
+    bytes: usize,
+    cells: Cells,
+    batches: Batches,
+    turns: Turns,
+    stale: u64,
+}
+
+impl Window {
+    /// An empty window.
+    #[must_use]
+    pub fn new(limits: WindowLimits) -> Self {
+        let limits = WindowLimits {
+            messages: limits.messages.clamp(1, super::token::CELLS_MAX),
+            bytes: limits.bytes.max(1),
+            grant_messages: limits.grant_messages.max(1),
+            waiters: limits.waiters.max(1),
+        };
+        Self {
+            limits,
+            messages: 0,
+            bytes: 0,
+            cells: Cells::with_capacity(limits.messages),
+            batches: Batches::default(),
+            turns: Turns::default(),
+            stale: 0,
+        }
+    }
+
+    /// Messages and bytes that still fit.
+    #[must_use]
+    pub fn room(&self) -> (usize, usize) {
+        (self.limits.messages.saturating_sub(self.messages), self.limits.bytes.saturating_sub(self.bytes))
+    }
+
+    /// Messages and bytes in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> (usize, usize) {
+        (self.messages, self.bytes)
+    }
+
+    /// Requests that wait for room.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.turns.len()
+    }
+
+    /// Acknowledgements that belonged to no record in flight: late, twice, or not ours.
+    #[must_use]
+    pub fn stale(&self) -> u64 {
+        self.stale
+    }
+
+    /// When [`Window::expire`] next has something to do.
+    #[must_use]
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.batches.oldest().map(|(_, deadline_ms)| deadline_ms)
+    }
+
+    /// Takes room for as many records as fit, at most a grant's worth, or none: `None` if not even the first
+    /// fits, or others wait. Appends a token for each to `tokens`, in order.
+    ///
+    /// A record larger than the whole window fits when nothing else is in flight.
+    pub fn open(&mut self, ask: Ask<impl Iterator<Item = usize>>, tokens: &mut Vec<Token>) -> Option<Opened> {
+        let mut sizes = ask.sizes.peekable();
+        match sizes.peek() {
+            Some(first) if !self.turns.is_empty() || !self.fits(*first) => None,
+            _ => Some(self.admit(Ask { sizes, tag: ask.tag, deadline_ms: ask.deadline_ms }, tokens)),
+        }
+    }
+
+    /// Like [`Window::open`], waiting for its turn if need be.
+    ///
+    /// While it is pending, `turn` holds a place in the queue, which others wait behind: whoever stops polling
+    /// must [`Window::leave`]. A request that wants more after its grant asks again with the same (now
+    /// empty) turn, and stands at the end.
+    pub fn poll_open(
+        &mut self,
+        turn: &mut Turn,
+        ask: Ask<impl Iterator<Item = usize>>,
+        tokens: &mut Vec<Token>,
+        wakes: &mut Wakes,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Opened, QueueFull>> {
+        let mut sizes = ask.sizes.peekable();
+        if let Some(first) = sizes.peek()
+            && !(self.turns.is_next(turn) && self.fits(*first))
+        {
+            let waits = self.turns.wait(turn, *first, self.limits.waiters, cx.waker());
+            return if waits { Poll::Pending } else { Poll::Ready(Err(QueueFull)) };
+        }
+        self.turns.leave(turn);
+        let opened = self.admit(Ask { sizes, tag: ask.tag, deadline_ms: ask.deadline_ms }, tokens);
+        self.wake_next(wakes);
+        Poll::Ready(Ok(opened))
+    }
+
+    /// Gives up a place in the queue for room. Does nothing if `turn` holds none.
+    pub fn leave(&mut self, turn: &mut Turn, wakes: &mut Wakes) {
+        self.turns.leave(turn);
+        self.wake_next(wakes);
+    }
+
+    /// An answer to a record. Returns whether it was one to a record in flight; others are counted and ignored.
+    pub fn complete(&mut self, token: Token, outcome: AckOutcome, wakes: &mut Wakes) -> bool {
+        let Some((batch, bytes)) = self.cells.complete(token, outcome) else {
+            self.stale += 1;
+            return false;
+        };
+        self.release(1, bytes);
+        if self.batches.record_done(batch) {
+            self.whole(batch, wakes);
+        }
+        self.wake_next(wakes);
+        true
+    }
+
+    /// Gives up the records whose deadline has come; says how many. Costs what those batches had, once.
+    pub fn expire(&mut self, now_ms: u64, wakes: &mut Wakes) -> usize {
+        let before = self.messages;
+        while let Some((batch, _)) = self.batches.oldest().filter(|(_, deadline_ms)| *deadline_ms <= now_ms) {
+            self.fail(batch, &AckOutcome::TimedOut, wakes);
+        }
+        self.wake_next(wakes);
+        before - self.messages
+    }
+
+    /// The connection is gone: no record in flight will be answered. Says how many there were.
+    pub fn lose_all(&mut self, wakes: &mut Wakes) -> usize {
+        let before = self.messages;
+        while let Some((batch, _)) = self.batches.oldest() {
+            self.fail(batch, &AckOutcome::Lost, wakes);
+        }
+        self.wake_next(wakes);
+        before - self.messages
+    }
+
+    /// The broker refuses this subject: it drops what was published on it without an answer. Says how many
+    /// records there were.
+    pub fn fail_subject(&mut self, tag: u32, wakes: &mut Wakes) -> usize {
+        let before = self.messages;
+        let mut next = self.batches.oldest().map(|(batch, _)| batch);
+        while let Some(batch) = next {
+            next = self.batches.younger(batch);
+            if self.batches.tag(batch) == Some(tag) {
+                self.fail(batch, &AckOutcome::Refused, wakes);
+            }
+        }
+        self.wake_next(wakes);
+        before - self.messages
+    }
+
+    /// Ready when each record of the batch has its outcome. A batch that is not there (taken or abandoned) is
+    /// ready too: there is nothing to wait for.
+    pub fn poll_batch(&mut self, key: BatchKey, cx: &mut Context<'_>) -> Poll<()> {
+        self.batches.poll(key, cx.waker())
+    }
+
+    /// Appends the outcomes of a whole batch to `outcomes`, in the order of its records, and forgets the batch.
+    /// Returns `false`, and does nothing, if the batch is not whole or not there.
+    pub fn take(&mut self, key: BatchKey, outcomes: &mut Vec<AckOutcome>) -> bool {
+        let Some((records, State::Whole)) = self.batches.find(key) else { return false };
+        self.batches.free(key.index());
+        self.cells.free(records, |outcome| outcomes.push(outcome));
+        true
+    }
+
+    /// The requester went away. What is in flight keeps its room until it is answered or expires (the broker
+    /// still works on it), then it is free, and its outcome is dropped.
+    pub fn abandon(&mut self, key: BatchKey) {
+        match self.batches.find(key) {
+            Some((records, State::Whole)) => {
+                self.batches.free(key.index());
+                self.cells.free(records, drop);
+            }
+            Some((_, State::Open)) => self.batches.abandon(key.index()),
+            Some((_, State::Abandoned | State::Free)) | None => {}
+        }
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        let fits = self.messages < self.limits.messages && self.bytes.saturating_add(bytes) <= self.limits.bytes;
+        (fits || self.messages == 0) && self.cells.has_room() && self.batches.has_room()
+    }
+
+    /// Opens a batch with the records that fit.
+    fn admit(&mut self, ask: Ask<impl Iterator<Item = usize>>, tokens: &mut Vec<Token>) -> Opened {
+        let key = self.batches.open(ask.tag, ask.deadline_ms);
+        let (mut list, mut records) = (List::EMPTY, 0);
+        for bytes in ask.sizes.take(self.limits.grant_messages) {
+            // Sizes are under 4 GiB; one that were not would count as that, when it is taken and when it is freed.
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            if !self.fits(bytes as usize) {
+                break;
+            }
+            let Some(token) = self.cells.open(key.index(), bytes, &mut list) else { break };
+            tokens.push(token);
+            self.messages += 1;
+            self.bytes += bytes as usize;
+            records += 1;
+        }
+        self.batches.opened(key.index(), list, records);
+        Opened { key, records: records as usize }
+    }
+
+    /// Gives every record of a batch that has none this outcome.
+    fn fail(&mut self, batch: u32, outcome: &AckOutcome, wakes: &mut Wakes) {
+        let (count, bytes) = self.cells.fail(self.batches.records(batch), outcome);
+        self.release(count, bytes);
+        self.whole(batch, wakes);
+    }
+
+    /// The last record of a batch has its outcome.
+    fn whole(&mut self, batch: u32, wakes: &mut Wakes) {
+        match self.batches.whole(batch) {
+            Ok(waker) => wakes.0.extend(waker),
+            Err(abandoned) => self.cells.free(abandoned, drop),
+        }
+    }
+
+    fn release(&mut self, messages: usize, bytes: usize) {
+        debug_assert!(self.messages >= messages && self.bytes >= bytes, "only what was taken is given back");
+        self.messages = self.messages.saturating_sub(messages);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Wakes whoever is first in the queue, if there is room for its first record.
+    fn wake_next(&mut self, wakes: &mut Wakes) {
+        if let Some(bytes) = self.turns.first_bytes()
+            && self.fits(bytes)
+        {
+            wakes.0.extend(self.turns.take_first_waker());
+        }
+    }
+}

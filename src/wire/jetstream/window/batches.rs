@@ -1,0 +1,249 @@
+//! The batches of a window: a slab, and a list of the open ones in the order of their deadlines.
+
+use super::cells::{List, NONE};
+use crate::wire::jetstream::token::CELLS_MAX;
+use std::task::{Poll, Waker};
+
+/// Names a batch until it is taken or abandoned, and no other one afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BatchKey {
+    index: u32,
+    generation: u32,
+}
+
+impl BatchKey {
+    pub(super) fn index(self) -> u32 {
+        self.index
+    }
+}
+
+/// Where a batch is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Free,
+    /// Records are in flight.
+    Open,
+    /// Records are in flight, and no one wants to know.
+    Abandoned,
+    /// Every record has its outcome, and someone is to take them.
+    Whole,
+}
+
+#[derive(Debug)]
+pub(super) struct Batches {
+    slab: Vec<Batch>,
+    /// First of the free batches.
+    free: u32,
+    /// Ends of the list of batches with records in flight.
+    oldest: u32,
+    youngest: u32,
+}
+
+#[derive(Debug)]
+struct Batch {
+    generation: u32,
+    state: State,
+    records: List,
+    in_flight: u32,
+    tag: u32,
+    deadline_ms: u64,
+    waker: Option<Waker>,
+    older: u32,
+    /// Also the next of the free batches.
+    younger: u32,
+}
+
+impl Default for Batches {
+    fn default() -> Self {
+        Self { slab: Vec::new(), free: NONE, oldest: NONE, youngest: NONE }
+    }
+}
+
+impl Batches {
+    /// A batch without records. [`Batches::opened`] must follow.
+    pub(super) fn open(&mut self, tag: u32, deadline_ms: u64) -> BatchKey {
+        let index = self.unused();
+        // The list stays in order whatever is asked for.
+        let deadline_ms = self.at(self.youngest).map_or(deadline_ms, |batch| batch.deadline_ms.max(deadline_ms));
+        let generation = self.at(index).map_or(0, |batch| batch.generation);
+        if let Some(batch) = self.at_mut(index) {
+            *batch = Batch { state: State::Open, tag, deadline_ms, ..Batch::free(generation, NONE) };
+        }
+        BatchKey { index, generation }
+    }
+
+    /// So many records are in flight; none, and the batch is whole from the start.
+    pub(super) fn opened(&mut self, index: u32, records: List, in_flight: u32) {
+        let youngest = self.youngest;
+        let Some(batch) = self.at_mut(index) else { return };
+        (batch.records, batch.in_flight) = (records, in_flight);
+        if in_flight == 0 {
+            batch.state = State::Whole;
+            return;
+        }
+        batch.older = youngest;
+        match self.at_mut(youngest) {
+            Some(older) => older.younger = index,
+            None => self.oldest = index,
+        }
+        self.youngest = index;
+    }
+
+    /// The records of a batch.
+    pub(super) fn records(&self, index: u32) -> List {
+        self.at(index).map_or(List::EMPTY, |batch| batch.records)
+    }
+
+    /// Whether another batch can be opened: as many can as there can be records.
+    pub(super) fn has_room(&self) -> bool {
+        self.free != NONE || self.slab.len() < CELLS_MAX
+    }
+
+    /// The oldest batch with records in flight, and its deadline.
+    pub(super) fn oldest(&self) -> Option<(u32, u64)> {
+        self.at(self.oldest).map(|batch| (self.oldest, batch.deadline_ms))
+    }
+
+    /// The next younger batch with records in flight.
+    pub(super) fn younger(&self, index: u32) -> Option<u32> {
+        self.at(index).map(|batch| batch.younger).filter(|younger| *younger != NONE)
+    }
+
+    pub(super) fn tag(&self, index: u32) -> Option<u32> {
+        self.at(index).map(|batch| batch.tag)
+    }
+
+    /// The records of the batch that the key names, and its state.
+    pub(super) fn find(&self, key: BatchKey) -> Option<(List, State)> {
+        let batch = self.at(key.index).filter(|batch| batch.generation == key.generation)?;
+        Some((batch.records, batch.state))
+    }
+
+    /// One record more has its outcome; whether it was the last.
+    pub(super) fn record_done(&mut self, index: u32) -> bool {
+        let Some(batch) = self.at_mut(index) else { return false };
+        debug_assert!(batch.in_flight > 0, "a record in flight is of a batch with records in flight");
+        batch.in_flight = batch.in_flight.saturating_sub(1);
+        batch.in_flight == 0
+    }
+
+    /// Every record has its outcome: the waker of whoever waits, or the records of a batch that was abandoned
+    /// (it is free now).
+    pub(super) fn whole(&mut self, index: u32) -> Result<Option<Waker>, List> {
+        self.unlink(index);
+        let Some(batch) = self.at_mut(index) else { return Ok(None) };
+        batch.in_flight = 0;
+        if batch.state == State::Abandoned {
+            let records = batch.records;
+            self.free(index);
+            return Err(records);
+        }
+        batch.state = State::Whole;
+        Ok(batch.waker.take())
+    }
+
+    pub(super) fn poll(&mut self, key: BatchKey, waker: &Waker) -> Poll<()> {
+        match self.at_mut(key.index) {
+            Some(batch) if batch.generation == key.generation && batch.state == State::Open => {
+                match &mut batch.waker {
+                    Some(known) => known.clone_from(waker),
+                    none => *none = Some(waker.clone()),
+                }
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    pub(super) fn abandon(&mut self, index: u32) {
+        if let Some(batch) = self.at_mut(index) {
+            batch.state = State::Abandoned;
+            batch.waker = None;
+        }
+    }
+
+    /// Frees a batch that is not in the list of open ones.
+    pub(super) fn free(&mut self, index: u32) {
+        let free = self.free;
+        if let Some(batch) = self.at_mut(index) {
+            *batch = Batch::free(batch.generation.wrapping_add(1), free);
+            self.free = index;
+        }
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Some((older, younger)) = self.at(index).map(|batch| (batch.older, batch.younger)) else { return };
+        match self.at_mut(older) {
+            Some(batch) => batch.younger = younger,
+            None => self.oldest = younger,
+        }
+        match self.at_mut(younger) {
+            Some(batch) => batch.older = older,
+            None => self.youngest = older,
+        }
+        if let Some(batch) = self.at_mut(index) {
+            (batch.older, batch.younger) = (NONE, NONE);
+        }
+    }
+
+    /// Takes a batch from the free ones, or makes one.
+    fn unused(&mut self) -> u32 {
+        let free = self.free;
+        if let Some(batch) = self.at(free) {
+            self.free = batch.younger;
+            return free;
+        }
+        let index = u32::try_from(self.slab.len()).unwrap_or(NONE);
+        self.slab.push(Batch::free(0, NONE));
+        index
+    }
+
+    fn at(&self, index: u32) -> Option<&Batch> {
+        self.slab.get(index as usize)
+    }
+
+    fn at_mut(&mut self, index: u32) -> Option<&mut Batch> {
+        self.slab.get_mut(index as usize)
+    }
+}
+
+impl Batch {
+    fn free(generation: u32, next: u32) -> Self {
+        Self {
+            generation,
+            state: State::Free,
+            records: List::EMPTY,
+            in_flight: 0,
+            tag: 0,
+            deadline_ms: 0,
+            waker: None,
+            older: NONE,
+            younger: next,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Batches {
+    /// Batches in all, free ones, and ones in the list of those with records in flight; panics if the lists
+    /// do not hold together.
+    pub(super) fn audit(&self) -> (usize, usize, usize) {
+        let (mut free, mut index) = (0, self.free);
+        while let Some(batch) = self.at(index) {
+            assert_eq!(batch.state, State::Free);
+            free += 1;
+            assert!(free <= self.slab.len(), "the free list has a ring");
+            index = batch.younger;
+        }
+        let (mut open, mut index, mut older, mut deadline_ms) = (0, self.oldest, NONE, 0);
+        while let Some(batch) = self.at(index) {
+            assert!(matches!(batch.state, State::Open | State::Abandoned));
+            assert!(batch.in_flight > 0 && batch.older == older && batch.deadline_ms >= deadline_ms);
+            open += 1;
+            assert!(open <= self.slab.len(), "the list of open batches has a ring");
+            (older, index, deadline_ms) = (index, batch.younger, batch.deadline_ms);
+        }
+        assert_eq!(self.youngest, older);
+        (self.slab.len(), free, open)
+    }
+}

@@ -1,0 +1,149 @@
+//! The records of a window: a slab of cells, and lists of them in the order of a batch.
+
+use super::AckOutcome;
+use crate::wire::jetstream::token::{CELLS_MAX, Token};
+
+/// "No cell" in a list. Larger than any index: a token names no such cell.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// A list of cells, linked through the cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct List {
+    first: u32,
+    last: u32,
+}
+
+impl List {
+    pub(super) const EMPTY: Self = Self { first: NONE, last: NONE };
+}
+
+#[derive(Debug)]
+pub(super) struct Cells {
+    cells: Vec<Cell>,
+    /// First of the free cells.
+    free: u32,
+}
+
+#[derive(Debug)]
+struct Cell {
+    /// Counts the uses of the cell: an answer to an earlier use is known by it.
+    generation: u32,
+    /// Next of the batch, or of the free cells.
+    next: u32,
+    batch: u32,
+    bytes: u32,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Free,
+    InFlight,
+    Done(AckOutcome),
+}
+
+impl Cells {
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Self { cells: Vec::with_capacity(capacity), free: NONE }
+    }
+
+    /// A cell in flight, at the end of `list`. `None` only if tokens cannot name another cell.
+    pub(super) fn open(&mut self, batch: u32, bytes: u32, list: &mut List) -> Option<Token> {
+        let index = self.unused()?;
+        let cell = self.at(index)?;
+        let generation = cell.generation;
+        *cell = Cell { generation, next: NONE, batch, bytes, state: State::InFlight };
+        match self.at(list.last) {
+            Some(last) => last.next = index,
+            None => list.first = index,
+        }
+        list.last = index;
+        Some(Token::new(index, generation))
+    }
+
+    /// Whether another record can be opened: tokens can name only so many.
+    pub(super) fn has_room(&self) -> bool {
+        self.free != NONE || self.cells.len() < CELLS_MAX
+    }
+
+    /// Gives a record in flight its outcome; its batch and its bytes. `None` if the token names none.
+    pub(super) fn complete(&mut self, token: Token, outcome: AckOutcome) -> Option<(u32, usize)> {
+        let cell = self.cells.get_mut(token.index())?;
+        if cell.generation != token.generation() || !matches!(cell.state, State::InFlight) {
+            return None;
+        }
+        cell.state = State::Done(outcome);
+        Some((cell.batch, cell.bytes as usize))
+    }
+
+    /// Gives each record of the list that is in flight this outcome; how many there were, and their bytes.
+    pub(super) fn fail(&mut self, list: List, outcome: &AckOutcome) -> (usize, usize) {
+        let (mut count, mut bytes, mut index) = (0, 0, list.first);
+        while let Some(cell) = self.at(index) {
+            if matches!(cell.state, State::InFlight) {
+                cell.state = State::Done(outcome.clone());
+                count += 1;
+                bytes += cell.bytes as usize;
+            }
+            index = cell.next;
+        }
+        (count, bytes)
+    }
+
+    /// Frees the cells of a whole batch and hands out their outcomes in order.
+    pub(super) fn free(&mut self, list: List, mut each: impl FnMut(AckOutcome)) {
+        let mut index = list.first;
+        while let Some(cell) = self.at(index) {
+            cell.generation = cell.generation.wrapping_add(1);
+            match std::mem::replace(&mut cell.state, State::Free) {
+                State::Done(outcome) => each(outcome),
+                State::InFlight | State::Free => debug_assert!(false, "the batch is whole"),
+            }
+            index = cell.next;
+        }
+        // The whole list goes in front of the free cells as it is.
+        let free = self.free;
+        if let Some(last) = self.at(list.last) {
+            last.next = free;
+            self.free = list.first;
+        }
+    }
+
+    /// Takes a cell from the free ones, or makes one.
+    fn unused(&mut self) -> Option<u32> {
+        let free = self.free;
+        if let Some(cell) = self.at(free) {
+            self.free = cell.next;
+            return Some(free);
+        }
+        let index = u32::try_from(self.cells.len()).ok().filter(|index| (*index as usize) < CELLS_MAX)?;
+        self.cells.push(Cell { generation: 0, next: NONE, batch: NONE, bytes: 0, state: State::Free });
+        Some(index)
+    }
+
+    fn at(&mut self, index: u32) -> Option<&mut Cell> {
+        self.cells.get_mut(index as usize)
+    }
+}
+
+#[cfg(test)]
+impl Cells {
+    /// Cells in all, and free ones; panics if the free list holds one that is not free, or one twice.
+    pub(super) fn audit(&self) -> (usize, usize) {
+        let (mut free, mut index) = (0, self.free);
+        while let Some(cell) = self.cells.get(index as usize) {
+            assert!(matches!(cell.state, State::Free));
+            free += 1;
+            assert!(free <= self.cells.len(), "the free list has a ring");
+            index = cell.next;
+        }
+        assert_eq!(index, NONE);
+        assert_eq!(free, self.cells.iter().filter(|cell| matches!(cell.state, State::Free)).count());
+        (self.cells.len(), free)
+    }
+
+    /// Turns the generations of all cells on, as if each had been used `times`.
+    pub(super) fn age(&mut self, times: u32) {
+        self.cells.iter_mut().for_each(|cell| cell.generation = cell.generation.wrapping_add(times));
+    }
+}

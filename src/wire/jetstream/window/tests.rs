@@ -1,0 +1,288 @@
+//! What the window promises, one property a test. Any order of everything at once is in [`super::model`].
+
+use super::*;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Wake,
+};
+
+/// A waker that counts.
+#[derive(Debug, Default)]
+pub(super) struct Bell(AtomicUsize);
+
+impl Bell {
+    pub(super) fn new() -> (Arc<Self>, Waker) {
+        let bell = Arc::new(Self::default());
+        (Arc::clone(&bell), Waker::from(bell))
+    }
+
+    pub(super) fn rung(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+const LIMITS: WindowLimits = WindowLimits { messages: 4, bytes: 100, grant_messages: 3, waiters: 2 };
+const STORED: AckOutcome = AckOutcome::Stored { sequence: 1, duplicate: false };
+
+fn ask(sizes: &[usize]) -> Ask<impl Iterator<Item = usize>> {
+    Ask { sizes: sizes.iter().copied(), tag: 0, deadline_ms: 10 }
+}
+
+fn open(window: &mut Window, sizes: &[usize]) -> Option<(BatchKey, Vec<Token>)> {
+    let mut tokens = Vec::new();
+    let opened = window.open(ask(sizes), &mut tokens)?;
+    assert_eq!(opened.records, tokens.len());
+    Some((opened.key, tokens))
+}
+
+fn take(window: &mut Window, key: BatchKey) -> Option<Vec<AckOutcome>> {
+    let mut outcomes = Vec::new();
+    window.take(key, &mut outcomes).then_some(outcomes)
+}
+
+#[test]
+fn a_batch_takes_what_fits_by_messages_bytes_and_grant() {
+    for (sizes, expect) in [
+        (&[10, 10][..], 2),
+        (&[10; 9], 3),         // the grant
+        (&[40, 40, 40], 2),    // the bytes
+        (&[101, 1], 1),        // larger than the window: alone
+        (&[usize::MAX, 1], 1), // however large
+        (&[], 0),
+    ] {
+        let mut window = Window::new(LIMITS);
+        assert_eq!(open(&mut window, sizes).map(|(_, tokens)| tokens.len()), Some(expect), "{sizes:?}");
+    }
+    let mut window = Window::new(LIMITS);
+    open(&mut window, &[10, 10, 10]).unwrap();
+    assert_eq!(window.room(), (1, 70));
+    assert!(open(&mut window, &[71]).is_none(), "by bytes");
+    assert_eq!(open(&mut window, &[70, 1]).unwrap().1.len(), 1);
+    assert_eq!(window.room(), (0, 0));
+    assert!(open(&mut window, &[0]).is_none(), "by messages");
+}
+
+#[test]
+fn a_record_larger_than_the_window_goes_when_nothing_else_is_in_flight() {
+    let mut window = Window::new(LIMITS);
+    let (_, tokens) = open(&mut window, &[1]).unwrap();
+    assert!(open(&mut window, &[101]).is_none());
+    window.complete(tokens[0], STORED, &mut Wakes::default());
+    let (_, tokens) = open(&mut window, &[101]).unwrap();
+    assert_eq!(window.room(), (3, 0));
+    assert!(open(&mut window, &[1]).is_none());
+    window.complete(tokens[0], STORED, &mut Wakes::default());
+    assert_eq!(window.in_flight(), (0, 0));
+}
+
+#[test]
+fn outcomes_come_in_the_order_of_the_records_whatever_the_order_of_the_answers() {
+    let mut window = Window::new(LIMITS);
+    let (key, tokens) = open(&mut window, &[1, 2, 3]).unwrap();
+    let outcome = |sequence| AckOutcome::Stored { sequence, duplicate: sequence == 2 };
+    let mut wakes = Wakes::default();
+    for index in [2, 0] {
+        assert!(window.complete(tokens[index], outcome(index as u64), &mut wakes));
+        assert_eq!(take(&mut window, key), None, "not whole");
+    }
+    assert_eq!(window.in_flight(), (1, 2));
+    window.complete(tokens[1], AckOutcome::NoResponders, &mut wakes);
+    assert_eq!(take(&mut window, key), Some(vec![outcome(0), AckOutcome::NoResponders, outcome(2)]));
+    assert_eq!(take(&mut window, key), None, "taken");
+}
+
+#[test]
+fn a_requester_is_woken_once_when_its_batch_is_whole() {
+    let mut window = Window::new(LIMITS);
+    let (key, tokens) = open(&mut window, &[1, 1, 1]).unwrap();
+    let (bell, waker) = Bell::new();
+    let mut wakes = Wakes::default();
+    for token in tokens {
+        assert!(window.poll_batch(key, &mut Context::from_waker(&waker)).is_pending());
+        wakes.wake();
+        assert_eq!(bell.rung(), 0);
+        window.complete(token, STORED, &mut wakes);
+    }
+    assert_eq!(wakes.len(), 1);
+    drop(wakes);
+    assert_eq!(bell.rung(), 1, "what was not woken by hand is woken on drop");
+    assert!(window.poll_batch(key, &mut Context::from_waker(&waker)).is_ready());
+}
+
+#[test]
+fn an_answer_that_is_late_doubled_or_not_ours_changes_nothing() {
+    let mut window = Window::new(LIMITS);
+    let mut wakes = Wakes::default();
+    let (first, tokens) = open(&mut window, &[1]).unwrap();
+    assert!(!window.complete(Token::new(77, 0), STORED, &mut wakes), "no such cell");
+    assert!(!window.complete(Token::new(0, 1), STORED, &mut wakes), "not yet");
+    assert!(window.complete(tokens[0], STORED, &mut wakes));
+    assert!(!window.complete(tokens[0], AckOutcome::NoResponders, &mut wakes), "twice");
+    assert_eq!(take(&mut window, first), Some(vec![STORED]));
+    assert!(!window.complete(tokens[0], STORED, &mut wakes), "taken");
+    let (second, again) = open(&mut window, &[1]).unwrap();
+    assert_eq!(again[0].index(), tokens[0].index(), "the cell is used again");
+    assert!(!window.complete(tokens[0], STORED, &mut wakes), "of an earlier use");
+    assert_eq!((window.in_flight(), window.stale()), ((1, 1), 5));
+    assert_eq!(take(&mut window, first), None, "an old key names no new batch");
+    window.complete(again[0], STORED, &mut wakes);
+    assert_eq!(take(&mut window, second), Some(vec![STORED]));
+}
+
+#[test]
+fn deadlines_pass_in_the_order_of_opening() {
+    let mut window = Window::new(LIMITS);
+    let mut wakes = Wakes::default();
+    let mut keys = Vec::new();
+    for deadline_ms in [10, 20, 5, 30] {
+        let ask = Ask { sizes: std::iter::once(1), tag: 0, deadline_ms };
+        keys.push(window.open(ask, &mut Vec::new()).unwrap().key);
+    }
+    assert_eq!(window.next_deadline_ms(), Some(10));
+    for (now_ms, expect, next) in
+        [(9, 0, Some(10)), (10, 1, Some(20)), (25, 2, Some(30)), (25, 0, Some(30)), (99, 1, None)]
+    {
+        assert_eq!((window.expire(now_ms, &mut wakes), window.next_deadline_ms()), (expect, next), "{now_ms}");
+    }
+    for key in keys {
+        assert_eq!(take(&mut window, key), Some(vec![AckOutcome::TimedOut]));
+    }
+}
+
+#[test]
+fn a_lost_connection_ends_every_batch_and_a_refused_subject_its_own() {
+    let mut window = Window::new(LIMITS);
+    let mut wakes = Wakes::default();
+    let batch = |window: &mut Window, tag| {
+        let mut tokens = Vec::new();
+        let ask = Ask { sizes: [1, 1].into_iter(), tag, deadline_ms: 10 };
+        (window.open(ask, &mut tokens).unwrap().key, tokens)
+    };
+    let (first, tokens) = batch(&mut window, 1);
+    let (second, _) = batch(&mut window, 2);
+    window.complete(tokens[0], STORED, &mut wakes);
+    assert_eq!(window.fail_subject(3, &mut wakes), 0);
+    assert_eq!(window.fail_subject(1, &mut wakes), 1);
+    assert_eq!(take(&mut window, first), Some(vec![STORED, AckOutcome::Refused]));
+    assert_eq!(window.lose_all(&mut wakes), 2);
+    assert_eq!(take(&mut window, second), Some(vec![AckOutcome::Lost, AckOutcome::Lost]));
+    assert_eq!(window.lose_all(&mut wakes), 0);
+}
+
+#[test]
+fn an_abandoned_batch_keeps_its_room_until_it_is_answered() {
+    let mut window = Window::new(LIMITS);
+    let mut wakes = Wakes::default();
+    let (key, tokens) = open(&mut window, &[1, 1]).unwrap();
+    let (bell, waker) = Bell::new();
+    assert!(window.poll_batch(key, &mut Context::from_waker(&waker)).is_pending());
+    window.abandon(key);
+    assert_eq!(window.in_flight(), (2, 2));
+    assert!(window.complete(tokens[0], STORED, &mut wakes));
+    assert_eq!(window.expire(10, &mut wakes), 1);
+    assert_eq!(window.in_flight(), (0, 0));
+    wakes.wake();
+    assert_eq!(bell.rung(), 0, "no one wants to know");
+    let (cells, free) = window.cells.audit();
+    assert_eq!(cells, free);
+    window.abandon(key);
+    assert_eq!(take(&mut window, key), None);
+}
+
+#[test]
+fn room_is_given_in_the_order_of_asking_and_no_one_passes_the_queue() {
+    let mut window = Window::new(LIMITS);
+    let mut wakes = Wakes::default();
+    let (_, tokens) = open(&mut window, &[25, 25, 25]).unwrap();
+    let (bells, wakers): (Vec<_>, Vec<_>) = (0..3).map(|_| Bell::new()).unzip();
+    let mut turns = [Turn::default(), Turn::default(), Turn::default()];
+    let poll = |window: &mut Window, turn: &mut Turn, who: usize, sizes: &[usize], wakes: &mut Wakes| {
+        window.poll_open(turn, ask(sizes), &mut Vec::new(), wakes, &mut Context::from_waker(&wakers[who]))
+    };
+    assert!(poll(&mut window, &mut turns[0], 0, &[50, 50], &mut wakes).is_pending());
+    assert!(open(&mut window, &[1]).is_none(), "there is room for it, and someone waits");
+    assert!(poll(&mut window, &mut turns[1], 1, &[10], &mut wakes).is_pending());
+    assert_eq!(poll(&mut window, &mut turns[2], 2, &[1], &mut wakes), Poll::Ready(Err(QueueFull)));
+    assert!(!turns[2].is_waiting());
+
+    window.complete(tokens[0], STORED, &mut wakes);
+    wakes.wake();
+    assert_eq!((bells[0].rung(), bells[1].rung()), (1, 0), "the first one's fifty bytes fit");
+    assert!(poll(&mut window, &mut turns[1], 1, &[10], &mut wakes).is_pending(), "not its turn");
+    let opened = poll(&mut window, &mut turns[0], 0, &[50, 50], &mut wakes);
+    assert!(matches!(opened, Poll::Ready(Ok(Opened { records: 1, .. }))), "as much as fits");
+    wakes.wake();
+    assert_eq!(bells[1].rung(), 0, "no room for ten bytes");
+    assert!(poll(&mut window, &mut turns[0], 0, &[50], &mut wakes).is_pending(), "again, at the end");
+    window.complete(tokens[1], STORED, &mut wakes);
+    wakes.wake();
+    assert_eq!((bells[0].rung(), bells[1].rung()), (1, 1));
+    assert!(poll(&mut window, &mut turns[1], 1, &[10], &mut wakes).is_ready());
+    assert_eq!(window.waiting(), 1);
+}
+
+#[test]
+fn whoever_leaves_the_queue_makes_room_for_the_next() {
+    let mut window = Window::new(LIMITS);
+    let mut wakes = Wakes::default();
+    let (_, tokens) = open(&mut window, &[90]).unwrap();
+    let (bells, wakers): (Vec<_>, Vec<_>) = (0..2).map(|_| Bell::new()).unzip();
+    let mut turns = [Turn::default(), Turn::default()];
+    for (turn, (waker, bytes)) in turns.iter_mut().zip(wakers.iter().zip([20, 5])) {
+        let mut cx = Context::from_waker(waker);
+        assert!(window.poll_open(turn, ask(&[bytes]), &mut Vec::new(), &mut wakes, &mut cx).is_pending());
+    }
+    wakes.wake();
+    assert_eq!((bells[0].rung(), bells[1].rung()), (0, 0));
+    window.leave(&mut turns[0], &mut wakes);
+    wakes.wake();
+    assert_eq!((bells[0].rung(), bells[1].rung()), (0, 1), "five bytes fit");
+    window.leave(&mut turns[0], &mut wakes);
+    window.leave(&mut turns[1], &mut wakes);
+    assert_eq!(window.waiting(), 0);
+    window.complete(tokens[0], STORED, &mut wakes);
+    assert!(wakes.is_empty());
+}
+
+#[test]
+fn a_window_in_steady_use_makes_no_new_cells() {
+    let mut window = Window::new(LIMITS);
+    let mut wakes = Wakes::default();
+    let (mut tokens, mut outcomes) = (Vec::new(), Vec::new());
+    for _ in 0..1_000 {
+        tokens.clear();
+        let key = window.open(ask(&[1, 1, 1]), &mut tokens).unwrap().key;
+        for token in &tokens {
+            window.complete(*token, STORED, &mut wakes);
+        }
+        assert!(window.take(key, &mut outcomes));
+    }
+    assert_eq!(outcomes.len(), 3_000);
+    assert_eq!((window.cells.audit(), window.batches.audit()), ((3, 3), (1, 1, 0)));
+}
+
+#[test]
+fn generations_may_wrap() {
+    let mut window = Window::new(LIMITS);
+    let mut wakes = Wakes::default();
+    let (key, old) = open(&mut window, &[1]).unwrap();
+    window.lose_all(&mut wakes);
+    take(&mut window, key).unwrap();
+    window.cells.age(u32::MAX - 1);
+    for _ in 0..3 {
+        let (key, tokens) = open(&mut window, &[1]).unwrap();
+        let text = tokens[0].text();
+        assert!(window.complete(Token::parse(text.as_bytes()).unwrap(), STORED, &mut wakes));
+        take(&mut window, key).unwrap();
+    }
+    assert!(!window.complete(old[0], STORED, &mut wakes));
+}

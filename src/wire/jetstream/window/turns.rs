@@ -1,0 +1,94 @@
+//! Those who wait for room, first come first served.
+
+use std::{collections::VecDeque, task::Waker};
+
+/// A place in the queue for room; empty at first, and again when the room was taken.
+///
+/// Whoever drops it while it holds a place must call [`super::Window::leave`] first: others wait behind it.
+#[derive(Debug, Default)]
+pub struct Turn(Option<u64>);
+
+impl Turn {
+    /// Whether it holds a place.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// The queue, in the order of tickets, so that one is found by halving.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    queue: VecDeque<Waiter>,
+    /// The last ticket that was given.
+    ticket: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: u64,
+    /// Bytes of the first record that it wants to send.
+    bytes: usize,
+    /// Gone once it was woken, until it is polled again.
+    waker: Option<Waker>,
+}
+
+impl Turns {
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether no one stands before the holder of `turn`.
+    pub(super) fn is_next(&self, turn: &Turn) -> bool {
+        match self.queue.front() {
+            Some(first) => turn.0 == Some(first.ticket),
+            None => true,
+        }
+    }
+
+    /// Waits at the place of `turn`, or at the end of the queue. `false` if the queue is full.
+    pub(super) fn wait(&mut self, turn: &mut Turn, bytes: usize, waiters_max: usize, waker: &Waker) -> bool {
+        if let Some(waiter) = self.place(turn).and_then(|place| self.queue.get_mut(place)) {
+            waiter.bytes = bytes;
+            match &mut waiter.waker {
+                Some(known) => known.clone_from(waker),
+                none => *none = Some(waker.clone()),
+            }
+            return true;
+        }
+        if self.queue.len() >= waiters_max {
+            return false;
+        }
+        self.ticket += 1;
+        turn.0 = Some(self.ticket);
+        self.queue.push_back(Waiter { ticket: self.ticket, bytes, waker: Some(waker.clone()) });
+        true
+    }
+
+    /// Gives up the place of `turn`.
+    pub(super) fn leave(&mut self, turn: &mut Turn) {
+        if let Some(place) = self.place(turn) {
+            self.queue.remove(place);
+        }
+        turn.0 = None;
+    }
+
+    /// Bytes of the first record that the first in the queue wants to send.
+    pub(super) fn first_bytes(&self) -> Option<usize> {
+        self.queue.front().map(|waiter| waiter.bytes)
+    }
+
+    /// The first one's waker, if it was not woken already.
+    pub(super) fn take_first_waker(&mut self) -> Option<Waker> {
+        self.queue.front_mut().and_then(|waiter| waiter.waker.take())
+    }
+
+    fn place(&self, turn: &Turn) -> Option<usize> {
+        let ticket = turn.0?;
+        self.queue.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()
+    }
+}

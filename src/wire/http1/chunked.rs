@@ -167,26 +167,31 @@ impl Chunked {
     fn step_extension(&mut self, byte: u8) -> Result<State, Reject> {
         self.spend_extra(TOO_MANY_EXTENSIONS)?;
         Ok(match (self.state, byte) {
+            // White space: a sender must not send it, a recipient must accept it, but not at the end of the line.
             (
-                State::SizeSpace | State::ExtensionStart | State::ValueStart | State::ExtensionNameSpace,
+                State::SizeSpace | State::ExtensionStart | State::ExtensionNameSpace | State::ValueStart,
                 b' ' | b'\t',
             ) => self.state,
-            (State::ValueSpace, b' ' | b'\t') => State::ValueSpace,
-            (State::SizeSpace, b';') => State::ExtensionStart,
-            (State::ExtensionStart | State::ExtensionName, _) if is_token_byte(byte) => State::ExtensionName,
             (State::ExtensionName, b' ' | b'\t') => State::ExtensionNameSpace,
-            (State::ExtensionName | State::ExtensionNameSpace, b'=') => State::ValueStart,
-            (State::ValueStart, b'"') => State::Quoted,
-            (State::ValueStart | State::Value, _) if is_token_byte(byte) => State::Value,
-            (State::Quoted, b'"') => State::QuotedEnd,
-            (State::Quoted, b'\\') => State::QuotedEscape,
-            (State::Quoted | State::QuotedEscape, _) if is_value_byte(byte) => State::Quoted,
-            (State::Value | State::QuotedEnd, b' ' | b'\t') => State::ValueSpace,
+            (State::Value | State::QuotedEnd | State::ValueSpace, b' ' | b'\t') => State::ValueSpace,
+            // Another extension, or the first one.
             (
-                State::ExtensionName | State::ExtensionNameSpace | State::Value | State::QuotedEnd | State::ValueSpace,
+                State::SizeSpace
+                | State::ExtensionName
+                | State::ExtensionNameSpace
+                | State::Value
+                | State::QuotedEnd
+                | State::ValueSpace,
                 b';',
             ) => State::ExtensionStart,
+            (State::ExtensionName | State::ExtensionNameSpace, b'=') => State::ValueStart,
+            (State::ValueStart, b'"') => State::Quoted,
+            (State::Quoted, b'"') => State::QuotedEnd,
+            (State::Quoted, b'\\') => State::QuotedEscape,
             (State::ExtensionName | State::Value | State::QuotedEnd, b'\r') => State::SizeNewline,
+            (State::ExtensionStart | State::ExtensionName, _) if is_token_byte(byte) => State::ExtensionName,
+            (State::ValueStart | State::Value, _) if is_token_byte(byte) => State::Value,
+            (State::Quoted | State::QuotedEscape, _) if is_value_byte(byte) => State::Quoted,
             _ => return Err(BAD_EXTENSION),
         })
     }

@@ -42,7 +42,7 @@ impl RequestLine {
         if method.is_empty() || !method.iter().all(|byte| is_token_byte(*byte)) {
             return Err(Reject::Malformed("the method is not a token (RFC 9112, section 3.1)"));
         }
-        if !target.iter().fold(true, |good, byte| good & matches!(*byte, b'!'..=b'~') & (*byte != b'#')) {
+        if target.iter().any(|byte| !matches!(*byte, b'!'..=b'"' | b'$'..=b'~')) {
             return Err(Reject::Malformed(
                 "the request target holds a fragment or a byte that no URI holds (RFC 9112, section 3.2)",
             ));

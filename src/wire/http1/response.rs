@@ -40,7 +40,7 @@ impl Default for Response<'_> {
     }
 }
 
-impl<'a> Response<'a> {
+impl Response<'_> {
     /// A response without body and fields.
     #[must_use]
     pub const fn new(status: u16) -> Self {

@@ -1,25 +1,21 @@
 //! Request heads and their verdicts, as data.
 
-use super::super::{Framing, Head, HeadLimits, fuzz::DEFAULT_LIMITS};
+use super::super::{Framing, Head, HeadLimits, Span, fuzz::DEFAULT_LIMITS};
 use crate::reject::Reject;
 
 /// What a head says, on one line: method, path, query, host, framing, and what is not the usual.
 fn describe(head: &Head, buf: &[u8]) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut line = format!("{:?} {}", head.method, text(head.path.of(buf)));
-    if let Some(query) = head.query {
-        line += &format!(" ?{}", text(query.of(buf)));
-    }
-    line += &format!(" @{}", head.host.map_or("-".to_owned(), |host| text(host.of(buf))));
-    line += &match head.framing {
+    let text = |place: Span| String::from_utf8_lossy(place.of(buf)).into_owned();
+    let framing = match head.framing {
         Framing::None => String::new(),
         Framing::Length(length) => format!(" length={length}"),
         Framing::Chunked => " chunked".to_owned(),
     };
-    for (holds, word) in [(head.http10, " 1.0"), (!head.keep_alive, " close"), (head.expect_continue, " continue")] {
-        line += if holds { word } else { "" };
-    }
-    line
+    let words = [(head.http10, " 1.0"), (!head.keep_alive, " close"), (head.expect_continue, " continue")];
+    let words: String = words.into_iter().filter_map(|(holds, word)| holds.then_some(word)).collect();
+    let query = head.query.map_or(String::new(), |query| format!(" ?{}", text(query)));
+    let host = head.host.map_or("-".to_owned(), text);
+    format!("{:?} {}{query} @{host}{framing}{words}", head.method, text(head.path))
 }
 
 /// What a reject says, without the section number of RFC texts being repeated in every row.
@@ -35,10 +31,9 @@ fn name(reject: &Reject) -> String {
 fn check(input: &[u8], expect: Result<&str, &str>) {
     let shown = input.escape_ascii().to_string();
     let mut head = Head::default();
-    let whole = head.parse(input, &DEFAULT_LIMITS).map(|complete| match complete {
-        true => describe(&head, input),
-        false => "more".to_owned(),
-    });
+    let whole = head
+        .parse(input, &DEFAULT_LIMITS)
+        .map(|complete| if complete { describe(&head, input) } else { "more".to_owned() });
     match (&whole, expect) {
         (Ok(got), Ok(wanted)) => assert_eq!(got, wanted, "{shown}"),
         (Err(reject), Err(wanted)) => assert!(name(reject).contains(wanted), "{shown}: {reject:?}, not {wanted:?}"),
@@ -518,7 +513,7 @@ fn fields_are_found_by_name_and_lists_lose_nothing() -> Result<(), Reject> {
     assert!(head.parse(buf, &DEFAULT_LIMITS)?);
     assert_eq!(&buf[head.len..], b"rest");
     assert_eq!(head.fields.len(), 8);
-    let of = |place: Option<super::super::Span>| place.map(|place| place.of(buf));
+    let of = |place: Option<Span>| place.map(|place| place.of(buf));
     assert_eq!(of(head.authorization), Some(&b"Bearer: abc"[..]));
     assert_eq!(of(head.content_type), Some(&b"application/json"[..]));
     assert_eq!(of(head.origin), Some(&b"null"[..]));

@@ -77,7 +77,7 @@ fn encode(
             (body, framed)
         }
     };
-    let lines: String = fields.iter().map(|(name, value)| format!("{name}:\t{value} \r\n")).collect();
+    let lines = fields.iter().map(|(name, value)| format!("{name}:\t{value} \r\n")).collect::<Vec<_>>().concat();
     let head = format!("{}{name} {target} HTTP/1.1\r\n{lines}\r\n", "\r\n".repeat(empty_lines));
     let fields = fields.into_iter().map(|(name, value)| (name.into_bytes(), value.into_bytes())).collect();
     let request = Request { method, target: target.as_bytes().to_vec(), fields, body };

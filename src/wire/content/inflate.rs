@@ -68,9 +68,8 @@ pub(super) fn deflate(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), 
     // A bare stream that begins like this would be a stored block with garbage in its padding: no encoder makes it.
     let is_zlib = matches!(body, [method, flags, ..]
         if method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31));
-    let mut decode = |input: &[u8], room: &mut [u8]| match is_zlib {
-        true => decoder.zlib_decompress(input, room),
-        false => decoder.deflate_decompress(input, room),
+    let mut decode = |input: &[u8], room: &mut [u8]| {
+        if is_zlib { decoder.zlib_decompress(input, room) } else { decoder.deflate_decompress(input, room) }
     };
     let written = sink.decode(|room| decode(body, room), DEFLATE_CORRUPT)?;
     let checksum = libdeflater::adler32(sink.fresh(written)).to_be_bytes();

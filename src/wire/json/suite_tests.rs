@@ -355,17 +355,23 @@ fn check(text: &[u8], expect: bool) {
 
 #[test]
 fn what_is_json_is_taken() {
-    YES.iter().for_each(|text| check(text.as_bytes(), true));
+    for text in YES {
+        check(text.as_bytes(), true);
+    }
 }
 
 #[test]
 fn what_is_not_json_is_refused() {
-    NO.iter().for_each(|text| check(text, false));
+    for text in NO {
+        check(text, false);
+    }
 }
 
 #[test]
 fn what_the_standard_leaves_open_is_taken_as_raw_values_take_it() {
-    OPEN.iter().for_each(|text| check(text.as_bytes(), true));
+    for text in OPEN {
+        check(text.as_bytes(), true);
+    }
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub const MESSAGE_ID_BYTES_MAX: usize = 256;
 /// Bytes of a station, group or user name.
 pub const NAME_BYTES_MAX: usize = 128;
 
+/// Shards of one process: more than any host of today has cores for.
+pub const SHARDS_MAX: u16 = 1_024;
 /// Connections of one shard.
 pub const CONNECTIONS_PER_SHARD_MAX: usize = 16_384;
 /// Bytes of request bodies, plain and inflated, and of consume answers that one shard holds at a time.

@@ -1,0 +1,366 @@
+//! From the draft to what runs: what depends on something else, what contradicts something else.
+
+use super::{
+    credentials::{Credentials, credentials_path, new_key, new_password},
+    draft::{AuthDraft, Draft, NatsDraft},
+    error::{Notice, Origin, Problem},
+    layers::Layers,
+    nats_url::UserInfo,
+    settings::{AuthSettings, BackendSettings, NatsCredential, NatsSettings, Secret, Settings, StationSettings},
+    value::show_time,
+};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+/// What the settings are loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To run: missing secrets are made and kept.
+    Serve,
+    /// To look at: nothing is written; missing secrets are empty.
+    Inspect,
+}
+
+/// What was found out on the way: notes and faults.
+struct Findings<'a> {
+    origins: &'a mut BTreeMap<&'static str, Origin>,
+    problems: &'a mut Vec<Problem>,
+    notices: &'a mut Vec<Notice>,
+}
+
+impl Findings<'_> {
+    fn problem(&mut self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        let origin = self.origins.get(key).cloned();
+        self.problems.push(Problem { what: what.into(), origin, remedy: remedy.into() });
+    }
+}
+
+/// Finishes the draft. With a problem, the settings are not fit to run; the caller looks at `problems`.
+pub(super) fn resolve(layers: &mut Layers, purpose: Purpose) -> Settings {
+    let draft = std::mem::take(&mut layers.draft);
+    let Layers { origins, problems, notices, .. } = layers;
+    let mut findings = Findings { origins, problems, notices };
+    let missing = missing_secrets(&draft.auth);
+    let (listen, admin_listen) = addresses(&draft, &missing, &mut findings);
+    let backend = backend(&draft, &mut findings);
+    if let Err(broken) = draft.limits.check() {
+        let key = broken.split_whitespace().next().unwrap_or_default().to_owned();
+        findings.problem(&key, broken, "change one of the values that it names");
+    }
+    if draft.limits.hold + draft.limits.ack_timeout >= RESPONSE_TIME_COMMON {
+        findings.notices.push(Notice::warning(
+            "limits.hold and limits.ack_timeout together reach 60s: common clients (Debezium) give up before the answer comes",
+        ));
+    }
+    let stations = stations(draft.stations, &mut findings);
+    // Secrets are made only for a configuration that is otherwise right: a failed start leaves nothing behind.
+    let purpose = if findings.problems.is_empty() { purpose } else { Purpose::Inspect };
+    let auth = auth(draft.auth, &draft.data_dir, &missing, purpose, &mut findings);
+    Settings {
+        listen,
+        admin_listen,
+        shards: draft.shards.unwrap_or_else(available_shards),
+        driver: draft.driver,
+        backend,
+        auth,
+        stations,
+        stored_headers: draft.stored_headers,
+        limits: draft.limits,
+        log: draft.log,
+        data_dir: draft.data_dir,
+    }
+}
+
+/// The cores that the process may use. The standard library looks at the affinity mask and at the
+/// quota of cgroup v1 and v2 (of every group up to the root), rounded down, at least one.
+fn available_shards() -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u16::try_from(cores).unwrap_or(crate::limits::SHARDS_MAX).min(crate::limits::SHARDS_MAX)
+}
+
+/// Keys of the secrets that are not configured, with the original's names.
+fn missing_secrets(auth: &AuthDraft) -> Vec<&'static str> {
+    let all = [
+        (auth.root_password.is_none(), "auth.root_password (ROOT_PASSWORD)"),
+        (auth.access_key.is_none(), "auth.access_key (JWT_SECRET)"),
+        (auth.refresh_key.is_none(), "auth.refresh_key (REFRESH_JWT_SECRET)"),
+    ];
+    all.iter().filter(|(missing, _)| *missing).map(|(_, name)| *name).collect()
+}
+
+/// Data port and admin listener. Without configured secrets they are for this host alone.
+fn addresses(draft: &Draft, missing: &[&str], findings: &mut Findings<'_>) -> (SocketAddr, SocketAddr) {
+    let ip = if missing.is_empty() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+    let mut listen = draft.listen.unwrap_or(SocketAddr::new(IpAddr::V4(ip), 4444));
+    if let Some(port) = draft.listen_port {
+        listen.set_port(port);
+    }
+    for (key, address) in [("listen", listen), ("admin_listen", draft.admin_listen)] {
+        if !address.ip().to_canonical().is_loopback() && !missing.is_empty() {
+            findings.problem(
+                key,
+                format!("{key} is {address}, which others can reach, and not all secrets are set"),
+                format!("set {}; or use a loopback address such as 127.0.0.1", missing.join(", ")),
+            );
+        }
+    }
+    if draft.listen.is_none() && !missing.is_empty() {
+        findings.notices.push(Notice::info(format!(
+            "listening on {listen} only, because these are not configured: {}",
+            missing.join(", ")
+        )));
+    }
+    let same_ip = |a: IpAddr, b: IpAddr| a == b || a.is_unspecified() || b.is_unspecified();
+    if listen.port() == draft.admin_listen.port() && listen.port() != 0 && same_ip(listen.ip(), draft.admin_listen.ip())
+    {
+        findings.problem(
+            "admin_listen",
+            format!("listen ({listen}) and admin_listen ({}) are the same place", draft.admin_listen),
+            "give each a port of its own",
+        );
+    }
+    (listen, draft.admin_listen)
+}
+
+fn stations(mut stations: StationSettings, findings: &mut Findings<'_>) -> StationSettings {
+    if let Some(age) = stations.retention_age.filter(|age| *age < stations.duplicate_window) {
+        if findings.origins.contains_key("stations.duplicate_window") {
+            findings.notices.push(Notice::warning(format!(
+                "stations.duplicate_window is shortened to stations.retention_age, {}: a message id cannot outlive its record",
+                show_time(age)
+            )));
+        }
+        stations.duplicate_window = age;
+    }
+    stations
+}
+
+fn backend(draft: &Draft, findings: &mut Findings<'_>) -> BackendSettings {
+    let Some(urls) = &draft.nats.urls else {
+        for key in ["nats.user", "nats.password", "nats.token", "nats.nkey_seed_file", "nats.creds_file"] {
+            if findings.origins.contains_key(key) {
+                findings.problem(
+                    key,
+                    format!("{key} is set, but nats.url is not"),
+                    "set nats.url (or --nats), or remove it",
+                );
+            }
+        }
+        return BackendSettings::Local;
+    };
+    if draft.nats.from_memphis_host {
+        let servers: Vec<String> = urls.servers.iter().map(super::nats_url::show).collect();
+        findings.notices.push(Notice::info(format!("MEMPHIS_HOST: the broker is {}", servers.join(", "))));
+    }
+    let credential = credential(draft, urls.userinfo.as_ref(), findings);
+    BackendSettings::Nats(NatsSettings {
+        servers: urls.servers.clone(),
+        credential,
+        registry_bucket: draft.nats.registry_bucket.clone(),
+    })
+}
+
+/// Who the gateway is to the broker. Two ways of saying so are a mistake.
+fn credential(draft: &Draft, userinfo: Option<&UserInfo>, findings: &mut Findings<'_>) -> NatsCredential {
+    let NatsDraft { user, password, token, nkey_seed_file, creds_file, .. } = &draft.nats;
+    let mut ways: Vec<(&'static str, NatsCredential)> = Vec::new();
+    match userinfo {
+        Some(UserInfo::Token(token)) => ways.push(("nats.url", NatsCredential::Token(token.clone()))),
+        Some(UserInfo::UserPassword(user, password)) => {
+            ways.push(("nats.url", NatsCredential::UserPassword(user.clone(), password.clone())));
+        }
+        None => {}
+    }
+    match (user, password) {
+        (Some(user), Some(password)) => {
+            ways.push(("nats.user", NatsCredential::UserPassword(user.clone(), password.clone())));
+        }
+        (Some(_), None) => findings.problem("nats.user", "nats.user is set, but nats.password is not", "set both"),
+        (None, Some(_)) => findings.problem("nats.password", "nats.password is set, but nats.user is not", "set both"),
+        (None, None) => {}
+    }
+    if let Some(token) = token {
+        ways.push(("nats.token", NatsCredential::Token(token.clone())));
+    }
+    if let Some(path) = nkey_seed_file {
+        if let Some(seed) = read_seed(path, "nats.nkey_seed_file", findings) {
+            ways.push(("nats.nkey_seed_file", NatsCredential::Nkey(seed)));
+        }
+    }
+    if let Some(path) = creds_file {
+        if let Some((jwt, seed)) = read_creds(path, findings) {
+            ways.push(("nats.creds_file", NatsCredential::Creds { jwt, seed }));
+        }
+    }
+    if ways.len() > 1 {
+        let names: Vec<&str> = ways.iter().map(|(name, _)| *name).collect();
+        let last = names.last().copied().unwrap_or_default();
+        findings.problem(
+            last,
+            format!("the gateway's identity at the broker is given {} times: {}", names.len(), names.join(", ")),
+            "keep one of them (what stands before the @ of nats.url counts)",
+        );
+    }
+    match (ways.into_iter().next(), &draft.auth.root_password) {
+        (Some((_, credential)), _) => credential,
+        (None, Some(password)) if draft.nats.from_memphis_host => {
+            NatsCredential::UserPassword(draft.auth.root_user.clone(), password.clone())
+        }
+        (None, _) => NatsCredential::None,
+    }
+}
+
+fn read_file(path: &Path, key: &'static str, findings: &mut Findings<'_>) -> Option<String> {
+    let text = std::fs::read_to_string(path);
+    if let Err(fault) = &text {
+        findings.problem(
+            key,
+            format!("{key}: {} cannot be read: {fault}", path.display()),
+            "name a file that the gateway may read",
+        );
+    }
+    text.ok()
+}
+
+fn read_seed(path: &Path, key: &'static str, findings: &mut Findings<'_>) -> Option<Secret> {
+    let text = read_file(path, key, findings)?;
+    let seed = text.lines().map(str::trim).find(|line| line.starts_with("SU"));
+    let valid = seed.filter(|seed| nkeys::KeyPair::from_seed(seed).is_ok());
+    if valid.is_none() {
+        findings.problem(
+            key,
+            format!("{key}: {} holds no user seed", path.display()),
+            "name a file with a line that begins with SU, as `nk -gen user` writes it",
+        );
+    }
+    valid.map(Secret::new)
+}
+
+/// The two blocks of a `.creds` file: the line after each `BEGIN` marker.
+fn read_creds(path: &Path, findings: &mut Findings<'_>) -> Option<(Secret, Secret)> {
+    let key = "nats.creds_file";
+    let text = read_file(path, key, findings)?;
+    let block = |name: &str| {
+        let mut lines =
+            text.lines().map(str::trim).skip_while(|line| !(line.starts_with("---") && line.contains(name)));
+        lines.nth(1).filter(|line| !line.is_empty() && !line.starts_with('-'))
+    };
+    let jwt = block("BEGIN NATS USER JWT");
+    let seed = block("BEGIN USER NKEY SEED").filter(|seed| nkeys::KeyPair::from_seed(seed).is_ok());
+    let Some((jwt, seed)) = jwt.zip(seed) else {
+        findings.problem(
+            key,
+            format!("{key}: {} is no .creds file: it lacks a user JWT or a valid seed", path.display()),
+            "name a file as `nsc generate creds` writes it",
+        );
+        return None;
+    };
+    Some((Secret::new(jwt), Secret::new(seed)))
+}
+
+/// Completes the secrets from the data directory, making what is in neither place.
+fn auth(
+    draft: AuthDraft,
+    data_dir: &Path,
+    missing: &[&str],
+    purpose: Purpose,
+    findings: &mut Findings<'_>,
+) -> AuthSettings {
+    warn_about_weak_secrets(&draft, findings);
+    let generated = if missing.is_empty() {
+        Credentials::default()
+    } else {
+        let shown = credentials_path(data_dir).display().to_string();
+        match complete(&draft, data_dir, purpose) {
+            Ok(credentials) => {
+                for (key, configured) in [
+                    ("auth.root_password", draft.root_password.is_some()),
+                    ("auth.access_key", draft.access_key.is_some()),
+                    ("auth.refresh_key", draft.refresh_key.is_some()),
+                ] {
+                    if !configured {
+                        findings.origins.insert(key, Origin::Generated(shown.clone()));
+                    }
+                }
+                credentials
+            }
+            Err(fault) => {
+                findings.problems.push(Problem { what: fault.what, origin: None, remedy: fault.remedy });
+                Credentials::default()
+            }
+        }
+    };
+    let or = |configured: Option<Secret>, made: Option<String>| {
+        configured.unwrap_or_else(|| Secret::new(made.unwrap_or_default()))
+    };
+    AuthSettings {
+        root_user: draft.root_user,
+        root_password: or(draft.root_password, generated.root_password),
+        access_key: or(draft.access_key, generated.access_key),
+        refresh_key: or(draft.refresh_key, generated.refresh_key),
+        access_lifetime: draft.access_lifetime,
+        refresh_lifetime: draft.refresh_lifetime,
+        generated: !missing.is_empty(),
+    }
+}
+
+/// What the data directory has, with what is missing made and kept.
+fn complete(
+    draft: &AuthDraft,
+    data_dir: &Path,
+    purpose: Purpose,
+) -> Result<Credentials, super::credentials::CredentialsFault> {
+    let kept = Credentials::read(data_dir)?;
+    let mut credentials = kept.clone().unwrap_or_default();
+    if purpose == Purpose::Inspect {
+        return Ok(credentials);
+    }
+    draft.root_user.clone_into(&mut credentials.root_user);
+    let fill = |slot: &mut Option<String>, configured: bool, make: fn() -> Result<Secret, _>| {
+        if !configured && slot.as_deref().unwrap_or_default().is_empty() {
+            *slot = Some(make()?.expose().to_owned());
+        }
+        Ok(())
+    };
+    fill(&mut credentials.root_password, draft.root_password.is_some(), new_password)?;
+    fill(&mut credentials.access_key, draft.access_key.is_some(), new_key)?;
+    fill(&mut credentials.refresh_key, draft.refresh_key.is_some(), new_key)?;
+    if kept.as_ref() != Some(&credentials) {
+        credentials.write(data_dir)?;
+    }
+    Ok(credentials)
+}
+
+fn warn_about_weak_secrets(auth: &AuthDraft, findings: &mut Findings<'_>) {
+    let secrets = [
+        ("auth.root_password", &auth.root_password, PASSWORD_BYTES_GOOD),
+        ("auth.access_key", &auth.access_key, KEY_BYTES_GOOD),
+        ("auth.refresh_key", &auth.refresh_key, KEY_BYTES_GOOD),
+    ];
+    for (key, secret, good) in secrets {
+        let Some(secret) = secret else { continue };
+        if PUBLISHED.contains(&secret.expose()) {
+            findings.notices.push(Notice::warning(format!(
+                "{key} is a value that the original's documentation publishes: good for a trial, not for more"
+            )));
+        } else if secret.expose().len() < good {
+            findings.notices.push(Notice::warning(format!("{key} is shorter than {good} bytes: it can be guessed")));
+        }
+    }
+    if auth.access_key.is_some() && auth.access_key == auth.refresh_key {
+        findings.notices.push(Notice::warning(
+            "auth.access_key and auth.refresh_key are the same: a claim still tells the tokens apart, but use two keys",
+        ));
+    }
+}
+
+/// Debezium's HTTP timeout, and that of many other clients.
+const RESPONSE_TIME_COMMON: Duration = Duration::from_secs(60);
+const KEY_BYTES_GOOD: usize = 16;
+const PASSWORD_BYTES_GOOD: usize = 8;
+/// The secrets of the original's compose file.
+const PUBLISHED: [&str; 3] = ["JWT_TEST_PURPOSE", "REFRESH_JWT_TEST_PURPOSE", "memphis"];

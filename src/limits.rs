@@ -110,6 +110,32 @@ pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 pub const STATION_ABSENT_TTL: Duration = Duration::from_secs(2);
 /// A message that was handed out and not acknowledged comes again after this time.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
+/// Bytes of one record (stored headers and payload) in the embedded store: the broker's usual `max_payload`.
+pub const LOCAL_RECORD_BYTES_MAX: usize = 1024 * 1024;
+/// Jobs that wait for the embedded store's writer.
+pub const LOCAL_JOBS_MAX: usize = 4_096;
+/// Bytes of the jobs that wait for the embedded store's writer.
+pub const LOCAL_QUEUE_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Records of one commit of the embedded store.
+pub const LOCAL_COMMIT_RECORDS_MAX: usize = 16_384;
+/// Bytes of one commit of the embedded store; the record that crosses it is the last.
+pub const LOCAL_COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of the message ids that the embedded store remembers; past it the oldest are forgotten before their time.
+pub const LOCAL_IDS_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Messages from all shards that wait for the embedded store's reader: consume calls, settlements.
+pub const LOCAL_REQUESTS_MAX: usize = 4_096;
+/// Consume calls that wait in the embedded store for messages to come.
+pub const LOCAL_WAITERS_MAX: usize = 4_096;
+/// Bytes that waiting consume calls have gathered so far; past it they are answered with what they have.
+pub const LOCAL_WAITERS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Messages that one consumer group has in flight.
+pub const LOCAL_IN_FLIGHT_MAX: usize = 131_072;
+/// Consumer groups of an embedded store.
+pub const LOCAL_GROUPS_MAX: usize = 10_000;
+/// Partitions of all stations of an embedded store.
+pub const LOCAL_PARTITIONS_MAX: usize = 65_536;
+/// Bytes of one registry document of the embedded store.
+pub const LOCAL_DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
 /// From SIGTERM to exit.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -129,6 +155,13 @@ const _: () = assert!(PASSWORD_BYTES_MIN < PASSWORD_BYTES_MAX && PASSWORD_BYTES_
 const _: () = assert!(FETCH_BYTES_MAX <= SHARD_BODY_BYTES_MAX);
 const _: () =
     assert!(HOLD.as_secs() < 60 && ACK_TIMEOUT.as_secs() + HOLD.as_secs() < 60, "Debezium gives up after 60 s");
+const _: () = assert!(
+    INFLATED_BYTES_MAX + RECORD_HEADER_BYTES_MAX <= LOCAL_QUEUE_BYTES_MAX,
+    "one largest request fits the embedded store's queue"
+);
+const _: () = assert!(LOCAL_RECORD_BYTES_MAX <= LOCAL_COMMIT_BYTES_MAX);
+const _: () = assert!(LOCAL_RECORD_BYTES_MAX <= FETCH_BYTES_MAX);
+const _: () = assert!(FETCH_RECORDS_MAX as usize <= LOCAL_IN_FLIGHT_MAX);
 const _: () = assert!(FETCH_WAIT_MAX.as_secs() < IDLE_TIMEOUT.as_secs());
 
 /// The limits that a user may set, checked.

@@ -111,7 +111,7 @@ pub struct Message {
     pub headers: Span,
     /// Payload, in the arena.
     pub payload: Span,
-    /// Where its acknowledgement goes (NATS: subject, in the arena; embedded store: empty).
+    /// Where its acknowledgement goes, in the arena (NATS: subject; embedded store: the delivery's number).
     pub reply: Span,
     /// Index of the partition.
     pub partition: u16,

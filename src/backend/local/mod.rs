@@ -1,1 +1,351 @@
-//! (in the making)
+//! The embedded store: stations, records, consumer groups and registry documents in one directory.
+//!
+//! Semantics are JetStream's as the gateway uses it. A record is acknowledged after an fsync; sequences
+//! are dense from 1 for each station and partition; message ids are remembered for the
+//! station's window; consumer groups read from the first record, at least once.
+//!
+//! Three threads, each the single owner of what it changes, and no lock:
+//! - the *writer* ([`writer`]) groups the jobs of all shards into commits,
+//! - the *reader* ([`reader`]) owns the consumer groups and reads for them,
+//! - the *retention* thread ([`retention`]) finds what is over a limit and gives its space back.
+//!
+//! Shards hold a [`Handle`], which only copies, sends and awaits: it works on any runtime. The control
+//! plane asks the [`Store`]. Bounded everywhere: what is full answers [`Reject::Overloaded`].
+//!
+//! Absent: replication, encryption at rest, a way to change a station after it was made.
+
+mod catalog;
+mod clock;
+mod control;
+mod disk;
+mod format;
+mod group;
+mod handle;
+mod ids;
+mod job;
+mod journal;
+mod load;
+mod reader;
+mod retention;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use catalog::StationDefaults;
+pub use clock::Clock;
+pub use disk::OpenError;
+pub use handle::Handle;
+
+use crate::{
+    limits::{LOCAL_DOCUMENT_BYTES_MAX, LOCAL_JOBS_MAX, LOCAL_REQUESTS_MAX},
+    reject::Reject,
+    station::{Consumer, Name, Station},
+};
+use catalog::Floors;
+use disk::Disk;
+use job::{Control, Job, Keep, Request, Shared};
+use load::Loaded;
+use reader::Reader;
+use retention::Retention;
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+use writer::{Entry, Writer};
+
+/// An open embedded store. Dropping it closes it without waiting; [`Store::close`] waits.
+#[derive(Debug)]
+pub struct Store {
+    disk: Disk,
+    shared: Arc<Shared>,
+    writer: flume::Sender<Job>,
+    reader: flume::Sender<Request>,
+    keep: flume::Sender<Keep>,
+    /// Each ends when its thread has: writer, reader, retention.
+    ends: [flume::Receiver<()>; 3],
+    handles: std::sync::atomic::AtomicU64,
+}
+
+/// A station, as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StationInfo {
+    /// The station.
+    pub station: Arc<Station>,
+    /// When it was made, ms since the epoch.
+    pub created_ms: u64,
+    /// What each partition holds.
+    pub partitions: Vec<PartitionInfo>,
+    /// Its consumer groups.
+    pub groups: Vec<GroupInfo>,
+}
+
+/// What a partition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionInfo {
+    /// Sequence of the oldest record; `last + 1` if there is none.
+    pub first: u64,
+    /// Sequence of the newest record ever stored; 0 before the first.
+    pub last: u64,
+    /// Bytes of headers and payloads.
+    pub bytes: u64,
+}
+
+impl From<format::Mark> for PartitionInfo {
+    fn from(mark: format::Mark) -> Self {
+        Self { first: mark.first, last: mark.last, bytes: mark.bytes }
+    }
+}
+
+/// A consumer group, as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupInfo {
+    /// Its durable name.
+    pub durable: Box<str>,
+}
+
+/// A registry document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Its key.
+    pub key: String,
+    /// Of its last change; revisions grow over all keys.
+    pub revision: u64,
+    /// What was put.
+    pub value: Vec<u8>,
+}
+
+/// Why a registry document was not written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutError {
+    /// It has another revision than expected: this one, 0 if it does not exist. Nothing was written.
+    Conflict {
+        /// The revision it has.
+        found: u64,
+    },
+    /// The store could not, or the document is too large.
+    Rejected(Reject),
+}
+
+/// Whether the store takes writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Writable,
+    /// A write or its fsync failed: read-only until the process is started anew. Why.
+    ReadOnly(Box<str>),
+    /// It is closing or closed.
+    Closed,
+}
+
+impl Store {
+    /// Opens the store in `dir` (made with mode 0700 if it is not there) and starts its threads.
+    /// Blocks: it replays the journal and reads the newest records back.
+    pub fn open(dir: &Path, defaults: StationDefaults, clock: Clock) -> Result<Self, OpenError> {
+        let floors = Arc::new(Floors::new());
+        let disk = Disk::open(dir, &floors)?;
+        let loaded = Loaded::read(dir, &disk, &clock, &floors)?;
+        let shared = Arc::new(Shared::default());
+        let (writer, jobs) = flume::bounded(LOCAL_JOBS_MAX);
+        let (reader, requests) = flume::bounded(LOCAL_REQUESTS_MAX);
+        let (keep, keeps) = flume::bounded(LOCAL_JOBS_MAX);
+        let stations = loaded.stations;
+        let entries: HashMap<Name, Entry> =
+            stations.iter().map(|state| (state.station.name.clone(), Entry::new(Arc::clone(state)))).collect();
+        let writing = Writer {
+            disk: disk.clone(),
+            clock: clock.clone(),
+            shared: Arc::clone(&shared),
+            defaults: load::checked(defaults),
+            inbox: jobs,
+            reader: reader.clone(),
+            keep: keep.clone(),
+            partitions: stations.iter().map(|state| state.partitions.len()).sum(),
+            stations: entries,
+            ids: loaded.ids,
+            groups: loaded.groups,
+            next_partition: loaded.next_partition,
+            revision: loaded.revision,
+            time_ms: loaded.time_ms,
+            queue: VecDeque::new(),
+            value: Vec::new(),
+            id: Vec::new(),
+        };
+        let reading = Reader::new(
+            disk.clone(),
+            clock.clone(),
+            Arc::clone(&shared),
+            requests,
+            writer.clone(),
+            stations.iter().map(Arc::clone),
+        );
+        let keeping = Retention {
+            disk: disk.clone(),
+            floors,
+            clock,
+            inbox: keeps,
+            writer: writer.clone(),
+            stations,
+            progress: HashMap::new(),
+        };
+        let (jobs, requests) = (writing.inbox.clone(), reading.inbox.clone());
+        let (writer_gate, reader_gate) = (Arc::clone(&shared), Arc::clone(&shared));
+        let ends = [
+            spawn(dir, "store-writer", move || writing.run(), move || writer_gate.end_writer(&jobs))?,
+            spawn(dir, "store-reader", move || reading.run(), move || reader_gate.end_reader(&requests))?,
+            spawn(dir, "store-retention", move || keeping.run(), || {})?,
+        ];
+        Ok(Self { disk, shared, writer, reader, keep, ends, handles: 0.into() })
+    }
+
+    /// A handle for a shard. Each starts its round robin elsewhere.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        let number = self.handles.fetch_add(1, Ordering::Relaxed);
+        Handle::new(self.writer.clone(), self.reader.clone(), Arc::clone(&self.shared), number)
+    }
+
+    /// Whether the store takes writes.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        if let Some(why) = self.shared.failure.get() {
+            Health::ReadOnly(why.clone())
+        } else if self.shared.closing.load(Ordering::Acquire) {
+            Health::Closed
+        } else {
+            Health::Writable
+        }
+    }
+
+    /// The station of this name; made from the defaults if it is not there and `create` is set.
+    pub async fn station(&self, name: &Name, create: bool) -> Result<Arc<Station>, Reject> {
+        self.ask(|reply| Control::Station { name: name.clone(), create, reply }).await?
+    }
+
+    /// All stations, by name.
+    pub async fn stations(&self) -> Result<Vec<StationInfo>, Reject> {
+        self.ask(|reply| Control::Stations { reply }).await
+    }
+
+    /// Deletes a station with its records and groups; whether there was one. Records published to it by
+    /// then are answered [`Reject::NoStream`].
+    pub async fn delete_station(&self, name: &Name) -> Result<bool, Reject> {
+        self.ask(|reply| Control::DeleteStation { name: name.clone(), reply }).await?
+    }
+
+    /// The consumer group of this name (`None`: the default group), made if it is not there. A new group
+    /// begins at the first record.
+    pub async fn consumer(&self, station: &Station, group: Option<&Name>) -> Result<Arc<Consumer>, Reject> {
+        let (station, group) = (station.name.clone(), group.cloned());
+        self.ask(|reply| Control::Consumer { station, group, reply }).await?
+    }
+
+    /// A registry document. Reads disk: not for shards.
+    pub fn registry_get(&self, key: &str) -> Result<Option<Document>, Reject> {
+        let value = self.disk.registry.get(key).map_err(|error| unreadable(&error))?;
+        value.map(|value| document(key.as_bytes(), &value)).transpose()
+    }
+
+    /// All registry documents whose key begins with `prefix`, by key. Reads disk: not for shards.
+    pub fn registry_list(&self, prefix: &str) -> Result<Vec<Document>, Reject> {
+        let items = self.disk.registry.prefix(prefix);
+        items
+            .map(|item| {
+                let (key, value) = item.into_inner().map_err(|error| unreadable(&error))?;
+                document(&key, &value)
+            })
+            .collect()
+    }
+
+    /// Puts a registry document and syncs it; its new revision. With `expect`, only if it has that
+    /// revision (0: if it does not exist).
+    pub async fn registry_put(&self, key: &str, value: &[u8], expect: Option<u64>) -> Result<u64, PutError> {
+        if key.len() > 1_024 || key.is_empty() || value.len() > LOCAL_DOCUMENT_BYTES_MAX {
+            let limit = LOCAL_DOCUMENT_BYTES_MAX as u64;
+            return Err(PutError::Rejected(Reject::TooLarge(crate::reject::SizeLimit::Record, limit)));
+        }
+        let (key, value) = (key.to_owned(), value.to_vec());
+        self.ask(|reply| Control::Put { key, value, expect, reply }).await.map_err(PutError::Rejected)?
+    }
+
+    /// Deletes a registry document and syncs that; whether there was one. `expect` as for
+    /// [`Self::registry_put`].
+    pub async fn registry_delete(&self, key: &str, expect: Option<u64>) -> Result<bool, PutError> {
+        let key = key.to_owned();
+        self.ask(|reply| Control::Delete { key, expect, reply }).await.map_err(PutError::Rejected)?
+    }
+
+    /// Commits what was queued, saves the consumer positions, syncs, and ends the threads. Blocks at most
+    /// `within`; `false` if that was not enough (then the threads go on, and what they
+    /// have not answered is not acknowledged).
+    #[must_use]
+    pub fn close(self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        self.shared.closing.store(true, Ordering::Release);
+        let [writer, reader, keep] = &self.ends;
+        let ended = |end: &flume::Receiver<()>| {
+            matches!(end.recv_deadline(deadline), Err(flume::RecvTimeoutError::Disconnected))
+        };
+        // The reader first: it still hands positions to the writer.
+        let told = self.keep.send_deadline(Keep::Close, deadline).is_ok()
+            && self.reader.send_deadline(Request::Close, deadline).is_ok();
+        let (reader, keep) = (ended(reader), ended(keep));
+        let told = self.writer.send_deadline(Job::Close, deadline).is_ok() && told;
+        told && ended(writer) && reader && keep
+    }
+
+    async fn ask<T>(&self, control: impl FnOnce(flume::Sender<T>) -> Control) -> Result<T, Reject> {
+        let (reply, answer) = flume::bounded(1);
+        // Counted in until it is answered, so that an ending writer answers it.
+        let _share = self.shared.share(1, usize::MAX)?;
+        self.writer.try_send(Job::Control(control(reply))).map_err(|error| match error {
+            flume::TrySendError::Full(_) => Reject::Overloaded("embedded store"),
+            flume::TrySendError::Disconnected(_) => self.shared.gone(),
+        })?;
+        answer.recv_async().await.map_err(|_| self.shared.gone())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Release);
+        // Threads that have ended, or are ending, take nothing.
+        self.keep.try_send(Keep::Close).ok();
+        self.reader.try_send(Request::Close).ok();
+        self.writer.try_send(Job::Close).ok();
+    }
+}
+
+/// Starts a thread; what is returned disconnects when the thread has dropped all it had. `end` runs last, also
+/// after a panic, so that nobody waits for a thread that is gone.
+fn spawn(
+    dir: &Path,
+    name: &'static str,
+    run: impl FnOnce() + Send + 'static,
+    end: impl FnOnce() + Send + 'static,
+) -> Result<flume::Receiver<()>, OpenError> {
+    let (ending, ended) = flume::bounded(1);
+    let body = move || {
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            tracing::error!(thread = name, "a thread of the embedded store has panicked");
+        }
+        end();
+        drop(ending);
+    };
+    let started = thread::Builder::new().name(name.to_owned()).spawn(body);
+    started.map(|_| ended).map_err(|error| OpenError::Io(dir.into(), error))
+}
+
+fn document(key: &[u8], value: &[u8]) -> Result<Document, Reject> {
+    let damaged = || Reject::StoreFailed("a registry document is damaged".into());
+    let (revision, value) = value.split_first_chunk::<8>().ok_or_else(damaged)?;
+    let key = String::from_utf8(key.to_vec()).map_err(|_| damaged())?;
+    Ok(Document { key, revision: u64::from_be_bytes(*revision), value: value.to_vec() })
+}
+
+fn unreadable(error: &fjall::Error) -> Reject {
+    Reject::StoreFailed(format!("the store could not read: {error}").into())
+}

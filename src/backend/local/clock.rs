@@ -1,0 +1,49 @@
+//! The store's only source of time, so that tests can move it.
+//!
+//! Two readings: wall time is stored with records and decides about their age; monotonic time decides
+//! about deadlines, so that a correction of the system's clock neither expires nor prolongs one.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Where the store reads the time.
+#[derive(Debug, Clone)]
+pub enum Clock {
+    /// The system's clocks; the instant is where monotonic time begins.
+    System(Instant),
+    /// Milliseconds that a test sets; both readings are the same.
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The system's clocks.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::System(Instant::now())
+    }
+
+    /// Milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn wall_ms(&self) -> u64 {
+        match self {
+            Self::System(_) => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            Self::Manual(now) => now.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Milliseconds since an arbitrary beginning; never goes back.
+    #[must_use]
+    pub fn monotonic_ms(&self) -> u64 {
+        match self {
+            Self::System(origin) => u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX),
+            Self::Manual(now) => now.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The store's directory: who holds it, which format it has, and the database in it.
+//!
+//! ```text
+//! <dir>/lock       held while a process has the store open
+//! <dir>/store/     FORMAT, and db/ with what fjall keeps
+//! ```
+//!
+//! A new store is built beside its place and renamed into it when it is complete, so that a crash
+//! in the middle of the first start leaves nothing that a second start could trip over.
+
+use super::{
+    catalog::Floors,
+    format::{self, FORMAT},
+    journal,
+    retention::DeadRecords,
+};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Why a store does not open.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has it open.
+    InUse(PathBuf),
+    /// A file operation failed: on what, and why.
+    Io(PathBuf, io::Error),
+    /// The format is one that this program does not know: what the file says.
+    Format(PathBuf, String),
+    /// What is on disk cannot be what this program wrote: what is wrong.
+    Damaged(PathBuf, String),
+    /// The database below could not be opened.
+    Database(PathBuf, fjall::Error),
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::InUse(path) => write!(
+                formatter,
+                "the store in {} is in use by another process; stop it, or choose another --data-dir",
+                path.display()
+            ),
+            Self::Io(path, error) => write!(formatter, "{}: {error}", path.display()),
+            Self::Format(path, found) => write!(
+                formatter,
+                "the store in {} has a format that this version does not know ({found:?}; it knows {:?}); \
+                 use the version that wrote it",
+                path.display(),
+                FORMAT.trim_end()
+            ),
+            Self::Damaged(path, what) => write!(formatter, "the store in {} is damaged: {what}", path.display()),
+            Self::Database(path, error) => write!(formatter, "the store in {} does not open: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// An open database.
+pub(super) struct Disk {
+    pub(super) database: Database,
+    pub(super) records: Keyspace,
+    pub(super) catalog: Keyspace,
+    pub(super) cursors: Keyspace,
+    pub(super) registry: Keyspace,
+    /// Dropped last: the lock outlives the database.
+    _lock: Arc<File>,
+}
+
+impl Clone for Disk {
+    fn clone(&self) -> Self {
+        Self {
+            database: self.database.clone(),
+            records: self.records.clone(),
+            catalog: self.catalog.clone(),
+            cursors: self.cursors.clone(),
+            registry: self.registry.clone(),
+            _lock: Arc::clone(&self._lock),
+        }
+    }
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Disk").finish_non_exhaustive()
+    }
+}
+
+/// Bytes of all journals, which also bounds what lies in memory unflushed.
+const JOURNALS_BYTES: u64 = 256 * 1024 * 1024;
+/// Bytes of blocks read that are kept in memory.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of new records in memory before they are written out sorted.
+const RECORDS_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
+/// The same for everything else, which is small.
+const SMALL_MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
+
+impl Disk {
+    /// Opens the store in `dir`, making it first if there is none.
+    pub(super) fn open(dir: &Path, floors: &Arc<Floors>) -> Result<Self, OpenError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| OpenError::Io(dir.into(), error))?;
+        let lock = Arc::new(lock(dir)?);
+        let place = dir.join("store");
+        let building = dir.join("store.building");
+        if building.exists() {
+            fs::remove_dir_all(&building).map_err(|error| OpenError::Io(building.clone(), error))?;
+        }
+        if !place.exists() {
+            build(&building, floors, &lock)?;
+            fs::rename(&building, &place)
+                .and_then(|()| File::open(dir)?.sync_all())
+                .map_err(|error| OpenError::Io(place.clone(), error))?;
+        }
+        check_format(&place.join("FORMAT"))?;
+        let database = place.join("db");
+        if !database.join("version").exists() {
+            return Err(OpenError::Damaged(dir.into(), format!("{} is missing", database.join("version").display())));
+        }
+        journal::check(&database).map_err(|error| match error {
+            journal::JournalError::Io(path, error) => OpenError::Io(path, error),
+            journal::JournalError::Damaged(what) => OpenError::Damaged(dir.into(), what),
+        })?;
+        Self::open_database(&database, floors, lock)
+    }
+
+    fn open_database(path: &Path, floors: &Arc<Floors>, lock: Arc<File>) -> Result<Self, OpenError> {
+        let failed = |error| match error {
+            fjall::Error::Locked => OpenError::InUse(path.into()),
+            other => OpenError::Database(path.into(), other),
+        };
+        let filters = Arc::clone(floors);
+        let database = Database::builder(path)
+            // One: with more, the first one spins on the queue for as long as another compacts.
+            .worker_threads(1)
+            .journal_compression(fjall::CompressionType::None)
+            .manual_journal_persist(true)
+            .max_journaling_size(JOURNALS_BYTES)
+            .cache_size(CACHE_BYTES)
+            .with_compaction_filter_factories(Arc::new(move |keyspace| {
+                (keyspace == "records").then(|| DeadRecords::factory(Arc::clone(&filters)))
+            }))
+            .open()
+            .map_err(failed)?;
+        let keyspace = |name: &str, memtable: u64| {
+            database
+                .keyspace(name, || {
+                    KeyspaceCreateOptions::default().manual_journal_persist(true).max_memtable_size(memtable)
+                })
+                .map_err(failed)
+        };
+        Ok(Self {
+            records: keyspace("records", RECORDS_MEMTABLE_BYTES)?,
+            catalog: keyspace("catalog", SMALL_MEMTABLE_BYTES)?,
+            cursors: keyspace("cursors", SMALL_MEMTABLE_BYTES)?,
+            registry: keyspace("registry", SMALL_MEMTABLE_BYTES)?,
+            database,
+            _lock: lock,
+        })
+    }
+}
+
+/// Makes an empty, complete store at `place`.
+fn build(place: &Path, floors: &Arc<Floors>, lock: &Arc<File>) -> Result<(), OpenError> {
+    let io = |error| OpenError::Io(place.into(), error);
+    DirBuilder::new().mode(0o700).create(place).map_err(io)?;
+    let database = place.join("db");
+    let disk = Disk::open_database(&database, floors, Arc::clone(lock))?;
+    disk.catalog
+        .insert(format::NEXT_PARTITION, 1_u32.to_be_bytes())
+        .and_then(|()| disk.database.persist(PersistMode::SyncAll))
+        .map_err(|error| OpenError::Database(database, error))?;
+    drop(disk);
+    let mut file = File::create_new(place.join("FORMAT")).map_err(io)?;
+    file.write_all(FORMAT.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+    File::open(place).and_then(|place| place.sync_all()).map_err(io)
+}
+
+/// Takes the directory for this process. The kernel lets go of it when the process ends, however it ends.
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| OpenError::Io(path.clone(), error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse(dir.into())),
+        Err(fs::TryLockError::Error(error)) => Err(OpenError::Io(path, error)),
+    }
+}
+
+fn check_format(path: &Path) -> Result<(), OpenError> {
+    let mut found = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(128).read_to_end(&mut found))
+        .map_err(|error| OpenError::Io(path.into(), error))?;
+    if found == FORMAT.as_bytes() {
+        Ok(())
+    } else {
+        Err(OpenError::Format(path.into(), String::from_utf8_lossy(&found).trim_end().to_owned()))
+    }
+}

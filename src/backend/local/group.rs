@@ -1,0 +1,368 @@
+//! One consumer group of a station: what it has been given, what is done, what comes again. Pure.
+//!
+//! Invariant, for each partition: every sequence below `next` is in exactly one of three places:
+//! in flight (handed out, or reserved for a consume call that still waits), to come again, or done.
+//! Done is what is in neither of the two sets, so it costs no memory. `next` and the two sets are
+//! what is saved; after a restart, whatever was in flight comes again.
+//!
+//! A *delivery* is one consume call's share and has a number. An acknowledgement counts whoever sends
+//! it, as on JetStream; "again, at once" and the end of the acknowledgement wait apply only to messages
+//! that are still in flight under the delivery's own number, so that a late word
+//! about a message cannot take it from the one who has it now.
+//!
+//! Absent: reading records ([`Source`] does), time, threads, the saving itself.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Where records come from.
+pub(super) trait Source {
+    /// Why reading failed.
+    type Error;
+
+    /// First and last sequence that a partition holds; `last + 1` and `last` if none.
+    fn bounds(&self, partition: usize) -> (u64, u64);
+
+    /// Shows the records of `from..=to` in order to `take` until it wants no more. Records that are not
+    /// there any more are passed over.
+    fn scan(
+        &mut self,
+        partition: usize,
+        from: u64,
+        to: u64,
+        take: &mut dyn FnMut(u64, &[u8]) -> Take,
+    ) -> Result<(), Self::Error>;
+}
+
+/// What became of a record that was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Take {
+    /// Taken; show the next.
+    More,
+    /// Not taken, and no more wanted.
+    Full,
+}
+
+/// How much a consume call still takes.
+pub(super) trait Basket {
+    /// Whether it wants nothing more.
+    fn is_full(&self) -> bool;
+    /// Puts a record in, unless it does not fit.
+    fn put(&mut self, partition: usize, sequence: u64, value: &[u8]) -> Take;
+}
+
+/// A consumer group.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    cursors: Vec<Cursor>,
+    deliveries: HashMap<u64, Delivery>,
+    /// Ends of acknowledgement waits: (deadline, delivery).
+    deadlines: BTreeSet<(u64, u64)>,
+    in_flight: usize,
+    in_flight_max: usize,
+    /// Partition that is asked first next time, so that each has its turn.
+    turn: usize,
+}
+
+/// A group's place in one partition.
+#[derive(Debug)]
+struct Cursor {
+    /// First sequence that was never handed out.
+    next: u64,
+    /// Sequence to delivery.
+    in_flight: BTreeMap<u64, u64>,
+    again: BTreeSet<u64>,
+    /// Changed since it was saved.
+    dirty: bool,
+}
+
+#[derive(Debug, Default)]
+struct Delivery {
+    /// Until it is handed out there is no deadline.
+    deadline_ms: Option<u64>,
+    messages: Vec<(usize, u64)>,
+    /// How many of them are still in flight under this number.
+    open: usize,
+}
+
+impl Group {
+    /// A group, from what was saved for each partition: `next`, and the runs below it that are not done.
+    pub(super) fn new(saved: impl IntoIterator<Item = (u64, Vec<(u64, u64)>)>, in_flight_max: usize) -> Self {
+        let cursors = saved
+            .into_iter()
+            .map(|(next, open)| Cursor {
+                next,
+                in_flight: BTreeMap::new(),
+                again: open.into_iter().flat_map(|(from, to)| from..=to).collect(),
+                dirty: false,
+            })
+            .collect();
+        Self { cursors, in_flight_max, ..Self::default() }
+    }
+
+    /// Whether a partition holds something that could be handed out. No disk is touched.
+    pub(super) fn has_some(&self, source: &impl Source) -> bool {
+        self.in_flight < self.in_flight_max
+            && self
+                .cursors
+                .iter()
+                .enumerate()
+                .any(|(at, cursor)| !cursor.again.is_empty() || cursor.next <= source.bounds(at).1)
+    }
+
+    /// Takes what is there into `basket`, in flight under `delivery`: first what comes again, then what is
+    /// new, partition by partition in order. On an error everything of this delivery is put back.
+    pub(super) fn fill<S: Source>(
+        &mut self,
+        delivery: u64,
+        basket: &mut impl Basket,
+        source: &mut S,
+    ) -> Result<(), S::Error> {
+        let count = self.cursors.len();
+        let mut result = Ok(());
+        for step in 0..2 * count {
+            let partition = (self.turn + step) % count.max(1);
+            let fresh = step >= count;
+            if basket.is_full() || self.in_flight >= self.in_flight_max {
+                break;
+            }
+            result = if fresh {
+                self.take_new(delivery, partition, basket, source)
+            } else {
+                self.take_again(delivery, partition, basket, source)
+            };
+            if result.is_err() {
+                self.release(delivery);
+                break;
+            }
+        }
+        self.turn = (self.turn + 1) % count.max(1);
+        result
+    }
+
+    /// The delivery leaves now: what is not settled by then comes again.
+    pub(super) fn hand_out(&mut self, delivery: u64, deadline_ms: u64) {
+        if let Some(entry) = self.deliveries.get_mut(&delivery) {
+            entry.deadline_ms = Some(deadline_ms);
+            self.deadlines.insert((deadline_ms, delivery));
+        }
+    }
+
+    /// The message is done, whoever says so.
+    pub(super) fn acknowledge(&mut self, partition: usize, sequence: u64) {
+        let Some(cursor) = self.cursors.get_mut(partition) else { return };
+        if let Some(delivery) = cursor.in_flight.remove(&sequence) {
+            cursor.dirty = true;
+            self.in_flight -= 1;
+            self.close_one(delivery);
+        } else if cursor.again.remove(&sequence) {
+            cursor.dirty = true;
+        }
+    }
+
+    /// The message comes again at once, if it is still in flight under this delivery.
+    pub(super) fn redeliver(&mut self, delivery: u64, partition: usize, sequence: u64) {
+        if self.put_back(delivery, partition, sequence) {
+            self.close_one(delivery);
+        }
+    }
+
+    /// Everything that is in flight under this delivery comes again at once.
+    pub(super) fn release(&mut self, delivery: u64) {
+        let Some(entry) = self.deliveries.remove(&delivery) else { return };
+        if let Some(deadline_ms) = entry.deadline_ms {
+            self.deadlines.remove(&(deadline_ms, delivery));
+        }
+        for (partition, sequence) in entry.messages {
+            self.put_back(delivery, partition, sequence);
+        }
+    }
+
+    /// Releases the deliveries whose acknowledgement wait has ended. Whether there was one.
+    pub(super) fn expire(&mut self, now_ms: u64) -> bool {
+        let mut any = false;
+        while let Some((_, delivery)) = self.deadlines.first().copied().filter(|(deadline, _)| *deadline <= now_ms) {
+            self.release(delivery);
+            any = true;
+        }
+        any
+    }
+
+    /// When [`Self::expire`] has something to do next.
+    pub(super) fn next_deadline_ms(&self) -> Option<u64> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// What has changed since it was last asked: partition, next, and the runs below it that are not done,
+    /// at most `runs_max` of them. Beyond that the last run covers what is done between,
+    /// which then comes again after a restart.
+    pub(super) fn take_dirty(&mut self, runs_max: usize) -> Vec<(usize, u64, Vec<(u64, u64)>)> {
+        let mut changed = Vec::new();
+        for (partition, cursor) in self.cursors.iter_mut().enumerate() {
+            if std::mem::take(&mut cursor.dirty) {
+                changed.push((partition, cursor.next, cursor.open_runs(runs_max)));
+            }
+        }
+        changed
+    }
+
+    /// What was taken as changed could not be saved.
+    pub(super) fn mark_dirty(&mut self, partition: usize) {
+        if let Some(cursor) = self.cursors.get_mut(partition) {
+            cursor.dirty = true;
+        }
+    }
+
+    fn take_again<S: Source>(
+        &mut self,
+        delivery: u64,
+        partition: usize,
+        basket: &mut impl Basket,
+        source: &mut S,
+    ) -> Result<(), S::Error> {
+        let first = source.bounds(partition).0;
+        let room = self.in_flight_max.saturating_sub(self.in_flight);
+        let Some(cursor) = self.cursors.get_mut(partition) else { return Ok(()) };
+        // Retention has removed these.
+        let kept = cursor.again.split_off(&first);
+        if !cursor.again.is_empty() {
+            cursor.dirty = true;
+        }
+        cursor.again = kept;
+        let mut taken = 0;
+        while let Some((from, to)) = first_run(&cursor.again, room.saturating_sub(taken)) {
+            let mut shown = from;
+            let mut full = false;
+            let mut records = Vec::new();
+            source.scan(partition, from, to, &mut |sequence, value| {
+                if basket.is_full() || basket.put(partition, sequence, value) == Take::Full {
+                    full = true;
+                    return Take::Full;
+                }
+                records.push(sequence);
+                shown = sequence + 1;
+                Take::More
+            })?;
+            // What was passed over is not there any more: done.
+            let end = if full { shown } else { to + 1 };
+            for sequence in from..end {
+                cursor.again.remove(&sequence);
+            }
+            taken += records.len();
+            cursor.dirty = true;
+            Self::record(&mut self.deliveries, &mut self.in_flight, cursor, delivery, partition, &records);
+            if full || basket.is_full() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_new<S: Source>(
+        &mut self,
+        delivery: u64,
+        partition: usize,
+        basket: &mut impl Basket,
+        source: &mut S,
+    ) -> Result<(), S::Error> {
+        let (first, last) = source.bounds(partition);
+        let room = self.in_flight_max.saturating_sub(self.in_flight) as u64;
+        let Some(cursor) = self.cursors.get_mut(partition) else { return Ok(()) };
+        if cursor.next < first {
+            cursor.next = first;
+            cursor.dirty = true;
+        }
+        if cursor.next > last || room == 0 {
+            return Ok(());
+        }
+        let to = last.min(cursor.next.saturating_add(room - 1));
+        let mut next = cursor.next;
+        let mut full = false;
+        let mut records = Vec::new();
+        source.scan(partition, cursor.next, to, &mut |sequence, value| {
+            if basket.is_full() || basket.put(partition, sequence, value) == Take::Full {
+                full = true;
+                return Take::Full;
+            }
+            records.push(sequence);
+            next = sequence + 1;
+            Take::More
+        })?;
+        cursor.next = if full { next } else { to + 1 };
+        cursor.dirty = true;
+        Self::record(&mut self.deliveries, &mut self.in_flight, cursor, delivery, partition, &records);
+        Ok(())
+    }
+
+    fn record(
+        deliveries: &mut HashMap<u64, Delivery>,
+        in_flight: &mut usize,
+        cursor: &mut Cursor,
+        delivery: u64,
+        partition: usize,
+        sequences: &[u64],
+    ) {
+        if sequences.is_empty() {
+            return;
+        }
+        let entry = deliveries.entry(delivery).or_default();
+        for sequence in sequences {
+            cursor.in_flight.insert(*sequence, delivery);
+            entry.messages.push((partition, *sequence));
+        }
+        entry.open += sequences.len();
+        *in_flight += sequences.len();
+    }
+
+    fn put_back(&mut self, delivery: u64, partition: usize, sequence: u64) -> bool {
+        let Some(cursor) = self.cursors.get_mut(partition) else { return false };
+        if cursor.in_flight.get(&sequence) != Some(&delivery) {
+            return false;
+        }
+        cursor.in_flight.remove(&sequence);
+        cursor.again.insert(sequence);
+        self.in_flight -= 1;
+        true
+    }
+
+    /// One message of a delivery is settled; the last one ends the delivery.
+    fn close_one(&mut self, delivery: u64) {
+        let Some(entry) = self.deliveries.get_mut(&delivery) else { return };
+        entry.open = entry.open.saturating_sub(1);
+        if entry.open == 0
+            && let Some(deadline_ms) = entry.deadline_ms
+        {
+            self.deadlines.remove(&(deadline_ms, delivery));
+            self.deliveries.remove(&delivery);
+        }
+    }
+}
+
+impl Cursor {
+    /// The runs below `next` that are in flight or come again.
+    fn open_runs(&self, runs_max: usize) -> Vec<(u64, u64)> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        let mut flying = self.in_flight.keys().copied().peekable();
+        let mut again = self.again.iter().copied().peekable();
+        loop {
+            let sequence = match (flying.peek(), again.peek()) {
+                (Some(one), Some(other)) if one < other => flying.next(),
+                (_, Some(_)) => again.next(),
+                (Some(_), None) => flying.next(),
+                (None, None) => return runs,
+            };
+            let Some(sequence) = sequence else { return runs };
+            let full = runs.len() >= runs_max;
+            match runs.last_mut() {
+                Some((_, to)) if full || *to + 1 == sequence => *to = sequence,
+                _ => runs.push((sequence, sequence)),
+            }
+        }
+    }
+}
+
+/// The first run of neighbours in a set, at most `len_max` long.
+fn first_run(set: &BTreeSet<u64>, len_max: usize) -> Option<(u64, u64)> {
+    let from = *set.first()?;
+    let run = set.iter().take(len_max).zip(from..).take_while(|(have, want)| *have == want).count() as u64;
+    (run > 0).then(|| (from, from + run - 1))
+}

@@ -1,0 +1,163 @@
+//! What a shard holds: publish, fetch, settle. Copies, sends, awaits; never blocks, never touches the disk.
+
+use super::format::ID_FIELD;
+use super::job::{FetchRequest, GroupName, Job, OwnedId, PlannedRecord, PublishJob, Request, Shared};
+use crate::{
+    backend::{Delivered, Fetch, MessageId, Outcome, Publish, Settlement, partition},
+    limits::{FETCH_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MAX, LOCAL_QUEUE_BYTES_MAX, LOCAL_RECORD_BYTES_MAX},
+    reject::Reject,
+    station::{Consumer, Name},
+    wire::Span,
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// What `-<i>` and the line's end add to a message id, at most.
+const NUMBER_BYTES_MAX: usize = 22;
+
+/// A shard's way to the store. Clones share nothing that is written per record.
+#[derive(Debug)]
+pub struct Handle {
+    writer: flume::Sender<Job>,
+    reader: flume::Sender<Request>,
+    shared: Arc<Shared>,
+    /// Numbers deliveries; the upper half is the handle's own.
+    deliveries: Arc<AtomicU64>,
+    /// Place in the round robin of records without an id. Only this handle writes it.
+    turn: AtomicU64,
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Self {
+        Self {
+            writer: self.writer.clone(),
+            reader: self.reader.clone(),
+            shared: Arc::clone(&self.shared),
+            deliveries: Arc::clone(&self.deliveries),
+            turn: AtomicU64::new(self.turn.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl Handle {
+    pub(super) fn new(
+        writer: flume::Sender<Job>,
+        reader: flume::Sender<Request>,
+        shared: Arc<Shared>,
+        number: u64,
+    ) -> Self {
+        let deliveries = Arc::new(AtomicU64::new(number << 32));
+        Self { writer, reader, shared, deliveries, turn: AtomicU64::new(number) }
+    }
+
+    /// Stores records and answers one outcome for each, in their order, after the fsync. `Err`: none was
+    /// stored. A caller that goes away leaves the records to be stored or not.
+    pub async fn publish(&self, publish: &Publish<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Reject> {
+        if publish.records.is_empty() {
+            return Ok(());
+        }
+        if let Some(failed) = self.shared.failed() {
+            return Err(failed);
+        }
+        let answer = self.send(publish)?;
+        let stored = answer.recv_async().await.map_err(|_| self.shared.gone())?;
+        outcomes.extend(stored);
+        Ok(())
+    }
+
+    /// Takes messages for a group: what is there at once, or, if nothing is, what comes until the batch is
+    /// full or the wait is over. Dropping the future puts back what it was to get.
+    pub async fn fetch(&self, fetch: &Fetch<'_>) -> Result<Delivered, Reject> {
+        let (reply, answer) = flume::bounded(1);
+        let group = name(&fetch.station.name, fetch.consumer);
+        let delivery = self.deliveries.fetch_add(1, Ordering::Relaxed);
+        let request = FetchRequest {
+            group: group.clone(),
+            delivery,
+            ack_wait: fetch.consumer.ack_wait,
+            records_max: fetch.records_max.clamp(1, FETCH_RECORDS_MAX),
+            bytes_max: fetch.bytes_max.min(FETCH_BYTES_MAX),
+            wait: fetch.wait.min(FETCH_WAIT_MAX),
+            reply,
+        };
+        self.shared.send(&self.reader, Request::Fetch(request))?;
+        let mut waiting = Waiting { handle: self, cancel: Some((group, delivery)) };
+        let answer = answer.recv_async().await;
+        waiting.cancel = None;
+        answer.map_err(|_| self.shared.gone())?
+    }
+
+    /// Says what became of messages that were handed out. Never blocks; if it is lost, they come again.
+    pub fn settle(&self, station: &Name, consumer: &Consumer, delivered: &Delivered, settlement: Settlement) {
+        let Some(first) = delivered.messages.first() else { return };
+        let number = first.reply.of(&delivered.arena);
+        let Some(delivery) = number.try_into().ok().map(u64::from_be_bytes) else { return };
+        let messages = delivered.messages.iter().map(|message| (message.partition, message.sequence)).collect();
+        let group = name(station, consumer);
+        self.shared.send(&self.reader, Request::Settle { group, delivery, settlement, messages }).ok();
+    }
+
+    /// Copies the records into a job and sends it.
+    fn send(&self, publish: &Publish<'_>) -> Result<flume::Receiver<Vec<Outcome>>, Reject> {
+        let count = publish.records.len();
+        let turn = self.turn.load(Ordering::Relaxed);
+        self.turn.store(turn.wrapping_add(count as u64), Ordering::Relaxed);
+        let payload_bytes: usize = publish.records.iter().map(|span| span.len()).sum();
+        let bytes = payload_bytes + publish.headers.len() + count * size_of::<PlannedRecord>();
+        let share = self.shared.share(bytes, LOCAL_QUEUE_BYTES_MAX)?;
+        let id_bytes = publish.id.map_or(0, |id| ID_FIELD.len() + id.base.len() + NUMBER_BYTES_MAX);
+        let room = LOCAL_RECORD_BYTES_MAX.saturating_sub(publish.headers.len() + id_bytes);
+        let mut payloads = Vec::with_capacity(payload_bytes);
+        let mut records = Vec::with_capacity(count);
+        for (index, span) in publish.records.iter().enumerate() {
+            let fits = span.len() <= room;
+            let start = offset(payloads.len())?;
+            if fits {
+                payloads.extend_from_slice(span.of(publish.body));
+            }
+            let payload = Span { start, end: offset(payloads.len())? };
+            let partition = partition::choose(publish.id, index, turn, publish.station.partitions.len());
+            records.push(PlannedRecord { payload, partition, fits });
+        }
+        let (reply, answer) = flume::bounded(1);
+        let job = PublishJob {
+            station: publish.station.name.clone(),
+            headers: publish.headers.to_vec(),
+            payloads,
+            records,
+            id: publish.id.map(|MessageId { base, numbered }| OwnedId { base: base.into(), numbered }),
+            reply,
+            share,
+        };
+        self.writer.try_send(Job::Publish(job)).map_err(|error| match error {
+            flume::TrySendError::Full(_) => Reject::Overloaded("embedded store"),
+            flume::TrySendError::Disconnected(_) => self.shared.gone(),
+        })?;
+        Ok(answer)
+    }
+}
+
+/// Tells the reader when a consume call is dropped before it has its answer.
+struct Waiting<'a> {
+    handle: &'a Handle,
+    cancel: Option<(GroupName, u64)>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some((group, delivery)) = self.cancel.take() {
+            // If it is lost, the messages come again after the acknowledgement wait.
+            self.handle.shared.send(&self.handle.reader, Request::Cancel { group, delivery }).ok();
+        }
+    }
+}
+
+fn name(station: &Name, consumer: &Consumer) -> GroupName {
+    GroupName { station: station.clone(), durable: consumer.durable.clone() }
+}
+
+fn offset(len: usize) -> Result<u32, Reject> {
+    u32::try_from(len).map_err(|_| Reject::Overloaded("embedded store"))
+}

@@ -1,0 +1,280 @@
+//! What the store's threads say to each other: plain data through bounded channels.
+//!
+//! Shards send [`Job::Publish`] to the writer and [`Request`]s to the reader, and never block. The writer
+//! may block on the reader (a station came or went); the reader and the retention thread never block on the
+//! writer, so there is no circle to wait in.
+
+use super::catalog::StationState;
+use crate::{
+    backend::{Delivered, Outcome, Settlement},
+    reject::Reject,
+    station::{Consumer, Name, Station},
+    wire::Span,
+};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+/// Neither closed nor failed, and still nobody there.
+const GONE: &str = "the store's thread has ended";
+
+/// To the writer.
+#[derive(Debug)]
+pub(super) enum Job {
+    Publish(PublishJob),
+    Control(Control),
+    /// Cursors as they are to be stored. They ride along with a commit; nobody waits for them.
+    Cursors(Vec<(Vec<u8>, Vec<u8>)>),
+    /// The records of a partition below `first` are to go; they have `bytes`.
+    Retire {
+        station: Arc<StationState>,
+        partition: usize,
+        first: u64,
+        bytes: u64,
+    },
+    /// Commit what is queued, sync, and end.
+    Close,
+}
+
+/// Records of one request.
+#[derive(Debug)]
+pub(super) struct PublishJob {
+    pub(super) station: Name,
+    /// Header block of every record, without the message id.
+    pub(super) headers: Vec<u8>,
+    /// The payloads, one after the other.
+    pub(super) payloads: Vec<u8>,
+    pub(super) records: Vec<PlannedRecord>,
+    pub(super) id: Option<OwnedId>,
+    pub(super) reply: flume::Sender<Vec<Outcome>>,
+    /// Its share of the queue, given back after the answer.
+    pub(super) share: Share,
+}
+
+/// One record of a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PlannedRecord {
+    /// In `payloads`.
+    pub(super) payload: Span,
+    pub(super) partition: u16,
+    /// Too large ones are answered in their place and not stored.
+    pub(super) fits: bool,
+}
+
+/// A request's message id.
+#[derive(Debug)]
+pub(super) struct OwnedId {
+    pub(super) base: Box<str>,
+    pub(super) numbered: bool,
+}
+
+/// What the control plane asks of the writer; each is its own commit.
+#[derive(Debug)]
+pub(super) enum Control {
+    Station { name: Name, create: bool, reply: flume::Sender<Result<Arc<Station>, Reject>> },
+    DeleteStation { name: Name, reply: flume::Sender<Result<bool, Reject>> },
+    Consumer { station: Name, group: Option<Name>, reply: flume::Sender<Result<Arc<Consumer>, Reject>> },
+    Stations { reply: flume::Sender<Vec<super::StationInfo>> },
+    Put { key: String, value: Vec<u8>, expect: Option<u64>, reply: flume::Sender<Result<u64, super::PutError>> },
+    Delete { key: String, expect: Option<u64>, reply: flume::Sender<Result<bool, super::PutError>> },
+}
+
+/// To the reader.
+#[derive(Debug)]
+pub(super) enum Request {
+    Fetch(FetchRequest),
+    Settle {
+        group: GroupName,
+        delivery: u64,
+        settlement: Settlement,
+        messages: Vec<(u16, u64)>,
+    },
+    /// The consume call is not waited for any more: what it has comes again.
+    Cancel {
+        group: GroupName,
+        delivery: u64,
+    },
+    StationCame(Arc<StationState>),
+    StationWent(Name),
+    /// Something was committed.
+    Wake,
+    /// Answer who waits, hand the cursors to the writer, and end.
+    Close,
+}
+
+/// Which consumer group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct GroupName {
+    pub(super) station: Name,
+    pub(super) durable: Box<str>,
+}
+
+/// A consume call.
+#[derive(Debug)]
+pub(super) struct FetchRequest {
+    pub(super) group: GroupName,
+    /// Number of the delivery that it becomes.
+    pub(super) delivery: u64,
+    pub(super) ack_wait: Duration,
+    pub(super) records_max: u32,
+    pub(super) bytes_max: usize,
+    pub(super) wait: Duration,
+    pub(super) reply: flume::Sender<Result<Delivered, Reject>>,
+}
+
+/// To the retention thread.
+#[derive(Debug)]
+pub(super) enum Keep {
+    StationCame(Arc<StationState>),
+    StationWent(Arc<StationState>),
+    /// Look now.
+    #[cfg(test)]
+    Look(flume::Sender<()>),
+    Close,
+}
+
+/// What all handles and threads of a store share: gauges and flags, no locks.
+///
+/// A gauge and its gate together make an end that loses nobody: who sends counts itself in first and looks at
+/// the gate then; who ends shuts the gate first and drains its channel until the gauge is 0. So a
+/// message is either refused, or taken out of the channel by someone.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Bytes of jobs that the writer has not finished.
+    queued_bytes: AtomicUsize,
+    /// The writer takes no more jobs.
+    writer_gone: AtomicBool,
+    /// Requests that are being sent to the reader at this moment.
+    sending: AtomicUsize,
+    /// The reader takes no more requests.
+    reader_gone: AtomicBool,
+    /// A [`Request::Wake`] is on its way to the reader.
+    pub(super) wake_sent: AtomicBool,
+    pub(super) closing: AtomicBool,
+    /// Why the store takes no more writes. Set once.
+    pub(super) failure: OnceLock<Box<str>>,
+}
+
+impl Shared {
+    /// What a write gets once the store has failed.
+    pub(super) fn failed(&self) -> Option<Reject> {
+        self.failure.get().map(|why| Reject::StoreFailed(why.clone()))
+    }
+
+    /// Sends a request to the reader, unless it is full or gone.
+    pub(super) fn send(&self, reader: &flume::Sender<Request>, request: Request) -> Result<(), Reject> {
+        self.sending.fetch_add(1, Ordering::SeqCst);
+        let sent = if self.reader_gone.load(Ordering::SeqCst) {
+            Err(self.gone())
+        } else {
+            reader.try_send(request).map_err(|error| match error {
+                flume::TrySendError::Full(_) => Reject::Overloaded("embedded store"),
+                flume::TrySendError::Disconnected(_) => self.gone(),
+            })
+        };
+        self.sending.fetch_sub(1, Ordering::SeqCst);
+        sent
+    }
+
+    /// Takes a share of the writer's queue of at most `bytes_max`.
+    pub(super) fn share(self: &Arc<Self>, bytes: usize, bytes_max: usize) -> Result<Share, Reject> {
+        let before = self.queued_bytes.fetch_add(bytes, Ordering::SeqCst);
+        let share = Share { shared: Arc::clone(self), bytes };
+        if self.writer_gone.load(Ordering::SeqCst) {
+            Err(self.gone())
+        } else if before.saturating_add(bytes) > bytes_max {
+            Err(Reject::Overloaded("embedded store"))
+        } else {
+            Ok(share)
+        }
+    }
+
+    /// The writer has ended: whoever still waits for it learns that.
+    pub(super) fn end_writer(&self, inbox: &flume::Receiver<Job>) {
+        self.writer_gone.store(true, Ordering::SeqCst);
+        drain(inbox, &self.queued_bytes);
+    }
+
+    /// The reader has ended: whoever still waits for it learns that.
+    pub(super) fn end_reader(&self, inbox: &flume::Receiver<Request>) {
+        self.reader_gone.store(true, Ordering::SeqCst);
+        drain(inbox, &self.sending);
+    }
+
+    /// What a caller gets whose job has nobody to take it.
+    pub(super) fn gone(&self) -> Reject {
+        if let Some(failed) = self.failed() {
+            failed
+        } else if self.closing.load(Ordering::Acquire) {
+            Reject::Draining
+        } else {
+            Reject::StoreFailed(GONE.into())
+        }
+    }
+}
+
+/// Drops what is in a channel until nobody is counted in any more.
+fn drain<T>(inbox: &flume::Receiver<T>, gauge: &AtomicUsize) {
+    loop {
+        let nobody = gauge.load(Ordering::SeqCst) == 0;
+        inbox.drain();
+        if nobody {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A job's share of the queue's bytes, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.shared.queued_bytes.fetch_sub(self.bytes, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_given_back_whether_it_was_granted_or_not() {
+        let shared = Arc::new(Shared::default());
+        let first = shared.share(60, 100);
+        assert!(first.is_ok());
+        assert_eq!(shared.share(60, 100).err(), Some(Reject::Overloaded("embedded store")));
+        assert_eq!(shared.queued_bytes.load(Ordering::SeqCst), 60);
+        drop(first);
+        assert_eq!(shared.queued_bytes.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn whoever_sends_while_the_reader_ends_is_refused_or_answered() {
+        let shared = Arc::new(Shared::default());
+        let (sender, inbox) = flume::bounded(8);
+        let senders: Vec<_> = (0..4)
+            .map(|_| {
+                let (shared, sender) = (Arc::clone(&shared), sender.clone());
+                std::thread::spawn(move || {
+                    while shared.send(&sender, Request::Wake) != Err(Reject::StoreFailed(GONE.into())) {}
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(5));
+        shared.end_reader(&inbox);
+        assert!(inbox.is_empty());
+        for sender in senders {
+            sender.join().expect("a sender ends");
+        }
+        assert!(inbox.is_empty(), "nothing was sent after the end");
+    }
+}

@@ -1,0 +1,129 @@
+//! What is read when a store opens: the catalog, and the message ids that the windows still hold.
+
+use super::{
+    StationDefaults,
+    catalog::{Floors, StationDoc, StationState},
+    clock::Clock,
+    disk::{Disk, OpenError},
+    format::{self, Mark, Record},
+    ids::Ids,
+};
+use crate::{limits::LOCAL_IDS_BYTES_MAX, station::Name};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+/// What the writer begins with.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) stations: Vec<Arc<StationState>>,
+    pub(super) ids: Ids,
+    pub(super) groups: usize,
+    pub(super) next_partition: u32,
+    pub(super) revision: u64,
+    /// Of the newest record.
+    pub(super) time_ms: u64,
+}
+
+impl Loaded {
+    /// Reads and checks the catalog of a store that was just opened.
+    pub(super) fn read(dir: &Path, disk: &Disk, clock: &Clock, floors: &Floors) -> Result<Self, OpenError> {
+        let failed = |error| OpenError::Database(dir.into(), error);
+        let damaged = |what: String| OpenError::Damaged(dir.into(), what);
+        let number = |key| disk.catalog.get(key).map_err(failed);
+        let next_partition = number(format::NEXT_PARTITION)?
+            .and_then(|value| format::parse_u32(&value))
+            .ok_or_else(|| damaged("the catalog does not say which partition comes next".to_owned()))?;
+        let revision = number(format::REVISION)?.and_then(|value| format::parse_u64(&value)).unwrap_or(0);
+        let mut stations = Vec::new();
+        for item in disk.catalog.prefix(b"s") {
+            let (key, value) = item.into_inner().map_err(failed)?;
+            stations.push(Arc::new(station(dir, disk, &key, &value)?));
+        }
+        let groups = disk.catalog.prefix(b"g").count();
+        let mut loaded =
+            Self { stations, ids: Ids::new(LOCAL_IDS_BYTES_MAX), groups, next_partition, revision, time_ms: 0 };
+        loaded.read_ids(disk, clock.wall_ms()).map_err(failed)?;
+        loaded.bury(disk, floors).map_err(failed)?;
+        Ok(loaded)
+    }
+
+    /// Reads back the ids that the windows still hold, newest records first.
+    fn read_ids(&mut self, disk: &Disk, now_ms: u64) -> Result<(), fjall::Error> {
+        for station in &self.stations {
+            let window_ms = station.doc.duplicate_window_ms;
+            for partition in &station.partitions {
+                let mark = partition.mark();
+                let range = format::record_key(partition.id, mark.first)..=format::record_key(partition.id, mark.last);
+                for item in disk.records.range(range).rev() {
+                    let (key, value) = item.into_inner()?;
+                    let Some(record) = Record::parse(&value) else { break };
+                    self.time_ms = self.time_ms.max(record.time_ms);
+                    if now_ms >= record.time_ms.saturating_add(window_ms) || self.ids.is_full() {
+                        break;
+                    }
+                    if let (Some(id), Some((_, sequence))) = (record.id(), format::parse_record_key(&key)) {
+                        self.ids.insert(partition.id, id, sequence, record.time_ms, window_ms);
+                    }
+                }
+            }
+        }
+        self.ids.sort();
+        Ok(())
+    }
+
+    /// Marks dead what belongs to no station: partitions that were deleted, and cursors into them.
+    fn bury(&self, disk: &Disk, floors: &Floors) -> Result<(), fjall::Error> {
+        let live: BTreeSet<u32> = self.stations.iter().flat_map(|station| station.doc.partitions.clone()).collect();
+        for partition in 0..self.next_partition {
+            if !live.contains(&partition) {
+                floors.raise(partition, u64::MAX);
+            }
+        }
+        for partition in self.stations.iter().flat_map(|station| &station.partitions) {
+            floors.raise(partition.id, partition.mark().first);
+        }
+        let mut batch = disk.database.batch();
+        for item in disk.cursors.iter() {
+            let key = item.key()?;
+            let partition = key.get(..4).and_then(format::parse_u32);
+            if partition.is_none_or(|partition| !live.contains(&partition)) {
+                batch.remove(&disk.cursors, key);
+            }
+        }
+        batch.commit()
+    }
+}
+
+/// One station, checked against its records.
+fn station(dir: &Path, disk: &Disk, key: &[u8], value: &[u8]) -> Result<StationState, OpenError> {
+    let failed = |error| OpenError::Database(dir.into(), error);
+    let text = String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned();
+    let damaged = |what: &str| OpenError::Damaged(dir.into(), format!("station {text}: {what}"));
+    let name = Name::parse(&text).map_err(|_| damaged("its name is no name"))?;
+    let doc: StationDoc = serde_json::from_slice(value).map_err(|_| damaged("its document cannot be read"))?;
+    let mut marks = Vec::with_capacity(doc.partitions.len());
+    for id in &doc.partitions {
+        let mark = disk.catalog.get(format::mark_key(*id)).map_err(failed)?;
+        let mark = mark.and_then(|value| Mark::parse(&value)).ok_or_else(|| damaged("a partition has no mark"))?;
+        let range = format::record_key(*id, 0)..=format::record_key(*id, u64::MAX);
+        let newest = match disk.records.range(range).next_back() {
+            Some(item) => format::parse_record_key(&item.key().map_err(failed)?).map(|(_, sequence)| sequence),
+            None => None,
+        };
+        // Marks and records are written together: that they differ means that something was lost below us.
+        let expected =
+            if mark.first > mark.last { newest.unwrap_or(0) <= mark.last } else { newest == Some(mark.last) };
+        if !expected {
+            return Err(damaged(&format!(
+                "its newest record should be number {}, and the newest one there is {newest:?}",
+                mark.last
+            )));
+        }
+        marks.push(mark);
+    }
+    Ok(StationState::new(name, doc, &marks))
+}
+
+/// The station defaults as they are used: at least one partition.
+pub(super) fn checked(defaults: StationDefaults) -> StationDefaults {
+    StationDefaults { partitions: defaults.partitions.max(1), ..defaults }
+}

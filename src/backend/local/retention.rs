@@ -1,0 +1,196 @@
+//! The retention thread: decides what is too old, too many or too much, and gives its space back.
+//!
+//! It reads the oldest records of each partition that has a limit and asks the writer to retire what is
+//! over it; the writer moves the partition's `first` in its next commit. From then on nothing reads below
+//! `first`, so nothing walks over what is dead, and no tombstone is written for it.
+//!
+//! The space comes back in two ways, neither of which costs a commit anything: a compaction
+//! drops dead records on its way (a filter, [`DeadRecords`]), and tables that hold nothing but one partition's
+//! dead records are dropped whole. `docs/adr/0009-embedded-store.md` has the reasons and the numbers.
+
+use super::{
+    catalog::{Floors, StationState},
+    clock::Clock,
+    disk::Disk,
+    format::{self, Record},
+    job::{Job, Keep},
+};
+use fjall::{
+    AbstractTree,
+    compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict},
+};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How often the partitions are looked at.
+const EVERY: Duration = Duration::from_millis(250);
+/// Records of a partition that are looked at before the next one has its turn.
+const SLICE_RECORDS: usize = 16_384;
+/// Bytes retired since the last time that make it worth looking for whole tables.
+const DROP_TABLES_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Drops records below their partition's floor when a compaction passes over them.
+#[derive(Debug)]
+pub(super) struct DeadRecords {
+    floors: Arc<Floors>,
+}
+
+impl DeadRecords {
+    pub(super) fn factory(floors: Arc<Floors>) -> Arc<dyn Factory> {
+        Arc::new(Self { floors })
+    }
+}
+
+impl Factory for DeadRecords {
+    fn name(&self) -> &'static str {
+        "dead-records"
+    }
+
+    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
+        Box::new(Self { floors: Arc::clone(&self.floors) })
+    }
+}
+
+impl CompactionFilter for DeadRecords {
+    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
+        // A key is written once and never again, so nothing older can come to light.
+        let dead = format::parse_record_key(item.key())
+            .is_some_and(|(partition, sequence)| sequence < self.floors.get(partition));
+        Ok(if dead { Verdict::Destroy } else { Verdict::Keep })
+    }
+}
+
+/// The thread's world.
+#[derive(Debug)]
+pub(super) struct Retention {
+    pub(super) disk: Disk,
+    pub(super) floors: Arc<Floors>,
+    pub(super) clock: Clock,
+    pub(super) inbox: flume::Receiver<Keep>,
+    pub(super) writer: flume::Sender<Job>,
+    pub(super) stations: Vec<Arc<StationState>>,
+    /// By partition id.
+    pub(super) progress: HashMap<u32, Progress>,
+}
+
+/// How far the retention of a partition has come.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Progress {
+    /// What the writer was asked to make the first sequence.
+    asked: u64,
+    /// Bytes that were retired since tables were last dropped.
+    retired_bytes: u64,
+}
+
+impl Retention {
+    /// Runs until the store closes.
+    pub(super) fn run(mut self) {
+        let mut next = Instant::now() + EVERY;
+        loop {
+            match self.inbox.recv_deadline(next) {
+                Ok(Keep::StationCame(station)) => self.stations.push(station),
+                Ok(Keep::StationWent(station)) => self.bury(&station),
+                #[cfg(test)]
+                Ok(Keep::Look(done)) => {
+                    self.look();
+                    done.send(()).ok();
+                }
+                Ok(Keep::Close) | Err(flume::RecvTimeoutError::Disconnected) => return,
+                Err(flume::RecvTimeoutError::Timeout) => {
+                    self.look();
+                    next = Instant::now() + EVERY;
+                }
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        for station in self.stations.clone() {
+            for partition in 0..station.partitions.len() {
+                if let Err(error) = self.look_at(&station, partition) {
+                    tracing::warn!(station = %station.station.name, %error, "retention could not read the oldest records");
+                }
+            }
+        }
+    }
+
+    /// Asks the writer to retire what is over the limits, and drops the tables of what it has retired before.
+    fn look_at(&mut self, station: &Arc<StationState>, partition: usize) -> Result<(), fjall::Error> {
+        let doc = &station.doc;
+        let Some(state) = station.partitions.get(partition) else { return Ok(()) };
+        let mark = state.mark();
+        self.drop_dead(state.id, mark.first);
+        if doc.retention_age_ms.is_none() && doc.retention_records.is_none() && doc.retention_bytes.is_none() {
+            return Ok(());
+        }
+        let asked = self.progress.get(&state.id).map_or(0, |progress| progress.asked);
+        if asked > mark.first {
+            // The writer has not come to the last one yet; its byte count would be wrong.
+            return Ok(());
+        }
+        let now_ms = self.clock.wall_ms();
+        let mut first = mark.first;
+        let mut bytes = 0_u64;
+        let range = format::record_key(state.id, mark.first)..=format::record_key(state.id, mark.last);
+        for item in self.disk.records.range(range).take(SLICE_RECORDS) {
+            let (key, value) = item.into_inner()?;
+            let Some((_, sequence)) = format::parse_record_key(&key) else { break };
+            let time_ms = Record::parse(&value).map_or(0, |record| record.time_ms);
+            let kept = mark.last + 1 - sequence;
+            let over = doc.retention_records.is_some_and(|max| kept > max)
+                || doc.retention_bytes.is_some_and(|max| mark.bytes.saturating_sub(bytes) > max)
+                || doc.retention_age_ms.is_some_and(|max| time_ms.saturating_add(max) <= now_ms);
+            if !over {
+                break;
+            }
+            first = sequence + 1;
+            bytes += value.len().saturating_sub(format::RECORD_PREFIX) as u64;
+        }
+        if first == mark.first {
+            return Ok(());
+        }
+        let job = Job::Retire { station: Arc::clone(station), partition, first, bytes };
+        // A full queue is no reason to wait: the next look finds the same.
+        if self.writer.try_send(job).is_ok() {
+            let progress = self.progress.entry(state.id).or_default();
+            progress.asked = first;
+            progress.retired_bytes += bytes;
+        }
+        Ok(())
+    }
+
+    /// Below `first` everything is dead: compactions may drop it, and whole tables go if there is much.
+    fn drop_dead(&mut self, partition: u32, first: u64) {
+        if first <= 1 {
+            return;
+        }
+        self.floors.raise(partition, first);
+        let Some(progress) = self.progress.get_mut(&partition) else { return };
+        if progress.retired_bytes >= DROP_TABLES_BYTES && progress.asked <= first {
+            progress.retired_bytes = 0;
+            drop_tables(&self.disk, partition, first);
+        }
+    }
+
+    /// A station is gone: all its records are dead.
+    fn bury(&mut self, station: &Arc<StationState>) {
+        self.stations.retain(|kept| !Arc::ptr_eq(kept, station));
+        for partition in &station.partitions {
+            self.progress.remove(&partition.id);
+            self.floors.raise(partition.id, u64::MAX);
+            drop_tables(&self.disk, partition.id, u64::MAX);
+        }
+    }
+}
+
+/// Drops the tables that hold nothing but records of `partition` below `first`. Waits for running
+/// compactions, which is why it is not the writer's work.
+pub(super) fn drop_tables(disk: &Disk, partition: u32, first: u64) {
+    let range = format::record_key(partition, 0)..format::record_key(partition, first);
+    if let Err(error) = disk.records.tree.drop_range(range) {
+        tracing::warn!(partition, %error, "dead tables could not be dropped; compactions will pass over them");
+    }
+}

@@ -1,0 +1,4 @@
+//! The store as its users see it, against a real directory.
+
+mod basics;
+mod support;

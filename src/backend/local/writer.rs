@@ -1,0 +1,372 @@
+//! The writer thread: the only one that writes. Group commit, sequences, the duplicate window.
+//!
+//! It takes whatever jobs are waiting, stages their records into one batch, commits it with one
+//! `fdatasync`, and then answers. So an answer always comes after the sync of everything it speaks of, also of
+//! a record that another job of the same group stored under the same message id.
+//!
+//! If a commit or its sync fails, no job of the group is answered with success, nothing is tried again (after
+//! a failed fsync the kernel may have dropped the pages and a second one would succeed for nothing), and the
+//! store takes no more writes until the process is started anew. What it holds can still be read.
+
+use super::{
+    StationDefaults,
+    catalog::{PartitionState, StationState},
+    clock::Clock,
+    disk::Disk,
+    format::{self, Mark},
+    ids::Ids,
+    job::{Control, Job, Keep, PublishJob, Request, Shared},
+};
+use crate::{
+    backend::Outcome,
+    limits::{LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX, LOCAL_RECORD_BYTES_MAX},
+    reject::{Reject, SizeLimit},
+    station::Name,
+};
+use fjall::{OwnedWriteBatch, PersistMode};
+use std::{
+    collections::{HashMap, VecDeque},
+    io::Write,
+    sync::{Arc, atomic::Ordering},
+};
+
+/// The thread's world.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) disk: Disk,
+    pub(super) clock: Clock,
+    pub(super) shared: Arc<Shared>,
+    pub(super) defaults: StationDefaults,
+    pub(super) inbox: flume::Receiver<Job>,
+    pub(super) reader: flume::Sender<Request>,
+    pub(super) keep: flume::Sender<Keep>,
+    pub(super) stations: HashMap<Name, Entry>,
+    pub(super) ids: Ids,
+    /// Consumer groups and partitions of all stations.
+    pub(super) groups: usize,
+    pub(super) partitions: usize,
+    pub(super) next_partition: u32,
+    /// Of the last registry change.
+    pub(super) revision: u64,
+    /// Of the last record; time in a partition never goes back.
+    pub(super) time_ms: u64,
+    pub(super) queue: VecDeque<Queued>,
+    pub(super) value: Vec<u8>,
+    pub(super) id: Vec<u8>,
+}
+
+/// A station, as the writer sees it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) state: Arc<StationState>,
+    /// What the next commit makes of each partition.
+    pub(super) staged: Vec<Staged>,
+}
+
+/// A partition's mark, ahead of what is committed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Staged {
+    mark: Mark,
+    touched: bool,
+}
+
+impl Entry {
+    pub(super) fn new(state: Arc<StationState>) -> Self {
+        let staged = state.partitions.iter().map(|one| Staged { mark: one.mark(), touched: false }).collect();
+        Self { state, staged }
+    }
+}
+
+/// A job that is waiting for its commit.
+#[derive(Debug)]
+pub(super) enum Queued {
+    Publish(Work),
+    Other(Job),
+}
+
+/// A publish job, as far as it has come.
+#[derive(Debug)]
+pub(super) struct Work {
+    job: PublishJob,
+    outcomes: Vec<Outcome>,
+    /// Outcomes that commits stand behind.
+    settled: usize,
+}
+
+impl Work {
+    fn is_done(&self) -> bool {
+        self.outcomes.len() == self.job.records.len()
+    }
+
+    /// Whatever no commit stands behind has failed.
+    fn fail(&mut self, why: &Reject) {
+        self.outcomes.truncate(self.settled);
+        self.outcomes.resize_with(self.job.records.len(), || Outcome::Failed(why.clone()));
+    }
+
+    fn answer(self) {
+        let PublishJob { reply, share, .. } = self.job;
+        // Nobody waits any more: then nobody is told.
+        reply.try_send(self.outcomes).ok();
+        drop(share);
+    }
+}
+
+/// One commit in the making.
+struct Commit {
+    batch: OwnedWriteBatch,
+    records: usize,
+    bytes: usize,
+    /// Whether anything in it is answered for, and so must be synced.
+    sync: bool,
+    touched: Vec<(Arc<StationState>, usize)>,
+    done: Vec<Work>,
+}
+
+impl Commit {
+    fn is_full(&self) -> bool {
+        self.records >= LOCAL_COMMIT_RECORDS_MAX || self.bytes >= LOCAL_COMMIT_BYTES_MAX
+    }
+}
+
+impl Writer {
+    /// Runs until the store closes. What was queued by then is committed.
+    pub(super) fn run(mut self) {
+        let mut closing = false;
+        while !closing {
+            let Ok(job) = self.inbox.recv() else { break };
+            closing = self.take(job);
+            while !self.queue.is_empty() {
+                while !closing && self.queue.len() < LOCAL_COMMIT_RECORDS_MAX {
+                    let Ok(job) = self.inbox.try_recv() else { break };
+                    closing = self.take(job);
+                }
+                self.turn();
+            }
+        }
+        while let Ok(job) = self.inbox.try_recv() {
+            self.take(job);
+        }
+        while !self.queue.is_empty() {
+            self.turn();
+        }
+        if self.shared.failure.get().is_none()
+            && let Err(error) = self.disk.database.persist(PersistMode::SyncAll)
+        {
+            self.fail(&error);
+        }
+    }
+
+    /// Queues a job; whether it was the last.
+    fn take(&mut self, job: Job) -> bool {
+        match job {
+            Job::Close => return true,
+            Job::Publish(job) => {
+                let outcomes = Vec::with_capacity(job.records.len());
+                self.queue.push_back(Queued::Publish(Work { job, outcomes, settled: 0 }));
+            }
+            other => self.queue.push_back(Queued::Other(other)),
+        }
+        false
+    }
+
+    /// One commit: from the front of the queue, as much as fits.
+    fn turn(&mut self) {
+        if let Some(why) = self.shared.failed() {
+            self.refuse(&why);
+            return;
+        }
+        self.time_ms = self.time_ms.max(self.clock.wall_ms());
+        self.ids.expire(self.time_ms);
+        let mut commit = Commit {
+            batch: self.disk.database.batch(),
+            records: 0,
+            bytes: 0,
+            sync: false,
+            touched: Vec::new(),
+            done: Vec::new(),
+        };
+        while !commit.is_full()
+            && let Some(queued) = self.queue.pop_front()
+        {
+            match queued {
+                Queued::Publish(mut work) => {
+                    self.stage(&mut work, &mut commit);
+                    if work.is_done() {
+                        commit.done.push(work);
+                    } else {
+                        self.queue.push_front(Queued::Publish(work));
+                    }
+                }
+                Queued::Other(Job::Cursors(cursors)) => {
+                    for (key, value) in cursors {
+                        commit.bytes += key.len() + value.len();
+                        commit.batch.insert(&self.disk.cursors, key, value);
+                    }
+                }
+                Queued::Other(Job::Retire { station, partition, first, bytes }) => {
+                    self.retire(&station, partition, first, bytes, &mut commit);
+                }
+                Queued::Other(Job::Control(control)) => {
+                    // Alone: what it changes must not meet a record that is staged and not committed.
+                    if commit.batch.is_empty() && commit.done.is_empty() {
+                        self.control(control);
+                    } else {
+                        self.queue.push_front(Queued::Other(Job::Control(control)));
+                        break;
+                    }
+                }
+                Queued::Other(Job::Publish(_) | Job::Close) => {}
+            }
+        }
+        self.finish(commit);
+    }
+
+    /// Stages records of a job until the job or the commit is full.
+    fn stage(&mut self, work: &mut Work, commit: &mut Commit) {
+        let Some(entry) = self.stations.get_mut(&work.job.station) else {
+            work.fail(&Reject::NoStream);
+            return;
+        };
+        let window_ms = entry.state.doc.duplicate_window_ms;
+        for (index, planned) in work.job.records.iter().enumerate().skip(work.outcomes.len()) {
+            if commit.is_full() {
+                return;
+            }
+            if !planned.fits {
+                let limit = LOCAL_RECORD_BYTES_MAX as u64;
+                work.outcomes.push(Outcome::Failed(Reject::TooLarge(SizeLimit::Record, limit)));
+                continue;
+            }
+            let at = usize::from(planned.partition);
+            let (Some(state), Some(staged)) = (entry.state.partitions.get(at), entry.staged.get_mut(at)) else {
+                work.outcomes.push(Outcome::Failed(Reject::NoStream));
+                continue;
+            };
+            let id = work.job.id.as_ref().map(|id| {
+                self.id.clear();
+                self.id.extend_from_slice(id.base.as_bytes());
+                if id.numbered {
+                    // Writing into a vector cannot fail.
+                    write!(self.id, "-{index}").ok();
+                }
+                self.id.as_slice()
+            });
+            if let Some(sequence) = id.and_then(|id| self.ids.find(state.id, id, self.time_ms)) {
+                work.outcomes.push(Outcome::Stored { partition: planned.partition, sequence, duplicate: true });
+                continue;
+            }
+            let sequence = staged.mark.last + 1;
+            let payload = planned.payload.of(&work.job.payloads);
+            format::record_value(&mut self.value, self.time_ms, &work.job.headers, id, payload);
+            commit.batch.insert(&self.disk.records, format::record_key(state.id, sequence), self.value.as_slice());
+            commit.records += 1;
+            commit.bytes += self.value.len();
+            commit.sync = true;
+            if let Some(id) = id {
+                self.ids.insert(state.id, id, sequence, self.time_ms, window_ms);
+            }
+            staged.mark.last = sequence;
+            staged.mark.bytes += (self.value.len() - format::RECORD_PREFIX) as u64;
+            touch(staged, &entry.state, at, commit);
+            work.outcomes.push(Outcome::Stored { partition: planned.partition, sequence, duplicate: false });
+        }
+    }
+
+    /// Moves the beginning of a partition. Synced, because space is given back below it.
+    fn retire(&mut self, station: &Arc<StationState>, at: usize, first: u64, bytes: u64, commit: &mut Commit) {
+        let Some(entry) = self.stations.get_mut(&station.station.name) else { return };
+        let Some(staged) = entry.staged.get_mut(at).filter(|_| Arc::ptr_eq(&entry.state, station)) else { return };
+        let first = first.min(staged.mark.last + 1);
+        if first > staged.mark.first {
+            staged.mark.first = first;
+            staged.mark.bytes = staged.mark.bytes.saturating_sub(bytes);
+            commit.sync = true;
+            touch(staged, &entry.state, at, commit);
+        }
+    }
+
+    /// Commits, publishes what the commit stands behind, answers.
+    fn finish(&mut self, mut commit: Commit) {
+        for (station, at) in &commit.touched {
+            if let Some((state, staged)) = self.staged(station, *at) {
+                let (id, mark) = (state.id, staged.mark);
+                commit.batch.insert(&self.disk.catalog, format::mark_key(id), mark.encode());
+            }
+        }
+        let mode = if commit.sync { PersistMode::SyncData } else { PersistMode::Buffer };
+        if !commit.batch.is_empty()
+            && let Err(error) = commit.batch.durability(Some(mode)).commit()
+        {
+            let why = self.fail(&error);
+            for mut work in commit.done {
+                work.fail(&why);
+                work.answer();
+            }
+            return;
+        }
+        for (station, at) in &commit.touched {
+            if let Some((state, staged)) = self.staged(station, *at) {
+                state.publish(staged.mark);
+                staged.touched = false;
+            }
+        }
+        if let Some(Queued::Publish(work)) = self.queue.front_mut() {
+            work.settled = work.outcomes.len();
+        }
+        for work in commit.done {
+            work.answer();
+        }
+        if !commit.touched.is_empty() && !self.shared.wake_sent.swap(true, Ordering::AcqRel) {
+            // A full channel holds something that wakes the reader as well.
+            self.reader.try_send(Request::Wake).ok();
+        }
+    }
+
+    fn staged<'a>(&mut self, station: &'a Arc<StationState>, at: usize) -> Option<(&'a PartitionState, &mut Staged)> {
+        let entry = self.stations.get_mut(&station.station.name)?;
+        Some((station.partitions.get(at)?, entry.staged.get_mut(at)?))
+    }
+
+    /// The store takes no more writes.
+    pub(super) fn fail(&mut self, error: &fjall::Error) -> Reject {
+        let why: Box<str> = format!("the store could not write and takes no more writes: {error}").into();
+        if self.shared.failure.set(why.clone()).is_ok() {
+            tracing::error!(%error, "the embedded store could not write; it is read-only until the next start");
+        }
+        Reject::StoreFailed(why)
+    }
+
+    /// Answers everything that is queued after the store has failed.
+    fn refuse(&mut self, why: &Reject) {
+        for queued in std::mem::take(&mut self.queue) {
+            match queued {
+                Queued::Publish(mut work) => {
+                    work.fail(why);
+                    work.answer();
+                }
+                Queued::Other(Job::Control(control)) => self.refuse_control(control, why),
+                Queued::Other(_) => {}
+            }
+        }
+    }
+
+    fn refuse_control(&mut self, control: Control, why: &Reject) {
+        match control {
+            // What is there can still be found and read.
+            Control::Station { ref name, .. } if self.stations.contains_key(name) => self.control(control),
+            Control::Stations { .. } => self.control(control),
+            Control::Station { reply, .. } => drop(reply.try_send(Err(why.clone()))),
+            Control::DeleteStation { reply, .. } => drop(reply.try_send(Err(why.clone()))),
+            Control::Consumer { reply, .. } => drop(reply.try_send(Err(why.clone()))),
+            Control::Put { reply, .. } => drop(reply.try_send(Err(super::PutError::Rejected(why.clone())))),
+            Control::Delete { reply, .. } => drop(reply.try_send(Err(super::PutError::Rejected(why.clone())))),
+        }
+    }
+}
+
+fn touch(staged: &mut Staged, station: &Arc<StationState>, at: usize, commit: &mut Commit) {
+    if !std::mem::replace(&mut staged.touched, true) {
+        commit.touched.push((Arc::clone(station), at));
+    }
+}

@@ -44,7 +44,7 @@ impl Backend {
     pub fn settle(&self, station: &Station, consumer: &Consumer, delivered: &Delivered, settlement: Settlement) {
         match self {
             Self::Nats(link) => link.settle(delivered, settlement),
-            Self::Local(handle) => handle.settle(station, consumer, delivered, settlement),
+            Self::Local(handle) => handle.settle(&station.name, consumer, delivered, settlement),
         }
     }
 }

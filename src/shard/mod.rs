@@ -71,6 +71,12 @@ pub struct Running {
 }
 
 impl Running {
+    /// Whether the shard has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits until the shard has ended.
     pub fn join(self) -> io::Result<()> {
         self.thread.join().unwrap_or_else(|_| Err(io::Error::other("a shard panicked")))

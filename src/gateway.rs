@@ -1,0 +1,227 @@
+//! The process: starts every part in order, waits for a signal, drains, stops.
+//!
+//! Ports are reserved first and served last, so that a start that fails has served nobody. On
+//! SIGTERM or SIGINT readiness turns false, listeners close, requests in flight are finished; a
+//! second signal ends the process at once.
+
+use crate::{
+    admin,
+    auth::{TokenKeys, Users},
+    backend::{
+        local::{Clock, StationDefaults, Store},
+        nats::{Credential, LinkSettings},
+    },
+    config::{BackendSettings, HeaderRule, NatsCredential, NatsSettings, Settings},
+    control::{self, ControlHandle, ControlInputs},
+    directory::messages::{Ask, Push},
+    ingest::HeaderPolicy,
+    limits::QUESTIONS_PER_SHARD_MAX,
+    metrics::{ShardMetrics, StoreMetrics},
+    rt::{self, Driver, Reservation},
+    shard::{self, BackendParts, Parts, Running},
+};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+    iterator::Signals,
+};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+/// Exit status after a second signal.
+const KILLED: i32 = 130;
+/// How often the process looks whether its threads live.
+const WATCH_EVERY: Duration = Duration::from_millis(200);
+/// What the embedded store has to finish its last commit.
+const STORE_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why the gateway did not start, or ended by itself.
+#[derive(Debug)]
+pub struct Failed {
+    /// What did not work, and what to do.
+    pub text: String,
+}
+
+impl Failed {
+    fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into() }
+    }
+}
+
+/// Runs the gateway until it is told to stop. `announce` is called once, with the address of the data
+/// port, when it serves.
+pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), Failed> {
+    let signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| Failed::new(format!("signals: {error}")))?;
+    let settings = Arc::new(settings);
+    let files = rt::raise_file_limit();
+    let driver = Driver::choose(settings.driver).map_err(Failed::new)?;
+    tracing::info!(driver = driver.name(), reason = driver.reason, shards = settings.shards, files, "starting");
+
+    let data_port = reserve("listen", settings.listen)?;
+    let admin_listener = admin::bind(settings.admin_listen).map_err(|error| unusable("admin_listen", settings.admin_listen, &error))?;
+    let store = open_store(&settings)?;
+    let (asks, questions) = flume::bounded(QUESTIONS_PER_SHARD_MAX * usize::from(settings.shards));
+    let metrics: Vec<Arc<ShardMetrics>> = (0..settings.shards).map(|_| Arc::default()).collect();
+    let (inboxes, receivers): (Vec<_>, Vec<_>) = metrics.iter().map(|_| flume::bounded(QUESTIONS_PER_SHARD_MAX)).unzip();
+    let inputs = ControlInputs {
+        settings: Arc::clone(&settings),
+        asks: questions,
+        shards: inboxes,
+        metrics: metrics.clone(),
+        local: store.as_ref().map(|store| (store.handle(), Arc::clone(&store_metrics))),
+    };
+    let control = control::spawn(inputs, move |desk| admin::serve(admin_listener, desk))
+        .map_err(|error| Failed::new(format!("the control plane did not start: {error}")))?;
+
+    let start = Start { settings: &settings, driver: &driver, data_port: &data_port, store: store.as_ref(), asks };
+    let shards = metrics.into_iter().zip(receivers).enumerate().map(|(index, (metrics, inbox))| start.shard(index, metrics, inbox));
+    let shards: Vec<Running> = shards.collect::<Result<_, _>>()?;
+    let address = data_port.address();
+    drop(data_port);
+    tracing::info!(%address, admin = %settings.admin_listen, "serving");
+    announce(address);
+
+    let ended = wait(signals, &control, &shards);
+    stop(control, shards, store);
+    ended
+}
+
+/// What every shard starts from.
+struct Start<'a> {
+    settings: &'a Settings,
+    driver: &'a Driver,
+    data_port: &'a Reservation,
+    store: Option<&'a Arc<Store>>,
+    asks: flume::Sender<Ask>,
+}
+
+impl Start<'_> {
+    fn shard(&self, index: usize, metrics: Arc<ShardMetrics>, inbox: flume::Receiver<Push>) -> Result<Running, Failed> {
+        let settings = self.settings;
+        let index = u16::try_from(index).unwrap_or(u16::MAX);
+        let listener = self.data_port.listener().map_err(|error| unusable("listen", self.data_port.address(), &error))?;
+        let backend = match (&settings.backend, self.store) {
+            (BackendSettings::Nats(nats), _) => BackendParts::Nats(link_settings(nats, index, self.driver), identity()?),
+            (BackendSettings::Local, Some(store)) => BackendParts::Local(store.handle()),
+            (BackendSettings::Local, None) => return Err(Failed::new("the embedded store is not open")),
+        };
+        let parts = Parts {
+            index,
+            shards: settings.shards,
+            driver: self.driver.clone(),
+            listener,
+            backend,
+            keys: TokenKeys::new(settings.auth.access_key.expose(), settings.auth.refresh_key.expose()),
+            // The root user can log in before the registry is read; the others come with it.
+            users: Arc::new(Users::new(&settings.auth.root_user, [])),
+            lifetimes: (settings.auth.access_lifetime, settings.auth.refresh_lifetime),
+            policy: header_policy(&settings.stored_headers),
+            limits: settings.limits.clone(),
+            metrics,
+            asks: self.asks.clone(),
+            inbox,
+        };
+        shard::start(parts).map_err(|error| Failed::new(format!("shard {index} did not start: {error}")))
+    }
+}
+
+/// Waits for a signal, or for a part that ends by itself.
+fn wait(mut signals: Signals, control: &ControlHandle, shards: &[Running]) -> Result<(), Failed> {
+    // From the first signal on, the next one ends the process in its handler, whatever else is going on.
+    let armed = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        let installed = flag::register_conditional_shutdown(signal, KILLED, Arc::clone(&armed))
+            .and_then(|_| flag::register(signal, Arc::clone(&armed)));
+        installed.map_err(|error| Failed::new(format!("signals: {error}")))?;
+    }
+    loop {
+        if let Some(signal) = signals.pending().next() {
+            tracing::info!(signal, "told to stop: draining");
+            return Ok(());
+        }
+        if control.is_finished() {
+            return Err(Failed::new("the control plane ended by itself"));
+        }
+        if let Some(index) = shards.iter().position(Running::is_finished) {
+            return Err(Failed::new(format!("shard {index} ended by itself")));
+        }
+        std::thread::sleep(WATCH_EVERY);
+    }
+}
+
+/// Finishes what is in flight and stops every part, in the order in which they need each other.
+fn stop(control: ControlHandle, shards: Vec<Running>, store: Option<Arc<Store>>) {
+    control.drain();
+    for (index, shard) in shards.into_iter().enumerate() {
+        if let Err(error) = shard.join() {
+            tracing::error!(shard = index, %error, "a shard ended with an error");
+        }
+    }
+    control.stop();
+    if let Some(store) = store.and_then(Arc::into_inner)
+        && !store.close(STORE_CLOSE_TIMEOUT)
+    {
+        tracing::warn!("the embedded store was still busy; nothing acknowledged is lost");
+    }
+    tracing::info!("stopped");
+}
+
+fn reserve(key: &str, address: SocketAddr) -> Result<Reservation, Failed> {
+    Reservation::new(address).map_err(|error| unusable(key, address, &error))
+}
+
+fn unusable(key: &str, address: SocketAddr, error: &io::Error) -> Failed {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        return Failed::new(format!("{key}: {address} is in use already, perhaps by another sluicegate: choose another address"));
+    }
+    Failed::new(format!("{key}: {address} cannot be served: {error}"))
+}
+
+fn open_store(settings: &Settings) -> Result<Option<Arc<Store>>, Failed> {
+    if !matches!(settings.backend, BackendSettings::Local) {
+        return Ok(None);
+    }
+    let store = Store::open(&settings.data_dir, StationDefaults::from(&settings.stations), Clock::system());
+    store.map(|store| Some(Arc::new(store))).map_err(|error| Failed::new(format!("the embedded store: {error}")))
+}
+
+fn link_settings(nats: &NatsSettings, index: u16, driver: &Driver) -> LinkSettings {
+    let credential = match &nats.credential {
+        NatsCredential::None => Credential::None,
+        NatsCredential::UserPassword(user, password) => Credential::UserPassword(user.clone(), password.expose().to_owned()),
+        NatsCredential::Token(token) => Credential::Token(token.expose().to_owned()),
+        NatsCredential::Nkey(seed) => Credential::Seed { seed: seed.expose().to_owned(), jwt: None },
+        NatsCredential::Creds { jwt, seed } => {
+            Credential::Seed { seed: seed.expose().to_owned(), jwt: Some(jwt.expose().to_owned()) }
+        }
+    };
+    LinkSettings {
+        servers: nats.servers.iter().map(|server| (server.host.clone(), server.port)).collect(),
+        credential,
+        name: format!("sluicegate shard {index}"),
+        flavor: driver.flavor,
+    }
+}
+
+/// A name for a shard's inbox that no other connection to the broker has.
+fn identity() -> Result<String, Failed> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut random = [0_u8; 12];
+    getrandom::fill(&mut random).map_err(|error| Failed::new(format!("no randomness from the system: {error}")))?;
+    Ok(random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect())
+}
+
+fn header_policy(rules: &[HeaderRule]) -> HeaderPolicy {
+    let (mut exact, mut prefixes) = (Vec::new(), Vec::new());
+    for rule in rules {
+        match rule {
+            HeaderRule::Exact(name) => exact.push(name.clone()),
+            HeaderRule::Prefix(prefix) => prefixes.push(prefix.clone()),
+        }
+    }
+    HeaderPolicy::new(exact, prefixes)
+}

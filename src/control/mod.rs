@@ -1,1 +1,216 @@
-//! (in the making)
+//! The control plane: one thread that does what is done now and then, so that shards need not.
+//!
+//! It finds and makes streams and consumers, checks passwords, keeps the users as the registry has
+//! them and pushes them to the shards as finished values. Shards ask through a bounded channel and
+//! get one answer to each question; they never wait for anything else here.
+//!
+//! This module and `admin` are the only ones that name tokio, and this one the only one that names
+//! async-nats. The thread starts without a broker and connects for ever; [`Desk::reasons_not_ready`]
+//! says what is missing.
+//!
+//! Deliberately absent: a cache of stations (each shard has its own), and watching streams for
+//! changes (a shard that meets a stream that is gone asks again).
+
+mod broker;
+mod consumers;
+mod couriers;
+mod desk;
+mod keeper;
+mod passwords;
+mod questions;
+mod registry;
+mod stations;
+#[cfg(test)]
+mod tests_nats;
+mod users;
+
+pub use desk::{Desk, DeskError, NewUser, UserView};
+
+use crate::{
+    backend::local,
+    config::{BackendSettings, Settings},
+    directory::messages::{Ask, Push},
+    metrics::{ControlMetrics, ShardMetrics, StoreMetrics},
+};
+use broker::Broker;
+use couriers::Couriers;
+use desk::DeskParts;
+use keeper::Keeper;
+use passwords::Passwords;
+use questions::{Backend, Oracle};
+use registry::{NatsRegistry, Registry};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+use tokio::sync::{Notify, watch};
+use users::Book;
+
+/// Threads for password hashes and calls of the embedded store.
+const BLOCKING_THREADS_MAX: usize = 6;
+/// How long the thread waits for its blocking threads when it ends.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the control plane works with.
+#[derive(Debug)]
+pub struct ControlInputs {
+    /// What runs.
+    pub settings: Arc<Settings>,
+    /// Questions of all shards. Its capacity should be
+    /// [`QUESTIONS_PER_SHARD_MAX`](crate::limits::QUESTIONS_PER_SHARD_MAX) for each shard.
+    pub asks: flume::Receiver<Ask>,
+    /// The inbox of each shard, by its number. Any capacity will do.
+    pub shards: Vec<flume::Sender<Push>>,
+    /// The block of each shard, by its number.
+    pub metrics: Vec<Arc<ShardMetrics>>,
+    /// The embedded store and what its writer counts; needed if it is the backend.
+    pub local: Option<(local::Handle, Arc<StoreMetrics>)>,
+}
+
+/// The running control plane. Dropping it stops the thread without waiting for it.
+#[derive(Debug)]
+pub struct ControlHandle {
+    thread: Option<thread::JoinHandle<()>>,
+    phase: watch::Sender<Phase>,
+    draining: Arc<AtomicBool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Draining,
+    Stopped,
+}
+
+impl ControlHandle {
+    /// Makes readiness false and tells every shard to drain. The control plane itself goes on: requests in
+    /// flight may still ask.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.phase.send_replace(Phase::Draining);
+    }
+
+    /// Ends the thread and waits for it.
+    pub fn stop(mut self) {
+        self.phase.send_replace(Phase::Stopped);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the control thread had ended with a panic");
+        }
+    }
+
+    /// Whether the thread has ended by itself: always a bug, and a reason to end the process.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(thread::JoinHandle::is_finished)
+    }
+}
+
+/// Starts the thread and returns once it works. `services` is what else runs on it: the admin
+/// listener gets its [`Desk`] here. An error is one of the settings or the system, never of the network.
+pub fn spawn<S, F>(inputs: ControlInputs, services: S) -> io::Result<ControlHandle>
+where
+    S: FnOnce(Desk) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (phase, phases) = watch::channel(Phase::Running);
+    let draining = Arc::new(AtomicBool::new(false));
+    let (ready, started) = flume::bounded(1);
+    let thread_draining = Arc::clone(&draining);
+    let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .thread_name("control-blocking")
+            .build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _starter_gone = ready.send(Err(error));
+                return;
+            }
+        };
+        runtime.block_on(async {
+            match begin(inputs, thread_draining, services).await {
+                Ok(couriers) => {
+                    let _starter_gone = ready.send(Ok(()));
+                    until_stopped(phases, couriers).await;
+                }
+                Err(error) => {
+                    let _starter_gone = ready.send(Err(error));
+                }
+            }
+        });
+        runtime.shutdown_timeout(STOP_TIMEOUT);
+    })?;
+    match started.recv() {
+        Ok(Ok(())) => Ok(ControlHandle { thread: Some(thread), phase, draining }),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(io::Error::other("the control thread ended while it started")),
+    }
+}
+
+/// Sets everything up and leaves it running in tasks.
+async fn begin<S, F>(inputs: ControlInputs, draining: Arc<AtomicBool>, services: S) -> io::Result<Couriers>
+where
+    S: FnOnce(Desk) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let ControlInputs { settings, asks, shards, metrics, local } = inputs;
+    let control_metrics = Arc::new(ControlMetrics::default());
+    let shard_count = shards.len();
+    let couriers = Couriers::new(shards, Arc::clone(&control_metrics));
+    let (backend, registry, store) = match &settings.backend {
+        BackendSettings::Nats(nats) => {
+            let hold = settings.limits.hold;
+            let broker = Broker::connect(nats, hold, Arc::clone(&control_metrics)).await?;
+            let bucket = nats.registry_bucket.clone();
+            let registry = NatsRegistry::new(broker.clone(), bucket, settings.stations.replicas);
+            (Backend::Nats(broker), Registry::Nats(registry), None)
+        }
+        BackendSettings::Local => {
+            let (handle, store) = local.ok_or_else(|| io::Error::other("the embedded store is not open"))?;
+            (Backend::Local(handle.clone()), Registry::Local(handle), Some(store))
+        }
+    };
+    let passwords = Passwords::new();
+    let (book, books) = watch::channel(Arc::new(Book::default()));
+    let keeper = Keeper {
+        registry,
+        root: settings.auth.root_user.clone(),
+        couriers: couriers.clone(),
+        metrics: Arc::clone(&control_metrics),
+        book,
+        changed: Arc::new(Notify::new()),
+    };
+    let parts = DeskParts {
+        settings: Arc::clone(&settings),
+        passwords: passwords.clone(),
+        draining,
+        shards: metrics,
+        store,
+    };
+    let desk = Desk::new(&keeper, parts);
+    let oracle = Oracle::new(settings, backend, passwords, books, control_metrics);
+    tokio::spawn(keeper.run());
+    tokio::spawn(questions::serve(oracle, asks, couriers.clone(), shard_count));
+    tokio::spawn(services(desk));
+    Ok(couriers)
+}
+
+async fn until_stopped(mut phases: watch::Receiver<Phase>, couriers: Couriers) {
+    loop {
+        match phases.changed().await.map(|()| *phases.borrow_and_update()) {
+            Ok(Phase::Running) => {}
+            Ok(Phase::Draining) => couriers.all(&Push::Drain).await,
+            // The handle was dropped, or says so.
+            Ok(Phase::Stopped) | Err(_) => return,
+        }
+    }
+}

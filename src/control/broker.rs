@@ -1,0 +1,367 @@
+//! The control plane's own connection to the broker, and JetStream's API over it.
+//!
+//! The connection is made in the background and for ever: the gateway starts without a broker, and is
+//! not ready until there is one. Every call has a deadline, and its error says what a shard needs to
+//! know: whether it may ask again.
+//!
+//! The API bodies are written here and not taken from async-nats: since 2.12 the server refuses a
+//! field that it does not know, so what is sent must be exactly what all supported versions know.
+//!
+//! The broker says "you may not" about a publish on the connection and not in an answer: the call
+//! would only time out. So permission errors are handed to the calls that wait, by subject.
+
+use crate::{
+    config::{NatsCredential, NatsServer, NatsSettings},
+    metrics::ControlMetrics,
+    reject::Reject,
+};
+use async_nats::{Client, ConnectOptions, Event, RequestErrorKind, ServerAddr, ServerError, connection::State};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{io, sync::Arc, time::Duration};
+use tokio::{
+    sync::{broadcast, watch},
+    time::{sleep, timeout},
+};
+
+/// One call of the JetStream API.
+const CALL_TIMEOUT: Duration = Duration::from_secs(4);
+/// Between two attempts to connect, at most.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// The connection's state is looked at this often, in case its event got lost.
+const STATE_INTERVAL: Duration = Duration::from_millis(500);
+/// Permission errors that wait to be read by calls in flight.
+const DENIALS_KEPT: usize = 64;
+
+/// The connection. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Broker {
+    client: Client,
+    up: watch::Receiver<bool>,
+    connections: watch::Receiver<u64>,
+    denials: broadcast::Sender<Arc<str>>,
+    hold: Duration,
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum CallError {
+    /// No connection during the whole hold: nothing was asked.
+    Away,
+    /// Asked, and no answer came.
+    TimedOut,
+    /// The broker's permissions forbid the subject.
+    Forbidden(Box<str>),
+    /// Nobody serves the JetStream API in this account.
+    NoJetStream,
+    /// JetStream's own error: code and text.
+    Refused(u32, Box<str>),
+    /// The answer is not what the API promises.
+    Unreadable(Box<str>),
+}
+
+impl CallError {
+    /// Stream or consumer does not exist.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self, Self::Refused(codes::STREAM_NOT_FOUND | codes::CONSUMER_NOT_FOUND, _))
+    }
+
+    /// Somebody else has made something of this name, or captured this subject, meanwhile or before.
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(
+                codes::STREAM_NAME_IN_USE
+                    | codes::SUBJECT_OVERLAP
+                    | codes::CONSUMER_NAME_IN_USE
+                    | codes::CONSUMER_EXISTS,
+                _
+            )
+        )
+    }
+}
+
+impl From<CallError> for Reject {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Away | CallError::Refused(codes::TEMPORARILY_UNAVAILABLE, _) => Self::BrokerAway,
+            CallError::TimedOut => Self::ControlTimeout,
+            CallError::Forbidden(subject) => Self::BrokerForbidden(subject),
+            CallError::NoJetStream => {
+                Self::BrokerRefused(codes::NOT_ENABLED, "JetStream is not enabled on the broker".into())
+            }
+            CallError::Refused(code, text) => Self::BrokerRefused(code, text),
+            CallError::Unreadable(text) => Self::BrokerRefused(0, text),
+        }
+    }
+}
+
+/// Error codes of JetStream that mean something to us.
+pub(super) mod codes {
+    /// JetStream has no leader at the moment.
+    pub(in super::super) const TEMPORARILY_UNAVAILABLE: u32 = 10_008;
+    /// A durable of this name with another configuration.
+    pub(in super::super) const CONSUMER_NAME_IN_USE: u32 = 10_013;
+    /// No such consumer.
+    pub(in super::super) const CONSUMER_NOT_FOUND: u32 = 10_014;
+    /// A stream of this name with another configuration.
+    pub(in super::super) const STREAM_NAME_IN_USE: u32 = 10_058;
+    /// No such stream.
+    pub(in super::super) const STREAM_NOT_FOUND: u32 = 10_059;
+    /// Another stream has the subject.
+    pub(in super::super) const SUBJECT_OVERLAP: u32 = 10_065;
+    /// JetStream is not enabled.
+    pub(in super::super) const NOT_ENABLED: u32 = 10_076;
+    /// The consumer exists with another configuration (answer to "create only").
+    pub(in super::super) const CONSUMER_EXISTS: u32 = 10_148;
+}
+
+impl Broker {
+    /// Begins to connect. An error is one of the settings, never of the network.
+    pub(super) async fn connect(
+        settings: &NatsSettings,
+        hold: Duration,
+        metrics: Arc<ControlMetrics>,
+    ) -> io::Result<Self> {
+        let servers: Vec<ServerAddr> = settings.servers.iter().map(address).collect::<io::Result<_>>()?;
+        let (denials, _) = broadcast::channel(DENIALS_KEPT);
+        let (event_seen, mut events) = watch::channel(());
+        let (made, connections) = watch::channel(0_u64);
+        let heard = denials.clone();
+        let options = credential(ConnectOptions::new(), &settings.credential)?
+            .name("sluicegate-control")
+            .retry_on_initial_connect()
+            .retain_servers_order()
+            .reconnect_delay_callback(backoff)
+            .event_callback(move |event| {
+                hear(&event, &heard);
+                if matches!(event, Event::Connected) {
+                    made.send_modify(|count| *count = count.wrapping_add(1));
+                }
+                event_seen.send_replace(());
+                std::future::ready(())
+            });
+        let client = options.connect(servers).await.map_err(io::Error::other)?;
+        let (up_sender, up) = watch::channel(false);
+        let watched = client.clone();
+        tokio::spawn(async move {
+            loop {
+                let now = watched.connection_state() == State::Connected;
+                up_sender.send_if_modified(|before| std::mem::replace(before, now) != now);
+                metrics.broker_up.set(u64::from(now));
+                tokio::select! {
+                    changed = events.changed() => if changed.is_err() { sleep(STATE_INTERVAL).await },
+                    () = sleep(STATE_INTERVAL) => {}
+                }
+            }
+        });
+        Ok(Self { client, up, connections, denials, hold })
+    }
+
+    /// The JetStream context of async-nats, for the key-value bucket.
+    pub(super) fn jetstream(&self) -> async_nats::jetstream::Context {
+        let mut context = async_nats::jetstream::new(self.client.clone());
+        context.set_timeout(CALL_TIMEOUT);
+        context
+    }
+
+    /// Follows whether the connection stands.
+    pub(super) fn up(&self) -> watch::Receiver<bool> {
+        self.up.clone()
+    }
+
+    /// Counts the connections made: what changes means that something may have been missed.
+    pub(super) fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.clone()
+    }
+
+    /// Waits until the connection stands, at most for the hold.
+    pub(super) async fn connected(&self) -> Result<(), CallError> {
+        let mut up = self.up.clone();
+        match timeout(self.hold, up.wait_for(|up| *up)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(CallError::Away),
+        }
+    }
+
+    /// One call of the JetStream API: `verb` without `$JS.API.`.
+    pub(super) async fn call<T: DeserializeOwned>(&self, verb: &str, body: &impl Serialize) -> Result<T, CallError> {
+        self.connected().await?;
+        let subject = format!("$JS.API.{verb}");
+        let body = serde_json::to_vec(body).map_err(|error| CallError::Unreadable(error.to_string().into()))?;
+        let mut denials = self.denials.subscribe();
+        let request = async_nats::Request::new().payload(body.into()).timeout(Some(CALL_TIMEOUT));
+        let answer = tokio::select! {
+            answer = self.client.send_request(subject.clone(), request) => answer,
+            () = denied(&mut denials, &subject) => return Err(CallError::Forbidden(subject.into())),
+        };
+        match answer {
+            Ok(message) => read(&message.payload),
+            Err(error) => Err(match error.kind() {
+                RequestErrorKind::NoResponders => CallError::NoJetStream,
+                RequestErrorKind::TimedOut if *self.up.borrow() => CallError::TimedOut,
+                RequestErrorKind::TimedOut => CallError::Away,
+                _ => CallError::Unreadable(error.to_string().into()),
+            }),
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CallError> {
+    #[derive(Deserialize)]
+    struct Failure {
+        error: Option<Detail>,
+    }
+    #[derive(Deserialize)]
+    struct Detail {
+        #[serde(default)]
+        code: u32,
+        #[serde(default)]
+        err_code: u32,
+        #[serde(default)]
+        description: Box<str>,
+    }
+    let unreadable =
+        |error: serde_json::Error| CallError::Unreadable(format!("the broker's answer does not parse: {error}").into());
+    let failure: Failure = serde_json::from_slice(payload).map_err(unreadable)?;
+    match failure.error {
+        Some(detail) => {
+            let code = if detail.err_code == 0 { detail.code } else { detail.err_code };
+            Err(CallError::Refused(code, detail.description))
+        }
+        None => serde_json::from_slice(payload).map_err(unreadable),
+    }
+}
+
+/// Returns once the broker has said that `subject` is forbidden.
+async fn denied(denials: &mut broadcast::Receiver<Arc<str>>, subject: &str) {
+    loop {
+        match denials.recv().await {
+            Ok(text) if text.contains(&format!("\"{subject}\"")) => return,
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+/// One event, one line in the log; a permission error also goes to the calls.
+fn hear(event: &Event, denials: &broadcast::Sender<Arc<str>>) {
+    match event {
+        Event::Connected => tracing::info!("control plane: connected to the broker"),
+        Event::Disconnected => tracing::warn!("control plane: lost the broker; connecting again"),
+        Event::ServerError(ServerError::Other(text)) if text.to_ascii_lowercase().contains("permissions violation") => {
+            tracing::warn!(error = %text, "control plane: the broker forbids the gateway a subject");
+            let _nobody_waits = denials.send(text.as_str().into());
+        }
+        Event::ServerError(error) => tracing::warn!(%error, "control plane: error from the broker"),
+        Event::ClientError(error) => tracing::debug!(%error, "control plane: broker connection"),
+        other => tracing::debug!(event = %other, "control plane: broker connection"),
+    }
+}
+
+/// Exponential from 20 ms, with a little that differs between processes so that they do not come in step.
+fn backoff(attempts: usize) -> Duration {
+    let exponent = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(10);
+    let base = Duration::from_millis(20).saturating_mul(1 << exponent).min(BACKOFF_MAX);
+    if attempts <= 1 { Duration::ZERO } else { base + base.mul_f64(f64::from(std::process::id() % 16) / 64.0) }
+}
+
+fn address(server: &NatsServer) -> io::Result<ServerAddr> {
+    let bare_v6 = server.host.contains(':') && !server.host.starts_with('[');
+    let host = if bare_v6 { format!("[{}]", server.host) } else { server.host.clone() };
+    format!("nats://{host}:{}", server.port).parse()
+}
+
+fn credential(options: ConnectOptions, credential: &NatsCredential) -> io::Result<ConnectOptions> {
+    Ok(match credential {
+        NatsCredential::None => options,
+        NatsCredential::UserPassword(user, password) => {
+            options.user_and_password(user.clone(), password.expose().to_owned())
+        }
+        NatsCredential::Token(token) => options.token(token.expose().to_owned()),
+        NatsCredential::Nkey(seed) => {
+            key_pair(seed.expose())?;
+            options.nkey(seed.expose().to_owned())
+        }
+        NatsCredential::Creds { jwt, seed } => {
+            let pair = Arc::new(key_pair(seed.expose())?);
+            options.jwt(jwt.expose().to_owned(), move |nonce| {
+                let pair = Arc::clone(&pair);
+                async move { pair.sign(&nonce).map_err(async_nats::AuthError::new) }
+            })
+        }
+    })
+}
+
+fn key_pair(seed: &str) -> io::Result<nkeys::KeyPair> {
+    nkeys::KeyPair::from_seed(seed)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("nkey seed of the broker: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_become_values_or_errors_with_the_brokers_code() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Total {
+            total: u32,
+        }
+        for (payload, expect) in [
+            (&br#"{"type":"x","total":3}"#[..], Ok(Total { total: 3 })),
+            (
+                br#"{"error":{"code":404,"err_code":10059,"description":"stream not found"}}"#,
+                Err(CallError::Refused(10_059, "stream not found".into())),
+            ),
+            (
+                br#"{"error":{"code":503,"description":"old"},"total":0}"#,
+                Err(CallError::Refused(503, "old".into())),
+            ),
+        ] {
+            assert_eq!(read::<Total>(payload), expect);
+        }
+        for payload in [&b""[..], b"nope", br#"{"total":"x"}"#, b"[]", &[0xff, 0xfe]] {
+            assert!(matches!(read::<Total>(payload), Err(CallError::Unreadable(_))), "{payload:?}");
+        }
+    }
+
+    #[test]
+    fn errors_say_whether_to_ask_again() {
+        for (error, expect) in [
+            (CallError::Away, Reject::BrokerAway),
+            (CallError::Refused(10_008, "x".into()), Reject::BrokerAway),
+            (CallError::TimedOut, Reject::ControlTimeout),
+            (CallError::Forbidden("a.b".into()), Reject::BrokerForbidden("a.b".into())),
+            (CallError::Refused(10_005, "no peers".into()), Reject::BrokerRefused(10_005, "no peers".into())),
+        ] {
+            assert_eq!(Reject::from(error), expect);
+        }
+    }
+
+    #[test]
+    fn attempts_to_connect_go_on_at_a_bounded_pace() {
+        assert_eq!(backoff(0), Duration::ZERO);
+        assert_eq!(backoff(1), Duration::ZERO);
+        assert!(backoff(2) >= Duration::from_millis(40));
+        for attempts in [8, 100, usize::MAX] {
+            assert!((BACKOFF_MAX..=BACKOFF_MAX * 2).contains(&backoff(attempts)), "{attempts}");
+        }
+    }
+
+    #[test]
+    fn a_bad_seed_is_said_without_the_seed() {
+        let secret = crate::config::Secret::new("SUANOTASEED");
+        let error = credential(ConnectOptions::new(), &NatsCredential::Nkey(secret)).map(drop);
+        assert!(error.is_err_and(|error| !error.to_string().contains("SUANOTASEED")));
+    }
+
+    #[test]
+    fn ipv6_hosts_are_bracketed() {
+        for (host, expect) in [("localhost", "localhost"), ("::1", "[::1]"), ("[::1]", "[::1]"), ("10.0.0.1", "10.0.0.1")]
+        {
+            let server = NatsServer { host: host.to_owned(), port: 4333 };
+            let parsed = address(&server).expect("an address");
+            assert_eq!((parsed.host(), parsed.port()), (expect.trim_matches(['[', ']']), 4333));
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Delivery to the shards: in order, and without waiting for a shard that is slow.
+//!
+//! Each shard has a task that empties a bounded queue into the shard's inbox. A shard takes as many
+//! answers as it has asked questions, so the queue is full only if the shard does not run; then
+//! answers are dropped and counted (the shard gives up on them by itself), and everything else waits.
+
+use crate::{directory::messages::Push, limits::QUESTIONS_PER_SHARD_MAX, metrics::ControlMetrics};
+use futures_util::future::join_all;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::timeout,
+};
+
+/// Pushes that are no answers and may stand in a queue beside them.
+const PUSHES_UNASKED_MAX: usize = 64;
+/// How long a push to all shards waits for one whose queue is full.
+const PUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The ways to all shards. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Couriers {
+    queues: Arc<[mpsc::Sender<Push>]>,
+    metrics: Arc<ControlMetrics>,
+}
+
+impl Couriers {
+    pub(super) fn new(shards: Vec<flume::Sender<Push>>, metrics: Arc<ControlMetrics>) -> Self {
+        let queues = shards.into_iter().map(|inbox| {
+            let (sender, mut queue) = mpsc::channel(QUESTIONS_PER_SHARD_MAX + PUSHES_UNASKED_MAX);
+            tokio::spawn(async move {
+                while let Some(push) = queue.recv().await {
+                    if inbox.send_async(push).await.is_err() {
+                        break; // The shard has ended.
+                    }
+                }
+            });
+            sender
+        });
+        Self { queues: queues.collect(), metrics }
+    }
+
+    /// Sends an answer to one shard, now or not at all.
+    pub(super) fn answer(&self, shard: u16, push: Push) {
+        match self.queues.get(usize::from(shard)).map(|queue| queue.try_send(push)) {
+            Some(Ok(()) | Err(TrySendError::Closed(_))) => {}
+            Some(Err(TrySendError::Full(_))) => {
+                self.metrics.pushes_dropped.increment();
+                tracing::error!(shard, "a shard does not take its answers");
+            }
+            None => tracing::error!(shard, "an answer for a shard that does not exist"),
+        }
+    }
+
+    /// Sends the same to all shards, behind everything that was sent before.
+    pub(super) async fn all(&self, push: &Push) {
+        let sends = self.queues.iter().enumerate().map(|(shard, queue)| async move {
+            if timeout(PUSH_TIMEOUT, queue.send(push.clone())).await.is_err() {
+                self.metrics.pushes_dropped.increment();
+                tracing::error!(shard, "a shard does not take what it has to know");
+            }
+        });
+        join_all(sends).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{directory::messages::Answer, reject::Reject};
+
+    fn answer(ticket: u64) -> Push {
+        Push::Answer { ticket, answer: Answer::Login(Err(Reject::Unauthorized)) }
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_does_not_run_delays_no_other_and_order_is_kept() {
+        let (dead, dead_inbox) = flume::bounded(1);
+        let (live, inbox) = flume::bounded(1);
+        let metrics = Arc::new(ControlMetrics::default());
+        let couriers = Couriers::new(vec![dead, live], Arc::clone(&metrics));
+        let reader = tokio::spawn(async move {
+            let mut tickets = Vec::new();
+            while let Ok(push) = inbox.recv_async().await {
+                match push {
+                    Push::Answer { ticket, .. } => tickets.push(ticket),
+                    _ => break,
+                }
+            }
+            tickets
+        });
+        for ticket in 0..2_000 {
+            couriers.answer(0, answer(ticket));
+            couriers.answer(1, answer(ticket));
+            tokio::task::yield_now().await;
+        }
+        couriers.answer(7, answer(0));
+        assert!(metrics.pushes_dropped.get() > 800, "{}", metrics.pushes_dropped.get());
+        drop(dead_inbox);
+        couriers.all(&Push::Drain).await;
+        assert_eq!(reader.await.expect("the reader"), (0..2_000).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,326 @@
+//! What the admin listener may ask the control plane: readiness, numbers, and users.
+//!
+//! A change of a user is acknowledged after the registry has it *and* the shards of this gateway
+//! have been told, so that the next request sees it. Other gateways learn of it by their watch.
+
+use super::{
+    keeper::Keeper,
+    passwords::{self, Overloaded, Passwords},
+    registry::{Registry, RegistryError},
+    users::{self, Book, UserDocument},
+};
+use crate::{
+    config::{BackendSettings, Settings},
+    metrics::{self, ControlMetrics, ProcessMetrics, ShardMetrics, StoreMetrics},
+    reject::Reject,
+    station::{Name, Pattern},
+};
+use serde::Serialize;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
+
+/// How long a change that the registry has taken may need to come back through the watch.
+const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a change is tried again because somebody else changed the same document.
+const ATTEMPTS_MAX: usize = 4;
+
+/// A hold on the control plane. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Desk(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    settings: Arc<Settings>,
+    registry: Registry,
+    passwords: Passwords,
+    book: watch::Receiver<Arc<Book>>,
+    changed: Arc<Notify>,
+    draining: Arc<AtomicBool>,
+    control: Arc<ControlMetrics>,
+    shards: Vec<Arc<ShardMetrics>>,
+    store: Option<Arc<StoreMetrics>>,
+}
+
+/// A user, as shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UserView {
+    /// Lower-cased name.
+    pub name: String,
+    /// Tenant.
+    pub account: u32,
+    /// Stations that the user may produce to.
+    pub produce: Vec<String>,
+    /// Stations that the user may consume from.
+    pub consume: Vec<String>,
+    /// Whether this is the root user of the configuration.
+    pub root: bool,
+}
+
+/// A user to be added.
+#[derive(Debug)]
+pub struct NewUser {
+    /// The name as given.
+    pub name: String,
+    /// The password in clear.
+    pub password: Box<str>,
+    /// Patterns as given; `None`: everything.
+    pub produce: Option<Vec<String>>,
+    /// Patterns as given; `None`: everything.
+    pub consume: Option<Vec<String>>,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeskError {
+    /// What was asked for is wrong; the text says what.
+    Invalid(String),
+    /// There is such a user.
+    Exists,
+    /// There is no such user.
+    Unknown,
+    /// The user is root, which comes from the configuration.
+    Root,
+    /// Somebody else changed the same user at the same time, again and again.
+    Contended,
+    /// Too many passwords are being hashed.
+    Overloaded,
+    /// The registry could not be reached or did not answer; the change may have been made.
+    Backend(Reject),
+}
+
+/// What a desk is made of.
+#[derive(Debug)]
+pub(super) struct DeskParts {
+    pub(super) settings: Arc<Settings>,
+    pub(super) passwords: Passwords,
+    pub(super) draining: Arc<AtomicBool>,
+    pub(super) shards: Vec<Arc<ShardMetrics>>,
+    pub(super) store: Option<Arc<StoreMetrics>>,
+}
+
+impl Desk {
+    /// The desk in front of a keeper.
+    pub(super) fn new(keeper: &Keeper, parts: DeskParts) -> Self {
+        Self(Arc::new(Inner {
+            settings: parts.settings,
+            registry: keeper.registry.clone(),
+            passwords: parts.passwords,
+            book: keeper.book.subscribe(),
+            changed: Arc::clone(&keeper.changed),
+            draining: parts.draining,
+            control: Arc::clone(&keeper.metrics),
+            shards: parts.shards,
+            store: parts.store,
+        }))
+    }
+
+    /// What keeps the gateway from being ready: nothing, if it is.
+    #[must_use]
+    pub fn reasons_not_ready(&self) -> Vec<&'static str> {
+        let inner = &self.0;
+        let on_broker = matches!(inner.settings.backend, BackendSettings::Nats(_));
+        let broker_away = inner.control.broker_up.get() == 0 || inner.shards.iter().any(|shard| shard.link_up.get() == 0);
+        let read_only = inner.store.as_ref().is_some_and(|store| store.read_only.get() != 0);
+        [
+            (inner.draining.load(Ordering::Relaxed), "draining"),
+            (on_broker && broker_away, "broker away"),
+            (read_only, "store read-only"),
+            (!inner.book.borrow().loaded, "users not loaded"),
+        ]
+        .into_iter()
+        .filter_map(|(holds, reason)| holds.then_some(reason))
+        .collect()
+    }
+
+    /// All metrics as Prometheus text.
+    #[must_use]
+    pub fn metrics_text(&self, process: Option<ProcessMetrics>) -> String {
+        let inner = &self.0;
+        metrics::render(metrics::Sources {
+            shards: &inner.shards,
+            control: &inner.control,
+            store: inner.store.as_deref(),
+            process,
+        })
+    }
+
+    /// Whether this is the root user's name and password.
+    #[must_use]
+    pub fn is_root(&self, username: &str, password: &str) -> bool {
+        let auth = &self.0.settings.auth;
+        // Both are compared, whatever the first says.
+        let name = passwords::same(&username.to_ascii_lowercase(), &auth.root_user);
+        let secret = passwords::same(password, auth.root_password.expose());
+        name & secret
+    }
+
+    /// All users, root first.
+    #[must_use]
+    pub fn users(&self) -> Vec<UserView> {
+        let everything = || vec!["*".to_owned()];
+        let root_user = &self.0.settings.auth.root_user;
+        let root = UserView {
+            name: root_user.clone(),
+            account: users::ACCOUNT,
+            produce: everything(),
+            consume: everything(),
+            root: true,
+        };
+        let book = Arc::clone(&self.0.book.borrow());
+        let others = book.iter().filter(|(name, _)| name.as_str() != root_user);
+        std::iter::once(root).chain(others.map(|(name, entry)| view(name, &entry.document))).collect()
+    }
+
+    /// Adds a user.
+    pub async fn add_user(&self, new: NewUser) -> Result<UserView, DeskError> {
+        let name = self.name_of_other(&new.name)?;
+        passwords::check_rule(&new.password).map_err(DeskError::Invalid)?;
+        let produce = patterns("produce", new.produce)?;
+        let consume = patterns("consume", new.consume)?;
+        // Ask before the hash is made: it is the dear part.
+        if self.current(&name).await?.is_some() {
+            return Err(DeskError::Exists);
+        }
+        let hash = self.0.passwords.hash(new.password).await.map_err(|Overloaded| DeskError::Overloaded)?;
+        let document = UserDocument::new(next_version(0), hash, produce, consume);
+        match self.0.registry.put(&users::key(&name), document.store(), Some(0)).await {
+            Ok(revision) => self.echoed(&name, Some(revision)).await?,
+            Err(RegistryError::Conflict) => return Err(DeskError::Exists),
+            Err(RegistryError::Failed(reject)) => return Err(DeskError::Backend(reject)),
+        }
+        tracing::info!(user = %name, "added user");
+        Ok(view(&name, &document))
+    }
+
+    /// Gives a user another password. Tokens that were issued before are no longer valid.
+    pub async fn set_password(&self, name: &str, password: Box<str>) -> Result<(), DeskError> {
+        let name = self.name_of_other(name)?;
+        passwords::check_rule(&password).map_err(DeskError::Invalid)?;
+        self.current(&name).await?.ok_or(DeskError::Unknown)?;
+        let hash = self.0.passwords.hash(password).await.map_err(|Overloaded| DeskError::Overloaded)?;
+        for _ in 0..ATTEMPTS_MAX {
+            let (revision, document) = self.current(&name).await?.ok_or(DeskError::Unknown)?;
+            let document = UserDocument::new(
+                next_version(document.version),
+                hash.clone(),
+                document.produce.clone(),
+                document.consume.clone(),
+            );
+            match self.0.registry.put(&users::key(&name), document.store(), Some(revision)).await {
+                Ok(revision) => {
+                    self.echoed(&name, Some(revision)).await?;
+                    tracing::info!(user = %name, "changed password");
+                    return Ok(());
+                }
+                // Look at what the other one has made of it.
+                Err(RegistryError::Conflict) => self.echoed(&name, Some(revision + 1)).await?,
+                Err(RegistryError::Failed(reject)) => return Err(DeskError::Backend(reject)),
+            }
+        }
+        Err(DeskError::Contended)
+    }
+
+    /// Removes a user.
+    pub async fn remove_user(&self, name: &str) -> Result<(), DeskError> {
+        let name = self.name_of_other(name)?;
+        self.current(&name).await?.ok_or(DeskError::Unknown)?;
+        match self.0.registry.delete(&users::key(&name)).await {
+            Ok(()) => self.echoed(&name, None).await?,
+            Err(RegistryError::Conflict) => return Err(DeskError::Contended),
+            Err(RegistryError::Failed(reject)) => return Err(DeskError::Backend(reject)),
+        }
+        tracing::info!(user = %name, "removed user");
+        Ok(())
+    }
+
+    fn name_of_other(&self, text: &str) -> Result<Name, DeskError> {
+        let name = Name::parse(text).map_err(|fault| DeskError::Invalid(fault.text("User")))?;
+        if name.as_str() == self.0.settings.auth.root_user { Err(DeskError::Root) } else { Ok(name) }
+    }
+
+    /// The document that is in force, once there is a book.
+    async fn current(&self, name: &Name) -> Result<Option<(u64, Arc<UserDocument>)>, DeskError> {
+        let mut book = self.0.book.clone();
+        let book = timeout(self.0.settings.limits.hold, book.wait_for(|book| book.loaded)).await;
+        let Ok(Ok(book)) = book else { return Err(DeskError::Backend(Reject::BrokerAway)) };
+        Ok(book.get(name.as_str()).map(|entry| (entry.revision, Arc::clone(&entry.document))))
+    }
+
+    /// Waits until the book has this revision of the user, or none.
+    async fn echoed(&self, name: &Name, revision: Option<u64>) -> Result<(), DeskError> {
+        self.0.changed.notify_one();
+        let seen = |book: &Arc<Book>| {
+            let have = book.get(name.as_str()).map(|entry| entry.revision);
+            match revision {
+                Some(revision) => have.is_some_and(|have| have >= revision),
+                None => have.is_none(),
+            }
+        };
+        let mut book = self.0.book.clone();
+        match timeout(ECHO_TIMEOUT, book.wait_for(seen)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(DeskError::Backend(Reject::ControlTimeout)),
+        }
+    }
+}
+
+fn view(name: &Name, document: &UserDocument) -> UserView {
+    let texts = |patterns: &[Pattern]| patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect();
+    UserView {
+        name: name.as_str().to_owned(),
+        account: document.account,
+        produce: texts(&document.produce),
+        consume: texts(&document.consume),
+        root: false,
+    }
+}
+
+fn patterns(what: &str, given: Option<Vec<String>>) -> Result<Vec<Pattern>, DeskError> {
+    let given = given.unwrap_or_else(|| vec!["*".to_owned()]);
+    let parsed: Result<Vec<Pattern>, String> = given.iter().map(|text| Pattern::parse(text)).collect();
+    let parsed = parsed.map_err(|error| DeskError::Invalid(format!("{what}: {error}")))?;
+    users::check_patterns(what, &parsed).map_err(DeskError::Invalid)?;
+    Ok(parsed)
+}
+
+/// The time in seconds, and always more than before: so a version does not come back even if the user
+/// was removed meanwhile and nothing of it is left.
+fn next_version(before: u32) -> u32 {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    u32::try_from(seconds).unwrap_or(u32::MAX).max(before.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_only_grow() {
+        let now = next_version(0);
+        assert!(now > 1_700_000_000);
+        assert_eq!(next_version(now + 100), now + 101);
+        assert_eq!(next_version(u32::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn an_omitted_list_is_everything_and_an_empty_one_is_nothing() {
+        let texts = |given: Option<Vec<&str>>| {
+            let given = given.map(|list| list.into_iter().map(str::to_owned).collect());
+            patterns("produce", given).map(|list| list.iter().map(|p| p.as_str().to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(texts(None), Ok(vec!["*".to_owned()]));
+        assert_eq!(texts(Some(vec![])), Ok(vec![]));
+        assert_eq!(texts(Some(vec!["Prod.*"])), Ok(vec!["prod.*".to_owned()]));
+        assert!(matches!(texts(Some(vec!["a b"])), Err(DeskError::Invalid(text)) if text.contains("produce")));
+        assert!(texts(Some(vec!["a"; 257])).is_err());
+    }
+}

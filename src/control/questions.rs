@@ -1,0 +1,259 @@
+//! The questions of the shards: taken in turn, answered as they are done, each exactly once.
+//!
+//! Questions for the same station or consumer group that come while one is being answered wait for
+//! that answer: a thousand first requests for a new station make one stream, in one attempt. Answers
+//! are not remembered: a shard asks again when what it was told proves false, and remembers refusals
+//! by itself.
+
+use super::{
+    broker::Broker,
+    consumers,
+    couriers::Couriers,
+    passwords::{self, Overloaded, Passwords},
+    registry::{RegistryError, local_call},
+    stations,
+    users::{ACCOUNT, Book},
+};
+use crate::{
+    backend::local,
+    config::Settings,
+    directory::messages::{Answer, Ask, Push, Question},
+    limits::{QUESTION_TIMEOUT, QUESTIONS_PER_SHARD_MAX},
+    metrics::{ControlMetrics, LoginResult, QuestionKind},
+    reject::Reject,
+    station::{Consumer, Name, Station},
+};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::{Id, JoinSet},
+    time::timeout,
+};
+
+/// Questions for which the backend is asked at a time.
+const RESOLVING_MAX: usize = 64;
+/// An answer is given before the shard stops waiting for it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(9);
+const _: () = assert!(ANSWER_TIMEOUT.as_secs() < QUESTION_TIMEOUT.as_secs());
+
+/// Who knows about stations.
+#[derive(Debug, Clone)]
+pub(super) enum Backend {
+    Nats(Broker),
+    Local(local::Handle),
+}
+
+/// What is needed to answer. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Oracle {
+    pub(super) settings: Arc<Settings>,
+    pub(super) backend: Backend,
+    pub(super) passwords: Passwords,
+    pub(super) book: watch::Receiver<Arc<Book>>,
+    pub(super) metrics: Arc<ControlMetrics>,
+    resolving: Arc<Semaphore>,
+}
+
+impl Oracle {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        backend: Backend,
+        passwords: Passwords,
+        book: watch::Receiver<Arc<Book>>,
+        metrics: Arc<ControlMetrics>,
+    ) -> Self {
+        Self { settings, backend, passwords, book, metrics, resolving: Arc::new(Semaphore::new(RESOLVING_MAX)) }
+    }
+
+    /// Finds or makes a station.
+    async fn station(&self, name: &Name, create: bool) -> Result<Arc<Station>, Reject> {
+        let settings = &self.settings.stations;
+        match &self.backend {
+            Backend::Nats(broker) => stations::resolve(broker, settings, name, create).await,
+            Backend::Local(handle) => {
+                let (name, create) = (name.clone(), create && settings.auto_create);
+                local_call(handle, move |handle| handle.station(&name, create)).await.map_err(reject)
+            }
+        }
+    }
+
+    /// Finds or makes a consumer group.
+    async fn consumer(&self, station: &Arc<Station>, group: Option<&Name>) -> Result<Arc<Consumer>, Reject> {
+        match &self.backend {
+            Backend::Nats(broker) => consumers::resolve(broker, station, group).await,
+            Backend::Local(handle) => {
+                let (station, group) = (Arc::clone(station), group.cloned());
+                local_call(handle, move |handle| handle.consumer(&station, group.as_ref())).await.map_err(reject)
+            }
+        }
+    }
+
+    /// Checks a password.
+    async fn login(&self, account: u32, username: &str, password: Box<str>) -> Result<(), Reject> {
+        let result = self.check(account, username, password).await;
+        match result {
+            Ok(()) => self.metrics.login(LoginResult::Accepted),
+            Err(Reject::Unauthorized) => self.metrics.login(LoginResult::Refused),
+            Err(_) => self.metrics.login(LoginResult::Overloaded),
+        }
+        result
+    }
+
+    async fn check(&self, account: u32, username: &str, password: Box<str>) -> Result<(), Reject> {
+        if account != ACCOUNT {
+            return Err(Reject::Unauthorized);
+        }
+        let auth = &self.settings.auth;
+        let verdict = |right: bool| if right { Ok(()) } else { Err(Reject::Unauthorized) };
+        if username == auth.root_user {
+            return verdict(passwords::same(&password, auth.root_password.expose()));
+        }
+        let hash = {
+            let book = self.book.borrow();
+            if !book.loaded {
+                return Err(Reject::BrokerAway);
+            }
+            book.get(username).map(|entry| entry.document.password.clone())
+        };
+        match self.passwords.verify(password, hash).await {
+            Ok(right) => verdict(right),
+            Err(Overloaded) => Err(Reject::Overloaded("logins")),
+        }
+    }
+
+    /// Runs a lookup with the bounds that hold for all of them.
+    async fn bounded<T>(&self, lookup: impl Future<Output = Result<T, Reject>>) -> Result<T, Reject> {
+        let lookup = async {
+            let _permit = self.resolving.acquire().await.map_err(|_| Reject::Draining)?;
+            lookup.await
+        };
+        timeout(ANSWER_TIMEOUT, lookup).await.unwrap_or(Err(Reject::ControlTimeout))
+    }
+}
+
+fn reject(error: RegistryError) -> Reject {
+    match error {
+        RegistryError::Failed(reject) => reject,
+        RegistryError::Conflict => Reject::Internal("a conflict where nothing was written"),
+    }
+}
+
+/// Questions that have the same answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Station(Name, bool),
+    Consumer(Name, Option<Name>),
+    /// Shard and ticket: a login shares its answer with no other.
+    Login(u16, u64),
+}
+
+impl Key {
+    fn kind(&self) -> QuestionKind {
+        match self {
+            Self::Station(..) => QuestionKind::Station,
+            Self::Consumer(..) => QuestionKind::Consumer,
+            Self::Login(..) => QuestionKind::Login,
+        }
+    }
+
+    fn refusal(&self, reject: Reject) -> Answer {
+        match self {
+            Self::Station(..) => Answer::Station(Err(reject)),
+            Self::Consumer(..) => Answer::Consumer(Err(reject)),
+            Self::Login(..) => Answer::Login(Err(reject)),
+        }
+    }
+}
+
+/// Takes questions until all shards have gone.
+pub(super) async fn serve(oracle: Oracle, asks: flume::Receiver<Ask>, couriers: Couriers, shards: usize) {
+    let mut desk = Counter {
+        oracle,
+        couriers,
+        waiting: HashMap::new(),
+        tasks: HashMap::new(),
+        running: JoinSet::new(),
+        questions_max: shards.max(1) * QUESTIONS_PER_SHARD_MAX,
+    };
+    loop {
+        tokio::select! {
+            ask = asks.recv_async() => match ask {
+                Ok(ask) => desk.take(ask),
+                Err(_) => break,
+            },
+            Some(done) = desk.running.join_next_with_id() => desk.done(done),
+        }
+    }
+}
+
+/// Where questions are taken and answers are handed out.
+struct Counter {
+    oracle: Oracle,
+    couriers: Couriers,
+    /// Shard and ticket of everyone who waits for the answer to a key.
+    waiting: HashMap<Key, Vec<(u16, u64)>>,
+    /// The key that a task works on, for the case that it dies.
+    tasks: HashMap<Id, Key>,
+    running: JoinSet<Answer>,
+    questions_max: usize,
+}
+
+impl Counter {
+    fn take(&mut self, ask: Ask) {
+        let Ask { shard, ticket, question } = ask;
+        let key = match &question {
+            Question::Station { name, create } => Key::Station(name.clone(), *create),
+            Question::Consumer { station, group } => Key::Consumer(station.name.clone(), group.clone()),
+            Question::Login { .. } => Key::Login(shard, ticket),
+        };
+        if let Some(others) = self.waiting.get_mut(&key) {
+            others.push((shard, ticket));
+            return;
+        }
+        if self.running.len() >= self.questions_max {
+            self.answer(shard, ticket, &key, key.refusal(Reject::Overloaded("questions")));
+            return;
+        }
+        let oracle = self.oracle.clone();
+        let task = self.running.spawn(async move {
+            match question {
+                Question::Station { name, create } => {
+                    Answer::Station(oracle.bounded(oracle.station(&name, create)).await)
+                }
+                Question::Consumer { station, group } => {
+                    Answer::Consumer(oracle.bounded(oracle.consumer(&station, group.as_ref())).await)
+                }
+                Question::Login { account, username, password } => {
+                    Answer::Login(oracle.login(account, &username, password).await)
+                }
+            }
+        });
+        self.tasks.insert(task.id(), key.clone());
+        self.waiting.insert(key, vec![(shard, ticket)]);
+    }
+
+    fn done(&mut self, done: Result<(Id, Answer), tokio::task::JoinError>) {
+        let (id, answer) = match done {
+            Ok((id, answer)) => (id, Some(answer)),
+            Err(error) => {
+                tracing::error!(%error, "a question was not answered");
+                (error.id(), None)
+            }
+        };
+        let Some(key) = self.tasks.remove(&id) else { return };
+        let answer = answer.unwrap_or_else(|| key.refusal(Reject::Internal("the control plane lost a question")));
+        for (shard, ticket) in self.waiting.remove(&key).unwrap_or_default() {
+            self.answer(shard, ticket, &key, answer.clone());
+        }
+    }
+
+    fn answer(&self, shard: u16, ticket: u64, key: &Key, answer: Answer) {
+        let succeeded = match &answer {
+            Answer::Station(result) => result.is_ok(),
+            Answer::Consumer(result) => result.is_ok(),
+            Answer::Login(result) => result.is_ok(),
+        };
+        self.oracle.metrics.answer(key.kind(), succeeded);
+        self.couriers.answer(shard, Push::Answer { ticket, answer });
+    }
+}

@@ -1,0 +1,253 @@
+//! The registry: small documents by key, with revisions, in the broker's key-value bucket or in the
+//! embedded store.
+//!
+//! Writing is conditional on a revision, so that two who change the same document cannot both win.
+//! Reading is whole ([`Registry::list`]) or, on the broker, by change ([`NatsRegistry::watch`]).
+//! What the documents mean is not known here.
+
+use super::{broker::Broker, stations::stream_info, users::Change};
+use crate::{backend::local, reject::Reject};
+use async_nats::jetstream::kv;
+use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Reading the whole bucket.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Documents that are read at a time.
+const READS_AT_ONCE: usize = 32;
+/// Documents that are read, at most.
+const DOCUMENTS_MAX: usize = 100_000;
+
+/// Where the documents are.
+#[derive(Debug, Clone)]
+pub(super) enum Registry {
+    /// In the broker.
+    Nats(NatsRegistry),
+    /// In the embedded store.
+    Local(local::Handle),
+    /// In a map, for tests.
+    #[cfg(test)]
+    Memory(memory::Documents),
+}
+
+/// Why a document was not written or read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RegistryError {
+    /// It has another revision than expected.
+    Conflict,
+    /// The backend failed.
+    Failed(Reject),
+}
+
+impl Registry {
+    /// All documents.
+    pub(super) async fn list(&self) -> Result<Vec<Change>, RegistryError> {
+        match self {
+            Self::Nats(nats) => nats.list().await,
+            Self::Local(handle) => {
+                let listed = local_call(handle, local::Handle::registry_list).await?;
+                Ok(listed
+                    .into_iter()
+                    .map(|(key, bytes, revision)| Change { key, bytes: Some(bytes), revision })
+                    .collect())
+            }
+            #[cfg(test)]
+            Self::Memory(documents) => Ok(documents.list().await),
+        }
+    }
+
+    /// Writes a document: unless `expected` is `None`, only if it has that revision now, 0 for "is not
+    /// there". Answers its new revision.
+    pub(super) async fn put(&self, key: &str, bytes: Vec<u8>, expected: Option<u64>) -> Result<u64, RegistryError> {
+        match self {
+            Self::Nats(nats) => nats.put(key, bytes, expected).await,
+            Self::Local(handle) => {
+                let key = key.to_owned();
+                local_call(handle, move |handle| handle.registry_put(&key, &bytes, expected))
+                    .await?
+                    .ok_or(RegistryError::Conflict)
+            }
+            #[cfg(test)]
+            Self::Memory(documents) => documents.put(key, bytes, expected).await,
+        }
+    }
+
+    /// Removes a document. It is no error if it is not there.
+    pub(super) async fn delete(&self, key: &str) -> Result<(), RegistryError> {
+        match self {
+            Self::Nats(nats) => nats.delete(key).await,
+            Self::Local(handle) => {
+                let key = key.to_owned();
+                local_call(handle, move |handle| handle.registry_delete(&key)).await.map(drop)
+            }
+            #[cfg(test)]
+            Self::Memory(documents) => {
+                documents.delete(key).await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Runs a call of the store, which may wait for the disk, on a blocking thread.
+pub(super) async fn local_call<T: Send + 'static>(
+    handle: &local::Handle,
+    work: impl FnOnce(&local::Handle) -> Result<T, Reject> + Send + 'static,
+) -> Result<T, RegistryError> {
+    let handle = handle.clone();
+    match tokio::task::spawn_blocking(move || work(&handle)).await {
+        Ok(result) => result.map_err(RegistryError::Failed),
+        Err(_) => Err(RegistryError::Failed(Reject::Internal("a call of the store did not return"))),
+    }
+}
+
+/// The bucket in the broker. Opened anew for each use: uses are rare, and nothing can go stale.
+#[derive(Debug, Clone)]
+pub(super) struct NatsRegistry {
+    broker: Broker,
+    bucket: String,
+    replicas: u8,
+}
+
+impl NatsRegistry {
+    pub(super) fn new(broker: Broker, bucket: String, replicas: u8) -> Self {
+        Self { broker, bucket, replicas }
+    }
+
+    pub(super) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Changes from now on. Ends, or yields an error, when some may have been missed.
+    pub(super) async fn watch(&self) -> Result<BoxStream<'static, Result<Change, RegistryError>>, RegistryError> {
+        let watch = self.open().await?.watch_all().await.map_err(failed)?;
+        Ok(watch.map(|entry| entry.map(change).map_err(failed)).boxed())
+    }
+
+    async fn list(&self) -> Result<Vec<Change>, RegistryError> {
+        let store = self.open().await?;
+        let read = async {
+            let keys: Vec<String> = store.keys().await.map_err(failed)?.try_collect().await.map_err(failed)?;
+            if keys.len() > DOCUMENTS_MAX {
+                let text = format!("the bucket {:?} holds more than {DOCUMENTS_MAX} documents", self.bucket);
+                return Err(RegistryError::Failed(Reject::BrokerRefused(0, text.into())));
+            }
+            let entry = |key: String| {
+                let store = store.clone();
+                async move { store.entry(key).await }
+            };
+            let entries: Vec<Option<kv::Entry>> =
+                futures_util::stream::iter(keys).map(entry).buffered(READS_AT_ONCE).try_collect().await.map_err(failed)?;
+            Ok(entries.into_iter().flatten().map(change).collect())
+        };
+        timeout(LIST_TIMEOUT, read).await.unwrap_or(Err(RegistryError::Failed(Reject::ControlTimeout)))
+    }
+
+    async fn put(&self, key: &str, bytes: Vec<u8>, expected: Option<u64>) -> Result<u64, RegistryError> {
+        let store = self.open().await?;
+        match expected {
+            None => store.put(key, bytes.into()).await.map_err(failed),
+            Some(0) => store.create(key, bytes.into()).await.map_err(|error| match error.kind() {
+                kv::CreateErrorKind::AlreadyExists => RegistryError::Conflict,
+                _ => failed(error),
+            }),
+            Some(revision) => store.update(key, bytes.into(), revision).await.map_err(|error| match error.kind() {
+                kv::UpdateErrorKind::WrongLastRevision => RegistryError::Conflict,
+                _ => failed(error),
+            }),
+        }
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), RegistryError> {
+        self.open().await?.delete(key).await.map_err(failed)
+    }
+
+    async fn open(&self) -> Result<kv::Store, RegistryError> {
+        let reject = |error| RegistryError::Failed(Reject::from(error));
+        match stream_info(&self.broker, &format!("KV_{}", self.bucket)).await {
+            Ok(_) => {}
+            Err(error) if error.is_absent() => {
+                let config = kv::Config {
+                    bucket: self.bucket.clone(),
+                    description: "Sluicegate: users and settings that all gateways share".to_owned(),
+                    history: 1,
+                    num_replicas: usize::from(self.replicas.max(1)),
+                    ..kv::Config::default()
+                };
+                match self.broker.jetstream().create_key_value(config).await {
+                    Ok(store) => {
+                        tracing::info!(bucket = %self.bucket, "created the registry");
+                        return Ok(store);
+                    }
+                    // Another gateway may have been quicker; if not, opening it says what is wrong.
+                    Err(error) => tracing::warn!(bucket = %self.bucket, %error, "could not create the registry"),
+                }
+            }
+            Err(error) => return Err(reject(error)),
+        }
+        self.broker.jetstream().get_key_value(&self.bucket).await.map_err(failed)
+    }
+}
+
+fn change(entry: kv::Entry) -> Change {
+    let put = entry.operation == kv::Operation::Put;
+    Change { key: entry.key, bytes: put.then(|| entry.value.to_vec()), revision: entry.revision }
+}
+
+fn failed(error: impl std::fmt::Display) -> RegistryError {
+    let text = error.to_string();
+    let timed_out = text.contains("timed out");
+    RegistryError::Failed(if timed_out {
+        Reject::ControlTimeout
+    } else {
+        Reject::BrokerRefused(0, format!("registry: {text}").into())
+    })
+}
+
+#[cfg(test)]
+pub(super) mod memory {
+    //! A registry without a backend.
+
+    use super::{super::users::Change, RegistryError};
+    use std::{collections::BTreeMap, sync::Arc};
+    use tokio::sync::Mutex;
+
+    /// Documents in a map.
+    #[derive(Debug, Clone, Default)]
+    pub(in super::super) struct Documents(Arc<Mutex<State>>);
+
+    #[derive(Debug, Default)]
+    struct State {
+        documents: BTreeMap<String, (Vec<u8>, u64)>,
+        revision: u64,
+    }
+
+    impl Documents {
+        pub(super) async fn list(&self) -> Vec<Change> {
+            let state = self.0.lock().await;
+            let change = |(key, (bytes, revision)): (&String, &(Vec<u8>, u64))| Change {
+                key: key.clone(),
+                bytes: Some(bytes.clone()),
+                revision: *revision,
+            };
+            state.documents.iter().map(change).collect()
+        }
+
+        pub(super) async fn put(&self, key: &str, bytes: Vec<u8>, expected: Option<u64>) -> Result<u64, RegistryError> {
+            let mut state = self.0.lock().await;
+            let current = state.documents.get(key).map_or(0, |(_, revision)| *revision);
+            if expected.is_some_and(|expected| expected != current) {
+                return Err(RegistryError::Conflict);
+            }
+            state.revision += 1;
+            let revision = state.revision;
+            state.documents.insert(key.to_owned(), (bytes, revision));
+            Ok(revision)
+        }
+
+        pub(super) async fn delete(&self, key: &str) {
+            self.0.lock().await.documents.remove(key);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Users, the registry's watch, and logins on a real broker.
+
+use super::support::{Gateway, Server, block_on, settings};
+use crate::{
+    auth::Users,
+    control::{DeskError, NewUser},
+    directory::messages::Push,
+    limits::LOGINS_WAITING_MAX,
+    reject::Reject,
+};
+use async_nats::jetstream::{self, kv};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+fn new_user(name: &str, password: &str) -> NewUser {
+    NewUser { name: name.to_owned(), password: password.into(), produce: None, consume: None }
+}
+
+fn bucket<T>(server: &Server, work: impl AsyncFnOnce(kv::Store) -> T) -> T {
+    block_on(async {
+        let jetstream = jetstream::new(server.client().await);
+        work(jetstream.get_key_value("sluicegate").await.expect("the bucket exists")).await
+    })
+}
+
+/// The next snapshot that the shard is told of.
+fn next_users(gateway: &Gateway) -> Arc<Users> {
+    loop {
+        match gateway.pushes.recv_timeout(Duration::from_secs(15)).expect("a push in time") {
+            Push::Users(users) => return users,
+            Push::Answer { .. } => {}
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+}
+
+fn names(gateway: &Gateway) -> Vec<String> {
+    gateway.desk.users().into_iter().map(|user| user.name).collect()
+}
+
+#[test]
+fn a_user_is_added_comes_in_changes_the_password_and_goes() {
+    let server = Server::start("");
+    let gateway = Gateway::start(settings(server.port)).ready();
+    let desk = &gateway.desk;
+    let added = block_on(desk.add_user(new_user("Ann.Bee", "first password"))).expect("added");
+    assert_eq!((added.name.as_str(), added.account, added.root), ("ann.bee", 1, false));
+    assert_eq!((added.produce, added.consume), (vec!["*".to_owned()], vec!["*".to_owned()]));
+    assert_eq!(names(&gateway), ["root", "ann.bee"]);
+    for (username, password, expect) in [
+        ("ann.bee", "first password", Ok(())),
+        ("ann.bee", "wrong", Err(Reject::Unauthorized)),
+        ("nobody", "first password", Err(Reject::Unauthorized)),
+        ("root", "memphis-root", Ok(())),
+        ("root", "memphis-rooT", Err(Reject::Unauthorized)),
+        ("", "", Err(Reject::Unauthorized)),
+    ] {
+        assert_eq!(gateway.login(1, username, password), expect, "{username}");
+    }
+    assert_eq!(gateway.login(2, "root", "memphis-root"), Err(Reject::Unauthorized));
+    assert_eq!(block_on(desk.add_user(new_user("ann.bee", "first password"))), Err(DeskError::Exists));
+    block_on(desk.set_password("Ann.Bee", "second password".into())).expect("changed");
+    assert_eq!(gateway.login(1, "ann.bee", "first password"), Err(Reject::Unauthorized));
+    assert_eq!(gateway.login(1, "ann.bee", "second password"), Ok(()));
+    block_on(desk.remove_user("ann.bee")).expect("removed");
+    assert_eq!(gateway.login(1, "ann.bee", "second password"), Err(Reject::Unauthorized));
+    assert_eq!(block_on(desk.remove_user("ann.bee")), Err(DeskError::Unknown));
+    // The same name again, where only a marker of the removal is left.
+    block_on(desk.add_user(new_user("ann.bee", "third password"))).expect("added again");
+    assert_eq!(gateway.login(1, "ann.bee", "third password"), Ok(()));
+    for refused in [block_on(desk.remove_user("root")), block_on(desk.set_password("ROOT", "long enough".into()))] {
+        assert_eq!(refused, Err(DeskError::Root));
+    }
+}
+
+#[test]
+fn versions_change_with_the_password_and_never_come_back() {
+    let server = Server::start("");
+    let gateway = Gateway::start(settings(server.port)).ready();
+    let mut versions = Vec::new();
+    let mut seen = |gateway: &Gateway| loop {
+        if let Some(record) = next_users(gateway).records.first() {
+            versions.push(record.version);
+            break;
+        }
+    };
+    block_on(gateway.desk.add_user(new_user("ann", "first password"))).expect("added");
+    seen(&gateway);
+    block_on(gateway.desk.set_password("ann", "second password".into())).expect("changed");
+    seen(&gateway);
+    std::thread::sleep(Duration::from_millis(1_100));
+    block_on(gateway.desk.remove_user("ann")).expect("removed");
+    assert!(next_users(&gateway).records.is_empty());
+    std::thread::sleep(Duration::from_millis(1_100));
+    block_on(gateway.desk.add_user(new_user("ann", "first password"))).expect("added again");
+    seen(&gateway);
+    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+}
+
+#[test]
+fn every_gateway_learns_of_a_change() {
+    let server = Server::start("");
+    let (one, two) = (Gateway::start(settings(server.port)).ready(), Gateway::start(settings(server.port)).ready());
+    block_on(one.desk.add_user(new_user("ann", "first password"))).expect("added");
+    two.until("told", |gateway| names(gateway).len() == 2);
+    assert_eq!(two.login(1, "ann", "first password"), Ok(()));
+    block_on(two.desk.remove_user("ann")).expect("removed");
+    one.until("told", |gateway| names(gateway).len() == 1);
+}
+
+#[test]
+fn a_broken_document_leaves_the_user_that_works_and_its_neighbours_alone() {
+    let server = Server::start("");
+    let gateway = Gateway::start(settings(server.port)).ready();
+    block_on(gateway.desk.add_user(new_user("ann", "first password"))).expect("added");
+    bucket(&server, async |store| {
+        store.put("users.ann", "{\"format\":1".into()).await.expect("put");
+        store.put("users.bob", "nonsense".into()).await.expect("put");
+        store.put("schemas.x", "of no interest".into()).await.expect("put");
+    });
+    let refused = |count: &str| {
+        let line = format!("\nsluicegate_registry_documents_refused {count}\n");
+        move |gateway: &Gateway| gateway.desk.metrics_text(None).contains(&line)
+    };
+    gateway.until("aware of both", refused("2"));
+    assert_eq!(gateway.login(1, "ann", "first password"), Ok(()));
+    assert_eq!(gateway.login(1, "bob", "first password"), Err(Reject::Unauthorized));
+    // A gateway that starts now has never seen the one that worked.
+    let other = Gateway::start(settings(server.port)).ready();
+    assert_eq!(other.login(1, "ann", "first password"), Err(Reject::Unauthorized));
+    // It can be mended by the API: the broken one counts as absent there.
+    block_on(gateway.desk.set_password("ann", "second password".into())).expect_err("somebody else's revision");
+    bucket(&server, async |store| store.delete("users.bob").await.expect("deleted"));
+    gateway.until("aware of one", refused("1"));
+}
+
+#[test]
+fn changes_made_while_the_watch_was_cut_are_seen_afterwards() {
+    let mut server = Server::start("");
+    let gateway = Gateway::start(settings(server.port)).ready();
+    for user in ["ann", "bob"] {
+        block_on(gateway.desk.add_user(new_user(user, "first password"))).expect("added");
+    }
+    let document = bucket(&server, async |store| store.get("users.ann").await.expect("read").expect("exists"));
+    for round in 0..3 {
+        server.kill();
+        gateway.until("away", |gateway| !gateway.desk.reasons_not_ready().is_empty());
+        // Users known so far come in while the broker is away.
+        assert_eq!(gateway.login(1, "ann", "first password"), Ok(()));
+        server.run();
+        let added = format!("users.late{round}");
+        bucket(&server, async |store| {
+            store.put(&added, document.clone()).await.expect("put");
+            if round == 0 {
+                store.delete("users.bob").await.expect("deleted");
+            }
+        });
+        let expect = ["ann", "late0", "late1", "late2"].into_iter().take(2 + round).map(str::to_owned);
+        let expect: Vec<String> = std::iter::once("root".to_owned()).chain(expect).collect();
+        gateway.until("told", |gateway| names(gateway) == expect);
+    }
+    assert_eq!(gateway.login(1, "late2", "first password"), Ok(()));
+}
+
+#[test]
+fn before_the_registry_was_read_only_root_comes_in_and_others_are_asked_to_come_again() {
+    let mut server = Server::start("");
+    server.kill();
+    let gateway = Gateway::start(settings(server.port));
+    assert_eq!(gateway.login(1, "root", "memphis-root"), Ok(()));
+    assert_eq!(gateway.login(1, "ann", "first password"), Err(Reject::BrokerAway));
+    assert!(gateway.desk.reasons_not_ready().contains(&"users not loaded"));
+    let mut settings = settings(server.port);
+    settings.limits.hold = Duration::from_millis(100);
+    let gateway = Gateway::start(settings);
+    let refused = block_on(gateway.desk.add_user(new_user("ann", "first password")));
+    assert_eq!(refused, Err(DeskError::Backend(Reject::BrokerAway)));
+}
+
+#[test]
+fn too_many_logins_are_refused_at_once_and_do_not_hold_up_stations() {
+    let server = Server::start("");
+    let gateway = Gateway::start(settings(server.port)).ready();
+    let logins = LOGINS_WAITING_MAX * 2;
+    for _ in 0..logins {
+        gateway.ask(crate::directory::messages::Question::Login {
+            account: 1,
+            username: "nobody".into(),
+            password: "whatever".into(),
+        });
+    }
+    let began = Instant::now();
+    let station = gateway.ask(crate::directory::messages::Question::Station {
+        name: super::support::name("orders"),
+        create: true,
+    });
+    let mut counts = [0, 0];
+    let mut station_after = None;
+    for _ in 0..=logins {
+        let (ticket, answer) = gateway.next_answer();
+        match answer {
+            crate::directory::messages::Answer::Login(Err(Reject::Unauthorized)) => counts[0] += 1,
+            crate::directory::messages::Answer::Login(Err(Reject::Overloaded("logins"))) => counts[1] += 1,
+            crate::directory::messages::Answer::Station(Ok(_)) if ticket == station => {
+                station_after = Some(began.elapsed());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(counts[0] + counts[1], logins);
+    assert!(counts[1] >= logins - LOGINS_WAITING_MAX - 16, "{counts:?}");
+    assert!(station_after.is_some());
+    let text = gateway.desk.metrics_text(None);
+    assert!(text.contains(&format!("sluicegate_logins_total{{result=\"overloaded\"}} {}\n", counts[1])), "{text}");
+}

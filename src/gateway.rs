@@ -63,6 +63,7 @@ pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), 
 
     let data_port = reserve("listen", settings.listen)?;
     let admin_listener = admin::bind(settings.admin_listen).map_err(|error| unusable("admin_listen", settings.admin_listen, &error))?;
+    let store_metrics = Arc::new(StoreMetrics::default());
     let store = open_store(&settings)?;
     let (asks, questions) = flume::bounded(QUESTIONS_PER_SHARD_MAX * usize::from(settings.shards));
     let metrics: Vec<Arc<ShardMetrics>> = (0..settings.shards).map(|_| Arc::default()).collect();
@@ -72,7 +73,7 @@ pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), 
         asks: questions,
         shards: inboxes,
         metrics: metrics.clone(),
-        local: store.as_ref().map(|store| (store.handle(), Arc::clone(&store_metrics))),
+        local: store.as_ref().map(|store| (Arc::clone(store), Arc::clone(&store_metrics))),
     };
     let control = control::spawn(inputs, move |desk| admin::serve(admin_listener, desk))
         .map_err(|error| Failed::new(format!("the control plane did not start: {error}")))?;

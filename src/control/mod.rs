@@ -69,7 +69,7 @@ pub struct ControlInputs {
     /// The block of each shard, by its number.
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// The embedded store and what its writer counts; needed if it is the backend.
-    pub local: Option<(local::Handle, Arc<StoreMetrics>)>,
+    pub local: Option<(Arc<local::Store>, Arc<StoreMetrics>)>,
 }
 
 /// The running control plane. Dropping it stops the thread without waiting for it.

@@ -10,7 +10,6 @@ use super::{
     consumers,
     couriers::Couriers,
     passwords::{self, Overloaded, Passwords},
-    registry::{RegistryError, local_call},
     stations,
     users::{ACCOUNT, Book},
 };
@@ -40,7 +39,7 @@ const _: () = assert!(ANSWER_TIMEOUT.as_secs() < QUESTION_TIMEOUT.as_secs());
 #[derive(Debug, Clone)]
 pub(super) enum Backend {
     Nats(Broker),
-    Local(local::Handle),
+    Local(Arc<local::Store>),
 }
 
 /// What is needed to answer. Cheap to clone.
@@ -70,10 +69,7 @@ impl Oracle {
         let settings = &self.settings.stations;
         match &self.backend {
             Backend::Nats(broker) => stations::resolve(broker, settings, name, create).await,
-            Backend::Local(handle) => {
-                let (name, create) = (name.clone(), create && settings.auto_create);
-                local_call(handle, move |handle| handle.station(&name, create)).await.map_err(reject)
-            }
+            Backend::Local(store) => store.station(name, create && settings.auto_create).await,
         }
     }
 
@@ -81,10 +77,7 @@ impl Oracle {
     async fn consumer(&self, station: &Arc<Station>, group: Option<&Name>) -> Result<Arc<Consumer>, Reject> {
         match &self.backend {
             Backend::Nats(broker) => consumers::resolve(broker, station, group).await,
-            Backend::Local(handle) => {
-                let (station, group) = (Arc::clone(station), group.cloned());
-                local_call(handle, move |handle| handle.consumer(&station, group.as_ref())).await.map_err(reject)
-            }
+            Backend::Local(store) => store.consumer(station, group).await,
         }
     }
 
@@ -128,13 +121,6 @@ impl Oracle {
             lookup.await
         };
         timeout(ANSWER_TIMEOUT, lookup).await.unwrap_or(Err(Reject::ControlTimeout))
-    }
-}
-
-fn reject(error: RegistryError) -> Reject {
-    match error {
-        RegistryError::Failed(reject) => reject,
-        RegistryError::Conflict => Reject::Internal("a conflict where nothing was written"),
     }
 }
 

@@ -9,7 +9,7 @@ use super::{broker::Broker, stations::stream_info, users::Change};
 use crate::{backend::local, reject::Reject};
 use async_nats::jetstream::kv;
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// Reading the whole bucket.
@@ -25,7 +25,7 @@ pub(super) enum Registry {
     /// In the broker.
     Nats(NatsRegistry),
     /// In the embedded store.
-    Local(local::Handle),
+    Local(Arc<local::Store>),
     /// In a map, for tests.
     #[cfg(test)]
     Memory(memory::Documents),
@@ -45,12 +45,17 @@ impl Registry {
     pub(super) async fn list(&self) -> Result<Vec<Change>, RegistryError> {
         match self {
             Self::Nats(nats) => nats.list().await,
-            Self::Local(handle) => {
-                let listed = local_call(handle, local::Handle::registry_list).await?;
-                Ok(listed
-                    .into_iter()
-                    .map(|(key, bytes, revision)| Change { key, bytes: Some(bytes), revision })
-                    .collect())
+            Self::Local(store) => {
+                let store = Arc::clone(store);
+                // Listing reads the disk.
+                let listed = tokio::task::spawn_blocking(move || store.registry_list("")).await;
+                let listed = listed.unwrap_or(Err(Reject::Internal("a call of the store did not return")));
+                let change = |document: local::Document| Change {
+                    key: document.key,
+                    bytes: Some(document.value),
+                    revision: document.revision,
+                };
+                Ok(listed.map_err(RegistryError::Failed)?.into_iter().map(change).collect())
             }
             #[cfg(test)]
             Self::Memory(documents) => Ok(documents.list().await),
@@ -62,12 +67,7 @@ impl Registry {
     pub(super) async fn put(&self, key: &str, bytes: Vec<u8>, expected: Option<u64>) -> Result<u64, RegistryError> {
         match self {
             Self::Nats(nats) => nats.put(key, bytes, expected).await,
-            Self::Local(handle) => {
-                let key = key.to_owned();
-                local_call(handle, move |handle| handle.registry_put(&key, &bytes, expected))
-                    .await?
-                    .ok_or(RegistryError::Conflict)
-            }
+            Self::Local(store) => Ok(store.registry_put(key, &bytes, expected).await?),
             #[cfg(test)]
             Self::Memory(documents) => documents.put(key, bytes, expected).await,
         }
@@ -77,9 +77,9 @@ impl Registry {
     pub(super) async fn delete(&self, key: &str) -> Result<(), RegistryError> {
         match self {
             Self::Nats(nats) => nats.delete(key).await,
-            Self::Local(handle) => {
-                let key = key.to_owned();
-                local_call(handle, move |handle| handle.registry_delete(&key)).await.map(drop)
+            Self::Local(store) => {
+                store.registry_delete(key, None).await?;
+                Ok(())
             }
             #[cfg(test)]
             Self::Memory(documents) => {
@@ -90,15 +90,12 @@ impl Registry {
     }
 }
 
-/// Runs a call of the store, which may wait for the disk, on a blocking thread.
-pub(super) async fn local_call<T: Send + 'static>(
-    handle: &local::Handle,
-    work: impl FnOnce(&local::Handle) -> Result<T, Reject> + Send + 'static,
-) -> Result<T, RegistryError> {
-    let handle = handle.clone();
-    match tokio::task::spawn_blocking(move || work(&handle)).await {
-        Ok(result) => result.map_err(RegistryError::Failed),
-        Err(_) => Err(RegistryError::Failed(Reject::Internal("a call of the store did not return"))),
+impl From<local::PutError> for RegistryError {
+    fn from(error: local::PutError) -> Self {
+        match error {
+            local::PutError::Conflict { .. } => Self::Conflict,
+            local::PutError::Rejected(reject) => Self::Failed(reject),
+        }
     }
 }
 

@@ -99,7 +99,7 @@ pub fn is_never_stored(name: &str) -> bool {
 }
 
 /// The message id of a request: the first of the known fields that is present.
-pub fn message_id<'a>(
+pub(super) fn message_id<'a>(
     field: impl Fn(&str) -> Option<&'a [u8]>,
     numbered: bool,
 ) -> Result<Option<MessageId<'a>>, Reject> {

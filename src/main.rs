@@ -1,12 +1,8 @@
-//! Sluicegate: records in over HTTP, acknowledged, into durable streams; and out again.
-//!
-//! The command line is read in `cli`, the process is started and stopped in `gateway`.
-
-use std::process::ExitCode;
+//! The program: a table of contents. What it does stands in `cli`.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     sluicegate::cli::main()
 }

@@ -67,6 +67,12 @@ pub fn load(sources: &Sources, purpose: Purpose) -> Result<Loaded, ConfigError> 
     if problems.is_empty() { Ok(Loaded { settings, notices, origins }) } else { Err(ConfigError { problems }) }
 }
 
+/// Settings that have a flag: key and flag.
+#[must_use]
+pub fn flags() -> Vec<(&'static str, &'static str)> {
+    table::SETTINGS.iter().filter_map(|setting| Some((setting.key, setting.flag?))).collect()
+}
+
 impl Settings {
     /// [`load`] to serve, without the origins.
     pub fn load(sources: &Sources) -> Result<(Self, Vec<Notice>), ConfigError> {

@@ -1,0 +1,230 @@
+//! The client side of the commands: who logs in, and one HTTP connection to the gateway.
+//!
+//! Plain HTTP only. A proxy in the environment is not used: the gateway is usually on this host.
+
+use super::exit::Failure;
+use crate::config::{Credentials, credentials_path};
+use base64::Engine;
+use clap::Args;
+use serde::Deserialize;
+use std::{path::PathBuf, time::Duration};
+use ureq::{Agent, Body, http::Response};
+
+/// Where the credentials come from.
+#[derive(Debug, Clone, Args)]
+pub(super) struct LoginArgs {
+    /// Data directory with generated credentials, used unless SLUICEGATE_USER and SLUICEGATE_PASSWORD are set
+    #[arg(long, value_name = "DIR", env = "SLUICEGATE_DATA_DIR", default_value = "./sluicegate-data")]
+    data_dir: PathBuf,
+}
+
+/// A user name and its password.
+pub(super) struct Login {
+    pub(super) user: String,
+    pub(super) password: String,
+}
+
+impl LoginArgs {
+    /// `SLUICEGATE_USER` and `SLUICEGATE_PASSWORD`; else the gateway's own `ROOT_USER` and `ROOT_PASSWORD`;
+    /// else what the gateway generated.
+    pub(super) fn find(&self) -> Result<Login, Failure> {
+        self.find_in(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn find_in(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Login, Failure> {
+        match (variable("SLUICEGATE_USER"), variable("SLUICEGATE_PASSWORD")) {
+            (Some(user), Some(password)) => return Ok(Login { user, password }),
+            (None, None) => {}
+            _ => return Err(Failure::usage("set both SLUICEGATE_USER and SLUICEGATE_PASSWORD, or neither")),
+        }
+        if let Some(password) = variable("ROOT_PASSWORD") {
+            return Ok(Login { user: variable("ROOT_USER").unwrap_or_else(|| "root".to_owned()), password });
+        }
+        let kept = Credentials::read(&self.data_dir)
+            .map_err(|fault| Failure::usage(format!("{}\nto do: {}", fault.what, fault.remedy)))?;
+        match kept {
+            Some(Credentials { root_user, root_password: Some(password), .. }) => {
+                Ok(Login { user: root_user, password })
+            }
+            _ => Err(Failure::usage(format!(
+                "no credentials: set SLUICEGATE_USER and SLUICEGATE_PASSWORD, or name the gateway's data directory with \
+                 --data-dir ({} holds no password)",
+                credentials_path(&self.data_dir).display()
+            ))),
+        }
+    }
+}
+
+/// An answer of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    /// How long to wait before the request may be sent again.
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: Vec<u8>,
+}
+
+impl Reply {
+    /// What the gateway says is wrong, whichever shape it says it in.
+    pub(super) fn complaint(&self) -> String {
+        /// All the shapes of errors: problem+json, the original's two.
+        #[derive(Deserialize)]
+        struct Said {
+            detail: Option<String>,
+            title: Option<String>,
+            error: Option<String>,
+            message: Option<String>,
+        }
+        let said = serde_json::from_slice::<Said>(&self.body).ok();
+        let said = said.and_then(|said| said.detail.or(said.error).or(said.message).or(said.title));
+        match said {
+            Some(text) => format!("{text} (HTTP {})", self.status),
+            None => format!("HTTP {}", self.status),
+        }
+    }
+
+    /// The failure that this answer is.
+    pub(super) fn failure(&self) -> Failure {
+        Failure::status(self.status, self.complaint())
+    }
+}
+
+/// Where the gateway is.
+pub(super) struct Http {
+    agent: Agent,
+    base: String,
+}
+
+/// Neither connecting nor an answer takes longer. A consume call may wait a minute.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// A consume answer is at most 16 MiB of records, a third more in base64, and its JSON.
+const REPLY_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+impl Http {
+    /// `url`: `http://host:port`, or `host:port`.
+    pub(super) fn new(url: &str) -> Result<Self, Failure> {
+        let base = match url.split_once("://") {
+            Some(("http", _)) => url.to_owned(),
+            Some(("https", _)) => {
+                return Err(Failure::usage("https is not supported here: use http on a trusted network, or curl"));
+            }
+            Some(_) => return Err(Failure::usage(format!("{url} is no http:// address"))),
+            None => format!("http://{url}"),
+        };
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .max_redirects(0)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(ANSWER_TIMEOUT))
+            .user_agent(concat!("sluicegate/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Ok(Self { agent, base: base.trim_end_matches('/').to_owned() })
+    }
+
+    /// Sends a request; any answer, whatever its status, is `Ok`. An error means that no answer came.
+    pub(super) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Reply, Failure> {
+        let url = format!("{}{path}", self.base);
+        let mut request = ureq::http::Request::builder().method(method).uri(&url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = match body {
+            Some(body) => request.body(body).map_err(ureq::Error::from).and_then(|request| self.agent.run(request)),
+            None => request.body(()).map_err(ureq::Error::from).and_then(|request| self.agent.run(request)),
+        };
+        answer.and_then(read).map_err(|fault| match fault {
+            ureq::Error::Http(_) | ureq::Error::BadUri(_) => Failure::usage(format!("{url}: {fault}")),
+            fault => Failure::unavailable(format!("{}: {fault}", self.base)),
+        })
+    }
+}
+
+fn read(mut answer: Response<Body>) -> Result<Reply, ureq::Error> {
+    let retry_after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let body = answer.body_mut().with_config().limit(REPLY_BYTES_MAX).read_to_vec()?;
+    Ok(Reply { status: answer.status().as_u16(), retry_after: retry_after.map(Duration::from_secs), body })
+}
+
+/// `Authorization: Basic …`.
+pub(super) fn basic(login: &Login) -> String {
+    let text = format!("{}:{}", login.user, login.password);
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
+}
+
+/// A session on the data port: logs in when it has to.
+pub(super) struct Session {
+    http: Http,
+    login: Login,
+    tokens: Option<Tokens>,
+}
+
+#[derive(Deserialize)]
+struct Tokens {
+    jwt: String,
+    jwt_refresh_token: String,
+}
+
+impl Session {
+    /// Not logged in yet.
+    pub(super) fn new(url: &str, login: Login) -> Result<Self, Failure> {
+        Ok(Self { http: Http::new(url)?, login, tokens: None })
+    }
+
+    /// Posts to a route that wants a token. A token that is no longer good is replaced once.
+    pub(super) fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Reply, Failure> {
+        let reply = self.attempt(path, headers, body)?;
+        if reply.status != 401 {
+            return Ok(reply);
+        }
+        self.refresh()?;
+        self.attempt(path, headers, body)
+    }
+
+    fn attempt(&mut self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Reply, Failure> {
+        let token = if let Some(tokens) = &self.tokens { tokens.jwt.clone() } else { self.log_in()? };
+        let bearer = format!("Bearer {token}");
+        let mut all = vec![("Authorization", bearer.as_str())];
+        all.extend_from_slice(headers);
+        self.http.send("POST", path, &all, Some(body))
+    }
+
+    /// With the refresh token if that works, else with the password.
+    fn refresh(&mut self) -> Result<(), Failure> {
+        if let Some(tokens) = self.tokens.take() {
+            let body = serde_json::json!({ "jwt_refresh_token": tokens.jwt_refresh_token }).to_string();
+            let reply = self.http.send("POST", "/auth/refreshToken", &[JSON], Some(body.as_bytes()))?;
+            self.tokens = (reply.status == 200).then(|| serde_json::from_slice(&reply.body).ok()).flatten();
+        }
+        if self.tokens.is_none() {
+            self.log_in()?;
+        }
+        Ok(())
+    }
+
+    fn log_in(&mut self) -> Result<String, Failure> {
+        let Login { user, password } = &self.login;
+        let body = serde_json::json!({ "username": user, "password": password }).to_string();
+        let reply = self.http.send("POST", "/auth/authenticate", &[JSON], Some(body.as_bytes()))?;
+        if reply.status != 200 {
+            return Err(Failure::status(reply.status, format!("logging in as {user}: {}", reply.complaint())));
+        }
+        let tokens: Tokens = serde_json::from_slice(&reply.body).map_err(|_| {
+            Failure::other("the answer to the login holds no token: is this address a gateway's data port?")
+        })?;
+        let token = tokens.jwt.clone();
+        self.tokens = Some(tokens);
+        Ok(token)
+    }
+}
+
+/// The header of a JSON body.
+pub(super) const JSON: (&str, &str) = ("Content-Type", "application/json");

@@ -1,0 +1,42 @@
+//! `sluicegate config check|print`: looks at a configuration without starting anything.
+
+use super::{exit::Failure, serve::ServeArgs};
+use crate::config::{Loaded, NoticeLevel, Purpose, load};
+use clap::{Args, Subcommand};
+use std::io::Write;
+
+/// Check or print the configuration.
+#[derive(Debug, Args)]
+pub(super) struct ConfigArgs {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say whether the configuration works; nothing is started or written
+    Check(ServeArgs),
+    /// Print the effective settings as TOML, with their origins; secrets are masked
+    Print(ServeArgs),
+}
+
+/// Does what was asked.
+pub(super) fn run(args: &ConfigArgs) -> Result<(), Failure> {
+    let (ConfigCommand::Check(serve) | ConfigCommand::Print(serve)) = &args.command;
+    let loaded = load(&serve.sources(), Purpose::Inspect).map_err(|fault| Failure::usage(fault.to_string()))?;
+    let text = match args.command {
+        ConfigCommand::Check(_) => check(&loaded),
+        ConfigCommand::Print(_) => loaded.render(),
+    };
+    std::io::stdout().write_all(text.as_bytes()).map_err(|fault| Failure::other(format!("standard output: {fault}")))
+}
+
+fn check(loaded: &Loaded) -> String {
+    let mut text = String::new();
+    for notice in &loaded.notices {
+        let word = if notice.level == NoticeLevel::Warning { "warning" } else { "note" };
+        text.push_str(&format!("{word}: {}\n", notice.text));
+    }
+    text.push_str("The configuration is good.\n");
+    text
+}

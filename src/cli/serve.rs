@@ -1,0 +1,151 @@
+//! `sluicegate serve`: settings, logs, the gateway, and a word of welcome once its ports are bound.
+
+use super::{
+    exit::Exit,
+    first_minute::{PasswordSource, banner},
+};
+use crate::{
+    config::{Loaded, NoticeLevel, Origin, Purpose, Settings, Sources, credentials_path, load},
+    gateway,
+};
+use clap::Args;
+use std::{
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+/// Flags of the gateway. Each is also a key of the configuration file and a `SLUICEGATE_…` variable.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct ServeArgs {
+    /// Address of the data port, such as 0.0.0.0:4444 [env: SLUICEGATE_LISTEN]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Address of health, metrics and the admin API [env: SLUICEGATE_ADMIN_LISTEN]
+    #[arg(long, value_name = "ADDR")]
+    admin_listen: Option<String>,
+    /// NATS servers; without them records are kept in the embedded store [env: SLUICEGATE_NATS_URL]
+    #[arg(long, value_name = "URL[,URL…]")]
+    nats: Option<String>,
+    /// Directory of the embedded store and of generated secrets [env: SLUICEGATE_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Number of shards; by default the cores that the process may use [env: SLUICEGATE_SHARDS]
+    #[arg(long, value_name = "N")]
+    shards: Option<String>,
+    /// I/O driver: auto, io_uring or epoll [env: SLUICEGATE_DRIVER]
+    #[arg(long, value_name = "DRIVER")]
+    driver: Option<String>,
+    /// Configuration file (TOML) [env: SLUICEGATE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ServeArgs {
+    /// The flags, and the environment of this process.
+    pub(super) fn sources(&self) -> Sources {
+        let flags = [
+            ("listen", &self.listen),
+            ("admin_listen", &self.admin_listen),
+            ("nats.url", &self.nats),
+            ("data_dir", &self.data_dir),
+            ("shards", &self.shards),
+            ("driver", &self.driver),
+        ];
+        Sources {
+            flags: flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect(),
+            config: self.config.clone(),
+            environment: std::env::vars_os().collect(),
+        }
+    }
+}
+
+/// Runs the gateway until it is told to stop.
+pub(super) fn run(args: &ServeArgs) -> ExitCode {
+    let loaded = match load(&args.sources(), Purpose::Serve) {
+        Ok(loaded) => loaded,
+        Err(fault) => {
+            eprintln!("sluicegate: {fault}");
+            return Exit::Usage.into();
+        }
+    };
+    let welcome = welcome(&loaded);
+    let Loaded { settings, notices, .. } = loaded;
+    start_logging(&settings);
+    for notice in notices {
+        match notice.level {
+            NoticeLevel::Info => tracing::info!("{}", notice.text),
+            NoticeLevel::Warning => tracing::warn!("{}", notice.text),
+        }
+    }
+    let served = gateway::run(settings, |bound| {
+        if let Some(welcome) = welcome {
+            let mut out = std::io::stdout().lock();
+            // Nobody reads: no reason not to run.
+            let _ = out.write_all(welcome(bound).as_bytes()).and_then(|()| out.flush());
+        }
+    });
+    match served {
+        Ok(()) => Exit::Ok.into(),
+        Err(failed) => {
+            eprintln!("sluicegate: {}", failed.text);
+            Exit::Failed.into()
+        }
+    }
+}
+
+/// The banner, where somebody reads it: on a terminal, or when there are secrets to be told of.
+fn welcome(loaded: &Loaded) -> Option<impl FnOnce(SocketAddr) -> String + use<>> {
+    let terminal = std::io::stdout().is_terminal();
+    if !terminal && !loaded.settings.auth.generated {
+        return None;
+    }
+    let kept_in = matches!(loaded.origin("auth.root_password"), Origin::Generated(_)).then(|| {
+        let path = credentials_path(&loaded.settings.data_dir);
+        std::path::absolute(&path).unwrap_or(path)
+    });
+    let password = PasswordSource::of(&loaded.settings, kept_in.as_deref(), terminal);
+    let settings = loaded.settings.clone();
+    Some(move |bound| banner(&settings, bound, &password))
+}
+
+/// Logs to standard error: for people on a terminal, JSON lines otherwise.
+fn start_logging(settings: &Settings) {
+    use tracing_subscriber::{EnvFilter, fmt};
+    let terminal = std::io::stderr().is_terminal();
+    // The filter was checked when it was loaded.
+    let filter = EnvFilter::try_new(&settings.log.filter).unwrap_or_default();
+    let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+    // A second subscriber in one process is refused: then the first one stays.
+    let _ = if settings.log.json.unwrap_or(!terminal) { logs.json().try_init() } else { logs.compact().try_init() };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args, Command};
+
+    #[test]
+    fn every_flag_of_the_table_of_settings_exists_and_reaches_its_setting() {
+        let text = Some("x".to_owned());
+        let all = ServeArgs {
+            listen: text.clone(),
+            admin_listen: text.clone(),
+            nats: text.clone(),
+            data_dir: text.clone(),
+            shards: text.clone(),
+            driver: text,
+            config: None,
+        };
+        let keys: Vec<&str> = all.sources().flags.iter().map(|(key, _)| *key).collect();
+        let command = ServeArgs::augment_args(Command::new("serve"));
+        let flags: Vec<String> =
+            command.get_arguments().filter_map(|argument| Some(format!("--{}", argument.get_long()?))).collect();
+        let table = crate::config::flags();
+        assert_eq!(flags.len(), table.len() + 1, "--config is the only flag that is no setting");
+        for (key, flag) in table {
+            assert!(keys.contains(&key) && flags.iter().any(|known| known == flag), "{key} {flag}");
+        }
+    }
+}

@@ -12,6 +12,7 @@ use ureq::{Agent, Body, http::Response};
 
 /// Where the credentials come from.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::doc_markdown, reason = "the help text, printed as it is")]
 pub(super) struct LoginArgs {
     /// Data directory with generated credentials, used unless SLUICEGATE_USER and SLUICEGATE_PASSWORD are set
     #[arg(long, value_name = "DIR", env = "SLUICEGATE_DATA_DIR", default_value = "./sluicegate-data")]

@@ -3,7 +3,7 @@
 use super::{exit::Failure, serve::ServeArgs};
 use crate::config::{Loaded, NoticeLevel, Purpose, load};
 use clap::{Args, Subcommand};
-use std::io::Write;
+use std::{fmt::Write as _, io::Write};
 
 /// Check or print the configuration.
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ fn check(loaded: &Loaded) -> String {
     let mut text = String::new();
     for notice in &loaded.notices {
         let word = if notice.level == NoticeLevel::Warning { "warning" } else { "note" };
-        text.push_str(&format!("{word}: {}\n", notice.text));
+        let _ = writeln!(text, "{word}: {}", notice.text);
     }
     text.push_str("The configuration is good.\n");
     text

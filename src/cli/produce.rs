@@ -16,6 +16,7 @@ use crate::{
 use clap::Args;
 use serde::{Deserialize, de::IgnoredAny};
 use std::{
+    fmt::Write as _,
     fs::File,
     io::{self, BufRead, BufReader, IsTerminal, Read, Write},
     path::PathBuf,
@@ -100,13 +101,13 @@ impl Tally {
     fn text(&self, station: &str) -> String {
         let mut text = String::new();
         for report in &self.reports {
-            text.push_str(&format!("  {report}\n"));
+            let _ = writeln!(text, "  {report}");
         }
         if self.reports.len() >= REPORTS_MAX {
             text.push_str("  (more were left out)\n");
         }
         let failed = if self.failed > 0 { format!("; {} lines were not", self.failed) } else { String::new() };
-        text.push_str(&format!("{} records stored in {station}{failed}\n", self.stored));
+        let _ = writeln!(text, "{} records stored in {station}{failed}", self.stored);
         text
     }
 
@@ -327,8 +328,8 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<
 fn run_id() -> Result<String, Failure> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|fault| Failure::other(format!("no random bytes: {fault}")))?;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| hex.get(range).unwrap_or_default().to_owned());
+    let hex = format!("{:032x}", u128::from_be_bytes(bytes));
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| hex.get(range).unwrap_or_default());
     Ok(parts.join("-"))
 }
 
@@ -395,6 +396,7 @@ mod tests {
         (tally, requests.into_inner(), ended)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "the shape of an answer")]
     fn good(_: &str) -> Result<Reply, Failure> {
         Ok(reply(200, "{\"error\":null,\"success\":true}"))
     }

@@ -18,6 +18,7 @@ use std::{
 
 /// Flags of the gateway. Each is also a key of the configuration file and a `SLUICEGATE_…` variable.
 #[derive(Debug, Clone, Default, Args)]
+#[expect(clippy::doc_markdown, reason = "the help text, printed as it is")]
 pub(super) struct ServeArgs {
     /// Address of the data port, such as 0.0.0.0:4444 [env: SLUICEGATE_LISTEN]
     #[arg(long, value_name = "ADDR")]

@@ -8,7 +8,10 @@ use crate::station::{Name, Pattern};
 use clap::{Args, Subcommand};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead, Write};
+use std::{
+    fmt::Write as _,
+    io::{BufRead, Write},
+};
 
 /// Add, list and remove users.
 #[derive(Debug, Args)]
@@ -146,7 +149,7 @@ fn table(listing: &Listing) -> String {
         } else {
             format!("{} / {}", words(&user.produce), words(&user.consume))
         };
-        text.push_str(&format!("{:width$}  {:<7}  {rights}\n", user.name, user.account));
+        let _ = writeln!(text, "{:width$}  {:<7}  {rights}", user.name, user.account);
     }
     text
 }

@@ -186,15 +186,15 @@ fn credential(draft: &Draft, userinfo: Option<&UserInfo>, findings: &mut Finding
     if let Some(token) = token {
         ways.push(("nats.token", NatsCredential::Token(token.clone())));
     }
-    if let Some(path) = nkey_seed_file {
-        if let Some(seed) = read_seed(path, "nats.nkey_seed_file", findings) {
-            ways.push(("nats.nkey_seed_file", NatsCredential::Nkey(seed)));
-        }
+    if let Some(path) = nkey_seed_file
+        && let Some(seed) = read_seed(path, "nats.nkey_seed_file", findings)
+    {
+        ways.push(("nats.nkey_seed_file", NatsCredential::Nkey(seed)));
     }
-    if let Some(path) = creds_file {
-        if let Some((jwt, seed)) = read_creds(path, findings) {
-            ways.push(("nats.creds_file", NatsCredential::Creds { jwt, seed }));
-        }
+    if let Some(path) = creds_file
+        && let Some((jwt, seed)) = read_creds(path, findings)
+    {
+        ways.push(("nats.creds_file", NatsCredential::Creds { jwt, seed }));
     }
     if ways.len() > 1 {
         let names: Vec<&str> = ways.iter().map(|(name, _)| *name).collect();

@@ -397,7 +397,7 @@ fn masked(present: bool) -> Option<Value> {
     present.then(|| Value::String(MASK.to_owned()))
 }
 
-fn word<T: PartialEq>(words: &[(&str, T)], value: T) -> Option<Value> {
+fn word<T: PartialEq + Copy>(words: &[(&str, T)], value: T) -> Option<Value> {
     words.iter().find(|(_, known)| *known == value).map(|(word, _)| Value::String((*word).to_owned()))
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{limits::Limits, rt::DriverChoice};
 use proptest::prelude::*;
-use std::{ffi::OsString, fs, path::Path, time::Duration};
+use std::{ffi::OsString, fmt::Write as _, fs, path::Path, time::Duration};
 
 const SECRETS: [(&str, &str); 3] = [
     ("ROOT_PASSWORD", "a root password"),
@@ -96,7 +96,7 @@ fn every_setting_is_read_from_the_file_and_from_the_environment_and_shown_as_wri
     let mut pairs = Vec::new();
     for (key, value) in OTHER_VALUES {
         if !value.is_empty() {
-            text.push_str(&format!("{key} = {value}\n"));
+            let _ = writeln!(text, "{key} = {value}");
             let plain = value.trim_matches(['[', ']']).replace('"', "").replace(", ", ",");
             pairs.push((find(key).unwrap().env(), plain));
         }
@@ -485,21 +485,18 @@ fn the_documentation_and_the_example_name_every_setting() {
 
     // The example has every setting as a comment; without the comment signs it is a configuration.
     let example = fs::read_to_string(root.join("config.example.toml")).unwrap();
-    let uncommented: String = example
-        .lines()
-        .map(|line| {
-            line.strip_prefix('#')
-                .filter(|rest| rest.starts_with(|letter: char| letter.is_ascii_lowercase()))
-                .unwrap_or(line)
-        })
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let setting = |line: &'_ str| line.strip_prefix('#').is_some_and(|rest| rest.starts_with(char::is_alphabetic));
+    let bare = |line| if setting(line) { line.trim_start_matches('#') } else { line };
+    let uncommented: Vec<&str> = example.lines().map(bare).collect();
     let mut problems = Vec::new();
-    let written = file::File::parse(&uncommented, "config.example.toml", &mut problems);
+    let written = file::File::parse(&uncommented.join("\n"), "config.example.toml", &mut problems);
     assert_eq!(problems, []);
     for entry in &written.entries {
         let setting = find(&entry.key).unwrap_or_else(|| panic!("{} is in the example and nowhere else", entry.key));
         assert!((setting.put)(&mut Draft::default(), &entry.value).is_ok(), "{}", entry.key);
+        if !setting.default.starts_with('(') {
+            assert_eq!(entry.value.shown(), setting.default, "{}: the example shows the default", entry.key);
+        }
     }
     for setting in SETTINGS {
         assert!(written.entries.iter().any(|entry| entry.key == setting.key), "{} is not in the example", setting.key);

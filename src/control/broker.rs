@@ -313,10 +313,7 @@ mod tests {
                 br#"{"error":{"code":404,"err_code":10059,"description":"stream not found"}}"#,
                 Err(CallError::Refused(10_059, "stream not found".into())),
             ),
-            (
-                br#"{"error":{"code":503,"description":"old"},"total":0}"#,
-                Err(CallError::Refused(503, "old".into())),
-            ),
+            (br#"{"error":{"code":503,"description":"old"},"total":0}"#, Err(CallError::Refused(503, "old".into()))),
         ] {
             assert_eq!(read::<Total>(payload), expect);
         }
@@ -357,7 +354,8 @@ mod tests {
 
     #[test]
     fn ipv6_hosts_are_bracketed() {
-        for (host, expect) in [("localhost", "localhost"), ("::1", "[::1]"), ("[::1]", "[::1]"), ("10.0.0.1", "10.0.0.1")]
+        for (host, expect) in
+            [("localhost", "localhost"), ("::1", "[::1]"), ("[::1]", "[::1]"), ("10.0.0.1", "10.0.0.1")]
         {
             let server = NatsServer { host: host.to_owned(), port: 4333 };
             let parsed = address(&server).expect("an address");

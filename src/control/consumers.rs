@@ -37,21 +37,14 @@ pub(super) fn durable_name(group: Option<&Name>) -> Box<str> {
 }
 
 /// Finds the group's consumers, or creates them.
-pub(super) async fn resolve(
-    broker: &Broker,
-    station: &Station,
-    group: Option<&Name>,
-) -> Result<Arc<Consumer>, Reject> {
+pub(super) async fn resolve(broker: &Broker, station: &Station, group: Option<&Name>) -> Result<Arc<Consumer>, Reject> {
     let durable = durable_name(group);
     let on_partition = |partition: Partition| {
         let durable = durable.clone();
         async move { on_partition(broker, &partition, &durable).await }
     };
-    let waits: Vec<Duration> = stream::iter(station.partitions.to_vec())
-        .map(on_partition)
-        .buffered(CALLS_AT_ONCE)
-        .try_collect()
-        .await?;
+    let waits: Vec<Duration> =
+        stream::iter(station.partitions.to_vec()).map(on_partition).buffered(CALLS_AT_ONCE).try_collect().await?;
     let ack_wait = waits.into_iter().min().unwrap_or(ACK_WAIT);
     Ok(Arc::new(Consumer { durable, station: station.name.clone(), ack_wait }))
 }

@@ -128,7 +128,8 @@ impl Desk {
     pub fn reasons_not_ready(&self) -> Vec<&'static str> {
         let inner = &self.0;
         let on_broker = matches!(inner.settings.backend, BackendSettings::Nats(_));
-        let broker_away = inner.control.broker_up.get() == 0 || inner.shards.iter().any(|shard| shard.link_up.get() == 0);
+        let broker_away =
+            inner.control.broker_up.get() == 0 || inner.shards.iter().any(|shard| shard.link_up.get() == 0);
         let read_only = inner.store.as_ref().is_some_and(|store| store.read_only.get() != 0);
         [
             (inner.draining.load(Ordering::Relaxed), "draining"),
@@ -187,16 +188,17 @@ impl Desk {
         let produce = patterns("produce", new.produce)?;
         let consume = patterns("consume", new.consume)?;
         // Ask before the hash is made: it is the dear part.
-        if self.current(&name).await?.is_some() {
+        if self.book().await?.stored_revision(&name).is_some() {
             return Err(DeskError::Exists);
         }
         let hash = self.0.passwords.hash(new.password).await.map_err(|Overloaded| DeskError::Overloaded)?;
         let document = UserDocument::new(next_version(0), hash, produce, consume);
-        match self.0.registry.put(&users::key(&name), document.store(), Some(0)).await {
-            Ok(revision) => self.echoed(&name, Some(revision)).await?,
+        let revision = match self.0.registry.put(&users::key(&name), document.store(), Some(0)).await {
+            Ok(revision) => revision,
             Err(RegistryError::Conflict) => return Err(DeskError::Exists),
             Err(RegistryError::Failed(reject)) => return Err(DeskError::Backend(reject)),
-        }
+        };
+        self.until(|book| book.stored_revision(&name).is_some_and(|have| have >= revision)).await?;
         tracing::info!(user = %name, "added user");
         Ok(view(&name, &document))
     }
@@ -205,39 +207,42 @@ impl Desk {
     pub async fn set_password(&self, name: &str, password: Box<str>) -> Result<(), DeskError> {
         let name = self.name_of_other(name)?;
         passwords::check_rule(&password).map_err(DeskError::Invalid)?;
-        self.current(&name).await?.ok_or(DeskError::Unknown)?;
+        self.book().await?.get(name.as_str()).ok_or(DeskError::Unknown)?;
         let hash = self.0.passwords.hash(password).await.map_err(|Overloaded| DeskError::Overloaded)?;
         for _ in 0..ATTEMPTS_MAX {
-            let (revision, document) = self.current(&name).await?.ok_or(DeskError::Unknown)?;
-            let document = UserDocument::new(
-                next_version(document.version),
-                hash.clone(),
-                document.produce.clone(),
-                document.consume.clone(),
-            );
+            let book = self.book().await?;
+            let old = &book.get(name.as_str()).ok_or(DeskError::Unknown)?.document;
+            // A document that does not load is written over with the one that works.
+            let revision = book.stored_revision(&name).ok_or(DeskError::Unknown)?;
+            let version = next_version(old.version);
+            let document = UserDocument::new(version, hash.clone(), old.produce.clone(), old.consume.clone());
             match self.0.registry.put(&users::key(&name), document.store(), Some(revision)).await {
                 Ok(revision) => {
-                    self.echoed(&name, Some(revision)).await?;
+                    self.until(|book| book.stored_revision(&name).is_none_or(|have| have >= revision)).await?;
                     tracing::info!(user = %name, "changed password");
                     return Ok(());
                 }
-                // Look at what the other one has made of it.
-                Err(RegistryError::Conflict) => self.echoed(&name, Some(revision + 1)).await?,
+                // Somebody else was quicker: look at what has become of the user.
+                Err(RegistryError::Conflict) => {
+                    self.until(|book| book.stored_revision(&name).is_none_or(|have| have != revision)).await?;
+                }
                 Err(RegistryError::Failed(reject)) => return Err(DeskError::Backend(reject)),
             }
         }
         Err(DeskError::Contended)
     }
 
-    /// Removes a user.
+    /// Removes a user, or a document in its place that does not load.
     pub async fn remove_user(&self, name: &str) -> Result<(), DeskError> {
         let name = self.name_of_other(name)?;
-        self.current(&name).await?.ok_or(DeskError::Unknown)?;
+        let revision = self.book().await?.stored_revision(&name).ok_or(DeskError::Unknown)?;
         match self.0.registry.delete(&users::key(&name)).await {
-            Ok(()) => self.echoed(&name, None).await?,
+            Ok(()) => {}
             Err(RegistryError::Conflict) => return Err(DeskError::Contended),
             Err(RegistryError::Failed(reject)) => return Err(DeskError::Backend(reject)),
         }
+        // Gone, or already added again by somebody else.
+        self.until(|book| book.stored_revision(&name).is_none_or(|have| have > revision)).await?;
         tracing::info!(user = %name, "removed user");
         Ok(())
     }
@@ -247,26 +252,20 @@ impl Desk {
         if name.as_str() == self.0.settings.auth.root_user { Err(DeskError::Root) } else { Ok(name) }
     }
 
-    /// The document that is in force, once there is a book.
-    async fn current(&self, name: &Name) -> Result<Option<(u64, Arc<UserDocument>)>, DeskError> {
+    /// The book in force, once there is one.
+    async fn book(&self) -> Result<Arc<Book>, DeskError> {
         let mut book = self.0.book.clone();
-        let book = timeout(self.0.settings.limits.hold, book.wait_for(|book| book.loaded)).await;
-        let Ok(Ok(book)) = book else { return Err(DeskError::Backend(Reject::BrokerAway)) };
-        Ok(book.get(name.as_str()).map(|entry| (entry.revision, Arc::clone(&entry.document))))
+        match timeout(self.0.settings.limits.hold, book.wait_for(|book| book.loaded)).await {
+            Ok(Ok(book)) => Ok(Arc::clone(&book)),
+            _ => Err(DeskError::Backend(Reject::BrokerAway)),
+        }
     }
 
-    /// Waits until the book has this revision of the user, or none.
-    async fn echoed(&self, name: &Name, revision: Option<u64>) -> Result<(), DeskError> {
+    /// Waits until the book shows a change that the registry has taken.
+    async fn until(&self, shows: impl Fn(&Book) -> bool) -> Result<(), DeskError> {
         self.0.changed.notify_one();
-        let seen = |book: &Arc<Book>| {
-            let have = book.get(name.as_str()).map(|entry| entry.revision);
-            match revision {
-                Some(revision) => have.is_some_and(|have| have >= revision),
-                None => have.is_none(),
-            }
-        };
         let mut book = self.0.book.clone();
-        match timeout(ECHO_TIMEOUT, book.wait_for(seen)).await {
+        match timeout(ECHO_TIMEOUT, book.wait_for(|book| shows(book))).await {
             Ok(Ok(_)) => Ok(()),
             _ => Err(DeskError::Backend(Reject::ControlTimeout)),
         }

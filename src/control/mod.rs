@@ -21,6 +21,8 @@ mod questions;
 mod registry;
 mod stations;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests_nats;
 mod users;
 
@@ -189,13 +191,8 @@ where
         book,
         changed: Arc::new(Notify::new()),
     };
-    let parts = DeskParts {
-        settings: Arc::clone(&settings),
-        passwords: passwords.clone(),
-        draining,
-        shards: metrics,
-        store,
-    };
+    let parts =
+        DeskParts { settings: Arc::clone(&settings), passwords: passwords.clone(), draining, shards: metrics, store };
     let desk = Desk::new(&keeper, parts);
     let oracle = Oracle::new(settings, backend, passwords, books, control_metrics);
     tokio::spawn(keeper.run());

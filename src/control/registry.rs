@@ -134,8 +134,12 @@ impl NatsRegistry {
                 let store = store.clone();
                 async move { store.entry(key).await }
             };
-            let entries: Vec<Option<kv::Entry>> =
-                futures_util::stream::iter(keys).map(entry).buffered(READS_AT_ONCE).try_collect().await.map_err(failed)?;
+            let entries: Vec<Option<kv::Entry>> = futures_util::stream::iter(keys)
+                .map(entry)
+                .buffered(READS_AT_ONCE)
+                .try_collect()
+                .await
+                .map_err(failed)?;
             Ok(entries.into_iter().flatten().map(change).collect())
         };
         timeout(LIST_TIMEOUT, read).await.unwrap_or(Err(RegistryError::Failed(Reject::ControlTimeout)))

@@ -148,6 +148,13 @@ impl Book {
         self.users.get(&name)
     }
 
+    /// The revision of the document that is stored, whether it loads or not. (What loads has a name
+    /// that is written as its key.)
+    pub(super) fn stored_revision(&self, name: &Name) -> Option<u64> {
+        let loaded = self.users.get(name).map(|entry| entry.revision);
+        loaded.max(self.faults.get(&key(name)).copied())
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Name, &Entry)> {
         self.users.iter()
     }

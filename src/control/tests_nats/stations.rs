@@ -1,8 +1,9 @@
 //! Stations and consumer groups on a real broker.
 
-use super::support::{Gateway, Server, block_on, name, settings};
+use super::support::{Gateway, Server, block_on, name};
 use crate::{
     config::{BackendSettings, Layout, NatsCredential, Secret, Settings},
+    control::testing::settings,
     directory::messages::{Answer, Question},
     limits::ACK_WAIT,
     reject::Reject,
@@ -33,7 +34,8 @@ fn make_stream(server: &Server, config: stream::Config) {
 fn stream_names(server: &Server) -> Vec<String> {
     block_on(async {
         use futures_util::TryStreamExt;
-        let mut names: Vec<String> = jetstream::new(server.client().await).stream_names().try_collect().await.expect("names");
+        let mut names: Vec<String> =
+            jetstream::new(server.client().await).stream_names().try_collect().await.expect("names");
         names.retain(|name| !name.starts_with("KV_"));
         names.sort();
         names
@@ -180,7 +182,8 @@ fn the_memphis_layout_has_the_originals_names() {
     let consumer = gateway.consumer(&station, Some("Bill.ing")).expect("made");
     assert_eq!(&*consumer.durable, "bill#ing-rest-gateway");
     // A broker that Memphis itself has filled: no metadata of ours; and a station from before partitions.
-    for (name, subject) in [("old$1", "old$1.>"), ("old$2", "old$2.>"), ("old$3", "old$3.>"), ("ancient", "ancient.>")] {
+    for (name, subject) in [("old$1", "old$1.>"), ("old$2", "old$2.>"), ("old$3", "old$3.>"), ("ancient", "ancient.>")]
+    {
         let config =
             stream::Config { name: name.to_owned(), subjects: vec![subject.to_owned()], ..stream::Config::default() };
         make_stream(&server, config);
@@ -244,7 +247,10 @@ fn consumers_hand_out_everything_until_it_is_acknowledged() {
         made.cached_info().config.clone()
     });
     assert_eq!((config.max_deliver, config.ack_wait), (-1, ACK_WAIT));
-    assert_eq!((config.ack_policy, config.deliver_policy), (consumer::AckPolicy::Explicit, consumer::DeliverPolicy::All));
+    assert_eq!(
+        (config.ack_policy, config.deliver_policy),
+        (consumer::AckPolicy::Explicit, consumer::DeliverPolicy::All)
+    );
     assert_eq!((config.filter_subject.as_str(), config.max_ack_pending), ("orders", 100_000));
 }
 

@@ -1,16 +1,11 @@
 //! A nats-server for one test, and a gateway's control plane without its shards.
 
 use crate::{
-    config::{
-        AuthSettings, BackendSettings, Layout, LogSettings, NatsCredential, NatsServer, NatsSettings, Secret,
-        Settings, StationSettings,
-    },
+    config::Settings,
     control::{ControlHandle, ControlInputs, Desk, spawn},
     directory::messages::{Answer, Ask, Push, Question},
-    limits::Limits,
     metrics::ShardMetrics,
     reject::Reject,
-    rt::DriverChoice,
     station::{Consumer, Name, Station},
 };
 use std::{
@@ -101,46 +96,6 @@ pub(super) struct Gateway {
     pub(super) desk: Desk,
     pub(super) metrics: Arc<ShardMetrics>,
     tickets: Cell<u64>,
-}
-
-/// Settings of the original's defaults for this broker.
-pub(super) fn settings(port: u16) -> Settings {
-    let listen = "127.0.0.1:0".parse().expect("an address");
-    Settings {
-        listen,
-        admin_listen: listen,
-        data_dir: PathBuf::new(),
-        shards: 1,
-        driver: DriverChoice::Auto,
-        backend: BackendSettings::Nats(NatsSettings {
-            servers: vec![NatsServer { host: "127.0.0.1".to_owned(), port }],
-            credential: NatsCredential::None,
-            registry_bucket: "sluicegate".to_owned(),
-        }),
-        auth: AuthSettings {
-            root_user: "root".to_owned(),
-            root_password: Secret::new("memphis-root"),
-            access_key: Secret::new("a"),
-            refresh_key: Secret::new("b"),
-            access_lifetime: Duration::from_secs(900),
-            refresh_lifetime: Duration::from_secs(18_000),
-            generated: false,
-        },
-        stations: StationSettings {
-            auto_create: true,
-            layout: Layout::Plain,
-            partitions: 1,
-            retention_age: Some(Duration::from_secs(3_600)),
-            retention_records: None,
-            retention_bytes: None,
-            memory: false,
-            replicas: 1,
-            duplicate_window: Duration::from_secs(120),
-        },
-        stored_headers: Vec::new(),
-        limits: Limits::default(),
-        log: LogSettings { filter: String::new(), json: None },
-    }
 }
 
 impl Gateway {

@@ -1,9 +1,9 @@
 //! Users, the registry's watch, and logins on a real broker.
 
-use super::support::{Gateway, Server, block_on, settings};
+use super::support::{Gateway, Server, block_on};
 use crate::{
     auth::Users,
-    control::{DeskError, NewUser},
+    control::{DeskError, NewUser, testing::settings},
     directory::messages::Push,
     limits::LOGINS_WAITING_MAX,
     reject::Reject,
@@ -130,10 +130,13 @@ fn a_broken_document_leaves_the_user_that_works_and_its_neighbours_alone() {
     // A gateway that starts now has never seen the one that worked.
     let other = Gateway::start(settings(server.port)).ready();
     assert_eq!(other.login(1, "ann", "first password"), Err(Reject::Unauthorized));
-    // It can be mended by the API: the broken one counts as absent there.
-    block_on(gateway.desk.set_password("ann", "second password".into())).expect_err("somebody else's revision");
-    bucket(&server, async |store| store.delete("users.bob").await.expect("deleted"));
-    gateway.until("aware of one", refused("1"));
+    // The one can be mended, the other be removed.
+    assert_eq!(block_on(gateway.desk.add_user(new_user("bob", "first password"))), Err(DeskError::Exists));
+    block_on(gateway.desk.set_password("ann", "second password".into())).expect("mended");
+    block_on(gateway.desk.remove_user("bob")).expect("removed");
+    gateway.until("aware that all is well", refused("0"));
+    other.until("aware that all is well", refused("0"));
+    assert_eq!(other.login(1, "ann", "second password"), Ok(()));
 }
 
 #[test]
@@ -192,10 +195,8 @@ fn too_many_logins_are_refused_at_once_and_do_not_hold_up_stations() {
         });
     }
     let began = Instant::now();
-    let station = gateway.ask(crate::directory::messages::Question::Station {
-        name: super::support::name("orders"),
-        create: true,
-    });
+    let station = gateway
+        .ask(crate::directory::messages::Question::Station { name: super::support::name("orders"), create: true });
     let mut counts = [0, 0];
     let mut station_after = None;
     for _ in 0..=logins {

@@ -1,0 +1,132 @@
+//! Listening and serving, with bounds: on connections, on the time of a head, of a request and of a
+//! connection.
+
+use super::{problem::Problem, router};
+use crate::control::Desk;
+use axum::{
+    Router,
+    extract::Request,
+    http::StatusCode,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use std::{
+    io,
+    net::{self, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+
+/// Connections at a time; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 64;
+/// From the end of a response (or the accept) to the end of the next head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a head.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Header fields of a head.
+const HEAD_FIELDS_MAX: usize = 64;
+/// From the end of the head to the answer, the body included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// A connection is then closed after the request that it serves.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+/// What a connection still gets to write its last answer.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// After an accept that failed for want of something (file descriptors, memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Takes the address. To be called before anything else starts: the error says what is wrong with it.
+pub fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
+    let say = |error: io::Error| {
+        let hint = if error.kind() == io::ErrorKind::AddrInUse { " (is another gateway running?)" } else { "" };
+        io::Error::new(error.kind(), format!("cannot listen on the admin address {address}: {error}{hint}"))
+    };
+    let listener = net::TcpListener::bind(address).map_err(say)?;
+    listener.set_nonblocking(true).map_err(say)?;
+    Ok(listener)
+}
+
+/// Serves what [`bind`] has taken, for ever. To be run on the control thread.
+pub async fn serve(listener: net::TcpListener, desk: Desk) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "admin: the listener cannot be used");
+            return;
+        }
+    };
+    let router = router(desk);
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let connection = connection(stream, router.clone());
+                tokio::spawn(async move {
+                    connection.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "admin: cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(HEAD_FIELDS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = sleep(CONNECTION_TIMEOUT) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            timeout(CLOSE_TIMEOUT, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "admin: a connection ended early");
+    }
+}
+
+/// Ends a request that takes too long: its body does not come, or the registry does not answer.
+pub(super) async fn deadline(request: Request, next: Next) -> Response {
+    match timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_taken_is_named() {
+        let first = bind("127.0.0.1:0".parse().expect("an address")).expect("free");
+        let taken = first.local_addr().expect("an address");
+        let error = bind(taken).expect_err("taken");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        let text = error.to_string();
+        assert!(text.contains(&taken.to_string()) && text.contains("another gateway"), "{text}");
+    }
+}

@@ -1,0 +1,257 @@
+//! The admin listener over a real socket, with raw HTTP, on a registry in memory.
+
+use super::{BODY_BYTES_MAX, bind, serve};
+use crate::control::testing::desk_in_memory;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+/// A listener on a thread of its own.
+struct Admin {
+    address: SocketAddr,
+    control: flume::Sender<fn(&Knobs)>,
+}
+
+/// What readiness is made of.
+struct Knobs {
+    draining: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    store: std::sync::Arc<crate::metrics::StoreMetrics>,
+}
+
+impl Admin {
+    fn start() -> Self {
+        let listener = bind("127.0.0.1:0".parse().expect("an address")).expect("free");
+        let address = listener.local_addr().expect("an address");
+        let (control, turns) = flume::bounded::<fn(&Knobs)>(1);
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let (desk, draining, store) = desk_in_memory();
+                let knobs = Knobs { draining, store };
+                tokio::spawn(serve(listener, desk));
+                while let Ok(turn) = turns.recv_async().await {
+                    turn(&knobs);
+                }
+            });
+        });
+        Self { address, control }
+    }
+
+    fn turn(&self, knob: fn(&Knobs)) {
+        self.control.send(knob).expect("the listener runs");
+        // The channel holds one: the second turn is taken after the first has worked.
+        self.control.send(|_| {}).expect("the listener runs");
+        self.control.send(|_| {}).expect("the listener runs");
+    }
+
+    /// Sends bytes, reads until the end.
+    fn raw(&self, request: &[u8]) -> Reply {
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        // The other side may have closed already, with an answer.
+        let _refused_early = stream.write_all(request);
+        let mut bytes = Vec::new();
+        let _reset = stream.read_to_end(&mut bytes);
+        Reply::parse(&bytes)
+    }
+
+    fn send(&self, method: &str, path: &str, credentials: Option<&str>, body: Option<&str>) -> Reply {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n");
+        if let Some(credentials) = credentials {
+            request += &format!("Authorization: Basic {}\r\n", STANDARD.encode(credentials));
+        }
+        if let Some(body) = body {
+            request += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        } else {
+            request += "\r\n";
+        }
+        self.raw(request.as_bytes())
+    }
+
+    fn root(&self, method: &str, path: &str, body: Option<&str>) -> Reply {
+        self.send(method, path, Some("root:memphis-root"), body)
+    }
+}
+
+/// An answer, taken apart.
+#[derive(Debug)]
+struct Reply {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Reply {
+    fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8(bytes.to_vec()).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+        Self { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).expect("JSON")
+    }
+
+    /// Checks that this is a problem of RFC 9457 and answers its detail.
+    fn problem(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{self:?}");
+        assert!(self.head.contains("content-type: application/problem+json"), "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["type"], "about:blank");
+        assert!(problem["title"].as_str().is_some_and(|title| !title.is_empty()));
+        problem["detail"].as_str().expect("a detail").to_owned()
+    }
+}
+
+#[test]
+fn health_readiness_and_metrics_are_open() {
+    let admin = Admin::start();
+    let healthy = admin.send("GET", "/healthz", None, None);
+    assert_eq!((healthy.status, healthy.body.trim_end()), (200, "ok"));
+    let ready = admin.send("GET", "/readyz", None, None);
+    assert_eq!((ready.status, ready.json()), (200, json!({"ready": true, "reasons": []})));
+    let metrics = admin.send("GET", "/metrics", None, None);
+    assert_eq!(metrics.status, 200);
+    assert!(metrics.head.contains("content-type: text/plain; version=0.0.4"), "{}", metrics.head);
+    for line in ["# TYPE sluicegate_requests_total counter\n", "\nsluicegate_shards 1\n", "\nprocess_open_fds "] {
+        assert!(metrics.body.contains(line), "{line:?} in {}", metrics.body);
+    }
+    assert_eq!(admin.send("HEAD", "/healthz", None, None).status, 200);
+}
+
+#[test]
+fn readiness_names_what_is_missing() {
+    let admin = Admin::start();
+    admin.turn(|knobs| knobs.draining.store(true, Ordering::Relaxed));
+    let draining = admin.send("GET", "/readyz", None, None);
+    assert_eq!((draining.status, draining.json()), (503, json!({"ready": false, "reasons": ["draining"]})));
+    admin.turn(|knobs| {
+        knobs.draining.store(false, Ordering::Relaxed);
+        knobs.store.read_only.set(1);
+    });
+    assert_eq!(admin.send("GET", "/readyz", None, None).json()["reasons"], json!(["store read-only"]));
+    // Dead it is not.
+    assert_eq!(admin.send("GET", "/healthz", None, None).status, 200);
+}
+
+#[test]
+fn the_api_wants_root() {
+    let admin = Admin::start();
+    for credentials in [None, Some("root:wrong"), Some("ann:memphis-root"), Some(":"), Some("root")] {
+        for (method, path) in [
+            ("GET", "/api/v1/users"),
+            ("POST", "/api/v1/users"),
+            ("DELETE", "/api/v1/users/ann"),
+            ("PUT", "/api/v1/users/ann/password"),
+            ("GET", "/api/v1/nothing"),
+        ] {
+            let refused = admin.send(method, path, credentials, None);
+            refused.problem(401);
+            assert!(refused.head.contains("www-authenticate: basic realm="), "{refused:?}");
+        }
+    }
+    assert_eq!(admin.send("GET", "/api/v1/users", Some("ROOT:memphis-root"), None).status, 200);
+    admin.root("GET", "/api/v1/nothing", None).problem(404);
+    admin.send("GET", "/nothing", None, None).problem(404);
+    admin.send("DELETE", "/metrics", None, None).problem(405);
+    let wrong_method = admin.root("DELETE", "/api/v1/users", None);
+    wrong_method.problem(405);
+    assert!(wrong_method.head.contains("allow: get"), "{wrong_method:?}");
+}
+
+#[test]
+fn users_come_and_go() {
+    let admin = Admin::start();
+    let root = json!({"name": "root", "account": 1, "produce": ["*"], "consume": ["*"], "root": true});
+    assert_eq!(admin.root("GET", "/api/v1/users", None).json(), json!({ "users": [root] }));
+    let added = admin.root(
+        "POST",
+        "/api/v1/users",
+        Some(r#"{"name":"Ann","password":"long enough","produce":["Prod.*"],"consume":[]}"#),
+    );
+    let ann = json!({"name": "ann", "account": 1, "produce": ["prod.*"], "consume": [], "root": false});
+    assert_eq!((added.status, added.json()), (201, ann.clone()));
+    let bob = admin.root("POST", "/api/v1/users", Some(r#"{"name":"b.ob","password":"long enough"}"#));
+    let bob_view = json!({"name": "b.ob", "account": 1, "produce": ["*"], "consume": ["*"], "root": false});
+    assert_eq!((bob.status, bob.json()), (201, bob_view.clone()));
+    let listed = admin.root("GET", "/api/v1/users", None);
+    assert_eq!(listed.json(), json!({ "users": [root, ann, bob_view] }));
+    assert!(!listed.body.contains("argon2"));
+    let again = admin.root("POST", "/api/v1/users", Some(r#"{"name":"ANN","password":"long enough"}"#));
+    assert!(again.problem(409).contains("there is a user"));
+    let changed = admin.root("PUT", "/api/v1/users/ann/password", Some(r#"{"password":"other password"}"#));
+    assert_eq!((changed.status, changed.body.as_str()), (204, ""));
+    assert_eq!(admin.root("DELETE", "/api/v1/users/b%2Eob", None).status, 204);
+    admin.root("DELETE", "/api/v1/users/b.ob", None).problem(404);
+    admin.root("PUT", "/api/v1/users/b.ob/password", Some(r#"{"password":"other password"}"#)).problem(404);
+    assert_eq!(admin.root("GET", "/api/v1/users", None).json(), json!({ "users": [root, ann] }));
+    assert!(admin.root("DELETE", "/api/v1/users/Root", None).problem(409).contains("configuration"));
+    let changed = admin.root("PUT", "/api/v1/users/root/password", Some(r#"{"password":"other password"}"#));
+    assert!(changed.problem(409).contains("configuration"));
+    let taken = admin.root("POST", "/api/v1/users", Some(r#"{"name":"root","password":"long enough"}"#));
+    assert!(taken.problem(409).contains("configuration"));
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said() {
+    let admin = Admin::start();
+    let long = format!(r#"{{"name":"ann","password":"{}"}}"#, "x".repeat(129));
+    let many = format!(r#"{{"name":"ann","password":"long enough","produce":[{}"a"]}}"#, "\"a\",".repeat(300));
+    for (body, expect) in [
+        ("", "EOF"),
+        ("{", "EOF"),
+        ("[]", "invalid"),
+        (r#"{"password":"long enough"}"#, "name"),
+        (r#"{"name":"ann"}"#, "password"),
+        (r#"{"name":"ann","password":7}"#, "string"),
+        (r#"{"name":"ann","password":"short"}"#, "8 to 128"),
+        (long.as_str(), "8 to 128"),
+        (r#"{"name":"","password":"long enough"}"#, "can not be empty"),
+        (r#"{"name":"a b","password":"long enough"}"#, "Only alphanumeric"),
+        (r#"{"name":"-ann","password":"long enough"}"#, "start or end"),
+        (r#"{"name":"ann","password":"long enough","produce":["a b"]}"#, "produce: station pattern"),
+        (r#"{"name":"ann","password":"long enough","consume":"*"}"#, "sequence"),
+        (r#"{"name":"ann","password":"long enough","admin":true}"#, "admin"),
+        (many.as_str(), "at most"),
+    ] {
+        let detail = admin.root("POST", "/api/v1/users", Some(body)).problem(400);
+        assert!(detail.contains(expect), "{body}: {detail}");
+    }
+    assert_eq!(admin.root("GET", "/api/v1/users", None).json()["users"].as_array().map(Vec::len), Some(1));
+    // Without a media type a browser would send it for any page.
+    let form = b"POST /api/v1/users HTTP/1.1\r\nHost: a\r\nAuthorization: Basic cm9vdDptZW1waGlzLXJvb3Q=\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+    admin.raw(form).problem(415);
+}
+
+#[test]
+fn heads_and_bodies_are_bounded() {
+    let admin = Admin::start();
+    let huge = format!(r#"{{"name":"ann","password":"{}"}}"#, "x".repeat(BODY_BYTES_MAX));
+    admin.root("POST", "/api/v1/users", Some(&huge)).problem(413);
+    let head = format!("GET /healthz HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(40_000));
+    assert_eq!(admin.raw(head.as_bytes()).status, 431);
+    let fields = format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(70));
+    assert_eq!(admin.raw(fields.as_bytes()).status, 431);
+    assert_eq!(admin.raw(b"garbage\r\n\r\n").status, 400);
+    assert_eq!(admin.send("GET", "/healthz", None, None).status, 200);
+}
+
+#[test]
+fn a_head_that_does_not_come_does_not_hold_a_connection() {
+    let admin = Admin::start();
+    let mut slow: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(admin.address).expect("a connection")).collect();
+    for stream in &mut slow {
+        stream.write_all(b"GET /healthz HT").expect("sent");
+    }
+    // All connections are taken; the next is served once their time is up.
+    let began = Instant::now();
+    assert_eq!(admin.send("GET", "/healthz", None, None).status, 200);
+    assert!((Duration::from_secs(5)..Duration::from_secs(20)).contains(&began.elapsed()), "{:?}", began.elapsed());
+}

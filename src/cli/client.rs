@@ -2,7 +2,7 @@
 //!
 //! Plain HTTP only. A proxy in the environment is not used: the gateway is usually on this host.
 
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
 use crate::config::{Credentials, credentials_path};
 use base64::Engine;
 use clap::Args;
@@ -229,3 +229,111 @@ impl Session {
 
 /// The header of a JSON body.
 pub(super) const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+/// Sends until an answer comes that is not "later", or `retry_for` is over. `pause` sleeps.
+pub(super) fn persist(
+    retry_for: Duration,
+    mut send: impl FnMut() -> Result<Reply, Failure>,
+    mut pause: impl FnMut(Duration),
+) -> Result<Reply, Failure> {
+    let mut paused = Duration::ZERO;
+    loop {
+        let outcome = send();
+        let wait = match &outcome {
+            Ok(reply) if matches!(reply.status, 429 | 503) => reply.retry_after.unwrap_or(Duration::from_secs(1)),
+            Err(failure) if failure.exit == Exit::Unavailable => Duration::from_secs(1),
+            _ => return outcome,
+        };
+        let wait = wait.clamp(Duration::from_millis(100), Duration::from_secs(30));
+        if paused.saturating_add(wait) > retry_for {
+            return outcome;
+        }
+        pause(wait);
+        paused = paused.saturating_add(wait);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply { status, retry_after: None, body: body.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn what_may_be_sent_again_is_sent_again_after_the_time_that_the_gateway_asks_for() {
+        let later = |seconds| Ok(Reply { retry_after: Some(Duration::from_secs(seconds)), ..reply(503, "") });
+        let run = |answers: Vec<Result<Reply, Failure>>, retry_for: u64| {
+            let mut answers = answers.into_iter();
+            let mut pauses = Vec::new();
+            let last = persist(
+                Duration::from_secs(retry_for),
+                || answers.next().unwrap(),
+                |pause| pauses.push(pause.as_millis()),
+            );
+            (last.map(|reply| reply.status).map_err(|failure| failure.exit), pauses)
+        };
+        assert_eq!(
+            run(vec![later(2), later(0), Ok(reply(429, "")), Ok(reply(200, ""))], 60),
+            (Ok(200), vec![2_000, 100, 1_000])
+        );
+        assert_eq!(run(vec![Err(Failure::unavailable("x")), Ok(reply(200, ""))], 60), (Ok(200), vec![1_000]));
+        assert_eq!(run(vec![later(2), later(2), later(2)], 5), (Ok(503), vec![2_000, 2_000]));
+        assert_eq!(run(vec![Ok(reply(413, ""))], 60), (Ok(413), vec![]));
+        assert_eq!(run(vec![Err(Failure::usage("x"))], 60), (Err(Exit::Usage), vec![]));
+    }
+
+    #[test]
+    fn the_credentials_are_those_of_the_environment_before_those_of_the_data_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = LoginArgs { data_dir: dir.path().to_owned() };
+        let find = |pairs: &[(&str, &str)]| {
+            let variable = |name: &str| pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1.to_owned());
+            args.find_in(variable)
+                .map(|login| format!("{}:{}", login.user, login.password))
+                .map_err(|failure| failure.exit)
+        };
+        assert_eq!(find(&[]), Err(Exit::Usage));
+        let kept =
+            Credentials { root_user: "r".to_owned(), root_password: Some("p".to_owned()), ..Credentials::default() };
+        kept.write(dir.path()).unwrap();
+        assert_eq!(find(&[]), Ok("r:p".to_owned()));
+        assert_eq!(find(&[("ROOT_PASSWORD", "q")]), Ok("root:q".to_owned()));
+        assert_eq!(find(&[("ROOT_PASSWORD", "q"), ("ROOT_USER", "boss")]), Ok("boss:q".to_owned()));
+        let both = [("SLUICEGATE_USER", "u"), ("SLUICEGATE_PASSWORD", "s"), ("ROOT_PASSWORD", "q")];
+        assert_eq!(find(&both), Ok("u:s".to_owned()));
+        assert_eq!(find(&both[..1]), Err(Exit::Usage));
+    }
+
+    #[test]
+    fn what_the_gateway_complains_of_is_found_in_every_shape() {
+        for (body, expect) in [
+            (
+                r#"{"type":"about:blank","title":"Conflict","status":409,"detail":"user bob exists"}"#,
+                "user bob exists (HTTP 400)",
+            ),
+            (r#"{"error":"too large","success":false}"#, "too large (HTTP 400)"),
+            (r#"{"message":"Unauthorized"}"#, "Unauthorized (HTTP 400)"),
+            (r#"{"title":"Conflict"}"#, "Conflict (HTTP 400)"),
+            (r#"{"message":[{"field":"x"}]}"#, "HTTP 400"),
+            ("<html>", "HTTP 400"),
+            ("", "HTTP 400"),
+        ] {
+            assert_eq!(reply(400, body).complaint(), expect, "{body}");
+        }
+    }
+
+    #[test]
+    fn only_plain_http_is_spoken() {
+        for (url, expect) in [
+            ("http://h:1", Some("http://h:1")),
+            ("http://h:1/", Some("http://h:1")),
+            ("h:1", Some("http://h:1")),
+            ("https://h", None),
+            ("ftp://h", None),
+        ] {
+            assert_eq!(Http::new(url).ok().map(|http| http.base).as_deref(), expect, "{url}");
+        }
+    }
+}

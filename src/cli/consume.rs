@@ -4,7 +4,7 @@
 //! does not come again to the same group; one that was on its way when this command was stopped may.
 
 use super::{
-    client::{JSON, LoginArgs, Session},
+    client::{JSON, LoginArgs, Session, persist},
     exit::Failure,
 };
 use crate::{
@@ -18,6 +18,8 @@ use serde_json::value::RawValue;
 use std::{
     borrow::Cow,
     io::{self, BufWriter, Write},
+    thread,
+    time::Duration,
 };
 
 /// Print records of a station.
@@ -60,8 +62,11 @@ pub(super) fn run(args: &ConsumeArgs) -> Result<(), Failure> {
     let station = Name::parse(&args.station).map_err(|fault| Failure::usage(fault.text("Station")))?;
     let mut session = Session::new(&args.url, args.login.find()?)?;
     let path = format!("/stations/{}/consume/batch", station.as_str());
+    // Whoever follows a station follows it over a restart of the gateway.
+    let retry_for = if args.follow { Duration::MAX } else { Duration::ZERO };
     let fetch = |batch: u64| {
-        let reply = session.post(&path, &[JSON], request(args, batch).as_bytes())?;
+        let body = request(args, batch);
+        let reply = persist(retry_for, || session.post(&path, &[JSON], body.as_bytes()), thread::sleep)?;
         if reply.status == 200 { Ok(reply.body) } else { Err(reply.failure()) }
     };
     let plan = Plan { batch: args.batch.into(), count: args.count, follow: args.follow, json: args.json };

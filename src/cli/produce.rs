@@ -6,7 +6,7 @@
 //! line that it does not like stands alone. What was not stored is said, by line.
 
 use super::{
-    client::{JSON, LoginArgs, Reply, Session},
+    client::{JSON, LoginArgs, Reply, Session, persist},
     exit::{Exit, Failure},
 };
 use crate::{
@@ -201,7 +201,9 @@ impl<P: FnMut(&[(&str, &str)], &[u8]) -> Result<Reply, Failure>> Producer<P> {
         let reply = match (self.post)(&[media_type, ("Idempotency-Key", id)], &body) {
             Ok(reply) => reply,
             Err(failure) => {
-                self.tally.fail(lines, count, failure.exit, "no answer came: they may be stored or not");
+                let unknown = failure.exit == Exit::Unavailable;
+                let reason = if unknown { "no answer came; they may be stored or not" } else { "not sent" };
+                self.tally.fail(lines, count, failure.exit, reason);
                 return Err(failure);
             }
         };
@@ -277,29 +279,6 @@ struct Partial {
 
 fn partial(body: &[u8]) -> Option<Partial> {
     serde_json::from_slice(body).ok()
-}
-
-/// Sends until an answer comes that is not "later", or `retry_for` is over. `pause` sleeps.
-fn persist(
-    retry_for: Duration,
-    mut send: impl FnMut() -> Result<Reply, Failure>,
-    mut pause: impl FnMut(Duration),
-) -> Result<Reply, Failure> {
-    let mut paused = Duration::ZERO;
-    loop {
-        let outcome = send();
-        let wait = match &outcome {
-            Ok(reply) if matches!(reply.status, 429 | 503) => reply.retry_after.unwrap_or(Duration::from_secs(1)),
-            Err(failure) if failure.exit == Exit::Unavailable => Duration::from_secs(1),
-            _ => return outcome,
-        };
-        let wait = wait.clamp(Duration::from_millis(100), Duration::from_secs(30));
-        if paused + wait > retry_for {
-            return outcome;
-        }
-        pause(wait);
-        paused += wait;
-    }
 }
 
 /// Reads one line without its end. `None` at the end of the input; `Some(false)` if the line was
@@ -455,26 +434,8 @@ mod tests {
         }
         let (tally, _, ended) = produce("1\n", false, 1, |_| Err(Failure::unavailable("gone")));
         assert!(!ended && tally.reports[0].contains("stored or not"), "{tally:?}");
-    }
-
-    #[test]
-    fn what_may_be_sent_again_is_sent_again_after_the_time_that_the_gateway_asks_for() {
-        let later = |seconds| Ok(Reply { retry_after: Some(Duration::from_secs(seconds)), ..reply(503, "") });
-        let run = |answers: Vec<Result<Reply, Failure>>, retry_for: u64| {
-            let mut answers = answers.into_iter();
-            let mut pauses = Vec::new();
-            let last = persist(
-                Duration::from_secs(retry_for),
-                || answers.next().unwrap(),
-                |pause| pauses.push(pause.as_millis()),
-            );
-            (last.map(|reply| reply.status).map_err(|failure| failure.exit), pauses)
-        };
-        assert_eq!(run(vec![later(2), later(0), Ok(reply(429, "")), good("")], 60), (Ok(200), vec![2_000, 100, 1_000]));
-        assert_eq!(run(vec![Err(Failure::unavailable("x")), good("")], 60), (Ok(200), vec![1_000]));
-        assert_eq!(run(vec![later(2), later(2), later(2)], 5), (Ok(503), vec![2_000, 2_000]));
-        assert_eq!(run(vec![Ok(reply(413, ""))], 60), (Ok(413), vec![]));
-        assert_eq!(run(vec![Err(Failure::usage("x"))], 60), (Err(Exit::Usage), vec![]));
+        let (tally, _, ended) = produce("1\n", false, 1, |_| Err(Failure::status(401, "who?")));
+        assert!(!ended && tally.reports == ["line 1: not sent"], "{tally:?}");
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(super) struct Layers {
     pub(super) draft: Draft,
     /// Where each setting that is not a default was written last.
     pub(super) origins: BTreeMap<&'static str, Origin>,
+    /// Settings that are files, which what runs holds only the content of.
+    pub(super) paths: BTreeMap<&'static str, String>,
     pub(super) problems: Vec<Problem>,
     pub(super) notices: Vec<Notice>,
 }

@@ -43,6 +43,7 @@ pub struct Loaded {
     /// What is worth saying about it.
     pub notices: Vec<Notice>,
     origins: BTreeMap<&'static str, Origin>,
+    paths: BTreeMap<&'static str, String>,
 }
 
 impl Loaded {
@@ -55,7 +56,7 @@ impl Loaded {
     /// The effective settings as TOML, secrets masked, each with its origin as a comment.
     #[must_use]
     pub fn render(&self) -> String {
-        print::render(&self.settings, &self.origins)
+        print::render(&self.settings, &self.origins, &self.paths)
     }
 }
 
@@ -63,8 +64,8 @@ impl Loaded {
 pub fn load(sources: &Sources, purpose: Purpose) -> Result<Loaded, ConfigError> {
     let mut layers = layers::Layers::read(sources);
     let settings = resolve::resolve(&mut layers, purpose);
-    let layers::Layers { origins, problems, notices, .. } = layers;
-    if problems.is_empty() { Ok(Loaded { settings, notices, origins }) } else { Err(ConfigError { problems }) }
+    let layers::Layers { origins, paths, problems, notices, .. } = layers;
+    if problems.is_empty() { Ok(Loaded { settings, notices, origins, paths }) } else { Err(ConfigError { problems }) }
 }
 
 /// Settings that have a flag: key and flag.

@@ -8,7 +8,11 @@ use super::{
 use std::{collections::BTreeMap, fmt::Write};
 
 /// The effective settings as TOML. What is not set stands as a comment.
-pub(super) fn render(settings: &Settings, origins: &BTreeMap<&'static str, Origin>) -> String {
+pub(super) fn render(
+    settings: &Settings,
+    origins: &BTreeMap<&'static str, Origin>,
+    paths: &BTreeMap<&'static str, String>,
+) -> String {
     let mut text = String::new();
     let mut section = "";
     for setting in SETTINGS {
@@ -18,7 +22,8 @@ pub(super) fn render(settings: &Settings, origins: &BTreeMap<&'static str, Origi
             let _ = writeln!(text, "\n[{section}]");
         }
         let origin = origins.get(setting.key).unwrap_or(&Origin::Default);
-        let _ = match (setting.show)(settings) {
+        let path = paths.get(setting.key).map(|path| toml::Value::String(path.clone()));
+        let _ = match path.or_else(|| (setting.show)(settings)) {
             Some(value) => writeln!(text, "{name} = {value}  # {}", one_line(origin)),
             None => writeln!(text, "# {name} is not set"),
         };

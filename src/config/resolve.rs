@@ -28,6 +28,7 @@ pub enum Purpose {
 /// What was found out on the way: notes and faults.
 struct Findings<'a> {
     origins: &'a mut BTreeMap<&'static str, Origin>,
+    paths: &'a mut BTreeMap<&'static str, String>,
     problems: &'a mut Vec<Problem>,
     notices: &'a mut Vec<Notice>,
 }
@@ -37,13 +38,22 @@ impl Findings<'_> {
         let origin = self.origins.get(key).cloned();
         self.problems.push(Problem { what: what.into(), origin, remedy: remedy.into() });
     }
+
+    /// What `keys` hold was taken from where `source` was written.
+    fn taken_from(&mut self, source: &str, keys: &[&'static str]) {
+        if let Some(origin) = self.origins.get(source).cloned() {
+            for key in keys {
+                self.origins.insert(key, origin.clone());
+            }
+        }
+    }
 }
 
 /// Finishes the draft. With a problem, the settings are not fit to run; the caller looks at `problems`.
 pub(super) fn resolve(layers: &mut Layers, purpose: Purpose) -> Settings {
     let draft = std::mem::take(&mut layers.draft);
-    let Layers { origins, problems, notices, .. } = layers;
-    let mut findings = Findings { origins, problems, notices };
+    let Layers { origins, paths, problems, notices, .. } = layers;
+    let mut findings = Findings { origins, paths, problems, notices };
     let missing = missing_secrets(&draft.auth);
     let (listen, admin_listen) = addresses(&draft, &missing, &mut findings);
     let backend = backend(&draft, &mut findings);
@@ -169,8 +179,12 @@ fn credential(draft: &Draft, userinfo: Option<&UserInfo>, findings: &mut Finding
     let NatsDraft { user, password, token, nkey_seed_file, creds_file, .. } = &draft.nats;
     let mut ways: Vec<(&'static str, NatsCredential)> = Vec::new();
     match userinfo {
-        Some(UserInfo::Token(token)) => ways.push(("nats.url", NatsCredential::Token(token.clone()))),
+        Some(UserInfo::Token(token)) => {
+            findings.taken_from("nats.url", &["nats.token"]);
+            ways.push(("nats.url", NatsCredential::Token(token.clone())));
+        }
         Some(UserInfo::UserPassword(user, password)) => {
+            findings.taken_from("nats.url", &["nats.user", "nats.password"]);
             ways.push(("nats.url", NatsCredential::UserPassword(user.clone(), password.clone())));
         }
         None => {}
@@ -208,6 +222,8 @@ fn credential(draft: &Draft, userinfo: Option<&UserInfo>, findings: &mut Finding
     match (ways.into_iter().next(), &draft.auth.root_password) {
         (Some((_, credential)), _) => credential,
         (None, Some(password)) if draft.nats.from_memphis_host => {
+            findings.taken_from("auth.root_user", &["nats.user"]);
+            findings.taken_from("auth.root_password", &["nats.password"]);
             NatsCredential::UserPassword(draft.auth.root_user.clone(), password.clone())
         }
         (None, _) => NatsCredential::None,
@@ -215,6 +231,7 @@ fn credential(draft: &Draft, userinfo: Option<&UserInfo>, findings: &mut Finding
 }
 
 fn read_file(path: &Path, key: &'static str, findings: &mut Findings<'_>) -> Option<String> {
+    findings.paths.insert(key, path.display().to_string());
     let text = std::fs::read_to_string(path);
     if let Err(fault) = &text {
         findings.problem(

@@ -29,7 +29,7 @@ pub(super) struct Setting {
     pub(super) help: &'static str,
     /// Writes a value over what the layers below had.
     pub(super) put: fn(&mut Draft, &Raw) -> Result<(), Bad>,
-    /// What runs; `None` if it is not set.
+    /// What runs; `None` if it is not set. A file that was read is shown by its path, which is kept beside.
     pub(super) show: fn(&Settings) -> Option<Value>,
 }
 
@@ -96,7 +96,7 @@ macro_rules! limit {
             concat!("limits.", stringify!($field)),
             $default,
             $help,
-            |draft, raw| set(&mut draft.limits.$field, raw.size().map(narrow)),
+            |draft, raw| set(&mut draft.limits.$field, some_bytes(raw)),
             |settings| text(show_size(settings.limits.$field as u64)),
         )
     };
@@ -210,14 +210,14 @@ pub(super) static SETTINGS: &[Setting] = &[
         "(not set)",
         "File with the nkey seed (`SU…`) with which the gateway logs in to the broker.",
         |draft, raw| set(&mut draft.nats.nkey_seed_file, raw.text().map(|path| Some(path.into()))),
-        |settings| masked(matches!(nats(settings)?.credential, NatsCredential::Nkey(_))),
+        |_| None,
     ),
     Setting::new(
         "nats.creds_file",
         "(not set)",
         "A `.creds` file (user JWT and seed) with which the gateway logs in to the broker.",
         |draft, raw| set(&mut draft.nats.creds_file, raw.text().map(|path| Some(path.into()))),
-        |settings| masked(matches!(nats(settings)?.credential, NatsCredential::Creds { .. })),
+        |_| None,
     ),
     Setting::new(
         "nats.registry_bucket",
@@ -415,6 +415,17 @@ fn secret(raw: &Raw) -> Result<Option<Secret>, Bad> {
 /// Sizes are at most 1 TiB, counts at most 2^32; a narrower machine has its own maximum.
 fn narrow(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX / 4)
+}
+
+/// A size that lets something through.
+fn some_bytes(raw: &Raw) -> Result<usize, Bad> {
+    match raw.size()? {
+        0 => Err(Bad::new(
+            "is 0, which would let nothing through",
+            "write at least one byte, or remove it to have the default",
+        )),
+        bytes => Ok(narrow(bytes)),
+    }
 }
 
 /// `unlimited`, or what `parse` makes of it.

@@ -419,6 +419,26 @@ fn the_gateway_has_one_identity_at_the_broker() {
 }
 
 #[test]
+fn the_printed_identity_says_where_it_comes_from() {
+    let printed = |pairs: &[(&str, &str)]| inspect(&with_secrets(pairs)).unwrap().render();
+    let text = printed(&[("SLUICEGATE_NATS_URL", "nats://u:p@h")]);
+    for line in ["user = \"u\"", "password = \"********\"", "url = [\"nats://h:4222\"]"] {
+        assert!(text.contains(&format!("\n{line}  # environment variable SLUICEGATE_NATS_URL\n")), "{text}");
+    }
+    let text = printed(&[("MEMPHIS_HOST", "h")]);
+    assert!(text.contains("\npassword = \"********\"  # environment variable ROOT_PASSWORD\n"), "{text}");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("seed");
+    fs::write(&path, nkeys::KeyPair::new_user().seed().unwrap()).unwrap();
+    let path = path.display().to_string();
+    let text = printed(&[("SLUICEGATE_NATS_URL", "h"), ("SLUICEGATE_NATS_NKEY_SEED_FILE", &path)]);
+    assert!(
+        text.contains(&format!("\nnkey_seed_file = \"{path}\"")) && text.contains("# creds_file is not set"),
+        "{text}"
+    );
+}
+
+#[test]
 fn stations_follow_the_originals_rules() {
     for (key, value, expect) in [
         ("replicas", "0", "1"),
@@ -451,6 +471,7 @@ fn a_broken_relation_between_limits_is_an_error_at_its_place() {
         ("shard_body_bytes_max = \"5GiB\"", "under 4 GiB"),
         ("window_messages_max = 100000", "65536"),
         ("head_fields_max = 0", "whole number"),
+        ("window_bytes_max = 0", "let nothing through"),
         ("body_bytes_max = 18446744073709551615", "neither text"),
         ("inflated_bytes_max = \"1024GiB\"", "shard_body_bytes_max"),
     ] {

@@ -102,6 +102,20 @@ fn an_error_says_where_and_why() {
 }
 
 #[test]
+fn every_byte_counts_at_every_place_of_a_long_string() {
+    for length in 0..140 {
+        for place in 0..=length {
+            for special in [&b"\""[..], b"\\", b"\\n", b"\x1f", b"\x80", "é".as_bytes(), b"\x7f"] {
+                let (before, after) = (vec![b'a'; place], vec![b'b'; length - place]);
+                let string = [b"\"", before.as_slice(), special, after.as_slice(), b"\""].concat();
+                let body = [b"[{", string.as_slice(), b":", string.as_slice(), b"}]"].concat();
+                fuzz_split(&body);
+            }
+        }
+    }
+}
+
+#[test]
 fn json_that_is_no_array_is_told_so() {
     for body in ["{}", "{\"a\":[1]}", "1", "\"[]\"", " null ", "true"] {
         assert_eq!(texts(body), Err(Reject::Body("the body must be an array of JSON values")), "{body}");

@@ -1,0 +1,105 @@
+//! The batch splitter beside `serde_json` doing the same work (`Vec<&RawValue>`), by shape and size of the batch.
+//!
+//! `cargo bench --bench json_split`
+
+#![allow(missing_docs, reason = "criterion's macros write functions without documentation")]
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use serde_json::value::RawValue;
+use sluicegate::wire::json::{SplitLimits, split};
+use std::hint::black_box;
+
+fn splitting(criterion: &mut Criterion) {
+    let limits = SplitLimits { records_max: usize::MAX, ..SplitLimits::default() };
+    for (shape, element) in SHAPES {
+        let mut group = criterion.benchmark_group(format!("json_split/{shape}"));
+        for bytes in [1 << 10, 64 << 10, 4 << 20] {
+            let body = batch(*element, bytes);
+            let mut spans = Vec::new();
+            group.throughput(Throughput::Bytes(body.len() as u64));
+            group.bench_with_input(BenchmarkId::new("ours", bytes), &body, |bencher, body| {
+                bencher.iter(|| split(black_box(body), &limits, &mut spans).expect("the batch is valid"));
+            });
+            group.bench_with_input(BenchmarkId::new("serde_json", bytes), &body, |bencher, body| {
+                bencher.iter(|| serde_json::from_slice::<Vec<&RawValue>>(black_box(body)).expect("the batch is valid"));
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, splitting);
+criterion_main!(benches);
+
+/// One element of a batch, by its number.
+type Element = fn(usize) -> String;
+
+/// The shapes that are measured.
+const SHAPES: &[(&str, Element)] = &[
+    ("flat", flat),
+    ("debezium", debezium),
+    ("ints", ints),
+    ("strings", strings),
+    ("escapes", escapes),
+    ("unicode", unicode),
+    ("pretty", pretty),
+];
+
+/// An array of elements that is about `bytes` long.
+fn batch(element: Element, bytes: usize) -> Vec<u8> {
+    let mut body = String::from("[");
+    for number in 0.. {
+        let next = element(number);
+        if number > 0 {
+            if body.len() + next.len() > bytes {
+                break;
+            }
+            body.push(',');
+        }
+        body.push_str(&next);
+    }
+    body.push(']');
+    body.into_bytes()
+}
+
+/// An event of 142 bytes.
+fn flat(number: usize) -> String {
+    format!(
+        r#"{{"id":{:010},"sensor":"sensor-{:06}","temp":21.5,"hum":40.25,"ok":true,"ts":1767323045123,"site":"berlin-1","note":"in range, no action"}}"#,
+        1_000_000_000 + number,
+        number % 1_000_000
+    )
+}
+
+/// A change event of about 350 bytes.
+fn debezium(number: usize) -> String {
+    format!(
+        r#"{{"before":null,"after":{{"id":{number},"first_name":"Anne","last_name":"Kretchmar","email":"annek@noanswer.org"}},"source":{{"version":"2.7.0.Final","connector":"postgresql","name":"dbserver1","ts_ms":1767323045123,"snapshot":"false","db":"postgres","sequence":"[\"24023119\",\"24023128\"]","schema":"inventory","table":"customers","txId":555,"lsn":24023128}},"op":"c","ts_ms":1767323045456}}"#
+    )
+}
+
+fn ints(number: usize) -> String {
+    (number % 1_000).to_string()
+}
+
+/// One string of 2,000 plain characters.
+fn strings(number: usize) -> String {
+    format!("\"{}{number:06}\"", "The quick brown fox jumps over the lazy dog. ".repeat(44))
+}
+
+/// Text that is full of escapes.
+fn escapes(number: usize) -> String {
+    format!(r#""line {number}\n\t\"quoted\"\\path\\to\\file\u00e9\r\n""#)
+}
+
+/// Text in which every character is three bytes long.
+fn unicode(number: usize) -> String {
+    format!(r#"{{"id":{number},"text":"日本語のテキストがここにあります","note":"それだけです"}}"#)
+}
+
+/// An object as an editor would lay it out.
+fn pretty(number: usize) -> String {
+    format!(
+        "\n  {{\n    \"id\": {number},\n    \"name\": \"a name\",\n    \"tags\": [\n      \"a\",\n      \"b\"\n    ]\n  }}"
+    )
+}

@@ -1,0 +1,54 @@
+//! What a request pays for its token: a hit of the cache, with few and with many tokens known, and a miss.
+//!
+//! `cargo bench --bench token`
+
+#![allow(missing_docs, reason = "criterion's macros write functions without documentation")]
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use sluicegate::auth::{ACCOUNT_DEFAULT, Gate, TokenKeys, Users, bearer};
+use std::{hint::black_box, sync::Arc, time::Duration};
+
+const NOW: u64 = 1_800_000_000;
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// A gate that knows this many tokens, and the tokens.
+fn gate_of(tokens: u64) -> (Gate, Vec<Vec<u8>>) {
+    let mut gate = Gate::new(TokenKeys::new("access key", "refresh key"), Arc::new(Users::new("root", [])));
+    let root = gate.user(ACCOUNT_DEFAULT, "root").expect("root");
+    let known = (0..tokens).map(|second| {
+        let access = gate.issue(&root, NOW + second, HOUR, HOUR).expect("issued").access.into_bytes();
+        gate.principal(&access, NOW).expect("valid");
+        access
+    });
+    let known = known.collect();
+    (gate, known)
+}
+
+fn tokens(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("token");
+    for count in [1, 1_000, 100_000] {
+        let (mut gate, known) = gate_of(count);
+        let mut next = known.iter().cycle();
+        group.bench_function(format!("hit among {count}"), |bencher| {
+            bencher.iter(|| gate.principal(black_box(next.next().expect("a cycle")), NOW));
+        });
+    }
+    let keys = TokenKeys::new("access key", "refresh key");
+    let (mut gate, known) = gate_of(1);
+    let token = known.first().expect("one token");
+    group.bench_function("verification (miss)", |bencher| {
+        bencher.iter(|| keys.verify_access(black_box(token), NOW));
+    });
+    let forged = [token.as_slice(), b"x"].concat();
+    group.bench_function("refusal of a forged token", |bencher| {
+        bencher.iter(|| gate.principal(black_box(&forged), NOW));
+    });
+    let field = [b"Bearer ".as_slice(), token].concat();
+    group.bench_function("reading the field", |bencher| {
+        bencher.iter(|| bearer(Some(black_box(&field)), None).is_some());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, tokens);
+criterion_main!(benches);

@@ -72,8 +72,8 @@ const ENDS_EARLY: &str = "the text ends inside a value";
 
 /// Validates the value that begins at `start` (no white space before it); returns where it ends.
 ///
-/// `nesting` must be fresh or come from a call that succeeded; it is handed in only so that it is not
-/// made anew for each element.
+/// What is in `nesting` from before does not matter, only its bound; it is handed in so that it is not made anew
+/// for each element.
 pub(super) fn value(bytes: &[u8], start: usize, nesting: &mut Nesting) -> Result<usize, Fault> {
     nesting.depth = 0;
     let mut at = start;

@@ -82,7 +82,7 @@ pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 
 /// Bytes of a password that is set anew.
 pub const PASSWORD_BYTES_MIN: usize = 8;
 /// Bytes of a password; a longer one is not even hashed.
-pub const PASSWORD_BYTES_MAX: usize = 256;
+pub const PASSWORD_BYTES_MAX: usize = 128;
 /// Questions of one shard that the control plane has not answered.
 pub const QUESTIONS_PER_SHARD_MAX: usize = 1_024;
 /// Logins that wait for a password to be hashed; each takes tens of milliseconds of a core.

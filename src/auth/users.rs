@@ -106,6 +106,11 @@ impl Users {
     pub fn find(&self, account: u32, name: &str) -> Option<&Principal> {
         self.accounts.get(&account)?.get(name)
     }
+
+    /// Everyone, root too, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Principal> {
+        self.accounts.values().flat_map(HashMap::values)
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +176,7 @@ mod tests {
         let root = users.find(1, "root").expect("root");
         assert!(root.may(Action::Produce, "s"));
         assert_eq!(root.version, 0);
+        assert_eq!(users.iter().collect::<Vec<_>>(), [root]);
     }
 
     #[test]

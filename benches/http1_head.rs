@@ -4,7 +4,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluicegate::{
-    limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX},
+    limits::HEAD_FIELDS_MAX,
     wire::http1::{Body, Framing, Head, HeadLimits, Progress, Response, date},
 };
 use std::{hint::black_box, mem::MaybeUninit};
@@ -35,7 +35,7 @@ fn heads(criterion: &mut Criterion) {
             black_box((status.is_ok(), request.headers.len()))
         });
     });
-    let limits = HeadLimits { bytes_max: HEAD_BYTES_MAX, fields_max: HEAD_FIELDS_MAX };
+    let limits = HeadLimits::default();
     let mut head = Head::default();
     assert_eq!(head.parse(REQUEST, &limits), Ok(true));
     assert_eq!((head.len, head.fields.len(), head.framing), (REQUEST.len(), 10, Framing::Length(256)));

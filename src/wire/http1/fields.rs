@@ -21,23 +21,29 @@ pub(super) enum Known {
 }
 
 impl Known {
-    /// Recognises a field name in any letter case.
-    pub(super) fn of(name: &str) -> Option<Self> {
+    /// Recognises a field name, which is a token, in any letter case.
+    pub(super) fn of(name: &[u8]) -> Option<Self> {
         // The length tells most names apart before a byte is compared.
-        let (full, known): (&str, Self) = match name.len() {
-            4 => ("host", Self::Host),
-            6 if name.eq_ignore_ascii_case("origin") => return Some(Self::Origin),
-            6 => ("expect", Self::Expect),
-            10 => ("connection", Self::Connection),
-            12 => ("content-type", Self::ContentType),
-            13 => ("authorization", Self::Authorization),
-            14 => ("content-length", Self::ContentLength),
-            16 => ("content-encoding", Self::ContentEncoding),
-            17 => ("transfer-encoding", Self::TransferEncoding),
-            _ => return None,
-        };
-        name.eq_ignore_ascii_case(full).then_some(known)
+        match name.len() {
+            4 if is(name, b"host") => Some(Self::Host),
+            6 if is(name, b"origin") => Some(Self::Origin),
+            6 if is(name, b"expect") => Some(Self::Expect),
+            10 if is(name, b"connection") => Some(Self::Connection),
+            12 if is(name, b"content-type") => Some(Self::ContentType),
+            13 if is(name, b"authorization") => Some(Self::Authorization),
+            14 if is(name, b"content-length") => Some(Self::ContentLength),
+            16 if is(name, b"content-encoding") => Some(Self::ContentEncoding),
+            17 if is(name, b"transfer-encoding") => Some(Self::TransferEncoding),
+            _ => None,
+        }
     }
+}
+
+/// Whether a token is this one in any letter case; `lower` holds lower-case letters and `-` only. Among the bytes of
+/// tokens only a letter becomes a letter when bit 5 is set, and only `-` becomes `-`: no branch per byte is needed.
+fn is<const LEN: usize>(token: &[u8], lower: &[u8; LEN]) -> bool {
+    <&[u8; LEN]>::try_from(token)
+        .is_ok_and(|token| token.iter().zip(lower).filter(|(byte, lower)| **byte | 0x20 != **lower).count() == 0)
 }
 
 /// What was learned from the fields so far.

@@ -3,13 +3,7 @@
 //! The entry points panic where a promise of the engine is broken; the tests use the same ones. Not part of the API.
 
 use super::{Body, Framing, Head, HeadLimits, Method, Progress};
-use crate::{
-    limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX},
-    reject::Reject,
-};
-
-/// The limits that the product has by default.
-pub const DEFAULT_LIMITS: HeadLimits = HeadLimits { bytes_max: HEAD_BYTES_MAX, fields_max: HEAD_FIELDS_MAX };
+use crate::{limits::HEAD_FIELDS_MAX, reject::Reject};
 
 /// One request, copied out of the buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +98,7 @@ pub fn fuzz_stream(input: &[u8]) {
 pub fn fuzz_head(input: &[u8]) {
     fuzz_stream(input);
     let mut head = Head::default();
-    if head.parse(input, &DEFAULT_LIMITS) != Ok(true) {
+    if head.parse(input, &HeadLimits::default()) != Ok(true) {
         return;
     }
     let mut slots = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];

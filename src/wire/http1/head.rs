@@ -14,7 +14,10 @@ use super::{
     scan::Scan,
     span, trimmed,
 };
-use crate::reject::Reject;
+use crate::{
+    limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, Limits},
+    reject::Reject,
+};
 use std::borrow::Cow;
 
 /// How large a head may be.
@@ -24,6 +27,18 @@ pub struct HeadLimits {
     pub bytes_max: usize,
     /// Field lines.
     pub fields_max: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self { bytes_max: HEAD_BYTES_MAX, fields_max: HEAD_FIELDS_MAX }
+    }
+}
+
+impl From<&Limits> for HeadLimits {
+    fn from(limits: &Limits) -> Self {
+        Self { bytes_max: limits.head_bytes_max, fields_max: limits.head_fields_max }
+    }
 }
 
 /// Request methods that somebody here answers to. Methods are case-sensitive.
@@ -79,8 +94,8 @@ pub struct Field {
     pub value: Span,
 }
 
-/// A validated head. Every [`Span`] is a place in the buffer that was parsed, and holds as long as
-/// these bytes stay where they are.
+/// A validated head: what it says means something once [`Self::parse`] said `Ok(true)`, until it is called again. Every
+/// [`Span`] is a place in the slice that was parsed, and holds as long as these bytes stay where they are.
 #[derive(Debug, Default)]
 pub struct Head {
     /// Request method.
@@ -247,7 +262,7 @@ impl Head {
         for header in headers {
             let value = place(buf, header.value);
             self.fields.push(Field { name: place(buf, header.name.as_bytes()), value });
-            match Known::of(header.name) {
+            match Known::of(header.name.as_bytes()) {
                 None => {}
                 Some(Known::Host) => once(&mut host, value, "more than one Host (RFC 9112, section 3.2)")?,
                 Some(Known::ContentLength) => facts.content_length(header.value)?,

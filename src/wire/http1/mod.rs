@@ -2,7 +2,9 @@
 //!
 //! A connection keeps one growable buffer. [`Head::parse`] reads a head from its beginning,
 //! [`Body::feed`] then takes the body apart in the same buffer, and says where the next request
-//! begins; [`Response::write`] appends an answer to a buffer of its own.
+//! begins; [`Response::write`] appends an answer to a buffer of its own. The spans of a head count from the beginning of
+//! the slice that was parsed, those of a body from the beginning of the whole buffer: a caller that parses
+//! pipelined heads at `buf[at..]` reads their fields from that slice, and feeds bodies with `at + head.len`.
 //!
 //! Invariants:
 //! - *Two requests are never read out of one.* What RFC 9112 calls ambiguous, and what a sender must
@@ -43,13 +45,32 @@ fn span(start: usize, end: usize) -> Span {
     Span { start: narrow(start), end: narrow(end) }
 }
 
-/// Whether a byte may stand in a token: a method, a field name (RFC 9110, section 5.6.2).
-const fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-        )
+/// Bytes of a set, by value.
+type ByteSet = [bool; 256];
+
+/// Bytes of a token: a method, a field name (RFC 9110, section 5.6.2).
+static TOKEN_BYTES: ByteSet = letters_digits_and(b"!#$%&'*+-.^_`|~");
+
+/// The set of ASCII letters, digits and what is listed.
+const fn letters_digits_and(listed: &[u8]) -> ByteSet {
+    const LETTERS_DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut set = [false; 256];
+    let mut at = 0;
+    while at < LETTERS_DIGITS.len() {
+        set[LETTERS_DIGITS[at] as usize] = true;
+        at += 1;
+    }
+    at = 0;
+    while at < listed.len() {
+        set[listed[at] as usize] = true;
+        at += 1;
+    }
+    set
+}
+
+/// Whether a byte may stand in a token.
+fn is_token_byte(byte: u8) -> bool {
+    TOKEN_BYTES[usize::from(byte)]
 }
 
 /// Whether a byte may stand in a field value: visible, space, tab, or beyond ASCII (RFC 9110, section 5.5).

@@ -5,7 +5,7 @@
 //! 1.1 (RFC 9110, section 2.5); another major version is [`Reject::Version`], found before anything else in the line
 //! so that HTTP/2's preface gets that answer.
 
-use super::{Method, Span, is_token_byte, span};
+use super::{ByteSet, Method, Span, is_token_byte, letters_digits_and, span};
 use crate::reject::Reject;
 use memchr::memchr;
 use std::net::Ipv6Addr;
@@ -42,7 +42,8 @@ impl RequestLine {
         if method.is_empty() || !method.iter().all(|byte| is_token_byte(*byte)) {
             return Err(Reject::Malformed("the method is not a token (RFC 9112, section 3.1)"));
         }
-        if target.iter().any(|byte| !matches!(*byte, b'!'..=b'"' | b'$'..=b'~')) {
+        // Without an early exit, which costs more than it saves on targets that are nearly all good.
+        if target.iter().filter(|byte| !matches!(**byte, b'!'..=b'"' | b'$'..=b'~')).count() > 0 {
             return Err(Reject::Malformed(
                 "the request target holds a fragment or a byte that no URI holds (RFC 9112, section 3.2)",
             ));
@@ -182,20 +183,20 @@ fn is_future_address(bytes: &[u8]) -> bool {
 }
 
 /// Whether the bytes are unreserved characters, sub-delimiters and percent-escapes.
-fn is_registered_name(mut name: &[u8]) -> bool {
-    loop {
-        name = match name {
-            [] => return true,
-            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
-            [byte, rest @ ..] if is_name_byte(*byte) => rest,
-            _ => return false,
-        };
-    }
+fn is_registered_name(name: &[u8]) -> bool {
+    let mut parts = name.split(|byte| *byte == b'%');
+    let plain = |bytes: &[u8]| bytes.iter().all(|byte| is_name_byte(*byte));
+    parts.next().is_some_and(plain)
+        && parts.all(|part| match part {
+            [high, low, rest @ ..] => high.is_ascii_hexdigit() && low.is_ascii_hexdigit() && plain(rest),
+            _ => false,
+        })
 }
 
-/// An unreserved character or a sub-delimiter of RFC 3986, section 2.
+/// Unreserved characters and sub-delimiters (RFC 3986, section 2).
+static NAME_BYTES: ByteSet = letters_digits_and(b"-._~!$&'()*+,;=");
+
+/// Whether a byte may stand in a registered name as it is.
 fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+')
-        || matches!(byte, b',' | b';' | b'=')
+    NAME_BYTES[usize::from(byte)]
 }

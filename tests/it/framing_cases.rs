@@ -1,0 +1,147 @@
+//! The table of malformed and ambiguous requests, with the verdict on each.
+//!
+//! `{auth}` stands for an `Authorization` field that is right and `{station}` for a station that may
+//! be written to, so that a row which is let through would be stored. Where the standards leave the
+//! choice between two answers, both are named.
+
+/// A request that must not be served.
+#[derive(Debug)]
+pub struct Malformed {
+    /// What is wrong with it.
+    pub name: &'static str,
+    /// Its bytes.
+    pub bytes: &'static [u8],
+    /// The statuses that are right.
+    pub verdict: &'static [u16],
+}
+
+const fn row(name: &'static str, bytes: &'static [u8], verdict: &'static [u16]) -> Malformed {
+    Malformed { name, bytes, verdict }
+}
+
+/// All of them.
+#[rustfmt::skip] // one row, one line
+pub const MALFORMED: &[Malformed] = &[
+    // How long is the body?
+    row("both lengths, chunked last", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", &[400]),
+    row("both lengths, chunked first", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", &[400]),
+    row("both lengths, the same", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", &[400]),
+    row("two differing lengths", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", &[400]),
+    row("two equal lengths", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na", &[400]),
+    row("a list of differing lengths", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: 1, 2\r\n\r\nab", &[400]),
+    row("a list of equal lengths", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: 1, 1\r\n\r\na", &[400]),
+    row("a length with a comma", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: 1,\r\n\r\na", &[400]),
+    row("an empty length", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length:\r\n\r\n", &[400]),
+    row("a length of white space", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: \t \r\n\r\n", &[400]),
+    row("a length with a plus", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: +1\r\n\r\na", &[400]),
+    row("a length with a minus", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: -1\r\n\r\na", &[400]),
+    row("a length in hexadecimal", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: 0x1\r\n\r\na", &[400]),
+    row("a length with an exponent", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: 1e0\r\n\r\na", &[400]),
+    row("a length with a fraction", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: 1.0\r\n\r\na", &[400]),
+    row("a length with a space inside", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: 1 0\r\n\r\n0123456789", &[400]),
+    row("a length with letters", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: one\r\n\r\na", &[400]),
+    row("a length over 64 bits", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: 18446744073709551617\r\n\r\na", &[400, 413]),
+    row("a length of forty digits", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: 1000000000000000000000000000000000000000\r\n\r\na", &[400, 413]),
+    row("a length in other digits", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: \xd9\xa1\r\n\r\na", &[400]),
+    row("a length with a vertical tab", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: \x0b1\r\n\r\na", &[400]),
+    // Which transfer coding?
+    row("a coding that is not known", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: rot13\r\n\r\n0\r\n\r\n", &[400, 501]),
+    row("chunked is not the last coding", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", &[400, 501]),
+    row("a coding before chunked", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", &[400, 501]),
+    row("identity", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: identity\r\nContent-Length: 1\r\n\r\na", &[400, 501]),
+    row("identity and chunked", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n", &[400, 501]),
+    row("chunked twice", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", &[400, 501]),
+    row("chunked in two fields", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", &[400, 501]),
+    row("identity in a second field", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", &[400, 501]),
+    row("nearly chunked", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", &[400, 501]),
+    row("chunked with a parameter", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n", &[400, 501]),
+    row("chunked in quotes", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n", &[400, 501]),
+    row("chunked after a vertical tab", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", &[400, 501]),
+    row("chunked after a comma", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n", &[400, 501]),
+    row("an empty coding", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding:\r\n\r\n", &[400, 501]),
+    row("chunked before its time", b"POST /stations/{station}/produce/single HTTP/1.0\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", &[400]),
+    // Where does a chunk end?
+    row("a chunk size with 0x", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n", &[400]),
+    row("a chunk size with a plus", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n", &[400]),
+    row("a chunk size with a minus", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\na\r\n0\r\n\r\n", &[400]),
+    row("an empty chunk size", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n\r\na\r\n0\r\n\r\n", &[400]),
+    row("a chunk size that is no number", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\ng\r\na\r\n0\r\n\r\n", &[400]),
+    row("a chunk size after a space", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n 1\r\na\r\n0\r\n\r\n", &[400]),
+    row("a chunk size before a space", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1 \r\na\r\n0\r\n\r\n", &[400]),
+    row("a chunk size with an underscore", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1_0\r\n0123456789abcdef\r\n0\r\n\r\n", &[400]),
+    row("a chunk size over 64 bits", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000001\r\na\r\n0\r\n\r\n", &[400, 413]),
+    row("a chunk size over the limit", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\na\r\n0\r\n\r\n", &[400, 413]),
+    row("a chunk size ended by a bare LF", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1\na\r\n0\r\n\r\n", &[400]),
+    row("a chunk size ended by a bare CR", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1\ra\r\n0\r\n\r\n", &[400]),
+    row("a chunk longer than its size", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n", &[400]),
+    row("a chunk shorter than its size", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\r\n0\r\n\r\n", &[400]),
+    row("a chunk ended by a bare LF", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\n0\r\n\r\n", &[400]),
+    row("a chunk ended by nothing", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na0\r\n\r\n", &[400]),
+    row("the last chunk ended by a bare LF", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\n\r\n", &[400]),
+    row("a bare LF in an extension", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1;a=\nb\r\na\r\n0\r\n\r\n", &[400]),
+    row("a bare CR in an extension", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1;a=\rb\r\na\r\n0\r\n\r\n", &[400]),
+    row("a NUL in an extension", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1;a=\0\r\na\r\n0\r\n\r\n", &[400]),
+    row("a trailer without a colon", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nnonsense\r\n\r\n", &[400]),
+    row("a folded trailer", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: a\r\n b\r\n\r\n", &[400]),
+    row("a trailer with a space before the colon", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX : a\r\n\r\n", &[400]),
+    row("trailers ended by a bare LF", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: a\n\r\n", &[400]),
+    // What is a line, and what a field?
+    row("fields ended by a bare LF", b"GET /monitoring/status HTTP/1.1\nHost: t\n\n", &[400]),
+    row("one field ended by a bare LF", b"GET /monitoring/status HTTP/1.1\r\nHost: t\nX: y\r\n\r\n", &[400]),
+    row("the head ended by a bare LF", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\n\n", &[400]),
+    row("a bare CR in a value", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\nX: a\rb\r\n\r\n", &[400]),
+    row("a bare CR in the request line", b"GET /monitoring/status\r HTTP/1.1\r\nHost: t\r\n\r\n", &[400]),
+    row("a NUL in a value", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\nX: a\0b\r\n\r\n", &[400]),
+    row("a NUL in a name", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\nX\0: a\r\n\r\n", &[400]),
+    row("a NUL in the target", b"GET /monitoring/\0status HTTP/1.1\r\nHost: t\r\n\r\n", &[400]),
+    row("a control character in a value", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\nX: a\x01b\r\n\r\n", &[400]),
+    row("a DEL in a value", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\nX: a\x7fb\r\n\r\n", &[400]),
+    row("a folded field", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\nX: a\r\n b\r\n\r\n", &[400]),
+    row("a field folded with a tab", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\nX: a\r\n\tb\r\n\r\n", &[400]),
+    row("a folded length", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length:\r\n 1\r\n\r\na", &[400]),
+    row("a space before the first field", b"GET /monitoring/status HTTP/1.1\r\n Host: t\r\n\r\n", &[400]),
+    row("a space before a colon", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\nX : a\r\n\r\n", &[400]),
+    row("a space before the colon of a length", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length : 1\r\n\r\na", &[400]),
+    row("a tab before the colon of a coding", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nTransfer-Encoding\t: chunked\r\n\r\n0\r\n\r\n", &[400]),
+    row("a space in a name", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\nX Y: a\r\n\r\n", &[400]),
+    row("a parenthesis in a name", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\nX(Y): a\r\n\r\n", &[400]),
+    row("a letter with an accent in a name", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\nX-\xc3\xa9: a\r\n\r\n", &[400]),
+    row("an empty name", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\n: a\r\n\r\n", &[400]),
+    row("a field without a colon", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\nnonsense\r\n\r\n", &[400]),
+    // Which host, which target, which method?
+    row("no host", b"GET /monitoring/status HTTP/1.1\r\n\r\n", &[400]),
+    row("two hosts", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\nHost: u\r\n\r\n", &[400]),
+    row("the same host twice", b"GET /monitoring/status HTTP/1.1\r\nHost: t\r\nHost: t\r\n\r\n", &[400]),
+    row("a host with a path", b"GET /monitoring/status HTTP/1.1\r\nHost: t/x\r\n\r\n", &[400]),
+    row("a host with a user", b"GET /monitoring/status HTTP/1.1\r\nHost: me@t\r\n\r\n", &[400]),
+    row("a host with a space", b"GET /monitoring/status HTTP/1.1\r\nHost: t u\r\n\r\n", &[400]),
+    row("a list of hosts", b"GET /monitoring/status HTTP/1.1\r\nHost: t, u\r\n\r\n", &[400]),
+    row("a port that is no number", b"GET /monitoring/status HTTP/1.1\r\nHost: t:x\r\n\r\n", &[400]),
+    row("authority form", b"GET t:80 HTTP/1.1\r\nHost: t\r\n\r\n", &[400]),
+    row("a relative target", b"GET monitoring/status HTTP/1.1\r\nHost: t\r\n\r\n", &[400]),
+    row("asterisk form", b"GET * HTTP/1.1\r\nHost: t\r\n\r\n", &[400]),
+    row("another scheme", b"GET ftp://t/monitoring/status HTTP/1.1\r\nHost: t\r\n\r\n", &[400, 421]),
+    row("a tunnel", b"CONNECT t:443 HTTP/1.1\r\nHost: t:443\r\n\r\n", &[400, 405, 501]),
+    row("a target with a fragment", b"GET /monitoring/status#here HTTP/1.1\r\nHost: t\r\n\r\n", &[400]),
+    row("a target with a space", b"GET /monitoring /status HTTP/1.1\r\nHost: t\r\n\r\n", &[400]),
+    row("no target", b"GET  HTTP/1.1\r\nHost: t\r\n\r\n", &[400]),
+    row("two spaces before the target", b"GET  /monitoring/status HTTP/1.1\r\nHost: t\r\n\r\n", &[400]),
+    row("a tab before the target", b"GET\t/monitoring/status HTTP/1.1\r\nHost: t\r\n\r\n", &[400]),
+    row("two spaces after the target", b"GET /monitoring/status  HTTP/1.1\r\nHost: t\r\n\r\n", &[400]),
+    row("a space after the version", b"GET /monitoring/status HTTP/1.1 \r\nHost: t\r\n\r\n", &[400]),
+    row("a space before the method", b" GET /monitoring/status HTTP/1.1\r\nHost: t\r\n\r\n", &[400]),
+    row("a method that is no token", b"G(T /monitoring/status HTTP/1.1\r\nHost: t\r\n\r\n", &[400]),
+    row("a method with a NUL", b"GE\0T /monitoring/status HTTP/1.1\r\nHost: t\r\n\r\n", &[400]),
+    row("no method", b"/monitoring/status HTTP/1.1\r\nHost: t\r\n\r\n", &[400]),
+    // Which version, and is it HTTP at all?
+    row("no version", b"GET /monitoring/status\r\nHost: t\r\n\r\n", &[400, 505]),
+    row("a version in lower case", b"GET /monitoring/status http/1.1\r\nHost: t\r\n\r\n", &[400, 505]),
+    row("version 2.0", b"GET /monitoring/status HTTP/2.0\r\nHost: t\r\n\r\n", &[400, 505]),
+    row("version 1.10", b"GET /monitoring/status HTTP/1.10\r\nHost: t\r\n\r\n", &[400, 505]),
+    row("version 0.9", b"GET /monitoring/status HTTP/0.9\r\nHost: t\r\n\r\n", &[400, 505]),
+    row("version 01.1", b"GET /monitoring/status HTTP/01.1\r\nHost: t\r\n\r\n", &[400, 505]),
+    row("another protocol", b"GET /monitoring/status ICY/1.1\r\nHost: t\r\n\r\n", &[400, 505]),
+    row("the preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[400, 505]),
+    row("a TLS greeting", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", &[400, 505]),
+    row("an expectation that is not known", b"POST /stations/{station}/produce/single HTTP/1.1\r\nHost: t\r\n{auth}\r\nContent-Type: text/plain\r\nContent-Length: 1\r\nExpect: miracles\r\n\r\na", &[417]),
+];

@@ -1,0 +1,290 @@
+//! Who may use whom: the table of ARCHITECTURE.md, held against the paths that the sources name.
+//!
+//! What a module may use is listed; everything else is forbidden. Test code is looked at as well,
+//! except for the blocks under `#[cfg(test)]`, which may prepare what they like.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+/// A module, and the other modules of the crate that it may name.
+type Rule = (&'static str, &'static [&'static str]);
+
+/// Words that everybody speaks: limits, refusals, names of stations, places in buffers.
+const COMMON: &[&str] = &["limits", "reject", "station"];
+
+/// The table. A submodule that is named here has its own rule; `x::y` allows that submodule alone.
+const RULES: &[Rule] = &[
+    ("limits", &[]),
+    ("reject", &[]),
+    ("station", &[]),
+    ("wire", &[]),
+    ("auth", &["wire"]),
+    ("metrics", &[]),
+    ("rt", &[]),
+    ("backend", &["wire", "rt", "metrics", "config"]),
+    ("directory", &["auth", "rt", "metrics"]),
+    ("ingest", &["backend", "wire", "metrics", "directory"]),
+    ("fetch", &["backend", "wire", "metrics", "directory"]),
+    ("dialect", &["ingest", "fetch", "auth", "wire", "directory"]),
+    ("conn", &["dialect", "wire", "rt", "metrics"]),
+    (
+        "shard",
+        &["conn", "auth", "backend", "metrics", "rt", "directory", "dialect", "ingest", "fetch", "config", "wire"],
+    ),
+    ("control", &["config", "directory", "auth", "backend", "metrics", "rt", "shard::inbox"]),
+    ("admin", &["control", "metrics", "config", "auth", "directory"]),
+    ("config", &["rt"]),
+    ("cli", &["config", "control", "shard", "admin", "metrics", "auth", "backend", "rt", "directory", "wire"]),
+];
+
+/// Crates that only these modules may name.
+const CRATES: &[Rule] = &[
+    ("monoio", &["rt"]),
+    ("io_uring", &["rt"]),
+    ("tokio", &["control", "admin"]),
+    ("async_nats", &["control", "admin"]),
+    ("axum", &["control", "admin"]),
+    ("libdeflater", &["wire::content"]),
+    ("fjall", &["backend::local"]),
+    ("jsonwebtoken", &["auth"]),
+    ("argon2", &["auth", "control", "cli"]),
+    ("httparse", &["wire::http1"]),
+];
+
+/// Exceptions to the tables: a file, what it names, and why that is right. This list may only shrink.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+
+#[test]
+fn modules_use_only_what_they_may() {
+    let mut broken = BTreeSet::new();
+    for (path, text) in sources() {
+        let module = module_of(&path);
+        let top = module.split("::").next().unwrap();
+        let Some((_, allowed)) = RULES.iter().find(|(name, _)| *name == top) else { continue };
+        for used in crate_paths(&text) {
+            let first = used.split("::").next().unwrap();
+            let known = RULES.iter().any(|(name, _)| *name == first);
+            let may = first == top || COMMON.contains(&first) || allowed.iter().any(|entry| covers(entry, &used));
+            if known && !may && !excepted(&path, &used) {
+                broken.insert(format!("{} uses {used}: {top} may use {allowed:?} and {COMMON:?}", path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn a_crate_is_named_where_it_belongs() {
+    let mut broken = BTreeSet::new();
+    for (path, text) in sources() {
+        let module = module_of(&path);
+        let names = idents(&text);
+        for (name, owners) in CRATES {
+            let owner = owners.iter().any(|owner| covers(owner, &module));
+            if !owner && names.contains(*name) && !excepted(&path, name) {
+                broken.insert(format!("{} names {name}, which belongs to {owners:?}", path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn every_module_has_a_rule_and_every_rule_a_module() {
+    let known: BTreeSet<&str> = RULES.iter().map(|(name, _)| *name).collect();
+    let modules: BTreeSet<String> = sources()
+        .iter()
+        .map(|(path, _)| module_of(path).split("::").next().unwrap().to_owned())
+        .filter(|name| !matches!(name.as_str(), "lib" | "main"))
+        .collect();
+    assert_eq!(modules.iter().map(String::as_str).collect::<BTreeSet<_>>(), known);
+}
+
+#[test]
+fn dialects_do_not_know_each_other_and_pure_code_knows_no_clock() {
+    for (path, text) in sources() {
+        let module = module_of(&path);
+        let parts: Vec<&str> = module.split("::").collect();
+        if let ["dialect", own, ..] = parts.as_slice() {
+            for used in crate_paths(&text).iter().filter_map(|used| used.strip_prefix("dialect::")) {
+                let other = used.split("::").next().unwrap();
+                let is_dialect = sources_below("dialect").contains(other);
+                assert!(!is_dialect || other == *own, "{} uses dialect::{other}", path.display());
+            }
+        }
+        if ["wire", "auth", "reject", "limits", "station", "metrics"].contains(&parts[0]) && !excepted(&path, "clock") {
+            for clock in ["Instant::now", "SystemTime::now", "std::net::Tcp", "UdpSocket"] {
+                assert!(
+                    !text.contains(clock),
+                    "{} names {clock}: time and sockets come in as arguments",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_reader_of_paths_finds_them() {
+    let text = strip(
+        "use crate::{a, b::{c, d::e as f}, g::*};\n// use crate::no;\nlet x = crate::h::i(\"crate::no\");\n\
+                      /* crate::no */ fn f() { super::x::y(); }\n#[cfg(test)]\nmod tests {\n use crate::no;\n}\n",
+    );
+    let expect = ["a", "b::c", "b::d::e", "g::*", "h::i"].map(str::to_owned);
+    assert_eq!(crate_paths(&text), BTreeSet::from(expect));
+}
+
+fn covers(entry: &str, used: &str) -> bool {
+    used == entry || used.strip_prefix(entry).is_some_and(|rest| rest.starts_with("::"))
+}
+
+fn excepted(path: &Path, what: &str) -> bool {
+    EXCEPTIONS.iter().any(|(file, named, _)| path.ends_with(file) && covers(named, what))
+}
+
+fn sources_below(folder: &str) -> BTreeSet<String> {
+    let modules = sources().into_iter().map(|(path, _)| module_of(&path));
+    modules
+        .filter_map(|module| {
+            module.strip_prefix(folder)?.strip_prefix("::").map(|rest| rest.split("::").next().unwrap().to_owned())
+        })
+        .collect()
+}
+
+/// Every file under `src`, with comments, texts and test modules taken out.
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut found = BTreeMap::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                directories.push(entry);
+            } else if entry.extension().is_some_and(|extension| extension == "rs")
+                && !is_test_file(entry.strip_prefix(&root).unwrap())
+            {
+                let text = std::fs::read_to_string(&entry).unwrap();
+                found.insert(entry.strip_prefix(&root).unwrap().to_owned(), strip(&text));
+            }
+        }
+    }
+    assert!(found.len() > 10, "no sources below {}", root.display());
+    found.into_iter().collect()
+}
+
+/// Files and folders beside the code whose names begin with `tests` are declared under `#[cfg(test)]`.
+fn is_test_file(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str().to_str().is_some_and(|name| name.starts_with("tests")))
+}
+
+/// `a/b/mod.rs` and `a/b.rs` are `a::b`.
+fn module_of(path: &Path) -> String {
+    let text = path.with_extension("").to_string_lossy().replace('/', "::");
+    text.strip_suffix("::mod").map_or_else(|| text.clone(), str::to_owned)
+}
+
+/// Blanks out comments, string literals and items under `#[cfg(test)]`.
+fn strip(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        if rest.starts_with("//") {
+            rest = &rest[rest.find('\n').unwrap_or(rest.len())..];
+        } else if rest.starts_with("/*") {
+            rest = rest.find("*/").map_or("", |at| &rest[at + 2..]);
+        } else if first == '"' {
+            rest = &rest[string_len(rest)..];
+        } else if rest.starts_with("'\"'") || rest.starts_with("'{'") || rest.starts_with("'}'") {
+            rest = &rest[3..];
+        } else if rest.starts_with("r#\"") {
+            rest = rest[3..].find("\"#").map_or("", |at| &rest[at + 5..]);
+        } else if let Some(item) = rest.strip_prefix("#[cfg(test)]") {
+            rest = &item[item_len(item)..];
+        } else {
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    out
+}
+
+fn string_len(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = 1;
+    while at < bytes.len() && bytes[at] != b'"' {
+        at += if bytes[at] == b'\\' { 2 } else { 1 };
+    }
+    (at + 1).min(bytes.len())
+}
+
+/// Bytes up to the end of the item that follows: its closing brace in the first column, or its semicolon.
+fn item_len(text: &str) -> usize {
+    let semicolon = text.find(';').unwrap_or(text.len());
+    let brace = text.find('{').unwrap_or(text.len());
+    if semicolon < brace {
+        return semicolon + 1;
+    }
+    let indent = text.trim_start_matches('\n').len() - text.trim_start_matches(['\n', ' ']).len();
+    let end = format!("\n{}}}", " ".repeat(indent));
+    text.find(&end).map_or(text.len(), |at| at + end.len())
+}
+
+/// Every path that begins with `crate::` (or, in the binary, `sluicegate::`), groups unfolded, types cut off.
+fn crate_paths(text: &str) -> BTreeSet<String> {
+    let mut paths = BTreeSet::new();
+    for root in ["crate::", "sluicegate::"] {
+        for (at, _) in text.match_indices(root) {
+            let before = text[..at].chars().next_back().unwrap_or(' ');
+            if !before.is_alphanumeric() && !matches!(before, '_' | ':' | '$') {
+                unfold("", &text[at + root.len()..], &mut paths);
+            }
+        }
+    }
+    paths
+}
+
+/// Reads one path or group; returns the bytes read.
+fn unfold(prefix: &str, text: &str, paths: &mut BTreeSet<String>) -> usize {
+    let name_len = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '*')).unwrap_or(text.len());
+    let path = if prefix.is_empty() { text[..name_len].to_owned() } else { format!("{prefix}::{}", &text[..name_len]) };
+    if name_len > 0 && text[name_len..].starts_with("::") {
+        return name_len + 2 + unfold(&path, &text[name_len + 2..], paths);
+    }
+    if name_len > 0 {
+        paths.insert(path);
+        return name_len;
+    }
+    if !text.starts_with('{') {
+        return 0;
+    }
+    let mut at = 1;
+    while at < text.len() && !text[at..].starts_with('}') {
+        let skip = text[at..].find(|c: char| !(c.is_whitespace() || c == ',')).unwrap_or(0);
+        at += skip;
+        if text[at..].starts_with('}') {
+            break;
+        }
+        at += unfold(prefix, &text[at..], paths);
+        // `as name`, and whatever else stands before the comma.
+        at += text[at..].find([',', '}']).unwrap_or(text.len() - at);
+    }
+    at + 1
+}
+
+/// Identifiers that stand at the beginning of a path: `name::…` or `use name;`.
+fn idents(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, _) in text.match_indices("::") {
+        let before = &text[..at];
+        let start = before.rfind(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(0, |index| index + 1);
+        if !before[..start].ends_with("::") {
+            found.insert(before[start..].to_owned());
+        }
+    }
+    for line in text.lines().filter_map(|line| line.trim().strip_prefix("use ")) {
+        found.insert(line.split([':', ';', ' ']).next().unwrap_or_default().to_owned());
+    }
+    found
+}

@@ -1,0 +1,35 @@
+//! The integration suite: the built binary from outside, on both backends and both drivers.
+//!
+//! One binary, linked once. A test is named after the property it protects; what a whole file is
+//! about stands at its top. Everything that a test starts (gateways, NATS servers, proxies) lives in
+//! its own directory and on its own ports, and dies with the test or, whatever happens, with this
+//! process (`support::reaper`). A test that needs a NATS server and finds none fails: `make test`
+//! installs them.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed: the panic is the report")]
+#![allow(
+    clippy::disallowed_types,
+    reason = "the ban on locks is for the data path; tests share gateways between threads"
+)]
+#![allow(unreachable_pub, reason = "a test binary has no outside: `pub` here means: for the other modules")]
+#![allow(clippy::must_use_candidate, reason = "as above")]
+
+#[macro_use]
+mod support;
+
+mod cannot_store;
+mod compat;
+mod contract_auth;
+mod contract_consume;
+mod contract_http;
+mod contract_names;
+mod contract_produce;
+mod defects;
+mod framing;
+mod framing_cases;
+mod kill;
+mod layering;
+mod lifecycle;
+mod limits;
+mod metrics;
+mod tidy;
+mod users;

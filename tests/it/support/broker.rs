@@ -1,0 +1,236 @@
+//! A blocking NATS client of the tests' own, small and raw: what it reads back is what the server
+//! holds, header bytes included, through no code of the product and no client library.
+
+use super::{PATIENCE, nats::NatsServer};
+use base64::Engine as _;
+use serde_json::{Value, json};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+};
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct Broker {
+    reader: BufReader<TcpStream>,
+    next_inbox: u32,
+}
+
+/// A message of a stream, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Raw {
+    /// Subject.
+    pub subject: String,
+    /// Sequence in the stream; 0 for messages that are not of a stream.
+    pub sequence: u64,
+    /// The header block with its `NATS/1.0` line and its empty line, or nothing.
+    pub headers: String,
+    /// Payload.
+    pub payload: Vec<u8>,
+}
+
+impl Broker {
+    /// Connects without credentials.
+    pub fn connect(server: &NatsServer) -> Self {
+        Self::connect_as(server, "")
+    }
+
+    /// Connects with further fields of CONNECT, such as `"user":"a","pass":"b",`.
+    pub fn connect_as(server: &NatsServer, fields: &str) -> Self {
+        let stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut broker = Self { reader: BufReader::new(stream), next_inbox: 0 };
+        let info = broker.line();
+        assert!(info.starts_with("INFO "), "{info}");
+        broker.write(&format!(
+            "CONNECT {{{fields}\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\
+             \"lang\":\"test\",\"version\":\"0\"}}\r\nPING\r\n"
+        ));
+        while broker.line() != "PONG" {}
+        broker
+    }
+
+    /// Sends a request and returns the answer's payload.
+    pub fn request(&mut self, subject: &str, payload: &[u8]) -> Vec<u8> {
+        let inbox = self.subscribe();
+        self.write(&format!("PUB {subject} {inbox} {}\r\n", payload.len()));
+        self.write_bytes(payload);
+        self.write("\r\n");
+        let message = self.next_message();
+        assert!(!message.headers.contains("503"), "nobody answers on {subject}");
+        message.payload
+    }
+
+    /// A JetStream API call; fails on an error.
+    #[track_caller]
+    pub fn api(&mut self, call: &str, body: &Value) -> Value {
+        let answer = self.try_api(call, body);
+        assert!(answer.get("error").is_none(), "{call}: {answer}");
+        answer
+    }
+
+    /// A JetStream API call and its answer, error or not.
+    pub fn try_api(&mut self, call: &str, body: &Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = self.request(&format!("$JS.API.{call}"), body.as_bytes());
+        serde_json::from_slice(&answer).unwrap()
+    }
+
+    /// Creates a stream; `config` is merged over a plain file stream of one subject.
+    pub fn create_stream(&mut self, name: &str, subject: &str, config: &Value) {
+        let mut whole = json!({"name": name, "subjects": [subject], "retention": "limits", "storage": "file"});
+        for (key, value) in config.as_object().into_iter().flatten() {
+            whole[key] = value.clone();
+        }
+        self.api(&format!("STREAM.CREATE.{name}"), &whole);
+    }
+
+    /// A stream's configuration and state.
+    pub fn stream(&mut self, name: &str) -> Value {
+        self.api(&format!("STREAM.INFO.{name}"), &Value::Null)
+    }
+
+    /// How many messages a stream holds; 0 if there is none.
+    pub fn count(&mut self, name: &str) -> u64 {
+        let answer = self.try_api(&format!("STREAM.INFO.{name}"), &Value::Null);
+        answer["state"]["messages"].as_u64().unwrap_or(0)
+    }
+
+    /// One message as the server stores it.
+    pub fn message(&mut self, stream: &str, sequence: u64) -> Raw {
+        let answer = self.api(&format!("STREAM.MSG.GET.{stream}"), &json!({"seq": sequence}));
+        let decode = |field: &str| {
+            let text = answer["message"][field].as_str().unwrap_or_default();
+            base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+        };
+        Raw {
+            subject: answer["message"]["subject"].as_str().unwrap().to_owned(),
+            sequence,
+            headers: String::from_utf8(decode("hdrs")).unwrap(),
+            payload: decode("data"),
+        }
+    }
+
+    /// Every message of a stream, in its order.
+    pub fn messages(&mut self, stream: &str) -> Vec<Raw> {
+        let inbox = self.subscribe();
+        let config = json!({
+            "stream_name": stream,
+            "config": {
+                "deliver_subject": inbox, "deliver_policy": "all", "ack_policy": "none", "replay_policy": "instant",
+                "mem_storage": true, "inactive_threshold": 30_000_000_000_u64, "num_replicas": 1
+            }
+        });
+        // The answer to the creation and the messages come on two inboxes, in any order.
+        let answers = self.subscribe();
+        let body = config.to_string();
+        self.write(&format!("PUB $JS.API.CONSUMER.CREATE.{stream} {answers} {}\r\n{body}\r\n", body.len()));
+        let (mut stored, mut expected) = (Vec::new(), None);
+        while expected.is_none_or(|count| stored.len() < count) {
+            let (to, reply, mut message) = self.next_delivery();
+            if to == answers {
+                let answer: Value = serde_json::from_slice(&message.payload).unwrap();
+                assert!(answer.get("error").is_none(), "{stream}: {answer}");
+                expected = Some(self.expected_of(stream));
+            } else if message.headers.is_empty() || !message.headers.starts_with("NATS/1.0 100") {
+                message.sequence = reply.split('.').nth(5).and_then(|part| part.parse().ok()).unwrap();
+                stored.push(message);
+            }
+        }
+        stored
+    }
+
+    /// A second connection would do as well; asking on this one would mix with the deliveries.
+    fn expected_of(&self, stream: &str) -> usize {
+        let address = self.reader.get_ref().peer_addr().unwrap();
+        let mut other = Self::over(TcpStream::connect(address).unwrap());
+        usize::try_from(other.count(stream)).unwrap()
+    }
+
+    fn over(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut broker = Self { reader: BufReader::new(stream), next_inbox: 0 };
+        broker.line();
+        broker.write("CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\n");
+        broker
+    }
+
+    fn subscribe(&mut self) -> String {
+        self.next_inbox += 1;
+        let port = self.reader.get_ref().local_addr().unwrap().port();
+        let inbox = format!("_INBOX.t{port}.{}", self.next_inbox);
+        self.write(&format!("SUB {inbox} {}\r\n", self.next_inbox));
+        inbox
+    }
+
+    fn next_message(&mut self) -> Raw {
+        let newest = format!(".{}", self.next_inbox);
+        loop {
+            let (to, _, message) = self.next_delivery();
+            if to.ends_with(&newest) {
+                return message;
+            }
+        }
+    }
+
+    /// The inbox it came to, its reply subject, and the message. A delivery of a stream comes with
+    /// its own subject, so the inbox is told by the subscription's number.
+    fn next_delivery(&mut self) -> (String, String, Raw) {
+        loop {
+            let line = self.line();
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[0] {
+                "MSG" | "HMSG" => return self.delivery(&words),
+                "PING" => self.write("PONG\r\n"),
+                "-ERR" => panic!("the server says {line}"),
+                _ => {}
+            }
+        }
+    }
+
+    fn delivery(&mut self, words: &[&str]) -> (String, String, Raw) {
+        let with_headers = words[0] == "HMSG";
+        let sizes = if with_headers { 2 } else { 1 };
+        let size = |back: usize| words[words.len() - back].parse::<usize>().unwrap();
+        let total = size(1);
+        let head = if with_headers { size(2) } else { 0 };
+        let reply = if words.len() == 4 + sizes { words[3] } else { "" };
+        let mut bytes = vec![0; total + 2];
+        self.reader.read_exact(&mut bytes).unwrap();
+        bytes.truncate(total);
+        let payload = bytes.split_off(head);
+        let port = self.reader.get_ref().local_addr().unwrap().port();
+        let raw =
+            Raw { subject: words[1].to_owned(), sequence: 0, headers: String::from_utf8(bytes).unwrap(), payload };
+        (format!("_INBOX.t{port}.{}", words[2]), reply.to_owned(), raw)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        let count = self.reader.read_line(&mut line).unwrap();
+        assert!(count > 0, "the server closed the connection");
+        line.trim_end().to_owned()
+    }
+
+    fn write(&mut self, text: &str) {
+        self.write_bytes(text.as_bytes());
+    }
+
+    fn write_bytes(&mut self, bytes: &[u8]) {
+        self.reader.get_mut().write_all(bytes).unwrap();
+    }
+}
+
+impl Raw {
+    /// The header fields as pairs, in their order.
+    pub fn fields(&self) -> Vec<(String, String)> {
+        let lines = self.headers.split("\r\n").skip(1).filter(|line| !line.is_empty());
+        lines
+            .map(|line| {
+                let (name, value) = line.split_once(':').unwrap();
+                (name.to_owned(), value.trim().to_owned())
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,117 @@
+//! A real nats-server with JetStream, one per test, on its own port and directory.
+//!
+//! Which one: `SLUICEGATE_NATS_SERVER` (a path), else the newest that `make nats-server` installed.
+//! None is a failure, not a skipped test.
+
+use super::{PATIENCE, eventually, ports, process::Process, scratch};
+use std::{
+    fmt::Write as _,
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    process::Command,
+};
+
+/// The version that the suite is about when nothing else is said; the Makefile installs it.
+pub const VERSION: &str = "2.15.1";
+
+/// A running server, or one that is stopped and can be started again.
+#[derive(Debug)]
+pub struct NatsServer {
+    address: SocketAddr,
+    dir: tempfile::TempDir,
+    process: Option<Process>,
+}
+
+impl NatsServer {
+    /// Starts one with JetStream.
+    pub fn start() -> Self {
+        Self::with_config("")
+    }
+
+    /// Starts one with JetStream and further lines of configuration.
+    pub fn with_config(lines: &str) -> Self {
+        Self::with_raw_config(&format!("jetstream {{ store_dir: \"DIR/js\" }}\n{lines}"))
+    }
+
+    /// Starts one with these lines alone; `DIR` stands for its directory.
+    pub fn with_raw_config(lines: &str) -> Self {
+        let mut server = Self::stopped(lines);
+        server.restart();
+        server
+    }
+
+    /// One with JetStream that is not started yet: `restart` starts it.
+    pub fn not_yet_started() -> Self {
+        Self::stopped("jetstream { store_dir: \"DIR/js\" }")
+    }
+
+    fn stopped(lines: &str) -> Self {
+        let (address, dir) = (ports::free(), scratch("nats"));
+        let mut text = String::new();
+        writeln!(text, "host: \"127.0.0.1\"\nport: {}\nserver_name: \"t{}\"", address.port(), address.port()).unwrap();
+        text.push_str(&lines.replace("DIR", dir.path().to_str().unwrap()));
+        std::fs::write(dir.path().join("nats.conf"), text).unwrap();
+        Self { address, dir, process: None }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `nats://…` for the gateway.
+    pub fn url(&self) -> String {
+        format!("nats://{}", self.address)
+    }
+
+    /// Starts it (again) on the same port and directory, and waits until it speaks.
+    pub fn restart(&mut self) {
+        self.stop();
+        let mut command = Command::new(binary());
+        command.arg("-c").arg(self.dir.path().join("nats.conf"));
+        let mut process = Process::start(command, self.dir.path(), "nats-server");
+        eventually("nats-server is ready", PATIENCE, || {
+            if let Some(status) = process.ended() {
+                panic!("nats-server ended: {status}\n{}", process.tail());
+            }
+            let ready = process.stderr().matches("Server is ready").count() > process_starts(&process);
+            (ready && TcpStream::connect(self.address).is_ok()).then_some(())
+        });
+        self.process = Some(process);
+    }
+
+    /// `kill -9`.
+    pub fn kill9(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill9();
+        }
+    }
+
+    /// An orderly stop.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.terminate(PATIENCE);
+        }
+    }
+}
+
+/// `nats-server --version` as it prints it.
+pub fn version_line() -> String {
+    let output = Command::new(binary()).arg("--version").output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// How often "Server is ready" was already in the log when this start began: the log is appended to.
+fn process_starts(process: &Process) -> usize {
+    process.stderr().matches("Starting nats-server").count().saturating_sub(1)
+}
+
+fn binary() -> PathBuf {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let path = match std::env::var_os("SLUICEGATE_NATS_SERVER") {
+        Some(path) => root.join(path),
+        None => root.join("target/nats-server").join(VERSION).join("bin/nats-server"),
+    };
+    assert!(path.is_file(), "no nats-server at {}: run `make test`, which installs it", path.display());
+    path
+}

@@ -2,6 +2,7 @@
 //! once, and bytes that are not text (sections 1.6 and 10).
 
 use crate::support::{
+    broker::Broker,
     gateway::{Gateway, Plan},
     http::{Http, Response},
     readback::{self, drain},
@@ -39,6 +40,13 @@ mod partitioned {
             one_call_reads_all_partitions,
         ]
     );
+}
+
+mod foreign {
+    use super::*;
+    on_setups!(nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
+        what_others_published_is_handed_out_as_well,
+    ]);
 }
 
 const OK: &str = "{\"error\":null,\"success\":true}";
@@ -248,4 +256,20 @@ fn one_call_reads_all_partitions(setup: Setup) {
     let got: BTreeSet<String> = texts(&first).into_iter().collect();
     assert_eq!(got, expect);
     consume(&gateway, "parts", &json!({"batch_max_wait_time_ms": 200})).is_json(200, "[]");
+}
+
+fn what_others_published_is_handed_out_as_well(setup: Setup) {
+    let gateway = Gateway::start(setup);
+    let mut broker = Broker::connect(gateway.nats());
+    broker.create_stream("theirs", "theirs", &json!({}));
+    broker.publish("theirs", "", b"bare");
+    let headers = "NATS/1.0\r\nKind: a\r\nKind: b\r\n$memphis_producedBy: sdk\r\nNats-Msg-Id: 7\r\n\r\n";
+    broker.publish("theirs", headers, b"with headers");
+    assert_eq!(broker.stream("theirs")["state"]["messages"], 2);
+    let response = consume(&gateway, "theirs", &json!({}));
+    assert_eq!(texts(&response), ["bare", "with headers"]);
+    let messages = response.json();
+    assert_eq!(messages[0]["headers"], json!({}));
+    assert_eq!(messages[1]["headers"]["Kind"], "a", "the first value");
+    assert_eq!(messages[1]["headers"].get("$memphis_producedBy"), None);
 }

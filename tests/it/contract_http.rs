@@ -176,7 +176,7 @@ fn a_body_over_the_limit_is_refused_with_the_limit_before_it_is_read(gateway: &G
 
 fn a_head_over_the_limit_is_refused(gateway: &Gateway) {
     let long = "x".repeat(17 * 1_024);
-    let many: String = (0..101).map(|index| format!("X-Field-{index}: v\r\n")).collect();
+    let many = "X-Field: v\r\n".repeat(101);
     for request in [
         format!("GET /monitoring/status HTTP/1.1\r\nHost: t\r\nX-Long: {long}\r\n\r\n"),
         format!("GET /monitoring/status HTTP/1.1\r\nHost: t\r\n{many}\r\n"),
@@ -187,7 +187,7 @@ fn a_head_over_the_limit_is_refused(gateway: &Gateway) {
         assert_eq!(response.status, 431, "{}", response.text());
         http.closes();
     }
-    let fits: String = (0..99).map(|index| format!("X-Field-{index}: v\r\n")).collect();
+    let fits = "X-Field: v\r\n".repeat(99);
     let request = format!("GET /monitoring/status HTTP/1.1\r\nHost: t\r\n{fits}\r\n");
     Http::connect(gateway.address()).exchange(request.as_bytes()).is(200, "{\"status\":\"ok\"}");
 }

@@ -137,7 +137,7 @@ struct Producer<'a> {
 impl Producer<'_> {
     /// Produces until told to stop, and returns the numbers that were acknowledged.
     fn run(&self) -> Vec<u64> {
-        let named = self.connection % 2 == 0;
+        let named = self.connection.is_multiple_of(2);
         let mut http: Option<Http> = None;
         let mut acknowledged = Vec::new();
         let mut number = 0;

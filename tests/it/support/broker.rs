@@ -141,6 +141,18 @@ impl Broker {
         stored
     }
 
+    /// Publishes a message with a header block (may be empty), without waiting for anything.
+    pub fn publish(&mut self, subject: &str, headers: &str, payload: &[u8]) {
+        if headers.is_empty() {
+            self.write(&format!("PUB {subject} {}\r\n", payload.len()));
+        } else {
+            let total = headers.len() + payload.len();
+            self.write(&format!("HPUB {subject} {} {total}\r\n{headers}", headers.len()));
+        }
+        self.write_bytes(payload);
+        self.write("\r\n");
+    }
+
     /// A second connection would do as well; asking on this one would mix with the deliveries.
     fn expected_of(&self, stream: &str) -> usize {
         let address = self.reader.get_ref().peer_addr().unwrap();
@@ -233,4 +245,25 @@ impl Raw {
             })
             .collect()
     }
+}
+
+#[test]
+fn what_is_published_is_read_back_byte_for_byte_even_after_kill_9() {
+    let mut server = NatsServer::start();
+    let mut broker = Broker::connect(&server);
+    broker.create_stream("S", "s.>", &json!({"max_msgs": 3}));
+    let headers = "NATS/1.0\r\nb: 1\r\nA: two words \r\nb: 2\r\n\r\n";
+    for number in 0..4_u8 {
+        broker.publish(&format!("s.{number}"), if number == 2 { headers } else { "" }, &[b'\r', b'\n', number]);
+    }
+    super::eventually("all are stored", PATIENCE, || (broker.stream("S")["state"]["last_seq"] == 4).then_some(()));
+    server.kill9();
+    server.restart();
+    let mut broker = Broker::connect(&server);
+    let messages = broker.messages("S");
+    assert_eq!(messages.len(), 3);
+    assert_eq!(messages[1], broker.message("S", 3));
+    let expect = Raw { subject: "s.2".into(), sequence: 3, headers: headers.into(), payload: b"\r\n\x02".to_vec() };
+    assert_eq!(messages[1], expect);
+    assert_eq!(broker.count("nowhere"), 0);
 }

@@ -241,3 +241,19 @@ fn status_of(head: &str) -> u16 {
     let rest = line.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("status line {line:?}"));
     rest.get(..3).and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("status line {line:?}"))
 }
+
+#[test]
+fn one_response_at_a_time_is_read_from_a_server_of_somebody_else() {
+    let monitor = super::ports::free();
+    let _server = super::nats::NatsServer::with_config(&format!("http: \"{monitor}\"\n"));
+    let mut http = Http::connect(monitor);
+    let pipelined = [request("GET", "/healthz", &[], b""), request("GET", "/healthz", &[], b"")].concat();
+    http.send(&pipelined);
+    for _ in 0..2 {
+        http.response().is(200, "{\"status\":\"ok\"}");
+    }
+    http.send(&request("HEAD", "/healthz", &[], b""));
+    assert_eq!(http.response_to_head().status, 200);
+    http.exchange(&request("GET", "/nothing", &[("Connection", "close")], b""));
+    http.closes();
+}

@@ -116,3 +116,24 @@ fn pump(mut from: TcpStream, mut to: TcpStream, lossy: Option<&State>) {
     drop(to.shutdown(Shutdown::Both));
     drop(from.shutdown(Shutdown::Both));
 }
+
+#[test]
+fn what_the_server_says_is_lost_and_what_it_hears_is_not() {
+    use super::{PATIENCE, broker::Broker, eventually, nats::NatsServer};
+    let server = NatsServer::start();
+    let proxy = Proxy::start(server.address());
+    let mut direct = Broker::connect(&server);
+    direct.create_stream("S", "s", &serde_json::json!({}));
+    let mut stream = TcpStream::connect(proxy.address).unwrap();
+    let mut greeting = [0; 5];
+    stream.read_exact(&mut greeting).unwrap();
+    assert_eq!(&greeting, b"INFO ");
+    proxy.swallow_answers();
+    stream.write_all(b"CONNECT {}\r\nPUB s 1\r\nx\r\nPING\r\n").unwrap();
+    eventually("the server has it", PATIENCE, || (direct.count("S") == 1).then_some(()));
+    proxy.cut(false);
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert!(!rest.windows(4).any(|window| window == b"PONG"));
+    drop(TcpStream::connect(proxy.address).unwrap());
+}

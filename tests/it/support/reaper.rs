@@ -42,6 +42,7 @@ for dir; do rm -rf "$dir"; done
 
 fn tell(line: &str) {
     static SHELL: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
+    #[expect(clippy::zombie_processes, reason = "it outlives this process: that is what it is for")]
     let shell = SHELL.get_or_init(|| {
         let child = Command::new("sh")
             .args(["-c", SCRIPT])

@@ -31,7 +31,7 @@ pub struct Setup {
 }
 
 impl Driver {
-    /// The word for `--driver`. A machine without io_uring may say so; it then runs these tests on
+    /// The word for `--driver`. A machine without `io_uring` may say so; it then runs these tests on
     /// epoll and prints that it did. Without the word from its owner they fail.
     pub fn word(self) -> &'static str {
         match self {
@@ -45,17 +45,17 @@ impl Driver {
     }
 }
 
-/// Whether the owner of this machine says that it has no io_uring.
+/// Whether the owner of this machine says that it has no `io_uring`.
 pub fn no_io_uring() -> bool {
     std::env::var_os("SLUICEGATE_TEST_NO_IO_URING").is_some_and(|value| value == "1")
 }
 
 impl Setup {
-    /// Embedded store, io_uring.
+    /// Embedded store, `io_uring`.
     pub const LOCAL_IO_URING: Self = Self { backend: Backend::Local, driver: Driver::IoUring };
     /// Embedded store, epoll.
     pub const LOCAL_EPOLL: Self = Self { backend: Backend::Local, driver: Driver::Epoll };
-    /// NATS, io_uring.
+    /// NATS, `io_uring`.
     pub const NATS_IO_URING: Self = Self { backend: Backend::Nats, driver: Driver::IoUring };
     /// NATS, epoll.
     pub const NATS_EPOLL: Self = Self { backend: Backend::Nats, driver: Driver::Epoll };

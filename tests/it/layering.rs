@@ -39,7 +39,7 @@ const RULES: &[Rule] = &[
     ("admin", &["control", "metrics"]),
     (
         "gateway",
-        &["admin", "auth", "backend", "config", "control", "directory", "metrics", "rt", "shard", "wire", "dialect"],
+        &["admin", "auth", "backend", "config", "control", "dialect", "directory", "ingest", "metrics", "rt", "shard", "wire"],
     ),
     ("cli", &["config", "gateway"]),
     ("main", &["cli", "gateway"]),

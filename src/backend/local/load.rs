@@ -8,6 +8,7 @@ use super::{
     format::{self, Mark, Record},
     ids::Ids,
 };
+use fjall::PersistMode;
 use crate::{limits::LOCAL_IDS_BYTES_MAX, station::Name};
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
@@ -89,7 +90,7 @@ impl Loaded {
                 batch.remove(&disk.cursors, key);
             }
         }
-        batch.commit()
+        batch.durability(Some(PersistMode::SyncData)).commit()
     }
 }
 

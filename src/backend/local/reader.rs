@@ -4,9 +4,9 @@
 //! goes to the first in line until its batch is full or its time is up, then to the next. A
 //! call whose requester has gone is cancelled by its handle, and what it held comes again at once.
 //!
-//! Cursors are saved behind the acknowledgements, a few times a second and without a sync of their own: what a
-//! crash takes back of them is delivered again, never skipped. They are saved through the
-//! writer, so in the journal they follow the records they speak of.
+//! Cursors are saved behind the acknowledgements, a few times a second: what a crash takes back of them is
+//! delivered again, never skipped. They are saved through the writer, so in the journal they
+//! follow the records they speak of.
 
 use super::{
     catalog::{StationState, millis},

@@ -117,8 +117,6 @@ struct Commit {
     batch: OwnedWriteBatch,
     records: usize,
     bytes: usize,
-    /// Whether anything in it is answered for, and so must be synced.
-    sync: bool,
     touched: Vec<(Arc<StationState>, usize)>,
     done: Vec<Work>,
 }
@@ -182,7 +180,6 @@ impl Writer {
             batch: self.disk.database.batch(),
             records: 0,
             bytes: 0,
-            sync: false,
             touched: Vec::new(),
             done: Vec::new(),
         };
@@ -262,7 +259,6 @@ impl Writer {
             commit.batch.insert(&self.disk.records, format::record_key(state.id, sequence), self.value.as_slice());
             commit.records += 1;
             commit.bytes += self.value.len();
-            commit.sync = true;
             if let Some(id) = id {
                 self.ids.insert(state.id, id, sequence, self.time_ms, window_ms);
             }
@@ -273,7 +269,7 @@ impl Writer {
         }
     }
 
-    /// Moves the beginning of a partition. Synced, because space is given back below it.
+    /// Moves the beginning of a partition. Space is given back below it only once this is synced.
     fn retire(&mut self, station: &Arc<StationState>, at: usize, first: u64, bytes: u64, commit: &mut Commit) {
         let Some(entry) = self.stations.get_mut(&station.station.name) else { return };
         let Some(staged) = entry.staged.get_mut(at).filter(|_| Arc::ptr_eq(&entry.state, station)) else { return };
@@ -281,7 +277,6 @@ impl Writer {
         if first > staged.mark.first {
             staged.mark.first = first;
             staged.mark.bytes = staged.mark.bytes.saturating_sub(bytes);
-            commit.sync = true;
             touch(staged, &entry.state, at, commit);
         }
     }
@@ -294,9 +289,9 @@ impl Writer {
                 commit.batch.insert(&self.disk.catalog, format::mark_key(id), mark.encode());
             }
         }
-        let mode = if commit.sync { PersistMode::SyncData } else { PersistMode::Buffer };
+        // Always synced, whatever is in it: so only the last commit can be torn (see `journal`).
         if !commit.batch.is_empty()
-            && let Err(error) = commit.batch.durability(Some(mode)).commit()
+            && let Err(error) = commit.batch.durability(Some(PersistMode::SyncData)).commit()
         {
             let why = self.fail(&error);
             for mut work in commit.done {

@@ -4,6 +4,7 @@
 //! they speak HTTP to a gateway that runs, and know nothing of what is inside it.
 //! This is the only module that prints; everything else logs.
 
+mod bench;
 mod client;
 mod config;
 mod consume;
@@ -40,6 +41,8 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Print records of a station
     Consume(consume::ConsumeArgs),
+    /// Put load on a gateway and measure it
+    Bench(bench::BenchArgs),
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 64 the command line or the configuration is wrong; 69 the gateway or the broker cannot be \
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => return serve::run(&args),
+        Command::Bench(args) => return bench::run(args),
         Command::Config(args) => config::run(&args),
         Command::User(args) => user::run(&args),
         Command::Produce(args) => produce::run(&args),

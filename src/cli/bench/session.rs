@@ -1,0 +1,181 @@
+//! A run from login to summary: what the threads share, and what happens beside them.
+
+use super::{
+    account::CpuReading,
+    args::{Plan, Work},
+    payload::{consume_body, produce_bodies},
+    progress::Progress,
+    report::{ProcessCpu, Summary},
+    request::{Encoder, Parts},
+    schedule::Schedule,
+    tally::Tally,
+    target,
+    worker::{self, Orders, Sight},
+};
+use rustix::{
+    process::{Resource, getrlimit, setrlimit},
+    time::{ClockId, clock_gettime},
+};
+use std::{
+    net::TcpStream,
+    sync::{
+        atomic::AtomicBool,
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+/// Makes the run; `stop` ends it early. The error is one that kept it from being made; failures of single requests are in the summary.
+pub(super) fn run(plan: &Plan, stop: &AtomicBool) -> Result<Summary, String> {
+    raise_file_limit();
+    let bodies = match &plan.work {
+        Work::Produce(produce) => produce_bodies(produce)?,
+        Work::Consume(consume) => vec![consume_body(consume)],
+    };
+    let tokens = target::tokens(&plan.url, &plan.credential, plan.tokens, plan.timeout)?;
+    let run_id = getrandom::u64().map_err(|error| error.to_string())?;
+    let parts = Parts::new(&plan.url, &plan.stations, &tokens, &plan.work, bodies, run_id);
+    let idle = open_idle(plan)?;
+    let streams = open(plan, plan.connections)?;
+
+    let epoch = Instant::now();
+    let (tally, cpu) = drive(plan, &parts, streams, epoch, stop)?;
+    let elapsed = Duration::from_nanos(tally.last).saturating_sub(plan.warmup);
+    let idle_alive = idle.into_iter().filter(is_alive).count();
+    Ok(Summary::new(plan, &tally, elapsed, cpu.own, cpu.processes, idle_alive))
+}
+
+/// CPU of the measured part.
+struct Cpu {
+    own: Duration,
+    processes: Vec<ProcessCpu>,
+}
+
+/// Runs the threads, and shows, reads and waits beside them.
+fn drive(
+    plan: &Plan,
+    parts: &Parts,
+    streams: Vec<TcpStream>,
+    epoch: Instant,
+    stop: &AtomicBool,
+) -> Result<(Tally, Cpu), String> {
+    let sights: Vec<Sight> = (0..plan.threads).map(|_| Sight::default()).collect();
+    let (done, all_done) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = deal(streams, plan.threads)
+            .into_iter()
+            .zip(&sights)
+            .enumerate()
+            .map(|(thread, (streams, sight))| {
+                let orders = orders(plan, parts, streams, epoch, thread);
+                let done = done.clone();
+                scope.spawn(move || {
+                    let outcome = worker::run(orders, sight, stop);
+                    // Who listens has gone only if it panicked.
+                    let _ = done.send(());
+                    outcome
+                })
+            })
+            .collect();
+        let cpu = watch(plan, &sights, epoch, &all_done);
+        let mut tally = Tally::default();
+        for worker in workers {
+            tally.add(&worker.join().map_err(|_| "a thread of the generator panicked".to_owned())??);
+        }
+        Ok((tally, cpu?))
+    })
+}
+
+fn orders<'a>(plan: &Plan, parts: &'a Parts, streams: Vec<TcpStream>, epoch: Instant, thread: usize) -> Orders<'a> {
+    Orders {
+        epoch,
+        address: plan.url.address,
+        streams,
+        pipeline: plan.pipeline,
+        schedule: Schedule::new(plan.warmup, plan.extent, plan.rate, thread as u64, plan.threads as u64),
+        encoder: Encoder::new(parts, u16::try_from(thread).unwrap_or(u16::MAX)),
+        timeout: plan.timeout,
+    }
+}
+
+/// Shows progress, and reads the CPU accounts when the measured part begins and when the last thread is done.
+fn watch(plan: &Plan, sights: &[Sight], epoch: Instant, done: &mpsc::Receiver<()>) -> Result<Cpu, String> {
+    let mut progress = Progress::new(plan);
+    let mut before = None;
+    let mut left = sights.len();
+    let mut shown = epoch;
+    while left > 0 {
+        let until = match before {
+            None => epoch + plan.warmup,
+            Some(_) => shown + Progress::EVERY,
+        };
+        let until = until.min(shown + Progress::EVERY);
+        match done.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(()) => left -= 1,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if before.is_none() && epoch.elapsed() >= plan.warmup {
+            before = Some(read_cpu(plan)?);
+        }
+        if shown.elapsed() >= Progress::EVERY {
+            shown = Instant::now();
+            progress.show(sights, epoch.elapsed());
+        }
+    }
+    progress.clear();
+    let after = read_cpu(plan)?;
+    let before = before.unwrap_or_else(|| after.clone());
+    let processes = plan.account.iter().zip(before.1.iter().zip(&after.1));
+    Ok(Cpu {
+        own: after.0.saturating_sub(before.0),
+        processes: processes.map(|(pid, (before, after))| ProcessCpu { pid: *pid, cpu: after.since(before) }).collect(),
+    })
+}
+
+/// Own CPU, and the accounts of the processes that were named.
+fn read_cpu(plan: &Plan) -> Result<(Duration, Vec<CpuReading>), String> {
+    let own = clock_gettime(ClockId::ProcessCPUTime);
+    let own = Duration::new(own.tv_sec.unsigned_abs(), u32::try_from(own.tv_nsec).unwrap_or(0));
+    let read = |pid: &u32| CpuReading::of(*pid).map_err(|error| format!("--account {pid}: {error}"));
+    Ok((own, plan.account.iter().map(read).collect::<Result<_, _>>()?))
+}
+
+/// Deals the connections out, as evenly as can be.
+fn deal(streams: Vec<TcpStream>, threads: usize) -> Vec<Vec<TcpStream>> {
+    let mut hands: Vec<Vec<TcpStream>> = (0..threads).map(|_| Vec::new()).collect();
+    for (index, stream) in streams.into_iter().enumerate() {
+        if let Some(hand) = hands.get_mut(index % threads) {
+            hand.push(stream);
+        }
+    }
+    hands
+}
+
+fn open(plan: &Plan, count: usize) -> Result<Vec<TcpStream>, String> {
+    (0..count).map(|_| target::connect(&plan.url, plan.timeout)).collect()
+}
+
+/// Connections that make one request, so that they are keep-alive connections to the server, and then stay.
+fn open_idle(plan: &Plan) -> Result<Vec<TcpStream>, String> {
+    let request = format!("GET /monitoring/status HTTP/1.1\r\nHost: {}\r\n\r\n", plan.url.authority);
+    let mut streams = open(plan, plan.idle)?;
+    for stream in &mut streams {
+        target::exchange(stream, request.as_bytes(), plan.timeout)?;
+        stream.set_nonblocking(true).map_err(|error| error.to_string())?;
+    }
+    Ok(streams)
+}
+
+/// Nothing to read, and no end: the server still holds it.
+fn is_alive(stream: &TcpStream) -> bool {
+    stream.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+/// Ten thousand connections need as many descriptors: the soft limit goes up to the hard one, if it may.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it may not, connecting will say so.
+    let _ = setrlimit(Resource::Nofile, limit);
+}

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! {"stream":"S","seq":1}
+//! {"stream":"S", "seq":1}                       (2.10)
 //! {"stream":"S","seq":2,"duplicate": true}
 //! {"stream":"S","seq":8,"batch":"b2","count":3}
 //! {"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 2"},"stream":"S","seq":0}
 //! ```
 //!
-//! The first shape is nearly all of them and has a path of its own; everything else goes through a small
+//! The first two are nearly all of them and have a path of their own; everything else goes through a small
 //! JSON reader that takes any key order, white space and unknown members. It reads what is JSON and refuses
 //! what is not, as `serde_json` does, so that no garbled answer is taken for an acknowledgement. (It does
 //! not look whether a string is UTF-8, nor whether a number that it skips fits a double.) The last of equal keys counts.
@@ -57,7 +58,7 @@ pub fn description_text(payload: &[u8], description: Span) -> Box<str> {
     text.unwrap_or_else(|_| raw.into_owned()).into_boxed_str()
 }
 
-/// `{"stream":"<plain>","seq":<digits>}`, with `,"duplicate": true` at most.
+/// `{"stream":"<plain>","seq":<digits>}`, perhaps with the blank of 2.10, and with `,"duplicate": true` at most.
 fn parse_common(payload: &[u8]) -> Option<PubAck> {
     let rest = payload.strip_prefix(b"{\"stream\":\"")?;
     let name_end = memchr2(b'"', b'\\', rest)?;
@@ -66,7 +67,8 @@ fn parse_common(payload: &[u8]) -> Option<PubAck> {
     if name.is_empty() || name.iter().any(|byte| *byte < b' ') {
         return None;
     }
-    let digits = rest.get(name_end..)?.strip_prefix(b"\",\"seq\":")?;
+    let rest = rest.get(name_end..)?.strip_prefix(b"\",")?;
+    let digits = rest.strip_prefix(b" ").unwrap_or(rest).strip_prefix(b"\"seq\":")?;
     if matches!(digits.first(), Some(b'0')) {
         return None;
     }

@@ -61,10 +61,11 @@ pub enum Status {
 /// Why a pull request is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
-    /// There is nothing to deliver, the time is up, or the batch is as full as `max_bytes` lets it be.
+    /// There is nothing to deliver, or the time is up.
     Served,
-    /// The next message alone is larger than `max_bytes`: ask without it, or it never comes.
-    TooLargeNext,
+    /// The next message does not fit into what is left of `max_bytes`. If none came before it, it is larger than
+    /// `max_bytes` alone: ask without, or it never comes.
+    BytesMax,
     /// The consumer moved or its server stops: ask again.
     Moved,
     /// The consumer has as many requests waiting, or messages unacknowledged, as it takes: later.
@@ -91,7 +92,7 @@ impl Status {
             408 if says("bad request") || says("empty request") || says("malformed request") => Closing::Refused(408),
             404 | 408 => Closing::Served,
             409 if says("batch completed") => Closing::Served,
-            409 if says("message size exceeds maxbytes") => Closing::TooLargeNext,
+            409 if says("message size exceeds maxbytes") => Closing::BytesMax,
             409 if says("consumer deleted") || says("stream deleted") => Closing::Gone,
             409 if says("leadership change") || says("server shutdown") => Closing::Moved,
             409 if says("exceeded maxwaiting") || says("exceeded maxackpending") => Closing::Busy,
@@ -210,7 +211,7 @@ mod tests {
 
     #[test]
     fn statuses_say_whether_and_why_the_request_is_over() {
-        use Closing::{Busy, Gone, Moved, Refused, Served, TooLargeNext};
+        use Closing::{Busy, BytesMax, Gone, Moved, Refused, Served};
         let closed = |closing| Some(Status::Closed(closing));
         for (line, expect) in [
             ("NATS/1.0", None),
@@ -221,7 +222,7 @@ mod tests {
             ("NATS/1.0 408 Interest Expired", closed(Served)),
             ("NATS/1.0 408 Bad Request", closed(Refused(408))),
             ("NATS/1.0 409 Batch Completed", closed(Served)),
-            ("NATS/1.0 409 Message Size Exceeds MaxBytes", closed(TooLargeNext)),
+            ("NATS/1.0 409 Message Size Exceeds MaxBytes", closed(BytesMax)),
             ("NATS/1.0 409 Consumer Deleted", closed(Gone)),
             ("NATS/1.0 409 Consumer is push based", closed(Refused(409))),
             ("NATS/1.0 409 Leadership Change", closed(Moved)),

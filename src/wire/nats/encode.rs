@@ -64,6 +64,7 @@ pub fn hpub_record(
     payload: &[u8],
 ) {
     debug_assert!(header_block.is_empty() || header_block.ends_with(CRLF), "a header block is whole lines");
+    debug_assert!(id.is_none_or(|id| !id.base.is_empty() && !id.base.contains(&b'\n')), "a message id is one line");
     let head = header_bytes(header_block.len(), id.map_or(0, |id| id.len()));
     if head == 0 {
         return pub_record(out, subject, reply, payload);
@@ -172,10 +173,11 @@ pub fn pong(out: &mut Vec<u8>) {
     out.extend_from_slice(b"PONG\r\n");
 }
 
-/// Whether the text can stand in a control line as a subject: something, and no white space or control byte.
+/// Whether the text can stand in a control line as a subject: something, and nothing that ends a word or a line.
+/// Every subject that [`super::next()`] reads is one.
 #[must_use]
 pub fn is_subject(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|byte| *byte > b' ' && *byte != 0x7f)
+    !text.is_empty() && !text.iter().any(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
 }
 
 /// Bytes of a record's control line beside subject and reply: verb, blanks, two numbers, line ends, and
@@ -320,6 +322,7 @@ mod tests {
             ("a b", false),
             ("a\r\n", false),
             ("a\t", false),
+            ("a\n", false),
         ] {
             assert_eq!(is_subject(text.as_bytes()), expect, "{text:?}");
         }

@@ -222,7 +222,8 @@ impl Fields {
         let mut fields = Self { at: [Span::default(); 5], count: 0 };
         let mut start = None;
         for (at, byte) in line.iter().enumerate().skip(verb_bytes) {
-            let blank = matches!(byte, b' ' | b'\t');
+            // A carriage return inside a line parts words too, as the broker has it.
+            let blank = matches!(byte, b' ' | b'\t' | b'\r');
             match start {
                 None if !blank => start = Some(at),
                 Some(from) if blank => {
@@ -336,6 +337,7 @@ mod tests {
             ("MSG a 18446744073709551615 0\r\n\r\n", "MSG a 18446744073709551615 None [] +0"),
             ("msg\ta \t 1   2\r\n\r\n\r\n", "MSG a 1 None [\r\n] +0"),
             ("MSG a 1 2 \nhi\r\n", "MSG a 1 None [hi] +0"),
+            ("MSG a\r1 2\r\r\nhi\r\n", "MSG a 1 None [hi] +0"),
             (
                 "HMSG r 1 38 38\r\nNATS/1.0 503\r\nNats-Subject: nobody\r\n\r\n\r\n",
                 "HMSG r 1 None [\"NATS/1.0 503\\r\\nNats-Subject: nobody\\r\\n\\r\\n\"] [] +0",

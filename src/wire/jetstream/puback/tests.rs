@@ -6,23 +6,28 @@ use serde_json::{Value, value::RawValue};
 use std::collections::BTreeMap;
 
 fn stored(sequence: u64, duplicate: bool, count: Option<u32>) -> Verdict {
-    Ok((sequence, duplicate, count))
+    Verdict::Stored(sequence, duplicate, count)
 }
 
 fn refused(code: u16, err_code: u32, description: &str) -> Verdict {
-    Err((code, err_code, description.to_owned()))
+    Verdict::Refused(code, err_code, description.to_owned())
 }
 
 /// An acknowledgement with its description resolved.
-type Verdict = Result<(u64, bool, Option<u32>), (u16, u32, String)>;
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    Stored(u64, bool, Option<u32>),
+    Refused(u16, u32, String),
+    Started,
+}
 
 fn show(payload: &[u8]) -> Option<Verdict> {
     Some(match parse(payload)? {
-        PubAck::Stored { sequence, duplicate, count } => Ok((sequence, duplicate, count)),
+        PubAck::Stored { sequence, duplicate, count } => stored(sequence, duplicate, count),
         PubAck::Error { code, err_code, description } => {
-            Err((code, err_code, description_text(payload, description).into()))
+            refused(code, err_code, &description_text(payload, description))
         }
-        PubAck::BatchStarted => Ok((0, false, None)),
+        PubAck::BatchStarted => Verdict::Started,
     })
 }
 
@@ -63,6 +68,8 @@ fn member<T>(object: &Members, key: &str, read: impl FnOnce(&Value) -> Option<T>
 fn acknowledgements_are_read_as_the_broker_writes_them() {
     for (text, expect) in [
         (r#"{"stream":"S","seq":1}"#, stored(1, false, None)),
+        (r#"{"stream":"S", "seq":1}"#, stored(1, false, None)),
+        (r#"{"stream":"S", "seq":1,"duplicate": true}"#, stored(1, true, None)),
         (r#"{"stream":"S","seq":18446744073709551615}"#, stored(u64::MAX, false, None)),
         (r#"{"stream":"S","seq":2,"duplicate": true}"#, stored(2, true, None)),
         (r#"{"stream":"S","seq":2,"duplicate":true}"#, stored(2, true, None)),
@@ -241,9 +248,9 @@ proptest! {
     }
 
     #[test]
-    fn the_common_shape_reads_the_same_on_both_paths(name in "[ -~é]{1,20}", sequence in any::<u64>(), duplicate in 0usize..3) {
+    fn the_common_shape_reads_the_same_on_both_paths(name in "[ -~é]{1,20}", sequence in any::<u64>(), duplicate in 0usize..3, blank in 0usize..2) {
         let tail = ["", ",\"duplicate\": true", ",\"duplicate\":true"][duplicate];
-        let payload = format!("{{\"stream\":{},\"seq\":{sequence}{tail}}}", serde_json::to_string(&name).unwrap());
+        let payload = format!("{{\"stream\":{},{}\"seq\":{sequence}{tail}}}", serde_json::to_string(&name).unwrap(), ["", " "][blank]);
         prop_assert_eq!(parse(payload.as_bytes()), parse_any(payload.as_bytes()));
         prop_assert_eq!(show(payload.as_bytes()), oracle(payload.as_bytes()));
     }

@@ -142,7 +142,7 @@ impl Basket {
             Closing::Served => None,
             Closing::Gone => Some(Reject::NoStream),
             Closing::Moved | Closing::Busy => Some(Reject::BrokerBusy),
-            Closing::TooLargeNext => Some(Reject::BrokerRefused(409, "the next message is larger than one answer may be".into())),
+            Closing::BytesMax => Some(Reject::BrokerRefused(409, "the next message is larger than one answer may be".into())),
             Closing::Refused(code) => Some(Reject::BrokerRefused(code.into(), "the consumer does not allow this pull".into())),
         })
     }

@@ -161,7 +161,7 @@ impl Gateway {
     }
 
     pub(super) fn consumer(&self, station: &Arc<Station>, group: Option<&str>) -> Result<Arc<Consumer>, Reject> {
-        let question = Question::Consumer { station: Arc::clone(station), group: group.map(self::name) };
+        let question = Question::Consumer { station: Arc::clone(station), group: group.map(name) };
         match self.answer_to(question) {
             Answer::Consumer(result) => result,
             other => panic!("unexpected {other:?}"),

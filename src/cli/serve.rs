@@ -15,6 +15,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
 };
+use tracing_subscriber::EnvFilter;
 
 /// Flags of the gateway. Each is also a key of the configuration file and a `SLUICEGATE_…` variable.
 #[derive(Debug, Clone, Default, Args)]
@@ -113,19 +114,35 @@ fn welcome(loaded: &Loaded) -> Option<impl FnOnce(SocketAddr) -> String + use<>>
 
 /// Logs to standard error: for people on a terminal, JSON lines otherwise.
 fn start_logging(settings: &Settings) {
-    use tracing_subscriber::{EnvFilter, fmt};
+    use tracing_subscriber::fmt;
     let terminal = std::io::stderr().is_terminal();
-    // The filter was checked when it was loaded.
-    let filter = EnvFilter::try_new(&settings.log.filter).unwrap_or_default();
+    let filter = filter(&settings.log.filter);
     let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
     // A second subscriber in one process is refused: then the first one stays.
     let _ = if settings.log.json.unwrap_or(!terminal) { logs.json().try_init() } else { logs.compact().try_init() };
+}
+
+/// The user's filter over ours: what the store's libraries tell of every file is not for every start.
+fn filter(written: &str) -> EnvFilter {
+    // It was checked when it was loaded.
+    EnvFilter::try_new(format!("fjall=warn,lsm_tree=warn,{written}")).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::{Args, Command};
+
+    #[test]
+    fn the_users_filter_wins_over_what_quietens_libraries() {
+        for (written, expect) in [
+            ("info", "lsm_tree=warn,fjall=warn,info"),
+            ("debug,fjall=trace", "lsm_tree=warn,fjall=trace,debug"),
+            ("off", "lsm_tree=warn,fjall=warn,off"),
+        ] {
+            assert_eq!(filter(written).to_string(), expect);
+        }
+    }
 
     #[test]
     fn every_flag_of_the_table_of_settings_exists_and_reaches_its_setting() {

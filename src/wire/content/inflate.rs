@@ -22,7 +22,7 @@ const GZIP_TRAILER_BYTES: usize = 8;
 const ZLIB_TRAILER_BYTES: usize = 4;
 /// Places that look like the end of a gzip member and are tried before the member is called corrupt. Chance makes
 /// none and an empty member one; the bound keeps crafted bodies from being decoded over and over.
-const ENDS_TRIED_MAX: usize = 4;
+pub(super) const ENDS_TRIED_MAX: usize = 4;
 
 /// Room made without a reason to make more.
 const ROOM_MIN: usize = 1_024;

@@ -1,6 +1,6 @@
 //! What decoding promises: the same bytes come out, nothing incomplete is taken, and no body grows beyond the cap.
 
-use super::*;
+use super::{inflate::ENDS_TRIED_MAX, *};
 use crate::reject::SizeLimit;
 use libdeflater::{CompressionLvl, Compressor};
 use proptest::prelude::*;
@@ -334,6 +334,81 @@ fn a_stream_that_holds_its_own_checksum_is_decoded() {
     let stored = [&[0x78, 0x01, 1, low, high, !low, !high][..], &data, &sum].concat();
     assert_eq!(decoded("deflate", &stored, CAP), Ok(data.clone()));
     assert!(corrupt(&decoded("deflate", &[&stored[..], &sum].concat(), CAP)).is_some());
+}
+
+/// Data that holds the trailer of its own gzip member this many times. A CRC is affine in the bits of the data,
+/// so the checksum that stands for itself is the solution of 32 linear equations.
+fn data_with_its_own_trailer(copies: usize) -> Vec<u8> {
+    let with = |sum: u32, padding: usize| {
+        let size = u32::try_from(copies * 8 + padding).expect("short");
+        [[sum.to_le_bytes(), size.to_le_bytes()].concat().repeat(copies), vec![b'.'; padding]].concat()
+    };
+    let solution = (1..100).find_map(|padding| {
+        let constant = libdeflater::crc32(&with(0, padding));
+        // Each row: which bits of the sum change an equation's left side, and that side itself in bit 32.
+        let column = |bit: u32| libdeflater::crc32(&with(1 << bit, padding)) ^ constant ^ 1 << bit;
+        let equation = |row: u32| {
+            (0..32).fold(u64::from(constant >> row & 1) << 32, |equation, bit| {
+                equation | u64::from(column(bit) >> row & 1) << bit
+            })
+        };
+        let mut rows: Vec<u64> = (0..32).map(equation).collect();
+        for bit in 0..32 {
+            let pivot = (bit..32).find(|row| rows[*row] >> bit & 1 == 1)?;
+            rows.swap(bit, pivot);
+            let pivot = rows[bit];
+            for (row, equation) in rows.iter_mut().enumerate() {
+                if row != bit && *equation >> bit & 1 == 1 {
+                    *equation ^= pivot;
+                }
+            }
+        }
+        let sum = rows.iter().enumerate().fold(0, |sum, (bit, row)| sum | u32::from(row >> 32 == 1) << bit);
+        Some(with(sum, padding))
+    });
+    let data = solution.expect("one of the lengths has a solution");
+    let trailer = [libdeflater::crc32(&data).to_le_bytes(), u32::try_from(data.len()).expect("short").to_le_bytes()];
+    assert!(data.starts_with(&trailer.concat()), "the data holds its trailer");
+    data
+}
+
+/// A member that holds the data in a stored block, byte for byte.
+fn stored(data: &[u8]) -> Vec<u8> {
+    let [low, high] = u16::try_from(data.len()).expect("short").to_le_bytes();
+    let block = [1, low, high, !low, !high];
+    let header = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+    let sum = libdeflater::crc32(data).to_le_bytes();
+    [&header[..], &block, data, &sum, &[low, high, 0, 0]].concat()
+}
+
+#[test]
+fn a_member_that_holds_its_own_trailer_ends_where_it_ends() {
+    for copies in 1..ENDS_TRIED_MAX {
+        let data = data_with_its_own_trailer(copies);
+        let member = stored(&data);
+        assert_eq!(decoded("gzip", &member, CAP).as_ref(), Ok(&data), "{copies}");
+        let among = [gzip(b"before"), member.clone(), gzip(b"behind")].concat();
+        assert_eq!(decoded("gzip", &among, CAP), Ok([b"before", data.as_slice(), b"behind"].concat()), "{copies}");
+        assert!(corrupt(&decoded("gzip", &member[..member.len() - 1], CAP)).is_some());
+        assert!(corrupt(&decoded("gzip", &[member.as_slice(), b"x"].concat(), CAP)).is_some());
+    }
+    // One that was made to be decoded over and over.
+    let crafted = stored(&data_with_its_own_trailer(1_000));
+    assert!(corrupt(&decoded("gzip", &crafted, CAP)).is_some());
+}
+
+#[test]
+fn an_empty_member_is_found_whatever_its_block() {
+    let header = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+    for block in
+        [&[3, 0][..], &[1, 0, 0, 0xff, 0xff], &[0, 0, 0, 0xff, 0xff, 3, 0], &[0, 0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff]]
+    {
+        let member = [&header[..], block, &[0; 8]].concat();
+        assert_eq!(decoded("gzip", &member, CAP), Ok(Vec::new()), "{block:?}");
+        assert_eq!(decoded("gzip", &[member.repeat(3), gzip(b"x"), member.clone()].concat(), CAP), Ok(b"x".to_vec()));
+        assert!(corrupt(&decoded("gzip", &member[..member.len() - 1], CAP)).is_some(), "{block:?}");
+        assert!(corrupt(&decoded("gzip", &[member.as_slice(), &[0]].concat(), CAP)).is_some(), "{block:?}");
+    }
 }
 
 proptest! {

@@ -30,57 +30,65 @@ pub enum End {
 }
 
 /// Reads requests out of `input` as a connection does: one buffer, appended to in pieces as large as `piece` says (it
-/// is asked each time; at least one byte is taken).
+/// is asked each time; at least one byte is taken). Requests that are there already are read where they lie.
 pub fn read_stream(
     input: &[u8],
     limits: &HeadLimits,
     body_bytes_max: u64,
     mut piece: impl FnMut() -> usize,
 ) -> (Vec<Request>, End) {
-    let (mut head, mut body): (Head, Option<Body>) = (Head::default(), None);
-    let (mut buf, mut requests, mut unread) = (Vec::new(), Vec::new(), input);
+    let (mut connection, mut requests, mut unread) = (Connection::default(), Vec::new(), input);
     loop {
-        match read_one(&mut head, &mut body, &mut buf, limits, body_bytes_max) {
+        match connection.next_request(limits, body_bytes_max) {
             Err(reject) => return (requests, End::Rejected(reject)),
             Ok(Some(request)) => {
                 requests.push(request);
-                if !head.keep_alive {
+                if !connection.head.keep_alive {
                     return (requests, End::Closed);
                 }
             }
             Ok(None) if unread.is_empty() => return (requests, End::Waiting),
             Ok(None) => {
+                connection.buf.drain(..std::mem::take(&mut connection.at));
                 let (now, later) = unread.split_at(piece().clamp(1, unread.len()));
-                buf.extend_from_slice(now);
+                connection.buf.extend_from_slice(now);
                 unread = later;
             }
         }
     }
 }
 
-/// The next request, if all of it is in the buffer, which it is then cut from.
-fn read_one(
-    head: &mut Head,
-    body: &mut Option<Body>,
-    buf: &mut Vec<u8>,
-    limits: &HeadLimits,
-    body_bytes_max: u64,
-) -> Result<Option<Request>, Reject> {
-    let reader = match body {
-        Some(reader) => reader,
-        None if head.parse(buf, limits)? => body.insert(Body::new(head.framing, body_bytes_max)?),
-        None => return Ok(None),
-    };
-    let Progress::Done { body: place, consumed_to } = reader.feed(buf, head.len)? else { return Ok(None) };
-    let request = Request {
-        method: head.method,
-        target: head.target.of(buf).to_vec(),
-        fields: head.fields(buf).map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
-        body: place.of(buf).to_vec(),
-    };
-    *body = None;
-    buf.drain(..consumed_to);
-    Ok(Some(request))
+/// What a connection keeps.
+#[derive(Default)]
+struct Connection {
+    buf: Vec<u8>,
+    /// Where the next request begins, or the one whose body is not complete.
+    at: usize,
+    head: Head,
+    body: Option<Body>,
+}
+
+impl Connection {
+    /// The next request, if all of it is there.
+    fn next_request(&mut self, limits: &HeadLimits, body_bytes_max: u64) -> Result<Option<Request>, Reject> {
+        let Self { buf, at, head, body } = self;
+        let reader = match body {
+            Some(reader) => reader,
+            None if head.parse(&buf[*at..], limits)? => body.insert(Body::new(head.framing, body_bytes_max)?),
+            None => return Ok(None),
+        };
+        let Progress::Done { body: place, consumed_to } = reader.feed(buf, *at + head.len)? else { return Ok(None) };
+        let request = &buf[*at..];
+        let request = Request {
+            method: head.method,
+            target: head.target.of(request).to_vec(),
+            fields: head.fields(request).map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
+            body: place.of(buf).to_vec(),
+        };
+        *body = None;
+        *at = consumed_to;
+        Ok(Some(request))
+    }
 }
 
 /// Reads the input whole, and in pieces that its own bytes choose: the requests are the same, and so is the verdict

@@ -112,8 +112,10 @@ impl Chunked {
             return Ok(Progress::Done { body: span(start, write), consumed_to: start.saturating_add(self.consumed) });
         }
         buf.truncate(write);
-        let announced = if self.state == State::Data { usize::try_from(self.chunk).unwrap_or(usize::MAX) } else { 0 };
-        let wanted = if announced > 0 { announced.saturating_add(AFTER_DATA_BYTES) } else { 0 };
+        let wanted = match self.state {
+            State::Data => usize::try_from(self.chunk).unwrap_or(usize::MAX).saturating_add(AFTER_DATA_BYTES),
+            _ => 0,
+        };
         Ok(Progress::More { wanted })
     }
 

@@ -244,8 +244,9 @@ fn a_body_of_known_length_is_waited_for_and_left_alone() -> Result<(), Reject> {
     let mut buf = b"head12".to_vec();
     let mut body = Body::new(Framing::Length(5), BYTES_MAX)?;
     assert_eq!(body.feed(&mut buf, 4)?, Progress::More { wanted: 3 });
-    buf.extend_from_slice(b"345GET");
+    buf.extend_from_slice(b"345");
     let Progress::Done { body: place, consumed_to } = body.feed(&mut buf, 4)? else { panic!("all is there") };
+    buf.extend_from_slice(b"GET");
     assert_eq!((place.of(&buf), &buf[consumed_to..]), (&b"12345"[..], &b"GET"[..]));
     assert_eq!(body.feed(&mut buf, 4)?, Progress::Done { body: place, consumed_to }, "asked again, it says the same");
 
@@ -254,7 +255,10 @@ fn a_body_of_known_length_is_waited_for_and_left_alone() -> Result<(), Reject> {
     assert!(place.is_empty() && consumed_to == 4);
     // A buffer that ends before the body's place (a bug of the caller) is waited for, without a panic.
     assert_eq!(Body::new(Framing::Length(5), BYTES_MAX)?.feed(&mut Vec::new(), 4)?, Progress::More { wanted: 5 });
-    assert_eq!(Body::new(Framing::Chunked, BYTES_MAX)?.feed(&mut Vec::new(), 4)?, Progress::More { wanted: 0 });
+    let mut chunked = Body::new(Framing::Chunked, BYTES_MAX)?;
+    assert_eq!(chunked.feed(&mut Vec::new(), 4)?, Progress::More { wanted: 0 });
+    assert_eq!(chunked.feed(&mut b"head5\r\n".to_vec(), 4)?, Progress::More { wanted: 5 + 7 });
+    assert_eq!(chunked.feed(&mut Vec::new(), 4)?, Progress::More { wanted: 5 + 7 });
     Ok(())
 }
 

@@ -134,6 +134,9 @@ fn what_is_no_acknowledgement_is_none() {
         "{\"stream\":\"S\u{1}\",\"seq\":1}",
         r#"{"stream":"S\x","seq":1}"#,
         r#"{"stream":"\ud800","seq":1}"#,
+        r#"{"stream":"\udc00","seq":1}"#,
+        r#"{"stream":"\ud800\u0041","seq":1}"#,
+        r#"{"stream":"\u12g4","seq":1}"#,
         r#"{"error":{"code":65536}}"#,
         deep.as_str(),
     ] {

@@ -186,6 +186,7 @@ fn an_abandoned_batch_keeps_its_room_until_it_is_answered() {
     let (bell, waker) = Bell::new();
     assert!(window.poll_batch(key, &mut Context::from_waker(&waker)).is_pending());
     window.abandon(key);
+    assert_eq!(Arc::strong_count(&bell), 2, "the window lets go of the requester at once");
     assert_eq!(window.in_flight(), (2, 2));
     assert!(window.complete(tokens[0], STORED, &mut wakes));
     assert_eq!(window.expire(10, &mut wakes), 1);
@@ -251,6 +252,25 @@ fn whoever_leaves_the_queue_makes_room_for_the_next() {
     assert_eq!(window.waiting(), 0);
     window.complete(tokens[0], STORED, &mut wakes);
     assert!(wakes.is_empty());
+}
+
+#[test]
+fn what_counts_of_someone_in_line_is_what_was_asked_last() {
+    let mut window = Window::new(LIMITS);
+    let mut wakes = Wakes::default();
+    let (_, tokens) = open(&mut window, &[50, 40]).unwrap();
+    let ((first, old), (second, new)) = (Bell::new(), Bell::new());
+    let mut turn = Turn::default();
+    for (bytes, waker) in [(20, &old), (60, &new)] {
+        let mut cx = Context::from_waker(waker);
+        assert!(window.poll_open(&mut turn, ask(&[bytes]), &mut Vec::new(), &mut wakes, &mut cx).is_pending());
+    }
+    window.complete(tokens[1], STORED, &mut wakes);
+    wakes.wake();
+    assert_eq!((first.rung(), second.rung()), (0, 0), "fifty bytes are free, sixty are wanted");
+    window.complete(tokens[0], STORED, &mut wakes);
+    wakes.wake();
+    assert_eq!((first.rung(), second.rung()), (0, 1), "the waker of the last poll");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod basics;
 mod crash;
+mod group_model;
 mod recovery;
 mod support;
 mod waiting;

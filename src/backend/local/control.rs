@@ -14,7 +14,7 @@ use crate::{
     reject::Reject,
     station::{Consumer, Name, Station},
 };
-use fjall::{OwnedWriteBatch, PersistMode};
+use fjall::OwnedWriteBatch;
 use std::sync::{Arc, atomic::Ordering};
 
 /// The group that a client gets who names none, and the end of every durable name, as in the original.
@@ -173,7 +173,7 @@ impl Writer {
 
     /// A commit that is synced before it is answered.
     fn commit(&mut self, batch: OwnedWriteBatch) -> Result<(), Reject> {
-        batch.durability(Some(PersistMode::SyncData)).commit().map_err(|error| self.fail(&error))
+        self.sync(batch).map_err(|error| self.fail(&error))
     }
 }
 

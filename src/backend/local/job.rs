@@ -157,6 +157,9 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
     /// Why the store takes no more writes. Set once.
     pub(super) failure: OnceLock<Box<str>>,
+    /// The next commit fails, as if its sync had.
+    #[cfg(test)]
+    pub(super) fail_next_commit: AtomicBool,
 }
 
 impl Shared {

@@ -8,8 +8,8 @@ use super::{
     format::{self, Mark, Record},
     ids::Ids,
 };
-use fjall::PersistMode;
 use crate::{limits::LOCAL_IDS_BYTES_MAX, station::Name};
+use fjall::PersistMode;
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 /// What the writer begins with.

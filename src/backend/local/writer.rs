@@ -122,6 +122,11 @@ struct Commit {
 }
 
 impl Commit {
+    /// Whether nothing is staged.
+    fn is_empty(&self) -> bool {
+        self.batch.is_empty() && self.touched.is_empty() && self.done.is_empty()
+    }
+
     fn is_full(&self) -> bool {
         self.records >= LOCAL_COMMIT_RECORDS_MAX || self.bytes >= LOCAL_COMMIT_BYTES_MAX
     }
@@ -176,13 +181,8 @@ impl Writer {
         }
         self.time_ms = self.time_ms.max(self.clock.wall_ms());
         self.ids.expire(self.time_ms);
-        let mut commit = Commit {
-            batch: self.disk.database.batch(),
-            records: 0,
-            bytes: 0,
-            touched: Vec::new(),
-            done: Vec::new(),
-        };
+        let mut commit =
+            Commit { batch: self.disk.database.batch(), records: 0, bytes: 0, touched: Vec::new(), done: Vec::new() };
         while !commit.is_full()
             && let Some(queued) = self.queue.pop_front()
         {
@@ -206,7 +206,7 @@ impl Writer {
                 }
                 Queued::Other(Job::Control(control)) => {
                     // Alone: what it changes must not meet a record that is staged and not committed.
-                    if commit.batch.is_empty() && commit.done.is_empty() {
+                    if commit.is_empty() {
                         self.control(control);
                     } else {
                         self.queue.push_front(Queued::Other(Job::Control(control)));
@@ -291,7 +291,7 @@ impl Writer {
         }
         // Always synced, whatever is in it: so only the last commit can be torn (see `journal`).
         if !commit.batch.is_empty()
-            && let Err(error) = commit.batch.durability(Some(PersistMode::SyncData)).commit()
+            && let Err(error) = self.sync(commit.batch)
         {
             let why = self.fail(&error);
             for mut work in commit.done {
@@ -316,6 +316,15 @@ impl Writer {
             // A full channel holds something that wakes the reader as well.
             self.reader.try_send(Request::Wake).ok();
         }
+    }
+
+    /// Commits and syncs. After an error nothing is written any more.
+    pub(super) fn sync(&self, batch: OwnedWriteBatch) -> fjall::Result<()> {
+        #[cfg(test)]
+        if self.shared.fail_next_commit.load(Ordering::SeqCst) {
+            return Err(fjall::Error::Poisoned);
+        }
+        batch.durability(Some(PersistMode::SyncData)).commit()
     }
 
     fn staged<'a>(&mut self, station: &'a Arc<StationState>, at: usize) -> Option<(&'a PartitionState, &mut Staged)> {

@@ -210,7 +210,10 @@ impl World {
             for sequence in self.source.first[partition]..next {
                 let is_open = open.iter().any(|(from, to)| (*from..=*to).contains(&sequence));
                 let state = self.model.states.get(&(partition, sequence));
-                assert!(is_open || state == Some(&State::Done), "{partition}/{sequence} is {state:?} and saved as done");
+                assert!(
+                    is_open || state == Some(&State::Done),
+                    "{partition}/{sequence} is {state:?} and saved as done"
+                );
             }
             self.saved[partition] = (next, open);
         }

@@ -3,6 +3,8 @@
 mod basics;
 mod crash;
 mod group_model;
+mod keeping;
 mod recovery;
 mod support;
+mod trouble;
 mod waiting;

@@ -1,0 +1,168 @@
+//! Retention: the oldest go first, readers never see them again, and their space comes back.
+
+use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, publish, stored};
+use crate::{
+    backend::{
+        MessageId,
+        local::{StationDefaults, format, job::Keep},
+    },
+    station::Station,
+};
+use std::time::Duration;
+
+/// Bytes that the test's header field takes.
+const HEADER: u64 = 13;
+
+impl Fixture {
+    /// The retention thread has looked at everything and the writer has done what it asked for.
+    fn look(&self, station: &Station) -> (u64, u64, u64) {
+        let (done, seen) = flume::bounded(1);
+        self.store().keep.send(Keep::Look(done)).expect("the thread runs");
+        seen.recv().expect("it looked");
+        let list = block_on(self.store().stations()).expect("listed");
+        let info = list.iter().find(|one| one.station.name == station.name).expect("there").partitions[0];
+        (info.first, info.last, info.bytes)
+    }
+}
+
+#[test]
+fn what_is_over_a_limit_goes_oldest_first() {
+    let age = StationDefaults { retention_age: Some(Duration::from_secs(100)), ..defaults(1) };
+    let records = StationDefaults { retention_records: Some(4), ..defaults(1) };
+    let bytes = StationDefaults { retention_bytes: Some(3 * (HEADER + 1)), ..defaults(1) };
+    // Ten records, one every ten seconds; the newest is 10 s old.
+    for (name, defaults, expect_first) in
+        [("age", age, 2), ("records", records, 7), ("bytes", bytes, 8), ("none", defaults(1), 1)]
+    {
+        let mut fixture = Fixture::new(defaults);
+        let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+        for _ in 0..10 {
+            publish(&handle, &station, &["x"], None).expect("published");
+            fixture.advance(Duration::from_secs(10));
+        }
+        let kept = 11 - expect_first;
+        let expect = (expect_first, 10, kept * (HEADER + 1));
+        assert_eq!(fixture.look(&station), expect, "{name}");
+        assert_eq!(fixture.look(&station), expect, "{name}: once is enough");
+        fixture.reopen();
+        assert_eq!(fixture.look(&station), expect, "{name}: after a restart");
+        let handle = fixture.store().handle();
+        let consumer = fixture.consumer(&station, "g");
+        let delivered = fetch(&handle, &station, &consumer, 100, 0).expect("fetched");
+        let sequences: Vec<u64> = delivered.messages.iter().map(|one| one.sequence).collect();
+        assert_eq!(sequences, (expect_first..=10).collect::<Vec<_>>(), "{name}");
+    }
+}
+
+#[test]
+fn a_partition_that_lost_all_its_records_goes_on_counting_and_knows_its_ids() {
+    let mut fixture = Fixture::new(StationDefaults { retention_age: Some(Duration::from_secs(10)), ..defaults(1) });
+    let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+    let id = Some(MessageId { base: "x", numbered: false });
+    publish(&handle, &station, &["a"], id).expect("published");
+    publish(&handle, &station, &["b"], None).expect("published");
+    fixture.advance(Duration::from_secs(10));
+    assert_eq!(fixture.look(&station), (3, 2, 0));
+    let again = publish(&handle, &station, &["a"], id).expect("published");
+    assert_eq!(stored(&again), [(0, 1, true)], "the window is longer than the record's life");
+    fixture.reopen();
+    assert_eq!(fixture.look(&station), (3, 2, 0));
+    let handle = fixture.store().handle();
+    assert_eq!(stored(&publish(&handle, &station, &["c"], None).expect("published")), [(0, 3, false)]);
+}
+
+#[test]
+fn a_group_goes_on_behind_what_retention_took() {
+    let fixture = Fixture::new(StationDefaults { retention_records: Some(2), ..defaults(1) });
+    let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+    let consumer = fixture.consumer(&station, "g");
+    publish(&handle, &station, &["a", "b", "c", "d"], None).expect("published");
+    let first = fetch(&handle, &station, &consumer, 3, 0).expect("fetched");
+    assert_eq!(fixture.look(&station).0, 3);
+    acknowledge(&handle, &consumer, &crate::backend::Delivered { messages: first.messages[..1].to_vec(), ..first });
+    publish(&handle, &station, &["e", "f", "g"], None).expect("published");
+    assert_eq!(fixture.look(&station).0, 6);
+    fixture.advance(consumer.ack_wait);
+    publish(&handle, &fixture.station("elsewhere"), &["tick"], None).expect("published");
+    let rest = fetch(&handle, &station, &consumer, 10, 0).expect("fetched");
+    let texts: Vec<String> = content(&rest).into_iter().map(|one| one.2).collect();
+    assert_eq!(texts, ["f", "g"], "neither b, c (not acknowledged in time) nor d, e (never handed out)");
+}
+
+/// Records that lie on disk, dead ones too.
+fn on_disk(fixture: &Fixture) -> usize {
+    fixture.store().disk.records.range::<&[u8], _>(..).count()
+}
+
+#[test]
+fn tables_of_dead_records_are_dropped_whole() {
+    let fixture = Fixture::new(StationDefaults { retention_bytes: Some(3_000_000), ..defaults(1) });
+    let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+    let payload = "x".repeat(900_000);
+    let flush = || fixture.store().disk.records.rotate_memtable_and_wait().expect("flushed");
+    for _ in 0..4 {
+        for _ in 0..12 {
+            publish(&handle, &station, &[&payload], None).expect("published");
+        }
+        flush();
+    }
+    let full = fixture.store().disk.records.disk_space();
+    // The first look retires, the second finds it done and gives the space back.
+    for _ in 0..2 {
+        assert_eq!(fixture.look(&station).0, 46);
+    }
+    let left = on_disk(&fixture);
+    assert!(left <= 12, "{left} records are left of 48, 3 of them alive");
+    assert!(fixture.store().disk.records.disk_space() < full / 2, "of {full} bytes");
+    let consumer = fixture.consumer(&station, "g");
+    let delivered = fetch(&handle, &station, &consumer, 10, 0).expect("fetched");
+    assert_eq!(content(&delivered).first().map(|one| (one.1, one.2.len())), Some((46, 900_000)));
+}
+
+#[test]
+fn a_compaction_drops_dead_records_and_no_living_one() {
+    let mut fixture = Fixture::new(StationDefaults { retention_records: Some(10), ..defaults(2) });
+    let handle = fixture.store().handle();
+    let (kept, gone) = (fixture.station("kept"), fixture.station("gone"));
+    for station in [&kept, &gone] {
+        for _ in 0..50 {
+            publish(&handle, station, &["a", "b"], None).expect("published");
+        }
+    }
+    fixture.store().disk.records.rotate_memtable_and_wait().expect("flushed");
+    assert_eq!(on_disk(&fixture), 200);
+    fixture.look(&kept);
+    fixture.look(&kept);
+    assert_eq!(block_on(fixture.store().delete_station(&gone.name)), Ok(true));
+    fixture.look(&kept);
+    fixture.store().disk.records.major_compact().expect("compacted");
+    assert_eq!(on_disk(&fixture), 20, "ten in each of two partitions");
+    fixture.reopen();
+    // The journal may bring dead records back; nobody sees them, and the next compaction drops them again.
+    fixture.store().disk.records.rotate_memtable_and_wait().expect("flushed");
+    fixture.store().disk.records.major_compact().expect("compacted");
+    assert_eq!(on_disk(&fixture), 20, "also with floors that were read back");
+    let handle = fixture.store().handle();
+    let consumer = fixture.consumer(&kept, "g");
+    assert_eq!(fetch(&handle, &kept, &consumer, 100, 0).expect("fetched").messages.len(), 20);
+}
+
+#[test]
+fn what_was_deleted_before_a_restart_stays_dead() {
+    let mut fixture = Fixture::new(defaults(1));
+    let handle = fixture.store().handle();
+    let (kept, gone) = (fixture.station("kept"), fixture.station("gone"));
+    publish(&handle, &gone, &["a", "b"], None).expect("published");
+    publish(&handle, &kept, &["c"], None).expect("published");
+    let consumer = fixture.consumer(&gone, "g");
+    let delivered = fetch(&handle, &gone, &consumer, 1, 0).expect("fetched");
+    acknowledge(&handle, &consumer, &delivered);
+    assert_eq!(block_on(fixture.store().delete_station(&gone.name)), Ok(true));
+    fixture.reopen();
+    fixture.store().disk.records.rotate_memtable_and_wait().expect("flushed");
+    fixture.store().disk.records.major_compact().expect("compacted");
+    let keys = fixture.store().disk.records.range::<&[u8], _>(..).map(|item| item.key().expect("read").to_vec());
+    let places: Vec<_> = keys.filter_map(|key| format::parse_record_key(&key)).collect();
+    assert_eq!(places.iter().map(|(_, sequence)| *sequence).collect::<Vec<_>>(), [1], "only what is kept");
+    assert_eq!(fixture.store().disk.cursors.iter().count(), 0);
+}

@@ -1,0 +1,108 @@
+//! A store that cannot write, or is asked for too much, says so and stays right.
+
+use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, parse, publish, stored};
+use crate::{
+    backend::{MessageId, Outcome, Publish, local::Health},
+    limits::{LOCAL_COMMIT_RECORDS_MAX, LOCAL_QUEUE_BYTES_MAX},
+    reject::Reject,
+    wire::Span,
+};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Barrier, atomic::Ordering},
+    task::{Context, Poll, Waker},
+    thread,
+};
+
+#[test]
+fn after_a_failed_sync_nothing_is_acknowledged_and_what_was_is_still_read() {
+    let mut fixture = Fixture::new(defaults(1));
+    let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+    let consumer = fixture.consumer(&station, "g");
+    publish(&handle, &station, &["before"], None).expect("published");
+    fixture.store().shared.fail_next_commit.store(true, Ordering::SeqCst);
+    let outcomes = publish(&handle, &station, &["a", "b"], None).expect("answered");
+    assert_eq!(outcomes.len(), 2);
+    for outcome in outcomes {
+        assert!(matches!(outcome, Outcome::Failed(Reject::StoreFailed(_))), "{outcome:?}");
+    }
+    assert!(matches!(fixture.store().health(), Health::ReadOnly(_)));
+    assert!(matches!(publish(&handle, &station, &["c"], None), Err(Reject::StoreFailed(_))), "not tried again");
+    assert!(block_on(fixture.store().registry_put("a", b"", None)).is_err());
+    assert!(block_on(fixture.store().station(&parse("new"), true)).is_err());
+    assert_eq!(block_on(fixture.store().station(&parse("orders"), true)), Ok(Arc::clone(&station)));
+    let delivered = fetch(&handle, &station, &consumer, 10, 0).expect("fetched");
+    assert_eq!(content(&delivered), [(0, 1, "before".to_owned())]);
+    acknowledge(&handle, &consumer, &delivered);
+    fixture.reopen();
+    let handle = fixture.store().handle();
+    assert_eq!(stored(&publish(&handle, &station, &["d"], None).expect("published")), [(0, 2, false)]);
+}
+
+#[test]
+fn jobs_of_one_commit_that_fails_all_fail_also_a_duplicate_of_one_of_them() {
+    let fixture = Fixture::new(defaults(1));
+    let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+    fixture.store().shared.fail_next_commit.store(true, Ordering::SeqCst);
+    let id = Some(MessageId { base: "same", numbered: false });
+    let outcomes = publish(&handle, &station, &["a", "a"], id).expect("answered");
+    assert!(outcomes.iter().all(|one| matches!(one, Outcome::Failed(Reject::StoreFailed(_)))), "{outcomes:?}");
+}
+
+#[test]
+fn a_queue_that_is_full_refuses_and_takes_again_when_it_is_not() {
+    let fixture = Fixture::new(defaults(1));
+    let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+    let share = fixture.store().shared.share(LOCAL_QUEUE_BYTES_MAX, usize::MAX).expect("taken");
+    assert_eq!(publish(&handle, &station, &["a"], None), Err(Reject::Overloaded("embedded store")));
+    drop(share);
+    assert_eq!(stored(&publish(&handle, &station, &["a"], None).expect("published")), [(0, 1, false)]);
+}
+
+#[test]
+fn a_request_larger_than_a_commit_is_stored_whole_and_in_order() {
+    let fixture = Fixture::new(defaults(1));
+    let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+    let count = LOCAL_COMMIT_RECORDS_MAX * 2 + 100;
+    let records = vec![Span { start: 0, end: 3 }; count];
+    let publish = Publish { station: &station, body: b"abc", records: &records, headers: b"", id: None };
+    let mut outcomes = Vec::new();
+    block_on(handle.publish(&publish, &mut outcomes)).expect("published");
+    let expect: Vec<(u16, u64, bool)> = (1..=count as u64).map(|sequence| (0, sequence, false)).collect();
+    assert_eq!(stored(&outcomes), expect);
+}
+
+#[test]
+fn one_id_from_many_shards_at_once_is_stored_once() {
+    let fixture = Fixture::new(defaults(4));
+    let station = fixture.station("orders");
+    let start = Arc::new(Barrier::new(8));
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let (handle, station, start) = (fixture.store().handle(), Arc::clone(&station), Arc::clone(&start));
+            thread::spawn(move || {
+                start.wait();
+                let id = Some(MessageId { base: "same", numbered: false });
+                stored(&publish(&handle, &station, &["x"], id).expect("published"))
+            })
+        })
+        .collect();
+    let places: Vec<(u16, u64, bool)> = threads.into_iter().flat_map(|one| one.join().expect("ends")).collect();
+    assert_eq!(places.iter().filter(|(_, _, duplicate)| !duplicate).count(), 1);
+    assert!(places.iter().all(|(partition, sequence, _)| (*partition, *sequence) == (places[0].0, 1)), "{places:?}");
+}
+
+#[test]
+fn a_publisher_that_goes_away_leaves_the_store_whole() {
+    let fixture = Fixture::new(defaults(1));
+    let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+    {
+        let records = [Span { start: 0, end: 1 }];
+        let gone = Publish { station: &station, body: b"a", records: &records, headers: b"", id: None };
+        let mut outcomes = Vec::new();
+        let mut future = pin!(handle.publish(&gone, &mut outcomes));
+        assert!(matches!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
+    }
+    assert_eq!(stored(&publish(&handle, &station, &["b"], None).expect("published")), [(0, 2, false)]);
+}

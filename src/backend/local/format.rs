@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn a_record_comes_back_as_it_was_stored() {
-        let rows: [(&[u8], Option<&[u8]>, &[u8]); 5] = [
+        type Row<'a> = (&'a [u8], Option<&'a [u8]>, &'a [u8]);
+        let rows: [Row<'_>; 5] = [
             (b"", None, b""),
             (b"", Some(b"id-1"), b"payload"),
             (b"Content-Type: text/plain\r\n", None, b"\r\n\r\n"),

@@ -42,6 +42,9 @@ pub(super) enum Take {
     Full,
 }
 
+/// Runs of sequences, both ends in them.
+pub(super) type Runs = Vec<(u64, u64)>;
+
 /// How much a consume call still takes.
 pub(super) trait Basket {
     /// Whether it wants nothing more.
@@ -86,7 +89,7 @@ struct Delivery {
 
 impl Group {
     /// A group, from what was saved for each partition: `next`, and the runs below it that are not done.
-    pub(super) fn new(saved: impl IntoIterator<Item = (u64, Vec<(u64, u64)>)>, in_flight_max: usize) -> Self {
+    pub(super) fn new(saved: impl IntoIterator<Item = (u64, Runs)>, in_flight_max: usize) -> Self {
         let cursors = saved
             .into_iter()
             .map(|(next, open)| Cursor {
@@ -195,7 +198,7 @@ impl Group {
     /// What has changed since it was last asked: partition, next, and the runs below it that are not done,
     /// at most `runs_max` of them. Beyond that the last run covers what is done between,
     /// which then comes again after a restart.
-    pub(super) fn take_dirty(&mut self, runs_max: usize) -> Vec<(usize, u64, Vec<(u64, u64)>)> {
+    pub(super) fn take_dirty(&mut self, runs_max: usize) -> Vec<(usize, u64, Runs)> {
         let mut changed = Vec::new();
         for (partition, cursor) in self.cursors.iter_mut().enumerate() {
             if std::mem::take(&mut cursor.dirty) {
@@ -339,8 +342,8 @@ impl Group {
 
 impl Cursor {
     /// The runs below `next` that are in flight or come again.
-    fn open_runs(&self, runs_max: usize) -> Vec<(u64, u64)> {
-        let mut runs: Vec<(u64, u64)> = Vec::new();
+    fn open_runs(&self, runs_max: usize) -> Runs {
+        let mut runs = Runs::new();
         let mut flying = self.in_flight.keys().copied().peekable();
         let mut again = self.again.iter().copied().peekable();
         loop {

@@ -168,6 +168,15 @@ impl Shared {
         self.failure.get().map(|why| Reject::StoreFailed(why.clone()))
     }
 
+    /// Whether nothing may be written: a commit has failed, or a test wants the next one to.
+    pub(super) fn is_failing(&self) -> bool {
+        #[cfg(test)]
+        if self.fail_next_commit.load(Ordering::SeqCst) {
+            return true;
+        }
+        self.failure.get().is_some()
+    }
+
     /// Sends a request to the reader, unless it is full or gone.
     pub(super) fn send(&self, reader: &flume::Sender<Request>, request: Request) -> Result<(), Reject> {
         self.sending.fetch_add(1, Ordering::SeqCst);

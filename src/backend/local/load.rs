@@ -1,7 +1,6 @@
 //! What is read when a store opens: the catalog, and the message ids that the windows still hold.
 
 use super::{
-    StationDefaults,
     catalog::{Floors, StationDoc, StationState},
     clock::Clock,
     disk::{Disk, OpenError},
@@ -122,9 +121,4 @@ fn station(dir: &Path, disk: &Disk, key: &[u8], value: &[u8]) -> Result<StationS
         marks.push(mark);
     }
     Ok(StationState::new(name, doc, &marks))
-}
-
-/// The station defaults as they are used: at least one partition.
-pub(super) fn checked(defaults: StationDefaults) -> StationDefaults {
-    StationDefaults { partitions: defaults.partitions.max(1), ..defaults }
 }

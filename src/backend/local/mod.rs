@@ -159,7 +159,7 @@ impl Store {
             disk: disk.clone(),
             clock: clock.clone(),
             shared: Arc::clone(&shared),
-            defaults: load::checked(defaults),
+            defaults,
             inbox: jobs,
             reader: reader.clone(),
             keep: keep.clone(),

@@ -316,11 +316,14 @@ impl Reader {
     }
 
     fn serve_all(&mut self, now_ms: u64) {
-        for name in self.waiting.clone() {
+        let (groups, disk) = (&self.groups, &self.disk);
+        self.waiting.retain(|name| groups.get(name).is_some_and(|line| !line.waiters.is_empty()));
+        let is_ready = |name: &&GroupName| {
+            groups.get(*name).is_some_and(|line| line.group.has_some(&OnDisk { disk, station: &line.station }))
+        };
+        let ready: Vec<GroupName> = self.waiting.iter().filter(is_ready).cloned().collect();
+        for name in ready {
             self.serve(&name, now_ms, false);
-            if self.groups.get(&name).is_none_or(|line| line.waiters.is_empty()) {
-                self.waiting.remove(&name);
-            }
         }
     }
 

@@ -320,8 +320,7 @@ impl Writer {
 
     /// Commits and syncs. After an error nothing is written any more.
     pub(super) fn sync(&self, batch: OwnedWriteBatch) -> fjall::Result<()> {
-        #[cfg(test)]
-        if self.shared.fail_next_commit.load(Ordering::SeqCst) {
+        if self.shared.is_failing() {
             return Err(fjall::Error::Poisoned);
         }
         batch.durability(Some(PersistMode::SyncData)).commit()

@@ -1,6 +1,6 @@
 //! Publish, fetch, settle, restart: the plain way.
 
-use super::support::{Fixture, acknowledge, content, defaults, fetch, parse, publish, stored};
+use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, parse, publish, stored};
 use crate::{
     backend::{
         MessageId, Outcome, Settlement,
@@ -11,10 +11,8 @@ use crate::{
 };
 use std::{os::unix::fs::PermissionsExt, time::Duration};
 
-use super::support::block_on;
-
-fn single(id: &str) -> Option<MessageId<'_>> {
-    Some(MessageId { base: id, numbered: false })
+fn single(base: &str) -> MessageId<'_> {
+    MessageId { base, numbered: false }
 }
 
 #[test]
@@ -71,8 +69,8 @@ fn a_message_id_is_stored_once_within_its_window_also_after_a_restart() {
     let mut fixture = Fixture::new(defaults(1));
     let station = fixture.station("orders");
     let handle = fixture.store().handle();
-    assert_eq!(stored(&publish(&handle, &station, &["a"], single("x")).expect("published")), [(0, 1, false)]);
-    assert_eq!(stored(&publish(&handle, &station, &["b"], single("x")).expect("published")), [(0, 1, true)]);
+    assert_eq!(stored(&publish(&handle, &station, &["a"], Some(single("x"))).expect("published")), [(0, 1, false)]);
+    assert_eq!(stored(&publish(&handle, &station, &["b"], Some(single("x"))).expect("published")), [(0, 1, true)]);
     let batch = Some(MessageId { base: "y", numbered: true });
     let outcomes = publish(&handle, &station, &["p", "q"], batch).expect("published");
     assert_eq!(stored(&outcomes), [(0, 2, false), (0, 3, false)]);
@@ -81,7 +79,7 @@ fn a_message_id_is_stored_once_within_its_window_also_after_a_restart() {
     let outcomes = publish(&handle, &station, &["p", "q", "r"], batch).expect("published");
     assert_eq!(stored(&outcomes), [(0, 2, true), (0, 3, true), (0, 4, false)]);
     fixture.advance(Duration::from_secs(120));
-    assert_eq!(stored(&publish(&handle, &station, &["b"], single("x")).expect("published")), [(0, 5, false)]);
+    assert_eq!(stored(&publish(&handle, &station, &["b"], Some(single("x"))).expect("published")), [(0, 5, false)]);
     let consumer = fixture.consumer(&station, "g");
     let delivered = fetch(&handle, &station, &consumer, 10, 0).expect("fetched");
     let headers = delivered.messages[1].headers.of(&delivered.arena);
@@ -92,7 +90,7 @@ fn a_message_id_is_stored_once_within_its_window_also_after_a_restart() {
 fn the_same_id_twice_in_one_request_is_stored_once() {
     let fixture = Fixture::new(defaults(1));
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
-    let outcomes = publish(&handle, &station, &["a", "b"], single("x")).expect("published");
+    let outcomes = publish(&handle, &station, &["a", "b"], Some(single("x"))).expect("published");
     assert_eq!(stored(&outcomes), [(0, 1, false), (0, 1, true)]);
 }
 
@@ -161,7 +159,7 @@ fn stations_are_made_when_allowed_and_deleted_for_good() {
     assert_eq!(unknown, Err(Reject::StationUnknown("orders".into())));
     let station = fixture.station("orders");
     let handle = fixture.store().handle();
-    publish(&handle, &station, &["a", "b"], single("x")).expect("published");
+    publish(&handle, &station, &["a", "b"], Some(single("x"))).expect("published");
     let consumer = fixture.consumer(&station, "g");
     fetch(&handle, &station, &consumer, 1, 0).expect("fetched");
     assert_eq!(block_on(fixture.store().delete_station(&parse("orders"))), Ok(true));
@@ -170,7 +168,7 @@ fn stations_are_made_when_allowed_and_deleted_for_good() {
     assert_eq!(outcomes, [Outcome::Failed(Reject::NoStream)]);
     assert_eq!(fetch(&handle, &station, &consumer, 1, 0).err(), Some(Reject::NoStream));
     let station = fixture.station("orders");
-    let outcomes = publish(&handle, &station, &["new"], single("x")).expect("published");
+    let outcomes = publish(&handle, &station, &["new"], Some(single("x"))).expect("published");
     assert_eq!(stored(&outcomes).first().map(|one| (one.1, one.2)), Some((1, false)), "nothing of the old one is left");
     fixture.reopen();
     let handle = fixture.store().handle();

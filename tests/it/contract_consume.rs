@@ -2,7 +2,9 @@
 //! once, and bytes that are not text (sections 1.6 and 10).
 
 use crate::support::{
+    PATIENCE,
     broker::Broker,
+    eventually,
     gateway::{Gateway, Plan},
     http::{Http, Response},
     readback::{self, drain},
@@ -265,7 +267,7 @@ fn what_others_published_is_handed_out_as_well(setup: Setup) {
     broker.publish("theirs", "", b"bare");
     let headers = "NATS/1.0\r\nKind: a\r\nKind: b\r\n$memphis_producedBy: sdk\r\nNats-Msg-Id: 7\r\n\r\n";
     broker.publish("theirs", headers, b"with headers");
-    assert_eq!(broker.stream("theirs")["state"]["messages"], 2);
+    eventually("both are stored", PATIENCE, || (broker.count("theirs") == 2).then_some(()));
     let response = consume(&gateway, "theirs", &json!({}));
     assert_eq!(texts(&response), ["bare", "with headers"]);
     let messages = response.json();

@@ -29,13 +29,15 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, atomic::AtomicBool},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Exit status after a second signal.
 const KILLED: i32 = 130;
 /// How often the process looks whether its threads live.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
+/// How long an address may be in use by a process that was killed.
+const ADDRESS_IN_USE_PATIENCE: Duration = Duration::from_secs(2);
 /// What the embedded store has to finish its last commit.
 const STORE_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -62,7 +64,7 @@ pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), 
     tracing::info!(driver = driver.name(), reason = driver.reason, shards = settings.shards, files, "starting");
 
     let data_port = reserve("listen", settings.listen)?;
-    let admin_listener = admin::bind(settings.admin_listen).map_err(|error| unusable("admin_listen", settings.admin_listen, &error))?;
+    let admin_listener = patiently(|| admin::bind(settings.admin_listen)).map_err(|error| unusable("admin_listen", settings.admin_listen, &error))?;
     let store_metrics = Arc::new(StoreMetrics::default());
     let store = open_store(&settings)?;
     let (asks, questions) = flume::bounded(QUESTIONS_PER_SHARD_MAX * usize::from(settings.shards));
@@ -172,7 +174,21 @@ fn stop(control: ControlHandle, shards: Vec<Running>, store: Option<Arc<Store>>)
 }
 
 fn reserve(key: &str, address: SocketAddr) -> Result<Reservation, Failed> {
-    Reservation::new(address).map_err(|error| unusable(key, address, &error))
+    patiently(|| Reservation::new(address)).map_err(|error| unusable(key, address, &error))
+}
+
+/// Binds, and tries again for a while if the address is in use: after a `kill -9`, the kernel closes the
+/// listener that an `io_uring` of the old process accepts on only some time after the process is gone.
+fn patiently<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let start = Instant::now();
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < ADDRESS_IN_USE_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn unusable(key: &str, address: SocketAddr, error: &io::Error) -> Failed {

@@ -103,11 +103,6 @@ impl<'a> Connection<'a> {
         self.in_flight.front()
     }
 
-    /// Requests without an answer.
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.len()
-    }
-
     /// Takes a request. It is not written before [`Self::flush`].
     pub(super) fn take(&mut self, start: Start, now: Nanos, encoder: &mut Encoder<'a>) {
         let encoded = encoder.next_into(&mut self.out);

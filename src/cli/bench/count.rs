@@ -65,13 +65,11 @@ impl ElementCount {
                 self.in_string = false;
                 return input.get(at + 1..).unwrap_or_default();
             }
-            match input.get(at + 2..) {
-                Some(rest) => input = rest,
-                None => {
-                    self.escaped = true;
-                    return &[];
-                }
-            }
+            let Some(behind) = input.get(at + 2..) else {
+                self.escaped = true;
+                return &[];
+            };
+            input = behind;
         }
         &[]
     }

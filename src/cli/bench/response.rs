@@ -70,11 +70,6 @@ impl ResponseParser {
         Ok(())
     }
 
-    /// Whether the next byte begins a response.
-    pub(super) fn is_between(&self) -> bool {
-        self.state == State::Head && self.partial.is_empty()
-    }
-
     fn head<'a>(&mut self, input: &'a [u8], sink: &mut impl FnMut(Event<'_>)) -> Result<&'a [u8], &'static str> {
         let framing = if self.partial.is_empty() {
             match memmem::find(input, HEAD_END) {
@@ -228,8 +223,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Status and body of each response in `input`, fed in pieces that end at `cuts`.
-    fn parse(input: &[u8], cuts: &[usize]) -> Result<Vec<(u16, bool, Vec<u8>)>, &'static str> {
+    /// Status, whether it closes, body.
+    type Response = (u16, bool, Vec<u8>);
+
+    /// The responses in `input`, fed in pieces that end at `cuts`.
+    fn parse(input: &[u8], cuts: &[usize]) -> Result<Vec<Response>, &'static str> {
         let mut parser = ResponseParser::default();
         let (mut found, mut body) = (Vec::new(), Vec::new());
         let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (input.len() + 1)).collect();
@@ -243,7 +241,6 @@ mod tests {
             })?;
             from = end;
         }
-        assert!(!parser.is_between() || body.is_empty());
         Ok(found)
     }
 

@@ -94,12 +94,6 @@ impl Tally {
         self.latency.len()
     }
 
-    /// Measured requests that were not answered 2xx, and connections that could not be made.
-    pub(super) fn failure_count(&self) -> u64 {
-        let refused = self.statuses.iter().filter(|(status, _)| !is_success(**status)).map(|(_, count)| count);
-        refused.chain(self.failures.values()).sum()
-    }
-
     /// Adds what another thread has counted.
     pub(super) fn add(&mut self, other: &Self) {
         self.latency.add(&other.latency).expect("both have the same bounds");

@@ -151,13 +151,18 @@ fn number(json: &Value, path: &str) -> f64 {
     json.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path} in {json}"))
 }
 
+/// A whole number of the summary.
+fn count(json: &Value, path: &str) -> u64 {
+    json.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} in {json}"))
+}
+
 #[test]
 fn every_measured_request_is_counted_and_was_sent() {
     let server = Server::start(|_, _| ok("{}"));
     let (summary, json) = bench(&server, "produce -n 500 --warmup 0s -c 7 --threads 2 --batch 10 --size 64");
     assert!(summary.is_clean());
-    assert_eq!((number(&json, "/requests"), number(&json, "/records")), (500.0, 5_000.0));
-    assert_eq!(number(&json, "/payload_bytes"), 5_000.0 * 64.0);
+    assert_eq!((count(&json, "/requests"), count(&json, "/records")), (500, 5_000));
+    assert_eq!(count(&json, "/payload_bytes"), 5_000 * 64);
     let seen = server.requests();
     assert_eq!(seen.len(), 500);
     for request in &seen {
@@ -201,7 +206,7 @@ fn what_is_not_a_success_is_an_error_by_its_status() {
     assert!(!summary.is_clean());
     assert_eq!(json["errors"], json!({ "429": 10 }));
     assert_eq!(json["statuses"], json!({ "200": 90, "429": 10 }));
-    assert_eq!((number(&json, "/requests"), number(&json, "/records")), (100.0, 90.0));
+    assert_eq!((count(&json, "/requests"), count(&json, "/records")), (100, 90));
 }
 
 #[test]
@@ -221,7 +226,7 @@ fn a_connection_that_the_server_ends_is_made_again() {
     assert!(summary.is_clean(), "{json}");
     let rude = Server::start(|_, number| if number % 20 == 5 { Vec::new() } else { ok("") });
     let (_, json) = bench(&rude, "produce -n 200 --warmup 0s -c 3");
-    assert_eq!((json["errors"].clone(), number(&json, "/requests")), (json!({ "closed": 10 }), 200.0));
+    assert_eq!((json["errors"].clone(), count(&json, "/requests")), (json!({ "closed": 10 }), 200));
 }
 
 #[test]
@@ -234,7 +239,7 @@ fn a_request_without_an_answer_is_given_up() {
     });
     let started = Instant::now();
     let (_, json) = bench(&server, "produce -n 50 --warmup 0s -c 2 --timeout 300ms");
-    assert_eq!((json["errors"].clone(), number(&json, "/requests")), (json!({ "timeout": 1 }), 50.0));
+    assert_eq!((json["errors"].clone(), count(&json, "/requests")), (json!({ "timeout": 1 }), 50));
     assert!(started.elapsed() < Duration::from_secs(3));
 }
 
@@ -242,7 +247,7 @@ fn a_request_without_an_answer_is_given_up() {
 fn an_answer_that_cannot_be_framed_ends_its_connection() {
     let server = Server::start(|_, number| if number == 4 { b"HTTP/1.1 200 OK\r\n\r\n".to_vec() } else { ok("") });
     let (_, json) = bench(&server, "produce -n 20 --warmup 0s -c 1");
-    assert_eq!((json["errors"].clone(), number(&json, "/requests")), (json!({ "protocol": 1 }), 20.0));
+    assert_eq!((json["errors"].clone(), count(&json, "/requests")), (json!({ "protocol": 1 }), 20));
 }
 
 #[test]
@@ -256,7 +261,7 @@ fn a_consumer_counts_the_records_it_was_given() {
     });
     let (summary, json) = bench(&server, "consume -n 40 --warmup 0s -c 1 --batch 3 --group g --wait 200ms");
     assert!(summary.is_clean(), "{json}");
-    assert_eq!(number(&json, "/records"), 60.0);
+    assert_eq!(count(&json, "/records"), 60);
     assert!(server.requests().iter().all(|request| request.path == "/stations/bench/consume/batch"));
 }
 
@@ -265,7 +270,7 @@ fn idle_connections_stay_until_the_end() {
     let server = Server::start(|_, _| ok(""));
     let (summary, json) = bench(&server, "produce -n 10 --warmup 0s -c 1 --idle 20");
     assert!(summary.is_clean(), "{json}");
-    assert_eq!(number(&json, "/idle_alive"), 20.0);
+    assert_eq!(count(&json, "/idle_alive"), 20);
 }
 
 /// A server that answers at once, but for one time in which it answers nobody.
@@ -290,14 +295,14 @@ fn only_the_open_loop_shows_what_a_stall_does_to_those_who_do_not_wait() {
         (number(&closed, "/latency_us/p99"), number(&open, "/latency_us/p99"), number(&open, "/latency_us/p90"));
     assert!(closed_p99 < 50_000.0, "{closed}");
     assert!(open_p99 > 300_000.0 && open_p90 > 150_000.0, "{open}");
-    assert_eq!(number(&open, "/requests"), 400.0);
+    assert_eq!(count(&open, "/requests"), 400);
 }
 
 #[test]
 fn an_open_loop_keeps_its_rate_and_counts_what_it_could_not_send() {
     let server = Server::start(|_, _| ok(""));
     let (_, json) = bench(&server, "produce --duration 500ms --warmup 100ms -c 8 --rate 1000");
-    assert_eq!(number(&json, "/requests"), 500.0);
+    assert_eq!(count(&json, "/requests"), 500);
     let rate = number(&json, "/requests_per_s");
     assert!((900.0..1_010.0).contains(&rate), "{json}");
     let silent = Server::start(|_, _| {
@@ -305,8 +310,8 @@ fn an_open_loop_keeps_its_rate_and_counts_what_it_could_not_send() {
         Vec::new()
     });
     let (_, json) = bench(&silent, "produce --duration 300ms --warmup 0s -c 1 --rate 100 --timeout 400ms");
-    let failed: f64 = ["/errors/timeout", "/errors/unsent"].map(|path| number(&json, path)).iter().sum();
-    assert_eq!((failed, number(&json, "/requests")), (30.0, 30.0));
+    let failed: u64 = ["/errors/timeout", "/errors/unsent"].map(|path| count(&json, path)).iter().sum();
+    assert_eq!((failed, count(&json, "/requests")), (30, 30));
 }
 
 #[test]

@@ -26,7 +26,7 @@ use std::{
 #[derive(Debug, Parser)]
 struct Args {
     /// The gateway that is measured, which is the load generator as well.
-    #[arg(long, env = "SLUICEGATE_BIN", default_value = "../target/release/sluicegate")]
+    #[arg(long, env = "SLUICEGATE_BIN", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/sluicegate"))]
     sluicegate: PathBuf,
     /// The broker.
     #[arg(long, env = "NATS_SERVER_BIN", default_value = "nats-server")]
@@ -35,7 +35,7 @@ struct Args {
     #[arg(long)]
     programs_dir: Option<PathBuf>,
     /// Cases to run: files, or directories of them.
-    #[arg(long, default_value = "cases")]
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/cases"))]
     cases: Vec<PathBuf>,
     /// Programs to run.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Program::ALL)]
@@ -53,10 +53,10 @@ struct Args {
     #[arg(long)]
     seconds: Option<f64>,
     /// Where the broker and the gateway keep their data: on a disk.
-    #[arg(long, default_value = "target/perf-work")]
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/perf-work"))]
     work_dir: PathBuf,
     /// Where the record goes.
-    #[arg(long, default_value = "record")]
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/record"))]
     record_dir: PathBuf,
     /// Print the table and keep no record.
     #[arg(long)]

@@ -107,7 +107,9 @@ pub(super) fn tokens(
         Credential::Password { user, password } => (user, password),
     };
     let mut stream = connect(url, patience)?;
-    let login = json!({ "username": user, "password": password.expose() });
+    let login = json!({
+        "username": user, "password": password.expose(), "token_expiry_in_minutes": LIFETIME_MINUTES,
+    });
     let (first, refresh) = ask(&mut stream, url, "/auth/authenticate", &login, patience)?;
     let mut found = vec![first];
     for number in 1..count {
@@ -151,8 +153,8 @@ fn ask(
 
 /// Bytes kept of the answer to a request that is made once.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// Lifetime of the second token; each further one lives a minute longer.
-const LIFETIME_MINUTES: usize = 60;
+/// Lifetime of the first token, longer than any run; each further one lives a minute longer.
+const LIFETIME_MINUTES: usize = 24 * 60;
 
 #[cfg(test)]
 mod tests {

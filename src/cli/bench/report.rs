@@ -3,10 +3,10 @@
 use super::{
     account::CpuUse,
     args::{PayloadSource, Plan, Work},
-    tally::{Failure, Tally},
+    tally::Tally,
 };
 use serde::Serialize;
-use std::{collections::BTreeMap, fmt::Write, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 /// Numbers of the measured part. Its JSON form is an interface: fields are added, never renamed.
 #[derive(Debug, Clone, Serialize)]
@@ -68,7 +68,9 @@ struct Latency {
 struct Cpu {
     /// The generator's own.
     generator_s: f64,
-    generator_us_per_record: f64,
+    generator_us_per_request: Option<f64>,
+    /// Null where no record was acknowledged.
+    generator_us_per_record: Option<f64>,
     processes: Vec<ProcessEntry>,
 }
 
@@ -78,7 +80,8 @@ struct ProcessEntry {
     total_s: f64,
     user_s: f64,
     system_s: f64,
-    us_per_record: f64,
+    us_per_request: Option<f64>,
+    us_per_record: Option<f64>,
 }
 
 /// CPU of a process that was named with `--account`.
@@ -102,7 +105,9 @@ impl Summary {
         idle_alive: usize,
     ) -> Self {
         let seconds = elapsed.as_secs_f64().max(1e-9);
-        let per_record = |time: Duration| time.as_secs_f64() * 1e6 / (tally.records.max(1) as f64);
+        let per = |time: Duration, count: u64| (count > 0).then(|| time.as_secs_f64() * 1e6 / count as f64);
+        let per_request = |time: Duration| per(time, tally.requests());
+        let per_record = |time: Duration| per(time, tally.records);
         let (command, batch, size, gzip, message_id) = match &plan.work {
             Work::Produce(produce) => {
                 let size = if let PayloadSource::Size(size) = produce.source { size } else { 0 };
@@ -138,6 +143,7 @@ impl Summary {
             warmup_failures: tally.warmup_failures,
             cpu: Cpu {
                 generator_s: own.as_secs_f64(),
+                generator_us_per_request: per_request(own),
                 generator_us_per_record: per_record(own),
                 processes: processes
                     .into_iter()
@@ -146,6 +152,7 @@ impl Summary {
                         total_s: process.cpu.total.as_secs_f64(),
                         user_s: process.cpu.user.as_secs_f64(),
                         system_s: process.cpu.system.as_secs_f64(),
+                        us_per_request: per_request(process.cpu.total),
                         us_per_record: per_record(process.cpu.total),
                     })
                     .collect(),
@@ -162,7 +169,19 @@ impl Summary {
     }
 
     fn text(&self) -> String {
-        let mut text = String::new();
+        let mut lines = self.setting();
+        lines.extend(self.results());
+        lines.extend(self.cpu_lines());
+        let failed: Vec<String> = self.errors.iter().map(|(what, count)| format!("{what}: {count}")).collect();
+        lines.push(("errors", if failed.is_empty() { "none".to_owned() } else { failed.join(", ") }));
+        if self.warmup_failures > 0 {
+            lines.push(("warm-up", format!("{} failed", self.warmup_failures)));
+        }
+        let lines: Vec<String> = lines.into_iter().map(|(name, value)| format!("{name:<9} {value}")).collect();
+        lines.join("\n")
+    }
+
+    fn setting(&self) -> Vec<Line> {
         let what = match (self.command, self.batch, self.size) {
             ("consume", batch, _) => format!("up to {batch} records a request"),
             (_, 0, 0) => "single records".to_owned(),
@@ -171,67 +190,48 @@ impl Summary {
             (_, batch, size) => format!("batches of {batch} x {size} B"),
         };
         let pace = self.rate.map_or("closed loop".to_owned(), |rate| format!("{rate} requests/s due"));
-        let mut line = |name: &str, value: String| {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{name:<9} {value}");
+        let Self { connections, pipeline, stations, tokens, threads, .. } = self;
+        let idle = match self.idle_connections {
+            0 => String::new(),
+            count => format!("; of {count} idle connections {} live", self.idle_alive),
         };
-        line(self.command, format!("{}, {what}, {pace}", self.url));
-        line(
-            "over",
-            format!(
-                "{} connections x {}, {} stations, {} tokens, {} threads, {} idle connections ({} alive at the end)",
-                self.connections,
-                self.pipeline,
-                self.stations,
-                self.tokens,
-                self.threads,
-                self.idle_connections,
-                self.idle_alive
-            ),
+        let over = format!(
+            "{connections} connections x {pipeline}, {stations} station(s), {tokens} token(s), {threads} thread(s){idle}"
         );
-        line(
-            "requests",
-            format!("{:>12}  {:>12.1} /s  in {:.2} s", self.requests, self.requests_per_s, self.elapsed_s),
+        vec![(self.command, format!("{}, {what}, {pace}", self.url)), ("over", over)]
+    }
+
+    fn results(&self) -> Vec<Line> {
+        let Latency { p50, p90, p99, p99_9, max, .. } = self.latency_us;
+        let [p50, p90, p99, p99_9, max] = [p50, p90, p99, p99_9, max].map(time);
+        let requests = format!("{:>12}  {:>12.1} /s  in {:.2} s", self.requests, self.requests_per_s, self.elapsed_s);
+        let records = format!("{:>12}  {:>12.1} /s  {:.2} MB/s", self.records, self.records_per_s, self.mb_per_s);
+        let latency = format!("p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p99_9}  max {max}");
+        vec![("requests", requests), ("records", records), ("latency", latency)]
+    }
+
+    fn cpu_lines(&self) -> Vec<Line> {
+        let each = |request: Option<f64>, record: Option<f64>| {
+            let text = |cost: Option<f64>| cost.map_or("-".to_owned(), |cost| format!("{cost:.3}"));
+            format!("{} us a request, {} us a record", text(request), text(record))
+        };
+        let own = format!(
+            "{:.2} s CPU, {:.0} % of a core; {}",
+            self.cpu.generator_s,
+            100.0 * self.cpu.generator_s / self.elapsed_s.max(1e-9),
+            each(self.cpu.generator_us_per_request, self.cpu.generator_us_per_record)
         );
-        line("records", format!("{:>12}  {:>12.1} /s  {:.2} MB/s", self.records, self.records_per_s, self.mb_per_s));
-        let latency = &self.latency_us;
-        line(
-            "latency",
-            format!(
-                "p50 {}  p90 {}  p99 {}  p99.9 {}  max {}",
-                time(latency.p50),
-                time(latency.p90),
-                time(latency.p99),
-                time(latency.p99_9),
-                time(latency.max)
-            ),
-        );
-        line(
-            "generator",
-            format!(
-                "{:.2} s CPU, {:.0} % of a core, {:.3} us a record",
-                self.cpu.generator_s,
-                100.0 * self.cpu.generator_s / self.elapsed_s.max(1e-9),
-                self.cpu.generator_us_per_record
-            ),
-        );
-        for process in &self.cpu.processes {
-            line(
-                "process",
-                format!(
-                    "{}: {:.2} s CPU ({:.2} user, {:.2} kernel), {:.3} us a record",
-                    process.pid, process.total_s, process.user_s, process.system_s, process.us_per_record
-                ),
-            );
-        }
-        let failed = self.errors.iter().map(|(what, count)| format!("{what}: {count}")).collect::<Vec<_>>();
-        line("errors", if failed.is_empty() { "none".to_owned() } else { failed.join(", ") });
-        if self.warmup_failures > 0 {
-            line("warm-up", format!("{} failed", self.warmup_failures));
-        }
-        text
+        let process = |entry: &ProcessEntry| {
+            let ProcessEntry { pid, total_s, user_s, system_s, .. } = entry;
+            let each = each(entry.us_per_request, entry.us_per_record);
+            ("process", format!("{pid}: {total_s:.2} s CPU ({user_s:.2} user, {system_s:.2} kernel); {each}"))
+        };
+        std::iter::once(("generator", own)).chain(self.cpu.processes.iter().map(process)).collect()
     }
 }
+
+/// Name and value.
+type Line = (&'static str, String);
 
 impl Latency {
     fn of(tally: &Tally) -> Self {
@@ -248,15 +248,14 @@ pub(super) fn print(summary: &Summary, as_json: bool) {
     if as_json {
         println!("{}", serde_json::to_string(summary).expect("numbers and strings, keyed by strings and numbers"));
     } else {
-        print!("{}", summary.text());
+        println!("{}", summary.text());
     }
 }
 
 fn errors(tally: &Tally) -> BTreeMap<String, u64> {
     let refused = tally.statuses.iter().filter(|(status, _)| !super::tally::is_success(**status));
     let by_status = refused.map(|(status, count)| (status.to_string(), *count));
-    let unanswered =
-        tally.failures.iter().map(|(failure, count): (&Failure, &u64)| (failure.name().to_owned(), *count));
+    let unanswered = tally.failures.iter().map(|(failure, count)| (failure.name().to_owned(), *count));
     by_status.chain(unanswered).collect()
 }
 

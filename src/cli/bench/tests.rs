@@ -352,8 +352,8 @@ fn the_summary_has_the_fields_that_programs_read() {
          url warmup_failures"
     );
     assert_eq!(keys(&json["latency_us"]), "max mean p50 p90 p99 p99.9");
-    assert_eq!(keys(&json["cpu"]), "generator_s generator_us_per_record processes");
-    assert_eq!(keys(&json["cpu"]["processes"][0]), "pid system_s total_s us_per_record user_s");
+    assert_eq!(keys(&json["cpu"]), "generator_s generator_us_per_record generator_us_per_request processes");
+    assert_eq!(keys(&json["cpu"]["processes"][0]), "pid system_s total_s us_per_record us_per_request user_s");
     assert!(number(&json, "/cpu/generator_s") > 0.0);
     let latency = ["p50", "p90", "p99", "p99.9", "max"].map(|name| number(&json, &format!("/latency_us/{name}")));
     assert!(latency.is_sorted() && latency[0] > 0.0, "{latency:?}");

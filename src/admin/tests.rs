@@ -63,10 +63,11 @@ impl Admin {
     fn send(&self, method: &str, path: &str, credentials: Option<&str>, body: Option<&str>) -> Reply {
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n");
         if let Some(credentials) = credentials {
-            request += &format!("Authorization: Basic {}\r\n", STANDARD.encode(credentials));
+            request.extend(["Authorization: Basic ", &STANDARD.encode(credentials), "\r\n"]);
         }
         if let Some(body) = body {
-            request += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let length = body.len().to_string();
+            request.extend(["Content-Type: application/json\r\nContent-Length: ", &length, "\r\n\r\n", body]);
         } else {
             request += "\r\n";
         }
@@ -211,8 +212,10 @@ fn what_is_wrong_with_a_request_is_said() {
         (r#"{"password":"long enough"}"#, "name"),
         (r#"{"name":"ann"}"#, "password"),
         (r#"{"name":"ann","password":7}"#, "string"),
-        (r#"{"name":"ann","password":"short"}"#, "8 to 128"),
-        (long.as_str(), "8 to 128"),
+        (r#"{"name":"ann","password":"short"}"#, "at least 8"),
+        (r#"{"name":"ann.bee","password":"Ann.Bee"}"#, "at least 8"),
+        (r#"{"name":"long.enough","password":"Long.Enough"}"#, "must not be the user's name"),
+        (long.as_str(), "at most 128"),
         (r#"{"name":"","password":"long enough"}"#, "can not be empty"),
         (r#"{"name":"a b","password":"long enough"}"#, "Only alphanumeric"),
         (r#"{"name":"-ann","password":"long enough"}"#, "start or end"),

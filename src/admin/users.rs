@@ -47,8 +47,8 @@ pub(super) struct UserList {
     users: Vec<UserView>,
 }
 
-pub(super) async fn list(State(desk): State<Desk>) -> Json<UserList> {
-    Json(UserList { users: desk.users() })
+pub(super) async fn list(State(desk): State<Desk>) -> Result<Json<UserList>, Problem> {
+    Ok(Json(UserList { users: desk.users().await? }))
 }
 
 /// Body of `POST /users`.

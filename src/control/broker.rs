@@ -17,7 +17,14 @@ use crate::{
 };
 use async_nats::{Client, ConnectOptions, Event, RequestErrorKind, ServerAddr, ServerError, connection::State};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 use tokio::{
     sync::{broadcast, watch},
     time::{sleep, timeout},
@@ -29,12 +36,17 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// The connection's state is looked at this often, in case its event got lost.
 const STATE_INTERVAL: Duration = Duration::from_millis(500);
+/// Between two lines in the log about attempts to connect that fail.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(30);
 /// Permission errors that wait to be read by calls in flight.
 const DENIALS_KEPT: usize = 64;
 
 /// The connection. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Broker {
+pub(super) struct Broker(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     client: Client,
     up: watch::Receiver<bool>,
     connections: watch::Receiver<u64>,
@@ -126,14 +138,14 @@ impl Broker {
         let (denials, _) = broadcast::channel(DENIALS_KEPT);
         let (event_seen, mut events) = watch::channel(());
         let (made, connections) = watch::channel(0_u64);
-        let heard = denials.clone();
+        let ears = Ears { denials: denials.clone(), began: Instant::now(), said: AtomicU64::new(0) };
         let options = credential(ConnectOptions::new(), &settings.credential)?
             .name("sluicegate-control")
             .retry_on_initial_connect()
             .retain_servers_order()
             .reconnect_delay_callback(backoff)
             .event_callback(move |event| {
-                hear(&event, &heard);
+                ears.hear(&event);
                 if matches!(event, Event::Connected) {
                     made.send_modify(|count| *count = count.wrapping_add(1));
                 }
@@ -154,30 +166,30 @@ impl Broker {
                 }
             }
         });
-        Ok(Self { client, up, connections, denials, hold })
+        Ok(Self(Arc::new(Inner { client, up, connections, denials, hold })))
     }
 
     /// The JetStream context of async-nats, for the key-value bucket.
     pub(super) fn jetstream(&self) -> async_nats::jetstream::Context {
-        let mut context = async_nats::jetstream::new(self.client.clone());
+        let mut context = async_nats::jetstream::new(self.0.client.clone());
         context.set_timeout(CALL_TIMEOUT);
         context
     }
 
     /// Follows whether the connection stands.
     pub(super) fn up(&self) -> watch::Receiver<bool> {
-        self.up.clone()
+        self.0.up.clone()
     }
 
     /// Counts the connections made: what changes means that something may have been missed.
     pub(super) fn connections(&self) -> watch::Receiver<u64> {
-        self.connections.clone()
+        self.0.connections.clone()
     }
 
     /// Waits until the connection stands, at most for the hold.
     pub(super) async fn connected(&self) -> Result<(), CallError> {
-        let mut up = self.up.clone();
-        match timeout(self.hold, up.wait_for(|up| *up)).await {
+        let mut up = self.0.up.clone();
+        match timeout(self.0.hold, up.wait_for(|up| *up)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(CallError::Away),
         }
@@ -188,17 +200,17 @@ impl Broker {
         self.connected().await?;
         let subject = format!("$JS.API.{verb}");
         let body = serde_json::to_vec(body).map_err(|error| CallError::Unreadable(error.to_string().into()))?;
-        let mut denials = self.denials.subscribe();
+        let mut denials = self.0.denials.subscribe();
         let request = async_nats::Request::new().payload(body.into()).timeout(Some(CALL_TIMEOUT));
         let answer = tokio::select! {
-            answer = self.client.send_request(subject.clone(), request) => answer,
+            answer = self.0.client.send_request(subject.clone(), request) => answer,
             () = denied(&mut denials, &subject) => return Err(CallError::Forbidden(subject.into())),
         };
         match answer {
             Ok(message) => read(&message.payload),
             Err(error) => Err(match error.kind() {
                 RequestErrorKind::NoResponders => CallError::NoJetStream,
-                RequestErrorKind::TimedOut if *self.up.borrow() => CallError::TimedOut,
+                RequestErrorKind::TimedOut if *self.0.up.borrow() => CallError::TimedOut,
                 RequestErrorKind::TimedOut => CallError::Away,
                 _ => CallError::Unreadable(error.to_string().into()),
             }),
@@ -243,19 +255,49 @@ async fn denied(denials: &mut broadcast::Receiver<Arc<str>>, subject: &str) {
     }
 }
 
-/// One event, one line in the log; a permission error also goes to the calls.
-fn hear(event: &Event, denials: &broadcast::Sender<Arc<str>>) {
-    match event {
-        Event::Connected => tracing::info!("control plane: connected to the broker"),
-        Event::Disconnected => tracing::warn!("control plane: lost the broker; connecting again"),
-        Event::ServerError(ServerError::Other(text)) if text.to_ascii_lowercase().contains("permissions violation") => {
-            tracing::warn!(error = %text, "control plane: the broker forbids the gateway a subject");
-            let _nobody_waits = denials.send(text.as_str().into());
+/// Listens to what happens on the connection.
+struct Ears {
+    denials: broadcast::Sender<Arc<str>>,
+    began: Instant,
+    /// Seconds after `began` at which it was last said that there is no connection; 0 for never.
+    said: AtomicU64,
+}
+
+impl Ears {
+    /// One event, one line in the log; a permission error also goes to the calls.
+    fn hear(&self, event: &Event) {
+        match event {
+            Event::Connected => {
+                self.said.store(0, Ordering::Relaxed);
+                tracing::info!("control plane: connected to the broker");
+            }
+            Event::Disconnected => tracing::warn!("control plane: lost the broker; connecting again"),
+            Event::ServerError(ServerError::Other(text)) if is_denial(text) => {
+                tracing::warn!(error = %text, "control plane: the broker forbids the gateway a subject");
+                let _nobody_waits = self.denials.send(text.as_str().into());
+            }
+            Event::ServerError(error) => tracing::warn!(%error, "control plane: error from the broker"),
+            Event::ClientError(error) if self.may_repeat() => {
+                tracing::warn!(%error, "control plane: cannot connect to the broker; trying on");
+            }
+            other => tracing::debug!(event = %other, "control plane: broker connection"),
         }
-        Event::ServerError(error) => tracing::warn!(%error, "control plane: error from the broker"),
-        Event::ClientError(error) => tracing::debug!(%error, "control plane: broker connection"),
-        other => tracing::debug!(event = %other, "control plane: broker connection"),
     }
+
+    /// Whether it is time to say again that attempts to connect fail.
+    fn may_repeat(&self) -> bool {
+        let now = self.began.elapsed().as_secs() + 1;
+        let said = self.said.load(Ordering::Relaxed);
+        let due = said == 0 || now >= said + REPEAT_INTERVAL.as_secs();
+        if due {
+            self.said.store(now, Ordering::Relaxed);
+        }
+        due
+    }
+}
+
+fn is_denial(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("permissions violation")
 }
 
 /// Exponential from 20 ms, with a little that differs between processes so that they do not come in step.

@@ -10,6 +10,8 @@ use super::{
     users::{self, Book, UserDocument},
 };
 use crate::{
+    auth::password,
+    backend::local::{Health, Store},
     config::{BackendSettings, Settings},
     metrics::{self, ControlMetrics, ProcessMetrics, ShardMetrics, StoreMetrics},
     reject::Reject,
@@ -47,7 +49,8 @@ struct Inner {
     draining: Arc<AtomicBool>,
     control: Arc<ControlMetrics>,
     shards: Vec<Arc<ShardMetrics>>,
-    store: Option<Arc<StoreMetrics>>,
+    store: Option<Arc<Store>>,
+    store_metrics: Option<Arc<StoreMetrics>>,
 }
 
 /// A user, as shown.
@@ -104,7 +107,8 @@ pub(super) struct DeskParts {
     pub(super) passwords: Passwords,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) shards: Vec<Arc<ShardMetrics>>,
-    pub(super) store: Option<Arc<StoreMetrics>>,
+    pub(super) store: Option<Arc<Store>>,
+    pub(super) store_metrics: Option<Arc<StoreMetrics>>,
 }
 
 impl Desk {
@@ -120,6 +124,7 @@ impl Desk {
             control: Arc::clone(&keeper.metrics),
             shards: parts.shards,
             store: parts.store,
+            store_metrics: parts.store_metrics,
         }))
     }
 
@@ -130,7 +135,7 @@ impl Desk {
         let on_broker = matches!(inner.settings.backend, BackendSettings::Nats(_));
         let broker_away =
             inner.control.broker_up.get() == 0 || inner.shards.iter().any(|shard| shard.link_up.get() == 0);
-        let read_only = inner.store.as_ref().is_some_and(|store| store.read_only.get() != 0);
+        let read_only = self.store_metrics().is_some_and(|store| store.read_only.get() != 0);
         [
             (inner.draining.load(Ordering::Relaxed), "draining"),
             (on_broker && broker_away, "broker away"),
@@ -149,9 +154,18 @@ impl Desk {
         metrics::render(metrics::Sources {
             shards: &inner.shards,
             control: &inner.control,
-            store: inner.store.as_deref(),
+            store: self.store_metrics(),
             process,
         })
+    }
+
+    /// What the store counts, with its health as it is now.
+    fn store_metrics(&self) -> Option<&StoreMetrics> {
+        let metrics = self.0.store_metrics.as_deref()?;
+        if let Some(store) = &self.0.store {
+            metrics.read_only.set(u64::from(matches!(store.health(), Health::ReadOnly(_))));
+        }
+        Some(metrics)
     }
 
     /// Whether this is the root user's name and password.
@@ -165,8 +179,7 @@ impl Desk {
     }
 
     /// All users, root first.
-    #[must_use]
-    pub fn users(&self) -> Vec<UserView> {
+    pub async fn users(&self) -> Result<Vec<UserView>, DeskError> {
         let everything = || vec!["*".to_owned()];
         let root_user = &self.0.settings.auth.root_user;
         let root = UserView {
@@ -176,15 +189,15 @@ impl Desk {
             consume: everything(),
             root: true,
         };
-        let book = Arc::clone(&self.0.book.borrow());
+        let book = self.book().await?;
         let others = book.iter().filter(|(name, _)| name.as_str() != root_user);
-        std::iter::once(root).chain(others.map(|(name, entry)| view(name, &entry.document))).collect()
+        Ok(std::iter::once(root).chain(others.map(|(name, entry)| view(name, &entry.document))).collect())
     }
 
     /// Adds a user.
     pub async fn add_user(&self, new: NewUser) -> Result<UserView, DeskError> {
         let name = self.name_of_other(&new.name)?;
-        passwords::check_rule(&new.password).map_err(DeskError::Invalid)?;
+        check_rules(&name, &new.password)?;
         let produce = patterns("produce", new.produce)?;
         let consume = patterns("consume", new.consume)?;
         // Ask before the hash is made: it is the dear part.
@@ -206,7 +219,7 @@ impl Desk {
     /// Gives a user another password. Tokens that were issued before are no longer valid.
     pub async fn set_password(&self, name: &str, password: Box<str>) -> Result<(), DeskError> {
         let name = self.name_of_other(name)?;
-        passwords::check_rule(&password).map_err(DeskError::Invalid)?;
+        check_rules(&name, &password)?;
         self.book().await?.get(name.as_str()).ok_or(DeskError::Unknown)?;
         let hash = self.0.passwords.hash(password).await.map_err(|Overloaded| DeskError::Overloaded)?;
         for _ in 0..ATTEMPTS_MAX {
@@ -270,6 +283,10 @@ impl Desk {
             _ => Err(DeskError::Backend(Reject::ControlTimeout)),
         }
     }
+}
+
+fn check_rules(name: &Name, password: &str) -> Result<(), DeskError> {
+    password::check_rules(name.as_str(), password).map_err(|fault| DeskError::Invalid(fault.to_string()))
 }
 
 fn view(name: &Name, document: &UserDocument) -> UserView {

@@ -43,30 +43,27 @@ impl Keeper {
     /// Runs for ever.
     pub(super) async fn run(self) {
         let mut retry = RETRY_MIN;
-        let mut told_root = false;
+        if let Registry::Nats(_) = &self.registry {
+            // Root can come in before the broker has been reached.
+            let book = Arc::clone(&self.book.borrow());
+            self.tell(&book).await;
+        }
         loop {
-            let before = self.book.borrow().loaded;
+            let loaded_before = self.book.borrow().loaded;
             let result = match &self.registry {
-                Registry::Nats(nats) => {
-                    if !told_root {
-                        // Root can come in before the broker has been reached.
-                        let book = Arc::clone(&self.book.borrow());
-                        self.tell(&book).await;
-                        told_root = true;
-                    }
-                    self.follow(nats).await
-                }
-                _ => self.read().await,
+                Registry::Nats(nats) => self.follow(nats).await,
+                Registry::Local(_) => self.read().await,
+                #[cfg(test)]
+                Registry::Memory(_) => self.read().await,
             };
-            match result {
-                Ok(()) => retry = RETRY_MIN,
-                Err(error) => {
-                    tracing::warn!(?error, "registry: cannot be read; the users known so far stay in force");
-                    sleep(retry).await;
-                    let progressed = self.book.borrow().loaded != before;
-                    retry = if progressed { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
-                }
-            }
+            let Err(error) = result else {
+                retry = RETRY_MIN;
+                continue;
+            };
+            tracing::warn!(?error, "registry: cannot be read; the users known so far stay in force");
+            sleep(retry).await;
+            let progressed = self.book.borrow().loaded != loaded_before;
+            retry = if progressed { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
         }
     }
 

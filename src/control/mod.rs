@@ -23,6 +23,8 @@ mod stations;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
+mod tests_local;
+#[cfg(test)]
 mod tests_nats;
 mod users;
 
@@ -168,7 +170,7 @@ where
     let control_metrics = Arc::new(ControlMetrics::default());
     let shard_count = shards.len();
     let couriers = Couriers::new(shards, Arc::clone(&control_metrics));
-    let (backend, registry, store) = match &settings.backend {
+    let (backend, registry, local) = match &settings.backend {
         BackendSettings::Nats(nats) => {
             let hold = settings.limits.hold;
             let broker = Broker::connect(nats, hold, Arc::clone(&control_metrics)).await?;
@@ -177,8 +179,8 @@ where
             (Backend::Nats(broker), Registry::Nats(registry), None)
         }
         BackendSettings::Local => {
-            let (handle, store) = local.ok_or_else(|| io::Error::other("the embedded store is not open"))?;
-            (Backend::Local(handle.clone()), Registry::Local(handle), Some(store))
+            let (store, counts) = local.ok_or_else(|| io::Error::other("the embedded store is not open"))?;
+            (Backend::Local(Arc::clone(&store)), Registry::Local(Arc::clone(&store)), Some((store, counts)))
         }
     };
     let passwords = Passwords::new();
@@ -191,8 +193,15 @@ where
         book,
         changed: Arc::new(Notify::new()),
     };
-    let parts =
-        DeskParts { settings: Arc::clone(&settings), passwords: passwords.clone(), draining, shards: metrics, store };
+    let (store, store_metrics) = local.unzip();
+    let parts = DeskParts {
+        settings: Arc::clone(&settings),
+        passwords: passwords.clone(),
+        draining,
+        shards: metrics,
+        store,
+        store_metrics,
+    };
     let desk = Desk::new(&keeper, parts);
     let oracle = Oracle::new(settings, backend, passwords, books, control_metrics);
     tokio::spawn(keeper.run());

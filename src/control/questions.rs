@@ -117,6 +117,10 @@ impl Oracle {
     /// Runs a lookup with the bounds that hold for all of them.
     async fn bounded<T>(&self, lookup: impl Future<Output = Result<T, Reject>>) -> Result<T, Reject> {
         let lookup = async {
+            // Whoever waits for the broker waits outside: its absence is the answer, not a want of room.
+            if let Backend::Nats(broker) = &self.backend {
+                broker.connected().await?;
+            }
             let _permit = self.resolving.acquire().await.map_err(|_| Reject::Draining)?;
             lookup.await
         };

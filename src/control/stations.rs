@@ -66,6 +66,7 @@ pub(super) async fn resolve(
     name: &Name,
     create: bool,
 ) -> Result<Arc<Station>, Reject> {
+    let mut taken = None;
     for _ in 0..LOOKS_MAX {
         if let Some(station) = find(broker, settings, name, create).await? {
             return Ok(Arc::new(station));
@@ -77,9 +78,13 @@ pub(super) async fn resolve(
             Ok(station) => return Ok(Arc::new(station)),
             Err(error) if error.is_taken() => {
                 tracing::debug!(station = %name, ?error, "somebody else made the station; looking again");
+                taken = Some(error);
             }
             Err(error) => return Err(error.into()),
         }
+    }
+    if let Some(overlap @ CallError::Refused(super::broker::codes::SUBJECT_OVERLAP, _)) = taken {
+        return Err(overlap.into());
     }
     let slot = Slot::of(settings.layout, name, 1, settings.partitions);
     Err(Reject::BrokerRefused(

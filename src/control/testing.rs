@@ -1,28 +1,39 @@
-//! What the tests of this module and of `admin` share: settings, and a desk without a backend.
+//! What the tests of this module and of `admin` share: settings, a desk without a backend, and a
+//! control plane without its shards.
 
 use super::{
-    Desk,
+    ControlHandle, ControlInputs, Desk,
     couriers::Couriers,
     desk::DeskParts,
     keeper::Keeper,
     passwords::Passwords,
     registry::{Registry, memory::Documents},
+    spawn,
     users::Book,
 };
 use crate::{
+    backend::local,
     config::{
         AuthSettings, BackendSettings, Layout, LogSettings, NatsCredential, NatsServer, NatsSettings, Secret, Settings,
         StationSettings,
     },
+    directory::messages::{Answer, Ask, Push, Question},
     limits::Limits,
     metrics::{ControlMetrics, ShardMetrics, StoreMetrics},
+    reject::Reject,
     rt::DriverChoice,
+    station::{Consumer, Name, Station},
 };
 use std::{
+    cell::Cell,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+/// Longer than any question may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+
 use tokio::sync::{Notify, watch};
 
 /// A desk over a registry in memory, and what its readiness is made of. Runs on the current runtime.
@@ -45,7 +56,8 @@ pub(crate) fn desk_in_memory() -> (Desk, Arc<AtomicBool>, Arc<StoreMetrics>) {
         passwords: Passwords::new(),
         draining: Arc::clone(&draining),
         shards: vec![Arc::new(ShardMetrics::default())],
-        store: Some(Arc::clone(&store)),
+        store: None,
+        store_metrics: Some(Arc::clone(&store)),
     };
     let desk = Desk::new(&keeper, parts);
     tokio::spawn(keeper.run());
@@ -90,4 +102,139 @@ pub(crate) fn settings(port: u16) -> Settings {
         limits: Limits::default(),
         log: LogSettings { filter: String::new(), json: None },
     }
+}
+
+/// A control plane and one shard's side of its channels.
+pub(super) struct Gateway {
+    control: Option<ControlHandle>,
+    asks: flume::Sender<Ask>,
+    pub(super) pushes: flume::Receiver<Push>,
+    pub(super) desk: Desk,
+    pub(super) metrics: Arc<ShardMetrics>,
+    tickets: Cell<u64>,
+}
+
+impl Gateway {
+    /// Starts a control plane on a broker.
+    pub(super) fn start(settings: Settings) -> Self {
+        Self::start_on(settings, None)
+    }
+
+    /// Starts a control plane on the embedded store.
+    pub(super) fn start_local(mut settings: Settings, store: Arc<local::Store>) -> Self {
+        settings.backend = BackendSettings::Local;
+        Self::start_on(settings, Some((store, Arc::default())))
+    }
+
+    fn start_on(settings: Settings, local: Option<(Arc<local::Store>, Arc<StoreMetrics>)>) -> Self {
+        let (asks, questions) = flume::bounded(1_024);
+        let (inbox, pushes) = flume::bounded(4);
+        let metrics = Arc::new(ShardMetrics::default());
+        metrics.link_up.set(1);
+        let (desk_out, desk_in) = flume::bounded(1);
+        let inputs = ControlInputs {
+            settings: Arc::new(settings),
+            asks: questions,
+            shards: vec![inbox],
+            metrics: vec![Arc::clone(&metrics)],
+            local,
+        };
+        let control = spawn(inputs, move |desk| {
+            desk_out.send(desk).expect("the test waits");
+            std::future::ready(())
+        });
+        let desk = desk_in.recv_timeout(PATIENCE).expect("a desk");
+        Self {
+            control: Some(control.expect("the control plane starts")),
+            asks,
+            pushes,
+            desk,
+            metrics,
+            tickets: Cell::new(0),
+        }
+    }
+
+    /// Puts a question and answers its ticket.
+    pub(super) fn ask(&self, question: Question) -> u64 {
+        let ticket = self.tickets.replace(self.tickets.get() + 1);
+        self.asks.send(Ask { shard: 0, ticket, question }).expect("the control plane listens");
+        ticket
+    }
+
+    /// The next answer, whoever's it is.
+    pub(super) fn next_answer(&self) -> (u64, Answer) {
+        loop {
+            match self.pushes.recv_timeout(PATIENCE).expect("an answer in time") {
+                Push::Answer { ticket, answer } => return (ticket, answer),
+                Push::Users(_) => {}
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+
+    fn answer_to(&self, question: Question) -> Answer {
+        let ticket = self.ask(question);
+        let (answered, answer) = self.next_answer();
+        assert_eq!(answered, ticket);
+        answer
+    }
+
+    pub(super) fn station(&self, station: &str, create: bool) -> Result<Arc<Station>, Reject> {
+        match self.answer_to(Question::Station { name: name(station), create }) {
+            Answer::Station(result) => result,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    pub(super) fn consumer(&self, station: &Arc<Station>, group: Option<&str>) -> Result<Arc<Consumer>, Reject> {
+        let question = Question::Consumer { station: Arc::clone(station), group: group.map(name) };
+        match self.answer_to(question) {
+            Answer::Consumer(result) => result,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    pub(super) fn login(&self, account: u32, username: &str, password: &str) -> Result<(), Reject> {
+        let question = Question::Login { account, username: username.into(), password: password.into() };
+        match self.answer_to(question) {
+            Answer::Login(result) => result,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    /// Waits until the gateway is ready.
+    pub(super) fn ready(self) -> Self {
+        self.until("ready", |gateway| gateway.desk.reasons_not_ready().is_empty());
+        self
+    }
+
+    /// Waits until something holds.
+    pub(super) fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let began = Instant::now();
+        while !holds(self) {
+            assert!(began.elapsed() < PATIENCE, "not {what} in time: {:?}", self.desk.reasons_not_ready());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(super) fn handle(&self) -> &ControlHandle {
+        self.control.as_ref().expect("running")
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(control) = self.control.take() {
+            control.stop();
+        }
+    }
+}
+
+pub(super) fn name(text: &str) -> Name {
+    Name::parse(text).expect("a name")
+}
+
+/// Runs the test's own calls to the broker.
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }

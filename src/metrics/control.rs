@@ -98,7 +98,8 @@ impl ControlMetrics {
     }
 }
 
-/// What the embedded store's writer thread counts; it is the only writer.
+/// What the embedded store's writer thread counts; it is the only writer, except of `read_only`, which the
+/// control plane sets from the store's health when it is looked at.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct StoreMetrics {

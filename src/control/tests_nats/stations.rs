@@ -1,15 +1,18 @@
 //! Stations and consumer groups on a real broker.
 
-use super::support::{Gateway, Server, block_on, name};
+use super::{
+    super::testing::{Gateway, block_on, name, settings},
+    Server,
+};
 use crate::{
     config::{BackendSettings, Layout, NatsCredential, Secret, Settings},
-    control::testing::settings,
     directory::messages::{Answer, Question},
     limits::ACK_WAIT,
     reject::Reject,
     station::Station,
 };
 use async_nats::jetstream::{self, consumer, stream};
+use futures_util::TryStreamExt;
 use std::{sync::Arc, time::Duration};
 
 fn places(station: &Station) -> Vec<(&str, &str)> {
@@ -33,7 +36,6 @@ fn make_stream(server: &Server, config: stream::Config) {
 
 fn stream_names(server: &Server) -> Vec<String> {
     block_on(async {
-        use futures_util::TryStreamExt;
         let mut names: Vec<String> =
             jetstream::new(server.client().await).stream_names().try_collect().await.expect("names");
         names.retain(|name| !name.starts_with("KV_"));
@@ -131,6 +133,13 @@ fn a_stream_that_has_the_name_and_not_the_subject_is_named_in_the_error() {
     let gateway = Gateway::start(settings(server.port));
     let refused = gateway.station("orders", true);
     assert!(matches!(&refused, Err(Reject::BrokerRefused(10_058, text)) if text.contains("\"orders\"")), "{refused:?}");
+    make_stream(
+        &server,
+        stream::Config { name: "WIDE".to_owned(), subjects: vec!["w.>".to_owned()], ..stream::Config::default() },
+    );
+    let partitioned = Gateway::start(with(&server, Layout::Plain, 2));
+    let refused = partitioned.station("w", true);
+    assert!(matches!(&refused, Err(Reject::BrokerRefused(10_065, _))), "{refused:?}");
     let refused = gateway.station("mute", true);
     assert!(matches!(&refused, Err(Reject::BrokerRefused(_, text)) if text.contains("no_ack")), "{refused:?}");
 }
@@ -256,6 +265,7 @@ fn consumers_hand_out_everything_until_it_is_acknowledged() {
 
 #[test]
 fn a_durable_that_cannot_keep_the_promise_is_refused_and_one_that_can_is_used() {
+    use consumer::AckPolicy::{All, Explicit};
     let server = Server::start("");
     let gateway = Gateway::start(settings(server.port));
     let station = gateway.station("orders", true).expect("made");
@@ -275,7 +285,6 @@ fn a_durable_that_cannot_keep_the_promise_is_refused_and_one_that_can_is_used() 
             ack_wait: Duration::from_secs(7),
             ..consumer::pull::Config::default()
         };
-        use consumer::AckPolicy::{All, Explicit};
         orders.create_consumer(pull("bare-rest-gateway", "", Explicit)).await.expect("made");
         orders.create_consumer(pull("all-rest-gateway", "orders", All)).await.expect("made");
         wide.create_consumer(pull("bare-rest-gateway", "", Explicit)).await.expect("made");

@@ -1,10 +1,13 @@
 //! Users, the registry's watch, and logins on a real broker.
 
-use super::support::{Gateway, Server, block_on};
+use super::{
+    super::testing::{Gateway, block_on, name, settings},
+    Server,
+};
 use crate::{
     auth::Users,
-    control::{DeskError, NewUser, testing::settings},
-    directory::messages::Push,
+    control::{DeskError, NewUser},
+    directory::messages::{Answer, Push, Question},
     limits::LOGINS_WAITING_MAX,
     reject::Reject,
 };
@@ -37,7 +40,7 @@ fn next_users(gateway: &Gateway) -> Arc<Users> {
 }
 
 fn names(gateway: &Gateway) -> Vec<String> {
-    gateway.desk.users().into_iter().map(|user| user.name).collect()
+    block_on(gateway.desk.users()).expect("a list").into_iter().map(|user| user.name).collect()
 }
 
 #[test]
@@ -81,8 +84,8 @@ fn versions_change_with_the_password_and_never_come_back() {
     let gateway = Gateway::start(settings(server.port)).ready();
     let mut versions = Vec::new();
     let mut seen = |gateway: &Gateway| loop {
-        if let Some(record) = next_users(gateway).find(1, "ann") {
-            versions.push(record.version);
+        if let Some(ann) = next_users(gateway).find(1, "ann") {
+            versions.push(ann.version);
             break;
         }
     };
@@ -188,23 +191,18 @@ fn too_many_logins_are_refused_at_once_and_do_not_hold_up_stations() {
     let gateway = Gateway::start(settings(server.port)).ready();
     let logins = LOGINS_WAITING_MAX * 2;
     for _ in 0..logins {
-        gateway.ask(crate::directory::messages::Question::Login {
-            account: 1,
-            username: "nobody".into(),
-            password: "whatever".into(),
-        });
+        gateway.ask(Question::Login { account: 1, username: "nobody".into(), password: "whatever".into() });
     }
     let began = Instant::now();
-    let station = gateway
-        .ask(crate::directory::messages::Question::Station { name: super::support::name("orders"), create: true });
+    let station = gateway.ask(Question::Station { name: name("orders"), create: true });
     let mut counts = [0, 0];
     let mut station_after = None;
     for _ in 0..=logins {
         let (ticket, answer) = gateway.next_answer();
         match answer {
-            crate::directory::messages::Answer::Login(Err(Reject::Unauthorized)) => counts[0] += 1,
-            crate::directory::messages::Answer::Login(Err(Reject::Overloaded("logins"))) => counts[1] += 1,
-            crate::directory::messages::Answer::Station(Ok(_)) if ticket == station => {
+            Answer::Login(Err(Reject::Unauthorized)) => counts[0] += 1,
+            Answer::Login(Err(Reject::Overloaded("logins"))) => counts[1] += 1,
+            Answer::Station(Ok(_)) if ticket == station => {
                 station_after = Some(began.elapsed());
             }
             other => panic!("{other:?}"),

@@ -1,0 +1,94 @@
+//! The control plane on the embedded store: the same questions, the same users.
+
+use super::{
+    DeskError, NewUser,
+    testing::{Gateway, block_on, settings},
+};
+use crate::{
+    backend::local::{Clock, StationDefaults, Store},
+    config::Settings,
+    directory::messages::Push,
+    reject::Reject,
+};
+use std::{path::Path, sync::Arc, time::Duration};
+
+fn open(directory: &Path, settings: &Settings) -> Arc<Store> {
+    let defaults = StationDefaults::from(&settings.stations);
+    Arc::new(Store::open(directory, defaults, Clock::system()).expect("the store opens"))
+}
+
+fn close(gateway: Gateway, store: Arc<Store>) {
+    drop(gateway);
+    let store = Arc::into_inner(store).expect("the control plane lets go of the store when it stops");
+    assert!(store.close(Duration::from_secs(10)));
+}
+
+#[test]
+fn stations_and_groups_are_made_and_found() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = settings(0);
+    let store = open(directory.path(), &settings);
+    let gateway = Gateway::start_local(settings.clone(), Arc::clone(&store)).ready();
+    assert_eq!(gateway.station("orders", false), Err(Reject::StationUnknown("orders".into())));
+    let station = gateway.station("orders", true).expect("made");
+    assert_eq!(gateway.station("orders", false), Ok(Arc::clone(&station)));
+    let group = gateway.consumer(&station, Some("billing")).expect("made");
+    assert_eq!(&*group.durable, "billing-rest-gateway");
+    close(gateway, store);
+    // Where stations are not made by themselves, the right to create does not help.
+    let mut settings = settings;
+    settings.stations.auto_create = false;
+    let store = open(directory.path(), &settings);
+    let gateway = Gateway::start_local(settings, Arc::clone(&store)).ready();
+    assert_eq!(gateway.station("new", true), Err(Reject::StationUnknown("new".into())));
+    assert!(gateway.station("orders", true).is_ok());
+    close(gateway, store);
+}
+
+#[test]
+fn users_outlive_the_process() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path(), &settings(0));
+    let gateway = Gateway::start_local(settings(0), Arc::clone(&store)).ready();
+    let user = |name: &str| NewUser {
+        name: name.to_owned(),
+        password: "long enough".into(),
+        produce: Some(vec!["a.*".to_owned()]),
+        consume: None,
+    };
+    block_on(gateway.desk.add_user(user("ann"))).expect("added");
+    block_on(gateway.desk.add_user(user("bob"))).expect("added");
+    assert_eq!(block_on(gateway.desk.add_user(user("ann"))), Err(DeskError::Exists));
+    block_on(gateway.desk.set_password("ann", "other password".into())).expect("changed");
+    block_on(gateway.desk.remove_user("bob")).expect("removed");
+    close(gateway, store);
+
+    let store = open(directory.path(), &settings(0));
+    let gateway = Gateway::start_local(settings(0), Arc::clone(&store)).ready();
+    for (name, password, expect) in [
+        ("ann", "other password", Ok(())),
+        ("ann", "long enough", Err(Reject::Unauthorized)),
+        ("bob", "long enough", Err(Reject::Unauthorized)),
+        ("root", "memphis-root", Ok(())),
+    ] {
+        assert_eq!(gateway.login(1, name, password), expect, "{name}");
+    }
+    close(gateway, store);
+}
+
+#[test]
+fn a_shard_is_told_of_users_once_and_of_the_drain() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path(), &settings(0));
+    let gateway = Gateway::start_local(settings(0), Arc::clone(&store)).ready();
+    gateway.handle().drain();
+    let mut pushes = Vec::new();
+    while !matches!(pushes.last(), Some(Push::Drain)) {
+        pushes.push(gateway.pushes.recv_timeout(Duration::from_secs(10)).expect("a push"));
+    }
+    assert!(matches!(&*pushes, [Push::Users(_), Push::Drain]), "{pushes:?}");
+    assert_eq!(gateway.desk.reasons_not_ready(), ["draining"]);
+    // Requests in flight may still ask.
+    assert!(gateway.station("orders", true).is_ok());
+    close(gateway, store);
+}

@@ -4,8 +4,6 @@
 //! The raw side writes the payloads of all of them with one `write` and one `fdatasync`: the floor under any
 //! store that acknowledges after a sync. What the store adds is keys, sequences, marks, checksums and its memtable.
 
-#![expect(missing_docs, reason = "the macros below make undocumented functions")]
-
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sluicegate::{
     backend::{

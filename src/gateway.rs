@@ -16,7 +16,7 @@ use crate::{
     directory::messages::{Ask, Push},
     ingest::HeaderPolicy,
     limits::QUESTIONS_PER_SHARD_MAX,
-    metrics::{ShardMetrics, StoreMetrics},
+    metrics::ShardMetrics,
     rt::{self, Driver, Reservation},
     shard::{self, BackendParts, Parts, Running},
 };
@@ -64,24 +64,29 @@ pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), 
     tracing::info!(driver = driver.name(), reason = driver.reason, shards = settings.shards, files, "starting");
 
     let data_port = reserve("listen", settings.listen)?;
-    let admin_listener = patiently(|| admin::bind(settings.admin_listen)).map_err(|error| unusable("admin_listen", settings.admin_listen, &error))?;
-    let store_metrics = Arc::new(StoreMetrics::default());
+    let admin_listener = patiently(|| admin::bind(settings.admin_listen))
+        .map_err(|error| unusable("admin_listen", settings.admin_listen, &error))?;
     let store = open_store(&settings)?;
     let (asks, questions) = flume::bounded(QUESTIONS_PER_SHARD_MAX * usize::from(settings.shards));
     let metrics: Vec<Arc<ShardMetrics>> = (0..settings.shards).map(|_| Arc::default()).collect();
-    let (inboxes, receivers): (Vec<_>, Vec<_>) = metrics.iter().map(|_| flume::bounded(QUESTIONS_PER_SHARD_MAX)).unzip();
+    let (inboxes, receivers): (Vec<_>, Vec<_>) =
+        metrics.iter().map(|_| flume::bounded(QUESTIONS_PER_SHARD_MAX)).unzip();
     let inputs = ControlInputs {
         settings: Arc::clone(&settings),
         asks: questions,
         shards: inboxes,
         metrics: metrics.clone(),
-        local: store.as_ref().map(|store| (Arc::clone(store), Arc::clone(&store_metrics))),
+        local: store.as_ref().map(|store| (Arc::clone(store), store.metrics())),
     };
     let control = control::spawn(inputs, move |desk| admin::serve(admin_listener, desk))
         .map_err(|error| Failed::new(format!("the control plane did not start: {error}")))?;
 
     let start = Start { settings: &settings, driver: &driver, data_port: &data_port, store: store.as_ref(), asks };
-    let shards = metrics.into_iter().zip(receivers).enumerate().map(|(index, (metrics, inbox))| start.shard(index, metrics, inbox));
+    let shards = metrics
+        .into_iter()
+        .zip(receivers)
+        .enumerate()
+        .map(|(index, (metrics, inbox))| start.shard(index, metrics, inbox));
     let shards: Vec<Running> = shards.collect::<Result<_, _>>()?;
     let address = data_port.address();
     drop(data_port);
@@ -106,9 +111,12 @@ impl Start<'_> {
     fn shard(&self, index: usize, metrics: Arc<ShardMetrics>, inbox: flume::Receiver<Push>) -> Result<Running, Failed> {
         let settings = self.settings;
         let index = u16::try_from(index).unwrap_or(u16::MAX);
-        let listener = self.data_port.listener().map_err(|error| unusable("listen", self.data_port.address(), &error))?;
+        let listener =
+            self.data_port.listener().map_err(|error| unusable("listen", self.data_port.address(), &error))?;
         let backend = match (&settings.backend, self.store) {
-            (BackendSettings::Nats(nats), _) => BackendParts::Nats(link_settings(nats, index, self.driver), identity()?),
+            (BackendSettings::Nats(nats), _) => {
+                BackendParts::Nats(link_settings(nats, index, self.driver), identity()?)
+            }
             (BackendSettings::Local, Some(store)) => BackendParts::Local(store.handle()),
             (BackendSettings::Local, None) => return Err(Failed::new("the embedded store is not open")),
         };
@@ -193,7 +201,9 @@ fn patiently<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
 
 fn unusable(key: &str, address: SocketAddr, error: &io::Error) -> Failed {
     if error.kind() == io::ErrorKind::AddrInUse {
-        return Failed::new(format!("{key}: {address} is in use already, perhaps by another sluicegate: choose another address"));
+        return Failed::new(format!(
+            "{key}: {address} is in use already, perhaps by another sluicegate: choose another address"
+        ));
     }
     Failed::new(format!("{key}: {address} cannot be served: {error}"))
 }
@@ -209,7 +219,9 @@ fn open_store(settings: &Settings) -> Result<Option<Arc<Store>>, Failed> {
 fn link_settings(nats: &NatsSettings, index: u16, driver: &Driver) -> LinkSettings {
     let credential = match &nats.credential {
         NatsCredential::None => Credential::None,
-        NatsCredential::UserPassword(user, password) => Credential::UserPassword(user.clone(), password.expose().to_owned()),
+        NatsCredential::UserPassword(user, password) => {
+            Credential::UserPassword(user.clone(), password.expose().to_owned())
+        }
         NatsCredential::Token(token) => Credential::Token(token.expose().to_owned()),
         NatsCredential::Nkey(seed) => Credential::Seed { seed: seed.expose().to_owned(), jwt: None },
         NatsCredential::Creds { jwt, seed } => {

@@ -4,7 +4,7 @@
 //! they speak HTTP to a gateway that runs, and know nothing of what is inside it.
 //! This is the only module that prints; everything else logs.
 
-mod bench;
+pub mod bench;
 mod client;
 mod config;
 mod consume;

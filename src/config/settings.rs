@@ -1,6 +1,7 @@
 //! What runs: complete, checked, in runtime types. Nothing past `main` sees anything else.
 
-use crate::{limits::Limits, rt::DriverChoice};
+use crate::limits::Limits;
+pub use crate::rt::DriverChoice;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// A value that must not be shown: `Debug` and `Display` print a mask.

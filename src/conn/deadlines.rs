@@ -59,12 +59,8 @@ pub(super) struct Armed {
 impl Deadlines {
     /// Adds a connection. It has no deadline yet.
     pub(super) fn register(self: &Rc<Self>, guard: Guard) -> Armed {
-        let entry = Rc::new(Entry {
-            guard,
-            phase: Cell::new(Phase::Serving),
-            at: Cell::new(None),
-            expired: Cell::new(false),
-        });
+        let entry =
+            Rc::new(Entry { guard, phase: Cell::new(Phase::Serving), at: Cell::new(None), expired: Cell::new(false) });
         let mut entries = self.entries.borrow_mut();
         let slot = entries.free.pop().unwrap_or(entries.slots.len());
         match entries.slots.get_mut(slot) {

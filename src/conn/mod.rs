@@ -9,7 +9,7 @@ mod session;
 use crate::{
     budget::Budget,
     dialect::{Dialect, Now},
-    limits::{POOLED_BUFFERS_MAX, READ_BUFFER_BYTES, Limits},
+    limits::{Limits, POOLED_BUFFERS_MAX, READ_BUFFER_BYTES},
     metrics::{Route, ShardMetrics},
     reject::Reject,
     rt::{self, BufferPool, Listener, Stream, Waiters},

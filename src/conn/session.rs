@@ -11,7 +11,7 @@ use super::{
 use crate::{
     budget::Held,
     dialect::{Admitted, Reply, Request},
-    limits::READ_BUFFER_BYTES,
+    limits::{HEAD_EMPTY_LINES_MAX, READ_BUFFER_BYTES},
     metrics::Route,
     reject::Reject,
     rt::Stream,
@@ -177,7 +177,7 @@ impl<'a> Session<'a> {
         let limits = HeadLimits { bytes_max: limits.head_bytes_max, fields_max: limits.head_fields_max };
         let mut since = None;
         loop {
-            if self.input.len() <= self.at {
+            if self.nothing_but_line_ends() {
                 return Ok(false);
             }
             if self.head.parse(self.input.get(self.at..).unwrap_or_default(), &limits)? {
@@ -192,6 +192,12 @@ impl<'a> Session<'a> {
             self.armed.arm(Phase::Reading, begun + self.connections.limits.head_timeout);
             self.read_more(0).await?;
         }
+    }
+
+    /// Some clients send a line end behind a body (RFC 9112, section 2.2): it begins no request.
+    fn nothing_but_line_ends(&self) -> bool {
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        rest.len() <= 2 * HEAD_EMPTY_LINES_MAX as usize && rest.chunks(2).all(|pair| pair == b"\r\n")
     }
 
     /// Reads a body. Returns where it lies and where the next request begins.

@@ -21,7 +21,6 @@ use crate::{
     limits::Limits,
     metrics::{ControlMetrics, ShardMetrics, StoreMetrics},
     reject::Reject,
-    rt::DriverChoice,
     station::{Consumer, Name, Station},
 };
 use std::{
@@ -72,7 +71,7 @@ pub(crate) fn settings(port: u16) -> Settings {
         admin_listen: listen,
         data_dir: PathBuf::new(),
         shards: 1,
-        driver: DriverChoice::Auto,
+        driver: crate::config::DriverChoice::Auto,
         backend: BackendSettings::Nats(NatsSettings {
             servers: vec![NatsServer { host: "127.0.0.1".to_owned(), port }],
             credential: NatsCredential::None,

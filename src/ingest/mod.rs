@@ -11,18 +11,22 @@ pub use headers::{HeaderPolicy, is_never_stored};
 use crate::{
     backend::{Backend, Outcome, Publish},
     budget::Budget,
-    directory::{Directory, Known},
+    directory::Directory,
     limits::Limits,
     metrics::ShardMetrics,
     reject::Reject,
-    station::{Name, Station},
+    station::Name,
     wire::{
         Span, content,
         http1::Head,
         json::{self, SplitLimits},
     },
 };
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// How a body holds records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,24 +94,20 @@ impl Ingest {
         if records.is_empty() {
             return Ok(outcomes);
         }
-        self.publish(call, &station, body, &records, &header_block, id, &mut outcomes).await?;
-        self.count(&outcomes, &records);
+        let publish = Publish { station: &station, body, records: &records, headers: &header_block, id };
+        let begun = Instant::now();
+        self.publish(call, publish, &mut outcomes).await?;
+        self.count(&outcomes, &records, begun.elapsed());
         Ok(outcomes)
     }
 
     /// Publishes; once more with a fresh look at the station if its stream has gone.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one Publish, which borrows them all")]
     async fn publish(
         &self,
         call: &Produce<'_>,
-        station: &Known<Station>,
-        body: &[u8],
-        records: &[Span],
-        headers: &[u8],
-        id: Option<crate::backend::MessageId<'_>>,
+        publish: Publish<'_>,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), Reject> {
-        let publish = Publish { station, body, records, headers, id };
         self.backend.publish(&publish, outcomes).await?;
         if !outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(Reject::NoStream))) {
             return Ok(());
@@ -118,11 +118,13 @@ impl Ingest {
         self.backend.publish(&Publish { station: &station, ..publish }, outcomes).await
     }
 
-    fn count(&self, outcomes: &[Outcome], records: &[Span]) {
+    fn count(&self, outcomes: &[Outcome], records: &[Span], elapsed: Duration) {
         let stored = outcomes.iter().zip(records).filter(|(outcome, _)| matches!(outcome, Outcome::Stored { .. }));
-        let (count, bytes) = stored.fold((0, 0), |(count, bytes), (_, record)| (count + 1, bytes + record.len() as u64));
+        let (count, bytes) =
+            stored.fold((0, 0), |(count, bytes), (_, record)| (count + 1, bytes + record.len() as u64));
         self.metrics.records_in.add(count);
         self.metrics.record_bytes_in.add(bytes);
+        self.metrics.acknowledgement.observe_many(elapsed, count);
     }
 
     /// The body without its `Content-Encoding`, if it has one.
@@ -144,8 +146,10 @@ impl Ingest {
                 records.push(Span { start: 0, end });
             }
             Form::Batch => {
-                let limits =
-                    SplitLimits { records_max: self.limits.batch_records_max, depth_max: crate::limits::JSON_DEPTH_MAX };
+                let limits = SplitLimits {
+                    records_max: self.limits.batch_records_max,
+                    depth_max: crate::limits::JSON_DEPTH_MAX,
+                };
                 json::split(body, &limits, &mut records)?;
             }
         }

@@ -131,7 +131,7 @@ async fn run(parts: Parts) -> io::Result<()> {
     let connections = Connections::new(dialect, parts.limits, budget, metrics());
     rt::spawn(Rc::clone(&connections).sweep());
     rt::spawn(Rc::clone(&connections).accept(listener));
-    rt::spawn(gauges(Rc::clone(&gate), Rc::clone(&directory), metrics()));
+    rt::spawn(gauges(Rc::clone(&directory), metrics()));
 
     listen_to_control(&parts.inbox, &directory, &gate, &connections).await;
 
@@ -171,13 +171,10 @@ async fn listen_to_control(
     }
 }
 
-/// Copies the state of caches into the metrics, now and then.
-async fn gauges(gate: Rc<RefCell<Gate>>, directory: Rc<Directory>, metrics: Arc<ShardMetrics>) {
+/// Copies the state of the directory into the metrics, now and then.
+async fn gauges(directory: Rc<Directory>, metrics: Arc<ShardMetrics>) {
     loop {
         rt::sleep(GAUGES_EVERY).await;
-        let (hits, misses) = (gate.borrow().hits(), gate.borrow().misses());
-        metrics.token_cache_hits.add(hits - metrics.token_cache_hits.get());
-        metrics.token_cache_misses.add(misses - metrics.token_cache_misses.get());
         metrics.stations_known.set(directory.stations_known() as u64);
         metrics.questions.add(directory.questions_asked() - metrics.questions.get());
     }

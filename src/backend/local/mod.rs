@@ -38,6 +38,7 @@ pub use handle::Handle;
 
 use crate::{
     limits::{LOCAL_DOCUMENT_BYTES_MAX, LOCAL_JOBS_MAX, LOCAL_REQUESTS_MAX},
+    metrics::StoreMetrics,
     reject::Reject,
     station::{Consumer, Name, Station},
 };
@@ -61,6 +62,7 @@ use writer::{Entry, Writer};
 #[derive(Debug)]
 pub struct Store {
     disk: Disk,
+    metrics: Arc<StoreMetrics>,
     shared: Arc<Shared>,
     writer: flume::Sender<Job>,
     reader: flume::Sender<Request>,
@@ -149,6 +151,7 @@ impl Store {
         let disk = Disk::open(dir, &floors)?;
         let loaded = Loaded::read(dir, &disk, &clock, &floors)?;
         let shared = Arc::new(Shared::default());
+        let metrics = Arc::new(StoreMetrics::default());
         let (writer, jobs) = flume::bounded(LOCAL_JOBS_MAX);
         let (reader, requests) = flume::bounded(LOCAL_REQUESTS_MAX);
         let (keep, keeps) = flume::bounded(LOCAL_JOBS_MAX);
@@ -159,6 +162,7 @@ impl Store {
             disk: disk.clone(),
             clock: clock.clone(),
             shared: Arc::clone(&shared),
+            metrics: Arc::clone(&metrics),
             defaults,
             inbox: jobs,
             reader: reader.clone(),
@@ -198,7 +202,7 @@ impl Store {
             spawn(dir, "store-reader", move || reading.run(), move || reader_gate.end_reader(&requests))?,
             spawn(dir, "store-retention", move || keeping.run(), || {})?,
         ];
-        Ok(Self { disk, shared, writer, reader, keep, ends, handles: 0.into() })
+        Ok(Self { disk, metrics, shared, writer, reader, keep, ends, handles: 0.into() })
     }
 
     /// A handle for a shard. Each starts its round robin elsewhere.
@@ -206,6 +210,12 @@ impl Store {
     pub fn handle(&self) -> Handle {
         let number = self.handles.fetch_add(1, Ordering::Relaxed);
         Handle::new(self.writer.clone(), self.reader.clone(), Arc::clone(&self.shared), number)
+    }
+
+    /// What the writer thread counts.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<StoreMetrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// Whether the store takes writes.

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     backend::Outcome,
     limits::{LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX, LOCAL_RECORD_BYTES_MAX},
+    metrics::StoreMetrics,
     reject::{Reject, SizeLimit},
     station::Name,
 };
@@ -28,6 +29,7 @@ use std::{
     collections::{HashMap, VecDeque},
     io::Write,
     sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
 /// The thread's world.
@@ -36,6 +38,7 @@ pub(super) struct Writer {
     pub(super) disk: Disk,
     pub(super) clock: Clock,
     pub(super) shared: Arc<Shared>,
+    pub(super) metrics: Arc<StoreMetrics>,
     pub(super) defaults: StationDefaults,
     pub(super) inbox: flume::Receiver<Job>,
     pub(super) reader: flume::Sender<Request>,
@@ -306,6 +309,8 @@ impl Writer {
                 staged.touched = false;
             }
         }
+        let stored = commit.done.iter().map(|work| work.outcomes.len() as u64).sum();
+        self.metrics.commit_records.add(stored);
         if let Some(Queued::Publish(work)) = self.queue.front_mut() {
             work.settled = work.outcomes.len();
         }
@@ -323,7 +328,11 @@ impl Writer {
         if self.shared.is_failing() {
             return Err(fjall::Error::Poisoned);
         }
-        batch.durability(Some(PersistMode::SyncData)).commit()
+        let begun = Instant::now();
+        let outcome = batch.durability(Some(PersistMode::SyncData)).commit();
+        self.metrics.commits.increment();
+        self.metrics.fsync.observe(begun.elapsed());
+        outcome
     }
 
     fn staged<'a>(&mut self, station: &'a Arc<StationState>, at: usize) -> Option<(&'a PartitionState, &mut Staged)> {
@@ -335,6 +344,7 @@ impl Writer {
     pub(super) fn fail(&mut self, error: &fjall::Error) -> Reject {
         let why: Box<str> = format!("the store could not write and takes no more writes: {error}").into();
         if self.shared.failure.set(why.clone()).is_ok() {
+            self.metrics.read_only.set(1);
             tracing::error!(%error, "the embedded store could not write; it is read-only until the next start");
         }
         Reject::StoreFailed(why)

@@ -65,8 +65,13 @@ pub(super) struct Established {
 }
 
 /// Connects to one server, identifies itself, subscribes to `inbox` (sid 1), and waits to be let in.
-pub(super) async fn establish(settings: &LinkSettings, server: &(String, u16), inbox: &str) -> Result<Established, String> {
-    let stream = rt::connect(&server.0, server.1, STEP_TIMEOUT, settings.flavor).await.map_err(|error| error.to_string())?;
+pub(super) async fn establish(
+    settings: &LinkSettings,
+    server: &(String, u16),
+    inbox: &str,
+) -> Result<Established, String> {
+    let stream =
+        rt::connect(&server.0, server.1, STEP_TIMEOUT, settings.flavor).await.map_err(|error| error.to_string())?;
     let guard = stream.guard();
     let done = std::rc::Rc::new(std::cell::Cell::new(false));
     let watched = std::rc::Rc::clone(&done);
@@ -181,7 +186,8 @@ fn introduce(out: &mut Vec<u8>, settings: &LinkSettings, info: &ServerInfo) -> R
         }
         Credential::Token(token) => connect.auth_token = Some(token),
         Credential::Seed { seed, jwt } => {
-            let keys = nkeys::KeyPair::from_seed(seed).map_err(|error| format!("the nkey seed is not valid: {error}"))?;
+            let keys =
+                nkeys::KeyPair::from_seed(seed).map_err(|error| format!("the nkey seed is not valid: {error}"))?;
             let signed = keys.sign(info.nonce.as_bytes()).map_err(|error| format!("signing failed: {error}"))?;
             signature = signature_text(&signed);
             connect.sig = Some(&signature);

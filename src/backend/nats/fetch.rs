@@ -142,8 +142,12 @@ impl Basket {
             Closing::Served => None,
             Closing::Gone => Some(Reject::NoStream),
             Closing::Moved | Closing::Busy => Some(Reject::BrokerBusy),
-            Closing::BytesMax => Some(Reject::BrokerRefused(409, "the next message is larger than one answer may be".into())),
-            Closing::Refused(code) => Some(Reject::BrokerRefused(code.into(), "the consumer does not allow this pull".into())),
+            Closing::BytesMax => {
+                Some(Reject::BrokerRefused(409, "the next message is larger than one answer may be".into()))
+            }
+            Closing::Refused(code) => {
+                Some(Reject::BrokerRefused(code.into(), "the consumer does not allow this pull".into()))
+            }
         })
     }
 }
@@ -161,7 +165,8 @@ impl Link {
             changed: Notify::default(),
             lost: Cell::new(false),
         });
-        let call = Call { link: self, fetch, basket: &basket, bytes_max: fetch.bytes_max.max(record_bytes_max.min(64 << 20)) };
+        let call =
+            Call { link: self, fetch, basket: &basket, bytes_max: fetch.bytes_max.max(record_bytes_max.min(64 << 20)) };
         call.take_what_is_there().await;
         if basket.len() == 0 && basket.failure().is_none() && !fetch.wait.is_zero() {
             call.wait_for_more().await;
@@ -237,7 +242,9 @@ impl Call<'_> {
             batch: share,
             expires,
             no_wait: expires.is_none(),
-            max_bytes: u64::try_from(self.bytes_left() / partitions.len().max(1)).ok().map(|bytes| bytes.max(self.bytes_min())),
+            max_bytes: u64::try_from(self.bytes_left() / partitions.len().max(1))
+                .ok()
+                .map(|bytes| bytes.max(self.bytes_min())),
             idle_heartbeat: None,
         };
         let mut payload = Vec::new();
@@ -245,14 +252,20 @@ impl Call<'_> {
         let mut out = self.link.out.borrow_mut();
         let mut pulls = basket.pulls.borrow_mut();
         for index in partitions {
-            let (Some(progress), Some(partition)) = (pulls.get_mut(*index), self.fetch.station.partitions.get(*index)) else {
+            let (Some(progress), Some(partition)) = (pulls.get_mut(*index), self.fetch.station.partitions.get(*index))
+            else {
                 continue;
             };
             if progress.sid == 0 {
                 progress.sid = self.link.next_sid();
                 let pull = Pull { basket: Rc::clone(basket), partition: *index };
                 self.link.pulls.borrow_mut().insert(progress.sid, pull);
-                encode::sub(&mut out, format!("{}f.{}.*", self.link.inbox, progress.sid).as_bytes(), None, progress.sid);
+                encode::sub(
+                    &mut out,
+                    format!("{}f.{}.*", self.link.inbox, progress.sid).as_bytes(),
+                    None,
+                    progress.sid,
+                );
             }
             progress.open = share;
             progress.closed = None;

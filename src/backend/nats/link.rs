@@ -116,7 +116,12 @@ impl Link {
             at = at.wrapping_add(1);
             match establish(&self.settings, &server, &inbox).await {
                 Ok(established) => {
-                    tracing::info!(host = server.0, port = server.1, version = established.info.version, "connected to the broker");
+                    tracing::info!(
+                        host = server.0,
+                        port = server.1,
+                        version = established.info.version,
+                        "connected to the broker"
+                    );
                     learn(&mut servers, &established.info);
                     said.clear();
                     let since = Instant::now();
@@ -125,12 +130,21 @@ impl Link {
                     backoff = if since.elapsed() > BACKOFF_MAX { BACKOFF_MIN } else { backoff };
                     self.metrics.reconnects.increment();
                     if !self.stopping.get() {
-                        tracing::warn!(host = server.0, port = server.1, "the connection to the broker is lost; connecting again");
+                        tracing::warn!(
+                            host = server.0,
+                            port = server.1,
+                            "the connection to the broker is lost; connecting again"
+                        );
                     }
                 }
                 Err(reason) => {
                     if reason != said {
-                        tracing::warn!(host = server.0, port = server.1, reason, "no connection to the broker; trying for ever");
+                        tracing::warn!(
+                            host = server.0,
+                            port = server.1,
+                            reason,
+                            "no connection to the broker; trying for ever"
+                        );
                     }
                     said = reason;
                 }
@@ -302,9 +316,12 @@ impl Link {
 
     fn operation(&self, op: &Op, buffer: &[u8], wakes: &mut Wakes) -> Result<(), String> {
         match op {
-            Op::Msg { subject, sid: ACK_SID, payload, .. } => self.acknowledged(subject.of(buffer), payload.of(buffer), wakes),
+            Op::Msg { subject, sid: ACK_SID, payload, .. } => {
+                self.acknowledged(subject.of(buffer), payload.of(buffer), wakes)
+            }
             Op::Hmsg { subject, sid: ACK_SID, headers, payload, .. } => {
-                let no_responders = headers::status(headers.of(buffer)).is_some_and(|status| status.code == headers::NO_RESPONDERS);
+                let no_responders =
+                    headers::status(headers.of(buffer)).is_some_and(|status| status.code == headers::NO_RESPONDERS);
                 if !no_responders {
                     self.acknowledged(subject.of(buffer), payload.of(buffer), wakes);
                 } else if let Some(token) = Token::of_subject(subject.of(buffer), self.inbox.as_bytes()) {

@@ -21,7 +21,6 @@ use std::{
     future::poll_fn,
     hash::{DefaultHasher, Hash, Hasher},
     ops::Range,
-    time::Instant,
 };
 
 /// How often records with a message id are sent again after a lost connection.
@@ -31,7 +30,6 @@ const ATTEMPTS_MAX: u32 = 3;
 struct Sent {
     key: BatchKey,
     records: Range<usize>,
-    at: Instant,
 }
 
 impl Link {
@@ -62,14 +60,16 @@ impl Link {
             let rest = todo.get(at..).unwrap_or_default();
             match self.grant(plan, rest).await {
                 Ok((key, records)) => {
-                    sent.push(Sent { key, records: at..at + records, at: Instant::now() });
+                    sent.push(Sent { key, records: at..at + records });
                     at += records;
                 }
                 Err(reject) => {
                     // A record that was sent before and got lost stays unknown: it may be stored.
                     for index in rest {
                         let outcome = outcomes.get_mut(*index as usize);
-                        if let Some(outcome) = outcome.filter(|outcome| **outcome != Outcome::Failed(Reject::OutcomeUnknown)) {
+                        if let Some(outcome) =
+                            outcome.filter(|outcome| **outcome != Outcome::Failed(Reject::OutcomeUnknown))
+                        {
                             *outcome = Outcome::Failed(reject.clone());
                         }
                     }
@@ -144,11 +144,10 @@ impl Link {
     async fn collect(&self, plan: &Plan<'_>, todo: &[u32], sent: Vec<Sent>, outcomes: &mut [Outcome]) -> Vec<u32> {
         let mut lost = Vec::new();
         let mut acks = Vec::new();
-        for Sent { key, records, at } in sent {
+        for Sent { key, records } in sent {
             poll_fn(|context| self.window.borrow_mut().poll_batch(key, context)).await;
             acks.clear();
             self.window.borrow_mut().take(key, &mut acks);
-            self.metrics.acknowledgement.observe_many(at.elapsed(), acks.len() as u64);
             for (index, ack) in todo.get(records).unwrap_or_default().iter().zip(acks.drain(..)) {
                 if ack == AckOutcome::Lost {
                     lost.push(*index);

@@ -73,7 +73,13 @@ impl Memphis {
         ))
     }
 
-    fn issue(&self, principal: &Principal, request: &Request<'_>, lifetimes: (Duration, Duration), route: Route) -> Reply {
+    fn issue(
+        &self,
+        principal: &Principal,
+        request: &Request<'_>,
+        lifetimes: (Duration, Duration),
+        route: Route,
+    ) -> Reply {
         match self.gate.borrow().issue(principal, request.now.unix_s, lifetimes.0, lifetimes.1) {
             Ok(pair) => {
                 let body = json!({
@@ -121,7 +127,8 @@ fn login_of(fields: &Fields, query: Option<&[u8]>) -> Result<Option<Login>, Inva
 
 /// `?accountId=<n>`, where it is there and not 0.
 fn account_in_query(query: Option<&[u8]>) -> Result<Option<i64>, Invalid> {
-    let Some(value) = query.and_then(|query| query.split(|byte| *byte == b'&').find_map(|pair| pair.strip_prefix(b"accountId=")))
+    let Some(value) =
+        query.and_then(|query| query.split(|byte| *byte == b'&').find_map(|pair| pair.strip_prefix(b"accountId=")))
     else {
         return Ok(None);
     };

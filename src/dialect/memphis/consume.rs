@@ -121,6 +121,10 @@ fn header_map(headers: &[u8]) -> BTreeMap<String, String> {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
         let (name, value) = line.split_at(colon);
         let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii();
+        // The broker's and the SDK's own bookkeeping, which the original hid too.
+        if name.starts_with(b"$memphis") {
+            continue;
+        }
         let name = String::from_utf8_lossy(name).into_owned();
         map.entry(name).or_insert_with(|| String::from_utf8_lossy(value).into_owned());
     }
@@ -135,7 +139,8 @@ mod tests {
     #[test]
     fn the_body_is_read_with_the_originals_defaults_and_words() {
         let group = |name: &str| Some(Name::parse(name).unwrap());
-        let asks = |group, records_max, wait_ms| Ok(Wanted { group, records_max, wait: Duration::from_millis(wait_ms) });
+        let asks =
+            |group, records_max, wait_ms| Ok(Wanted { group, records_max, wait: Duration::from_millis(wait_ms) });
         let check = |body: &str, expect: Result<Wanted, Reject>| assert_eq!(wanted(body.as_bytes()), expect, "{body}");
         check(r#"{"consumer_name":"c"}"#, asks(None, 10, 5_000));
         check(r#"{"consumer_name":"c","consumer_group":"rest-gateway"}"#, asks(None, 10, 5_000));

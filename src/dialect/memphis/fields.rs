@@ -94,7 +94,9 @@ mod tests {
 
     #[test]
     fn names_match_in_any_case_and_types_are_checked() {
-        let fields = Fields::from_json(br#"{"UserName":"u","account_id":3,"n":null,"f":1.5,"big":18446744073709551615}"#).unwrap();
+        let fields =
+            Fields::from_json(br#"{"UserName":"u","account_id":3,"n":null,"f":1.5,"big":18446744073709551615}"#)
+                .unwrap();
         assert_eq!(fields.text("username"), Ok(Some("u")));
         assert_eq!(fields.integer("account_id"), Ok(Some(3)));
         assert_eq!(fields.integer("n"), Ok(None));

@@ -12,7 +12,7 @@ mod route;
 
 use super::{Reply, Request};
 use crate::{
-    auth::{Gate, bearer},
+    auth::{Gate, Principal, bearer},
     directory::Directory,
     fetch::Fetcher,
     ingest::{Form, Ingest},
@@ -98,8 +98,12 @@ impl Memphis {
             let authorization = head.authorization.map(|span| span.of(bytes));
             let credential = bearer(authorization, head.query.map(|span| span.of(bytes)));
             let credential = credential.ok_or(Reject::Unauthorized).map_err(|reject| refuse(&reject))?;
-            Some(self.gate.borrow_mut().principal(&credential, request.now.unix_s).map_err(|reject| refuse(&reject))?)
+            Some(self.principal(&credential, request.now.unix_s).map_err(|reject| refuse(&reject))?)
         };
+        // CONNECT names no path.
+        if path.is_empty() {
+            return Err(refuse(&Reject::MethodNotAllowed("GET, HEAD, POST, OPTIONS")));
+        }
         let Some(allows) = target.allows() else { return Err(reply::not_found(method_text(request), path)) };
         if !target.takes(head.method) {
             return Err(refuse(&Reject::MethodNotAllowed(allows)));
@@ -110,8 +114,12 @@ impl Memphis {
             Target::Authenticate => small(Call::Authenticate),
             Target::Refresh => small(Call::Refresh),
             Target::Status => small(Call::Status),
-            Target::ProduceSingle(station) => self.admit_produce(request, station, Form::Single, may).map_err(|reject| refuse(&reject)),
-            Target::ProduceBatch(station) => self.admit_produce(request, station, Form::Batch, may).map_err(|reject| refuse(&reject)),
+            Target::ProduceSingle(station) => {
+                self.admit_produce(request, station, Form::Single, may).map_err(|reject| refuse(&reject))
+            }
+            Target::ProduceBatch(station) => {
+                self.admit_produce(request, station, Form::Batch, may).map_err(|reject| refuse(&reject))
+            }
             Target::Consume(station) => {
                 let station = station.map_err(|reject| refuse(&reject))?;
                 if !may(Action::Consume, &station) {
@@ -122,6 +130,16 @@ impl Memphis {
             }
             Target::OpenNothing | Target::Nothing => Err(reply::not_found(method_text(request), path)),
         }
+    }
+
+    /// Who a credential belongs to.
+    fn principal(&self, credential: &[u8], unix_s: u64) -> Result<Rc<Principal>, Reject> {
+        let mut gate = self.gate.borrow_mut();
+        let principal = gate.principal(credential, unix_s);
+        let metrics = &self.ingest.metrics;
+        metrics.token_cache_hits.add(gate.hits() - metrics.token_cache_hits.get());
+        metrics.token_cache_misses.add(gate.misses() - metrics.token_cache_misses.get());
+        principal
     }
 
     fn admit_produce(

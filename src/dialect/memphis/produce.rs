@@ -71,10 +71,12 @@ impl Memphis {
 /// it again can settle it. A request of which nothing is stored and that may be sent again says so
 /// (429, 503). What remains is a mixture, or records that are themselves wrong: 400, and which.
 fn outcomes_reply(outcomes: &[Outcome], call: &Call) -> Reply {
-    let failures = || outcomes.iter().enumerate().filter_map(|(index, outcome)| match outcome {
-        Outcome::Stored { .. } => None,
-        Outcome::Failed(reject) => Some((index, reject)),
-    });
+    let failures = || {
+        outcomes.iter().enumerate().filter_map(|(index, outcome)| match outcome {
+            Outcome::Stored { .. } => None,
+            Outcome::Failed(reject) => Some((index, reject)),
+        })
+    };
     let Some((_, first)) = failures().next() else { return reply::stored(call.route()) };
     if let Some((_, unknown)) = failures().find(|(_, reject)| **reject == Reject::OutcomeUnknown) {
         return reply::reject(unknown, call.route());

@@ -123,7 +123,9 @@ fn status_of(reject: &Reject) -> u16 {
 pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
     let text = match reject {
         Reject::Malformed(rule) => return format!("malformed request: {rule}").into(),
-        Reject::CorruptEncoding(what) => return format!("the body does not decode as its Content-Encoding says: {what}").into(),
+        Reject::CorruptEncoding(what) => {
+            return format!("the body does not decode as its Content-Encoding says: {what}").into();
+        }
         Reject::Json { offset, reason } => return format!("invalid JSON at byte {offset}: {reason}").into(),
         Reject::Body(text) | Reject::Field(text) | Reject::MessageId(text) => text,
         Reject::Name(what, fault) => return fault.text(what).into(),
@@ -136,7 +138,9 @@ pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
         }
         Reject::TooLarge(what, limit) => return too_large(*what, *limit).into(),
         Reject::StreamFull(text) => return format!("the station is full: {text}").into(),
-        Reject::BrokerRefused(code, text) => return format!("the broker refused the record: {text} (code {code})").into(),
+        Reject::BrokerRefused(code, text) => {
+            return format!("the broker refused the record: {text} (code {code})").into();
+        }
         Reject::StoreFailed(text) => return format!("the embedded store failed: {text}").into(),
         Reject::Overloaded(what) => return format!("too busy: {what} is full; send the request again later").into(),
         Reject::Internal(what) => return format!("internal error: {what}").into(),
@@ -145,7 +149,9 @@ pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
         Reject::MethodNotAllowed(_) => "Method Not Allowed",
         Reject::RequestTimeout => "the request did not arrive in time",
         Reject::HeadTooLarge => "request line and header fields are larger than the limit",
-        Reject::MediaType => "unsupported content type: send JSON, text, application/x-protobuf, application/octet-stream or avro/bytes",
+        Reject::MediaType => {
+            "unsupported content type: send JSON, text, application/x-protobuf, application/octet-stream or avro/bytes"
+        }
         Reject::ContentEncoding => "unsupported content encoding: send gzip, deflate or none",
         Reject::Expectation => "the only expectation that is met is 100-continue",
         Reject::TransferCoding => "the only transfer coding that is read is chunked",
@@ -157,7 +163,9 @@ pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
             "no acknowledgement came: the record may be stored or not; send the request again (with an Idempotency-Key nothing is stored twice)"
         }
         Reject::NoStream => "the station's stream has gone; nothing was stored, send the request again",
-        Reject::ControlTimeout => "the station could not be looked up in time; nothing was stored, send the request again",
+        Reject::ControlTimeout => {
+            "the station could not be looked up in time; nothing was stored, send the request again"
+        }
         Reject::Draining => "the gateway is shutting down; send the request again",
     };
     text.into()

@@ -15,7 +15,8 @@ use sluicegate_perf::{
     outcome::{Outcome, Row, table, write_csv},
 };
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
@@ -256,11 +257,18 @@ impl Lab<'_> {
                 command
             }
         };
-        let log = fs::File::create(self.work.join("gateway.log"))?;
+        let log_path = self.work.join("gateway.log");
+        let log = fs::File::create(&log_path)?;
         command.args(["--listen", &listen]).stdout(log.try_clone()?).stderr(log);
         command.env("ROOT_PASSWORD", PASSWORD).env("JWT_SECRET", SECRET).env("REFRESH_JWT_SECRET", REFRESH_SECRET);
-        let gateway = Gateway { process: Process(command.spawn()?), address: listen };
-        gateway.process.wait_for(&gateway.address)?;
+        let mut gateway = Gateway { process: Process(command.spawn()?), address: listen };
+        let address = gateway.address.clone();
+        let is_ready = || match contender.program {
+            // It listens before it has found the broker; what it refused until then would count as failed.
+            Program::Sluicegate => answers_ok(&admin, "/readyz") && answers_ok(&address, "/monitoring/status"),
+            _ => answers_ok(&address, "/monitoring/status"),
+        };
+        gateway.process.wait_until(&log_path, is_ready)?;
         Ok(gateway)
     }
 
@@ -302,7 +310,8 @@ impl Broker {
     fn start(binary: &Path, work: &Path) -> io::Result<Self> {
         let address = free_address()?;
         let (host, port) = address.rsplit_once(':').unwrap_or_default();
-        let log = fs::File::create(work.join("nats-server.log"))?;
+        let log_path = work.join("nats-server.log");
+        let log = fs::File::create(&log_path)?;
         let child = Command::new(binary)
             .args(["-a", host, "-p", port, "-js", "-sd"])
             .arg(work.join("jetstream"))
@@ -310,8 +319,10 @@ impl Broker {
             .stderr(log)
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", binary.display())))?;
-        let broker = Self { process: Process(child), address };
-        broker.process.wait_for(&broker.address)?;
+        let mut broker = Self { process: Process(child), address };
+        // With -js it answers when JetStream is up: the API is asked, not the port.
+        let address = broker.address.clone();
+        broker.process.wait_until(&log_path, || nats::request(&address, "$JS.API.INFO", &Value::Null).is_ok())?;
         Ok(broker)
     }
 }
@@ -324,12 +335,15 @@ impl Process {
         self.0.id()
     }
 
-    /// Waits until it accepts connections.
-    fn wait_for(&self, address: &str) -> io::Result<()> {
+    /// Waits until `is_ready`; an error if the process ends before, or takes too long. `log` is where it says why.
+    fn wait_until(&mut self, log: &Path, is_ready: impl Fn() -> bool) -> io::Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
-        while TcpStream::connect(address).is_err() {
-            if Instant::now() > deadline {
-                return Err(io::Error::other(format!("nothing listens on {address} after {START_TIMEOUT:?}")));
+        while !is_ready() {
+            let ended = self.0.try_wait()?;
+            if ended.is_some() || Instant::now() > deadline {
+                let text = fs::read_to_string(log).unwrap_or_default();
+                let last: Vec<&str> = text.lines().rev().take(5).collect();
+                return Err(io::Error::other(format!("does not start; last lines first: {last:?}")));
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -376,6 +390,19 @@ fn refuse_memory(path: &Path) -> io::Result<()> {
         return Err(io::Error::other(format!("{} is in memory: give a --work-dir on a disk", path.display())));
     }
     Ok(())
+}
+
+/// Whether `GET path` there is answered with 200.
+fn answers_ok(address: &str, path: &str) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status)?;
+        Ok::<bool, io::Error>(status.ends_with(b" 200"))
+    };
+    ask().unwrap_or(false)
 }
 
 /// A port that was free a moment ago.

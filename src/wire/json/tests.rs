@@ -108,8 +108,9 @@ fn every_byte_counts_at_every_place_of_a_long_string() {
             for special in [&b"\""[..], b"\\", b"\\n", b"\x1f", b"\x80", "é".as_bytes(), b"\x7f"] {
                 let (before, after) = (vec![b'a'; place], vec![b'b'; length - place]);
                 let string = [b"\"", before.as_slice(), special, after.as_slice(), b"\""].concat();
-                let body = [b"[{", string.as_slice(), b":", string.as_slice(), b"}]"].concat();
-                fuzz_split(&body);
+                // As a key and as a value apart, so that neither hides what the other lets through.
+                fuzz_split(&[b"[{", string.as_slice(), b":0 }             ]"].concat());
+                fuzz_split(&[b"[", string.as_slice(), b"]"].concat());
             }
         }
     }

@@ -65,7 +65,7 @@ const CRATES: &[Rule] = &[
     ("tokio", &["control", "admin"]),
     ("async_nats", &["control", "admin"]),
     ("axum", &["control", "admin"]),
-    // The load generator only compresses; decompressing is what needs a cap.
+    // The load generator compresses; only `wire::content` undoes it, and clippy.toml bans that everywhere else.
     ("libdeflater", &["wire::content", "cli::bench"]),
     ("fjall", &["backend::local"]),
     ("jsonwebtoken", &["auth"]),
@@ -147,6 +147,14 @@ fn dialects_do_not_know_each_other_and_pure_code_knows_no_clock() {
 }
 
 #[test]
+fn the_reader_of_modules_finds_those_of_tests() {
+    let text =
+        "#[cfg(test)]\nmod tests;\nmod other;\n#[cfg(test)]\npub(crate) mod testing;\n#[cfg(test)]\nmod inline {\n}\n";
+    assert_eq!(test_modules("a::b", text), ["a::b::tests", "a::b::testing"]);
+    assert_eq!(test_modules("lib", text), ["tests", "testing"]);
+}
+
+#[test]
 fn the_reader_of_paths_finds_them() {
     let text = strip(
         "use crate::{a, b::{c, d::e as f}, g::*};\n// use crate::no;\nlet x = crate::h::i(\"crate::no\");\n\
@@ -173,7 +181,8 @@ fn sources_below(folder: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Every file under `src`, with comments, texts and test modules taken out.
+/// Every file under `src` but those that are test code as a whole, with comments, texts and test
+/// modules taken out.
 fn sources() -> Vec<(PathBuf, String)> {
     let mut found = BTreeMap::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -182,21 +191,27 @@ fn sources() -> Vec<(PathBuf, String)> {
         for entry in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
             if entry.is_dir() {
                 directories.push(entry);
-            } else if entry.extension().is_some_and(|extension| extension == "rs")
-                && !is_test_file(entry.strip_prefix(&root).unwrap())
-            {
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&entry).unwrap();
-                found.insert(entry.strip_prefix(&root).unwrap().to_owned(), strip(&text));
+                found.insert(entry.strip_prefix(&root).unwrap().to_owned(), text);
             }
         }
     }
     assert!(found.len() > 10, "no sources below {}", root.display());
-    found.into_iter().collect()
+    let tests: BTreeSet<String> = found.iter().flat_map(|(path, text)| test_modules(&module_of(path), text)).collect();
+    let is_test = |path: &Path| tests.iter().any(|module| covers(module, &module_of(path)));
+    found.into_iter().filter(|(path, _)| !is_test(path)).map(|(path, text)| (path, strip(&text))).collect()
 }
 
-/// Files and folders beside the code whose names begin with `tests` are declared under `#[cfg(test)]`.
-fn is_test_file(path: &Path) -> bool {
-    path.components().any(|part| part.as_os_str().to_str().is_some_and(|name| name.starts_with("tests")))
+/// Modules that `module` declares under `#[cfg(test)]` and that stand in files of their own.
+fn test_modules(module: &str, text: &str) -> Vec<String> {
+    let parent = if matches!(module, "lib" | "main") { String::new() } else { format!("{module}::") };
+    let declared = text.match_indices("#[cfg(test)]").filter_map(|(at, marker)| {
+        let line = text[at + marker.len()..].trim_start().lines().next()?;
+        let name = line.rsplit_once("mod ")?.1.strip_suffix(';')?;
+        Some(format!("{parent}{name}"))
+    });
+    declared.collect()
 }
 
 /// `a/b/mod.rs` and `a/b.rs` are `a::b`.

@@ -120,6 +120,9 @@ fn header_map(headers: &[u8]) -> BTreeMap<String, String> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
         let (name, value) = line.split_at(colon);
+        if name.starts_with(b"$memphis") {
+            continue; // what the original's SDKs tell each other; the original did not show it either
+        }
         let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii();
         // The broker's and the SDK's own bookkeeping, which the original hid too.
         if name.starts_with(b"$memphis") {

@@ -16,6 +16,7 @@
 #[macro_use]
 mod support;
 
+mod broker_login;
 mod cannot_store;
 mod compat;
 mod contract_auth;
@@ -31,5 +32,6 @@ mod layering;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod stations;
 mod tidy;
 mod users;

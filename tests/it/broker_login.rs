@@ -66,21 +66,26 @@ fn jwt(issuer: &KeyPair, subject: &KeyPair, kind: &str, nats: &Value) -> String 
 
 fn a_creds_file_opens_the_broker(setup: Setup) {
     let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
+    let system = KeyPair::new_account();
     let unlimited = json!({
         "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1,
         "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1
     });
     let operator_jwt = jwt(&operator, &operator, "operator", &json!({}));
-    let account_jwt = jwt(
-        &operator,
-        &account,
-        "account",
-        &json!({"limits": unlimited, "default_permissions": {"pub": {}, "sub": {}}}),
-    );
+    let rights = json!({"limits": unlimited, "default_permissions": {"pub": {}, "sub": {}}});
+    let account_jwt = jwt(&operator, &account, "account", &rights);
+    let mut without_jetstream = rights.clone();
+    for name in ["mem_storage", "disk_storage", "streams", "consumer"] {
+        without_jetstream["limits"][name] = 0.into();
+    }
+    let system_jwt = jwt(&operator, &system, "account", &without_jetstream);
     let user_jwt = jwt(&account, &user, "user", &json!({"pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1}));
     let server = NatsServer::with_config(&format!(
-        "operator: {operator_jwt}\nresolver: MEMORY\nresolver_preload: {{ {}: {account_jwt} }}\n",
-        account.public_key()
+        "operator: {operator_jwt}\nsystem_account: {}\nresolver: MEMORY\n\
+         resolver_preload: {{ {}: {account_jwt}, {}: {system_jwt} }}\n",
+        system.public_key(),
+        account.public_key(),
+        system.public_key()
     ));
     let (dir, seed) = (scratch("creds"), user.seed().unwrap());
     let path = dir.path().join("user.creds");

@@ -53,7 +53,9 @@ bench:
 	cargo bench
 
 perf: $(call nats_server,$(NATS_VERSION))
-	cargo run --release --manifest-path perf/Cargo.toml -- --nats-server $<
+	cargo build --release --locked
+	cargo build --release --locked --manifest-path perf/Cargo.toml
+	cargo run --release --locked --manifest-path perf/Cargo.toml -- --nats-server $<
 
 fuzz:
 	for target in $$(cargo +nightly fuzz list); do \

@@ -131,7 +131,7 @@ fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     }
     let rest = rest.strip_prefix(b":").unwrap_or(rest);
     let token = rest.trim_ascii_start();
-    let is_one_word = token.len() < rest.len() && !token.iter().any(u8::is_ascii_whitespace);
+    let is_one_word = token.len() < rest.len() && memchr::memchr2(b' ', b'\t', token).is_none();
     is_one_word.then_some(token)
 }
 

@@ -69,6 +69,9 @@ pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), 
     let store = open_store(&settings)?;
     let (asks, questions) = flume::bounded(QUESTIONS_PER_SHARD_MAX * usize::from(settings.shards));
     let metrics: Vec<Arc<ShardMetrics>> = (0..settings.shards).map(|_| Arc::default()).collect();
+    for block in &metrics {
+        block.set_driver(driver.name(), &driver.reason);
+    }
     let (inboxes, receivers): (Vec<_>, Vec<_>) =
         metrics.iter().map(|_| flume::bounded(QUESTIONS_PER_SHARD_MAX)).unzip();
     let inputs = ControlInputs {

@@ -96,7 +96,6 @@ pub fn start(parts: Parts) -> io::Result<Running> {
 async fn run(parts: Parts) -> io::Result<()> {
     let listener = Listener::new(parts.listener, parts.driver.flavor)?;
     let stop_listening = listener.guard();
-    parts.metrics.set_driver(parts.driver.name(), &parts.driver.reason);
     let directory = Rc::new(Directory::new(parts.index, parts.asks));
     let budget = Budget::new(parts.limits.shard_body_bytes_max);
     let (backend, link) = match parts.backend {

@@ -10,11 +10,11 @@ const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Files over the limit, with the lines they have: this many and no more.
-const LONG_FILES: &[(&str, usize)] = &[("src/wire/http1/tests/heads.rs", 603)];
+const LONG_FILES: &[(&str, usize)] = &[];
 /// Functions over the limit, with the lines they have.
 const LONG_FUNCTIONS: &[(&str, usize)] = &[
     // Tables of cases.
-    ("src/wire/http1/tests/heads.rs::framing_that_can_be_read_in_two_ways_is_refused", 105),
+    ("src/wire/http1/tests/framing.rs::framing_that_can_be_read_in_two_ways_is_refused", 105),
     ("src/wire/http1/tests/heads.rs::request_lines_in_their_forms", 114),
 ];
 

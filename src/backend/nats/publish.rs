@@ -122,16 +122,12 @@ impl Link {
         ask: impl Fn() -> Ask<I>,
         tokens: &mut Vec<Token>,
     ) -> Result<Opened, Reject> {
-        let mut turn = Turn::default();
+        let mut place = Place { link: self, turn: Turn::default() };
         let wait = poll_fn(|context| {
             let mut wakes = Wakes::default();
-            self.window.borrow_mut().poll_open(&mut turn, ask(), tokens, &mut wakes, context)
+            self.window.borrow_mut().poll_open(&mut place.turn, ask(), tokens, &mut wakes, context)
         });
-        let waited = rt::deadline(self.limits.hold, wait).await;
-        let mut wakes = Wakes::default();
-        self.window.borrow_mut().leave(&mut turn, &mut wakes);
-        drop(wakes);
-        match waited {
+        match rt::deadline(self.limits.hold, wait).await {
             Ok(Ok(opened)) => Ok(opened),
             Ok(Err(_)) | Err(_) => {
                 self.metrics.window_full.increment();
@@ -158,6 +154,19 @@ impl Link {
             }
         }
         lost
+    }
+}
+
+/// A place in the queue for room, left when it is dropped: whoever stands behind it must not wait for nobody.
+struct Place<'a> {
+    link: &'a Link,
+    turn: Turn,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut wakes = Wakes::default();
+        self.link.window.borrow_mut().leave(&mut self.turn, &mut wakes);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::support::{
     gateway::{Gateway, Plan},
     http::{Http, request},
     readback::{Stored, stored},
+    report,
     setup::{Backend, Setup},
 };
 use std::{
@@ -52,10 +53,10 @@ fn what_was_acknowledged_survives_kill_9_once_and_in_order(setup: Setup) {
         total.acknowledged += verdict.acknowledged;
         total.stored += verdict.stored;
     }
-    println!(
+    report(&format!(
         "{setup:?}: {CYCLES} cycles, {CONNECTIONS} connections: acknowledged {} stored {} lost {} duplicated {}",
         total.acknowledged, total.stored, total.lost, total.duplicated
-    );
+    ));
     // What the first cycle stored has survived the nine kills after it as well.
     assert!(!stored(&gateway, "kill-0").is_empty());
 }

@@ -5,6 +5,7 @@ use crate::support::{
     alone,
     gateway::{Gateway, Plan},
     http::{Http, once, request},
+    report,
     setup::Setup,
 };
 use std::{
@@ -50,10 +51,10 @@ fn ten_thousand_idle_connections_are_cheap_and_harm_nobody(setup: Setup) {
     let mut idle = open_idle(&gateway);
     let during = load(&gateway, Duration::from_secs(3));
     let resident = gateway.process().resident_bytes();
-    println!(
+    report(&format!(
         "{name}: {IDLE} idle connections: {} KiB resident; answers in 3 s: {before} alone, {during} beside them",
         resident / 1_024
-    );
+    ));
     assert!(resident < IDLE_BYTES_MAX, "{} KiB resident", resident / 1_024);
     assert!(during * 3 > before, "unharmed: {during} answers beside the idle, {before} alone");
     // They are not merely accepted and forgotten: each tenth one is asked something.

@@ -37,7 +37,7 @@ impl Driver {
         match self {
             Self::Epoll => "epoll",
             Self::IoUring if no_io_uring() => {
-                eprintln!("SLUICEGATE_TEST_NO_IO_URING is set: this io_uring test ran on epoll");
+                super::report("SLUICEGATE_TEST_NO_IO_URING is set: this io_uring test ran on epoll");
                 "epoll"
             }
             Self::IoUring => "io_uring",

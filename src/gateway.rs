@@ -131,7 +131,7 @@ impl Start<'_> {
             backend,
             keys: TokenKeys::new(settings.auth.access_key.expose(), settings.auth.refresh_key.expose()),
             // The root user can log in before the registry is read; the others come with it.
-            users: Arc::new(Users::new(&settings.auth.root_user, [])),
+            users: Arc::new(Users::unread(&settings.auth.root_user)),
             lifetimes: (settings.auth.access_lifetime, settings.auth.refresh_lifetime),
             policy: header_policy(&settings.stored_headers),
             limits: settings.limits.clone(),

@@ -151,6 +151,8 @@ pub enum Reject {
     StoreFailed(Box<str>),
     /// The control plane did not answer in time.
     ControlTimeout,
+    /// The users were not read yet: whether this one exists is not known.
+    UsersUnknown,
     /// The gateway is shutting down.
     Draining,
     /// A broken invariant of ours; logged with details where it was found.
@@ -189,6 +191,7 @@ impl Reject {
             | Self::BrokerRefused(..)
             | Self::StoreFailed(_)
             | Self::ControlTimeout
+            | Self::UsersUnknown
             | Self::Draining => Fault::Upstream,
             Self::Internal(_) => Fault::Bug,
         }
@@ -198,9 +201,12 @@ impl Reject {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::WindowFull | Self::Overloaded(_) | Self::BrokerBusy | Self::OutcomeUnknown | Self::ControlTimeout => {
-                Some(Duration::from_secs(1))
-            }
+            Self::WindowFull
+            | Self::Overloaded(_)
+            | Self::BrokerBusy
+            | Self::OutcomeUnknown
+            | Self::ControlTimeout
+            | Self::UsersUnknown => Some(Duration::from_secs(1)),
             Self::BrokerAway | Self::NoStream | Self::StoreFailed(_) | Self::Draining => Some(Duration::from_secs(2)),
             Self::StreamFull(_) => Some(Duration::from_secs(10)),
             _ => None,

@@ -104,9 +104,12 @@ impl Gate {
 
     /// The user that a verified token speaks of, if the token is as old as the user's password or younger.
     fn holder(&mut self, claims: &Claims) -> Result<Rc<Principal>, Reject> {
-        self.user(claims.account_id, &claims.username)
-            .filter(|principal| principal.version == claims.ver)
-            .ok_or(Reject::Unauthorized)
+        match self.user(claims.account_id, &claims.username) {
+            Some(principal) if principal.version == claims.ver => Ok(principal),
+            // The token is genuine and the registry was not read yet: not the time to turn its holder away.
+            None if !self.users.is_complete() => Err(Reject::UsersUnknown),
+            Some(_) | None => Err(Reject::Unauthorized),
+        }
     }
 }
 

@@ -80,6 +80,7 @@ impl From<UserRecord> for Principal {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Users {
     accounts: HashMap<u32, HashMap<Box<str>, Principal>>,
+    complete: bool,
 }
 
 impl Users {
@@ -98,7 +99,19 @@ impl Users {
             let names = accounts.entry(principal.account).or_default();
             names.insert(principal.name.as_str().into(), principal);
         }
-        Self { accounts }
+        Self { accounts, complete: true }
+    }
+
+    /// Before the registry was read: root, and of anybody else it is not known whether they exist.
+    #[must_use]
+    pub fn unread(root_name: &str) -> Self {
+        Self { complete: false, ..Self::new(root_name, []) }
+    }
+
+    /// Whether who is not found does not exist.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// The user of this (lower-cased) name in this account.
@@ -127,6 +140,13 @@ mod tests {
             produce: patterns(produce),
             consume: patterns(consume),
         }
+    }
+
+    #[test]
+    fn who_is_not_found_before_the_registry_was_read_may_still_exist() {
+        assert!(Users::new("root", []).is_complete());
+        let unread = Users::unread("root");
+        assert!(!unread.is_complete() && unread.find(1, "root").is_some());
     }
 
     #[test]

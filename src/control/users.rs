@@ -238,7 +238,7 @@ impl Book {
             produce: entry.document.produce.clone(),
             consume: entry.document.consume.clone(),
         });
-        Arc::new(Users::new(root, records))
+        Arc::new(if self.loaded { Users::new(root, records) } else { Users::unread(root) })
     }
 }
 

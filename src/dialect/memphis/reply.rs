@@ -114,6 +114,7 @@ fn status_of(reject: &Reject) -> u16 {
         | Reject::NoStream
         | Reject::StoreFailed(_)
         | Reject::ControlTimeout
+        | Reject::UsersUnknown
         | Reject::Draining => 503,
         Reject::Version => 505,
     }
@@ -166,6 +167,7 @@ pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
         Reject::ControlTimeout => {
             "the station could not be looked up in time; nothing was stored, send the request again"
         }
+        Reject::UsersUnknown => "the users are not known yet; send the request again",
         Reject::Draining => "the gateway is shutting down; send the request again",
     };
     text.into()
@@ -220,6 +222,7 @@ mod tests {
             Reject::BrokerRefused(1, "x".into()),
             Reject::StoreFailed("x".into()),
             Reject::ControlTimeout,
+            Reject::UsersUnknown,
             Reject::Draining,
             Reject::Internal("x"),
         ]

@@ -23,7 +23,7 @@ impl Name {
         let lower = text.to_ascii_lowercase();
         let allowed =
             |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-' | b'.');
-        if !lower.as_bytes().iter().all(|byte| allowed(byte)) {
+        if !lower.as_bytes().iter().all(allowed) {
             return Err(NameFault::Characters);
         }
         let ends = [lower.as_bytes().first(), lower.as_bytes().last()];

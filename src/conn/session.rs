@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
         let bytes = self.input.get(self.at..).unwrap_or_default();
         let admitted = match self.connections.dialect.admit(&Request { head: &self.head, bytes, now }) {
             Ok(admitted) => admitted,
-            Err(reply) => return self.refuse(reply).await,
+            Err(reply) => return self.refuse(*reply).await,
         };
         self.route = admitted.route();
         let body = Body::new(self.head.framing, admitted.body_bytes_max())?;

@@ -44,7 +44,7 @@ pub enum Admitted {
 
 impl Dialect {
     /// Decides on the head alone: route, who asks, whether they may. Only then is a body read.
-    pub fn admit(&self, request: &Request<'_>) -> Result<Admitted, Reply> {
+    pub fn admit(&self, request: &Request<'_>) -> Result<Admitted, Box<Reply>> {
         match self {
             Self::Memphis(memphis) => memphis.admit(request).map(Admitted::Memphis),
         }

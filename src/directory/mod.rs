@@ -25,6 +25,10 @@ use std::{
 /// How long an error that is nobody's lasting state (the broker is away) answers for a station.
 const TRANSIENT_TTL: Duration = Duration::from_millis(200);
 
+type Table<K, T> = HashMap<K, Entry<T>>;
+/// A station, and a group of it; `None` is the default group.
+type GroupKey = (Name, Option<Name>);
+
 /// Stations and groups of one shard.
 #[derive(Debug)]
 pub struct Directory {
@@ -32,8 +36,8 @@ pub struct Directory {
     asks: flume::Sender<Ask>,
     tickets: Cell<u64>,
     open: RefCell<HashMap<u64, Rc<Pending>>>,
-    stations: RefCell<HashMap<Name, Entry<Station>>>,
-    consumers: RefCell<HashMap<(Name, Option<Name>), Entry<Consumer>>>,
+    stations: RefCell<Table<Name, Station>>,
+    consumers: RefCell<Table<GroupKey, Consumer>>,
 }
 
 /// What is known under a name.
@@ -160,7 +164,7 @@ impl Directory {
     /// One question for all who want the same thing at the same time. `strong`: it may be created.
     async fn resolve<K: Clone + Eq + std::hash::Hash, T>(
         &self,
-        table: &RefCell<HashMap<K, Entry<T>>>,
+        table: &RefCell<Table<K, T>>,
         key: &K,
         strong: bool,
         now: Instant,
@@ -219,7 +223,7 @@ fn remembered_for(reject: &Reject) -> Duration {
 }
 
 /// Keeps a table within its limit: refusals go first, then any known entry, which costs one question later.
-fn make_room<K: Clone + Eq + std::hash::Hash, T>(table: &mut HashMap<K, Entry<T>>) {
+fn make_room<K: Clone + Eq + std::hash::Hash, T>(table: &mut Table<K, T>) {
     if table.len() < STATIONS_PER_SHARD_MAX {
         return;
     }

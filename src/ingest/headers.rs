@@ -39,7 +39,7 @@ const NEVER: [&str; 22] = [
     "x-api-key",
 ];
 
-/// Stored in lower case, as their own specifications spell them (CloudEvents NATS binding, W3C Trace Context).
+/// Stored in lower case, as their own specifications spell them (the NATS binding of `CloudEvents`, W3C Trace Context).
 const LOWER_CASE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 
 /// The allow-list.

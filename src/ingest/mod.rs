@@ -17,7 +17,8 @@ use crate::{
     reject::Reject,
     station::Name,
     wire::{
-        Span, content,
+        Span,
+        content::Codings,
         http1::Head,
         json::{self, SplitLimits},
     },
@@ -46,6 +47,8 @@ pub struct Produce<'a> {
     pub create: bool,
     /// How the body holds records.
     pub form: Form,
+    /// How the body is compressed.
+    pub codings: Codings,
     /// The request's head,
     pub head: &'a Head,
     /// and the bytes that it points into.
@@ -129,12 +132,11 @@ impl Ingest {
 
     /// The body without its `Content-Encoding`, if it has one.
     fn decode(&self, call: &Produce<'_>) -> Result<Option<Vec<u8>>, Reject> {
-        let mut codings = call.head.list(call.head_bytes, "content-encoding").peekable();
-        if codings.peek().is_none() {
+        if call.codings.is_identity() {
             return Ok(None);
         }
         let mut decoded = Vec::new();
-        content::decode(codings, call.body, self.limits.inflated_bytes_max, &mut decoded)?;
+        call.codings.decode(call.body, self.limits.inflated_bytes_max, &mut decoded)?;
         Ok(Some(decoded))
     }
 

@@ -10,7 +10,7 @@ use std::{io, str::FromStr};
 
 /// Entries of a shard's submission queue; more operations than this at once only cost a further system call.
 const RING_ENTRIES: u32 = 4096;
-/// Milliseconds before the kernel's poll thread would sleep are of no concern: SQPOLL is not used.
+/// Entries of a ring that is only tried.
 const PROBE_ENTRIES: u32 = 8;
 
 /// Which I/O driver the user asked for.
@@ -154,6 +154,7 @@ pub fn run<F: Future>(flavor: Flavor, main: impl FnOnce() -> F) -> io::Result<F:
 
 /// Pins the calling thread to the `index`-th core that the process may use, where every shard gets
 /// a core of its own. Under a CPU quota the cores are not ours to choose: then nothing is pinned.
+#[must_use]
 pub fn pin_to_core(index: usize, shards: usize) -> bool {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let quota = std::thread::available_parallelism().map_or(1, usize::from);
@@ -164,6 +165,7 @@ pub fn pin_to_core(index: usize, shards: usize) -> bool {
 }
 
 /// Lifts the soft limit of open files to the hard one: a connection is a file. Returns the limit in force.
+#[must_use]
 pub fn raise_file_limit() -> u64 {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };

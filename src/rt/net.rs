@@ -23,7 +23,8 @@ const BACKLOG: i32 = 4096;
 /// for the shards. It is kept until all of them listen.
 #[derive(Debug)]
 pub struct Reservation {
-    socket: Socket,
+    /// Held until the shards listen.
+    _socket: Socket,
     address: SocketAddr,
 }
 
@@ -35,7 +36,7 @@ impl Reservation {
         socket.bind(&address.into())?;
         socket.set_reuse_port(true)?;
         let address = socket.local_addr()?.as_socket().unwrap_or(address);
-        Ok(Self { socket, address })
+        Ok(Self { _socket: socket, address })
     }
 
     /// The address, with the port that was picked.
@@ -46,7 +47,6 @@ impl Reservation {
 
     /// One listener of the address, for one shard. It may be made here and served on another thread.
     pub fn listener(&self) -> io::Result<std::net::TcpListener> {
-        let _held = &self.socket;
         let socket = tcp_socket(self.address)?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;

@@ -191,12 +191,11 @@ fn introduce(out: &mut Vec<u8>, settings: &LinkSettings, info: &ServerInfo) -> R
             let signed = keys.sign(info.nonce.as_bytes()).map_err(|error| format!("signing failed: {error}"))?;
             signature = signature_text(&signed);
             connect.sig = Some(&signature);
-            match jwt {
-                Some(jwt) => connect.jwt = Some(jwt),
-                None => {
-                    public = keys.public_key();
-                    connect.nkey = Some(&public);
-                }
+            if let Some(jwt) = jwt {
+                connect.jwt = Some(jwt);
+            } else {
+                public = keys.public_key();
+                connect.nkey = Some(&public);
             }
         }
     }

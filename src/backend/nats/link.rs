@@ -317,7 +317,7 @@ impl Link {
     fn operation(&self, op: &Op, buffer: &[u8], wakes: &mut Wakes) -> Result<(), String> {
         match op {
             Op::Msg { subject, sid: ACK_SID, payload, .. } => {
-                self.acknowledged(subject.of(buffer), payload.of(buffer), wakes)
+                self.acknowledged(subject.of(buffer), payload.of(buffer), wakes);
             }
             Op::Hmsg { subject, sid: ACK_SID, headers, payload, .. } => {
                 let no_responders =

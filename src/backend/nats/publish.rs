@@ -127,13 +127,11 @@ impl Link {
             let mut wakes = Wakes::default();
             self.window.borrow_mut().poll_open(&mut place.turn, ask(), tokens, &mut wakes, context)
         });
-        match rt::deadline(self.limits.hold, wait).await {
-            Ok(Ok(opened)) => Ok(opened),
-            Ok(Err(_)) | Err(_) => {
-                self.metrics.window_full.increment();
-                Err(Reject::WindowFull)
-            }
-        }
+        let Ok(Ok(opened)) = rt::deadline(self.limits.hold, wait).await else {
+            self.metrics.window_full.increment();
+            return Err(Reject::WindowFull);
+        };
+        Ok(opened)
     }
 
     /// Waits for every batch; returns the records that were lost with the connection.

@@ -20,7 +20,7 @@ use crate::{
     metrics::Route,
     reject::{Action, Reject},
     station::Name,
-    wire::http1::Method,
+    wire::{content::Codings, http1::Method},
 };
 use route::Target;
 use std::{cell::RefCell, rc::Rc, time::Duration};
@@ -83,15 +83,15 @@ impl Admitted {
 
 impl Memphis {
     /// Route, then who asks, then whether they may: in this order, so that a stranger learns nothing.
-    pub fn admit(&self, request: &Request<'_>) -> Result<Admitted, Reply> {
+    pub fn admit(&self, request: &Request<'_>) -> Result<Admitted, Box<Reply>> {
         let (head, bytes) = (request.head, request.bytes);
         if head.method == Method::Options {
-            return Err(reply::preflight(head.field(bytes, "access-control-request-headers")));
+            return Err(Box::new(reply::preflight(head.field(bytes, "access-control-request-headers"))));
         }
         let path = head.path.of(bytes);
         let target = Target::of(path);
         let route = target.route();
-        let refuse = |reject: &Reject| reply::reject(reject, route);
+        let refuse = |reject: &Reject| Box::new(reply::reject(reject, route));
         let principal = if target.is_open() {
             None
         } else {
@@ -104,7 +104,7 @@ impl Memphis {
         if path.is_empty() {
             return Err(refuse(&Reject::MethodNotAllowed("GET, HEAD, POST, OPTIONS")));
         }
-        let Some(allows) = target.allows() else { return Err(reply::not_found(method_text(request), path)) };
+        let Some(allows) = target.allows() else { return Err(Box::new(reply::not_found(method_text(request), path))) };
         if !target.takes(head.method) {
             return Err(refuse(&Reject::MethodNotAllowed(allows)));
         }
@@ -128,7 +128,7 @@ impl Memphis {
                 let create = may(Action::Produce, &station);
                 small(Call::Consume(consume::Call { station, create }))
             }
-            Target::OpenNothing | Target::Nothing => Err(reply::not_found(method_text(request), path)),
+            Target::OpenNothing | Target::Nothing => Err(Box::new(reply::not_found(method_text(request), path))),
         }
     }
 
@@ -156,7 +156,8 @@ impl Memphis {
         if !produce::takes_media_type(form, media_type(request).as_deref()) {
             return Err(Reject::MediaType);
         }
-        let call = produce::Call { station, form, create: true };
+        let codings = Codings::parse(request.head.values(request.bytes, "content-encoding"))?;
+        let call = produce::Call { station, form, codings, create: true };
         Ok(Admitted { route: call.route(), call: Call::Produce(call), body_bytes_max: self.body_bytes_max as u64 })
     }
 

@@ -8,6 +8,7 @@ use crate::{
     metrics::Route,
     reject::Reject,
     station::Name,
+    wire::content::Codings,
 };
 use serde_json::json;
 use std::fmt::Write as _;
@@ -20,6 +21,8 @@ const ERRORS_LISTED_MAX: usize = 1_000;
 pub(super) struct Call {
     pub(super) station: Name,
     pub(super) form: Form,
+    /// How the body is compressed.
+    pub(super) codings: Codings,
     /// The principal may produce here, so it may also create the station.
     pub(super) create: bool,
 }
@@ -53,6 +56,7 @@ impl Memphis {
             station: &call.station,
             create: call.create,
             form: call.form,
+            codings: call.codings,
             head: request.head,
             head_bytes: request.bytes,
             body,
@@ -109,7 +113,7 @@ mod tests {
     use crate::reject::SizeLimit;
 
     fn call(form: Form) -> Call {
-        Call { station: Name::parse("s").unwrap(), form, create: true }
+        Call { station: Name::parse("s").unwrap(), form, codings: Codings::default(), create: true }
     }
 
     fn stored() -> Outcome {

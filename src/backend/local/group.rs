@@ -180,14 +180,11 @@ impl Group {
         }
     }
 
-    /// Releases the deliveries whose acknowledgement wait has ended. Whether there was one.
-    pub(super) fn expire(&mut self, now_ms: u64) -> bool {
-        let mut any = false;
+    /// Releases the deliveries whose acknowledgement wait has ended.
+    pub(super) fn expire(&mut self, now_ms: u64) {
         while let Some((_, delivery)) = self.deadlines.first().copied().filter(|(deadline, _)| *deadline <= now_ms) {
             self.release(delivery);
-            any = true;
         }
-        any
     }
 
     /// When [`Self::expire`] has something to do next.

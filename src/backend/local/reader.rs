@@ -388,9 +388,9 @@ impl Reader {
         {
             let Some(line) = self.groups.get_mut(&name) else { continue };
             line.timer_ms = None;
-            if line.group.expire(now_ms) {
-                self.serve(&name, now_ms, false);
-            }
+            line.group.expire(now_ms);
+            // What is there goes to who waits, also to one whose time is up.
+            self.serve(&name, now_ms, false);
             while let Some(line) = self.groups.get_mut(&name)
                 && let Some(at) = line.waiters.iter().position(|waiter| waiter.until_ms <= now_ms)
                 && let Some(waiter) = line.waiters.remove(at)

@@ -37,9 +37,9 @@ fn what_was_acknowledged_before_a_kill_is_there_once_and_in_order() {
     let mut delivered: BTreeSet<u64> = BTreeSet::new();
     for cycle in 0..CYCLES {
         run_and_kill(dir.path(), cycle, &mut acknowledged, &mut delivered);
-        check(dir.path(), &acknowledged, None);
+        check(dir.path(), &format!("cycle-{cycle}"), &acknowledged, None);
     }
-    check(dir.path(), &acknowledged, Some(delivered));
+    check(dir.path(), "end", &acknowledged, Some(delivered));
     assert!(acknowledged.len() > 10 * CYCLES, "only {} records in {CYCLES} cycles", acknowledged.len());
 }
 
@@ -122,14 +122,13 @@ fn note(line: &[u8], acknowledged: &mut BTreeMap<u64, String>, delivered: &mut B
 
 /// The store holds every acknowledged record at its sequence, each text once, each writer's texts in order. With
 /// `delivered`: what the group got by then and what it gets now is everything.
-fn check(dir: &Path, acknowledged: &BTreeMap<u64, String>, delivered: Option<BTreeSet<u64>>) {
+fn check(dir: &Path, group: &str, acknowledged: &BTreeMap<u64, String>, delivered: Option<BTreeSet<u64>>) {
     let store = Store::open(dir, defaults(1), Clock::system()).expect("opens after a kill");
     let handle = store.handle();
     let station = block_on(store.station(&parse("orders"), false)).expect("there");
     let last = block_on(store.stations()).expect("listed")[0].partitions[0].last;
-    // A group of its own each time, which begins at the first record.
-    let group = parse(&format!("check-{last}-{}", if delivered.is_some() { "end" } else { "cycle" }));
-    let reader = block_on(store.consumer(&station, Some(&group))).expect("a consumer");
+    // A group of its own, which begins at the first record.
+    let reader = block_on(store.consumer(&station, Some(&parse(group)))).expect("a consumer");
     let mut held = BTreeMap::new();
     loop {
         let messages = fetch(&handle, &station, &reader, 5_000, 0).expect("fetched");

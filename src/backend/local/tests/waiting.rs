@@ -8,17 +8,24 @@ use crate::{
 };
 use std::{
     future::Future,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
+
+type Call<'a> = Pin<Box<dyn Future<Output = Result<Delivered, Reject>> + 'a>>;
+
+fn is_pending(call: &mut Call<'_>) -> bool {
+    call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+}
 
 struct World {
     fixture: Fixture,
     handle: Handle,
     station: Arc<Station>,
+    elsewhere: Arc<Station>,
     consumer: Arc<Consumer>,
 }
 
@@ -26,15 +33,22 @@ fn world(partitions: u16) -> World {
     let fixture = Fixture::new(defaults(partitions));
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     let consumer = fixture.consumer(&station, "g");
-    World { fixture, handle, station, consumer }
+    let elsewhere = fixture.station("elsewhere");
+    World { fixture, handle, station, elsewhere, consumer }
 }
 
 impl World {
-    /// A consume call on a thread of its own, which has reached the reader when this returns.
-    fn wait_for(&self, records_max: u32) -> JoinHandle<Result<Delivered, Reject>> {
-        let (handle, station, consumer) = (self.handle.clone(), Arc::clone(&self.station), Arc::clone(&self.consumer));
-        let call = thread::spawn(move || fetch(&handle, &station, &consumer, records_max, 60_000));
-        thread::sleep(Duration::from_millis(30));
+    /// A consume call that stands in line when this returns.
+    fn wait_for(&self, records_max: u32) -> Call<'_> {
+        let (station, consumer) = (&*self.station, &*self.consumer);
+        let wait = Duration::from_secs(60);
+        let mut call: Call<'_> = Box::pin(async move {
+            self.handle.fetch(&Fetch { station, consumer, records_max, bytes_max: 1 << 20, wait }).await
+        });
+        assert!(is_pending(&mut call));
+        // The reader answers in order: once it has answered this, it has seen that.
+        let other = self.fixture.consumer(&self.elsewhere, "other");
+        fetch(&self.handle, &self.elsewhere, &other, 1, 0).expect("fetched");
         call
     }
 
@@ -50,8 +64,7 @@ impl World {
     /// Time passes, and the reader notices.
     fn advance(&self, by: Duration) {
         self.fixture.advance(by);
-        let (handle, station) = (self.fixture.store().handle(), self.fixture.station("elsewhere"));
-        publish(&handle, &station, &["tick"], None).expect("published");
+        publish(&self.handle, &self.elsewhere, &["tick"], None).expect("published");
     }
 }
 
@@ -70,13 +83,13 @@ fn a_call_that_finds_something_does_not_wait_for_more() {
 #[test]
 fn a_call_that_finds_nothing_waits_until_its_batch_is_full() {
     let world = world(1);
-    let call = world.wait_for(3);
+    let mut call = world.wait_for(3);
     world.publish(&["a"]);
     world.publish(&["b"]);
     thread::sleep(Duration::from_millis(50));
-    assert!(!call.is_finished(), "two of three");
+    assert!(is_pending(&mut call), "two of three");
     world.publish(&["c", "d"]);
-    let delivered = call.join().expect("ends").expect("fetched");
+    let delivered = block_on(call).expect("fetched");
     let texts: Vec<String> = content(&delivered).into_iter().map(|one| one.2).collect();
     assert_eq!(texts, ["a", "b", "c"]);
     assert_eq!(world.fetch_now(), [4]);
@@ -87,9 +100,8 @@ fn a_wait_that_ends_hands_out_what_has_come() {
     let world = world(1);
     let call = world.wait_for(3);
     world.publish(&["a"]);
-    thread::sleep(Duration::from_millis(30));
     world.advance(Duration::from_secs(60));
-    let delivered = call.join().expect("ends").expect("fetched");
+    let delivered = block_on(call).expect("fetched");
     assert_eq!(sequences(&delivered), [1]);
     acknowledge(&world.handle, &world.consumer, &delivered);
     world.advance(world.consumer.ack_wait * 2);
@@ -102,10 +114,10 @@ fn who_waits_longer_is_served_first_and_nobody_twice() {
     let first = world.wait_for(2);
     let second = world.wait_for(2);
     world.publish(&["a", "b", "c"]);
-    assert_eq!(sequences(&first.join().expect("ends").expect("fetched")), [1, 2]);
+    assert_eq!(sequences(&block_on(first).expect("fetched")), [1, 2]);
     assert_eq!(world.fetch_now(), [] as [u64; 0], "the third is kept for the second in line");
     world.publish(&["d"]);
-    assert_eq!(sequences(&second.join().expect("ends").expect("fetched")), [3, 4]);
+    assert_eq!(sequences(&block_on(second).expect("fetched")), [3, 4]);
 }
 
 #[test]
@@ -115,7 +127,7 @@ fn what_comes_again_wakes_who_waits() {
     let lost = fetch(&world.handle, &world.station, &world.consumer, 1, 0).expect("fetched");
     let call = world.wait_for(1);
     world.advance(world.consumer.ack_wait);
-    assert_eq!(sequences(&call.join().expect("ends").expect("fetched")), sequences(&lost));
+    assert_eq!(sequences(&block_on(call).expect("fetched")), sequences(&lost));
 }
 
 #[test]

@@ -37,6 +37,11 @@ while read -r word what; do
     esac
 done
 [ -z "$pids" ] || kill -9 $pids 2>/dev/null
+# What is being killed may still be writing where it is about to be removed.
+for turn in 1 2 3 4 5 6 7 8 9 10; do
+    [ -n "$pids" ] && kill -0 $pids 2>/dev/null || break
+    sleep 0.2
+done
 for dir; do rm -rf "$dir"; done
 "#;
 

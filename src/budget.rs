@@ -26,6 +26,12 @@ impl Budget {
         self.used.get()
     }
 
+    /// Bytes that are not held.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.max.saturating_sub(self.used.get())
+    }
+
     /// Nothing held yet, to be grown.
     #[must_use]
     pub fn hold(self: &Rc<Self>) -> Held {
@@ -53,16 +59,17 @@ impl Held {
         Ok(())
     }
 
-    /// Gives everything back.
-    pub fn release(&mut self) {
-        self.budget.used.set(self.budget.used.get() - self.bytes);
-        self.bytes = 0;
+    /// Gives back what is held beyond `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.budget.used.set(self.budget.used.get() - less);
+        self.bytes -= less;
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.release();
+        self.shrink_to(0);
     }
 }
 
@@ -81,7 +88,7 @@ mod tests {
         second.grow_to(40).unwrap();
         assert_eq!(budget.used(), 100);
         drop(first);
-        second.release();
+        second.shrink_to(0);
         assert_eq!(budget.used(), 0);
     }
 }

@@ -28,7 +28,10 @@ use signal_hook::{
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -134,7 +137,7 @@ impl Start<'_> {
             users: Arc::new(Users::unread(&settings.auth.root_user)),
             lifetimes: (settings.auth.access_lifetime, settings.auth.refresh_lifetime),
             policy: header_policy(&settings.stored_headers),
-            limits: settings.limits.clone(),
+            limits: settings.limits.of_shard(settings.shards),
             metrics,
             asks: self.asks.clone(),
             inbox,
@@ -154,6 +157,8 @@ fn wait(mut signals: Signals, control: &ControlHandle, shards: &[Running]) -> Re
     }
     loop {
         if let Some(signal) = signals.pending().next() {
+            // Also where it came before the handlers were there.
+            armed.store(true, Ordering::Relaxed);
             tracing::info!(signal, "told to stop: draining");
             return Ok(());
         }

@@ -46,18 +46,24 @@ pub const CONNECTIONS_PER_SHARD_MAX: usize = 16_384;
 pub const SHARD_BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes of the read buffer that a connection borrows while it is served.
 pub const READ_BUFFER_BYTES: usize = 16 * 1024;
+/// Answers to pipelined requests that gather before they are written although more requests are there.
+pub const GATHER_BYTES: usize = 64 * 1024;
 /// Read buffers that a shard keeps for reuse.
 pub const POOLED_BUFFERS_MAX: usize = 256;
 /// What an idle connection costs, at most, outside the kernel.
 pub const IDLE_CONNECTION_BYTES: usize = 4 * 1024;
 
-/// Publishes in flight of one shard. JetStream drops what exceeds 10,000 messages (2.11) or
-/// 100,000 (later) queued on a stream.
+/// Publishes in flight of the process, shared out among its shards. JetStream drops what exceeds 10,000
+/// messages (2.11) or 100,000 (later) queued on a stream.
 pub const WINDOW_MESSAGES_MAX: usize = 8_192;
-/// Bytes in flight of one shard. JetStream drops what exceeds 128 MB queued on a stream.
+/// Bytes in flight of the process, shared out among its shards. JetStream drops what exceeds 128 MB queued on a stream.
 pub const WINDOW_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What one request may take of the window before others have had their turn.
 pub const WINDOW_GRANT_MESSAGES: usize = 1_024;
+/// How often records with a message id are published, the first time and after lost connections.
+pub const PUBLISH_ATTEMPTS_MAX: u32 = 3;
+/// What is kept beside each record of a batch while it is stored: its span, outcome, place in the window.
+pub const RECORD_OVERHEAD_BYTES: usize = 128;
 /// Requests that wait for room in the window.
 pub const WINDOW_WAITERS_MAX: usize = 1_024;
 
@@ -98,6 +104,8 @@ pub const BODY_GRACE: Duration = Duration::from_secs(10);
 pub const BODY_RATE_MIN: u64 = 1_024;
 /// A keep-alive connection without a request.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Bytes a second below which the reader of a response is cut off, once [`WRITE_TIMEOUT`] is over.
+pub const WRITE_RATE_MIN: u64 = 64 * 1024;
 /// A response that the client does not read.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// From publish to acknowledgement; past it the outcome is unknown.
@@ -153,8 +161,10 @@ const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(TOKEN_BYTES_MAX < TOKEN_CACHE_BYTES_MAX);
 const _: () = assert!(PASSWORD_BYTES_MIN < PASSWORD_BYTES_MAX && PASSWORD_BYTES_MAX < CONTROL_BODY_BYTES_MAX);
 const _: () = assert!(FETCH_BYTES_MAX <= SHARD_BODY_BYTES_MAX);
-const _: () =
-    assert!(HOLD.as_secs() < 60 && ACK_TIMEOUT.as_secs() + HOLD.as_secs() < 60, "Debezium gives up after 60 s");
+const _: () = assert!(
+    QUESTION_TIMEOUT.as_secs() + PUBLISH_ATTEMPTS_MAX as u64 * (HOLD.as_secs() + ACK_TIMEOUT.as_secs()) < 60,
+    "Debezium gives up after 60 s",
+);
 const _: () = assert!(
     INFLATED_BYTES_MAX + RECORD_HEADER_BYTES_MAX <= LOCAL_QUEUE_BYTES_MAX,
     "one largest request fits the embedded store's queue"
@@ -236,7 +246,7 @@ impl Limits {
                 "limits.body_bytes_max must not exceed limits.inflated_bytes_max",
             ),
             (
-                self.body_bytes_max + self.inflated_bytes_max <= self.shard_body_bytes_max,
+                self.body_bytes_max.saturating_add(self.inflated_bytes_max) <= self.shard_body_bytes_max,
                 "limits.shard_body_bytes_max must hold one largest request: body_bytes_max + inflated_bytes_max",
             ),
             (self.shard_body_bytes_max < u32::MAX as usize, "limits.shard_body_bytes_max must be under 4 GiB"),
@@ -249,10 +259,21 @@ impl Limits {
         }
     }
 
+    /// These limits for one of `shards` shards: what the whole process may have in flight is shared out.
+    #[must_use]
+    pub fn of_shard(&self, shards: u16) -> Self {
+        let share = |whole: usize, least: usize| (whole / usize::from(shards.max(1))).max(least.min(whole));
+        Self {
+            window_messages_max: share(self.window_messages_max, WINDOW_GRANT_MESSAGES),
+            window_bytes_max: share(self.window_bytes_max, 2 * 1024 * 1024),
+            ..self.clone()
+        }
+    }
+
     /// Upper bound of what one shard holds in memory at a time.
     #[must_use]
     pub fn shard_bytes_max(&self) -> usize {
-        self.connections_per_shard_max * IDLE_CONNECTION_BYTES
+        self.connections_per_shard_max * (IDLE_CONNECTION_BYTES + GATHER_BYTES)
             + POOLED_BUFFERS_MAX * READ_BUFFER_BYTES
             + self.shard_body_bytes_max
             + 2 * self.window_bytes_max

@@ -90,11 +90,12 @@ impl Deadlines {
         }
     }
 
-    /// Ends every connection that waits for a request.
+    /// Ends every connection that waits for a request. Only its reading side: a request that lies in the kernel's
+    /// buffer already is still read, served and answered.
     pub(super) fn end_idle(&self) {
         for entry in self.entries.borrow().slots.iter().flatten() {
             if entry.phase.get() == Phase::Idle {
-                entry.end();
+                entry.guard.shut_down_read();
             }
         }
     }

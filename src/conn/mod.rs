@@ -27,6 +27,12 @@ use std::{
 /// Pause after an accept that failed for want of something (files, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections accepted, and sessions of one connection, before other tasks get their turn.
+const ACCEPTS_IN_A_ROW: u64 = 32;
+const SESSIONS_IN_A_ROW: u64 = 64;
+/// Refused connections whose answer is seen through at a time; more are closed without ceremony.
+const REFUSED_AT_ONCE_MAX: usize = 256;
+
 /// What the connections of a shard share.
 #[derive(Debug)]
 pub struct Connections {
@@ -37,6 +43,8 @@ pub struct Connections {
     pool: BufferPool,
     deadlines: Rc<Deadlines>,
     open: Cell<usize>,
+    /// Connections beyond the limit that are being told so.
+    refused: Cell<usize>,
     closed: Waiters,
     draining: Cell<bool>,
     unix_s: Cell<u64>,
@@ -55,6 +63,7 @@ impl Connections {
             pool: BufferPool::new(READ_BUFFER_BYTES, POOLED_BUFFERS_MAX),
             deadlines: Rc::default(),
             open: Cell::new(0),
+            refused: Cell::new(0),
             closed: Waiters::default(),
             draining: Cell::new(false),
             unix_s: Cell::new(0),
@@ -66,17 +75,25 @@ impl Connections {
 
     /// Accepts until the listener is shut down.
     pub async fn accept(self: Rc<Self>, listener: Listener) {
-        loop {
+        let mut failing = false;
+        for count in 1_u64.. {
             match listener.accept().await {
                 Ok(stream) => {
                     self.metrics.connections_accepted.increment();
                     self.clone().start(stream);
+                    failing = false;
                 }
                 Err(_) if self.draining.get() => return,
                 Err(error) => {
-                    tracing::warn!(%error, "accepting a connection failed");
+                    if !failing {
+                        tracing::warn!(%error, "accepting a connection failed; trying again until it works");
+                    }
+                    failing = true;
                     rt::sleep(ACCEPT_PAUSE).await;
                 }
+            }
+            if count.is_multiple_of(ACCEPTS_IN_A_ROW) {
+                rt::yield_now().await;
             }
         }
     }
@@ -137,15 +154,24 @@ impl Connections {
     /// Serves one connection to its end.
     async fn serve(&self, mut stream: Stream) {
         let armed = self.deadlines.register(stream.guard());
-        while !self.draining.get() {
-            armed.arm(Phase::Idle, Instant::now() + self.limits.idle_timeout);
+        let mut idle_since = Instant::now();
+        for count in 1_u64.. {
+            armed.arm(Phase::Idle, idle_since + self.limits.idle_timeout);
+            if self.draining.get() {
+                // What has come already is still served; then the read ends.
+                stream.guard().shut_down_read();
+            }
             if stream.readable().await.is_err() || armed.expired() {
                 return;
             }
             // Boxed, so that a connection which waits does not keep room for one that is served.
             match Box::pin(Session::new(self, &armed, &mut stream).run()).await {
-                Next::Idle => {}
+                Next::Idle { served } if served => idle_since = Instant::now(),
+                Next::Idle { .. } => {}
                 Next::Close => return,
+            }
+            if count.is_multiple_of(SESSIONS_IN_A_ROW) {
+                rt::yield_now().await;
             }
         }
     }
@@ -164,8 +190,24 @@ impl Connections {
             ..Response::new(reply.status)
         }
         .write(&mut out, &self.date.get());
-        let (_, _) = stream.write_all(out).await;
-        let _ = stream.finish_writing().await;
+        let (written, _) = stream.write_all(out).await;
+        if written.is_err() || stream.finish_writing().await.is_err() || self.refused.get() > REFUSED_AT_ONCE_MAX {
+            return;
+        }
+        // A close with the request unread would reset the connection, and the answer with it.
+        self.refused.set(self.refused.get() + 1);
+        let mut scratch = self.pool.lend();
+        loop {
+            let (result, buffer) = stream.read(scratch).await;
+            scratch = buffer;
+            scratch.clear();
+            if !matches!(result, Ok(1..)) || armed.expired() {
+                break;
+            }
+            rt::yield_now().await;
+        }
+        self.pool.give_back(scratch);
+        self.refused.set(self.refused.get() - 1);
     }
 
     fn now(&self) -> Now {

@@ -11,10 +11,10 @@ use super::{
 use crate::{
     budget::Held,
     dialect::{Admitted, Reply, Request},
-    limits::{HEAD_EMPTY_LINES_MAX, READ_BUFFER_BYTES},
+    limits::{GATHER_BYTES, HEAD_EMPTY_LINES_MAX, READ_BUFFER_BYTES, WRITE_RATE_MIN},
     metrics::Route,
     reject::Reject,
-    rt::Stream,
+    rt::{self, Stream},
     wire::{
         Span,
         http1::{Body, CONTINUE, Framing, Head, HeadLimits, Method, Progress, Response},
@@ -22,8 +22,8 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// Answers that gather before they are written although more requests are there.
-const GATHER_BYTES: usize = 64 * 1024;
+/// Requests and reads of one connection before other tasks get their turn.
+const STEPS_IN_A_ROW: u32 = 32;
 /// A body that was refused is read and dropped up to this size, to keep the connection.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 /// After an answer that closes, input is read and dropped for this long, so that the answer is not lost to a reset.
@@ -36,8 +36,8 @@ const BODY_STEP_BYTES: usize = 256 * 1024;
 /// What a connection does after a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Waits for more, without a buffer.
-    Idle,
+    /// Waits for more, without a buffer. Whether a request was served: stray line ends do not count as life.
+    Idle { served: bool },
     /// Closes.
     Close,
 }
@@ -85,6 +85,9 @@ pub(super) struct Session<'a> {
     /// What the current request is counted as.
     route: Route,
     held: Held,
+    /// Requests and reads so far: now and then other tasks get their turn.
+    steps: u32,
+    served: bool,
 }
 
 impl<'a> Session<'a> {
@@ -101,6 +104,8 @@ impl<'a> Session<'a> {
             head_is_read: false,
             route: Route::Other,
             held: connections.budget.hold(),
+            steps: 0,
+            served: false,
         }
     }
 
@@ -113,11 +118,16 @@ impl<'a> Session<'a> {
 
     async fn serve(&mut self) -> Next {
         self.armed.arm(Phase::Reading, Instant::now() + self.connections.limits.head_timeout);
-        if self.read_more(0).await.is_err() {
-            return Next::Close;
+        let mut first = self.held.grow_to(READ_BUFFER_BYTES).map_err(Stop::from);
+        if first.is_ok() {
+            first = self.read_more(0).await.map(drop);
         }
         loop {
-            let flow = match self.request().await {
+            let step = match std::mem::replace(&mut first, Ok(())) {
+                Ok(()) => self.request().await,
+                Err(stop) => Err(stop),
+            };
+            let flow = match step {
                 Ok(flow) => flow,
                 Err(Stop::Gone) => return Next::Close,
                 Err(Stop::Rejected(reject)) => {
@@ -127,8 +137,11 @@ impl<'a> Session<'a> {
                 }
             };
             match flow {
-                Flow::Next => {}
-                Flow::Quiet if self.flush().await.is_ok() => return Next::Idle,
+                Flow::Next => {
+                    self.served = true;
+                    self.take_turns().await;
+                }
+                Flow::Quiet if self.flush().await.is_ok() => return Next::Idle { served: self.served },
                 Flow::Quiet => return Next::Close,
                 Flow::Closing => {
                     if self.flush().await.is_ok() {
@@ -137,6 +150,14 @@ impl<'a> Session<'a> {
                     return Next::Close;
                 }
             }
+        }
+    }
+
+    /// Lets other tasks run after so many steps in a row.
+    async fn take_turns(&mut self) {
+        self.steps += 1;
+        if self.steps.is_multiple_of(STEPS_IN_A_ROW) {
+            rt::yield_now().await;
         }
     }
 
@@ -227,6 +248,7 @@ impl<'a> Session<'a> {
     /// Reads once, with room for `wanted` bytes if that is known and reasonable.
     async fn read_more(&mut self, wanted: usize) -> Result<usize, Stop> {
         self.make_room(wanted)?;
+        self.take_turns().await;
         let (result, input) = self.stream.read(std::mem::take(&mut self.input)).await;
         self.input = input;
         match result {
@@ -245,7 +267,7 @@ impl<'a> Session<'a> {
         }
         let step = wanted.min(self.input.len().max(BODY_STEP_BYTES)).max(useful);
         let capacity = self.input.len() + step;
-        self.held.grow_to(capacity.saturating_sub(READ_BUFFER_BYTES))?;
+        self.held.grow_to(capacity)?;
         self.input.reserve_exact(step);
         Ok(())
     }
@@ -261,8 +283,8 @@ impl<'a> Session<'a> {
         if reply.close || self.head.framing == Framing::None {
             return self.answer(reply, self.at + self.head.len).await;
         }
-        self.append(&reply, false);
         let close = self.closes_after(&reply);
+        self.append(&reply, close);
         // The answer is given: whatever goes wrong from here on ends the connection without another.
         let body = Body::new(self.head.framing, DISCARD_BYTES_MAX).map_err(|_| Stop::Gone)?;
         let (_, next) = self.read_body(body).await.map_err(|_| Stop::Gone)?;
@@ -275,7 +297,9 @@ impl<'a> Session<'a> {
         let close = self.closes_after(&reply);
         self.append(&reply, close);
         self.advance(next);
-        if let Some(delivery) = reply.delivery {
+        let Reply { delivery, body, .. } = reply;
+        drop(body);
+        if let Some(delivery) = delivery {
             // What is written to a socket whose peer has gone is lost without an error.
             if self.stream.peer_has_closed() {
                 return Err(Stop::Gone);
@@ -324,7 +348,7 @@ impl<'a> Session<'a> {
             self.input.clear();
         }
         self.at = 0;
-        self.held.release();
+        self.held.shrink_to(READ_BUFFER_BYTES);
     }
 
     /// Writes the answers that have gathered.
@@ -332,7 +356,9 @@ impl<'a> Session<'a> {
         if self.out.is_empty() {
             return Ok(());
         }
-        self.armed.arm(Phase::Writing, Instant::now() + self.connections.limits.write_timeout);
+        // A large answer to a slow reader takes its time; it is cut off when it is slower than the least rate.
+        let patience = Duration::from_secs(self.out.len() as u64 / WRITE_RATE_MIN);
+        self.armed.arm(Phase::Writing, Instant::now() + self.connections.limits.write_timeout + patience);
         let (result, mut out) = self.stream.write_all(std::mem::take(&mut self.out)).await;
         if out.capacity() <= GATHER_BYTES {
             out.clear();
@@ -343,7 +369,8 @@ impl<'a> Session<'a> {
 
     /// Ends the connection so that the last answer arrives: a close with unread input would reset it.
     async fn linger(&mut self) {
-        self.armed.arm(Phase::Writing, Instant::now() + LINGER);
+        let until = Instant::now() + LINGER;
+        self.armed.arm(Phase::Writing, until);
         if self.stream.finish_writing().await.is_err() {
             return;
         }
@@ -352,9 +379,10 @@ impl<'a> Session<'a> {
             scratch.clear();
             let (result, scratch) = self.stream.read(scratch).await;
             self.input = scratch;
-            if !matches!(result, Ok(1..)) {
+            if !matches!(result, Ok(1..)) || Instant::now() >= until {
                 return;
             }
+            self.take_turns().await;
         }
     }
 }

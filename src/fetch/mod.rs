@@ -9,6 +9,7 @@ use crate::{
     limits::FETCH_BYTES_MAX,
     metrics::ShardMetrics,
     reject::Reject,
+    rt::{self, Once},
     station::{Consumer, Name, Station},
 };
 use std::{
@@ -45,6 +46,8 @@ pub struct Fetcher {
     pub budget: Rc<Budget>,
     /// Counters.
     pub metrics: Arc<ShardMetrics>,
+    /// Set when the shard drains: calls that wait end with what they have.
+    pub draining: Rc<Once>,
 }
 
 /// Messages that were handed out and are not settled yet.
@@ -56,7 +59,7 @@ pub struct Delivery {
     backend: Backend,
     settled: bool,
     /// Gives the budget back with the messages.
-    _held: Held,
+    held: Held,
 }
 
 impl Fetcher {
@@ -77,19 +80,22 @@ impl Fetcher {
         let station = self.directory.station(call.station, call.create, call.now).await?;
         let consumer = self.directory.consumer(&station, call.group, call.now).await?;
         let mut held = self.budget.hold();
-        let fetch = Fetch {
-            station: &station,
-            consumer: &consumer,
-            records_max: call.records_max,
-            bytes_max: FETCH_BYTES_MAX,
-            wait,
-        };
-        let delivered = self.backend.fetch(&fetch).await?;
-        let records = delivered.messages.len() as u64;
         // The answer holds each message about twice: in the arena and encoded.
+        let bytes_max = FETCH_BYTES_MAX.min(self.budget.left() / 4);
+        let wait = if self.draining.is_set() { Duration::ZERO } else { wait };
+        let fetch = Fetch { station: &station, consumer: &consumer, records_max: call.records_max, bytes_max, wait };
+        let fetching = self.backend.fetch(&fetch);
+        let delivered = match &self.backend {
+            // A call of the embedded store may be dropped: what it had goes back.
+            Backend::Local(_) => {
+                rt::unless(self.draining.wait(), fetching).await.unwrap_or(Ok(Delivered::default()))?
+            }
+            Backend::Nats(_) => fetching.await?,
+        };
+        let records = delivered.messages.len() as u64;
         let room = held.grow_to(2 * delivered.arena.len());
         let backend = self.backend.clone();
-        let delivery = Delivery { delivered, station, consumer, backend, settled: false, _held: held };
+        let delivery = Delivery { delivered, station, consumer, backend, settled: false, held };
         // Without room for it, the delivery goes back when it is dropped here.
         room?;
         self.metrics.records_out.add(records);
@@ -108,6 +114,11 @@ impl Delivery {
     #[must_use]
     pub fn arena(&self) -> &[u8] {
         &self.delivered.arena
+    }
+
+    /// Counts the encoded answer too, which is held until it has left.
+    pub fn hold_answer(&mut self, bytes: usize) -> Result<(), Reject> {
+        self.held.grow_to(self.delivered.arena.len() + 2 * bytes)
     }
 
     /// The answer has left whole: the messages are done.

@@ -12,7 +12,7 @@ use crate::{
     backend::{Backend, Outcome, Publish},
     budget::Budget,
     directory::Directory,
-    limits::Limits,
+    limits::{Limits, RECORD_OVERHEAD_BYTES},
     metrics::ShardMetrics,
     reject::Reject,
     station::Name,
@@ -87,11 +87,11 @@ impl Ingest {
 
         let mut held = self.budget.hold();
         let decoded = self.decode(call)?;
-        if let Some(decoded) = &decoded {
-            held.grow_to(decoded.capacity())?;
-        }
+        let decoded_bytes = decoded.as_ref().map_or(0, Vec::capacity);
+        held.grow_to(decoded_bytes)?;
         let body = decoded.as_deref().unwrap_or(call.body);
         let records = self.split(call.form, body)?;
+        held.grow_to(decoded_bytes + records.len() * RECORD_OVERHEAD_BYTES)?;
         let station = self.directory.station(call.station, call.create, call.now).await?;
         let mut outcomes = Vec::new();
         if records.is_empty() {

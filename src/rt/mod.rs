@@ -13,7 +13,7 @@ mod time;
 
 pub use driver::{Driver, DriverChoice, Flavor, pin_to_core, raise_file_limit, run};
 pub use net::{Guard, Listener, ReadHalf, Reservation, Stream, WriteHalf, connect};
-pub use notify::{Notify, Waiters};
+pub use notify::{Changed, Notify, Once, Waiters, unless, yield_now};
 pub use pool::BufferPool;
 pub use time::{Elapsed, deadline, sleep};
 

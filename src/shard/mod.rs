@@ -17,7 +17,7 @@ use crate::{
     ingest::{HeaderPolicy, Ingest},
     limits::{DRAIN_TIMEOUT, Limits},
     metrics::ShardMetrics,
-    rt::{self, Driver, Listener},
+    rt::{self, Driver, Listener, Once},
 };
 use std::{cell::RefCell, io, net::TcpListener, rc::Rc, sync::Arc, thread, time::Duration};
 
@@ -111,6 +111,7 @@ async fn run(parts: Parts) -> io::Result<()> {
     };
     let gate = Rc::new(RefCell::new(Gate::new(parts.keys, parts.users)));
     let metrics = || Arc::clone(&parts.metrics);
+    let draining = Rc::new(Once::default());
     let dialect = Dialect::Memphis(Memphis {
         gate: Rc::clone(&gate),
         directory: Rc::clone(&directory),
@@ -122,7 +123,13 @@ async fn run(parts: Parts) -> io::Result<()> {
             budget: Rc::clone(&budget),
             metrics: metrics(),
         },
-        fetcher: Fetcher { directory: Rc::clone(&directory), backend, budget: Rc::clone(&budget), metrics: metrics() },
+        fetcher: Fetcher {
+            directory: Rc::clone(&directory),
+            backend,
+            budget: Rc::clone(&budget),
+            metrics: metrics(),
+            draining: Rc::clone(&draining),
+        },
         access_lifetime: parts.lifetimes.0,
         refresh_lifetime: parts.lifetimes.1,
         body_bytes_max: parts.limits.body_bytes_max,
@@ -135,6 +142,10 @@ async fn run(parts: Parts) -> io::Result<()> {
     listen_to_control(&parts.inbox, &directory, &gate, &connections).await;
 
     connections.stop_accepting();
+    draining.set();
+    if let Some(link) = &link {
+        link.end_waits();
+    }
     stop_listening.shut_down();
     let drained = {
         // Answers of the control plane are still needed by requests in flight.

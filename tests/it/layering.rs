@@ -28,7 +28,7 @@ const RULES: &[Rule] = &[
     ("directory", &["rt", "auth"]),
     ("backend", &["wire", "rt", "metrics", "config"]),
     ("ingest", &["directory", "backend", "wire", "budget", "metrics"]),
-    ("fetch", &["directory", "backend", "wire", "budget", "metrics"]),
+    ("fetch", &["rt", "directory", "backend", "wire", "budget", "metrics"]),
     ("dialect", &["ingest", "fetch", "directory", "auth", "wire", "metrics", "backend::Outcome"]),
     ("conn", &["dialect", "wire::http1", "wire::Span", "rt", "budget", "metrics"]),
     (

@@ -26,6 +26,8 @@ use std::{
 
 /// How long the broker may take to answer a request that does not wait.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Subject, reply and the broker's own headers, beside what `max_payload` counts.
+const PULL_SLACK_BYTES: usize = 8 * 1024;
 /// How long the broker's word that the wait is over may take.
 const EXPIRY_SLACK: Duration = Duration::from_millis(100);
 
@@ -43,8 +45,10 @@ struct Basket {
     pulls: RefCell<Vec<Progress>>,
     round: Cell<u32>,
     records_max: usize,
+    bytes_max: usize,
     changed: Notify,
     lost: Cell<bool>,
+    ended: Cell<bool>,
 }
 
 /// How far a partition's pull has come.
@@ -71,6 +75,12 @@ impl Pull {
         }
     }
 
+    /// The call ends with what it has.
+    pub(super) fn end(&self) {
+        self.basket.ended.set(true);
+        self.basket.changed.notify();
+    }
+
     /// The connection is gone.
     pub(super) fn lost(&self) {
         self.basket.lost.set(true);
@@ -81,7 +91,9 @@ impl Pull {
 impl Basket {
     fn add(&self, partition: usize, reply: &[u8], headers: &[u8], payload: &[u8]) -> bool {
         let mut delivered = self.delivered.borrow_mut();
-        if delivered.messages.len() >= self.records_max {
+        let bytes = delivered.arena.len() + headers.len() + payload.len() + reply.len();
+        let full = delivered.messages.len() >= self.records_max || bytes > self.bytes_max;
+        if reply.is_empty() || (full && !delivered.messages.is_empty()) {
             return false;
         }
         if let Some(progress) = self.pulls.borrow_mut().get_mut(partition) {
@@ -120,7 +132,10 @@ impl Basket {
 
     /// Whether nothing more is to be waited for in this round.
     fn is_settled(&self) -> bool {
-        self.lost.get() || self.len() >= self.records_max || self.pulls.borrow().iter().all(|pull| pull.open == 0)
+        self.lost.get()
+            || self.ended.get()
+            || self.len() >= self.records_max
+            || self.pulls.borrow().iter().all(|pull| pull.open == 0)
     }
 
     /// Waits until the round is settled or the time is up.
@@ -130,6 +145,14 @@ impl Basket {
             if rt::deadline(left, self.changed.wait()).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Pulls that the broker has not answered at all: asking again may help, taking it for "empty" would not.
+    fn give_up_open_pulls(&self) {
+        for pull in self.pulls.borrow_mut().iter_mut().filter(|pull| pull.open > 0) {
+            pull.open = 0;
+            pull.closed = Some(Closing::Busy);
         }
     }
 
@@ -155,20 +178,22 @@ impl Basket {
 impl Link {
     /// Hands out messages of a group.
     pub async fn fetch(&self, fetch: &Fetch<'_>) -> Result<Delivered, Reject> {
-        let record_bytes_max = self.connected().await?;
+        let record_bytes_max = self.connected(Instant::now() + self.limits.hold).await?;
         let partitions = &fetch.station.partitions;
         let basket = Rc::new(Basket {
             delivered: RefCell::default(),
             pulls: RefCell::new(vec![Progress::default(); partitions.len()]),
             round: Cell::new(0),
             records_max: fetch.records_max as usize,
+            bytes_max: fetch.bytes_max,
             changed: Notify::default(),
             lost: Cell::new(false),
+            ended: Cell::new(false),
         });
-        let call =
-            Call { link: self, fetch, basket: &basket, bytes_max: fetch.bytes_max.max(record_bytes_max.min(64 << 20)) };
+        let pull_bytes_min = record_bytes_max.saturating_add(PULL_SLACK_BYTES);
+        let call = Call { link: self, fetch, basket: &basket, pull_bytes_min };
         call.take_what_is_there().await;
-        if basket.len() == 0 && basket.failure().is_none() && !fetch.wait.is_zero() {
+        if basket.len() == 0 && basket.failure().is_none() && !basket.ended.get() && !fetch.wait.is_zero() {
             call.wait_for_more().await;
         }
         call.unsubscribe();
@@ -202,73 +227,81 @@ struct Call<'a> {
     link: &'a Link,
     fetch: &'a Fetch<'a>,
     basket: &'a Rc<Basket>,
-    bytes_max: usize,
+    /// A pull that allowed less than the largest record would never be served.
+    pull_bytes_min: usize,
 }
 
 impl Call<'_> {
     /// Rounds of requests that do not wait: those who gave all they were asked for are asked again.
     async fn take_what_is_there(&self) {
-        let mut asked: Vec<usize> = (0..self.fetch.station.partitions.len()).collect();
-        // Every call begins elsewhere, so that a small batch does not always come from the first partition.
-        let first = usize::try_from(self.link.next_sid()).unwrap_or(0) % asked.len().max(1);
-        asked.rotate_left(first);
-        while !asked.is_empty() && self.basket.len() < self.basket.records_max && self.basket.failure().is_none() {
+        let mut asked = self.partitions();
+        while !asked.is_empty() && self.basket.len() < self.basket.records_max && self.may_go_on() {
             let room = self.basket.records_max - self.basket.len();
-            let share = u32::try_from(room.div_ceil(asked.len())).unwrap_or(u32::MAX);
-            let later = asked.split_off(asked.len().min(room));
-            self.request(&asked, share, None);
+            let later = asked.split_off(asked.len().min(room).min(self.pulls_that_fit()));
+            self.request(&asked, room, None);
             self.basket.settled(Instant::now() + ROUND_TIMEOUT).await;
+            self.basket.give_up_open_pulls();
             let pulls = self.basket.pulls.borrow();
-            asked.retain(|partition| pulls.get(*partition).is_some_and(|pull| pull.open == 0 && pull.closed.is_none()));
+            asked.retain(|partition| pulls.get(*partition).is_some_and(|pull| pull.closed.is_none()));
             drop(pulls);
+            if self.bytes_left() < self.pull_bytes_min && self.basket.len() > 0 {
+                return;
+            }
             // Those not asked yet come before those who may have more.
             asked.splice(0..0, later);
         }
     }
 
-    /// All partitions, until the batch is full or the time is up.
+    /// As many partitions as the batch has room for, until it is full or the time is up.
     async fn wait_for_more(&self) {
-        let all: Vec<usize> = (0..self.fetch.station.partitions.len()).collect();
-        let share = u32::try_from(self.basket.records_max.div_ceil(all.len().max(1))).unwrap_or(u32::MAX);
-        self.request(&all, share, Some(self.fetch.wait));
+        let mut asked = self.partitions();
+        asked.truncate(self.basket.records_max.min(self.pulls_that_fit()));
+        self.request(&asked, self.basket.records_max, Some(self.fetch.wait));
         self.basket.settled(Instant::now() + self.fetch.wait + EXPIRY_SLACK).await;
     }
 
-    /// Asks partitions for `share` messages each.
-    fn request(&self, partitions: &[usize], share: u32, expires: Option<Duration>) {
+    /// All partitions. Every call begins elsewhere, so that a small batch does not always come from the first.
+    fn partitions(&self) -> Vec<usize> {
+        let mut all: Vec<usize> = (0..self.fetch.station.partitions.len()).collect();
+        let first = usize::try_from(self.link.next_sid()).unwrap_or(0) % all.len().max(1);
+        all.rotate_left(first);
+        all
+    }
+
+    fn may_go_on(&self) -> bool {
+        self.basket.failure().is_none() && !self.basket.ended.get()
+    }
+
+    /// Asks partitions for `records` messages in all: exactly shared out, since what comes beyond goes back.
+    fn request(&self, partitions: &[usize], records: usize, expires: Option<Duration>) {
         let basket = self.basket;
         basket.round.set(basket.round.get() + 1);
-        let request = Request {
-            batch: share,
-            expires,
-            no_wait: expires.is_none(),
-            max_bytes: u64::try_from(self.bytes_left() / partitions.len().max(1))
-                .ok()
-                .map(|bytes| bytes.max(self.bytes_min())),
-            idle_heartbeat: None,
-        };
-        let mut payload = Vec::new();
-        pull::request_payload(&mut payload, &request);
+        let count = partitions.len().max(1);
+        let bytes = (self.bytes_left() / count).max(self.pull_bytes_min);
         let mut out = self.link.out.borrow_mut();
         let mut pulls = basket.pulls.borrow_mut();
-        for index in partitions {
+        let mut payload = Vec::new();
+        for (place, index) in partitions.iter().enumerate() {
             let (Some(progress), Some(partition)) = (pulls.get_mut(*index), self.fetch.station.partitions.get(*index))
             else {
                 continue;
             };
+            let share = records / count + usize::from(place < records % count);
+            let share = u32::try_from(share).unwrap_or(u32::MAX);
             if progress.sid == 0 {
                 progress.sid = self.link.next_sid();
                 let pull = Pull { basket: Rc::clone(basket), partition: *index };
                 self.link.pulls.borrow_mut().insert(progress.sid, pull);
-                encode::sub(
-                    &mut out,
-                    format!("{}f.{}.*", self.link.inbox, progress.sid).as_bytes(),
-                    None,
-                    progress.sid,
-                );
+                let subject = format!("{}f.{}.*", self.link.inbox, progress.sid);
+                encode::sub(&mut out, subject.as_bytes(), None, progress.sid);
             }
             progress.open = share;
             progress.closed = None;
+            let max_bytes = u64::try_from(bytes).ok();
+            let request =
+                Request { batch: share, expires, no_wait: expires.is_none(), max_bytes, idle_heartbeat: None };
+            payload.clear();
+            pull::request_payload(&mut payload, &request);
             let reply = format!("{}f.{}.{}", self.link.inbox, progress.sid, basket.round.get());
             encode::pub_(&mut out, &next_subject(partition, self.fetch.consumer), Some(reply.as_bytes()), &payload);
         }
@@ -278,12 +311,12 @@ impl Call<'_> {
 
     /// Bytes that the answer may still take.
     fn bytes_left(&self) -> usize {
-        self.bytes_max.saturating_sub(self.basket.delivered.borrow().arena.len())
+        self.fetch.bytes_max.saturating_sub(self.basket.delivered.borrow().arena.len())
     }
 
-    /// A request that allowed less than the largest record would never be served.
-    fn bytes_min(&self) -> u64 {
-        (self.bytes_max / 4) as u64
+    /// Pulls that can be under way at once without more coming than the answer may hold.
+    fn pulls_that_fit(&self) -> usize {
+        (self.bytes_left() / self.pull_bytes_min.max(1)).max(1)
     }
 
     fn unsubscribe(&self) {

@@ -26,10 +26,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Where acknowledgements of delivered messages go. A message that asks for its answer elsewhere is not JetStream's.
+const ACK_SUBJECTS: &[u8] = b"$JS.ACK.";
 /// The subscription that all acknowledgements come to.
 const ACK_SID: u64 = 1;
 /// Room of the receive buffer; one that grew for a large message goes back to it.
 const RECEIVE_BYTES: usize = 64 * 1024;
+/// Reads before other tasks get their turn.
+const READS_IN_A_ROW: u64 = 16;
 /// How often deadlines of publishes and the connection's health are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// Silence after which the broker is asked whether it lives, and as much again after which it is given up.
@@ -70,6 +74,8 @@ struct Up {
     pinged: bool,
     /// The server is about to stop: nothing new is sent, and the connection ends at this time.
     leaving: Option<Instant>,
+    /// When the write that is under way began.
+    writing_since: Option<Instant>,
 }
 
 impl Link {
@@ -154,6 +160,13 @@ impl Link {
         }
     }
 
+    /// Consume calls that wait end with what they have.
+    pub fn end_waits(&self) {
+        for pull in self.pulls.borrow().values() {
+            pull.end();
+        }
+    }
+
     /// Ends the connection and does not come back.
     pub fn stop(&self) {
         self.stopping.set(true);
@@ -167,16 +180,15 @@ impl Link {
         self.up.borrow().as_ref().is_some_and(|up| up.leaving.is_none())
     }
 
-    /// Waits for a connection, at most the hold. Returns the most that one record may have in bytes.
-    pub(super) async fn connected(&self) -> Result<usize, Reject> {
-        let held_since = Instant::now();
+    /// Waits for a connection, until then at most. Returns the most that one record may have in bytes.
+    pub(super) async fn connected(&self, until: Instant) -> Result<usize, Reject> {
         loop {
             if let Some(up) = &*self.up.borrow()
                 && up.leaving.is_none()
             {
                 return Ok(up.record_bytes_max);
             }
-            let left = self.limits.hold.saturating_sub(held_since.elapsed());
+            let left = until.saturating_duration_since(Instant::now());
             let changed = self.changed.changed();
             rt::deadline(left, changed).await.map_err(|_| Reject::BrokerAway)?;
         }
@@ -208,19 +220,22 @@ impl Link {
             heard: Instant::now(),
             pinged: false,
             leaving: None,
+            writing_since: None,
         });
         self.metrics.link_up.set(1);
         self.changed.wake_all();
 
-        let (read, write) = stream.split();
+        let (mut read, write) = stream.split();
         let written = Rc::new(Notify::default());
         rt::spawn(Rc::clone(self).write(write, Rc::clone(&written)));
-        let reason = self.read(read, rest).await;
+        let reason = self.read(&mut read, rest).await;
         tracing::debug!(reason, "the broker connection ended");
         guard.shut_down();
         self.lost();
         self.writer.notify();
         written.wait().await;
+        // Only now may the socket close: nobody holds a guard of it any more.
+        drop(read);
     }
 
     /// Everything in flight is lost.
@@ -246,30 +261,39 @@ impl Link {
             }
             while !self.out.borrow().is_empty() {
                 let full = std::mem::replace(&mut *self.out.borrow_mut(), std::mem::take(&mut spare));
+                self.writing_since(Some(Instant::now()));
                 let (result, mut written) = half.write_all(full).await;
+                self.writing_since(None);
+                if result.is_err() {
+                    // The stream is cut somewhere within an operation: of no further use.
+                    if let Some(up) = &*self.up.borrow() {
+                        up.guard.shut_down();
+                    }
+                    done.notify();
+                    return;
+                }
                 written.clear();
                 if written.capacity() <= self.limits.window_bytes_max {
                     spare = written;
                 }
-                if result.is_err() {
-                    break;
-                }
-            }
-            let failed = !self.out.borrow().is_empty();
-            if failed {
-                if let Some(up) = &*self.up.borrow() {
-                    up.guard.shut_down();
-                }
-                break;
             }
         }
         done.notify();
     }
 
+    fn writing_since(&self, since: Option<Instant>) {
+        if let Some(up) = &mut *self.up.borrow_mut() {
+            up.writing_since = since;
+        }
+    }
+
     /// Reads until the connection ends. Returns why.
-    async fn read(&self, mut half: ReadHalf, rest: Vec<u8>) -> String {
+    async fn read(&self, half: &mut ReadHalf, rest: Vec<u8>) -> String {
         let mut buffer = rest;
-        loop {
+        for count in 1_u64.. {
+            if count.is_multiple_of(READS_IN_A_ROW) {
+                rt::yield_now().await;
+            }
             let wanted = match self.receive(&mut buffer) {
                 Ok(wanted) => wanted,
                 Err(reason) => return reason,
@@ -286,6 +310,7 @@ impl Link {
                 Err(error) => return error.to_string(),
             }
         }
+        "read for ever".to_owned()
     }
 
     /// Handles every whole operation of the buffer and leaves the rest. Returns how many bytes are missing.
@@ -361,8 +386,11 @@ impl Link {
     /// A message for a pull; one that nobody waits for any more is given back at once.
     fn pulled(&self, sid: u64, subject: &[u8], reply: Option<Span>, headers: &[u8], payload: &[u8], buffer: &[u8]) {
         let reply = reply.map(|reply| reply.of(buffer)).unwrap_or_default();
+        if !reply.is_empty() && !reply.starts_with(ACK_SUBJECTS) {
+            return;
+        }
         let taken = self.pulls.borrow().get(&sid).is_some_and(|pull| pull.receive(subject, reply, headers, payload));
-        if !taken && reply.starts_with(b"$JS.ACK.") {
+        if !taken && !reply.is_empty() {
             encode::pub_(&mut self.out.borrow_mut(), reply, None, crate::wire::jetstream::pull::NAK);
             self.flush();
         }
@@ -382,7 +410,7 @@ impl Link {
     fn refused(&self, error: &ServerError, wakes: &mut Wakes) -> Result<(), String> {
         if let ServerError::PermissionsViolation { subject, .. } = error {
             tracing::warn!(subject = &**subject, "the broker's permissions forbid the gateway this subject");
-            self.window.borrow_mut().fail_subject(super::publish::tag_of_subject(subject), wakes);
+            self.window.borrow_mut().fail_subject(super::publish::tag_of(subject), wakes);
         }
         if error.closes() { Err(format!("{error:?}")) } else { Ok(()) }
     }
@@ -403,8 +431,11 @@ impl Link {
         let Some(up) = &mut *borrowed else { return };
         let silent = now.saturating_duration_since(up.heard);
         let idle = self.window.borrow().in_flight().0 == 0;
-        let left = up.leaving.is_some_and(|at| idle || now >= at);
-        if left || (up.pinged && silent > 2 * PING_AFTER) {
+        let left = up.leaving.is_some_and(|at| (idle && self.pulls.borrow().is_empty()) || now >= at);
+        // A broker that talks and does not read: what it does not take would gather here.
+        let stuck =
+            up.writing_since.is_some_and(|since| now.saturating_duration_since(since) > self.limits.ack_timeout);
+        if stuck || left || (up.pinged && silent > 2 * PING_AFTER) {
             up.guard.shut_down();
         } else if !up.pinged && silent > PING_AFTER {
             up.pinged = true;

@@ -6,6 +6,7 @@
 use super::link::Link;
 use crate::{
     backend::{Outcome, Publish, partition},
+    limits::PUBLISH_ATTEMPTS_MAX,
     reject::{Reject, SizeLimit},
     rt,
     wire::{
@@ -21,10 +22,8 @@ use std::{
     future::poll_fn,
     hash::{DefaultHasher, Hash, Hasher},
     ops::Range,
+    time::Instant,
 };
-
-/// How often records with a message id are sent again after a lost connection.
-const ATTEMPTS_MAX: u32 = 3;
 
 /// A grant that has been sent: its batch, and which of the records to send it was.
 struct Sent {
@@ -32,57 +31,78 @@ struct Sent {
     records: Range<usize>,
 }
 
+/// What a round of sending came to.
+#[derive(Default)]
+struct Round {
+    sent: Vec<Sent>,
+    /// Records from here on were not sent, and why.
+    stopped: Option<(usize, Reject)>,
+}
+
 impl Link {
     /// Publishes the records of a request and waits for what becomes of each.
     pub async fn publish(&self, publish: &Publish<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Reject> {
-        let record_bytes_max = self.connected().await?;
-        let plan = Plan::new(publish, self.spread.get(), record_bytes_max);
+        let until = Instant::now() + self.limits.hold;
+        let mut plan = Plan::new(publish, self.spread.get(), self.connected(until).await?);
         self.spread.set(self.spread.get().wrapping_add(publish.records.len() as u64));
         outcomes.clear();
         outcomes.resize(publish.records.len(), Outcome::Failed(Reject::BrokerAway));
-        let mut todo = plan.sendable(outcomes);
-        for attempt in 1..=ATTEMPTS_MAX {
-            let sent = self.send(&plan, &todo, outcomes).await;
-            let lost = self.collect(&plan, &todo, sent, outcomes).await;
-            if lost.is_empty() || publish.id.is_none() || attempt == ATTEMPTS_MAX {
+        let mut todo: Vec<u32> = (0..).take(outcomes.len()).collect();
+        for attempt in 1..=PUBLISH_ATTEMPTS_MAX {
+            let until = Instant::now() + self.limits.hold;
+            if attempt > 1 {
+                // The next server may take less.
+                let Ok(record_bytes_max) = self.connected(until).await else { return Ok(()) };
+                plan.limit(record_bytes_max);
+            }
+            plan.drop_oversized(&mut todo, outcomes);
+            let round = self.send(&plan, &todo, until).await;
+            let mut again = self.collect(&plan, &todo, round.sent, outcomes).await;
+            if publish.id.is_none() && !again.is_empty() {
                 return Ok(());
             }
-            todo = lost;
+            if let Some((from, why)) = round.stopped {
+                let unsent = todo.get(from..).unwrap_or_default();
+                settle_unsent(unsent, &why, outcomes);
+                // Nothing of it left: it may go over the next connection, behind what was lost.
+                if why == Reject::BrokerAway {
+                    again.extend_from_slice(unsent);
+                }
+            }
+            if again.is_empty() {
+                return Ok(());
+            }
+            todo = again;
         }
         Ok(())
     }
 
-    /// Sends as much as the window takes within the hold; what it does not take gets its reject.
-    async fn send(&self, plan: &Plan<'_>, todo: &[u32], outcomes: &mut [Outcome]) -> Vec<Sent> {
-        let mut sent = Vec::new();
+    /// Sends as much as the window takes until then.
+    async fn send(&self, plan: &Plan<'_>, todo: &[u32], until: Instant) -> Round {
+        let mut round = Round::default();
         let mut at = 0;
         while at < todo.len() {
-            let rest = todo.get(at..).unwrap_or_default();
-            match self.grant(plan, rest).await {
+            match self.grant(plan, todo.get(at..).unwrap_or_default(), until).await {
                 Ok((key, records)) => {
-                    sent.push(Sent { key, records: at..at + records });
+                    round.sent.push(Sent { key, records: at..at + records });
                     at += records;
                 }
                 Err(reject) => {
-                    // A record that was sent before and got lost stays unknown: it may be stored.
-                    for index in rest {
-                        let outcome = outcomes.get_mut(*index as usize);
-                        if let Some(outcome) =
-                            outcome.filter(|outcome| **outcome != Outcome::Failed(Reject::OutcomeUnknown))
-                        {
-                            *outcome = Outcome::Failed(reject.clone());
-                        }
-                    }
+                    round.stopped = Some((at, reject));
                     break;
                 }
             }
         }
-        sent
+        round
     }
 
     /// Takes room for as many records as fit and encodes them. Returns the batch and how many.
-    async fn grant(&self, plan: &Plan<'_>, todo: &[u32]) -> Result<(BatchKey, usize), Reject> {
-        self.connected().await?;
+    /// [`Reject::BrokerAway`]: the link went down before anything of it was sent.
+    async fn grant(&self, plan: &Plan<'_>, todo: &[u32], until: Instant) -> Result<(BatchKey, usize), Reject> {
+        // What the broker does not read gathers here: no more until it does.
+        if self.out.borrow().len() > self.limits.window_bytes_max {
+            return Err(Reject::WindowFull);
+        }
         let ask = || Ask {
             sizes: todo.iter().map(|index| plan.bytes(*index)),
             tag: plan.tag,
@@ -90,10 +110,11 @@ impl Link {
         };
         let mut tokens = self.tokens.take();
         tokens.clear();
-        let at_once = self.window.borrow_mut().open(ask(), &mut tokens);
+        let at_once = if self.is_up() { self.window.borrow_mut().open(ask(), &mut tokens) } else { None };
         let opened = match at_once {
             Some(opened) => opened,
-            None => self.wait_for_room(ask, &mut tokens).await?,
+            None if !self.is_up() => return Err(Reject::BrokerAway),
+            None => self.wait_for_room(ask, &mut tokens, until).await?,
         };
         // No await between here and the window: what was opened while the link is up is written to it.
         if !self.is_up() {
@@ -116,18 +137,19 @@ impl Link {
         Ok((opened.key, opened.records))
     }
 
-    /// Waits for a turn in the window, at most the hold.
+    /// Waits for a turn in the window, until then at most.
     async fn wait_for_room<I: Iterator<Item = usize>>(
         &self,
         ask: impl Fn() -> Ask<I>,
         tokens: &mut Vec<Token>,
+        until: Instant,
     ) -> Result<Opened, Reject> {
         let mut place = Place { link: self, turn: Turn::default() };
         let wait = poll_fn(|context| {
             let mut wakes = Wakes::default();
             self.window.borrow_mut().poll_open(&mut place.turn, ask(), tokens, &mut wakes, context)
         });
-        let Ok(Ok(opened)) = rt::deadline(self.limits.hold, wait).await else {
+        let Ok(Ok(opened)) = rt::deadline(until.saturating_duration_since(Instant::now()), wait).await else {
             self.metrics.window_full.increment();
             return Err(Reject::WindowFull);
         };
@@ -146,12 +168,28 @@ impl Link {
                 if ack == AckOutcome::Lost {
                     lost.push(*index);
                 }
-                if let Some(outcome) = outcomes.get_mut(*index as usize) {
-                    *outcome = plan.outcome(*index, &ack);
+                let Some(outcome) = outcomes.get_mut(*index as usize) else { continue };
+                let news = plan.outcome(*index, &ack);
+                // Once it may be stored, only an acknowledgement settles it: a later failure says nothing of the first attempt.
+                if !is_unknown(outcome) || matches!(news, Outcome::Stored { .. }) {
+                    *outcome = news;
                 }
             }
         }
         lost
+    }
+}
+
+fn is_unknown(outcome: &Outcome) -> bool {
+    *outcome == Outcome::Failed(Reject::OutcomeUnknown)
+}
+
+/// Records that were not sent this time fail for this reason; what was sent before and got lost stays unknown.
+fn settle_unsent(unsent: &[u32], why: &Reject, outcomes: &mut [Outcome]) {
+    for index in unsent {
+        if let Some(outcome) = outcomes.get_mut(*index as usize).filter(|outcome| !is_unknown(outcome)) {
+            *outcome = Outcome::Failed(why.clone());
+        }
     }
 }
 
@@ -178,22 +216,31 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     fn new(publish: &'a Publish<'a>, spread: u64, broker_max: usize) -> Self {
-        let stream_max = publish.station.record_bytes_max.map_or(usize::MAX, |max| max as usize);
-        let tag = tag_of_station(publish.station.name.as_str());
-        Self { publish, spread, record_bytes_max: broker_max.min(stream_max), tag }
+        // With several partitions a batch has several subjects, and a violation of one says nothing of the others.
+        let tag = match &*publish.station.partitions {
+            [only] => tag_of(&only.subject),
+            _ => TAG_OF_NONE,
+        };
+        let mut plan = Self { publish, spread, record_bytes_max: broker_max, tag };
+        plan.limit(broker_max);
+        plan
     }
 
-    /// The records that are small enough; the others get their reject.
-    fn sendable(&self, outcomes: &mut [Outcome]) -> Vec<u32> {
-        let mut todo = Vec::with_capacity(outcomes.len());
-        for (index, outcome) in (0_u32..).zip(outcomes) {
-            if self.bytes(index) > self.record_bytes_max {
+    /// What the broker and the stream take at the most.
+    fn limit(&mut self, broker_max: usize) {
+        let stream_max = self.publish.station.record_bytes_max.map_or(usize::MAX, |max| max as usize);
+        self.record_bytes_max = broker_max.min(stream_max);
+    }
+
+    /// Leaves the records that are small enough; the others get their reject.
+    fn drop_oversized(&self, todo: &mut Vec<u32>, outcomes: &mut [Outcome]) {
+        todo.retain(|index| {
+            let fits = self.bytes(*index) <= self.record_bytes_max;
+            if !fits && let Some(outcome) = outcomes.get_mut(*index as usize).filter(|outcome| !is_unknown(outcome)) {
                 *outcome = Outcome::Failed(Reject::TooLarge(SizeLimit::Record, self.record_bytes_max as u64));
-            } else {
-                todo.push(index);
             }
-        }
-        todo
+            fits
+        });
     }
 
     /// Bytes of a record as the broker counts them.
@@ -237,37 +284,13 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The tag that all records of a station carry in the window.
-fn tag_of_station(name: &str) -> u32 {
+/// The tag of records that no permissions violation is attributed to.
+const TAG_OF_NONE: u32 = 0;
+
+/// The tag that the records of a subject carry in the window.
+pub(super) fn tag_of(subject: &str) -> u32 {
     let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
+    subject.hash(&mut hasher);
     // Any 32 bits will do: a collision costs a record its answer until its deadline.
-    (hasher.finish() >> 32) as u32
-}
-
-/// The tag of the station that a subject belongs to: `orders`, `orders.$2` and `orders$2.final` are all of `orders`.
-pub(super) fn tag_of_subject(subject: &str) -> u32 {
-    let lower = subject.to_ascii_lowercase();
-    let plain = lower.rsplit_once(".$").filter(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()));
-    if let Some((name, _)) = plain {
-        return tag_of_station(name);
-    }
-    let memphis = lower.strip_suffix(".final").and_then(|rest| rest.rsplit_once('$'));
-    match memphis {
-        Some((name, _)) => tag_of_station(&name.replace('#', ".")),
-        None => tag_of_station(&lower),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_subject_leads_back_to_its_station() {
-        for subject in ["a.b", "a.b.$1", "a.b.$12", "a#b$3.final", "A.B"] {
-            assert_eq!(tag_of_subject(subject), tag_of_station("a.b"), "{subject}");
-        }
-        assert_ne!(tag_of_subject("a.c"), tag_of_station("a.b"));
-    }
+    ((hasher.finish() >> 32) as u32).max(TAG_OF_NONE + 1)
 }

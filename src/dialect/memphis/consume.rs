@@ -52,8 +52,11 @@ impl Memphis {
             now: request.now.instant,
         };
         match self.fetcher.consume(&consume).await {
-            Ok(delivery) => {
+            Ok(mut delivery) => {
                 let body = encode(&delivery);
+                if let Err(reject) = delivery.hold_answer(body.len()) {
+                    return reply::reject(&reject, Route::Consume);
+                }
                 Reply { delivery: Some(delivery), ..reply::json(200, body, Route::Consume) }
             }
             Err(reject) => reply::reject(&reject, Route::Consume),
@@ -120,9 +123,6 @@ fn header_map(headers: &[u8]) -> BTreeMap<String, String> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
         let (name, value) = line.split_at(colon);
-        if name.starts_with(b"$memphis") {
-            continue; // what the original's SDKs tell each other; the original did not show it either
-        }
         let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii();
         // The broker's and the SDK's own bookkeeping, which the original hid too.
         if name.starts_with(b"$memphis") {

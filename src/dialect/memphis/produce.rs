@@ -88,7 +88,9 @@ fn outcomes_reply(outcomes: &[Outcome], call: &Call) -> Reply {
     let failed = failures().count();
     let sent = outcomes.len() - failed;
     let of_the_request = !matches!(first, Reject::TooLarge(..));
-    if call.form == Form::Single || (sent == 0 && of_the_request && failures().all(|(_, reject)| reject == first)) {
+    let one_reason = of_the_request && failures().all(|(_, reject)| reject == first);
+    let all_again = failures().all(|(_, reject)| reject.retry_after().is_some());
+    if call.form == Form::Single || (sent == 0 && (one_reason || all_again)) {
         return reply::reject(first, call.route());
     }
     let mut errors: Vec<String> =
@@ -161,7 +163,8 @@ mod tests {
     #[test]
     fn a_batch_that_failed_whole_and_may_be_sent_again_says_so() {
         let full = Outcome::Failed(Reject::StreamFull("maximum messages exceeded".into()));
-        let reply = outcomes_reply(&[full.clone(), full.clone()], &call(Form::Batch));
+        let other = Outcome::Failed(Reject::BrokerAway);
+        let reply = outcomes_reply(&[full.clone(), other], &call(Form::Batch));
         assert_eq!((reply.status, reply.retry_after.is_some()), (503, true));
         let reply = outcomes_reply(&[stored(), full], &call(Form::Batch));
         assert_eq!(reply.status, 400, "some are stored: sending all of it again would store them twice");

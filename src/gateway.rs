@@ -84,7 +84,13 @@ pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), 
         metrics: metrics.clone(),
         local: store.as_ref().map(|store| (Arc::clone(store), store.metrics())),
     };
-    let control = control::spawn(inputs, move |desk| admin::serve(admin_listener, desk))
+    let (starting, started) = flume::bounded::<()>(1);
+    let admin = move |desk| async move {
+        // Nobody is told that the gateway is ready before its data port is served.
+        let _ = started.recv_async().await;
+        admin::serve(admin_listener, desk).await;
+    };
+    let control = control::spawn(inputs, admin)
         .map_err(|error| Failed::new(format!("the control plane did not start: {error}")))?;
 
     let start = Start { settings: &settings, driver: &driver, data_port: &data_port, store: store.as_ref(), asks };
@@ -95,7 +101,7 @@ pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), 
         .map(|(index, (metrics, inbox))| start.shard(index, metrics, inbox));
     let shards: Vec<Running> = shards.collect::<Result<_, _>>()?;
     let address = data_port.address();
-    drop(data_port);
+    drop((data_port, starting));
     tracing::info!(%address, admin = %settings.admin_listen, "serving");
     announce(address);
 

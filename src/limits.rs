@@ -104,9 +104,9 @@ pub const BODY_GRACE: Duration = Duration::from_secs(10);
 pub const BODY_RATE_MIN: u64 = 1_024;
 /// A keep-alive connection without a request.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// Bytes a second below which the reader of a response is cut off, once [`WRITE_TIMEOUT`] is over.
-pub const WRITE_RATE_MIN: u64 = 64 * 1024;
-/// A response that the client does not read.
+/// Bytes a second below which the reader of a large response is cut off.
+pub const WRITE_RATE_MIN: u64 = 16 * 1024;
+/// A response of which the client reads nothing.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// From publish to acknowledgement; past it the outcome is unknown.
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(10);

@@ -356,15 +356,26 @@ impl<'a> Session<'a> {
         if self.out.is_empty() {
             return Ok(());
         }
-        // A large answer to a slow reader takes its time; it is cut off when it is slower than the least rate.
+        // Each write must get somewhere within the time-out, and all of them must not crawl.
         let patience = Duration::from_secs(self.out.len() as u64 / WRITE_RATE_MIN);
-        self.armed.arm(Phase::Writing, Instant::now() + self.connections.limits.write_timeout + patience);
-        let (result, mut out) = self.stream.write_all(std::mem::take(&mut self.out)).await;
+        let last = Instant::now() + self.connections.limits.write_timeout + patience;
+        let mut out = std::mem::take(&mut self.out);
+        let mut written = 0;
+        while written < out.len() {
+            let next = Instant::now() + self.connections.limits.write_timeout;
+            self.armed.arm(Phase::Writing, next.min(last));
+            let (result, buffer) = self.stream.write(out, written).await;
+            out = buffer;
+            match result {
+                Ok(0) | Err(_) => return Err(Stop::Gone),
+                Ok(count) => written += count,
+            }
+        }
         if out.capacity() <= GATHER_BYTES {
             out.clear();
             self.out = out;
         }
-        result.map_err(|_| Stop::Gone)
+        Ok(())
     }
 
     /// Ends the connection so that the last answer arrives: a close with unread input would reset it.

@@ -1,7 +1,7 @@
 //! Sockets of a shard: listeners that share a port, streams, and outgoing connections.
 
 use monoio::{
-    buf::{IoBufMut, SliceMut},
+    buf::{IoBuf, IoBufMut, SliceMut},
     io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt},
 };
 use nix::sys::socket::{MsgFlags, Shutdown, recv};
@@ -126,6 +126,12 @@ impl Stream {
     pub async fn write_all(&mut self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         let (result, buffer) = self.0.write_all(buffer).await;
         (result.map(|_| ()), buffer)
+    }
+
+    /// Writes what it can of `buffer` from `start` on. Must run to its end.
+    pub async fn write(&mut self, buffer: Vec<u8>, start: usize) -> (io::Result<usize>, Vec<u8>) {
+        let (result, slice) = self.0.write(buffer.slice(start..)).await;
+        (result, slice.into_inner())
     }
 
     /// Says that nothing more will be written.

@@ -13,8 +13,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 /// A gate that knows this many tokens, and the tokens.
 fn gate_of(tokens: u64) -> (Gate, Vec<Vec<u8>>) {
-    let mut gate = Gate::new(TokenKeys::new("access key", "refresh key"), Arc::new(Users::new("root", [])));
-    let root = gate.user(ACCOUNT_DEFAULT, "root").expect("root");
+    let mut gate = Gate::new(TokenKeys::new("access key", "refresh key"), Arc::new(Users::new("root", 1, [])));
+    let root = gate.user(ACCOUNT_DEFAULT, "root", 1).expect("root");
     let known = (0..tokens).map(|second| {
         let access = gate.issue(&root, NOW + second, HOUR, HOUR).expect("issued").access.into_bytes();
         gate.principal(&access, NOW).expect("valid");

@@ -6,7 +6,7 @@
 
 use crate::{
     admin,
-    auth::{TokenKeys, Users},
+    auth::{self, TokenKeys, Users},
     backend::{
         local::{Clock, StationDefaults, Store},
         nats::{Credential, LinkSettings},
@@ -123,6 +123,8 @@ impl Start<'_> {
     fn shard(&self, index: usize, metrics: Arc<ShardMetrics>, inbox: flume::Receiver<Push>) -> Result<Running, Failed> {
         let settings = self.settings;
         let index = u16::try_from(index).unwrap_or(u16::MAX);
+        let (access_key, root_password) = (&settings.auth.access_key, &settings.auth.root_password);
+        let root_version = auth::root_version(access_key.expose(), root_password.expose());
         let listener =
             self.data_port.listener().map_err(|error| unusable("listen", self.data_port.address(), &error))?;
         let backend = match (&settings.backend, self.store) {
@@ -140,7 +142,7 @@ impl Start<'_> {
             backend,
             keys: TokenKeys::new(settings.auth.access_key.expose(), settings.auth.refresh_key.expose()),
             // The root user can log in before the registry is read; the others come with it.
-            users: Arc::new(Users::unread(&settings.auth.root_user)),
+            users: Arc::new(Users::unread(&settings.auth.root_user, root_version)),
             lifetimes: (settings.auth.access_lifetime, settings.auth.refresh_lifetime),
             policy: header_policy(&settings.stored_headers),
             limits: settings.limits.of_shard(settings.shards),

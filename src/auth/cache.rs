@@ -252,7 +252,7 @@ mod tests {
     const PLENTY: usize = 1 << 30;
 
     fn someone() -> Rc<Principal> {
-        Rc::new(Users::new("root", []).find(1, "root").expect("root").clone())
+        Rc::new(Users::new("root", 1, []).find(1, "root").expect("root").clone())
     }
 
     fn token(number: u32) -> Vec<u8> {

@@ -3,7 +3,7 @@
 //! One [`Gate`] a shard, not `Send`: principals are handed out as `Rc`, so that a request touches no
 //! counter that another core touches. It reads the shared snapshot of users only for a token it has not seen.
 
-use super::{Claims, IssuedPair, Principal, TokenCache, TokenKeys, Users};
+use super::{IssuedPair, Principal, TokenCache, TokenKeys, Users};
 use crate::{
     limits::{TOKEN_CACHE_BYTES_MAX, TOKENS_PER_SHARD_MAX},
     reject::Reject,
@@ -39,7 +39,7 @@ impl Gate {
         }
         self.misses += 1;
         let claims = self.keys.verify_access(credential, now_unix_s)?;
-        let principal = self.holder(&claims)?;
+        let principal = self.user(claims.account_id, &claims.username, claims.ver)?;
         self.cache.insert(credential, Rc::clone(&principal), claims.exp);
         Ok(principal)
     }
@@ -47,11 +47,21 @@ impl Gate {
     /// Whose refresh token this is; [`Reject::Unauthorized`] if nobody's. Not cached: it is asked once a token.
     pub fn refresher(&mut self, token: &[u8], now_unix_s: u64) -> Result<Rc<Principal>, Reject> {
         let claims = self.keys.verify_refresh(token, now_unix_s)?;
-        self.holder(&claims)
+        self.user(claims.account_id, &claims.username, claims.ver)
     }
 
-    /// The user of this account and (lower-cased) name, whose password the control plane has just checked.
-    pub fn user(&mut self, account: u32, name: &str) -> Option<Rc<Principal>> {
+    /// The user of this account and (lower-cased) name, if this is still the version of its password: the one
+    /// that a verified token tells, or that the control plane has just checked. [`Reject::Unauthorized`] if not.
+    pub fn user(&mut self, account: u32, name: &str, version: u32) -> Result<Rc<Principal>, Reject> {
+        match self.find(account, name) {
+            Some(principal) if principal.version == version => Ok(principal),
+            // The credential is genuine and the registry was not read yet: not the time to turn its holder away.
+            None if !self.users.is_complete() => Err(Reject::UsersUnknown),
+            Some(_) | None => Err(Reject::Unauthorized),
+        }
+    }
+
+    fn find(&mut self, account: u32, name: &str) -> Option<Rc<Principal>> {
         if let Some(principal) = self.principals.get(&account).and_then(|names| names.get(name)) {
             return Some(Rc::clone(principal));
         }
@@ -78,12 +88,6 @@ impl Gate {
         self.cache.clear();
     }
 
-    /// Keys have changed: replaces them and forgets every token.
-    pub fn set_keys(&mut self, keys: TokenKeys) {
-        self.keys = keys;
-        self.cache.clear();
-    }
-
     /// Requests whose token was known.
     #[must_use]
     pub fn hits(&self) -> u64 {
@@ -94,22 +98,6 @@ impl Gate {
     #[must_use]
     pub fn misses(&self) -> u64 {
         self.misses
-    }
-
-    /// Tokens remembered.
-    #[must_use]
-    pub fn tokens(&self) -> usize {
-        self.cache.len()
-    }
-
-    /// The user that a verified token speaks of, if the token is as old as the user's password or younger.
-    fn holder(&mut self, claims: &Claims) -> Result<Rc<Principal>, Reject> {
-        match self.user(claims.account_id, &claims.username) {
-            Some(principal) if principal.version == claims.ver => Ok(principal),
-            // The token is genuine and the registry was not read yet: not the time to turn its holder away.
-            None if !self.users.is_complete() => Err(Reject::UsersUnknown),
-            Some(_) | None => Err(Reject::Unauthorized),
-        }
     }
 }
 
@@ -154,6 +142,7 @@ mod tests {
 
     const NOW: u64 = 1_800_000_000;
     const MINUTE: Duration = Duration::from_secs(60);
+    const ROOT_VERSION: u32 = 7;
 
     fn users(version: u32, produce: &str) -> Arc<Users> {
         let etl = UserRecord {
@@ -163,7 +152,7 @@ mod tests {
             produce: vec![Pattern::parse(produce).expect("a pattern")],
             consume: vec![],
         };
-        Arc::new(Users::new("root", [etl]))
+        Arc::new(Users::new("root", ROOT_VERSION, [etl]))
     }
 
     fn gate() -> Gate {
@@ -171,7 +160,7 @@ mod tests {
     }
 
     fn login(gate: &mut Gate, name: &str) -> IssuedPair {
-        let principal = gate.user(1, name).expect("a user");
+        let principal = gate.find(1, name).expect("a user");
         gate.issue(&principal, NOW, MINUTE, 5 * MINUTE).expect("issued")
     }
 
@@ -180,25 +169,25 @@ mod tests {
         let mut gate = gate();
         let pair = login(&mut gate, "etl");
         let first = gate.principal(pair.access.as_bytes(), NOW).expect("valid");
-        assert_eq!((gate.hits(), gate.misses(), gate.tokens()), (0, 1, 1));
+        assert_eq!((gate.hits(), gate.misses(), gate.cache.len()), (0, 1, 1));
         let second = gate.principal(pair.access.as_bytes(), NOW + 59).expect("valid");
-        assert_eq!((gate.hits(), gate.misses(), gate.tokens()), (1, 1, 1));
+        assert_eq!((gate.hits(), gate.misses(), gate.cache.len()), (1, 1, 1));
         assert!(Rc::ptr_eq(&first, &second));
         assert_eq!(first.name.as_str(), "etl");
         assert_eq!(gate.principal(pair.access.as_bytes(), NOW + 60), Err(Reject::Unauthorized));
-        assert_eq!((gate.hits(), gate.misses(), gate.tokens()), (1, 2, 0));
+        assert_eq!((gate.hits(), gate.misses(), gate.cache.len()), (1, 2, 0));
     }
 
     #[test]
     fn users_of_many_tokens_are_held_once() {
         let mut gate = gate();
-        let principal = gate.user(1, "etl").expect("a user");
+        let principal = gate.user(1, "etl", 1).expect("a user");
         for second in 0..10 {
             let pair = gate.issue(&principal, NOW + second, MINUTE, MINUTE).expect("issued");
             let found = gate.principal(pair.access.as_bytes(), NOW + second).expect("valid");
             assert!(Rc::ptr_eq(&found, &principal));
         }
-        assert_eq!(gate.tokens(), 10);
+        assert_eq!(gate.cache.len(), 10);
     }
 
     #[test]
@@ -208,7 +197,7 @@ mod tests {
         for credential in [&b""[..], b"x", b"a.b.c", pair.refresh.as_bytes(), &[0xff; 300], &[b'.'; 5_000]] {
             assert_eq!(gate.principal(credential, NOW), Err(Reject::Unauthorized));
         }
-        assert_eq!(gate.tokens(), 0);
+        assert_eq!(gate.cache.len(), 0);
     }
 
     #[test]
@@ -222,20 +211,40 @@ mod tests {
     }
 
     #[test]
-    fn tokens_die_with_the_password_the_user_and_the_key() {
-        let no_users: Arc<Users> = Arc::new(Users::new("root", []));
-        for (name, change) in [
-            ("password", Box::new(|gate: &mut Gate| gate.set_users(users(2, "a"))) as Box<dyn Fn(&mut Gate)>),
-            ("user", Box::new(move |gate: &mut Gate| gate.set_users(Arc::clone(&no_users)))),
-            ("key", Box::new(|gate: &mut Gate| gate.set_keys(TokenKeys::new("another", "another")))),
+    fn tokens_die_with_the_password_and_the_user_and_root_s_with_its_password() {
+        for (what, name, after) in [
+            ("password", "etl", users(2, "a")),
+            ("user", "etl", Arc::new(Users::new("root", ROOT_VERSION, []))),
+            ("root's password", "root", Arc::new(Users::new("root", ROOT_VERSION + 1, []))),
+            ("root's password before the registry was read", "root", Arc::new(Users::unread("root", ROOT_VERSION + 1))),
         ] {
             let mut gate = gate();
-            let pair = login(&mut gate, "etl");
+            let pair = login(&mut gate, name);
             assert!(gate.principal(pair.access.as_bytes(), NOW).is_ok());
-            change(&mut gate);
-            assert_eq!(gate.principal(pair.access.as_bytes(), NOW), Err(Reject::Unauthorized), "{name}");
-            assert_eq!(gate.refresher(pair.refresh.as_bytes(), NOW), Err(Reject::Unauthorized), "{name}");
+            gate.set_users(after);
+            assert_eq!(gate.principal(pair.access.as_bytes(), NOW), Err(Reject::Unauthorized), "{what}");
+            assert_eq!(gate.refresher(pair.refresh.as_bytes(), NOW), Err(Reject::Unauthorized), "{what}");
         }
+    }
+
+    #[test]
+    fn a_password_that_was_checked_before_it_changed_yields_no_token() {
+        let mut gate = gate();
+        assert!(gate.user(1, "etl", 1).is_ok());
+        gate.set_users(users(2, "a"));
+        for (account, name, version, expect) in [
+            (1, "etl", 1, Err(Reject::Unauthorized)),
+            (1, "etl", 2, Ok("etl".to_owned())),
+            (2, "etl", 2, Err(Reject::Unauthorized)),
+            (1, "nobody", 0, Err(Reject::Unauthorized)),
+            (1, "root", 0, Err(Reject::Unauthorized)),
+            (1, "root", ROOT_VERSION, Ok("root".to_owned())),
+        ] {
+            let user = gate.user(account, name, version).map(|user| user.name.to_string());
+            assert_eq!(user, expect, "{account} {name} {version}");
+        }
+        gate.set_users(Arc::new(Users::unread("root", ROOT_VERSION)));
+        assert_eq!(gate.user(1, "etl", 2), Err(Reject::UsersUnknown));
     }
 
     #[test]

@@ -22,4 +22,4 @@ mod users;
 pub use cache::TokenCache;
 pub use gate::{Gate, bearer};
 pub use token::{Claims, IssuedPair, Kind, TokenKeys, fuzz_token, lifetime_from_minutes};
-pub use users::{ACCOUNT_DEFAULT, Principal, UserRecord, Users};
+pub use users::{ACCOUNT_DEFAULT, Principal, UserRecord, Users, root_version};

@@ -201,7 +201,7 @@ mod tests {
     const GOOD: &str = r#"{"username":"etl","account_id":1,"ver":0,"kind":"access","iat":1800000000,"exp":1800000060}"#;
 
     fn root() -> Principal {
-        Users::new("root", []).find(1, "root").expect("root").clone()
+        Users::new("root", 0, []).find(1, "root").expect("root").clone()
     }
 
     fn keys() -> TokenKeys {

@@ -7,6 +7,8 @@ use crate::{
     reject::{Action, Reject},
     station::{Name, Pattern},
 };
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 use std::collections::HashMap;
 
 /// The account of everyone who names none, and of root.
@@ -19,7 +21,7 @@ pub struct UserRecord {
     pub name: Name,
     /// Tenant; 1 unless told.
     pub account: u32,
-    /// Rises when the password changes: tokens of an older version are refused.
+    /// Changes with the password: tokens of another version are refused.
     pub version: u32,
     /// Stations this user may put records into.
     pub produce: Vec<Pattern>,
@@ -84,14 +86,15 @@ pub struct Users {
 }
 
 impl Users {
-    /// The snapshot of root and these users. Root has every right, in account 1, at version 0; a user of the
-    /// same account and name is shadowed by it. A root name that is no [`Name`] names nobody: configuration
-    /// refuses it before, and here it must not open a door. Of two records of one user the last counts.
-    pub fn new(root_name: &str, users: impl IntoIterator<Item = UserRecord>) -> Self {
+    /// The snapshot of root, at this version of its password (see [`root_version`]), and of these users. Root
+    /// has every right, in account 1; a user of the same account and name is shadowed by it. A root name that
+    /// is no [`Name`] names nobody: configuration refuses it before, and here it must not open a door. Of two
+    /// records of one user the last counts.
+    pub fn new(root_name: &str, root_version: u32, users: impl IntoIterator<Item = UserRecord>) -> Self {
         let root = Name::parse(root_name).ok().map(|name| Principal {
             name,
             account: ACCOUNT_DEFAULT,
-            version: 0,
+            version: root_version,
             rights: Rights::Everything,
         });
         let mut accounts: HashMap<u32, HashMap<Box<str>, Principal>> = HashMap::new();
@@ -104,8 +107,8 @@ impl Users {
 
     /// Before the registry was read: root, and of anybody else it is not known whether they exist.
     #[must_use]
-    pub fn unread(root_name: &str) -> Self {
-        Self { complete: false, ..Self::new(root_name, []) }
+    pub fn unread(root_name: &str, root_version: u32) -> Self {
+        Self { complete: false, ..Self::new(root_name, root_version, []) }
     }
 
     /// Whether who is not found does not exist.
@@ -119,16 +122,25 @@ impl Users {
     pub fn find(&self, account: u32, name: &str) -> Option<&Principal> {
         self.accounts.get(&account)?.get(name)
     }
+}
 
-    /// Everyone, root too, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Principal> {
-        self.accounts.values().flat_map(HashMap::values)
-    }
+/// The version of root's password, which is in the configuration and so has no other version: the first bytes of
+/// HMAC-SHA256 under the key of access tokens, so that a change of the password ends root's tokens, all
+/// gateways of one configuration agree, and a token tells nothing of the password. Never 0.
+#[must_use]
+pub fn root_version(access_key: &str, root_password: &str) -> u32 {
+    let mut mac = Hmac::<Sha256>::new_from_slice(access_key.as_bytes()).expect("HMAC takes a key of any length");
+    mac.update(b"root");
+    mac.update(root_password.as_bytes());
+    let digest: [u8; 32] = mac.finalize().into_bytes().into();
+    let [first, second, third, fourth, ..] = digest;
+    u32::from_be_bytes([first, second, third, fourth]).max(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     fn user(name: &str, account: u32, produce: &[&str], consume: &[&str]) -> UserRecord {
         let patterns =
@@ -144,14 +156,15 @@ mod tests {
 
     #[test]
     fn who_is_not_found_before_the_registry_was_read_may_still_exist() {
-        assert!(Users::new("root", []).is_complete());
-        let unread = Users::unread("root");
+        assert!(Users::new("root", 1, []).is_complete());
+        let unread = Users::unread("root", 1);
         assert!(!unread.is_complete() && unread.find(1, "root").is_some());
     }
 
     #[test]
     fn rights_are_what_the_lists_say() {
-        let users = Users::new("Root", [user("etl", 1, &["prod.*", "logs"], &["prod.a"]), user("mute", 1, &[], &[])]);
+        let users =
+            Users::new("Root", 1, [user("etl", 1, &["prod.*", "logs"], &["prod.a"]), user("mute", 1, &[], &[])]);
         for (name, action, station, expect) in [
             ("root", Action::Produce, "anything", true),
             ("root", Action::Consume, "anything", true),
@@ -175,7 +188,7 @@ mod tests {
     #[test]
     fn an_account_is_a_world_of_its_own() {
         let users =
-            Users::new("root", [user("etl", 1, &[], &[]), user("etl", 2, &["*"], &[]), user("two", 2, &[], &[])]);
+            Users::new("root", 1, [user("etl", 1, &[], &[]), user("etl", 2, &["*"], &[]), user("two", 2, &[], &[])]);
         let may = |account, name: &str| users.find(account, name).map(|found| found.may(Action::Produce, "s"));
         for (account, name, expect) in [
             (1, "etl", Some(false)),
@@ -192,17 +205,33 @@ mod tests {
 
     #[test]
     fn root_is_not_shadowed_by_a_user_of_its_name() {
-        let users = Users::new("root", [user("root", 1, &[], &[])]);
+        let users = Users::new("root", 7, [user("root", 1, &[], &[])]);
         let root = users.find(1, "root").expect("root");
         assert!(root.may(Action::Produce, "s"));
-        assert_eq!(root.version, 0);
-        assert_eq!(users.iter().collect::<Vec<_>>(), [root]);
+        assert_eq!(root.version, 7);
     }
 
     #[test]
     fn a_root_name_that_is_no_name_names_nobody() {
         for name in ["", "a b", "-", "a$1"] {
-            assert_eq!(Users::new(name, []).find(1, name), None);
+            assert_eq!(Users::new(name, 1, []).find(1, name), None);
         }
+    }
+
+    #[test]
+    fn the_version_of_root_changes_with_its_password_and_with_the_key_alone() {
+        // RFC 4231 has no such message: computed with `openssl dgst -sha256 -hmac key` of "rootpassword".
+        assert_eq!(root_version("key", "password"), 0xa03e_cbdf);
+        let versions = [
+            root_version("key", "password"),
+            root_version("key", "password2"),
+            root_version("key2", "password"),
+            root_version("", "password"),
+            root_version("key", ""),
+            root_version(&"k".repeat(1_000), "password"),
+        ];
+        let different: HashSet<u32> = versions.into_iter().collect();
+        assert_eq!(different.len(), versions.len());
+        assert!(!different.contains(&0));
     }
 }

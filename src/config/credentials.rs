@@ -1,7 +1,8 @@
 //! Generated secrets: what was not configured is made once and kept in the data directory.
 //!
 //! `credentials.json` has mode 0600 in a directory of mode 0700. It is written beside its place and
-//! renamed, so that it is whole or absent at any time. A file that others can read is an error, not
+//! renamed, so that it is whole or absent at any time; and under a lock on the directory, so that of two
+//! who start on an empty one the first makes the secrets and the second takes them. A file that others can read is an error, not
 //! repaired: whoever could read it may have done so. Configured secrets are never written to it.
 
 use super::settings::Secret;
@@ -86,14 +87,31 @@ impl Credentials {
         })
     }
 
+    /// Completes what the file has, or an empty one, and writes it if that changed anything: whole or not at all.
+    /// Answers what is in the file then. Makes the directory if need be; others who do the same wait.
+    pub(super) fn complete(
+        data_dir: &Path,
+        fill: impl FnOnce(&mut Self) -> Result<(), CredentialsFault>,
+    ) -> Result<Self, CredentialsFault> {
+        // The lock is let go of when the directory is closed.
+        let lock = || {
+            DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
+            let directory = File::open(data_dir)?;
+            directory.lock().map(|()| directory)
+        };
+        let _locked = lock().map_err(|fault| unwritable(data_dir, &fault))?;
+        let kept = Self::read(data_dir)?;
+        let mut credentials = kept.clone().unwrap_or_default();
+        fill(&mut credentials)?;
+        if kept.as_ref() != Some(&credentials) {
+            credentials.write(data_dir)?;
+        }
+        Ok(credentials)
+    }
+
     /// Writes the file, whole or not at all; makes the directory if need be.
     pub fn write(&self, data_dir: &Path) -> Result<(), CredentialsFault> {
-        let path = credentials_path(data_dir);
-        self.replace(data_dir, &path).map_err(|fault| CredentialsFault {
-            what: format!("{} cannot be written: {fault}", path.display()),
-            remedy: "make the data directory writable, name another one with --data-dir, or configure the secrets"
-                .to_owned(),
-        })
+        self.replace(data_dir, &credentials_path(data_dir)).map_err(|fault| unwritable(data_dir, &fault))
     }
 
     fn replace(&self, data_dir: &Path, path: &Path) -> io::Result<()> {
@@ -110,6 +128,14 @@ impl Credentials {
         }
         written?;
         File::open(data_dir)?.sync_all()
+    }
+}
+
+fn unwritable(data_dir: &Path, fault: &io::Error) -> CredentialsFault {
+    CredentialsFault {
+        what: format!("{} cannot be written: {fault}", credentials_path(data_dir).display()),
+        remedy: "make the data directory writable, name another one with --data-dir, or configure the secrets"
+            .to_owned(),
     }
 }
 
@@ -142,7 +168,42 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
+    use std::{collections::HashSet, sync::Barrier, thread};
+
+    #[test]
+    fn of_many_who_start_at_once_the_first_makes_the_secrets() {
+        for kept in [None, Some("kept")] {
+            let parent = tempfile::tempdir().unwrap();
+            let dir = parent.path().join("new");
+            if let Some(key) = kept {
+                Credentials { access_key: Some(key.to_owned()), ..Credentials::default() }.write(&dir).unwrap();
+            }
+            let start = Barrier::new(16);
+            let made: HashSet<(Option<String>, Option<String>)> = thread::scope(|scope| {
+                let starts: Vec<_> = (0..16)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            start.wait();
+                            let fill = |credentials: &mut Credentials| {
+                                let slots = [&mut credentials.access_key, &mut credentials.refresh_key];
+                                for slot in slots {
+                                    slot.get_or_insert(new_key()?.expose().to_owned());
+                                }
+                                Ok(())
+                            };
+                            let credentials = Credentials::complete(&dir, fill).unwrap();
+                            (credentials.access_key, credentials.refresh_key)
+                        })
+                    })
+                    .collect();
+                starts.into_iter().map(|start| start.join().unwrap()).collect()
+            });
+            assert_eq!(made.len(), 1);
+            let read = Credentials::read(&dir).unwrap().unwrap();
+            assert!(made.contains(&(read.access_key.clone(), read.refresh_key)));
+            assert!(kept.is_none() || read.access_key.as_deref() == kept);
+        }
+    }
 
     #[test]
     fn what_is_written_is_read_back_and_is_for_its_owner_alone() {

@@ -331,25 +331,29 @@ fn complete(
     data_dir: &Path,
     purpose: Purpose,
 ) -> Result<Credentials, super::credentials::CredentialsFault> {
-    let kept = Credentials::read(data_dir)?;
-    let mut credentials = kept.clone().unwrap_or_default();
-    if purpose == Purpose::Inspect {
-        return Ok(credentials);
-    }
-    draft.root_user.clone_into(&mut credentials.root_user);
     let fill = |slot: &mut Option<String>, configured: bool, make: fn() -> Result<Secret, _>| {
         if !configured && slot.as_deref().unwrap_or_default().is_empty() {
             *slot = Some(make()?.expose().to_owned());
         }
         Ok(())
     };
-    fill(&mut credentials.root_password, draft.root_password.is_some(), new_password)?;
-    fill(&mut credentials.access_key, draft.access_key.is_some(), new_key)?;
-    fill(&mut credentials.refresh_key, draft.refresh_key.is_some(), new_key)?;
-    if kept.as_ref() != Some(&credentials) {
-        credentials.write(data_dir)?;
+    let fill_all = |credentials: &mut Credentials| {
+        draft.root_user.clone_into(&mut credentials.root_user);
+        fill(&mut credentials.root_password, draft.root_password.is_some(), new_password)?;
+        fill(&mut credentials.access_key, draft.access_key.is_some(), new_key)?;
+        fill(&mut credentials.refresh_key, draft.refresh_key.is_some(), new_key)
+    };
+    let kept = Credentials::read(data_dir)?;
+    if purpose == Purpose::Inspect {
+        return Ok(kept.unwrap_or_default());
     }
-    Ok(credentials)
+    // What is complete is only read: the directory may be read-only.
+    let mut credentials = kept.clone().unwrap_or_default();
+    fill_all(&mut credentials)?;
+    if kept.as_ref() == Some(&credentials) {
+        return Ok(credentials);
+    }
+    Credentials::complete(data_dir, fill_all)
 }
 
 fn warn_about_weak_secrets(auth: &AuthDraft, findings: &mut Findings<'_>) {

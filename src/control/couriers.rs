@@ -2,11 +2,12 @@
 //!
 //! Each shard has a task that empties a bounded queue into the shard's inbox. A shard takes as many
 //! answers as it has asked questions, so the queue is full only if the shard does not run; then
-//! answers are dropped and counted (the shard gives up on them by itself), and everything else waits.
+//! answers are dropped and counted (the shard gives up on them by itself). What every shard has to
+//! know is never dropped: whoever sends it waits until each shard that lives has it on its way.
 
 use crate::{directory::messages::Push, limits::QUESTIONS_PER_SHARD_MAX, metrics::ControlMetrics};
 use futures_util::future::join_all;
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
     time::timeout,
@@ -14,8 +15,8 @@ use tokio::{
 
 /// Pushes that are no answers and may stand in a queue beside them.
 const PUSHES_UNASKED_MAX: usize = 64;
-/// How long a push to all shards waits for one whose queue is full.
-const PUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is said that a push to all shards still waits for one.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The ways to all shards. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,12 +53,14 @@ impl Couriers {
         }
     }
 
-    /// Sends the same to all shards, behind everything that was sent before.
+    /// Sends the same to all shards, behind everything that was sent before. Returns when every shard is
+    /// told, or has ended: as long as one is not, it would let in whom the others turn away.
     pub(super) async fn all(&self, push: &Push) {
         let sends = self.queues.iter().enumerate().map(|(shard, queue)| async move {
-            if timeout(PUSH_TIMEOUT, queue.send(push.clone())).await.is_err() {
-                self.metrics.pushes_dropped.increment();
-                tracing::error!(shard, "a shard does not take what it has to know");
+            let mut send = pin!(queue.send(push.clone()));
+            // An error is a shard that has ended.
+            while timeout(REPEAT_INTERVAL, send.as_mut()).await.is_err() {
+                tracing::error!(shard, "a shard does not take what it has to know; waiting for it");
             }
         });
         join_all(sends).await;
@@ -99,5 +102,31 @@ mod tests {
         drop(dead_inbox);
         couriers.all(&Push::Drain).await;
         assert_eq!(reader.await.expect("the reader"), (0..2_000).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn what_a_shard_has_to_know_reaches_it_however_late() {
+        let (shard, inbox) = flume::bounded(1);
+        let couriers = Couriers::new(vec![shard], Arc::new(ControlMetrics::default()));
+        for ticket in 0..2_000 {
+            couriers.answer(0, answer(ticket));
+            tokio::task::yield_now().await;
+        }
+        let teller = couriers.clone();
+        let told = tokio::spawn(async move { teller.all(&Push::Drain).await });
+        tokio::time::sleep(REPEAT_INTERVAL + Duration::from_millis(500)).await;
+        assert!(!told.is_finished(), "it is not given up");
+        while let Push::Answer { .. } = inbox.recv_async().await.expect("a push") {}
+        told.await.expect("the teller");
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_has_ended_holds_nobody_up() {
+        let (shard, inbox) = flume::bounded(1);
+        let couriers = Couriers::new(vec![shard], Arc::new(ControlMetrics::default()));
+        drop(inbox);
+        for _ in 0..3 {
+            couriers.all(&Push::Drain).await;
+        }
     }
 }

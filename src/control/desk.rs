@@ -23,7 +23,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -163,7 +163,8 @@ impl Desk {
     fn store_metrics(&self) -> Option<&StoreMetrics> {
         let metrics = self.0.store_metrics.as_deref()?;
         if let Some(store) = &self.0.store {
-            metrics.read_only.set(u64::from(matches!(store.health(), Health::ReadOnly(_))));
+            // Whatever else it is, it takes nothing.
+            metrics.read_only.set(u64::from(!matches!(store.health(), Health::Writable)));
         }
         Some(metrics)
     }
@@ -205,8 +206,8 @@ impl Desk {
             return Err(DeskError::Exists);
         }
         let hash = self.0.passwords.hash(new.password).await.map_err(|Overloaded| DeskError::Overloaded)?;
-        let document = UserDocument::new(next_version(0), hash, produce, consume);
-        let revision = match self.0.registry.put(&users::key(&name), document.store(), Some(0)).await {
+        let document = UserDocument::new(next_version(0)?, hash, produce, consume);
+        let revision = match self.0.registry.put(&users::key(&name), document.store(), 0).await {
             Ok(revision) => revision,
             Err(RegistryError::Conflict) => return Err(DeskError::Exists),
             Err(RegistryError::Failed(reject)) => return Err(DeskError::Backend(reject)),
@@ -227,9 +228,9 @@ impl Desk {
             let old = &book.get(name.as_str()).ok_or(DeskError::Unknown)?.document;
             // A document that does not load is written over with the one that works.
             let revision = book.stored_revision(&name).ok_or(DeskError::Unknown)?;
-            let version = next_version(old.version);
+            let version = next_version(old.version)?;
             let document = UserDocument::new(version, hash.clone(), old.produce.clone(), old.consume.clone());
-            match self.0.registry.put(&users::key(&name), document.store(), Some(revision)).await {
+            match self.0.registry.put(&users::key(&name), document.store(), revision).await {
                 Ok(revision) => {
                     self.until(|book| book.stored_revision(&name).is_none_or(|have| have >= revision)).await?;
                     tracing::info!(user = %name, "changed password");
@@ -245,11 +246,12 @@ impl Desk {
         Err(DeskError::Contended)
     }
 
-    /// Removes a user, or a document in its place that does not load.
+    /// Removes a user, or a document in its place that does not load. Whoever was changed by others meanwhile
+    /// is not removed.
     pub async fn remove_user(&self, name: &str) -> Result<(), DeskError> {
         let name = self.name_of_other(name)?;
         let revision = self.book().await?.stored_revision(&name).ok_or(DeskError::Unknown)?;
-        match self.0.registry.delete(&users::key(&name)).await {
+        match self.0.registry.delete(&users::key(&name), revision).await {
             Ok(()) => {}
             Err(RegistryError::Conflict) => return Err(DeskError::Contended),
             Err(RegistryError::Failed(reject)) => return Err(DeskError::Backend(reject)),
@@ -308,23 +310,29 @@ fn patterns(what: &str, given: Option<Vec<String>>) -> Result<Vec<Pattern>, Desk
     Ok(parsed)
 }
 
-/// The time in seconds, and always more than before: so a version does not come back even if the user
-/// was removed meanwhile and nothing of it is left.
-fn next_version(before: u32) -> u32 {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    u32::try_from(seconds).unwrap_or(u32::MAX).max(before.saturating_add(1))
+/// Another version than before, and never 0. It is drawn by lot and not counted, so that it does not come back
+/// either when the user was removed meanwhile and nothing of it is left.
+fn next_version(before: u32) -> Result<u32, DeskError> {
+    loop {
+        let version =
+            getrandom::u32().map_err(|_| DeskError::Backend(Reject::Internal("the system gives no random numbers")))?;
+        if version != 0 && version != before {
+            return Ok(version);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
-    fn versions_only_grow() {
-        let now = next_version(0);
-        assert!(now > 1_700_000_000);
-        assert_eq!(next_version(now + 100), now + 101);
-        assert_eq!(next_version(u32::MAX), u32::MAX);
+    fn versions_do_not_come_back() {
+        // Of 100 among 2^32, two are the same in one run of a million.
+        let versions: HashSet<u32> = (0..100).map(|_| next_version(0).expect("randomness")).collect();
+        assert_eq!(versions.len(), 100);
+        assert!(!versions.contains(&0));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use super::{
     couriers::Couriers,
     registry::{NatsRegistry, Registry, RegistryError},
-    users::Book,
+    users::{Book, Root},
 };
 use crate::{directory::messages::Push, metrics::ControlMetrics};
 use futures_util::{FutureExt, StreamExt};
@@ -30,7 +30,7 @@ const RETRY_MAX: Duration = Duration::from_secs(15);
 pub(super) struct Keeper {
     pub(super) registry: Registry,
     /// Whose name no document may take.
-    pub(super) root: String,
+    pub(super) root: Root,
     pub(super) couriers: Couriers,
     pub(super) metrics: Arc<ControlMetrics>,
     /// Where others read the book.

@@ -53,7 +53,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{Notify, watch};
-use users::Book;
+use users::{Book, Root};
 
 /// Threads for password hashes and calls of the embedded store.
 const BLOCKING_THREADS_MAX: usize = 6;
@@ -187,7 +187,7 @@ where
     let (book, books) = watch::channel(Arc::new(Book::default()));
     let keeper = Keeper {
         registry,
-        root: settings.auth.root_user.clone(),
+        root: Root::new(&settings.auth),
         couriers: couriers.clone(),
         metrics: Arc::clone(&control_metrics),
         book,
@@ -214,7 +214,11 @@ async fn until_stopped(mut phases: watch::Receiver<Phase>, couriers: Couriers) {
     loop {
         match phases.changed().await.map(|()| *phases.borrow_and_update()) {
             Ok(Phase::Running) => {}
-            Ok(Phase::Draining) => couriers.all(&Push::Drain).await,
+            // A shard that does not take it must not keep this thread from stopping.
+            Ok(Phase::Draining) => {
+                let couriers = couriers.clone();
+                tokio::spawn(async move { couriers.all(&Push::Drain).await });
+            }
             // The handle was dropped, or says so.
             Ok(Phase::Stopped) | Err(_) => return,
         }

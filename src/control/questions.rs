@@ -9,9 +9,9 @@ use super::{
     broker::Broker,
     consumers,
     couriers::Couriers,
-    passwords::{self, Overloaded, Passwords},
+    passwords::{Expected, Overloaded, Passwords},
     stations,
-    users::{ACCOUNT, Book},
+    users::{ACCOUNT, Book, Root},
 };
 use crate::{
     backend::local,
@@ -50,6 +50,7 @@ pub(super) struct Oracle {
     pub(super) passwords: Passwords,
     pub(super) book: watch::Receiver<Arc<Book>>,
     pub(super) metrics: Arc<ControlMetrics>,
+    root: Root,
     resolving: Arc<Semaphore>,
 }
 
@@ -61,7 +62,8 @@ impl Oracle {
         book: watch::Receiver<Arc<Book>>,
         metrics: Arc<ControlMetrics>,
     ) -> Self {
-        Self { settings, backend, passwords, book, metrics, resolving: Arc::new(Semaphore::new(RESOLVING_MAX)) }
+        let root = Root::new(&settings.auth);
+        Self { settings, backend, passwords, book, metrics, root, resolving: Arc::new(Semaphore::new(RESOLVING_MAX)) }
     }
 
     /// Finds or makes a station.
@@ -81,37 +83,43 @@ impl Oracle {
         }
     }
 
-    /// Checks a password.
-    async fn login(&self, account: u32, username: &str, password: Box<str>) -> Result<(), Reject> {
+    /// Checks a password, and says which version of it is right.
+    async fn login(&self, account: u32, username: &str, password: Box<str>) -> Result<u32, Reject> {
         let result = self.check(account, username, password).await;
         match result {
-            Ok(()) => self.metrics.login(LoginResult::Accepted),
+            Ok(_) => self.metrics.login(LoginResult::Accepted),
             Err(Reject::Unauthorized) => self.metrics.login(LoginResult::Refused),
             Err(_) => self.metrics.login(LoginResult::Overloaded),
         }
         result
     }
 
-    async fn check(&self, account: u32, username: &str, password: Box<str>) -> Result<(), Reject> {
+    async fn check(&self, account: u32, username: &str, password: Box<str>) -> Result<u32, Reject> {
         if account != ACCOUNT {
             return Err(Reject::Unauthorized);
         }
-        let auth = &self.settings.auth;
-        let verdict = |right: bool| if right { Ok(()) } else { Err(Reject::Unauthorized) };
-        if username == auth.root_user {
-            return verdict(passwords::same(&password, auth.root_password.expose()));
-        }
-        let hash = {
-            let book = self.book.borrow();
-            if !book.loaded {
-                return Err(Reject::BrokerAway);
-            }
-            book.get(username).map(|entry| entry.document.password.clone())
-        };
-        match self.passwords.verify(password, hash).await {
-            Ok(right) => verdict(right),
+        // The version belongs to what is held against the password: both are read at the same time.
+        let (expected, version) = self.expected(username)?;
+        match self.passwords.verify(password, expected).await {
+            Ok(true) => Ok(version),
+            Ok(false) => Err(Reject::Unauthorized),
             Err(Overloaded) => Err(Reject::Overloaded("logins")),
         }
+    }
+
+    /// What a user's password is held against, and its version.
+    fn expected(&self, username: &str) -> Result<(Expected, u32), Reject> {
+        if username == self.root.name {
+            return Ok((Expected::Text(self.settings.auth.root_password.clone()), self.root.version));
+        }
+        let book = self.book.borrow();
+        if !book.loaded {
+            return Err(Reject::BrokerAway);
+        }
+        Ok(match book.get(username) {
+            Some(entry) => (Expected::Hash(entry.document.password.clone()), entry.document.version),
+            None => (Expected::Nothing, 0),
+        })
     }
 
     /// Runs a lookup with the bounds that hold for all of them.

@@ -1,7 +1,8 @@
 //! The registry: small documents by key, with revisions, in the broker's key-value bucket or in the
 //! embedded store.
 //!
-//! Writing is conditional on a revision, so that two who change the same document cannot both win.
+//! Writing is conditional on a revision, so that two who change the same document cannot both win,
+//! and nobody removes what he has not seen.
 //! Reading is whole ([`Registry::list`]) or, on the broker, by change ([`NatsRegistry::watch`]).
 //! What the documents mean is not known here.
 
@@ -31,6 +32,19 @@ pub(super) enum Registry {
     Memory(memory::Documents),
 }
 
+/// Everything that a registry holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listing {
+    /// When the registry was made. Where this is another, revisions have begun again; where it is the same, a
+    /// lower revision is old news.
+    pub(super) made: i128,
+    /// All documents.
+    pub(super) documents: Vec<Change>,
+}
+
+/// When a registry was made that is never made anew under a running process.
+const ONCE: i128 = 0;
+
 /// Why a document was not written or read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RegistryError {
@@ -42,7 +56,7 @@ pub(super) enum RegistryError {
 
 impl Registry {
     /// All documents.
-    pub(super) async fn list(&self) -> Result<Vec<Change>, RegistryError> {
+    pub(super) async fn list(&self) -> Result<Listing, RegistryError> {
         match self {
             Self::Nats(nats) => nats.list().await,
             Self::Local(store) => {
@@ -55,37 +69,34 @@ impl Registry {
                     bytes: Some(document.value),
                     revision: document.revision,
                 };
-                Ok(listed.map_err(RegistryError::Failed)?.into_iter().map(change).collect())
+                let listed = listed.map_err(RegistryError::Failed)?;
+                Ok(Listing { made: ONCE, documents: listed.into_iter().map(change).collect() })
             }
             #[cfg(test)]
-            Self::Memory(documents) => Ok(documents.list().await),
+            Self::Memory(documents) => Ok(Listing { made: ONCE, documents: documents.list().await }),
         }
     }
 
-    /// Writes a document: unless `expected` is `None`, only if it has that revision now, 0 for "is not
-    /// there". Answers its new revision.
-    pub(super) async fn put(&self, key: &str, bytes: Vec<u8>, expected: Option<u64>) -> Result<u64, RegistryError> {
+    /// Writes a document if it has the expected revision now, 0 for "is not there". Answers its new revision.
+    pub(super) async fn put(&self, key: &str, bytes: Vec<u8>, expected: u64) -> Result<u64, RegistryError> {
         match self {
             Self::Nats(nats) => nats.put(key, bytes, expected).await,
-            Self::Local(store) => Ok(store.registry_put(key, &bytes, expected).await?),
+            Self::Local(store) => Ok(store.registry_put(key, &bytes, Some(expected)).await?),
             #[cfg(test)]
             Self::Memory(documents) => documents.put(key, bytes, expected).await,
         }
     }
 
-    /// Removes a document. It is no error if it is not there.
-    pub(super) async fn delete(&self, key: &str) -> Result<(), RegistryError> {
+    /// Removes a document if it has the expected revision now.
+    pub(super) async fn delete(&self, key: &str, expected: u64) -> Result<(), RegistryError> {
         match self {
-            Self::Nats(nats) => nats.delete(key).await,
+            Self::Nats(nats) => nats.delete(key, expected).await,
             Self::Local(store) => {
-                store.registry_delete(key, None).await?;
+                store.registry_delete(key, Some(expected)).await?;
                 Ok(())
             }
             #[cfg(test)]
-            Self::Memory(documents) => {
-                documents.delete(key).await;
-                Ok(())
-            }
+            Self::Memory(documents) => documents.delete(key, expected).await,
         }
     }
 }
@@ -122,8 +133,9 @@ impl NatsRegistry {
         Ok(watch.map(|entry| entry.map(change).map_err(failed)).boxed())
     }
 
-    async fn list(&self) -> Result<Vec<Change>, RegistryError> {
+    async fn list(&self) -> Result<Listing, RegistryError> {
         let store = self.open().await?;
+        let made = store.stream.cached_info().created.unix_timestamp_nanos();
         let read = async {
             let keys: Vec<String> = store.keys().await.map_err(failed)?.try_collect().await.map_err(failed)?;
             if keys.len() > DOCUMENTS_MAX {
@@ -140,28 +152,31 @@ impl NatsRegistry {
                 .try_collect()
                 .await
                 .map_err(failed)?;
-            Ok(entries.into_iter().flatten().map(change).collect())
+            Ok(Listing { made, documents: entries.into_iter().flatten().map(change).collect() })
         };
         timeout(LIST_TIMEOUT, read).await.unwrap_or(Err(RegistryError::Failed(Reject::ControlTimeout)))
     }
 
-    async fn put(&self, key: &str, bytes: Vec<u8>, expected: Option<u64>) -> Result<u64, RegistryError> {
+    async fn put(&self, key: &str, bytes: Vec<u8>, expected: u64) -> Result<u64, RegistryError> {
         let store = self.open().await?;
         match expected {
-            None => store.put(key, bytes.into()).await.map_err(failed),
-            Some(0) => store.create(key, bytes.into()).await.map_err(|error| match error.kind() {
+            0 => store.create(key, bytes.into()).await.map_err(|error| match error.kind() {
                 kv::CreateErrorKind::AlreadyExists => RegistryError::Conflict,
                 _ => failed(error),
             }),
-            Some(revision) => store.update(key, bytes.into(), revision).await.map_err(|error| match error.kind() {
+            revision => store.update(key, bytes.into(), revision).await.map_err(|error| match error.kind() {
                 kv::UpdateErrorKind::WrongLastRevision => RegistryError::Conflict,
                 _ => failed(error),
             }),
         }
     }
 
-    async fn delete(&self, key: &str) -> Result<(), RegistryError> {
-        self.open().await?.delete(key).await.map_err(failed)
+    async fn delete(&self, key: &str, expected: u64) -> Result<(), RegistryError> {
+        let deleted = self.open().await?.delete_expect_revision(key, Some(expected)).await;
+        deleted.map_err(|error| match error.kind() {
+            kv::DeleteErrorKind::WrongLastRevision => RegistryError::Conflict,
+            _ => failed(error),
+        })
     }
 
     async fn open(&self) -> Result<kv::Store, RegistryError> {
@@ -235,20 +250,27 @@ pub(super) mod memory {
             state.documents.iter().map(change).collect()
         }
 
-        pub(super) async fn put(&self, key: &str, bytes: Vec<u8>, expected: Option<u64>) -> Result<u64, RegistryError> {
+        pub(super) async fn put(&self, key: &str, bytes: Vec<u8>, expected: u64) -> Result<u64, RegistryError> {
             let mut state = self.0.lock().await;
-            let current = state.documents.get(key).map_or(0, |(_, revision)| *revision);
-            if expected.is_some_and(|expected| expected != current) {
-                return Err(RegistryError::Conflict);
-            }
+            state.compare(key, expected)?;
             state.revision += 1;
             let revision = state.revision;
             state.documents.insert(key.to_owned(), (bytes, revision));
             Ok(revision)
         }
 
-        pub(super) async fn delete(&self, key: &str) {
-            self.0.lock().await.documents.remove(key);
+        pub(super) async fn delete(&self, key: &str, expected: u64) -> Result<(), RegistryError> {
+            let mut state = self.0.lock().await;
+            state.compare(key, expected)?;
+            state.documents.remove(key);
+            Ok(())
+        }
+    }
+
+    impl State {
+        fn compare(&self, key: &str, expected: u64) -> Result<(), RegistryError> {
+            let current = self.documents.get(key).map_or(0, |(_, revision)| *revision);
+            if expected == current { Ok(()) } else { Err(RegistryError::Conflict) }
         }
     }
 }

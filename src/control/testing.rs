@@ -9,7 +9,7 @@ use super::{
     passwords::Passwords,
     registry::{Registry, memory::Documents},
     spawn,
-    users::Book,
+    users::{Book, Root},
 };
 use crate::{
     backend::local,
@@ -43,7 +43,7 @@ pub(crate) fn desk_in_memory() -> (Desk, Arc<AtomicBool>, Arc<StoreMetrics>) {
     let (book, _) = watch::channel(Arc::new(Book::default()));
     let keeper = Keeper {
         registry: Registry::Memory(Documents::default()),
-        root: settings.auth.root_user.clone(),
+        root: Root::new(&settings.auth),
         couriers: Couriers::new(Vec::new(), Arc::clone(&metrics)),
         metrics,
         book,
@@ -194,6 +194,11 @@ impl Gateway {
     }
 
     pub(super) fn login(&self, account: u32, username: &str, password: &str) -> Result<(), Reject> {
+        self.version_at_login(account, username, password).map(drop)
+    }
+
+    /// The version of the password that a login found right.
+    pub(super) fn version_at_login(&self, account: u32, username: &str, password: &str) -> Result<u32, Reject> {
         let question = Question::Login { account, username: username.into(), password: password.into() };
         match self.answer_to(question) {
             Answer::Login(result) => result,

@@ -6,12 +6,17 @@
 //!
 //! The password hash stays here. What the shards get ([`Users`]) has none.
 
+use super::registry::Listing;
 use crate::{
-    auth::{ACCOUNT_DEFAULT, UserRecord, Users, password},
+    auth::{self, ACCOUNT_DEFAULT, UserRecord, Users, password},
+    config::AuthSettings,
     station::{Name, Pattern},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Where the keys of users begin.
 pub(super) const KEY_PREFIX: &str = "users.";
@@ -108,17 +113,45 @@ pub(super) fn check_patterns(what: &str, patterns: &[Pattern]) -> Result<(), Str
     Ok(())
 }
 
+/// The name that a key tells after its prefix. A key that is not in lower case is nobody's.
+fn plain_name(text: &str) -> Option<Name> {
+    Name::parse(text).ok().filter(|name| name.as_str() == text)
+}
+
 /// The key of a user's document.
 pub(super) fn key(name: &Name) -> String {
     format!("{KEY_PREFIX}{name}")
 }
 
+/// The root user, who comes from the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Root {
+    /// Lower-cased name.
+    pub(super) name: String,
+    /// Version of its password.
+    pub(super) version: u32,
+}
+
+impl Root {
+    pub(super) fn new(settings: &AuthSettings) -> Self {
+        let version = auth::root_version(settings.access_key.expose(), settings.root_password.expose());
+        Self { name: settings.root_user.clone(), version }
+    }
+}
+
 /// The users that load, and where they come from. Immutable once published.
+///
+/// News may come late: a follower in the broker's cluster that lags behind answers with what was. So what is
+/// older than what is known of the same key changes nothing, until the registry itself is another.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Book {
     users: BTreeMap<Name, Entry>,
     /// Documents that do not load, by key, with the revision that was looked at.
     faults: BTreeMap<String, u64>,
+    /// Keys whose removal was seen, with its revision. Bounded as the bucket is, which keeps the same.
+    removed: BTreeMap<String, u64>,
+    /// When the registry was made that all revisions are of.
+    made: Option<i128>,
     /// The highest revision that this book has seen.
     pub(super) revision: u64,
     /// Whether the registry was read whole at least once.
@@ -170,20 +203,20 @@ impl Book {
     pub(super) fn apply(&mut self, change: &Change) {
         self.revision = self.revision.max(change.revision);
         let Some(text) = change.key.strip_prefix(KEY_PREFIX) else { return };
+        if self.newest(&change.key, text) >= change.revision {
+            return;
+        }
         let Some(bytes) = &change.bytes else {
             self.faults.remove(&change.key);
-            // What was put after the removal is newer than the removal.
-            if let Ok(name) = Name::parse(text)
-                && self.users.get(&name).is_some_and(|entry| entry.revision < change.revision)
-            {
+            if let Some(name) = plain_name(text) {
                 self.users.remove(&name);
             }
+            self.removed.insert(change.key.clone(), change.revision);
             return;
         };
-        let known = |name: &Name| self.users.get(name).is_some_and(|entry| entry.revision >= change.revision);
+        self.removed.remove(&change.key);
         let loaded = match Name::parse(text) {
             Ok(name) if name.as_str() != text => Err("the name is not in lower case".to_owned()),
-            Ok(name) if known(&name) => return,
             Ok(name) => UserDocument::load(bytes).map(|document| (name, document)),
             Err(fault) => Err(fault.text("User")),
         };
@@ -193,29 +226,35 @@ impl Book {
                 self.users.insert(name, Entry { revision: change.revision, document: Arc::new(document) });
             }
             Err(reason) => {
-                if self.faults.insert(change.key.clone(), change.revision) != Some(change.revision) {
-                    tracing::error!(key = %change.key, revision = change.revision, %reason, "registry: a user document does not load and is not used");
-                }
+                self.faults.insert(change.key.clone(), change.revision);
+                tracing::error!(key = %change.key, revision = change.revision, %reason, "registry: a user document does not load and is not used");
             }
         }
     }
 
-    /// Takes the whole registry in: what is not in `documents` is gone.
-    pub(super) fn reconcile(&mut self, documents: &[Change]) {
-        let present: std::collections::BTreeSet<&str> =
+    /// The newest revision that is known of a key, `text` after the prefix; 0 for none.
+    fn newest(&self, key: &str, text: &str) -> u64 {
+        let loaded = plain_name(text).and_then(|name| self.users.get(&name)).map(|entry| entry.revision);
+        let others = self.faults.get(key).max(self.removed.get(key)).copied();
+        loaded.max(others).unwrap_or(0)
+    }
+
+    /// Takes the whole registry in: what is not in the listing is gone.
+    pub(super) fn reconcile(&mut self, listing: &Listing) {
+        let Listing { made, documents } = listing;
+        if self.made != Some(*made) {
+            // Removed and made again: revisions begin anew, and whatever is there now is news.
+            self.made = Some(*made);
+            self.revision = 0;
+            self.faults.clear();
+            self.removed.clear();
+            self.users.values_mut().for_each(|entry| entry.revision = 0);
+        }
+        let present: BTreeSet<&str> =
             documents.iter().filter(|change| change.bytes.is_some()).map(|change| change.key.as_str()).collect();
-        self.revision = 0;
         self.users.retain(|name, _| present.contains(key(name).as_str()));
         self.faults.retain(|key, _| present.contains(key.as_str()));
         for change in documents {
-            // A revision can go back: the bucket was removed and made again.
-            if let Some(text) = change.key.strip_prefix(KEY_PREFIX)
-                && let Ok(name) = Name::parse(text)
-                && let Some(entry) = self.users.get_mut(&name)
-                && entry.revision > change.revision
-            {
-                entry.revision = 0;
-            }
             self.apply(change);
         }
         self.loaded = true;
@@ -230,7 +269,8 @@ impl Book {
     }
 
     /// What the shards get.
-    pub(super) fn snapshot(&self, root: &str) -> Arc<Users> {
+    pub(super) fn snapshot(&self, root: &Root) -> Arc<Users> {
+        let Root { name: root, version: root_version } = root;
         let records = self.users.iter().filter(|(name, _)| name.as_str() != root).map(|(name, entry)| UserRecord {
             name: name.clone(),
             account: entry.document.account,
@@ -238,7 +278,9 @@ impl Book {
             produce: entry.document.produce.clone(),
             consume: entry.document.consume.clone(),
         });
-        Arc::new(if self.loaded { Users::new(root, records) } else { Users::unread(root) })
+        let users =
+            if self.loaded { Users::new(root, *root_version, records) } else { Users::unread(root, *root_version) };
+        Arc::new(users)
     }
 }
 
@@ -256,6 +298,10 @@ mod tests {
 
     fn put(key: &str, text: &str, revision: u64) -> Change {
         Change { key: key.to_owned(), bytes: Some(text.as_bytes().to_vec()), revision }
+    }
+
+    fn listing(made: i128, documents: Vec<Change>) -> Listing {
+        Listing { made, documents }
     }
 
     fn version(book: &Book, name: &str) -> Option<u32> {
@@ -309,7 +355,7 @@ mod tests {
         book.apply(&put("users.B..B", &text(1, "[]"), 4));
         assert_eq!((version(&book, "ann"), version(&book, "bob"), book.faults()), (Some(1), None, 3));
         // Also when everything is read again.
-        book.reconcile(&[put("users.ann", "{", 2), put("users.bob", &text(5, "[]"), 9)]);
+        book.reconcile(&listing(1, vec![put("users.ann", "{", 2), put("users.bob", &text(5, "[]"), 9)]));
         assert_eq!((version(&book, "ann"), version(&book, "bob"), book.faults()), (Some(1), Some(5), 1));
         book.apply(&put("users.ann", &text(2, "[]"), 10));
         assert_eq!((version(&book, "ann"), book.faults(), book.revision), (Some(2), 0, 10));
@@ -322,14 +368,47 @@ mod tests {
         book.apply(&put("users.ann", &text(2, "[]"), 5));
         book.apply(&put("users.ann", &text(1, "[]"), 4));
         book.apply(&removal(3));
+        book.apply(&Change { key: "users.Ann".to_owned(), bytes: None, revision: 9 });
         assert_eq!(version(&book, "ann"), Some(2));
         book.apply(&removal(6));
         assert_eq!(version(&book, "ann"), None);
-        // Removed while nobody watched; and a bucket that begins again at 1.
-        book.apply(&put("users.ann", &text(2, "[]"), 7));
-        book.apply(&put("users.bob", &text(3, "[]"), 8));
-        book.reconcile(&[put("users.bob", &text(4, "[]"), 1)]);
-        assert_eq!((version(&book, "ann"), version(&book, "bob"), book.len()), (None, Some(4), 1));
+        book.apply(&put("users.ann", &text(2, "[]"), 5));
+        assert_eq!(version(&book, "ann"), None, "what was removed does not come back");
+        book.apply(&put("users.ann", &text(3, "[]"), 7));
+        assert_eq!(version(&book, "ann"), Some(3));
+    }
+
+    #[test]
+    fn a_follower_that_lags_behind_rolls_nothing_back() {
+        let (old, new) = (text(1, "[]"), text(2, "[]"));
+        let removal = Change { key: "users.dan".to_owned(), bytes: None, revision: 24 };
+        let mut book = Book::default();
+        let first = vec![
+            put("users.ann", &old, 11),
+            put("users.bob", &old, 12),
+            put("users.carl", &old, 13),
+            put("users.dan", &old, 14),
+        ];
+        book.reconcile(&listing(1, first.clone()));
+        for change in [put("users.ann", &new, 21), put("users.carl", "{", 23), removal] {
+            book.apply(&change);
+        }
+        let state = |book: &Book| (["ann", "bob", "carl", "dan"].map(|name| version(book, name)), book.faults());
+        let expect = ([Some(2), Some(1), Some(1), None], 1);
+        assert_eq!(state(&book), expect);
+        book.reconcile(&listing(1, first.clone()));
+        assert_eq!(state(&book), expect, "the same bucket: what is older changes nothing");
+        assert_eq!(book.revision, 24);
+        // Removed while nobody watched.
+        book.reconcile(&listing(1, vec![put("users.bob", &new, 25)]));
+        assert_eq!(state(&book), ([None, Some(2), None, None], 0));
+        // The bucket was removed and made again, and revisions begin at 1.
+        book.reconcile(&listing(2, vec![put("users.bob", &old, 1), put("users.dan", &old, 2)]));
+        assert_eq!(state(&book), ([None, Some(1), None, Some(1)], 0));
+        assert_eq!(book.revision, 2);
+        // A broken document in it leaves alone the user that works.
+        book.reconcile(&listing(3, vec![put("users.bob", "{", 1)]));
+        assert_eq!(state(&book), ([None, Some(1), None, None], 1));
     }
 
     #[test]
@@ -344,9 +423,12 @@ mod tests {
         let mut book = Book::default();
         book.apply(&put("users.ann", &text(2, r#"["a.*"]"#), 1));
         book.apply(&put("users.root", &text(2, r#"["*"]"#), 2));
-        let users = book.snapshot("root");
+        let root = Root { name: "root".to_owned(), version: 7 };
+        assert_eq!(book.snapshot(&root), Arc::new(Users::unread("root", 7)), "as long as nothing was read");
+        book.loaded = true;
+        let users = book.snapshot(&root);
         assert!(!format!("{users:?}").contains("argon2"));
         assert_eq!(users.find(ACCOUNT, "ann").map(|ann| ann.version), Some(2));
-        assert_eq!(users.find(ACCOUNT, "root").map(|root| root.version), Some(0));
+        assert_eq!(users.find(ACCOUNT, "root").map(|root| root.version), Some(7));
     }
 }

@@ -56,8 +56,9 @@ pub enum Answer {
     Station(Result<Arc<Station>, Reject>),
     /// To [`Question::Consumer`].
     Consumer(Result<Arc<Consumer>, Reject>),
-    /// To [`Question::Login`]: `Err(Unauthorized)` for a wrong name or password.
-    Login(Result<(), Reject>),
+    /// To [`Question::Login`]: the version of the password that was found right; `Err(Unauthorized)` for a wrong
+    /// name or password.
+    Login(Result<u32, Reject>),
 }
 
 /// What the control plane sends to a shard.

@@ -136,8 +136,8 @@ impl Directory {
         self.resolve(&self.consumers, &key, true, now, question, pick).await
     }
 
-    /// Whether this password is that user's.
-    pub async fn login(&self, account: u32, username: &str, password: &str) -> Result<(), Reject> {
+    /// The version of this password, if it is that user's.
+    pub async fn login(&self, account: u32, username: &str, password: &str) -> Result<u32, Reject> {
         match self.ask(Question::Login { account, username: username.into(), password: password.into() }).await? {
             Answer::Login(result) => result,
             _ => Err(Reject::Internal("an answer of another kind")),

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     auth::Users,
+    config::Secret,
     control::{DeskError, NewUser},
     directory::messages::{Answer, Push, Question},
     limits::LOGINS_WAITING_MAX,
@@ -13,6 +14,7 @@ use crate::{
 };
 use async_nats::jetstream::{self, kv};
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -83,23 +85,93 @@ fn versions_change_with_the_password_and_never_come_back() {
     let server = Server::start("");
     let gateway = Gateway::start(settings(server.port)).ready();
     let mut versions = Vec::new();
-    let mut seen = |gateway: &Gateway| loop {
-        if let Some(ann) = next_users(gateway).find(1, "ann") {
-            versions.push(ann.version);
-            break;
-        }
+    let mut seen = |gateway: &Gateway, password: &str| {
+        let version = loop {
+            if let Some(ann) = next_users(gateway).find(1, "ann") {
+                break ann.version;
+            }
+        };
+        versions.push(version);
+        assert_eq!(gateway.version_at_login(1, "ann", password), Ok(version), "the shard knows what is answered");
     };
     block_on(gateway.desk.add_user(new_user("ann", "first password"))).expect("added");
-    seen(&gateway);
-    block_on(gateway.desk.set_password("ann", "second password".into())).expect("changed");
-    seen(&gateway);
-    std::thread::sleep(Duration::from_millis(1_100));
+    seen(&gateway, "first password");
+    for password in ["second password", "third password", "first password"] {
+        block_on(gateway.desk.set_password("ann", password.into())).expect("changed");
+        seen(&gateway, password);
+    }
     block_on(gateway.desk.remove_user("ann")).expect("removed");
     assert!(next_users(&gateway).find(1, "ann").is_none());
-    std::thread::sleep(Duration::from_millis(1_100));
     block_on(gateway.desk.add_user(new_user("ann", "first password"))).expect("added again");
-    seen(&gateway);
-    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+    seen(&gateway, "first password");
+    let different: HashSet<u32> = versions.iter().copied().collect();
+    assert_eq!(different.len(), 5, "{versions:?}");
+}
+
+#[test]
+fn the_shard_knows_the_version_of_root_that_is_answered() {
+    let mut server = Server::start("");
+    server.kill();
+    let gateway = Gateway::start(settings(server.port));
+    let version = next_users(&gateway).find(1, "root").map(|root| root.version).expect("root");
+    assert_ne!(version, 0);
+    assert_eq!(gateway.version_at_login(1, "root", "memphis-root"), Ok(version));
+    let mut settings = settings(server.port);
+    settings.auth.root_password = Secret::new("another password");
+    let gateway = Gateway::start(settings);
+    assert_ne!(gateway.version_at_login(1, "root", "another password"), Ok(version));
+}
+
+#[test]
+fn nobody_removes_a_user_that_others_have_just_changed() {
+    let server = Server::start("");
+    let gateway = Gateway::start(settings(server.port)).ready();
+    block_on(gateway.desk.add_user(new_user("ann", "first password"))).expect("added");
+    let other = block_on(async {
+        let jetstream = jetstream::new(server.client().await);
+        let store = jetstream.get_key_value("sluicegate").await.expect("the bucket exists");
+        let entry = store.entry("users.ann").await.expect("read").expect("exists");
+        store.put("users.ann", entry.value.clone()).await.expect("put");
+        let stale = store.delete_expect_revision("users.ann", Some(entry.revision)).await;
+        stale.map_err(|error| error.kind())
+    });
+    assert_eq!(other, Err(kv::DeleteErrorKind::WrongLastRevision), "the broker compares");
+    // The gateway learns of the change and then removes what it has seen.
+    gateway.until("removed", |gateway| match block_on(gateway.desk.remove_user("ann")) {
+        Ok(()) => true,
+        Err(DeskError::Contended) => false,
+        Err(error) => panic!("{error:?}"),
+    });
+    assert_eq!(names(&gateway), ["root"]);
+}
+
+#[test]
+fn a_bucket_that_was_made_again_is_believed() {
+    let server = Server::start("");
+    let gateway = Gateway::start(settings(server.port)).ready();
+    for password in ["first password", "second password", "third password"] {
+        let _exists = block_on(gateway.desk.add_user(new_user("ann", "zeroth password")));
+        block_on(gateway.desk.set_password("ann", password.into())).expect("changed");
+    }
+    block_on(gateway.desk.add_user(new_user("bob", "first password"))).expect("added");
+    let document = bucket(&server, async |store| store.get("users.bob").await.expect("read").expect("exists"));
+    block_on(async {
+        let jetstream = jetstream::new(server.client().await);
+        jetstream.delete_key_value("sluicegate").await.expect("removed");
+        let config = kv::Config { bucket: "sluicegate".to_owned(), history: 1, ..kv::Config::default() };
+        let store = jetstream.create_key_value(config).await.expect("made again");
+        store.put("users.ann", document).await.expect("put");
+    });
+    // A new connection, on which everything is read again.
+    let gateway = {
+        let mut server = server;
+        server.kill();
+        server.run();
+        gateway.until("told", |gateway| names(gateway) == ["root", "ann"]);
+        gateway.until("told", |gateway| gateway.login(1, "ann", "first password") == Ok(()));
+        gateway
+    };
+    assert_eq!(gateway.login(1, "ann", "third password"), Err(Reject::Unauthorized));
 }
 
 #[test]

@@ -40,7 +40,8 @@ impl Memphis {
         };
         let Ok(lifetimes) = self.lifetimes(&fields) else { return invalid_fields() };
         let outcome = match self.directory.login(login.account, &login.username, &login.password).await {
-            Ok(()) => self.gate.borrow_mut().user(login.account, &login.username).ok_or(Reject::Unauthorized),
+            // The password may have changed since it was checked: then it opens nothing any more.
+            Ok(version) => self.gate.borrow_mut().user(login.account, &login.username, version),
             Err(reject) => Err(reject),
         };
         match outcome {

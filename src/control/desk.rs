@@ -253,7 +253,11 @@ impl Desk {
         let revision = self.book().await?.stored_revision(&name).ok_or(DeskError::Unknown)?;
         match self.0.registry.delete(&users::key(&name), revision).await {
             Ok(()) => {}
-            Err(RegistryError::Conflict) => return Err(DeskError::Contended),
+            Err(RegistryError::Conflict) => {
+                // Whoever asks again finds what has become of the user.
+                self.until(|book| book.stored_revision(&name) != Some(revision)).await?;
+                return Err(DeskError::Contended);
+            }
             Err(RegistryError::Failed(reject)) => return Err(DeskError::Backend(reject)),
         }
         // Gone, or already added again by somebody else.

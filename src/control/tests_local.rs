@@ -77,6 +77,23 @@ fn users_outlive_the_process() {
 }
 
 #[test]
+fn nobody_removes_a_user_that_others_have_just_changed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path(), &settings(0));
+    let gateway = Gateway::start_local(settings(0), Arc::clone(&store)).ready();
+    let ann = NewUser { name: "ann".to_owned(), password: "long enough".into(), produce: None, consume: None };
+    block_on(gateway.desk.add_user(ann)).expect("added");
+    // Behind the back of the control plane, as another gateway would.
+    let document = store.registry_get("users.ann").expect("read").expect("exists");
+    block_on(store.registry_put("users.ann", &document.value, None)).expect("put");
+    assert_eq!(block_on(gateway.desk.remove_user("ann")), Err(DeskError::Contended));
+    assert_eq!(gateway.login(1, "ann", "long enough"), Ok(()));
+    assert_eq!(block_on(gateway.desk.remove_user("ann")), Ok(()));
+    assert_eq!(gateway.login(1, "ann", "long enough"), Err(Reject::Unauthorized));
+    close(gateway, store);
+}
+
+#[test]
 fn a_shard_is_told_of_users_once_and_of_the_drain() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open(directory.path(), &settings(0));

@@ -127,9 +127,7 @@ fn nobody_removes_a_user_that_others_have_just_changed() {
     let server = Server::start("");
     let gateway = Gateway::start(settings(server.port)).ready();
     block_on(gateway.desk.add_user(new_user("ann", "first password"))).expect("added");
-    let other = block_on(async {
-        let jetstream = jetstream::new(server.client().await);
-        let store = jetstream.get_key_value("sluicegate").await.expect("the bucket exists");
+    let other = bucket(&server, async |store| {
         let entry = store.entry("users.ann").await.expect("read").expect("exists");
         store.put("users.ann", entry.value.clone()).await.expect("put");
         let stale = store.delete_expect_revision("users.ann", Some(entry.revision)).await;

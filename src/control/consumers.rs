@@ -73,6 +73,15 @@ async fn on_partition(broker: &Broker, partition: &Partition, durable: &str) -> 
     } else {
         None
     };
+    // The original made its consumers with 1: what a client loses on the way is then lost.
+    if fault.is_none() && info.config.max_deliver > 0 {
+        tracing::warn!(
+            durable,
+            stream = &*partition.stream,
+            max_deliver = info.config.max_deliver,
+            "this consumer hands a message out only so often; set max_deliver to -1 for delivery at least once"
+        );
+    }
     match fault {
         None => Ok(Duration::from_nanos(info.config.ack_wait)),
         Some(why) => {
@@ -101,6 +110,8 @@ struct ConsumerConfig {
     ack_policy: String,
     #[serde(default)]
     ack_wait: u64,
+    #[serde(default)]
+    max_deliver: i64,
     #[serde(default)]
     filter_subject: Box<str>,
     #[serde(default)]

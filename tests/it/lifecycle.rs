@@ -24,6 +24,7 @@ on_setups!(
         sigterm_finishes_what_is_in_flight_and_exits_0,
         sigint_drains_as_well,
         nothing_acknowledged_is_lost_by_a_drain_under_load,
+        a_consume_call_that_waits_is_answered_when_the_gateway_drains,
         a_second_signal_exits_at_once,
         the_driver_and_its_reason_are_logged_and_measured,
         no_secret_is_ever_logged,
@@ -115,6 +116,19 @@ fn produce_until_closed(address: SocketAddr, token: &str, connection: usize) -> 
         acknowledged.push(body);
     }
     acknowledged
+}
+
+fn a_consume_call_that_waits_is_answered_when_the_gateway_drains(setup: Setup) {
+    let mut gateway = Gateway::start(setup);
+    let body = b"{\"consumer_name\":\"c\",\"batch_max_wait_time_ms\":50000}";
+    let headers = [("Content-Type", "application/json")];
+    let mut waiting = Http::connect(gateway.address());
+    waiting.send(&gateway.authorized("POST", "/stations/awaited/consume/batch", &headers, body));
+    thread::sleep(Duration::from_secs(1));
+    let (status, took) = gateway.terminate();
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(took < Duration::from_secs(7), "the wait held the drain: {took:?}");
+    waiting.response().is_json(200, "[]");
 }
 
 fn a_second_signal_exits_at_once(setup: Setup) {

@@ -31,6 +31,7 @@ mod deadlines {
         a_reader_that_does_not_read_is_cut_off,
         a_connection_over_the_limit_is_turned_away_and_the_others_live,
         a_chunked_body_over_the_limit_is_413,
+        a_client_that_never_pauses_does_not_stop_the_others,
     ]);
 }
 
@@ -241,6 +242,50 @@ fn a_reader_that_does_not_read_is_cut_off(setup: Setup) {
         (count > 0).then_some(count)
     });
     assert!(again > 0);
+}
+
+fn a_client_that_never_pauses_does_not_stop_the_others(setup: Setup) {
+    let gateway = Plan::new(setup).shards(1).start();
+    let address = gateway.address();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for (flood, answered) in
+            [("GET /monitoring/status HTTP/1.1\r\nHost: t\r\n\r\n", true), ("no HTTP at all\n", false)]
+        {
+            let done = &done;
+            scope.spawn(move || pour(address, &flood.repeat(1_000), answered, done));
+        }
+        thread::sleep(Duration::from_millis(500));
+        for _ in 0..20 {
+            let start = Instant::now();
+            Http::connect(address).is_alive();
+            assert!(start.elapsed() < Duration::from_secs(5), "kept waiting for {:?}", start.elapsed());
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Sends without a pause, on one connection after the other if they are closed, and reads what comes back.
+fn pour(address: SocketAddr, flood: &str, answered: bool, done: &AtomicBool) {
+    while !done.load(Ordering::Relaxed) {
+        let Ok(mut stream) = TcpStream::connect(address) else { continue };
+        drop(stream.set_write_timeout(Some(Duration::from_secs(5))));
+        let mut reader = stream.try_clone().unwrap();
+        drop(reader.set_read_timeout(Some(Duration::from_millis(200))));
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut scratch = vec![0; 256 * 1_024];
+                while answered && !done.load(Ordering::Relaxed) {
+                    match reader.read(&mut scratch) {
+                        Ok(0) => break,
+                        Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+                        _ => {}
+                    }
+                }
+            });
+            while !done.load(Ordering::Relaxed) && stream.write_all(flood.as_bytes()).is_ok() {}
+        });
+    }
 }
 
 fn a_connection_over_the_limit_is_turned_away_and_the_others_live(setup: Setup) {

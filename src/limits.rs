@@ -138,6 +138,27 @@ pub const LOCAL_WAITERS_MAX: usize = 4_096;
 pub const LOCAL_WAITERS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Messages that one consumer group has in flight.
 pub const LOCAL_IN_FLIGHT_MAX: usize = 131_072;
+/// Messages that all consumer groups together were handed and have not acknowledged, those that are to come again
+/// included; past it only these are handed out.
+pub const LOCAL_OPEN_MAX: usize = 2 * 1024 * 1024;
+/// Runs of unacknowledged messages that are saved of a group's place in one partition.
+pub const LOCAL_CURSOR_RUNS_MAX: usize = 4_096;
+/// Bytes of new records in memory before they are written out sorted.
+pub const LOCAL_RECORDS_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
+/// The same for each of the embedded store's other keyspaces, which are small.
+pub const LOCAL_SMALL_MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
+/// Memtables of one keyspace that wait to be written out. With one more, the database would stop its writer
+/// with no end in sight.
+pub const LOCAL_SEALED_MEMTABLES_MAX: usize = 3;
+/// Sorted runs that compaction has not merged yet. Ten more, and the database would stop its writer.
+pub const LOCAL_RUNS_MAX: usize = 20;
+/// Bytes of all keyspaces that lie in memory and are not written out sorted; past it the writer waits.
+pub const LOCAL_UNFLUSHED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Bytes of complete journals at which what holds on to the oldest is written out. Not a hard bound: what
+/// [`LOCAL_UNFLUSHED_BYTES_MAX`] allows comes on top until that is done.
+pub const LOCAL_JOURNALS_BYTES: u64 = 256 * 1024 * 1024;
+/// Bytes of blocks read from the embedded store that are kept in memory.
+pub const LOCAL_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Consumer groups of an embedded store.
 pub const LOCAL_GROUPS_MAX: usize = 10_000;
 /// Partitions of all stations of an embedded store.
@@ -172,6 +193,12 @@ const _: () = assert!(
 const _: () = assert!(LOCAL_RECORD_BYTES_MAX <= LOCAL_COMMIT_BYTES_MAX);
 const _: () = assert!(LOCAL_RECORD_BYTES_MAX <= FETCH_BYTES_MAX);
 const _: () = assert!(FETCH_RECORDS_MAX as usize <= LOCAL_IN_FLIGHT_MAX);
+const _: () = assert!(LOCAL_IN_FLIGHT_MAX <= LOCAL_OPEN_MAX);
+const _: () = assert!(
+    LOCAL_RECORDS_MEMTABLE_BYTES + 3 * LOCAL_SMALL_MEMTABLE_BYTES < LOCAL_UNFLUSHED_BYTES_MAX,
+    "what is too small to be written out does not make the writer wait"
+);
+const _: () = assert!(2 * HOLD.as_secs() <= ACK_TIMEOUT.as_secs(), "a refusal of the store's writer comes in time");
 const _: () = assert!(FETCH_WAIT_MAX.as_secs() < IDLE_TIMEOUT.as_secs());
 
 /// The limits that a user may set, checked.

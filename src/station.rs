@@ -159,6 +159,21 @@ pub struct Consumer {
     pub ack_wait: std::time::Duration,
 }
 
+/// The group that a client gets who names none, and the end of every durable name, as in the original.
+const DEFAULT_GROUP: &str = "rest-gateway";
+
+impl Consumer {
+    /// The durable name of a group: `<group, . as #>-rest-gateway`; without a group that word alone.
+    #[must_use]
+    pub fn durable_name(group: Option<&Name>) -> String {
+        match group {
+            None => DEFAULT_GROUP.to_owned(),
+            Some(name) if name.as_str() == DEFAULT_GROUP => DEFAULT_GROUP.to_owned(),
+            Some(name) => format!("{}-{DEFAULT_GROUP}", name.internal()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +201,19 @@ mod tests {
         }
         assert_eq!(Name::parse(&"a".repeat(128)).map(|name| name.as_str().len()), Ok(128));
         assert_eq!(Name::parse("my.station").map(|name| name.internal()), Ok("my#station".to_owned()));
+    }
+
+    #[test]
+    fn durables_are_named_as_the_original_named_them() {
+        for (group, expect) in [
+            (None, "rest-gateway"),
+            (Some("rest-gateway"), "rest-gateway"),
+            (Some("G"), "g-rest-gateway"),
+            (Some("my.Group"), "my#group-rest-gateway"),
+        ] {
+            let name = group.map(|group| Name::parse(group).expect("a name"));
+            assert_eq!(Consumer::durable_name(name.as_ref()), expect);
+        }
     }
 
     #[test]

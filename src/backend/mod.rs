@@ -8,6 +8,7 @@ pub mod nats;
 pub mod partition;
 
 use crate::{
+    limits::ACK_TIMEOUT,
     reject::Reject,
     station::{Consumer, Station},
     wire::Span,
@@ -28,7 +29,7 @@ impl Backend {
     pub async fn publish(&self, publish: &Publish<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Reject> {
         match self {
             Self::Nats(link) => link.publish(publish, outcomes).await,
-            Self::Local(handle) => handle.publish(publish, outcomes).await,
+            Self::Local(handle) => handle.publish_within(ACK_TIMEOUT, publish, outcomes).await,
         }
     }
 

@@ -28,17 +28,9 @@ const _: () = assert!(ACK_PENDING_MAX == 20 * FETCH_RECORDS_MAX);
 /// Calls in flight for one question.
 const CALLS_AT_ONCE: usize = 16;
 
-/// The name of the durable consumer of a group, as the original made it.
-pub(super) fn durable_name(group: Option<&Name>) -> Box<str> {
-    match group {
-        Some(group) => format!("{}-rest-gateway", group.internal()).into(),
-        None => "rest-gateway".into(),
-    }
-}
-
 /// Finds the group's consumers, or creates them.
 pub(super) async fn resolve(broker: &Broker, station: &Station, group: Option<&Name>) -> Result<Arc<Consumer>, Reject> {
-    let durable = durable_name(group);
+    let durable = Consumer::durable_name(group).into_boxed_str();
     let on_partition = |partition: Partition| {
         let durable = durable.clone();
         async move { on_partition(broker, &partition, &durable).await }
@@ -171,14 +163,6 @@ async fn create(broker: &Broker, partition: &Partition, durable: &str) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durables_are_named_as_the_original_named_them() {
-        let name = |text| Name::parse(text).expect("a name");
-        assert_eq!(&*durable_name(None), "rest-gateway");
-        assert_eq!(&*durable_name(Some(&name("billing"))), "billing-rest-gateway");
-        assert_eq!(&*durable_name(Some(&name("Bill.ing"))), "bill#ing-rest-gateway");
-    }
 
     #[test]
     fn all_filters_of_a_consumer_are_seen() {

@@ -1,7 +1,8 @@
 //! The store's only source of time, so that tests can move it.
 //!
 //! Two readings: wall time is stored with records and decides about their age; monotonic time decides
-//! about deadlines, so that a correction of the system's clock neither expires nor prolongs one.
+//! about deadlines and the duplicate window, so that a correction of the system's clock neither expires
+//! nor prolongs one.
 
 use std::{
     sync::{
@@ -10,6 +11,9 @@ use std::{
     },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
+
+/// Monotonic time at the process's beginning: 35 years.
+const BEFORE_MS: u64 = 1 << 40;
 
 /// Where the store reads the time.
 #[derive(Debug, Clone)]
@@ -38,11 +42,12 @@ impl Clock {
         }
     }
 
-    /// Milliseconds since an arbitrary beginning; never goes back.
+    /// Milliseconds since an arbitrary beginning, long before the process began, so that what happened earlier
+    /// can be named; never goes back.
     #[must_use]
     pub fn monotonic_ms(&self) -> u64 {
         match self {
-            Self::System(origin) => u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX),
+            Self::System(origin) => BEFORE_MS + u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX / 2),
             Self::Manual(now) => now.load(Ordering::Relaxed),
         }
     }

@@ -17,9 +17,6 @@ use crate::{
 use fjall::OwnedWriteBatch;
 use std::sync::{Arc, atomic::Ordering};
 
-/// The group that a client gets who names none, and the end of every durable name, as in the original.
-const DEFAULT_GROUP: &str = "rest-gateway";
-
 impl Writer {
     pub(super) fn control(&mut self, control: Control) {
         // Whoever does not wait any more is not told.
@@ -97,7 +94,7 @@ impl Writer {
         if !self.stations.contains_key(&station) {
             return Err(Reject::StationUnknown(station.as_str().into()));
         }
-        let durable = durable(group);
+        let durable = Consumer::durable_name(group).into_boxed_str();
         let key = format::group_key(station.as_str(), &durable);
         if !self.disk.catalog.contains_key(&key).map_err(|error| unreadable(&error))? {
             if self.groups >= LOCAL_GROUPS_MAX {
@@ -177,34 +174,7 @@ impl Writer {
     }
 }
 
-/// The durable name of a group: `<group, . as #>-rest-gateway`; the default group is that word alone.
-fn durable(group: Option<&Name>) -> Box<str> {
-    match group {
-        None => DEFAULT_GROUP.into(),
-        Some(name) if name.as_str() == DEFAULT_GROUP => DEFAULT_GROUP.into(),
-        Some(name) => format!("{}-{DEFAULT_GROUP}", name.internal()).into(),
-    }
-}
-
 /// The store could not read; writing goes on.
 fn unreadable(error: &fjall::Error) -> Reject {
     Reject::StoreFailed(format!("the store could not read: {error}").into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durable_names_are_the_originals() {
-        for (group, expect) in [
-            (None, "rest-gateway"),
-            (Some("rest-gateway"), "rest-gateway"),
-            (Some("G"), "g-rest-gateway"),
-            (Some("my.Group"), "my#group-rest-gateway"),
-        ] {
-            let name = group.map(|group| Name::parse(group).expect("a name"));
-            assert_eq!(&*durable(name.as_ref()), expect);
-        }
-    }
 }

@@ -14,7 +14,11 @@ use super::{
     journal,
     retention::DeadRecords,
 };
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use crate::limits::{
+    LOCAL_CACHE_BYTES, LOCAL_COMMIT_BYTES_MAX, LOCAL_JOURNALS_BYTES, LOCAL_RECORDS_MEMTABLE_BYTES, LOCAL_RUNS_MAX,
+    LOCAL_SEALED_MEMTABLES_MAX, LOCAL_SMALL_MEMTABLE_BYTES, LOCAL_UNFLUSHED_BYTES_MAX,
+};
+use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
@@ -82,19 +86,10 @@ impl std::fmt::Debug for Disk {
     }
 }
 
-/// Bytes of all journals, which also bounds what lies in memory unflushed.
-const JOURNALS_BYTES: u64 = 256 * 1024 * 1024;
-/// Bytes of blocks read that are kept in memory.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
-/// Bytes of new records in memory before they are written out sorted.
-const RECORDS_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
-/// The same for everything else, which is small.
-const SMALL_MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
-
 impl Disk {
     /// Opens the store in `dir`, making it first if there is none.
     pub(super) fn open(dir: &Path, floors: &Arc<Floors>) -> Result<Self, OpenError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| OpenError::Io(dir.into(), error))?;
+        make_dir(dir).map_err(|error| OpenError::Io(dir.into(), error))?;
         let lock = Arc::new(lock(dir)?);
         let place = dir.join("store");
         let building = dir.join("store.building");
@@ -130,29 +125,89 @@ impl Disk {
             .worker_threads(1)
             .journal_compression(fjall::CompressionType::None)
             .manual_journal_persist(true)
-            .max_journaling_size(JOURNALS_BYTES)
-            .cache_size(CACHE_BYTES)
+            .max_journaling_size(LOCAL_JOURNALS_BYTES)
+            .cache_size(LOCAL_CACHE_BYTES)
             .with_compaction_filter_factories(Arc::new(move |keyspace| {
                 (keyspace == "records").then(|| DeadRecords::factory(Arc::clone(&filters)))
             }))
             .open()
             .map_err(failed)?;
-        let keyspace = |name: &str, memtable: u64| {
+        let keyspace = |name: &str| {
             database
                 .keyspace(name, || {
-                    KeyspaceCreateOptions::default().manual_journal_persist(true).max_memtable_size(memtable)
+                    // Never by itself: see `rotate`.
+                    KeyspaceCreateOptions::default().manual_journal_persist(true).max_memtable_size(u64::MAX)
                 })
                 .map_err(failed)
         };
         Ok(Self {
-            records: keyspace("records", RECORDS_MEMTABLE_BYTES)?,
-            catalog: keyspace("catalog", SMALL_MEMTABLE_BYTES)?,
-            cursors: keyspace("cursors", SMALL_MEMTABLE_BYTES)?,
-            registry: keyspace("registry", SMALL_MEMTABLE_BYTES)?,
+            records: keyspace("records")?,
+            catalog: keyspace("catalog")?,
+            cursors: keyspace("cursors")?,
+            registry: keyspace("registry")?,
             database,
             lock,
         })
     }
+
+    /// Seals the memtables that are large enough to be written out. Only the writer calls this.
+    ///
+    /// The database would do it by itself: after each commit over the limit it asks its worker to, by a message in
+    /// the worker's bounded queue, and does not notice that it has asked already. While the worker compacts
+    /// the queue fills with these; then the worker's own next message has to wait for room that only
+    /// the worker could make.
+    pub(super) fn rotate(&self) -> fjall::Result<()> {
+        for (keyspace, bytes_max) in self.keyspaces() {
+            if keyspace.tree.active_memtable().size() > bytes_max
+                && keyspace.sealed_memtable_count() < LOCAL_SEALED_MEMTABLES_MAX
+            {
+                keyspace.rotate_memtable()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether so much waits to be written out or merged that another commit has to wait. The database has
+    /// such bounds as well, and waits without an end where they are crossed, even if its worker is dead.
+    pub(super) fn is_behind(&self) -> bool {
+        let mut bytes = 0;
+        for (keyspace, bytes_max) in self.keyspaces() {
+            let sealed = keyspace.sealed_memtable_count();
+            if sealed >= LOCAL_SEALED_MEMTABLES_MAX || keyspace.tree.l0_run_count() >= LOCAL_RUNS_MAX {
+                return true;
+            }
+            // Counted here: the database's own count of what is sealed drifts, and nothing ever corrects it.
+            bytes +=
+                keyspace.tree.active_memtable().size() + sealed as u64 * (bytes_max + LOCAL_COMMIT_BYTES_MAX as u64);
+        }
+        bytes > LOCAL_UNFLUSHED_BYTES_MAX
+    }
+
+    /// An error if the database has failed behind the writer's back: its worker could not write.
+    pub(super) fn check(&self) -> fjall::Result<()> {
+        self.database.persist(PersistMode::Buffer)
+    }
+
+    /// Each keyspace, and how large its memtable may become.
+    fn keyspaces(&self) -> [(&Keyspace, u64); 4] {
+        [
+            (&self.records, LOCAL_RECORDS_MEMTABLE_BYTES),
+            (&self.catalog, LOCAL_SMALL_MEMTABLE_BYTES),
+            (&self.cursors, LOCAL_SMALL_MEMTABLE_BYTES),
+            (&self.registry, LOCAL_SMALL_MEMTABLE_BYTES),
+        ]
+    }
+}
+
+/// Makes the directory, and those that it is in, if they are not there; a power cut then does not lose them.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    let new: Vec<&Path> = dir.ancestors().take_while(|one| !one.as_os_str().is_empty() && !one.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for made in new {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Makes an empty, complete store at `place`.

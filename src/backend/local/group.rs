@@ -12,7 +12,13 @@
 //!
 //! Absent: reading records ([`Source`] does), time, threads, the saving itself.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 /// Where records come from.
 pub(super) trait Source {
@@ -62,8 +68,41 @@ pub(super) struct Group {
     deadlines: BTreeSet<(u64, u64)>,
     in_flight: usize,
     in_flight_max: usize,
+    /// What is in flight or to come again.
+    open: Tally,
     /// Partition that is asked first next time, so that each has its turn.
     turn: usize,
+}
+
+/// This group's part of a number that all groups share. Given back when it is dropped.
+#[derive(Debug, Default)]
+struct Tally {
+    own: usize,
+    total: Arc<AtomicUsize>,
+    total_max: usize,
+}
+
+impl Tally {
+    fn add(&mut self, count: usize) {
+        self.own += count;
+        self.total.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn subtract(&mut self, count: usize) {
+        let count = count.min(self.own);
+        self.own -= count;
+        self.total.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    fn room(&self) -> usize {
+        self.total_max.saturating_sub(self.total.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.subtract(self.own);
+    }
 }
 
 /// A group's place in one partition.
@@ -88,9 +127,15 @@ struct Delivery {
 }
 
 impl Group {
-    /// A group, from what was saved for each partition: `next`, and the runs below it that are not done.
-    pub(super) fn new(saved: impl IntoIterator<Item = (u64, Runs)>, in_flight_max: usize) -> Self {
-        let cursors = saved
+    /// A group, from what was saved for each partition: `next`, and the runs below it that are not done. What is in
+    /// flight or to come again is counted in `total`; once that is `total_max`, nothing new is handed out.
+    pub(super) fn new(
+        saved: impl IntoIterator<Item = (u64, Runs)>,
+        in_flight_max: usize,
+        total: &Arc<AtomicUsize>,
+        total_max: usize,
+    ) -> Self {
+        let cursors: Vec<Cursor> = saved
             .into_iter()
             .map(|(next, open)| Cursor {
                 next,
@@ -99,17 +144,25 @@ impl Group {
                 dirty: false,
             })
             .collect();
-        Self { cursors, in_flight_max, ..Self::default() }
+        let mut open = Tally { own: 0, total: Arc::clone(total), total_max };
+        open.add(cursors.iter().map(|cursor| cursor.again.len()).sum());
+        Self { cursors, in_flight_max, open, ..Self::default() }
     }
 
     /// Whether a partition holds something that could be handed out. No disk is touched.
     pub(super) fn has_some(&self, source: &impl Source) -> bool {
+        let takes_new = self.open.room() > 0;
         self.in_flight < self.in_flight_max
             && self
                 .cursors
                 .iter()
                 .enumerate()
-                .any(|(at, cursor)| !cursor.again.is_empty() || cursor.next <= source.bounds(at).1)
+                .any(|(at, cursor)| !cursor.again.is_empty() || (takes_new && cursor.next <= source.bounds(at).1))
+    }
+
+    /// Whether all groups together have so much open that this one gets nothing, not even old messages.
+    pub(super) fn is_refused(&self) -> bool {
+        self.open.room() == 0 && self.cursors.iter().all(|cursor| cursor.again.is_empty())
     }
 
     /// Takes what is there into `basket`, in flight under `delivery`: first what comes again, then what is
@@ -156,9 +209,11 @@ impl Group {
         if let Some(delivery) = cursor.in_flight.remove(&sequence) {
             cursor.dirty = true;
             self.in_flight -= 1;
+            self.open.subtract(1);
             self.close_one(delivery);
         } else if cursor.again.remove(&sequence) {
             cursor.dirty = true;
+            self.open.subtract(1);
         }
     }
 
@@ -226,6 +281,7 @@ impl Group {
         let kept = cursor.again.split_off(&first);
         if !cursor.again.is_empty() {
             cursor.dirty = true;
+            self.open.subtract(cursor.again.len());
         }
         cursor.again = kept;
         let mut taken = 0;
@@ -244,9 +300,8 @@ impl Group {
             })?;
             // What was passed over is not there any more: done.
             let end = if full { shown } else { to + 1 };
-            for sequence in from..end {
-                cursor.again.remove(&sequence);
-            }
+            let removed = (from..end).filter(|sequence| cursor.again.remove(sequence)).count();
+            self.open.subtract(removed.saturating_sub(records.len()));
             taken += records.len();
             cursor.dirty = true;
             Self::record(&mut self.deliveries, &mut self.in_flight, cursor, delivery, partition, &records);
@@ -265,7 +320,7 @@ impl Group {
         source: &mut S,
     ) -> Result<(), S::Error> {
         let (first, last) = source.bounds(partition);
-        let room = self.in_flight_max.saturating_sub(self.in_flight) as u64;
+        let room = self.in_flight_max.saturating_sub(self.in_flight).min(self.open.room()) as u64;
         let Some(cursor) = self.cursors.get_mut(partition) else { return Ok(()) };
         if cursor.next < first {
             cursor.next = first;
@@ -289,6 +344,7 @@ impl Group {
         })?;
         cursor.next = if full { next } else { to + 1 };
         cursor.dirty = true;
+        self.open.add(records.len());
         Self::record(&mut self.deliveries, &mut self.in_flight, cursor, delivery, partition, &records);
         Ok(())
     }

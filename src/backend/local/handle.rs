@@ -6,12 +6,16 @@ use crate::{
     backend::{Delivered, Fetch, MessageId, Outcome, Publish, Settlement, partition},
     limits::{FETCH_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MAX, LOCAL_QUEUE_BYTES_MAX, LOCAL_RECORD_BYTES_MAX},
     reject::Reject,
+    rt,
     station::{Consumer, Name},
     wire::Span,
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 /// What `-<i>` and the line's end add to a message id, at most.
@@ -62,9 +66,30 @@ impl Handle {
             return Err(failed);
         }
         let answer = self.send(publish)?;
-        let stored = answer.recv_async().await.map_err(|_| self.shared.gone())?;
-        outcomes.extend(stored);
+        match answer.recv_async().await {
+            Ok(answered) => outcomes.extend(answered),
+            // The writer ended in the middle of it.
+            Err(flume::RecvError::Disconnected) => outcomes.extend(unknown(publish)),
+        }
         Ok(())
+    }
+
+    /// [`Self::publish`] that waits at most `limit`: past it, what was sent may be stored or not. Only on a shard.
+    pub async fn publish_within(
+        &self,
+        limit: Duration,
+        publish: &Publish<'_>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), Reject> {
+        let before = outcomes.len();
+        match rt::deadline(limit, self.publish(publish, outcomes)).await {
+            Ok(result) => result,
+            Err(rt::Elapsed) => {
+                outcomes.truncate(before);
+                outcomes.extend(unknown(publish));
+                Ok(())
+            }
+        }
     }
 
     /// Takes messages for a group: what is there at once, or, if nothing is, what comes until the batch is
@@ -154,10 +179,65 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// An outcome for each record that says that nothing is known.
+fn unknown(publish: &Publish<'_>) -> impl Iterator<Item = Outcome> {
+    std::iter::repeat_n(Outcome::Failed(Reject::OutcomeUnknown), publish.records.len())
+}
+
 fn name(station: &Name, consumer: &Consumer) -> GroupName {
     GroupName { station: station.clone(), durable: consumer.durable.clone() }
 }
 
 fn offset(len: usize) -> Result<u32, Reject> {
     u32::try_from(len).map_err(|_| Reject::Overloaded("embedded store"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::local::{catalog::StationDoc, format::Mark},
+        station::Station,
+    };
+    use std::{future::Future, pin::pin, task::Context, task::Poll, task::Waker};
+
+    fn station() -> Arc<Station> {
+        let doc = StationDoc {
+            partitions: vec![1],
+            retention_age_ms: None,
+            retention_records: None,
+            retention_bytes: None,
+            duplicate_window_ms: 0,
+            created_ms: 0,
+        };
+        let name = Name::parse("orders").expect("a name");
+        crate::backend::local::catalog::StationState::new(name, doc, &[Mark::EMPTY]).station
+    }
+
+    #[test]
+    fn a_writer_that_does_not_answer_leaves_the_outcome_unknown() {
+        let (writer, jobs) = flume::bounded(4);
+        let (reader, _requests) = flume::bounded(4);
+        let handle = Handle::new(writer, reader, Arc::default(), 0);
+        let station = station();
+        let records = [Span { start: 0, end: 1 }; 2];
+        let publish = Publish { station: &station, body: b"a", records: &records, headers: b"", id: None };
+        let unknown = vec![Outcome::Failed(Reject::OutcomeUnknown); 2];
+
+        let mut outcomes = Vec::new();
+        let limit = Duration::from_millis(20);
+        let result = rt::run(rt::Flavor::Epoll, || handle.publish_within(limit, &publish, &mut outcomes));
+        assert_eq!(result.expect("a runtime"), Ok(()));
+        assert_eq!(outcomes, unknown, "too late");
+
+        let mut outcomes = Vec::new();
+        {
+            let mut call = pin!(handle.publish(&publish, &mut outcomes));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(call.as_mut().poll(&mut context).is_pending());
+            drop(jobs.drain());
+            assert_eq!(call.as_mut().poll(&mut context), Poll::Ready(Ok(())));
+        }
+        assert_eq!(outcomes, unknown, "dropped unanswered");
+    }
 }

@@ -1,7 +1,7 @@
 //! The message ids of the duplicate window. Pure.
 //!
-//! An id belongs to a partition and is remembered for its station's window, counted from the moment
-//! the record was stored, whether or not retention has removed the record since: a client that repeats a
+//! An id belongs to a partition and is remembered for its station's window, counted in monotonic time from the
+//! moment the record was stored, whether or not retention has removed the record since: a client that repeats a
 //! request does not know about retention. Bounded by bytes; past the bound the oldest are forgotten
 //! before their time. Nothing is written for it: a record carries its id, and what
 //! the window still holds is read back from the newest records when the store opens.
@@ -52,18 +52,25 @@ impl Ids {
         (now_ms < known.stored_ms.saturating_add(known.window_ms)).then_some(known.sequence)
     }
 
-    /// Remembers an id. Calls come in order of time for each window, except while the store opens:
-    /// see [`Self::sort`].
+    /// Remembers an id, unless it is known of a later record. Calls come in order of time for each window, except
+    /// while the store opens: see [`Self::sort`].
     pub(super) fn insert(&mut self, partition: u32, id: &[u8], sequence: u64, stored_ms: u64, window_ms: u64) {
         if window_ms == 0 {
             return;
         }
         self.key(partition, id);
+        if self.known.get(self.scratch.as_slice()).is_some_and(|known| known.sequence > sequence) {
+            return;
+        }
         let key: Arc<[u8]> = self.scratch.as_slice().into();
         self.bytes += key.len() + ENTRY_BYTES;
         self.known.insert(Arc::clone(&key), Known { sequence, stored_ms, window_ms });
         self.queue(window_ms).push_back((stored_ms, key));
-        while self.bytes > self.bytes_max && self.forget_oldest(window_ms) {}
+        while self.bytes > self.bytes_max
+            && let Some(at) = self.oldest()
+        {
+            self.forget_first(at);
+        }
     }
 
     /// Forgets what has left its window.
@@ -76,7 +83,7 @@ impl Ids {
                 .and_then(|queue| queue.entries.front())
                 .is_some_and(|(stored_ms, _)| now_ms >= stored_ms.saturating_add(window_ms))
             {
-                self.forget_oldest(window_ms);
+                self.forget_first(at);
             }
         }
     }
@@ -113,14 +120,23 @@ impl Ids {
         &mut self.queues[at].entries
     }
 
-    fn forget_oldest(&mut self, window_ms: u64) -> bool {
-        let Some((stored_ms, key)) = self.queue(window_ms).pop_front() else { return false };
+    /// The queue that holds the oldest entry.
+    fn oldest(&self) -> Option<usize> {
+        let firsts = self.queues.iter().map(|queue| queue.entries.front().map(|(stored_ms, _)| *stored_ms));
+        let first = firsts.enumerate().filter_map(|(at, stored_ms)| Some((stored_ms?, at))).min();
+        first.map(|(_, at)| at)
+    }
+
+    /// Forgets the first entry of a queue.
+    fn forget_first(&mut self, at: usize) {
+        let Some((stored_ms, key)) = self.queues.get_mut(at).and_then(|queue| queue.entries.pop_front()) else {
+            return;
+        };
         self.bytes = self.bytes.saturating_sub(key.len() + ENTRY_BYTES);
         // The id may have been stored again since, after its window: then the newer entry stays.
         if self.known.get(&key).is_some_and(|known| known.stored_ms == stored_ms) {
             self.known.remove(&key);
         }
-        true
     }
 }
 
@@ -177,6 +193,26 @@ mod tests {
         assert_eq!(ids.len(), 10);
         assert_eq!((ids.find(1, &[89], 0), ids.find(1, &[90], 0)), (None, Some(90)));
         assert!(ids.is_full());
+    }
+
+    #[test]
+    fn the_oldest_of_all_windows_goes_first() {
+        let mut ids = Ids::new(2 * (ENTRY_BYTES + 5));
+        ids.insert(1, b"a", 1, 10, 1_000);
+        ids.insert(1, b"b", 2, 20, 500);
+        ids.insert(1, b"c", 3, 30, 500);
+        let found = [b"a", b"b", b"c"].map(|id| ids.find(1, id, 30));
+        assert_eq!(found, [None, Some(2), Some(3)]);
+    }
+
+    #[test]
+    fn an_older_record_does_not_take_an_id_from_a_newer_one() {
+        let mut ids = Ids::new(1 << 20);
+        ids.insert(1, b"a", 9, 50, 100);
+        ids.insert(1, b"a", 3, 10, 100);
+        assert_eq!(ids.find(1, b"a", 60), Some(9));
+        ids.expire(150);
+        assert_eq!((ids.len(), ids.bytes), (0, 0));
     }
 
     #[test]

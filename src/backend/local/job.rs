@@ -160,6 +160,9 @@ pub(super) struct Shared {
     /// The next commit fails, as if its sync had.
     #[cfg(test)]
     pub(super) fail_next_commit: AtomicBool,
+    /// The database is behind, as if it had too much to write out.
+    #[cfg(test)]
+    pub(super) is_behind: AtomicBool,
 }
 
 impl Shared {
@@ -208,13 +211,19 @@ impl Shared {
     /// The writer has ended: whoever still waits for it learns that.
     pub(super) fn end_writer(&self, inbox: &flume::Receiver<Job>) {
         self.writer_gone.store(true, Ordering::SeqCst);
-        drain(inbox, &self.queued_bytes);
+        drain(inbox, &self.queued_bytes, |job| {
+            // Never looked at, so certainly not stored. One that was, and is dropped unanswered, may be.
+            if let Job::Publish(job) = job {
+                let outcomes = vec![Outcome::Failed(self.gone()); job.records.len()];
+                job.reply.try_send(outcomes).ok();
+            }
+        });
     }
 
     /// The reader has ended: whoever still waits for it learns that.
     pub(super) fn end_reader(&self, inbox: &flume::Receiver<Request>) {
         self.reader_gone.store(true, Ordering::SeqCst);
-        drain(inbox, &self.sending);
+        drain(inbox, &self.sending, drop);
     }
 
     /// What a caller gets whose job has nobody to take it.
@@ -229,11 +238,11 @@ impl Shared {
     }
 }
 
-/// Drops what is in a channel until nobody is counted in any more.
-fn drain<T>(inbox: &flume::Receiver<T>, gauge: &AtomicUsize) {
+/// Ends what is in a channel until nobody is counted in any more.
+fn drain<T>(inbox: &flume::Receiver<T>, gauge: &AtomicUsize, mut end: impl FnMut(T)) {
     loop {
         let nobody = gauge.load(Ordering::SeqCst) == 0;
-        inbox.drain();
+        inbox.drain().for_each(&mut end);
         if nobody {
             return;
         }

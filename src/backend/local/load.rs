@@ -19,8 +19,6 @@ pub(super) struct Loaded {
     pub(super) groups: usize,
     pub(super) next_partition: u32,
     pub(super) revision: u64,
-    /// Of the newest record.
-    pub(super) time_ms: u64,
 }
 
 impl Loaded {
@@ -39,15 +37,16 @@ impl Loaded {
             stations.push(Arc::new(station(dir, disk, &key, &value)?));
         }
         let groups = disk.catalog.prefix(b"g").count();
-        let mut loaded =
-            Self { stations, ids: Ids::new(LOCAL_IDS_BYTES_MAX), groups, next_partition, revision, time_ms: 0 };
-        loaded.read_ids(disk, clock.wall_ms()).map_err(failed)?;
+        let mut loaded = Self { stations, ids: Ids::new(LOCAL_IDS_BYTES_MAX), groups, next_partition, revision };
+        loaded.read_ids(disk, clock).map_err(failed)?;
         loaded.bury(disk, floors).map_err(failed)?;
         Ok(loaded)
     }
 
-    /// Reads back the ids that the windows still hold, newest records first.
-    fn read_ids(&mut self, disk: &Disk, now_ms: u64) -> Result<(), fjall::Error> {
+    /// Reads back the ids that the windows still hold, newest records first. Their ages are by wall time, the
+    /// only one that outlives a process; from here on they are counted in monotonic time.
+    fn read_ids(&mut self, disk: &Disk, clock: &Clock) -> Result<(), fjall::Error> {
+        let (wall_ms, now_ms) = (clock.wall_ms(), clock.monotonic_ms());
         for station in &self.stations {
             let window_ms = station.doc.duplicate_window_ms;
             for partition in &station.partitions {
@@ -56,12 +55,13 @@ impl Loaded {
                 for item in disk.records.range(range).rev() {
                     let (key, value) = item.into_inner()?;
                     let Some(record) = Record::parse(&value) else { break };
-                    self.time_ms = self.time_ms.max(record.time_ms);
-                    if now_ms >= record.time_ms.saturating_add(window_ms) || self.ids.is_full() {
+                    // A record from the future, by a clock that was wrong, counts as new.
+                    let age_ms = wall_ms.saturating_sub(record.time_ms);
+                    if age_ms >= window_ms || self.ids.is_full() {
                         break;
                     }
                     if let (Some(id), Some((_, sequence))) = (record.id(), format::parse_record_key(&key)) {
-                        self.ids.insert(partition.id, id, sequence, record.time_ms, window_ms);
+                        self.ids.insert(partition.id, id, sequence, now_ms.saturating_sub(age_ms), window_ms);
                     }
                 }
             }

@@ -37,7 +37,7 @@ pub use disk::OpenError;
 pub use handle::Handle;
 
 use crate::{
-    limits::{LOCAL_DOCUMENT_BYTES_MAX, LOCAL_JOBS_MAX, LOCAL_REQUESTS_MAX},
+    limits::{HOLD, LOCAL_DOCUMENT_BYTES_MAX, LOCAL_JOBS_MAX, LOCAL_REQUESTS_MAX},
     metrics::StoreMetrics,
     reject::Reject,
     station::{Consumer, Name, Station},
@@ -67,7 +67,7 @@ pub struct Store {
     writer: flume::Sender<Job>,
     reader: flume::Sender<Request>,
     keep: flume::Sender<Keep>,
-    /// Each ends when its thread has: writer, reader, retention.
+    /// Each ends when its thread has, in the order of [`THREADS`].
     ends: [flume::Receiver<()>; 3],
     handles: std::sync::atomic::AtomicU64,
 }
@@ -139,9 +139,14 @@ pub enum Health {
     Writable,
     /// A write or its fsync failed: read-only until the process is started anew. Why.
     ReadOnly(Box<str>),
+    /// A thread of it has ended that should not have. Its name; the log says why.
+    Failed(&'static str),
     /// It is closing or closed.
     Closed,
 }
+
+/// The store's threads: the writer, the reader, the retention thread.
+const THREADS: [&str; 3] = ["store-writer", "store-reader", "store-retention"];
 
 impl Store {
     /// Opens the store in `dir` (made with mode 0700 if it is not there) and starts its threads.
@@ -173,7 +178,8 @@ impl Store {
             groups: loaded.groups,
             next_partition: loaded.next_partition,
             revision: loaded.revision,
-            time_ms: loaded.time_ms,
+            closing: false,
+            patience: HOLD,
             queue: VecDeque::new(),
             value: Vec::new(),
             id: Vec::new(),
@@ -194,13 +200,15 @@ impl Store {
             writer: writer.clone(),
             stations,
             progress: HashMap::new(),
+            full: Vec::new(),
         };
         let (jobs, requests) = (writing.inbox.clone(), reading.inbox.clone());
         let (writer_gate, reader_gate) = (Arc::clone(&shared), Arc::clone(&shared));
+        let [write, read, retain] = THREADS;
         let ends = [
-            spawn(dir, "store-writer", move || writing.run(), move || writer_gate.end_writer(&jobs))?,
-            spawn(dir, "store-reader", move || reading.run(), move || reader_gate.end_reader(&requests))?,
-            spawn(dir, "store-retention", move || keeping.run(), || {})?,
+            spawn(dir, write, move || writing.run(), move || writer_gate.end_writer(&jobs))?,
+            spawn(dir, read, move || reading.run(), move || reader_gate.end_reader(&requests))?,
+            spawn(dir, retain, move || keeping.run(), || {})?,
         ];
         Ok(Self { disk, metrics, shared, writer, reader, keep, ends, handles: 0.into() })
     }
@@ -226,7 +234,8 @@ impl Store {
         } else if self.shared.closing.load(Ordering::Acquire) {
             Health::Closed
         } else {
-            Health::Writable
+            let ended = self.ends.iter().zip(THREADS).find(|(end, _)| end.is_disconnected());
+            ended.map_or(Health::Writable, |(_, name)| Health::Failed(name))
         }
     }
 

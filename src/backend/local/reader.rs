@@ -18,21 +18,22 @@ use super::{
 };
 use crate::{
     backend::{Delivered, Message, Settlement},
-    limits::{LOCAL_IN_FLIGHT_MAX, LOCAL_WAITERS_BYTES_MAX, LOCAL_WAITERS_MAX},
+    limits::{LOCAL_CURSOR_RUNS_MAX, LOCAL_IN_FLIGHT_MAX, LOCAL_OPEN_MAX, LOCAL_WAITERS_BYTES_MAX, LOCAL_WAITERS_MAX},
     reject::Reject,
     station::Name,
     wire::Span,
 };
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 /// How long cursors may lie unsaved.
 const SAVE_EVERY_MS: u64 = 100;
-/// Runs of a cursor that are saved; see [`Group::take_dirty`].
-const RUNS_MAX: usize = 4_096;
 /// How long a thread sleeps that has nothing to wait for.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -50,6 +51,8 @@ pub(super) struct Reader {
     waiting: BTreeSet<GroupName>,
     waiters: usize,
     waiters_bytes: usize,
+    /// Messages of all groups that are in flight or to come again.
+    open: Arc<AtomicUsize>,
     /// For each group that waits for something, when to look at it again: the same as its [`Line::timer_ms`].
     timers: BTreeSet<(u64, GroupName)>,
     /// Groups whose cursors have changed, and when they are to be saved.
@@ -184,6 +187,7 @@ impl Reader {
             waiting: BTreeSet::new(),
             waiters: 0,
             waiters_bytes: 0,
+            open: Arc::default(),
             timers: BTreeSet::new(),
             dirty: BTreeSet::new(),
             save_at_ms: None,
@@ -199,7 +203,7 @@ impl Reader {
                 Err(flume::RecvTimeoutError::Disconnected) => Some(Request::Close),
             };
             // Before the partitions are looked at: a commit after this sends its own wake.
-            self.shared.wake_sent.store(false, Ordering::Release);
+            self.shared.wake_sent.swap(false, Ordering::SeqCst);
             let now_ms = self.clock.monotonic_ms();
             // Everything that was sent before this turn; what comes meanwhile has the next.
             let mut left = self.inbox.len();
@@ -250,6 +254,10 @@ impl Reader {
         let until_ms = now_ms.saturating_add(millis(request.wait));
         let gathered = Gathered::new(&request);
         let Some(line) = self.groups.get_mut(&name) else { return };
+        if line.group.is_refused() {
+            request.reply.try_send(Err(Reject::Overloaded("unacknowledged messages"))).ok();
+            return;
+        }
         let at_once = line.waiters.is_empty();
         line.waiters.push_back(Waiter { request, until_ms, gathered });
         self.waiters += 1;
@@ -425,7 +433,7 @@ impl Reader {
             // Not past what is there: a sequence that is still to be given out was never delivered.
             saved.push((next.min(mark.last + 1), open));
         }
-        let group = Group::new(saved, LOCAL_IN_FLIGHT_MAX);
+        let group = Group::new(saved, LOCAL_IN_FLIGHT_MAX, &self.open, LOCAL_OPEN_MAX);
         let line = Line { station: Arc::clone(station), group, waiters: VecDeque::new(), timer_ms: None };
         self.groups.insert(name.clone(), line);
         Ok(())
@@ -465,7 +473,7 @@ impl Reader {
         let mut places = Vec::new();
         for name in std::mem::take(&mut self.dirty) {
             let Some(line) = self.groups.get_mut(&name).filter(|line| !line.station.is_deleted()) else { continue };
-            for (partition, next, open) in line.group.take_dirty(RUNS_MAX) {
+            for (partition, next, open) in line.group.take_dirty(LOCAL_CURSOR_RUNS_MAX) {
                 let Some(state) = line.station.partitions.get(partition) else { continue };
                 cursors.push((format::cursor_key(state.id, &name.durable), format::cursor_value(next, &open)));
                 places.push((name.clone(), partition));

@@ -4,6 +4,9 @@
 //! over it; the writer moves the partition's `first` in its next commit. From then on nothing reads below
 //! `first`, so nothing walks over what is dead, and no tombstone is written for it.
 //!
+//! Age is counted in wall time, the only one that outlives a process. A record that comes from the future, because the
+//! clock was wrong when it was stored, would never grow old: its age is counted from when it was first seen here.
+//!
 //! The space comes back in two ways, neither of which costs a commit anything: a compaction
 //! drops dead records on its way (a filter, [`DeadRecords`]), and tables that hold nothing but one partition's
 //! dead records are dropped whole. `docs/adr/0009-embedded-store.md` has the reasons and the numbers.
@@ -27,6 +30,10 @@ use std::{
 
 /// How often the partitions are looked at.
 const EVERY: Duration = Duration::from_millis(250);
+/// How soon a partition is looked at again that has more to retire than one look takes.
+const EVERY_IF_FULL: Duration = Duration::from_millis(5);
+/// How far ahead of the clock a record may be before its own time is not believed.
+const FUTURE_MS: u64 = 60 * 60 * 1_000;
 /// Records of a partition that are looked at before the next one has its turn.
 const SLICE_RECORDS: usize = 16_384;
 /// Bytes retired since the last time that make it worth looking for whole tables.
@@ -74,6 +81,8 @@ pub(super) struct Retention {
     pub(super) stations: Vec<Arc<StationState>>,
     /// By partition id.
     pub(super) progress: HashMap<u32, Progress>,
+    /// Partitions whose last look ended because it had taken enough.
+    pub(super) full: Vec<(Arc<StationState>, usize)>,
 }
 
 /// How far the retention of a partition has come.
@@ -83,12 +92,19 @@ pub(super) struct Progress {
     asked: u64,
     /// Bytes that were retired since tables were last dropped.
     retired_bytes: u64,
+    /// What was asked for last was as much as one look takes.
+    full: bool,
+    /// Until then (wall time) nothing is too old.
+    not_before_ms: u64,
+    /// When (monotonic time) the oldest record was first seen to come from the future.
+    future_since_ms: Option<u64>,
 }
 
 impl Retention {
     /// Runs until the store closes.
     pub(super) fn run(mut self) {
         let mut next = Instant::now() + EVERY;
+        let mut next_of_all = next;
         loop {
             match self.inbox.recv_deadline(next) {
                 Ok(Keep::StationCame(station)) => self.stations.push(station),
@@ -100,17 +116,37 @@ impl Retention {
                 }
                 Ok(Keep::Close) | Err(flume::RecvTimeoutError::Disconnected) => return,
                 Err(flume::RecvTimeoutError::Timeout) => {
-                    self.look();
-                    next = Instant::now() + EVERY;
+                    if Instant::now() >= next_of_all {
+                        self.look();
+                        next_of_all = Instant::now() + EVERY;
+                    } else {
+                        let full = std::mem::take(&mut self.full);
+                        self.look_through(full);
+                    }
+                    next = if self.full.is_empty() {
+                        next_of_all
+                    } else {
+                        next_of_all.min(Instant::now() + EVERY_IF_FULL)
+                    };
                 }
             }
         }
     }
 
     fn look(&mut self) {
+        self.full.clear();
         for station in self.stations.clone() {
-            for partition in 0..station.partitions.len() {
-                if let Err(error) = self.look_at(&station, partition) {
+            let count = station.partitions.len();
+            self.look_through((0..count).map(|partition| (Arc::clone(&station), partition)));
+        }
+    }
+
+    fn look_through(&mut self, partitions: impl IntoIterator<Item = (Arc<StationState>, usize)>) {
+        for (station, partition) in partitions {
+            match self.look_at(&station, partition) {
+                Ok(false) => {}
+                Ok(true) => self.full.push((station, partition)),
+                Err(error) => {
                     tracing::warn!(station = %station.station.name, %error, "retention could not read the oldest records");
                 }
             }
@@ -118,31 +154,40 @@ impl Retention {
     }
 
     /// Asks the writer to retire what is over the limits, and drops the tables of what it has retired before.
-    fn look_at(&mut self, station: &Arc<StationState>, partition: usize) -> Result<(), fjall::Error> {
+    /// Whether there may be more than that.
+    fn look_at(&mut self, station: &Arc<StationState>, partition: usize) -> Result<bool, fjall::Error> {
         let doc = &station.doc;
-        let Some(state) = station.partitions.get(partition) else { return Ok(()) };
+        let Some(state) = station.partitions.get(partition).filter(|_| !station.is_deleted()) else { return Ok(false) };
         let mark = state.mark();
         self.drop_dead(state.id, mark.first);
         if doc.retention_age_ms.is_none() && doc.retention_records.is_none() && doc.retention_bytes.is_none() {
-            return Ok(());
+            return Ok(false);
         }
-        let asked = self.progress.get(&state.id).map_or(0, |progress| progress.asked);
-        if asked > mark.first {
+        let mut progress = self.progress.get(&state.id).copied().unwrap_or_default();
+        if progress.asked > mark.first {
             // The writer has not come to the last one yet; its byte count would be wrong.
-            return Ok(());
+            return Ok(progress.full);
         }
-        let now_ms = self.clock.wall_ms();
+        let kept = (mark.last + 1).saturating_sub(mark.first);
+        let too_many = doc.retention_records.is_some_and(|max| kept > max)
+            || doc.retention_bytes.is_some_and(|max| mark.bytes > max);
+        let (now_ms, monotonic_ms) = (self.clock.wall_ms(), self.clock.monotonic_ms());
+        if kept == 0 || (!too_many && (doc.retention_age_ms.is_none() || now_ms < progress.not_before_ms)) {
+            return Ok(false);
+        }
         let mut first = mark.first;
         let mut bytes = 0_u64;
+        let mut looked_at = 0;
         let range = format::record_key(state.id, mark.first)..=format::record_key(state.id, mark.last);
         for item in self.disk.records.range(range).take(SLICE_RECORDS) {
             let (key, value) = item.into_inner()?;
             let Some((_, sequence)) = format::parse_record_key(&key) else { break };
             let time_ms = Record::parse(&value).map_or(0, |record| record.time_ms);
+            looked_at += 1;
             let kept = mark.last + 1 - sequence;
             let over = doc.retention_records.is_some_and(|max| kept > max)
                 || doc.retention_bytes.is_some_and(|max| mark.bytes.saturating_sub(bytes) > max)
-                || doc.retention_age_ms.is_some_and(|max| time_ms.saturating_add(max) <= now_ms);
+                || doc.retention_age_ms.is_some_and(|max| progress.is_old(time_ms, max, now_ms, monotonic_ms));
             if !over {
                 break;
             }
@@ -150,16 +195,18 @@ impl Retention {
             bytes += value.len().saturating_sub(format::RECORD_PREFIX) as u64;
         }
         if first == mark.first {
-            return Ok(());
+            self.progress.insert(state.id, progress);
+            return Ok(false);
         }
         let job = Job::Retire { station: Arc::clone(station), partition, first, bytes };
         // A full queue is no reason to wait: the next look finds the same.
         if self.writer.try_send(job).is_ok() {
-            let progress = self.progress.entry(state.id).or_default();
             progress.asked = first;
             progress.retired_bytes += bytes;
+            progress.full = looked_at == SLICE_RECORDS;
+            self.progress.insert(state.id, progress);
         }
-        Ok(())
+        Ok(looked_at == SLICE_RECORDS)
     }
 
     /// Below `first` everything is dead: compactions may drop it, and whole tables go if there is much.
@@ -183,6 +230,20 @@ impl Retention {
             self.floors.raise(partition.id, u64::MAX);
             drop_tables(&self.disk, partition.id, u64::MAX);
         }
+    }
+}
+
+impl Progress {
+    /// Whether a record of this time is older than `max`; the oldest one is asked for first. Remembers when it will be.
+    fn is_old(&mut self, time_ms: u64, max: u64, now_ms: u64, monotonic_ms: u64) -> bool {
+        if time_ms > now_ms.saturating_add(FUTURE_MS) {
+            self.not_before_ms = 0;
+            let since_ms = *self.future_since_ms.get_or_insert(monotonic_ms);
+            return monotonic_ms.saturating_sub(since_ms) >= max;
+        }
+        self.future_since_ms = None;
+        self.not_before_ms = time_ms.saturating_add(max);
+        self.not_before_ms <= now_ms
     }
 }
 

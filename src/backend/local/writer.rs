@@ -7,6 +7,9 @@
 //! If a commit or its sync fails, no job of the group is answered with success, nothing is tried again (after
 //! a failed fsync the kernel may have dropped the pages and a second one would succeed for nothing), and the
 //! store takes no more writes until the process is started anew. What it holds can still be read.
+//!
+//! Before each commit the writer waits, for a while and no longer, until the database has written out enough of what
+//! it holds in memory. Nothing in the database may make it wait: there, no wait has an end if the disk is full.
 
 use super::{
     StationDefaults,
@@ -29,8 +32,12 @@ use std::{
     collections::{HashMap, VecDeque},
     io::Write,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
+
+/// How often a writer that waits for the database looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The thread's world.
 #[derive(Debug)]
@@ -51,8 +58,10 @@ pub(super) struct Writer {
     pub(super) next_partition: u32,
     /// Of the last registry change.
     pub(super) revision: u64,
-    /// Of the last record; time in a partition never goes back.
-    pub(super) time_ms: u64,
+    /// Nothing more will be sent.
+    pub(super) closing: bool,
+    /// How long a commit waits for the database to write out what it holds.
+    pub(super) patience: Duration,
     pub(super) queue: VecDeque<Queued>,
     pub(super) value: Vec<u8>,
     pub(super) id: Vec<u8>,
@@ -78,6 +87,13 @@ impl Entry {
         let staged = state.partitions.iter().map(|one| Staged { mark: one.mark(), touched: false }).collect();
         Self { state, staged }
     }
+}
+
+/// When a commit is made, by both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Now {
+    wall_ms: u64,
+    monotonic_ms: u64,
 }
 
 /// A job that is waiting for its commit.
@@ -138,18 +154,18 @@ impl Commit {
 impl Writer {
     /// Runs until the store closes. What was queued by then is committed.
     pub(super) fn run(mut self) {
-        let mut closing = false;
-        while !closing {
+        while !self.closing {
             let Ok(job) = self.inbox.recv() else { break };
-            closing = self.take(job);
+            self.take(job);
             while !self.queue.is_empty() {
-                while !closing && self.queue.len() < LOCAL_COMMIT_RECORDS_MAX {
+                while !self.closing && self.queue.len() < LOCAL_COMMIT_RECORDS_MAX {
                     let Ok(job) = self.inbox.try_recv() else { break };
-                    closing = self.take(job);
+                    self.take(job);
                 }
                 self.turn();
             }
         }
+        self.closing = true;
         while let Ok(job) = self.inbox.try_recv() {
             self.take(job);
         }
@@ -163,27 +179,26 @@ impl Writer {
         }
     }
 
-    /// Queues a job; whether it was the last.
-    fn take(&mut self, job: Job) -> bool {
+    /// Queues a job.
+    fn take(&mut self, job: Job) {
         match job {
-            Job::Close => return true,
+            Job::Close => self.closing = true,
             Job::Publish(job) => {
                 let outcomes = Vec::with_capacity(job.records.len());
                 self.queue.push_back(Queued::Publish(Work { job, outcomes, settled: 0 }));
             }
             other => self.queue.push_back(Queued::Other(other)),
         }
-        false
     }
 
     /// One commit: from the front of the queue, as much as fits.
     fn turn(&mut self) {
-        if let Some(why) = self.shared.failed() {
+        if let Err(why) = self.wait_for_room() {
             self.refuse(&why);
             return;
         }
-        self.time_ms = self.time_ms.max(self.clock.wall_ms());
-        self.ids.expire(self.time_ms);
+        let now = Now { wall_ms: self.clock.wall_ms(), monotonic_ms: self.clock.monotonic_ms() };
+        self.ids.expire(now.monotonic_ms);
         let mut commit =
             Commit { batch: self.disk.database.batch(), records: 0, bytes: 0, touched: Vec::new(), done: Vec::new() };
         while !commit.is_full()
@@ -191,7 +206,7 @@ impl Writer {
         {
             match queued {
                 Queued::Publish(mut work) => {
-                    self.stage(&mut work, &mut commit);
+                    self.stage(&mut work, &mut commit, now);
                     if work.is_done() {
                         commit.done.push(work);
                     } else {
@@ -220,10 +235,46 @@ impl Writer {
             }
         }
         self.finish(commit);
+        // Behind the answers, so that nobody waits for it who does not have to.
+        if self.shared.failure.get().is_none()
+            && let Err(error) = self.disk.rotate()
+        {
+            self.fail(&error);
+        }
+    }
+
+    /// Returns when another commit may be made: the database has written out what it held. `Err`: it takes too
+    /// long, or the store has failed. Jobs that come meanwhile wait in the bounded channel, or are refused there.
+    fn wait_for_room(&mut self) -> Result<(), Reject> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            if let Some(why) = self.shared.failed() {
+                return Err(why);
+            }
+            if !self.is_behind() {
+                return Ok(());
+            }
+            if let Err(error) = self.disk.rotate().and_then(|()| self.disk.check()) {
+                return Err(self.fail(&error));
+            }
+            if Instant::now() >= deadline {
+                tracing::warn!("the embedded store refuses records: its tables are not written as fast as they come");
+                return Err(Reject::Overloaded("embedded store"));
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        #[cfg(test)]
+        if self.shared.is_behind.load(Ordering::SeqCst) {
+            return true;
+        }
+        self.disk.is_behind()
     }
 
     /// Stages records of a job until the job or the commit is full.
-    fn stage(&mut self, work: &mut Work, commit: &mut Commit) {
+    fn stage(&mut self, work: &mut Work, commit: &mut Commit, now: Now) {
         let Some(entry) = self.stations.get_mut(&work.job.station) else {
             work.fail(&Reject::NoStream);
             return;
@@ -252,18 +303,18 @@ impl Writer {
                 }
                 self.id.as_slice()
             });
-            if let Some(sequence) = id.and_then(|id| self.ids.find(state.id, id, self.time_ms)) {
+            if let Some(sequence) = id.and_then(|id| self.ids.find(state.id, id, now.monotonic_ms)) {
                 work.outcomes.push(Outcome::Stored { partition: planned.partition, sequence, duplicate: true });
                 continue;
             }
             let sequence = staged.mark.last + 1;
             let payload = planned.payload.of(&work.job.payloads);
-            format::record_value(&mut self.value, self.time_ms, &work.job.headers, id, payload);
+            format::record_value(&mut self.value, now.wall_ms, &work.job.headers, id, payload);
             commit.batch.insert(&self.disk.records, format::record_key(state.id, sequence), self.value.as_slice());
             commit.records += 1;
             commit.bytes += self.value.len();
             if let Some(id) = id {
-                self.ids.insert(state.id, id, sequence, self.time_ms, window_ms);
+                self.ids.insert(state.id, id, sequence, now.monotonic_ms, window_ms);
             }
             staged.mark.last = sequence;
             staged.mark.bytes += (self.value.len() - format::RECORD_PREFIX) as u64;
@@ -317,7 +368,7 @@ impl Writer {
         for work in commit.done {
             work.answer();
         }
-        if !commit.touched.is_empty() && !self.shared.wake_sent.swap(true, Ordering::AcqRel) {
+        if !commit.touched.is_empty() && !self.shared.wake_sent.swap(true, Ordering::SeqCst) {
             // A full channel holds something that wakes the reader as well.
             self.reader.try_send(Request::Wake).ok();
         }
@@ -350,8 +401,9 @@ impl Writer {
         Reject::StoreFailed(why)
     }
 
-    /// Answers everything that is queued after the store has failed.
+    /// Answers everything that is queued and waited for. The rest goes unless it may still be done later.
     fn refuse(&mut self, why: &Reject) {
+        let over = self.closing || self.shared.failure.get().is_some();
         for queued in std::mem::take(&mut self.queue) {
             match queued {
                 Queued::Publish(mut work) => {
@@ -359,7 +411,8 @@ impl Writer {
                     work.answer();
                 }
                 Queued::Other(Job::Control(control)) => self.refuse_control(control, why),
-                Queued::Other(_) => {}
+                Queued::Other(_) if over => {}
+                other @ Queued::Other(_) => self.queue.push_back(other),
             }
         }
     }

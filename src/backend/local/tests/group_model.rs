@@ -3,7 +3,13 @@
 
 use crate::backend::local::group::{Basket, Group, Source, Take};
 use proptest::{collection::vec, prelude::*};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 const PARTITIONS: usize = 3;
 const ACK_WAIT_MS: u64 = 30;
@@ -103,6 +109,7 @@ type Saved = Vec<(u64, Vec<(u64, u64)>)>;
 
 struct World {
     group: Group,
+    total: Arc<AtomicUsize>,
     source: Counts,
     model: Model,
     now_ms: u64,
@@ -113,8 +120,10 @@ struct World {
 impl World {
     fn new() -> Self {
         let saved: Saved = vec![(1, Vec::new()); PARTITIONS];
+        let total = Arc::default();
         Self {
-            group: Group::new(saved.clone(), IN_FLIGHT_MAX),
+            group: Group::new(saved.clone(), IN_FLIGHT_MAX, &total, usize::MAX),
+            total,
             source: Counts { first: [1; PARTITIONS], last: [0; PARTITIONS] },
             model: Model { next: [1; PARTITIONS], ..Model::default() },
             now_ms: 0,
@@ -188,6 +197,9 @@ impl World {
             }
             self.model.states.insert((*partition, *sequence), State::Flying { delivery, deadline_ms });
         }
+        // Not exact: what retention has removed counts until its partition is looked at.
+        let open = self.model.states.values().filter(|state| **state != State::Done).count();
+        assert!(self.total.load(Ordering::Relaxed) >= open, "{open} are open");
         assert!(came_again == again || came_again == bag.messages.len(), "what comes again comes first");
         self.deliveries.push(bag.messages);
     }
@@ -220,7 +232,7 @@ impl World {
     }
 
     fn restart(&mut self) {
-        self.group = Group::new(self.saved.clone(), IN_FLIGHT_MAX);
+        self.group = Group::new(self.saved.clone(), IN_FLIGHT_MAX, &self.total, usize::MAX);
         self.model.states.clear();
         for (partition, (next, open)) in self.saved.iter().enumerate() {
             self.model.next[partition] = *next;
@@ -249,6 +261,7 @@ impl World {
             rounds += 1;
             assert!(rounds < 1_000, "it ends");
         }
+        assert_eq!(self.total.load(Ordering::Relaxed), 0, "nothing is open");
         for partition in 0..PARTITIONS {
             for sequence in self.source.first[partition]..=self.source.last[partition] {
                 assert_eq!(self.model.states.get(&(partition, sequence)), Some(&State::Done), "{partition}/{sequence}");
@@ -290,4 +303,30 @@ proptest! {
         }
         world.drain();
     }
+}
+
+#[test]
+fn what_all_groups_have_open_is_bounded_and_old_messages_still_come_again() {
+    let total = Arc::new(AtomicUsize::new(0));
+    let group = || Group::new(vec![(1, Vec::new()); PARTITIONS], IN_FLIGHT_MAX, &total, 6);
+    let (mut one, mut other) = (group(), group());
+    let mut source = Counts { first: [1; PARTITIONS], last: [4; PARTITIONS] };
+    let mut fetch = |group: &mut Group, delivery: u64| {
+        let mut bag = Bag { messages: Vec::new(), max: 100 };
+        let Ok(()) = group.fill(delivery, &mut bag, &mut source);
+        bag.messages.sort_unstable();
+        bag.messages
+    };
+    let first = fetch(&mut one, 1);
+    assert_eq!(first.len(), 6);
+    assert!(one.is_refused() && other.is_refused());
+    assert_eq!(fetch(&mut other, 2), []);
+    one.release(1);
+    assert!(!one.is_refused() && other.is_refused());
+    assert_eq!(fetch(&mut one, 3), first, "these and no new ones");
+    one.acknowledge(first[0].0, first[0].1);
+    assert!(!other.is_refused());
+    assert_eq!(fetch(&mut other, 4).len(), 1);
+    drop(one);
+    assert_eq!(total.load(Ordering::Relaxed), 1, "a group that is gone gives its part back");
 }

@@ -3,12 +3,17 @@
 use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, publish, stored};
 use crate::{
     backend::{
-        MessageId,
+        MessageId, Publish,
         local::{StationDefaults, format, job::Keep},
     },
     station::Station,
+    wire::Span,
 };
-use std::time::Duration;
+use std::{
+    sync::atomic::Ordering,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Bytes that the test's header field takes.
 const HEADER: u64 = 13;
@@ -165,4 +170,44 @@ fn what_was_deleted_before_a_restart_stays_dead() {
     let places: Vec<_> = keys.filter_map(|key| format::parse_record_key(&key)).collect();
     assert_eq!(places.iter().map(|(_, sequence)| *sequence).collect::<Vec<_>>(), [1], "only what is kept");
     assert_eq!(fixture.store().disk.cursors.iter().count(), 0);
+}
+
+#[test]
+fn a_record_from_the_future_grows_old_from_when_it_was_seen() {
+    let year_ms = 365 * 24 * 3_600_000;
+    let fixture = Fixture::new(StationDefaults { retention_age: Some(Duration::from_secs(100)), ..defaults(1) });
+    let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+    fixture.now.fetch_add(year_ms, Ordering::SeqCst);
+    publish(&handle, &station, &["a", "b"], None).expect("published");
+    fixture.now.fetch_sub(year_ms, Ordering::SeqCst);
+    publish(&handle, &station, &["c"], None).expect("published");
+    assert_eq!(fixture.look(&station).0, 1, "first seen");
+    fixture.advance(Duration::from_secs(99));
+    assert_eq!(fixture.look(&station).0, 1);
+    fixture.advance(Duration::from_secs(1));
+    assert_eq!(fixture.look(&station).0, 4, "and what is behind it has its own time");
+    publish(&handle, &station, &["d"], None).expect("published");
+    fixture.advance(Duration::from_secs(99));
+    assert_eq!(fixture.look(&station).0, 4);
+    fixture.advance(Duration::from_secs(1));
+    assert_eq!(fixture.look(&station).0, 5);
+}
+
+#[test]
+fn more_than_one_look_can_take_goes_at_once_all_the_same() {
+    let fixture = Fixture::new(StationDefaults { retention_records: Some(1), ..defaults(1) });
+    let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+    let records = vec![Span { start: 0, end: 1 }; 100_000];
+    let publish = Publish { station: &station, body: b"x", records: &records, headers: b"", id: None };
+    block_on(handle.publish(&publish, &mut Vec::new())).expect("published");
+    // Seven looks, of which all but the first follow in milliseconds; a quarter of a second each would be 1.75 s.
+    let begun = Instant::now();
+    loop {
+        let list = block_on(fixture.store().stations()).expect("listed");
+        if list[0].partitions[0].first == 100_000 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", list[0].partitions[0]);
+        thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -2,17 +2,28 @@
 
 use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, parse, publish, stored};
 use crate::{
-    backend::{MessageId, Outcome, Publish, local::Health},
-    limits::{LOCAL_COMMIT_RECORDS_MAX, LOCAL_QUEUE_BYTES_MAX},
+    backend::{
+        MessageId, Outcome, Publish,
+        local::{
+            Health,
+            job::{Job, Keep, Request},
+        },
+    },
+    limits::{
+        HOLD, LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX, LOCAL_QUEUE_BYTES_MAX, LOCAL_RECORDS_MEMTABLE_BYTES,
+        LOCAL_SEALED_MEMTABLES_MAX,
+    },
     reject::Reject,
     wire::Span,
 };
+use fjall::AbstractTree;
 use std::{
     future::Future,
     pin::pin,
     sync::{Arc, Barrier, atomic::Ordering},
     task::{Context, Poll, Waker},
     thread,
+    time::{Duration, Instant},
 };
 
 #[test]
@@ -105,4 +116,75 @@ fn a_publisher_that_goes_away_leaves_the_store_whole() {
         assert!(matches!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
     }
     assert_eq!(stored(&publish(&handle, &station, &["b"], None).expect("published")), [(0, 2, false)]);
+}
+
+#[test]
+fn a_database_that_falls_behind_makes_records_wait_and_then_be_refused() {
+    let fixture = Fixture::new(defaults(1));
+    let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+    let consumer = fixture.consumer(&station, "g");
+    publish(&handle, &station, &["before"], None).expect("published");
+    let behind = |is: bool| fixture.store().shared.is_behind.store(is, Ordering::SeqCst);
+    behind(true);
+    let begun = Instant::now();
+    let outcomes = publish(&handle, &station, &["a", "b"], None).expect("answered");
+    assert_eq!(outcomes, vec![Outcome::Failed(Reject::Overloaded("embedded store")); 2]);
+    assert!(begun.elapsed() >= HOLD);
+    assert_eq!(fixture.store().health(), Health::Writable, "it is slow, not broken");
+    // What nobody waits for is kept: the acknowledgement is saved when there is room again.
+    let delivered = fetch(&handle, &station, &consumer, 10, 0).expect("fetched");
+    acknowledge(&handle, &consumer, &delivered);
+    let late = thread::spawn({
+        let (handle, station) = (handle.clone(), Arc::clone(&station));
+        move || publish(&handle, &station, &["c"], None)
+    });
+    thread::sleep(Duration::from_millis(300));
+    assert!(!late.is_finished(), "it waits");
+    behind(false);
+    assert_eq!(stored(&late.join().expect("ends").expect("published")), [(0, 2, false)]);
+    let mut fixture = fixture;
+    fixture.reopen();
+    let handle = fixture.store().handle();
+    let delivered = fetch(&handle, &station, &consumer, 10, 0).expect("fetched");
+    assert_eq!(content(&delivered), [(0, 2, "c".to_owned())]);
+}
+
+#[test]
+fn memtables_are_written_out_without_being_asked_for() {
+    let fixture = Fixture::new(defaults(1));
+    let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+    let payload = "x".repeat(1_000_000);
+    let records = &fixture.store().disk.records;
+    let limit = LOCAL_RECORDS_MEMTABLE_BYTES + LOCAL_COMMIT_BYTES_MAX as u64 + (1 << 20);
+    for _ in 0..40 {
+        publish(&handle, &station, &[&payload, &payload, &payload], None).expect("published");
+        assert!(records.tree.active_memtable().size() <= limit);
+        assert!(records.sealed_memtable_count() <= LOCAL_SEALED_MEMTABLES_MAX);
+    }
+    let begun = Instant::now();
+    while records.table_count() == 0 || records.sealed_memtable_count() > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "they are written out");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_thread_that_has_ended_is_reported() {
+    for (at, name) in ["store-writer", "store-reader", "store-retention"].into_iter().enumerate() {
+        let fixture = Fixture::new(defaults(1));
+        let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+        let store = fixture.store();
+        assert_eq!(store.health(), Health::Writable);
+        match at {
+            0 => store.writer.send(Job::Close).expect("sent"),
+            1 => store.reader.send(Request::Close).expect("sent"),
+            _ => store.keep.send(Keep::Close).expect("sent"),
+        }
+        let begun = Instant::now();
+        while store.health() == Health::Writable && begun.elapsed() < Duration::from_secs(20) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(store.health(), Health::Failed(name));
+        assert_eq!(publish(&handle, &station, &["a"], None).is_err(), at == 0, "{name}");
+    }
 }

@@ -10,7 +10,12 @@ use crate::{
     directory::messages::Push,
     reject::Reject,
 };
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 fn open(directory: &Path, settings: &Settings) -> Arc<Store> {
     let defaults = StationDefaults::from(&settings.stations);
@@ -108,4 +113,17 @@ fn a_shard_is_told_of_users_once_and_of_the_drain() {
     // Requests in flight may still ask.
     assert!(gateway.station("orders", true).is_ok());
     close(gateway, store);
+}
+
+#[test]
+fn a_store_that_has_lost_a_thread_is_not_ready() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path(), &settings(0));
+    let gateway = Gateway::start_local(settings(0), Arc::clone(&store)).ready();
+    store.lose_a_thread();
+    let begun = Instant::now();
+    while gateway.desk.reasons_not_ready() != ["store failed"] {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", gateway.desk.reasons_not_ready());
+        thread::sleep(Duration::from_millis(1));
+    }
 }

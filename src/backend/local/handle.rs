@@ -82,14 +82,12 @@ impl Handle {
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), Reject> {
         let before = outcomes.len();
-        match rt::deadline(limit, self.publish(publish, outcomes)).await {
-            Ok(result) => result,
-            Err(rt::Elapsed) => {
-                outcomes.truncate(before);
-                outcomes.extend(unknown(publish));
-                Ok(())
-            }
+        if let Ok(result) = rt::deadline(limit, self.publish(publish, outcomes)).await {
+            return result;
         }
+        outcomes.truncate(before);
+        outcomes.extend(unknown(publish));
+        Ok(())
     }
 
     /// Takes messages for a group: what is there at once, or, if nothing is, what comes until the batch is
@@ -199,7 +197,11 @@ mod tests {
         backend::local::{catalog::StationDoc, format::Mark},
         station::Station,
     };
-    use std::{future::Future, pin::pin, task::Context, task::Poll, task::Waker};
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
 
     fn station() -> Arc<Station> {
         let doc = StationDoc {

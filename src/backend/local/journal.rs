@@ -8,7 +8,10 @@
 //! Every commit of this store is synced before the next one is written. So at most the last batch of the newest
 //! journal can be torn, and nothing was ever acknowledged that it holds. That gives the rule:
 //!
-//! - invalid bytes at the end of the newest journal, with no valid batch behind them: cut off;
+//! - invalid bytes at the end of the newest journal, with no valid batch behind them: cut off. If their own lengths
+//!   still lead to where the batch ends, nothing but that place is looked at, so that no payload can pass for a
+//!   batch. If not, a batch is looked for everywhere behind; one that a payload imitates then keeps the store
+//!   shut, which is the safe side;
 //! - invalid bytes with a valid batch behind them, or in an older journal (which was synced before the next one
 //!   was begun): damage. The store does not open, because acknowledged records would be missing from it.
 //!
@@ -120,9 +123,19 @@ impl Tail {
         ))
     }
 
-    /// Whether a valid, later batch begins anywhere behind the valid part.
+    /// Whether there is something behind the invalid batch.
     fn has_batch_behind(&self, path: &Path) -> io::Result<bool> {
         let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(self.valid))?;
+        let mut input = BufReader::with_capacity(64 * 1024, file);
+        if Batch::walk(&mut input, self.length - self.valid)?.is_some() {
+            return Ok(!is_zeros(&mut input)?);
+        }
+        self.has_batch_anywhere_behind(input.into_inner())
+    }
+
+    /// Whether a valid, later batch begins anywhere behind the valid part.
+    fn has_batch_anywhere_behind(&self, mut file: File) -> io::Result<bool> {
         file.seek(SeekFrom::Start(self.valid))?;
         let mut rest = Vec::new();
         file.read_to_end(&mut rest)?;
@@ -161,16 +174,22 @@ struct Batch {
 impl Batch {
     /// Reads a batch from the `left` bytes of the input; `None` if there is no valid one.
     fn read(input: &mut impl Read, left: u64) -> io::Result<Option<Self>> {
+        Ok(Self::walk(input, left)?.filter(|(_, is_sound)| *is_sound).map(|(batch, _)| batch))
+    }
+
+    /// Reads what has the structure of a batch from begin to end, and whether its checksum is right; `None` if
+    /// there is no such thing.
+    fn walk(input: &mut impl Read, left: u64) -> io::Result<Option<(Self, bool)>> {
         let mut input = Counted { input: input.take(left), bytes: 0 };
         match Self::parse(&mut input) {
-            Ok(seqno) => Ok(seqno.map(|seqno| Self { bytes: input.bytes, seqno })),
+            Ok(parsed) => Ok(parsed.map(|(seqno, is_sound)| (Self { bytes: input.bytes, seqno }, is_sound))),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// The batch's number, if it is valid.
-    fn parse(input: &mut impl Read) -> io::Result<Option<u64>> {
+    /// The batch's number, and whether its checksum is right.
+    fn parse(input: &mut impl Read) -> io::Result<Option<(u64, bool)>> {
         let [tag, rest @ ..] = array::<13>(input)?;
         let (count, seqno) = rest.split_at(4);
         let count = count.try_into().map_or(0, u32::from_le_bytes);
@@ -187,7 +206,7 @@ impl Batch {
         let [tag] = array::<1>(input)?;
         let checksum = u64::from_le_bytes(array::<8>(input)?);
         let magic = array::<4>(input)?;
-        Ok((tag == END && magic == MAGIC && checksum == hash.digest()).then_some(seqno))
+        Ok((tag == END && magic == MAGIC).then(|| (seqno, checksum == hash.digest())))
     }
 
     /// Reads an item; whether it can be one.
@@ -261,4 +280,57 @@ fn array<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     input.read_exact(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A valid batch of one item.
+    fn batch(seqno: u64, value: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(value.len()).expect("short").to_le_bytes();
+        let mut item = vec![ITEM, 0, 0];
+        item.extend_from_slice(&7_u64.to_le_bytes());
+        item.extend_from_slice(&3_u16.to_le_bytes());
+        item.extend_from_slice(&length);
+        item.extend_from_slice(&length);
+        item.extend_from_slice(b"key");
+        item.extend_from_slice(value);
+        let mut hash = Xxh3::new();
+        hash.update(&item);
+        let mut bytes = vec![START];
+        bytes.extend_from_slice(&1_u32.to_le_bytes());
+        bytes.extend_from_slice(&seqno.to_le_bytes());
+        bytes.extend_from_slice(&item);
+        bytes.push(END);
+        bytes.extend_from_slice(&hash.digest().to_le_bytes());
+        bytes.extend_from_slice(&MAGIC);
+        bytes
+    }
+
+    #[test]
+    fn a_payload_that_looks_like_a_batch_is_not_taken_for_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("0.jnl");
+        let first = batch(1, b"acknowledged");
+        let torn_at = |at: usize| {
+            let mut torn = batch(2, &[&[b'x'; 64], &*batch(3, b"an imitation"), &[b'y'; 64]].concat());
+            torn[at] ^= 0x10;
+            torn
+        };
+        let (payload, tag, zeros) = (torn_at(50), torn_at(13), vec![0; 9_000]);
+        for (case, rest, expect) in [
+            ("its payload is torn", vec![&payload], false),
+            ("and zeros are behind", vec![&payload, &zeros], false),
+            ("and a real batch is behind", vec![&payload, &batch(3, b"synced"), &zeros], true),
+            ("and a second torn one is behind", vec![&payload, &payload], true),
+            ("its structure is torn, so it may be anything", vec![&tag], true),
+        ] {
+            let rest: Vec<u8> = rest.into_iter().flatten().copied().collect();
+            fs::write(&path, [first.as_slice(), &rest].concat()).expect("written");
+            let tail = Tail::read(&path).expect("read");
+            assert_eq!((tail.valid, tail.is_invalid), (first.len() as u64, true), "{case}");
+            assert_eq!(tail.has_batch_behind(&path).expect("read"), expect, "{case}");
+        }
+    }
 }

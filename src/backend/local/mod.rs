@@ -316,6 +316,12 @@ impl Store {
         told && ended(writer) && reader && keep
     }
 
+    /// Ends one of the store's threads, as a panic would.
+    #[cfg(test)]
+    pub(crate) fn lose_a_thread(&self) {
+        self.keep.send(Keep::Close).ok();
+    }
+
     async fn ask<T>(&self, control: impl FnOnce(flume::Sender<T>) -> Control) -> Result<T, Reject> {
         let (reply, answer) = flume::bounded(1);
         // Counted in until it is answered, so that an ending writer answers it.

@@ -37,7 +37,7 @@ pub use disk::OpenError;
 pub use handle::Handle;
 
 use crate::{
-    limits::{HOLD, LOCAL_DOCUMENT_BYTES_MAX, LOCAL_JOBS_MAX, LOCAL_REQUESTS_MAX},
+    limits::{LOCAL_DOCUMENT_BYTES_MAX, LOCAL_JOBS_MAX, LOCAL_REQUESTS_MAX},
     metrics::StoreMetrics,
     reject::Reject,
     station::{Consumer, Name, Station},
@@ -179,7 +179,6 @@ impl Store {
             next_partition: loaded.next_partition,
             revision: loaded.revision,
             closing: false,
-            patience: HOLD,
             queue: VecDeque::new(),
             value: Vec::new(),
             id: Vec::new(),

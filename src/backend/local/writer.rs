@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     backend::Outcome,
-    limits::{LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX, LOCAL_RECORD_BYTES_MAX},
+    limits::{HOLD, LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX, LOCAL_RECORD_BYTES_MAX},
     metrics::StoreMetrics,
     reject::{Reject, SizeLimit},
     station::Name,
@@ -60,8 +60,6 @@ pub(super) struct Writer {
     pub(super) revision: u64,
     /// Nothing more will be sent.
     pub(super) closing: bool,
-    /// How long a commit waits for the database to write out what it holds.
-    pub(super) patience: Duration,
     pub(super) queue: VecDeque<Queued>,
     pub(super) value: Vec<u8>,
     pub(super) id: Vec<u8>,
@@ -246,7 +244,7 @@ impl Writer {
     /// Returns when another commit may be made: the database has written out what it held. `Err`: it takes too
     /// long, or the store has failed. Jobs that come meanwhile wait in the bounded channel, or are refused there.
     fn wait_for_room(&mut self) -> Result<(), Reject> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + HOLD;
         loop {
             if let Some(why) = self.shared.failed() {
                 return Err(why);

@@ -136,12 +136,10 @@ impl Desk {
         let broker_away =
             inner.control.broker_up.get() == 0 || inner.shards.iter().any(|shard| shard.link_up.get() == 0);
         let read_only = self.store_metrics().is_some_and(|store| store.read_only.get() != 0);
-        let store_failed = inner.store.as_ref().is_some_and(|store| matches!(store.health(), Health::Failed(_)));
         [
             (inner.draining.load(Ordering::Relaxed), "draining"),
             (on_broker && broker_away, "broker away"),
             (read_only, "store read-only"),
-            (store_failed, "store failed"),
             (!inner.book.borrow().loaded, "users not loaded"),
         ]
         .into_iter()

@@ -122,7 +122,7 @@ fn a_store_that_has_lost_a_thread_is_not_ready() {
     let gateway = Gateway::start_local(settings(0), Arc::clone(&store)).ready();
     store.lose_a_thread();
     let begun = Instant::now();
-    while gateway.desk.reasons_not_ready() != ["store failed"] {
+    while gateway.desk.reasons_not_ready() != ["store read-only"] {
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", gateway.desk.reasons_not_ready());
         thread::sleep(Duration::from_millis(1));
     }

@@ -2,8 +2,9 @@
 //!
 //! `credentials.json` has mode 0600 in a directory of mode 0700. It is written beside its place and
 //! renamed, so that it is whole or absent at any time; and under a lock on the directory, so that of two
-//! who start on an empty one the first makes the secrets and the second takes them. A file that others can read is an error, not
-//! repaired: whoever could read it may have done so. Configured secrets are never written to it.
+//! who start on an empty one the first makes the secrets and the second takes them. A file that others
+//! can read is an error, not repaired: whoever could read it may have done so. Configured secrets are
+//! never written to it.
 
 use super::settings::Secret;
 use serde::{Deserialize, Serialize};

@@ -38,12 +38,19 @@ pub(super) struct Listing {
     /// When the registry was made. Where this is another, revisions have begun again; where it is the same, a
     /// lower revision is old news.
     pub(super) made: i128,
+    /// The registry has given no higher revision yet. Where a higher one was seen, it has lost some, and gives
+    /// them once more.
+    pub(super) last: u64,
     /// All documents.
     pub(super) documents: Vec<Change>,
 }
 
-/// When a registry was made that is never made anew under a running process.
-const ONCE: i128 = 0;
+impl Listing {
+    /// Of a registry that is never made anew under a running process and loses nothing.
+    fn of_one_life(documents: Vec<Change>) -> Self {
+        Self { made: 0, last: u64::MAX, documents }
+    }
+}
 
 /// Why a document was not written or read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,10 +77,10 @@ impl Registry {
                     revision: document.revision,
                 };
                 let listed = listed.map_err(RegistryError::Failed)?;
-                Ok(Listing { made: ONCE, documents: listed.into_iter().map(change).collect() })
+                Ok(Listing::of_one_life(listed.into_iter().map(change).collect()))
             }
             #[cfg(test)]
-            Self::Memory(documents) => Ok(Listing { made: ONCE, documents: documents.list().await }),
+            Self::Memory(documents) => Ok(Listing::of_one_life(documents.list().await)),
         }
     }
 
@@ -135,7 +142,9 @@ impl NatsRegistry {
 
     async fn list(&self) -> Result<Listing, RegistryError> {
         let store = self.open().await?;
-        let made = store.stream.cached_info().created.unix_timestamp_nanos();
+        // Just read, and from the leader.
+        let info = store.stream.cached_info();
+        let (made, last) = (info.created.unix_timestamp_nanos(), info.state.last_sequence);
         let read = async {
             let keys: Vec<String> = store.keys().await.map_err(failed)?.try_collect().await.map_err(failed)?;
             if keys.len() > DOCUMENTS_MAX {
@@ -152,7 +161,7 @@ impl NatsRegistry {
                 .try_collect()
                 .await
                 .map_err(failed)?;
-            Ok(Listing { made, documents: entries.into_iter().flatten().map(change).collect() })
+            Ok(Listing { made, last, documents: entries.into_iter().flatten().map(change).collect() })
         };
         timeout(LIST_TIMEOUT, read).await.unwrap_or(Err(RegistryError::Failed(Reject::ControlTimeout)))
     }

@@ -142,7 +142,8 @@ impl Root {
 /// The users that load, and where they come from. Immutable once published.
 ///
 /// News may come late: a follower in the broker's cluster that lags behind answers with what was. So what is
-/// older than what is known of the same key changes nothing, until the registry itself is another.
+/// older than what is known of the same key changes nothing, until the registry itself is another
+/// or has lost what was known.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Book {
     users: BTreeMap<Name, Entry>,
@@ -241,9 +242,10 @@ impl Book {
 
     /// Takes the whole registry in: what is not in the listing is gone.
     pub(super) fn reconcile(&mut self, listing: &Listing) {
-        let Listing { made, documents } = listing;
-        if self.made != Some(*made) {
-            // Removed and made again: revisions begin anew, and whatever is there now is news.
+        let Listing { made, last, documents } = listing;
+        if self.made != Some(*made) || *last < self.revision {
+            // Removed and made again, or restored, or what was not yet on disk is lost: revisions are given
+            // anew, and whatever is there now is news.
             self.made = Some(*made);
             self.revision = 0;
             self.faults.clear();
@@ -301,7 +303,7 @@ mod tests {
     }
 
     fn listing(made: i128, documents: Vec<Change>) -> Listing {
-        Listing { made, documents }
+        Listing { made, last: 100, documents }
     }
 
     fn version(book: &Book, name: &str) -> Option<u32> {
@@ -406,9 +408,15 @@ mod tests {
         book.reconcile(&listing(2, vec![put("users.bob", &old, 1), put("users.dan", &old, 2)]));
         assert_eq!(state(&book), ([None, Some(1), None, Some(1)], 0));
         assert_eq!(book.revision, 2);
+        // A bucket that was restored, or has lost its last writes, gives the same revisions once more.
+        book.apply(&put("users.bob", &new, 9));
+        book.reconcile(&Listing { made: 2, last: 8, documents: vec![put("users.bob", &old, 1)] });
+        assert_eq!((state(&book), book.revision), (([None, Some(1), None, None], 0), 1));
+        book.apply(&put("users.bob", &new, 9));
+        assert_eq!(version(&book, "bob"), Some(2));
         // A broken document in it leaves alone the user that works.
         book.reconcile(&listing(3, vec![put("users.bob", "{", 1)]));
-        assert_eq!(state(&book), ([None, Some(1), None, None], 1));
+        assert_eq!(state(&book), ([None, Some(2), None, None], 1));
     }
 
     #[test]

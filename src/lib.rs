@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod limits;
+pub mod never_stored;
 pub mod reject;
 pub mod station;
 pub mod wire;

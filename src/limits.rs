@@ -174,7 +174,7 @@ const _: () = assert!(BODY_BYTES_MAX <= INFLATED_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX + INFLATED_BYTES_MAX <= SHARD_BODY_BYTES_MAX, "one largest request fits a shard");
 const _: () = assert!(INFLATED_BYTES_MAX < u32::MAX as usize, "spans are u32");
 const _: () = assert!(WINDOW_BYTES_MAX < 64 * 1024 * 1024, "stays under half of a stream's ingest queue");
-const _: () = assert!(WINDOW_MESSAGES_MAX < 10_000, "one shard stays under the smallest ingest queue");
+const _: () = assert!(WINDOW_MESSAGES_MAX < 10_000, "one gateway stays under the smallest ingest queue");
 const _: () = assert!(WINDOW_GRANT_MESSAGES <= WINDOW_MESSAGES_MAX);
 const _: () = assert!(NATS_LINE_BYTES_MAX <= NATS_INFO_BYTES_MAX);
 const _: () = assert!(NATS_INFO_BYTES_MAX + NATS_PAYLOAD_BYTES_MAX < u32::MAX as usize, "spans are u32");

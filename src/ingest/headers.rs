@@ -7,37 +7,12 @@
 use crate::{
     backend::MessageId,
     limits::{MESSAGE_ID_BYTES_MAX, RECORD_HEADER_BYTES_MAX},
+    never_stored::is_never_stored,
     reject::{Reject, SizeLimit},
 };
 
 /// Fields that carry the message id, in the order in which they are looked for.
 const MESSAGE_ID_FIELDS: [&str; 4] = ["idempotency-key", "msg-id", "webhook-id", "nats-msg-id"];
-
-/// Never stored, whatever the configuration says.
-const NEVER: [&str; 22] = [
-    "authorization",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "cookie",
-    "cookie2",
-    "date",
-    "expect",
-    "host",
-    "http2-settings",
-    "idempotency-key",
-    "keep-alive",
-    "msg-id",
-    "set-cookie",
-    "set-cookie2",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "www-authenticate",
-    "x-access-key",
-    "x-api-key",
-];
 
 /// Stored in lower case, as their own specifications spell them (the NATS binding of `CloudEvents`, W3C Trace Context).
 const LOWER_CASE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
@@ -87,15 +62,6 @@ impl HeaderPolicy {
         }
         Ok(())
     }
-}
-
-/// Whether a lower-cased name is on the never-list.
-#[must_use]
-pub fn is_never_stored(name: &str) -> bool {
-    let credential = name.strip_prefix("x-").is_some_and(|rest| {
-        rest.starts_with("auth") || rest.ends_with("token") || rest.ends_with("secret") || rest.ends_with("api-key")
-    });
-    credential || name.starts_with("proxy-") || name.starts_with("nats-") || NEVER.contains(&name)
 }
 
 /// The message id of a request: the first of the known fields that is present.

@@ -6,7 +6,7 @@
 
 mod headers;
 
-pub use headers::{HeaderPolicy, is_never_stored};
+pub use headers::HeaderPolicy;
 
 use crate::{
     backend::{Backend, Outcome, Publish},

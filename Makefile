@@ -23,13 +23,14 @@ lint:
 	@! cargo clippy --version >/dev/null 2>&1 || cargo clippy --all-targets --locked -- -D warnings
 
 unit: nats-server
-	$(MORE_FILES) cargo test --locked
+	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$(CURDIR)/$(call nats_server,$(NATS_VERSION)) cargo test --locked
 
 # The same suite, as far as it has to do with NATS, on the servers that are older.
 compat: $(NATS_OLDER:%=compat-%)
 
 compat-%: $(call nats_server,%)
-	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$< cargo test --locked --test it nats_
+	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$(CURDIR)/$< cargo test --locked --lib tests_nats
+	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$(CURDIR)/$< cargo test --locked --test it nats_
 
 # Each benchmark once, so that they never rot.
 benches-run:

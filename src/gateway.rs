@@ -64,7 +64,9 @@ pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), 
     let settings = Arc::new(settings);
     let files = rt::raise_file_limit();
     let driver = Driver::choose(settings.driver).map_err(Failed::new)?;
-    tracing::info!(driver = driver.name(), reason = driver.reason, shards = settings.shards, files, "starting");
+    let shard_mib_max = settings.limits.of_shard(settings.shards).shard_bytes_max() >> 20;
+    let (shards, reason) = (settings.shards, &driver.reason);
+    tracing::info!(driver = driver.name(), reason, shards, shard_mib_max, files, "starting");
 
     let data_port = reserve("listen", settings.listen)?;
     let admin_listener = patiently(|| admin::bind(settings.admin_listen))

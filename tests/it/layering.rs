@@ -18,6 +18,7 @@ const COMMON: &[&str] = &["limits", "reject", "station", "never_stored"];
 const RULES: &[Rule] = &[
     ("limits", &[]),
     ("reject", &[]),
+    ("never_stored", &[]),
     ("station", &[]),
     ("budget", &[]),
     ("wire", &[]),

@@ -42,7 +42,7 @@ fn a_token_opens_the_broker(setup: Setup) {
 fn an_nkey_opens_the_broker(setup: Setup) {
     let (user, dir) = (KeyPair::new_user(), scratch("nkey"));
     let server =
-        NatsServer::with_config(&format!("authorization {{ users: [ {{ nkey: {} }} ] }}\n", user.public_key()));
+        NatsServer::with_config(&format!("authorization {{ users: [ {{ nkey: \"{}\" }} ] }}\n", user.public_key()));
     let path = dir.path().join("user.nk");
     let seed = user.seed().unwrap();
     std::fs::write(&path, &seed).unwrap();

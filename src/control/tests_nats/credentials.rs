@@ -34,7 +34,7 @@ fn a_token_comes_in() {
 #[test]
 fn an_nkey_comes_in() {
     let pair = KeyPair::new_user();
-    let configuration = format!("authorization {{ users: [ {{ nkey: {} }} ] }}", pair.public_key());
+    let configuration = format!("authorization {{ users: [ {{ nkey: \"{}\" }} ] }}", pair.public_key());
     comes_in(&configuration, NatsCredential::Nkey(Secret::new(pair.seed().expect("a seed"))));
 }
 

@@ -4,7 +4,7 @@
 
 use super::{
     nats_url::Urls,
-    settings::{HeaderRule, Layout, LogSettings, Secret, StationSettings},
+    settings::{HeaderRule, LogSettings, Secret, StationSettings},
 };
 use crate::{limits::Limits, rt::DriverChoice};
 use std::{
@@ -82,17 +82,7 @@ impl Default for Draft {
                 access_lifetime: Duration::from_secs(15 * 60),
                 refresh_lifetime: Duration::from_secs(300 * 60),
             },
-            stations: StationSettings {
-                auto_create: true,
-                layout: Layout::Plain,
-                partitions: 1,
-                retention_age: Some(Duration::from_secs(3_600)),
-                retention_records: None,
-                retention_bytes: None,
-                memory: false,
-                replicas: 1,
-                duplicate_window: Duration::from_secs(120),
-            },
+            stations: StationSettings::default(),
             stored_headers: vec![
                 exact("content-type"),
                 prefix("ce-"),

@@ -155,6 +155,22 @@ pub struct StationSettings {
     pub duplicate_window: Duration,
 }
 
+impl Default for StationSettings {
+    fn default() -> Self {
+        Self {
+            auto_create: true,
+            layout: Layout::Plain,
+            partitions: 1,
+            retention_age: Some(Duration::from_secs(3_600)),
+            retention_records: None,
+            retention_bytes: None,
+            memory: false,
+            replicas: 1,
+            duplicate_window: Duration::from_secs(120),
+        }
+    }
+}
+
 /// A rule of the allow-list of stored headers, lower-cased: a name, or a prefix that ended in `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderRule {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     backend::local,
     config::{
-        AuthSettings, BackendSettings, Layout, LogSettings, NatsCredential, NatsServer, NatsSettings, Secret, Settings,
+        AuthSettings, BackendSettings, LogSettings, NatsCredential, NatsServer, NatsSettings, Secret, Settings,
         StationSettings,
     },
     directory::messages::{Answer, Ask, Push, Question},
@@ -86,17 +86,7 @@ pub(crate) fn settings(port: u16) -> Settings {
             refresh_lifetime: Duration::from_secs(18_000),
             generated: false,
         },
-        stations: StationSettings {
-            auto_create: true,
-            layout: Layout::Plain,
-            partitions: 1,
-            retention_age: Some(Duration::from_secs(3_600)),
-            retention_records: None,
-            retention_bytes: None,
-            memory: false,
-            replicas: 1,
-            duplicate_window: Duration::from_secs(120),
-        },
+        stations: StationSettings::default(),
         stored_headers: Vec::new(),
         limits: Limits::default(),
         log: LogSettings { filter: String::new(), json: None },

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use sluicegate::wire::{
     jetstream::{
         AckOutcome, PubAck, Token, Window, puback,
-        window::{Ask, Wakes, WindowLimits},
+        window::{Ask, Naming, Wakes, WindowLimits},
     },
     nats::{
         self, Op, ParseLimits, Parsed,
@@ -37,7 +37,7 @@ struct Ack<'a> {
 fn window_with_records() -> (Window, sluicegate::wire::jetstream::BatchKey, Vec<Token>) {
     let mut window = Window::new(LIMITS);
     let mut tokens = Vec::new();
-    let ask = Ask { sizes: (0..RECORDS).map(|_| 300), tag: 0, deadline_ms: 10_000 };
+    let ask = Ask { naming: Naming::Each, sizes: (0..RECORDS).map(|_| 300), tag: 0, deadline_ms: 10_000 };
     let opened = window.open(ask, &mut tokens).expect("an empty window has room");
     (window, opened.key, tokens)
 }
@@ -148,7 +148,8 @@ fn window(criterion: &mut Criterion) {
                     tokens.clear();
                     outcomes.clear();
                     let sizes = std::iter::repeat_n(record_bytes(32, 36, 256), batch);
-                    let opened = window.open(Ask { sizes, tag: 0, deadline_ms: 10_000 }, &mut tokens);
+                    let opened =
+                        window.open(Ask { naming: Naming::InOrder, sizes, tag: 0, deadline_ms: 10_000 }, &mut tokens);
                     for token in &tokens {
                         window.complete(*token, stored(7), &mut wakes);
                     }

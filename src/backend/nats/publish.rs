@@ -9,11 +9,12 @@ use crate::{
     limits::PUBLISH_ATTEMPTS_MAX,
     reject::{Reject, SizeLimit},
     rt,
+    station::Station,
     wire::{
         Span,
         jetstream::{
             AckOutcome, BatchKey, Token, errors,
-            window::{Ask, Opened, Turn, Wakes},
+            window::{Ask, Naming, Opened, Turn, Wakes},
         },
         nats::encode::{self, RecordId, Reply},
     },
@@ -104,6 +105,7 @@ impl Link {
             return Err(Reject::WindowFull);
         }
         let ask = || Ask {
+            naming: plan.naming,
             sizes: todo.iter().map(|index| plan.bytes(*index)),
             tag: plan.tag,
             deadline_ms: self.now_ms() + u64::try_from(self.limits.ack_timeout.as_millis()).unwrap_or(u64::MAX),
@@ -119,17 +121,23 @@ impl Link {
         // No await between here and the window: what was opened while the link is up is written to it.
         if !self.is_up() {
             // The window was emptied when the link went down; these records were never sent.
-            let mut wakes = Wakes::default();
-            for token in &tokens {
-                self.window.borrow_mut().complete(*token, AckOutcome::Lost, &mut wakes);
-            }
-            self.window.borrow_mut().abandon(opened.key);
+            self.window.borrow_mut().revoke(opened.key, &mut Wakes::default());
             self.tokens.replace(tokens);
             return Err(Reject::BrokerAway);
         }
         let mut out = self.out.borrow_mut();
-        for (index, token) in todo.iter().zip(&tokens) {
-            plan.encode(*index, &mut out, self.inbox.as_bytes(), token.text().as_bytes());
+        match (plan.naming, tokens.first()) {
+            (Naming::InOrder, Some(token)) => {
+                let token = token.text();
+                for index in todo.iter().take(opened.records) {
+                    plan.encode(*index, &mut out, self.inbox.as_bytes(), token.as_bytes());
+                }
+            }
+            _ => {
+                for (index, token) in todo.iter().zip(&tokens) {
+                    plan.encode(*index, &mut out, self.inbox.as_bytes(), token.text().as_bytes());
+                }
+            }
         }
         drop(out);
         self.tokens.replace(tokens);
@@ -164,6 +172,9 @@ impl Link {
             poll_fn(|context| self.window.borrow_mut().poll_batch(key, context)).await;
             acks.clear();
             self.window.borrow_mut().take(key, &mut acks);
+            if plan.naming == Naming::InOrder && !is_attributable(&acks) {
+                acks.fill(AckOutcome::TimedOut);
+            }
             for (index, ack) in todo.get(records).unwrap_or_default().iter().zip(acks.drain(..)) {
                 if ack == AckOutcome::Lost {
                     lost.push(*index);
@@ -212,6 +223,7 @@ struct Plan<'a> {
     spread: u64,
     record_bytes_max: usize,
     tag: u32,
+    naming: Naming,
 }
 
 impl<'a> Plan<'a> {
@@ -221,7 +233,8 @@ impl<'a> Plan<'a> {
             [only] => tag_of(&only.subject),
             _ => TAG_OF_NONE,
         };
-        let mut plan = Self { publish, spread, record_bytes_max: broker_max, tag };
+        let naming = if answers_in_order(publish.station) { Naming::InOrder } else { Naming::Each };
+        let mut plan = Self { publish, spread, record_bytes_max: broker_max, tag, naming };
         plan.limit(broker_max);
         plan
     }
@@ -282,6 +295,21 @@ impl<'a> Plan<'a> {
         let failure = errors::of_outcome(ack, subject, self.record_bytes_max as u64);
         Outcome::Failed(failure.unwrap_or(Reject::Internal("an acknowledgement of no kind")))
     }
+}
+
+/// Whether the answers to records that were published one after the other come in that order: one stream, and one
+/// server that stores and answers.
+fn answers_in_order(station: &Station) -> bool {
+    station.partitions.len() == 1 && station.replicas == 1
+}
+
+/// Whether these answers, which came in order, say of each record what became of it. What the broker refuses at the
+/// door it answers at once, past what it has still to store: among other answers it could be any record's.
+fn is_attributable(acks: &[AckOutcome]) -> bool {
+    let at_the_door = |ack: &AckOutcome| {
+        matches!(ack, AckOutcome::NoResponders | AckOutcome::Error { err_code: errors::TOO_MANY_REQUESTS, .. })
+    };
+    !acks.iter().any(at_the_door) || acks.iter().all(at_the_door)
 }
 
 /// The tag of records that no permissions violation is attributed to.

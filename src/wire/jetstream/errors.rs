@@ -15,8 +15,8 @@ use crate::{
 const DUPLICATE_IN_PROCESS: u32 = 10_158;
 /// The message is larger than the stream's `max_msg_size`.
 const MESSAGE_TOO_LARGE: u32 = 10_054;
-/// "too many requests": the stream's ingest queue is full.
-const TOO_MANY_REQUESTS: u32 = 10_167;
+/// "too many requests": the stream's ingest queue is full. Said at once, before what is in the queue is answered.
+pub const TOO_MANY_REQUESTS: u32 = 10_167;
 /// There is no such stream.
 const STREAM_NOT_FOUND: u32 = 10_059;
 

@@ -1,13 +1,22 @@
-//! The name of a record in flight: the last token of its reply subject.
+//! The name of what is in flight: the last token of a reply subject.
 //!
-//! A cell of the window and its generation, written in as few characters as they need: most tokens are
-//! four to six bytes, and every byte of it travels twice for each record.
+//! It names a cell of the window, so one record, or a slot, so a whole batch whose records are answered in order;
+//! written in as few characters as it needs: most tokens are two or three bytes, and every byte travels twice
+//! for each record.
+//!
+//! **Tokens are used again.** The broker remembers how it routed the last few hundred subjects; an answer to a
+//! subject that it has not seen lately costs it as much as a sixth of storing the record (docs/adr/0012). So a cell or
+//! slot keeps its token from use to use, as long as every record got its answer: JetStream answers a message once. What was
+//! given up unanswered (deadline, lost connection) may be answered later: then the generation turns, and the late
+//! answer is known for one.
 
-/// A record in flight. Two records have the same token only if four billion others used its cell in between.
+/// A record or a batch in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token {
     index: u32,
     generation: u32,
+    /// Whether it names a batch.
+    shared: bool,
 }
 
 /// Bytes of the longest token.
@@ -29,12 +38,24 @@ const DIGITS: [u8; 256] = {
     digits
 };
 
-const _: () = assert!(TOKEN_TEXT_BYTES_MAX * 6 >= 32 + INDEX_BITS as usize);
+const _: () = assert!(TOKEN_TEXT_BYTES_MAX * 6 >= 32 + INDEX_BITS as usize + 1);
 
 impl Token {
-    pub(super) fn new(index: u32, generation: u32) -> Self {
+    /// Of one record.
+    pub(super) fn of_cell(index: u32, generation: u32) -> Self {
         debug_assert!((index as usize) < CELLS_MAX);
-        Self { index, generation }
+        Self { index, generation, shared: false }
+    }
+
+    /// Of all records of a batch.
+    pub(super) fn of_batch(index: u32, generation: u32) -> Self {
+        debug_assert!((index as usize) < CELLS_MAX);
+        Self { index, generation, shared: true }
+    }
+
+    /// Whether it names a batch.
+    pub(super) fn is_shared(self) -> bool {
+        self.shared
     }
 
     pub(super) fn index(self) -> usize {
@@ -48,7 +69,8 @@ impl Token {
     /// The token as text.
     #[must_use]
     pub fn text(self) -> TokenText {
-        let mut value = u64::from(self.generation) << INDEX_BITS | u64::from(self.index);
+        let mut value =
+            u64::from(self.generation) << (INDEX_BITS + 1) | u64::from(self.index) << 1 | u64::from(self.shared);
         let mut text = TokenText { bytes: [0; TOKEN_TEXT_BYTES_MAX], len: 0 };
         // Lowest digit first. Ten digits hold every value, so nothing is left over.
         for byte in &mut text.bytes {
@@ -77,9 +99,9 @@ impl Token {
             }
             value = value << 6 | u64::from(digit);
         }
-        let generation = u32::try_from(value >> INDEX_BITS).ok()?;
-        let index = u32::try_from(value & (CELLS_MAX as u64 - 1)).ok()?;
-        Some(Self { index, generation })
+        let generation = u32::try_from(value >> (INDEX_BITS + 1)).ok()?;
+        let index = u32::try_from(value >> 1 & (CELLS_MAX as u64 - 1)).ok()?;
+        Some(Self { index, generation, shared: value & 1 == 1 })
     }
 
     /// The token of a message that came to the inbox of this prefix (with its last dot).
@@ -114,7 +136,8 @@ mod tests {
         for text in ["", " ", "A.", "AA", "BA", "a b", "AAAAAAAAAAB", "__________", "é", "*", ">"] {
             assert_eq!(Token::parse(text.as_bytes()), None, "{text:?}");
         }
-        assert_eq!(Token::of_subject(b"_I.x.B", b"_I.x."), Some(Token::new(1, 0)));
+        assert_eq!(Token::of_subject(b"_I.x.C", b"_I.x."), Some(Token::of_cell(1, 0)));
+        assert_eq!(Token::of_subject(b"_I.x.D", b"_I.x."), Some(Token::of_batch(1, 0)));
         for subject in ["_I.x.", "_I.y.B", "_I.x.B.C", "_I.", ""] {
             assert_eq!(Token::of_subject(subject.as_bytes(), b"_I.x."), None, "{subject}");
         }
@@ -122,16 +145,19 @@ mod tests {
 
     #[test]
     fn a_young_token_is_short() {
-        assert_eq!(Token::new(0, 0).text().as_bytes(), b"A");
-        assert!(Token::new(8_191, 0).text().as_bytes().len() <= 3);
-        assert!(Token::new(8_191, 4_000).text().as_bytes().len() <= 6);
-        assert_eq!(Token::new(u32::MAX >> 8, u32::MAX).text().as_bytes().len(), TOKEN_TEXT_BYTES_MAX);
+        assert_eq!(Token::of_cell(0, 0).text().as_bytes(), b"A");
+        assert!(Token::of_batch(2_047, 0).text().as_bytes().len() <= 2);
+        assert!(Token::of_cell(8_191, 0).text().as_bytes().len() <= 3);
+        assert!(Token::of_cell(8_191, 4_000).text().as_bytes().len() <= 7);
+        assert_eq!(Token::of_batch(u32::MAX >> 8, u32::MAX).text().as_bytes().len(), TOKEN_TEXT_BYTES_MAX);
     }
 
     proptest! {
         #[test]
-        fn a_token_reads_back_and_is_one_subject_token(index in 0u32..1 << 24, generation in any::<u32>()) {
-            let token = Token::new(index, generation);
+        fn a_token_reads_back_and_is_one_subject_token(
+            index in 0u32..1 << 24, generation in any::<u32>(), shared in any::<bool>(),
+        ) {
+            let token = Token { index, generation, shared };
             let text = token.text();
             prop_assert!(text.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')));
             prop_assert_eq!(Token::parse(text.as_bytes()), Some(token));

@@ -1,8 +1,8 @@
 //! The publish window: what is in flight, and what became of it.
 //!
 //! A *batch* is one request, or as much of one as fits at a time. Opening it takes room for each of its
-//! records, counted in messages and in bytes, and gives each a [`Token`] that travels in its reply subject
-//! and comes back with the acknowledgement. A record's room is free again when it is acknowledged, timed
+//! records, counted in messages and in bytes, and gives each a [`Token`] (or all of them one, see [`Naming`]) that
+//! travels in the reply subject and comes back with the acknowledgement. A record's room is free again when it is acknowledged, timed
 //! out, lost or refused; its outcome is kept until the requester takes the batch's outcomes, all at once.
 //!
 //! Invariants: a record gets one outcome. A batch is whole when each of its records has one; then its waker
@@ -26,7 +26,7 @@ mod tests;
 
 use super::token::Token;
 use batches::{Batches, State};
-use cells::{Cells, List};
+use cells::{Cells, Completed, List};
 use std::task::{Context, Poll, Waker};
 use turns::Turns;
 
@@ -75,9 +75,21 @@ pub enum AckOutcome {
     Refused,
 }
 
+/// Whether the answers to the records of a batch say which record they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// Each record has a token of its own.
+    Each,
+    /// All have the batch's: answers come in the order of the records. Only for a stream that answers so, and to
+    /// be read with care where one says that something failed out of turn.
+    InOrder,
+}
+
 /// Records that want room.
 #[derive(Debug)]
 pub struct Ask<I> {
+    /// How answers find their records.
+    pub naming: Naming,
     /// Bytes of each record, in order, as the broker counts them.
     pub sizes: I,
     /// What [`Window::fail_subject`] names the subject by.
@@ -196,14 +208,17 @@ impl Window {
     }
 
     /// Takes room for as many records as fit, at most a grant's worth, or none: `None` if not even the first
-    /// fits, or others wait. Appends a token for each to `tokens`, in order.
+    /// fits, or others wait. Appends a token for each to `tokens`, in order; or one for all, [`Naming::InOrder`].
     ///
     /// A record larger than the whole window fits when nothing else is in flight.
     pub fn open(&mut self, ask: Ask<impl Iterator<Item = usize>>, tokens: &mut Vec<Token>) -> Option<Opened> {
         let mut sizes = ask.sizes.peekable();
         match sizes.peek() {
             Some(first) if !self.turns.is_empty() || !self.fits(*first) => None,
-            _ => Some(self.admit(Ask { sizes, tag: ask.tag, deadline_ms: ask.deadline_ms }, tokens)),
+            _ => {
+                let Ask { naming, tag, deadline_ms, .. } = ask;
+                Some(self.admit(Ask { naming, sizes, tag, deadline_ms }, tokens))
+            }
         }
     }
 
@@ -228,7 +243,8 @@ impl Window {
             return if waits { Poll::Pending } else { Poll::Ready(Err(QueueFull)) };
         }
         self.turns.leave(turn);
-        let opened = self.admit(Ask { sizes, tag: ask.tag, deadline_ms: ask.deadline_ms }, tokens);
+        let Ask { naming, tag, deadline_ms, .. } = ask;
+        let opened = self.admit(Ask { naming, sizes, tag, deadline_ms }, tokens);
         self.wake_next(wakes);
         Poll::Ready(Ok(opened))
     }
@@ -241,10 +257,18 @@ impl Window {
 
     /// An answer to a record. Returns whether it was one to a record in flight; others are counted and ignored.
     pub fn complete(&mut self, token: Token, outcome: AckOutcome, wakes: &mut Wakes) -> bool {
-        let Some((batch, bytes)) = self.cells.complete(token, outcome) else {
+        let completed = if token.is_shared() {
+            self.batches.unanswered(token).and_then(|cell| self.cells.complete_at(cell, outcome))
+        } else {
+            self.cells.complete(token, outcome)
+        };
+        let Some(Completed { batch, bytes, next }) = completed else {
             self.stale += 1;
             return false;
         };
+        if token.is_shared() {
+            self.batches.answered_up_to(batch, next);
+        }
         self.release(1, bytes);
         if self.batches.record_done(batch) {
             self.whole(batch, wakes);
@@ -316,6 +340,15 @@ impl Window {
         }
     }
 
+    /// Takes back a batch of which nothing was sent. Does nothing if it is not there.
+    pub fn revoke(&mut self, key: BatchKey, wakes: &mut Wakes) {
+        if let Some((_, State::Open)) = self.batches.find(key) {
+            self.fail(key.index(), &AckOutcome::Lost, wakes);
+            self.wake_next(wakes);
+        }
+        self.abandon(key);
+    }
+
     fn fits(&self, bytes: usize) -> bool {
         let fits = self.messages < self.limits.messages && self.bytes.saturating_add(bytes) <= self.limits.bytes;
         (fits || self.messages == 0) && self.cells.has_room() && self.batches.has_room()
@@ -331,19 +364,27 @@ impl Window {
             if !self.fits(bytes as usize) {
                 break;
             }
-            let Some(token) = self.cells.open(key.index(), bytes, &mut list) else { break };
-            tokens.push(token);
+            let named = ask.naming == Naming::Each;
+            let Some(token) = self.cells.open(key.index(), bytes, named, &mut list) else { break };
+            if named {
+                tokens.push(token);
+            }
             self.messages += 1;
             self.bytes += bytes as usize;
             records += 1;
         }
-        self.batches.opened(key.index(), list, records);
+        let in_order = ask.naming == Naming::InOrder;
+        if in_order {
+            tokens.extend(self.batches.token(key.index()));
+        }
+        self.batches.opened(key.index(), list, records, in_order.then_some(list.first()));
         Opened { key, records: records as usize }
     }
 
     /// Gives every record of a batch that has none this outcome.
     fn fail(&mut self, batch: u32, outcome: &AckOutcome, wakes: &mut Wakes) {
         let (count, bytes) = self.cells.fail(self.batches.records(batch), outcome);
+        self.batches.give_up(batch);
         self.release(count, bytes);
         self.whole(batch, wakes);
     }

@@ -1,7 +1,7 @@
 //! The batches of a window: a slab, and a list of the open ones in the order of their deadlines.
 
 use super::cells::{List, NONE};
-use crate::wire::jetstream::token::CELLS_MAX;
+use crate::wire::jetstream::token::{CELLS_MAX, Token};
 use std::task::{Poll, Waker};
 
 /// Names a batch until it is taken or abandoned, and no other one afterwards.
@@ -48,6 +48,10 @@ struct Batch {
     tag: u32,
     deadline_ms: u64,
     waker: Option<Waker>,
+    /// The cell that the next answer to the batch's own token is for.
+    unanswered: u32,
+    /// Turns when the batch is given up with records unanswered: an answer that comes later is known by it.
+    turn: u32,
     older: u32,
     /// Also the next of the free batches.
     younger: u32,
@@ -67,16 +71,17 @@ impl Batches {
         let deadline_ms = self.at(self.youngest).map_or(deadline_ms, |batch| batch.deadline_ms.max(deadline_ms));
         let generation = self.at(index).map_or(0, |batch| batch.generation);
         if let Some(batch) = self.at_mut(index) {
-            *batch = Batch { state: State::Open, tag, deadline_ms, ..Batch::free(generation, NONE) };
+            *batch = Batch { state: State::Open, tag, deadline_ms, ..Batch::free(generation, batch.turn, NONE) };
         }
         BatchKey { index, generation }
     }
 
-    /// So many records are in flight; none, and the batch is whole from the start.
-    pub(super) fn opened(&mut self, index: u32, records: List, in_flight: u32) {
+    /// So many records are in flight; none, and the batch is whole from the start. `unanswered` is the first one's cell
+    /// where the batch's own token is answered.
+    pub(super) fn opened(&mut self, index: u32, records: List, in_flight: u32, unanswered: Option<u32>) {
         let youngest = self.youngest;
         let Some(batch) = self.at_mut(index) else { return };
-        (batch.records, batch.in_flight) = (records, in_flight);
+        (batch.records, batch.in_flight, batch.unanswered) = (records, in_flight, unanswered.unwrap_or(NONE));
         if in_flight == 0 {
             batch.state = State::Whole;
             return;
@@ -117,6 +122,31 @@ impl Batches {
     pub(super) fn find(&self, key: BatchKey) -> Option<(List, State)> {
         let batch = self.at(key.index).filter(|batch| batch.generation == key.generation)?;
         Some((batch.records, batch.state))
+    }
+
+    /// The name of all records of a batch.
+    pub(super) fn token(&self, index: u32) -> Option<Token> {
+        self.at(index).map(|batch| Token::of_batch(index, batch.turn))
+    }
+
+    /// The cell that an answer to a batch's own token is for. `None` if the token names no batch in flight.
+    pub(super) fn unanswered(&self, token: Token) -> Option<u32> {
+        let batch = self.slab.get(token.index()).filter(|batch| batch.turn == token.generation())?;
+        matches!(batch.state, State::Open | State::Abandoned).then_some(batch.unanswered)
+    }
+
+    /// The next answer to the batch's own token is for this cell.
+    pub(super) fn answered_up_to(&mut self, index: u32, next: u32) {
+        if let Some(batch) = self.at_mut(index) {
+            batch.unanswered = next;
+        }
+    }
+
+    /// The records of a batch that have no outcome are given up.
+    pub(super) fn give_up(&mut self, index: u32) {
+        if let Some(batch) = self.at_mut(index) {
+            batch.turn = batch.turn.wrapping_add(1);
+        }
     }
 
     /// One record more has its outcome; whether it was the last.
@@ -166,7 +196,7 @@ impl Batches {
     pub(super) fn free(&mut self, index: u32) {
         let free = self.free;
         if let Some(batch) = self.at_mut(index) {
-            *batch = Batch::free(batch.generation.wrapping_add(1), free);
+            *batch = Batch::free(batch.generation.wrapping_add(1), batch.turn, free);
             self.free = index;
         }
     }
@@ -194,7 +224,7 @@ impl Batches {
             return free;
         }
         let index = u32::try_from(self.slab.len()).unwrap_or(NONE);
-        self.slab.push(Batch::free(0, NONE));
+        self.slab.push(Batch::free(0, 0, NONE));
         index
     }
 
@@ -208,9 +238,11 @@ impl Batches {
 }
 
 impl Batch {
-    fn free(generation: u32, next: u32) -> Self {
+    fn free(generation: u32, turn: u32, next: u32) -> Self {
         Self {
             generation,
+            turn,
+            unanswered: NONE,
             state: State::Free,
             records: List::EMPTY,
             in_flight: 0,

@@ -15,6 +15,20 @@ pub(super) struct List {
 
 impl List {
     pub(super) const EMPTY: Self = Self { first: NONE, last: NONE };
+
+    /// The cell of the first record.
+    pub(super) fn first(self) -> u32 {
+        self.first
+    }
+}
+
+/// A record that has got its outcome.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Completed {
+    pub(super) batch: u32,
+    pub(super) bytes: usize,
+    /// The cell of the batch's next record.
+    pub(super) next: u32,
 }
 
 #[derive(Debug)]
@@ -26,12 +40,14 @@ pub(super) struct Cells {
 
 #[derive(Debug)]
 struct Cell {
-    /// Counts the uses of the cell: an answer to an earlier use is known by it.
+    /// Turns when a record is given up unanswered: an answer that comes later is known by it.
     generation: u32,
     /// Next of the batch, or of the free cells.
     next: u32,
     batch: u32,
     bytes: u32,
+    /// Whether the record has a token of its own.
+    named: bool,
     state: State,
 }
 
@@ -48,17 +64,17 @@ impl Cells {
     }
 
     /// A cell in flight, at the end of `list`. `None` only if tokens cannot name another cell.
-    pub(super) fn open(&mut self, batch: u32, bytes: u32, list: &mut List) -> Option<Token> {
+    pub(super) fn open(&mut self, batch: u32, bytes: u32, named: bool, list: &mut List) -> Option<Token> {
         let index = self.unused()?;
         let cell = self.at(index)?;
         let generation = cell.generation;
-        *cell = Cell { generation, next: NONE, batch, bytes, state: State::InFlight };
+        *cell = Cell { generation, next: NONE, batch, bytes, named, state: State::InFlight };
         match self.at(list.last) {
             Some(last) => last.next = index,
             None => list.first = index,
         }
         list.last = index;
-        Some(Token::new(index, generation))
+        Some(Token::of_cell(index, generation))
     }
 
     /// Whether another record can be opened: tokens can name only so many.
@@ -66,14 +82,21 @@ impl Cells {
         self.free != NONE || self.cells.len() < CELLS_MAX
     }
 
-    /// Gives a record in flight its outcome; its batch and its bytes. `None` if the token names none.
-    pub(super) fn complete(&mut self, token: Token, outcome: AckOutcome) -> Option<(u32, usize)> {
-        let cell = self.cells.get_mut(token.index())?;
-        if cell.generation != token.generation() || !matches!(cell.state, State::InFlight) {
+    /// Gives a record in flight its outcome. `None` if the token names none.
+    pub(super) fn complete(&mut self, token: Token, outcome: AckOutcome) -> Option<Completed> {
+        let index = u32::try_from(token.index()).ok()?;
+        self.at(index).filter(|cell| cell.named && cell.generation == token.generation())?;
+        self.complete_at(index, outcome)
+    }
+
+    /// Gives the record in this cell its outcome. `None` if none is in flight there.
+    pub(super) fn complete_at(&mut self, index: u32, outcome: AckOutcome) -> Option<Completed> {
+        let cell = self.at(index)?;
+        if !matches!(cell.state, State::InFlight) {
             return None;
         }
         cell.state = State::Done(outcome);
-        Some((cell.batch, cell.bytes as usize))
+        Some(Completed { batch: cell.batch, bytes: cell.bytes as usize, next: cell.next })
     }
 
     /// Gives each record of the list that is in flight this outcome; how many there were, and their bytes.
@@ -82,6 +105,7 @@ impl Cells {
         while let Some(cell) = self.at(index) {
             if matches!(cell.state, State::InFlight) {
                 cell.state = State::Done(outcome.clone());
+                cell.generation = cell.generation.wrapping_add(1);
                 count += 1;
                 bytes += cell.bytes as usize;
             }
@@ -94,7 +118,6 @@ impl Cells {
     pub(super) fn free(&mut self, list: List, mut each: impl FnMut(AckOutcome)) {
         let mut index = list.first;
         while let Some(cell) = self.at(index) {
-            cell.generation = cell.generation.wrapping_add(1);
             match std::mem::replace(&mut cell.state, State::Free) {
                 State::Done(outcome) => each(outcome),
                 State::InFlight | State::Free => debug_assert!(false, "the batch is whole"),
@@ -117,7 +140,7 @@ impl Cells {
             return Some(free);
         }
         let index = u32::try_from(self.cells.len()).ok().filter(|index| (*index as usize) < CELLS_MAX)?;
-        self.cells.push(Cell { generation: 0, next: NONE, batch: NONE, bytes: 0, state: State::Free });
+        self.cells.push(Cell { generation: 0, next: NONE, batch: NONE, bytes: 0, named: false, state: State::Free });
         Some(index)
     }
 
@@ -142,7 +165,7 @@ impl Cells {
         (self.cells.len(), free)
     }
 
-    /// Turns the generations of all cells on, as if each had been used `times`.
+    /// Turns the generations of all cells on, as if each had been given up `times`.
     pub(super) fn age(&mut self, times: u32) {
         self.cells.iter_mut().for_each(|cell| cell.generation = cell.generation.wrapping_add(times));
     }

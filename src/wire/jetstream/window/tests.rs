@@ -34,7 +34,7 @@ const LIMITS: WindowLimits = WindowLimits { messages: 4, bytes: 100, grant_messa
 const STORED: AckOutcome = AckOutcome::Stored { sequence: 1, duplicate: false };
 
 fn ask(sizes: &[usize]) -> Ask<impl Iterator<Item = usize>> {
-    Ask { sizes: sizes.iter().copied(), tag: 0, deadline_ms: 10 }
+    Ask { naming: Naming::Each, sizes: sizes.iter().copied(), tag: 0, deadline_ms: 10 }
 }
 
 fn open(window: &mut Window, sizes: &[usize]) -> Option<(BatchKey, Vec<Token>)> {
@@ -123,19 +123,58 @@ fn an_answer_that_is_late_doubled_or_not_ours_changes_nothing() {
     let mut window = Window::new(LIMITS);
     let mut wakes = Wakes::default();
     let (first, tokens) = open(&mut window, &[1]).unwrap();
-    assert!(!window.complete(Token::new(77, 0), STORED, &mut wakes), "no such cell");
-    assert!(!window.complete(Token::new(0, 1), STORED, &mut wakes), "not yet");
+    assert!(!window.complete(Token::of_cell(77, 0), STORED, &mut wakes), "no such cell");
+    assert!(!window.complete(Token::of_cell(0, 1), STORED, &mut wakes), "not yet");
     assert!(window.complete(tokens[0], STORED, &mut wakes));
     assert!(!window.complete(tokens[0], AckOutcome::NoResponders, &mut wakes), "twice");
     assert_eq!(take(&mut window, first), Some(vec![STORED]));
     assert!(!window.complete(tokens[0], STORED, &mut wakes), "taken");
     let (second, again) = open(&mut window, &[1]).unwrap();
-    assert_eq!(again[0].index(), tokens[0].index(), "the cell is used again");
-    assert!(!window.complete(tokens[0], STORED, &mut wakes), "of an earlier use");
-    assert_eq!((window.in_flight(), window.stale()), ((1, 1), 5));
+    assert_eq!(again, tokens, "whatever was answered leaves its token to the next");
     assert_eq!(take(&mut window, first), None, "an old key names no new batch");
-    window.complete(again[0], STORED, &mut wakes);
-    assert_eq!(take(&mut window, second), Some(vec![STORED]));
+    assert_eq!(window.expire(10, &mut wakes), 1);
+    assert_eq!(take(&mut window, second), Some(vec![AckOutcome::TimedOut]));
+    let (third, other) = open(&mut window, &[1]).unwrap();
+    assert_eq!(other[0].index(), tokens[0].index(), "the cell is used again");
+    assert!(!window.complete(again[0], STORED, &mut wakes), "of one that was given up");
+    assert_eq!((window.in_flight(), window.stale()), ((1, 1), 5));
+    window.complete(other[0], STORED, &mut wakes);
+    assert_eq!(take(&mut window, third), Some(vec![STORED]));
+}
+
+#[test]
+fn answers_to_a_batchs_own_token_go_to_its_records_in_order() {
+    let mut window = Window::new(LIMITS);
+    let mut wakes = Wakes::default();
+    let outcome = |sequence| AckOutcome::Stored { sequence, duplicate: false };
+    let open = |window: &mut Window| {
+        let mut tokens = Vec::new();
+        let opened = window.open(Ask { naming: Naming::InOrder, ..ask(&[5, 6, 7]) }, &mut tokens).unwrap();
+        assert_eq!((opened.records, tokens.len()), (3, 1), "one token for all");
+        (opened.key, tokens[0])
+    };
+    let (first, token) = open(&mut window);
+    for (sequence, left) in [(1, (2, 13)), (2, (1, 7)), (3, (0, 0))] {
+        assert!(window.complete(token, outcome(sequence), &mut wakes));
+        assert_eq!(window.in_flight(), left);
+    }
+    assert!(!window.complete(token, STORED, &mut wakes), "a fourth answer to three records");
+    assert_eq!(take(&mut window, first), Some(vec![outcome(1), outcome(2), outcome(3)]));
+    assert!(!window.complete(token, STORED, &mut wakes), "taken");
+
+    let (second, same) = open(&mut window);
+    assert_eq!(same, token, "whatever was answered leaves its token to the next");
+    assert!(window.complete(same, outcome(4), &mut wakes));
+    assert_eq!(window.expire(10, &mut wakes), 2);
+    assert!(!window.complete(same, outcome(5), &mut wakes), "given up");
+    assert_eq!(take(&mut window, second), Some(vec![outcome(4), AckOutcome::TimedOut, AckOutcome::TimedOut]));
+
+    let (third, other) = open(&mut window);
+    assert_ne!(other, token);
+    assert!(!window.complete(same, outcome(6), &mut wakes), "an answer that is late for one that was given up");
+    window.revoke(third, &mut wakes);
+    assert_eq!(window.in_flight(), (0, 0));
+    assert_eq!((window.cells.audit(), window.batches.audit()), ((3, 3), (1, 1, 0)));
 }
 
 #[test]
@@ -144,7 +183,7 @@ fn deadlines_pass_in_the_order_of_opening() {
     let mut wakes = Wakes::default();
     let mut keys = Vec::new();
     for deadline_ms in [10, 20, 5, 30] {
-        let ask = Ask { sizes: std::iter::once(1), tag: 0, deadline_ms };
+        let ask = Ask { naming: Naming::Each, sizes: std::iter::once(1), tag: 0, deadline_ms };
         keys.push(window.open(ask, &mut Vec::new()).unwrap().key);
     }
     assert_eq!(window.next_deadline_ms(), Some(10));
@@ -164,7 +203,7 @@ fn a_lost_connection_ends_every_batch_and_a_refused_subject_its_own() {
     let mut wakes = Wakes::default();
     let batch = |window: &mut Window, tag| {
         let mut tokens = Vec::new();
-        let ask = Ask { sizes: [1, 1].into_iter(), tag, deadline_ms: 10 };
+        let ask = Ask { naming: Naming::Each, sizes: [1, 1].into_iter(), tag, deadline_ms: 10 };
         (window.open(ask, &mut tokens).unwrap().key, tokens)
     };
     let (first, tokens) = batch(&mut window, 1);

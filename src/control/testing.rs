@@ -157,7 +157,7 @@ impl Gateway {
         loop {
             match self.pushes.recv_timeout(PATIENCE).expect("an answer in time") {
                 Push::Answer { ticket, answer } => return (ticket, answer),
-                Push::Users(_) => {}
+                Push::Users(_) | Push::ForgetStations => {}
                 other => panic!("unexpected {other:?}"),
             }
         }

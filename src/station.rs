@@ -135,6 +135,31 @@ pub struct Partition {
     pub subject: Box<str>,
 }
 
+/// How the records of one request are published to one partition of a station. The control plane decides it;
+/// the data path compares a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PublishMode {
+    /// Each record by itself, pipelined, each with an acknowledgement of its own.
+    #[default]
+    Single,
+    /// As atomic batches with one acknowledgement each, if they are at least `records_min`; fewer go singly.
+    Atomic {
+        /// Below this, singles are as fast or faster. Never 0.
+        records_min: u16,
+    },
+}
+
+impl PublishMode {
+    /// Whether so many records of one partition go as atomic batches.
+    #[must_use]
+    pub fn is_atomic(self, records: usize) -> bool {
+        match self {
+            Self::Single => false,
+            Self::Atomic { records_min } => records >= usize::from(records_min),
+        }
+    }
+}
+
 /// A station, resolved: what the data path needs to publish and fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Station {
@@ -146,6 +171,8 @@ pub struct Station {
     pub record_bytes_max: Option<u32>,
     /// Copies that the broker keeps.
     pub replicas: u8,
+    /// How records are published; of all partitions, as the least of them allows.
+    pub publish_mode: PublishMode,
 }
 
 /// A consumer group of a station, resolved: it exists on every partition.
@@ -201,6 +228,20 @@ mod tests {
         }
         assert_eq!(Name::parse(&"a".repeat(128)).map(|name| name.as_str().len()), Ok(128));
         assert_eq!(Name::parse("my.station").map(|name| name.internal()), Ok("my#station".to_owned()));
+    }
+
+    #[test]
+    fn records_go_as_a_batch_from_the_least_number_on() {
+        for (mode, records, expect) in [
+            (PublishMode::Single, 0, false),
+            (PublishMode::Single, 1_000_000, false),
+            (PublishMode::Atomic { records_min: 2 }, 1, false),
+            (PublishMode::Atomic { records_min: 2 }, 2, true),
+            (PublishMode::Atomic { records_min: 50 }, 49, false),
+            (PublishMode::Atomic { records_min: 50 }, 100_000, true),
+        ] {
+            assert_eq!(mode.is_atomic(records), expect, "{mode:?} {records}");
+        }
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub(super) struct ServeArgs {
     /// NATS servers; without them records are kept in the embedded store [env: SLUICEGATE_NATS_URL]
     #[arg(long, value_name = "URL[,URL…]")]
     nats: Option<String>,
+    /// How records are published to NATS: auto, single or atomic [env: SLUICEGATE_NATS_PUBLISH_MODE]
+    #[arg(long, value_name = "MODE")]
+    publish_mode: Option<String>,
     /// Directory of the embedded store and of generated secrets [env: SLUICEGATE_DATA_DIR]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
@@ -51,6 +54,7 @@ impl ServeArgs {
             ("listen", &self.listen),
             ("admin_listen", &self.admin_listen),
             ("nats.url", &self.nats),
+            ("nats.publish_mode", &self.publish_mode),
             ("data_dir", &self.data_dir),
             ("shards", &self.shards),
             ("driver", &self.driver),
@@ -151,6 +155,7 @@ mod tests {
             listen: text.clone(),
             admin_listen: text.clone(),
             nats: text.clone(),
+            publish_mode: text.clone(),
             data_dir: text.clone(),
             shards: text.clone(),
             driver: text,

@@ -4,7 +4,7 @@
 
 use super::{
     nats_url::Urls,
-    settings::{HeaderRule, LogSettings, Secret, StationSettings},
+    settings::{HeaderRule, LogSettings, PublishModeChoice, Secret, StationSettings},
 };
 use crate::{limits::Limits, rt::DriverChoice};
 use std::{
@@ -41,6 +41,8 @@ pub(super) struct NatsDraft {
     pub(super) nkey_seed_file: Option<PathBuf>,
     pub(super) creds_file: Option<PathBuf>,
     pub(super) registry_bucket: String,
+    pub(super) publish_mode: PublishModeChoice,
+    pub(super) monitor_url: Option<String>,
 }
 
 /// `[auth]`.
@@ -73,6 +75,8 @@ impl Default for Draft {
                 nkey_seed_file: None,
                 creds_file: None,
                 registry_bucket: "sluicegate".to_owned(),
+                publish_mode: PublishModeChoice::Auto,
+                monitor_url: None,
             },
             auth: AuthDraft {
                 root_user: "root".to_owned(),

@@ -112,6 +112,27 @@ fn server(address: &str) -> Option<NatsServer> {
     Some(NatsServer { host: host.to_owned(), port })
 }
 
+/// The address of a broker's monitoring, as `http://host:port/base`, without a slash at its end.
+pub(super) fn monitor(url: &str) -> Result<String, Bad> {
+    const REMEDY: &str = "write http://HOST:PORT as the broker's `http` setting has it, such as http://127.0.0.1:8222";
+    // It may hold a password, though it should not: it is not repeated.
+    if url.contains('@') {
+        return Err(Bad::new("names a user, and the broker's monitoring knows none", REMEDY));
+    }
+    let wrong = |what: &str| Bad::new(format!("is {url:?}, {what}"), REMEDY);
+    let Some((scheme, rest)) = url.split_once("://") else { return Err(wrong("which has no scheme")) };
+    if !scheme.eq_ignore_ascii_case("http") {
+        return Err(wrong("which is not plain HTTP: this version does not speak TLS to the broker"));
+    }
+    let rest = rest.trim_end_matches('/');
+    let (address, base) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_' | b'~');
+    match server(address) {
+        Some(_) if base.bytes().all(plain) => Ok(format!("http://{rest}")),
+        _ => Err(wrong("which is no address")),
+    }
+}
+
 /// A server as it can be written again.
 pub(super) fn show(server: &NatsServer) -> String {
     let NatsServer { host, port } = server;
@@ -187,6 +208,31 @@ mod tests {
             ("a:b@h,c:d@h", "different users"),
         ] {
             assert!(one(url).is_err_and(|bad| bad.wrong.contains(word)), "{url}: {:?}", one(url));
+        }
+    }
+
+    #[test]
+    fn a_monitoring_address_is_plain_http_and_ends_without_a_slash() {
+        for (url, expect) in [
+            ("http://127.0.0.1:8222", Ok("http://127.0.0.1:8222")),
+            ("HTTP://nats.local:8222/", Ok("http://nats.local:8222")),
+            ("http://h:8222/nats/a-b//", Ok("http://h:8222/nats/a-b")),
+            ("http://[::1]:8222", Ok("http://[::1]:8222")),
+            ("http://h", Ok("http://h")),
+            ("127.0.0.1:8222", Err("no scheme")),
+            ("https://h:8222", Err("plain HTTP")),
+            ("nats://h:8222", Err("plain HTTP")),
+            ("http://", Err("no address")),
+            ("http://h:0", Err("no address")),
+            ("http://h:8222/a b", Err("no address")),
+            ("http://h:8222/varz?x=1", Err("no address")),
+            ("http://u:SECRET@h:8222", Err("names a user")),
+        ] {
+            match (monitor(url), expect) {
+                (Ok(found), Ok(expect)) => assert_eq!(found, expect, "{url}"),
+                (Err(bad), Err(word)) => assert!(bad.wrong.contains(word) && !bad.wrong.contains("SECRET"), "{url}"),
+                (found, _) => panic!("{url}: {found:?}"),
+            }
         }
     }
 

@@ -151,7 +151,9 @@ fn stations(mut stations: StationSettings, findings: &mut Findings<'_>) -> Stati
 
 fn backend(draft: &Draft, findings: &mut Findings<'_>) -> BackendSettings {
     let Some(urls) = &draft.nats.urls else {
-        for key in ["nats.user", "nats.password", "nats.token", "nats.nkey_seed_file", "nats.creds_file"] {
+        for key in
+            ["nats.user", "nats.password", "nats.token", "nats.nkey_seed_file", "nats.creds_file", "nats.monitor_url"]
+        {
             if findings.origins.contains_key(key) {
                 findings.problem(
                     key,
@@ -171,6 +173,8 @@ fn backend(draft: &Draft, findings: &mut Findings<'_>) -> BackendSettings {
         servers: urls.servers.clone(),
         credential,
         registry_bucket: draft.nats.registry_bucket.clone(),
+        publish_mode: draft.nats.publish_mode,
+        monitor_url: draft.nats.monitor_url.clone(),
     })
 }
 

@@ -73,6 +73,21 @@ pub struct NatsSettings {
     pub credential: NatsCredential,
     /// Bucket of the registry.
     pub registry_bucket: String,
+    /// How records are published.
+    pub publish_mode: PublishModeChoice,
+    /// `http://host:port` of the broker's monitoring, without a slash at its end.
+    pub monitor_url: Option<String>,
+}
+
+/// How records are published to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishModeChoice {
+    /// The fastest way that the broker is known to be good at.
+    Auto,
+    /// Each record by itself.
+    Single,
+    /// As atomic batches wherever a stream takes them.
+    Atomic,
 }
 
 /// Host and port of one server.

@@ -8,7 +8,7 @@ use super::{
     draft::Draft,
     error::Bad,
     headers, nats_url,
-    settings::{BackendSettings, Layout, NatsCredential, NatsSettings, Secret, Settings},
+    settings::{BackendSettings, Layout, NatsCredential, NatsSettings, PublishModeChoice, Secret, Settings},
     value::{Raw, show_size, show_time},
 };
 use crate::{limits::SHARDS_MAX, rt::DriverChoice, station::Name};
@@ -83,6 +83,8 @@ pub(super) const MASK: &str = "********";
 
 const DRIVERS: [(&str, DriverChoice); 3] =
     [("auto", DriverChoice::Auto), ("io_uring", DriverChoice::IoUring), ("epoll", DriverChoice::Epoll)];
+const PUBLISH_MODES: [(&str, PublishModeChoice); 3] =
+    [("auto", PublishModeChoice::Auto), ("single", PublishModeChoice::Single), ("atomic", PublishModeChoice::Atomic)];
 const LAYOUTS: [(&str, Layout); 2] = [("plain", Layout::Plain), ("memphis", Layout::Memphis)];
 const STORAGES: [(&str, bool); 2] = [("file", false), ("memory", true)];
 const FORMATS: [(&str, Option<bool>); 3] = [("auto", None), ("json", Some(true)), ("pretty", Some(false))];
@@ -225,6 +227,21 @@ pub(super) static SETTINGS: &[Setting] = &[
         "JetStream key-value bucket of users and stations; all gateways of one installation share it.",
         |draft, raw| set(&mut draft.nats.registry_bucket, bucket(raw)),
         |settings| text(nats(settings)?.registry_bucket.clone()),
+    ),
+    Setting::new(
+        "nats.publish_mode",
+        "\"auto\"",
+        "How records are published: `auto`, `single`, or `atomic` (batches, wherever a stream has `allow_atomic`).",
+        |draft, raw| set(&mut draft.nats.publish_mode, raw.choice(&PUBLISH_MODES)),
+        |settings| word(&PUBLISH_MODES, nats(settings)?.publish_mode),
+    )
+    .flag("--publish-mode"),
+    Setting::new(
+        "nats.monitor_url",
+        "(not set)",
+        "Monitoring address of the broker, such as `http://127.0.0.1:8222`: tells whether it syncs every write (`sync_interval: always`).",
+        |draft, raw| set(&mut draft.nats.monitor_url, raw.text().and_then(|url| nats_url::monitor(&url)).map(Some)),
+        |settings| nats(settings)?.monitor_url.clone().and_then(text),
     ),
     Setting::new(
         "auth.root_user",

@@ -41,7 +41,7 @@ fn shown(loaded: &Loaded, key: &str) -> String {
 }
 
 /// A value of each setting that is not its default, as the file has it.
-const OTHER_VALUES: [(&str, &str); 45] = [
+const OTHER_VALUES: [(&str, &str); 47] = [
     ("listen", "\"10.1.2.3:5000\""),
     ("admin_listen", "\"[::1]:5001\""),
     ("data_dir", "\"/var/lib/x\""),
@@ -50,6 +50,8 @@ const OTHER_VALUES: [(&str, &str); 45] = [
     ("nats.url", "[\"nats://a:4222\", \"nats://b:5222\"]"),
     ("nats.user", "\"gateway\""),
     ("nats.registry_bucket", "\"other-bucket\""),
+    ("nats.publish_mode", "\"atomic\""),
+    ("nats.monitor_url", "\"http://nats.local:8222\""),
     ("auth.root_user", "\"admin\""),
     ("auth.access_lifetime", "\"1h\""),
     ("auth.refresh_lifetime", "\"7d\""),
@@ -402,6 +404,9 @@ fn the_gateway_has_one_identity_at_the_broker() {
         (&[url, ("SLUICEGATE_NATS_USER", "u")], Err("nats.password is not")),
         (&[url, ("SLUICEGATE_NATS_PASSWORD", "p")], Err("nats.user is not")),
         (&[("SLUICEGATE_NATS_TOKEN", "t")], Err("nats.url is not")),
+        (&[("SLUICEGATE_NATS_MONITOR_URL", "http://h:8222")], Err("nats.url is not")),
+        (&[url, ("SLUICEGATE_NATS_MONITOR_URL", "h:8222")], Err("no scheme")),
+        (&[url, ("SLUICEGATE_NATS_PUBLISH_MODE", "fast")], Err("nats.publish_mode")),
         (
             &[("SLUICEGATE_NATS_URL", "nats://u:p@h"), ("SLUICEGATE_NATS_TOKEN", "t")],
             Err("2 times: nats.url, nats.token"),

@@ -10,6 +10,7 @@
 //! The broker says "you may not" about a publish on the connection and not in an answer: the call
 //! would only time out. So permission errors are handed to the calls that wait, by subject.
 
+use super::publishing::Version;
 use crate::{
     config::{NatsCredential, NatsServer, NatsSettings},
     metrics::ControlMetrics,
@@ -184,6 +185,11 @@ impl Broker {
     /// Counts the connections made: what changes means that something may have been missed.
     pub(super) fn connections(&self) -> watch::Receiver<u64> {
         self.0.connections.clone()
+    }
+
+    /// The version of the server at the other end; of the last one, while there is none.
+    pub(super) fn version(&self) -> Option<Version> {
+        Version::parse(&self.0.client.server_info().version)
     }
 
     /// Waits until the connection stands, at most for the hold.

@@ -1,7 +1,7 @@
 //! The control plane: one thread that does what is done now and then, so that shards need not.
 //!
-//! It finds and makes streams and consumers, checks passwords, keeps the users as the registry has
-//! them and pushes them to the shards as finished values. Shards ask through a bounded channel and
+//! It finds and makes streams and consumers, decides how records are published to them, checks
+//! passwords, keeps the users as the registry has them and pushes them to the shards as finished values. Shards ask through a bounded channel and
 //! get one answer to each question; they never wait for anything else here.
 //!
 //! This module and `admin` are the only ones that name tokio, and this one the only one that names
@@ -16,7 +16,9 @@ mod consumers;
 mod couriers;
 mod desk;
 mod keeper;
+mod monitor;
 mod passwords;
+mod publishing;
 mod questions;
 mod registry;
 mod stations;
@@ -40,8 +42,10 @@ use broker::Broker;
 use couriers::Couriers;
 use desk::DeskParts;
 use keeper::Keeper;
+use monitor::Monitor;
 use passwords::Passwords;
-use questions::{Backend, Oracle};
+use publishing::SyncMode;
+use questions::{Backend, Oracle, Publishing};
 use registry::{NatsRegistry, Registry};
 use std::{
     io,
@@ -176,7 +180,18 @@ where
             let broker = Broker::connect(nats, hold, Arc::clone(&control_metrics)).await?;
             let bucket = nats.registry_bucket.clone();
             let registry = NatsRegistry::new(broker.clone(), bucket, settings.stations.replicas);
-            (Backend::Nats(broker), Registry::Nats(registry), None)
+            let (learned, sync) = watch::channel(SyncMode::Unknown);
+            let monitor = Monitor {
+                broker: broker.clone(),
+                choice: nats.publish_mode,
+                url: nats.monitor_url.clone(),
+                couriers: couriers.clone(),
+                metrics: Arc::clone(&control_metrics),
+                sync: learned,
+            };
+            tokio::spawn(monitor.run());
+            let publishing = Publishing { choice: nats.publish_mode, sync };
+            (Backend::Nats(broker, publishing), Registry::Nats(registry), None)
         }
         BackendSettings::Local => {
             let (store, counts) = local.ok_or_else(|| io::Error::other("the embedded store is not open"))?;

@@ -10,12 +10,13 @@ use super::{
     consumers,
     couriers::Couriers,
     passwords::{Expected, Overloaded, Passwords},
-    stations,
+    publishing::{SyncMode, decide},
+    stations::{self, Found},
     users::{ACCOUNT, Book, Root},
 };
 use crate::{
     backend::local,
-    config::Settings,
+    config::{PublishModeChoice, Settings},
     directory::messages::{Answer, Ask, Push, Question},
     limits::{QUESTION_TIMEOUT, QUESTIONS_PER_SHARD_MAX},
     metrics::{ControlMetrics, LoginResult, QuestionKind},
@@ -38,8 +39,24 @@ const _: () = assert!(ANSWER_TIMEOUT.as_secs() < QUESTION_TIMEOUT.as_secs());
 /// Who knows about stations.
 #[derive(Debug, Clone)]
 pub(super) enum Backend {
-    Nats(Broker),
+    Nats(Broker, Publishing),
     Local(Arc<local::Store>),
+}
+
+/// What is wanted and known of publishing to the broker.
+#[derive(Debug, Clone)]
+pub(super) struct Publishing {
+    pub(super) choice: PublishModeChoice,
+    pub(super) sync: watch::Receiver<SyncMode>,
+}
+
+/// What a task comes back with.
+#[derive(Debug)]
+enum Finding {
+    /// How to publish to it is decided when it is handed out. Whoever makes another mode right has the shards forget
+    /// their stations *then*: an answer that was decided before comes to them before that.
+    Station(Found),
+    Answer(Answer),
 }
 
 /// What is needed to answer. Cheap to clone.
@@ -67,18 +84,30 @@ impl Oracle {
     }
 
     /// Finds or makes a station.
-    async fn station(&self, name: &Name, create: bool) -> Result<Arc<Station>, Reject> {
+    async fn station(&self, name: &Name, create: bool) -> Result<Finding, Reject> {
         let settings = &self.settings.stations;
         match &self.backend {
-            Backend::Nats(broker) => stations::resolve(broker, settings, name, create).await,
-            Backend::Local(store) => store.station(name, create && settings.auto_create).await,
+            Backend::Nats(broker, _) => stations::resolve(broker, settings, name, create).await.map(Finding::Station),
+            Backend::Local(store) => {
+                let station = store.station(name, create && settings.auto_create).await?;
+                Ok(Finding::Answer(Answer::Station(Ok(station))))
+            }
         }
+    }
+
+    /// The station as it is handed out.
+    fn finish(&self, found: Found) -> Arc<Station> {
+        let Found { mut station, streams } = found;
+        if let Backend::Nats(broker, Publishing { choice, sync }) = &self.backend {
+            station.publish_mode = decide(*choice, broker.version(), *sync.borrow(), &streams);
+        }
+        Arc::new(station)
     }
 
     /// Finds or makes a consumer group.
     async fn consumer(&self, station: &Arc<Station>, group: Option<&Name>) -> Result<Arc<Consumer>, Reject> {
         match &self.backend {
-            Backend::Nats(broker) => consumers::resolve(broker, station, group).await,
+            Backend::Nats(broker, _) => consumers::resolve(broker, station, group).await,
             Backend::Local(store) => store.consumer(station, group).await,
         }
     }
@@ -126,7 +155,7 @@ impl Oracle {
     async fn bounded<T>(&self, lookup: impl Future<Output = Result<T, Reject>>) -> Result<T, Reject> {
         let lookup = async {
             // Whoever waits for the broker waits outside: its absence is the answer, not a want of room.
-            if let Backend::Nats(broker) = &self.backend {
+            if let Backend::Nats(broker, _) = &self.backend {
                 broker.connected().await?;
             }
             let _permit = self.resolving.acquire().await.map_err(|_| Reject::Draining)?;
@@ -192,7 +221,7 @@ struct Counter {
     waiting: HashMap<Key, Vec<(u16, u64)>>,
     /// The key that a task works on, for the case that it dies.
     tasks: HashMap<Id, Key>,
-    running: JoinSet<Answer>,
+    running: JoinSet<Finding>,
     questions_max: usize,
 }
 
@@ -215,14 +244,16 @@ impl Counter {
         let oracle = self.oracle.clone();
         let task = self.running.spawn(async move {
             match question {
-                Question::Station { name, create } => {
-                    Answer::Station(oracle.bounded(oracle.station(&name, create)).await)
-                }
+                Question::Station { name, create } => match oracle.bounded(oracle.station(&name, create)).await {
+                    Ok(finding) => finding,
+                    Err(reject) => Finding::Answer(Answer::Station(Err(reject))),
+                },
                 Question::Consumer { station, group } => {
-                    Answer::Consumer(oracle.bounded(oracle.consumer(&station, group.as_ref())).await)
+                    let consumer = oracle.bounded(oracle.consumer(&station, group.as_ref())).await;
+                    Finding::Answer(Answer::Consumer(consumer))
                 }
                 Question::Login { account, username, password } => {
-                    Answer::Login(oracle.login(account, &username, password).await)
+                    Finding::Answer(Answer::Login(oracle.login(account, &username, password).await))
                 }
             }
         });
@@ -230,9 +261,10 @@ impl Counter {
         self.waiting.insert(key, vec![(shard, ticket)]);
     }
 
-    fn done(&mut self, done: Result<(Id, Answer), tokio::task::JoinError>) {
+    fn done(&mut self, done: Result<(Id, Finding), tokio::task::JoinError>) {
         let (id, answer) = match done {
-            Ok((id, answer)) => (id, Some(answer)),
+            Ok((id, Finding::Answer(answer))) => (id, Some(answer)),
+            Ok((id, Finding::Station(found))) => (id, Some(Answer::Station(Ok(self.oracle.finish(found))))),
             Err(error) => {
                 tracing::error!(%error, "a question was not answered");
                 (error.id(), None)

@@ -10,15 +10,18 @@
 //!
 //! Nothing is cached here, and no stream that exists is ever changed or removed.
 
-use super::broker::{Broker, CallError};
+use super::{
+    broker::{Broker, CallError},
+    publishing::{StreamTraits, Version},
+};
 use crate::{
     config::{Layout, StationSettings},
     reject::Reject,
-    station::{Name, Partition, Station},
+    station::{Name, Partition, PublishMode, Station},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 /// Key of the stream metadata that names the station.
 const METADATA_STATION: &str = "sluicegate.station";
@@ -50,6 +53,14 @@ pub(super) struct StreamConfig {
     #[serde(default)]
     no_ack: bool,
     #[serde(default)]
+    allow_atomic: bool,
+    /// `file` unless said.
+    #[serde(default)]
+    storage: Option<Box<str>>,
+    /// `default` unless said.
+    #[serde(default)]
+    persist_mode: Option<Box<str>>,
+    #[serde(default)]
     metadata: Option<BTreeMap<String, String>>,
 }
 
@@ -57,6 +68,22 @@ impl StreamConfig {
     fn captures(&self, subject: &str) -> bool {
         self.subjects.iter().any(|pattern| covers(pattern, subject))
     }
+
+    fn traits(&self) -> StreamTraits {
+        StreamTraits {
+            atomic: self.allow_atomic,
+            file: self.storage.as_deref().is_none_or(|storage| storage == "file"),
+            persist_async: self.persist_mode.as_deref().is_some_and(|mode| mode == "async"),
+            replicas: self.num_replicas.max(1),
+        }
+    }
+}
+
+/// A station, and what its streams can: how records are published is decided when the answer is given.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) station: Station,
+    pub(super) streams: Box<[StreamTraits]>,
 }
 
 /// Finds the station, or creates it if `create` is set and the settings allow it.
@@ -65,17 +92,17 @@ pub(super) async fn resolve(
     settings: &StationSettings,
     name: &Name,
     create: bool,
-) -> Result<Arc<Station>, Reject> {
+) -> Result<Found, Reject> {
     let mut taken = None;
     for _ in 0..LOOKS_MAX {
         if let Some(station) = find(broker, settings, name, create).await? {
-            return Ok(Arc::new(station));
+            return Ok(station);
         }
         if !(create && settings.auto_create) {
             return Err(Reject::StationUnknown(name.as_str().into()));
         }
         match make(broker, settings, name).await {
-            Ok(station) => return Ok(Arc::new(station)),
+            Ok(station) => return Ok(station),
             Err(error) if error.is_taken() => {
                 tracing::debug!(station = %name, ?error, "somebody else made the station; looking again");
                 taken = Some(error);
@@ -129,12 +156,7 @@ impl Slot {
     }
 }
 
-async fn find(
-    broker: &Broker,
-    settings: &StationSettings,
-    name: &Name,
-    create: bool,
-) -> Result<Option<Station>, Reject> {
+async fn find(broker: &Broker, settings: &StationSettings, name: &Name, create: bool) -> Result<Option<Found>, Reject> {
     let whole = match settings.layout {
         Layout::Plain => name.as_str().to_owned(),
         // The form of the original before it had partitions.
@@ -191,7 +213,7 @@ async fn partition(
     Ok((slot.publish, info.config))
 }
 
-async fn make(broker: &Broker, settings: &StationSettings, name: &Name) -> Result<Station, CallError> {
+async fn make(broker: &Broker, settings: &StationSettings, name: &Name) -> Result<Found, CallError> {
     let count = settings.partitions.clamp(1, PARTITIONS_MAX);
     let make_one = |at| async move {
         let slot = Slot::of(settings.layout, name, at, count);
@@ -223,7 +245,7 @@ async fn ensure_stream(
     }
 }
 
-/// What is sent to create a stream: only fields that every supported server knows.
+/// What is sent to create a stream: only fields that every supported server knows, or that this one does.
 #[derive(Debug, Serialize)]
 struct NewStream<'a> {
     name: &'a str,
@@ -240,6 +262,9 @@ struct NewStream<'a> {
     storage: &'static str,
     num_replicas: u8,
     duplicate_window: u64,
+    /// Batches cost nothing where they are not used, and a stream that allows them can be published to in either way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow_atomic: Option<bool>,
     metadata: BTreeMap<&'static str, String>,
 }
 
@@ -268,6 +293,7 @@ async fn create_stream(
         storage: if settings.memory { "memory" } else { "file" },
         num_replicas: settings.replicas.max(1),
         duplicate_window: nanos(window),
+        allow_atomic: broker.version().is_some_and(Version::knows_atomic).then_some(true),
         metadata: BTreeMap::from([
             (METADATA_STATION, name.as_str().to_owned()),
             (METADATA_PARTITIONS, count.to_string()),
@@ -336,7 +362,7 @@ fn covers(pattern: &str, literal: &str) -> bool {
 }
 
 /// The station that these streams make up.
-fn station(name: &Name, parts: Vec<(String, StreamConfig)>) -> Result<Station, Reject> {
+fn station(name: &Name, parts: Vec<(String, StreamConfig)>) -> Result<Found, Reject> {
     if let Some((_, mute)) = parts.iter().find(|(_, config)| config.no_ack) {
         let text = format!("the stream {:?} has no_ack set: records in it cannot be acknowledged", mute.name);
         return Err(Reject::BrokerRefused(0, text.into()));
@@ -344,9 +370,12 @@ fn station(name: &Name, parts: Vec<(String, StreamConfig)>) -> Result<Station, R
     let sizes = parts.iter().filter_map(|(_, config)| u32::try_from(config.max_msg_size).ok().filter(|size| *size > 0));
     let record_bytes_max = sizes.min();
     let replicas = parts.iter().map(|(_, config)| config.num_replicas.max(1)).min().unwrap_or(1);
+    let streams = parts.iter().map(|(_, config)| config.traits()).collect();
     let partitions =
         parts.into_iter().map(|(subject, config)| Partition { stream: config.name, subject: subject.into() }).collect();
-    Ok(Station { name: name.clone(), partitions, record_bytes_max, replicas })
+    let publish_mode = PublishMode::Single;
+    let station = Station { name: name.clone(), partitions, record_bytes_max, replicas, publish_mode };
+    Ok(Found { station, streams })
 }
 
 #[cfg(test)]
@@ -397,9 +426,29 @@ mod tests {
             ("s.$2".to_owned(), config(r#"{"name":"s$2","max_msg_size":500,"num_replicas":1,"subjects":["s.$2"]}"#)),
             ("s.$3".to_owned(), config(r#"{"name":"s$3","max_msg_size":700,"num_replicas":3,"other":1}"#)),
         ];
-        let station = station(&name, parts).expect("a station");
+        let Found { station, streams } = station(&name, parts).expect("a station");
+        assert_eq!((streams.len(), streams[0].replicas), (3, 3));
         assert_eq!((station.record_bytes_max, station.replicas, station.partitions.len()), (Some(500), 1, 3));
         assert_eq!(&*station.partitions[1].subject, "s.$2");
+    }
+
+    #[test]
+    fn what_a_stream_can_is_read_from_its_configuration() {
+        for (text, expect) in [
+            (r#"{"name":"s"}"#, StreamTraits { atomic: false, ..StreamTraits::BEST }),
+            (r#"{"name":"s","storage":"file","num_replicas":1,"allow_atomic":true}"#, StreamTraits::BEST),
+            (
+                r#"{"name":"s","storage":"memory","num_replicas":3,"allow_atomic":true}"#,
+                StreamTraits { file: false, replicas: 3, ..StreamTraits::BEST },
+            ),
+            (
+                r#"{"name":"s","storage":"file","persist_mode":"async","allow_atomic":false}"#,
+                StreamTraits { atomic: false, persist_async: true, ..StreamTraits::BEST },
+            ),
+            (r#"{"name":"s","persist_mode":"default","allow_atomic":true}"#, StreamTraits::BEST),
+        ] {
+            assert_eq!(config(text).traits(), expect, "{text}");
+        }
     }
 
     #[test]

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     backend::local,
     config::{
-        AuthSettings, BackendSettings, LogSettings, NatsCredential, NatsServer, NatsSettings, Secret, Settings,
-        StationSettings,
+        AuthSettings, BackendSettings, LogSettings, NatsCredential, NatsServer, NatsSettings, PublishModeChoice,
+        Secret, Settings, StationSettings,
     },
     directory::messages::{Answer, Ask, Push, Question},
     limits::Limits,
@@ -76,6 +76,8 @@ pub(crate) fn settings(port: u16) -> Settings {
             servers: vec![NatsServer { host: "127.0.0.1".to_owned(), port }],
             credential: NatsCredential::None,
             registry_bucket: "sluicegate".to_owned(),
+            publish_mode: PublishModeChoice::Auto,
+            monitor_url: None,
         }),
         auth: AuthSettings {
             root_user: "root".to_owned(),
@@ -155,7 +157,7 @@ impl Gateway {
         loop {
             match self.pushes.recv_timeout(PATIENCE).expect("an answer in time") {
                 Push::Answer { ticket, answer } => return (ticket, answer),
-                Push::Users(_) => {}
+                Push::Users(_) | Push::ForgetStations => {}
                 other => panic!("unexpected {other:?}"),
             }
         }

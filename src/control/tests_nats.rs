@@ -4,6 +4,7 @@
 //! Without the variable these tests fail: they must not pass by not running.
 
 mod credentials;
+mod publishing;
 mod stations;
 mod support;
 mod users;

@@ -75,6 +75,8 @@ pub enum Push {
     Users(Arc<Users>),
     /// What is known of this station is no longer true: ask again.
     Forget(Name),
+    /// What is known of any station is no longer true (the broker has changed). Their groups stay.
+    ForgetStations,
     /// Finish what is in flight and stop.
     Drain,
 }

@@ -38,6 +38,8 @@ pub struct Directory {
     open: RefCell<HashMap<u64, Rc<Pending>>>,
     stations: RefCell<Table<Name, Station>>,
     consumers: RefCell<Table<GroupKey, Consumer>>,
+    /// How often all stations were forgotten.
+    forgotten: Cell<u64>,
 }
 
 /// What is known under a name.
@@ -89,6 +91,7 @@ impl Directory {
             open: RefCell::default(),
             stations: RefCell::default(),
             consumers: RefCell::default(),
+            forgotten: Cell::new(0),
         }
     }
 
@@ -153,6 +156,13 @@ impl Directory {
         self.consumers.borrow_mut().retain(|(station, _), entry| station != name || matches!(entry, Entry::Asked(_)));
     }
 
+    /// What is known of any station is no longer true. An answer that is here already and not yet taken serves whoever waits
+    /// for it, and is not remembered.
+    pub fn forget_stations(&self) {
+        self.forgotten.set(self.forgotten.get() + 1);
+        self.stations.borrow_mut().retain(|_, entry| !matches!(entry, Entry::Known(_)));
+    }
+
     /// Hands in an answer of the control plane.
     pub fn answered(&self, ticket: u64, answer: Answer) {
         // No one waits any more: the deadline has passed.
@@ -185,12 +195,17 @@ impl Directory {
         let waiters = Rc::new(Waiters::default());
         make_room(&mut table.borrow_mut());
         table.borrow_mut().insert(key.clone(), Entry::Asked(Rc::clone(&waiters)));
+        let forgotten = self.forgotten.get();
         let result = self.ask(question()).await.and_then(pick).map(|value| Rc::new(Known { value }));
         let entry = match &result {
-            Ok(known) => Entry::Known(Rc::clone(known)),
-            Err(reject) => Entry::Refused(reject.clone(), Instant::now() + remembered_for(reject), strong),
+            Ok(_) if self.forgotten.get() != forgotten => None,
+            Ok(known) => Some(Entry::Known(Rc::clone(known))),
+            Err(reject) => Some(Entry::Refused(reject.clone(), Instant::now() + remembered_for(reject), strong)),
         };
-        table.borrow_mut().insert(key.clone(), entry);
+        match entry {
+            Some(entry) => table.borrow_mut().insert(key.clone(), entry),
+            None => table.borrow_mut().remove(key),
+        };
         waiters.wake_all();
         result
     }
@@ -234,5 +249,46 @@ fn make_room<K: Clone + Eq + std::hash::Hash, T>(table: &mut Table<K, T>) {
     let victim = table.iter().find(|(_, entry)| matches!(entry, Entry::Known(_))).map(|(key, _)| key.clone());
     if let Some(key) = victim {
         table.remove(&key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::station::PublishMode;
+
+    fn station(name: &Name, records_min: u16) -> Answer {
+        let publish_mode = PublishMode::Atomic { records_min };
+        let (name, partitions) = (name.clone(), Box::default());
+        Answer::Station(Ok(Arc::new(Station { name, partitions, record_bytes_max: None, replicas: 1, publish_mode })))
+    }
+
+    #[test]
+    fn an_answer_that_crosses_with_forgetting_is_taken_and_not_remembered() {
+        let (asks, questions) = flume::bounded(1);
+        let directory = Directory::new(0, asks);
+        let name = Name::parse("s").expect("a name");
+        let found = rt::run(rt::Flavor::Epoll, || async {
+            let mut found = Vec::new();
+            for (records_min, forgotten) in [(2, true), (3, false), (4, false)] {
+                let answerer = async {
+                    rt::yield_now().await;
+                    if let Ok(ask) = questions.try_recv() {
+                        directory.answered(ask.ticket, station(&name, records_min));
+                    }
+                    if forgotten {
+                        directory.forget_stations();
+                    }
+                };
+                let asker = directory.station(&name, true, Instant::now());
+                let (known, ()) = futures_util::future::join(asker, answerer).await;
+                found.push(known.map(|known| known.publish_mode));
+            }
+            directory.forget_stations();
+            assert_eq!(directory.stations_known(), 0);
+            found
+        });
+        let expect = [2, 3, 3].map(|records_min| Ok(PublishMode::Atomic { records_min }));
+        assert_eq!(found.expect("a runtime"), expect);
     }
 }

@@ -54,6 +54,17 @@ impl QuestionKind {
     }
 }
 
+/// When the broker syncs what it has written, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerSync {
+    /// It is not.
+    Unknown,
+    /// After the acknowledgement, now and then.
+    Interval,
+    /// Before each acknowledgement.
+    Always,
+}
+
 /// What the control thread counts; it is the only writer.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -68,6 +79,8 @@ pub struct ControlMetrics {
     pub documents_refused: Gauge,
     /// 1 while the control plane's own broker connection stands, else 0.
     pub broker_up: Gauge,
+    /// A [`BrokerSync`].
+    sync: Gauge,
     /// Messages to a shard that found its inbox full.
     pub pushes_dropped: Counter,
 }
@@ -84,6 +97,20 @@ impl ControlMetrics {
     pub fn answer(&self, kind: QuestionKind, succeeded: bool) {
         if let Some(counter) = self.answers.get(kind as usize).and_then(|row| row.get(usize::from(succeeded))) {
             counter.increment();
+        }
+    }
+
+    /// Sets what is known of the broker's sync mode.
+    pub fn broker_sync(&self, sync: BrokerSync) {
+        self.sync.set(sync as u64);
+    }
+
+    /// 1 if the broker syncs always, 0 if it does not, nothing if that is not known.
+    pub(super) fn sync_always(&self) -> Option<u64> {
+        match self.sync.get() {
+            known if known == BrokerSync::Always as u64 => Some(1),
+            known if known == BrokerSync::Interval as u64 => Some(0),
+            _ => None,
         }
     }
 

@@ -15,6 +15,6 @@ mod shard;
 mod text;
 
 pub use cell::{BUCKETS, Counter, Gauge, Histogram};
-pub use control::{ControlMetrics, LoginResult, ProcessMetrics, QuestionKind, StoreMetrics};
+pub use control::{BrokerSync, ControlMetrics, LoginResult, ProcessMetrics, QuestionKind, StoreMetrics};
 pub use shard::{DriverInfo, Route, ShardMetrics};
 pub use text::{CONTENT_TYPE, Sources, render};

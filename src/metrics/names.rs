@@ -113,6 +113,12 @@ pub const BROKER_RECONNECTS: Metric =
 pub const CONTROL_BROKER_UP: Metric =
     gauge("sluicegate_control_broker_up", "1 while the control plane's own connection to the broker stands.");
 
+/// The broker's sync mode.
+pub const BROKER_SYNC_ALWAYS: Metric = gauge(
+    "sluicegate_broker_sync_always",
+    "1 if the broker syncs to disk before it acknowledges, 0 if not; absent while that is not known.",
+);
+
 /// Stations.
 pub const STATIONS_KNOWN: Metric =
     gauge("sluicegate_stations_known", "Stations remembered, counted once in each shard that remembers them.");

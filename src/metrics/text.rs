@@ -122,6 +122,9 @@ fn control(page: &mut Page, control: &ControlMetrics) {
     page.single(names::USERS, control.users.get());
     page.single(names::DOCUMENTS_REFUSED, control.documents_refused.get());
     page.single(names::CONTROL_BROKER_UP, control.broker_up.get());
+    if let Some(always) = control.sync_always() {
+        page.single(names::BROKER_SYNC_ALWAYS, always);
+    }
     page.single(names::PUSHES_DROPPED, control.pushes_dropped.get());
 }
 
@@ -281,6 +284,7 @@ mod tests {
         let (control, store) = (ControlMetrics::default(), StoreMetrics::default());
         control.login(super::super::LoginResult::Refused);
         control.answer(super::super::QuestionKind::Station, true);
+        control.broker_sync(super::super::BrokerSync::Always);
         let process =
             ProcessMetrics { resident_bytes: 1, cpu_seconds: 1.5, start_seconds: 1_700_000_000.25, open_fds: 9 };
         render(Sources { shards: &shards, control: &control, store: Some(&store), process: Some(process) })
@@ -309,6 +313,7 @@ mod tests {
             ("sluicegate_requests_total", &[("route", "consume"), ("status", "404")], None),
             ("sluicegate_logins_total", &[("result", "refused")], Some(1.0)),
             ("sluicegate_answers_total", &[("kind", "station"), ("result", "ok")], Some(1.0)),
+            ("sluicegate_broker_sync_always", &[], Some(1.0)),
             (
                 "sluicegate_driver_info",
                 &[("driver", "epoll"), ("reason", "io_uring: \"Operation not permitted\"\nC:\\x")],
@@ -341,6 +346,21 @@ mod tests {
         assert!(exported.len() > 30);
         // A family without a sample says nothing.
         assert!(page.values().all(|(_, samples)| !samples.is_empty()));
+    }
+
+    #[test]
+    fn the_brokers_sync_mode_is_absent_while_it_is_not_known() {
+        use super::super::BrokerSync::{Always, Interval, Unknown};
+        let control = ControlMetrics::default();
+        let shown = || {
+            let text = render(Sources { shards: &[], control: &control, store: None, process: None });
+            text.lines().find_map(|line| line.strip_prefix("sluicegate_broker_sync_always ").map(str::to_owned))
+        };
+        assert_eq!(shown(), None);
+        for (sync, expect) in [(Interval, Some("0")), (Always, Some("1")), (Unknown, None)] {
+            control.broker_sync(sync);
+            assert_eq!(shown().as_deref(), expect, "{sync:?}");
+        }
     }
 
     #[test]

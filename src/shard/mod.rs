@@ -175,6 +175,7 @@ async fn listen_to_control(
             Push::Answer { ticket, answer } => directory.answered(ticket, answer),
             Push::Users(users) => gate.borrow_mut().set_users(users),
             Push::Forget(station) => directory.forget(&station),
+            Push::ForgetStations => directory.forget_stations(),
             Push::Drain if connections.is_draining() => {}
             Push::Drain => return,
         }

@@ -5,7 +5,7 @@
 
 use crate::{
     config::StationSettings,
-    station::{Name, Partition, Station},
+    station::{Name, Partition, PublishMode, Station},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -112,6 +112,7 @@ impl StationState {
                 partitions,
                 record_bytes_max: u32::try_from(crate::limits::LOCAL_RECORD_BYTES_MAX).ok(),
                 replicas: 1,
+                publish_mode: PublishMode::Single,
             }),
             partitions: states.collect(),
             doc,

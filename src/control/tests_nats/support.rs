@@ -13,22 +13,47 @@ use std::{
 pub(super) struct Server {
     child: Option<Child>,
     pub(super) port: u16,
+    /// Where its monitoring listens.
+    pub(super) http: u16,
     directory: tempfile::TempDir,
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
 }
 
 impl Server {
     /// Starts a server with JetStream; `extra` goes to its configuration.
     pub(super) fn start(extra: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        drop(listener);
+        let (port, http) = (free_port(), free_port());
         let directory = tempfile::tempdir().expect("a directory");
-        let store = directory.path().join("store");
-        let config = format!("listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?} }}\n{extra}\n");
-        std::fs::write(directory.path().join("server.conf"), config).expect("a configuration");
-        let mut server = Self { child: None, port, directory };
+        let mut server = Self { child: None, port, http, directory };
+        server.configure("", extra);
         server.run();
         server
+    }
+
+    /// Starts a server that syncs so (`always`, `"30s"`), with its monitoring on `http`.
+    pub(super) fn start_monitored(sync_interval: &str) -> Self {
+        let mut server = Self::start("");
+        server.kill();
+        server.sync(sync_interval);
+        server.run();
+        server
+    }
+
+    /// From the next run on it syncs so.
+    pub(super) fn sync(&self, sync_interval: &str) {
+        let monitoring = format!("http: \"127.0.0.1:{}\"", self.http);
+        self.configure(&format!("sync_interval: {sync_interval}"), &monitoring);
+    }
+
+    fn configure(&self, jetstream: &str, extra: &str) {
+        let (port, store) = (self.port, self.directory.path().join("store"));
+        let config =
+            format!("listen: \"127.0.0.1:{port}\"\njetstream {{\nstore_dir: {store:?}\n{jetstream}\n}}\n{extra}\n");
+        std::fs::write(self.directory.path().join("server.conf"), config).expect("a configuration");
     }
 
     /// Starts the server (again) and waits until it answers.

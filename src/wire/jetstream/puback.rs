@@ -25,7 +25,8 @@ pub enum PubAck {
         sequence: u64,
         /// Its message id was known: the place is that of the record stored before.
         duplicate: bool,
-        /// Records of an atomic batch, which end at `sequence`.
+        /// Records of an atomic batch, which end at `sequence` and have no gap: at least 1, at most `sequence`.
+        /// Only the answer to a commit has it. See [`first_sequence`](super::atomic::first_sequence).
         count: Option<u32>,
     },
     /// Not stored.
@@ -106,6 +107,10 @@ fn parse_any(payload: &[u8]) -> Option<PubAck> {
         return Some(error);
     }
     let sequence = sequence.filter(|sequence| stream && *sequence > 0)?;
+    // A batch of none, or one that begins before the first record, is garbled.
+    if count.is_some_and(|count| count == 0 || count > sequence) {
+        return None;
+    }
     let count = count.map(u32::try_from).transpose().ok()?;
     Some(PubAck::Stored { sequence, duplicate, count })
 }

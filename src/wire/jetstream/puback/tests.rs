@@ -47,6 +47,9 @@ fn oracle(payload: &[u8]) -> Option<Verdict> {
     }
     let count = count.map(u32::try_from).transpose().ok()?;
     let sequence = sequence.filter(|sequence| *sequence > 0 && stream.is_some_and(|name| !name.is_empty()))?;
+    if count.is_some_and(|count| count == 0 || u64::from(count) > sequence) {
+        return None;
+    }
     Some(stored(sequence, duplicate, count))
 }
 
@@ -75,6 +78,8 @@ fn acknowledgements_are_read_as_the_broker_writes_them() {
         (r#"{"stream":"S","seq":2,"duplicate":true}"#, stored(2, true, None)),
         (r#"{"stream":"S","seq":2,"duplicate":false}"#, stored(2, false, None)),
         (r#"{"stream":"S","seq":8,"batch":"b2","count":3}"#, stored(8, false, Some(3))),
+        (r#"{"stream":"A","seq":1016,"batch":"k1","count":1000}"#, stored(1_016, false, Some(1_000))),
+        (r#"{"stream":"A","seq":1,"batch":"b3","count":1}"#, stored(1, false, Some(1))),
         (r#"{"stream":"a#b$1","domain":"hub","seq":7}"#, stored(7, false, None)),
         (r#"{"stream":"S\"}","seq":9}"#, stored(9, false, None)),
         (r#"{"stream":"S\\","seq":9}"#, stored(9, false, None)),
@@ -93,6 +98,14 @@ fn acknowledgements_are_read_as_the_broker_writes_them() {
             refused(503, 0, "a \"b\" é"),
         ),
         (r#"{"error":{}}"#, refused(0, 0, "")),
+        (
+            r#"{"error":{"code":400,"err_code":10201,"description":"atomic publish batch contains duplicate message id"},"stream":"A","seq":0}"#,
+            refused(400, 10_201, "atomic publish batch contains duplicate message id"),
+        ),
+        (
+            r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"F","seq":0}"#,
+            refused(503, 10_077, "maximum messages exceeded"),
+        ),
     ] {
         assert_eq!(show(text.as_bytes()).as_ref(), Some(&expect), "{text}");
         assert_eq!(oracle(text.as_bytes()), Some(expect), "serde_json: {text}");
@@ -114,6 +127,9 @@ fn what_is_no_acknowledgement_is_none() {
         r#"{"stream":"","seq":1}"#,
         r#"{"stream":"S","seq":0}"#,
         r#"{"stream":"S","seq":-1}"#,
+        r#"{"stream":"S","seq":3,"batch":"b","count":0}"#,
+        r#"{"stream":"S","seq":3,"batch":"b","count":4}"#,
+        r#"{"stream":"S","seq":9999999999,"batch":"b","count":4294967296}"#,
         r#"{"stream":"S","seq":1.0}"#,
         r#"{"stream":"S","seq":1e3}"#,
         r#"{"stream":"S","seq":01}"#,

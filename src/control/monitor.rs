@@ -1,0 +1,124 @@
+//! Learns how the broker syncs, and tells the shards when that changes how records are published.
+//!
+//! JetStream's API does not say it. The monitoring port does (`nats.monitor_url`); the system account would, but
+//! its users have no JetStream. Asked after every connection made and every half minute. What was learned stays in force
+//! while nobody answers, unless the connection was lost meanwhile: another server may stand there now.
+
+use super::{
+    broker::Broker,
+    couriers::Couriers,
+    publishing::{StreamTraits, SyncMode, decide},
+};
+use crate::{
+    config::PublishModeChoice,
+    directory::messages::Push,
+    metrics::{BrokerSync, ControlMetrics},
+    station::PublishMode,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+
+/// Between two questions that were answered.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// Between two questions, the first of which was not.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// From the question to the end of the answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// The answer of a server is 3 KiB.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+/// The task that knows.
+#[derive(Debug)]
+pub(super) struct Monitor {
+    pub(super) broker: Broker,
+    pub(super) choice: PublishModeChoice,
+    pub(super) url: Option<String>,
+    pub(super) couriers: Couriers,
+    pub(super) metrics: Arc<ControlMetrics>,
+    /// Where others read what is known.
+    pub(super) sync: watch::Sender<SyncMode>,
+}
+
+impl Monitor {
+    /// Runs for ever.
+    pub(super) async fn run(self) {
+        if self.url.is_none() {
+            tracing::info!("durability: when the broker syncs is not known, as nats.monitor_url is not set");
+        }
+        let agent = agent();
+        let mut connections = self.broker.connections();
+        let mut told = PublishMode::Single;
+        let mut answered = true;
+        loop {
+            let reconnected = connections.has_changed().unwrap_or(false);
+            connections.mark_unchanged();
+            if let Some(url) = &self.url {
+                let answer = ask(&agent, url).await;
+                if let Err(why) = &answer
+                    && answered
+                {
+                    tracing::warn!(url, %why, "the broker's monitoring cannot be read; asking on");
+                }
+                answered = answer.is_ok();
+                match answer {
+                    Ok(sync) => self.learn(sync),
+                    Err(_) if reconnected => self.learn(SyncMode::Unknown),
+                    Err(_) => {}
+                }
+            }
+            self.tell(&mut told).await;
+            let wait = if answered { INTERVAL } else { RETRY_INTERVAL };
+            tokio::select! {
+                changed = connections.changed() => if changed.is_err() { sleep(wait).await },
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Remembers what the broker does, and says it if it is news: an acknowledgement is worth that much.
+    fn learn(&self, sync: SyncMode) {
+        if self.sync.send_replace(sync) == sync {
+            return;
+        }
+        match sync {
+            SyncMode::Always => {
+                tracing::info!(sync_interval = "always", "durability: the broker syncs before it acknowledges");
+            }
+            SyncMode::Interval(interval) => tracing::info!(
+                sync_interval = ?interval,
+                "durability: the broker acknowledges before it syncs; power loss can take what it acknowledged since"
+            ),
+            SyncMode::Unknown => tracing::warn!("durability: it is not known any more when the broker syncs"),
+        }
+        self.metrics.broker_sync(match sync {
+            SyncMode::Unknown => BrokerSync::Unknown,
+            SyncMode::Always => BrokerSync::Always,
+            SyncMode::Interval(_) => BrokerSync::Interval,
+        });
+    }
+
+    /// Has the shards ask for their stations again if another mode has become right for any of them.
+    async fn tell(&self, told: &mut PublishMode) {
+        let now = decide(self.choice, self.broker.version(), *self.sync.borrow(), &[StreamTraits::BEST]);
+        if now != *told {
+            *told = now;
+            tracing::info!(mode = ?now, "how records are published to streams that allow it");
+            self.couriers.all(&Push::ForgetStations).await;
+        }
+    }
+}
+
+fn agent() -> ureq::Agent {
+    // The broker is near: no proxy, whatever the environment says.
+    ureq::Agent::config_builder().proxy(None).timeout_global(Some(ANSWER_TIMEOUT)).build().new_agent()
+}
+
+async fn ask(agent: &ureq::Agent, url: &str) -> Result<SyncMode, String> {
+    let (agent, url) = (agent.clone(), format!("{url}/varz"));
+    let body = spawn_blocking(move || {
+        let mut answer = agent.get(&url).call()?;
+        answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()
+    });
+    let body = body.await.map_err(|error| error.to_string())?.map_err(|error: ureq::Error| error.to_string())?;
+    SyncMode::of_varz(&body)
+}

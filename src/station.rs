@@ -173,6 +173,9 @@ pub struct Station {
     pub replicas: u8,
     /// How records are published; of all partitions, as the least of them allows.
     pub publish_mode: PublishMode,
+    /// Whether one server stores and answers what is published, so that answers come in the order of the records.
+    /// Servers of a cluster answer an error past what they have still to agree on.
+    pub answers_in_order: bool,
 }
 
 /// A consumer group of a station, resolved: it exists on every partition.

@@ -20,7 +20,7 @@ use crate::{
     station::{Name, Partition, PublishMode, Station},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use std::{collections::BTreeMap, time::Duration};
 
 /// Key of the stream metadata that names the station.
@@ -38,6 +38,9 @@ const LOOKS_MAX: usize = 3;
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct StreamInfo {
     pub(super) config: StreamConfig,
+    /// Only a stream of a cluster has it, also one with a single copy.
+    #[serde(default)]
+    cluster: Option<IgnoredAny>,
 }
 
 /// The part of a stream's configuration that matters here.
@@ -164,7 +167,7 @@ async fn find(broker: &Broker, settings: &StationSettings, name: &Name, create: 
     };
     if let Some(stream) = capturing(broker, &whole).await? {
         let info = stream_info(broker, &stream).await?;
-        return station(name, vec![(whole, info.config)]).map(Some);
+        return station(name, vec![(whole, info)]).map(Some);
     }
     let first = Slot::of(settings.layout, name, 1, 2);
     let first_info = match stream_info(broker, &first.stream).await {
@@ -177,7 +180,7 @@ async fn find(broker: &Broker, settings: &StationSettings, name: &Name, create: 
         None => count_streams(broker, settings.layout, name).await?,
     };
     let create = create && settings.auto_create;
-    let found: Vec<(String, StreamConfig)> = stream::iter(1..=count)
+    let found: Vec<(String, StreamInfo)> = stream::iter(1..=count)
         .map(|at| {
             let first_info = (at == 1).then(|| first_info.clone());
             partition(broker, settings, name, (at, count), first_info, create)
@@ -196,7 +199,7 @@ async fn partition(
     (at, count): (u16, u16),
     known: Option<StreamInfo>,
     create: bool,
-) -> Result<(String, StreamConfig), Reject> {
+) -> Result<(String, StreamInfo), Reject> {
     // A set is of the partitioned form even if it has one member.
     let slot = Slot::of(settings.layout, name, at, count.max(2));
     let info = match known {
@@ -210,7 +213,7 @@ async fn partition(
         let text = format!("the stream {:?} exists and does not capture {:?}", slot.stream, slot.publish);
         return Err(Reject::BrokerRefused(super::broker::codes::STREAM_NAME_IN_USE, text.into()));
     }
-    Ok((slot.publish, info.config))
+    Ok((slot.publish, info))
 }
 
 async fn make(broker: &Broker, settings: &StationSettings, name: &Name) -> Result<Found, CallError> {
@@ -218,9 +221,9 @@ async fn make(broker: &Broker, settings: &StationSettings, name: &Name) -> Resul
     let make_one = |at| async move {
         let slot = Slot::of(settings.layout, name, at, count);
         let info = ensure_stream(broker, settings, name, &slot, count).await?;
-        Ok::<_, CallError>((slot.publish, info.config))
+        Ok::<_, CallError>((slot.publish, info))
     };
-    let mut made: Vec<(String, StreamConfig)> =
+    let mut made: Vec<(String, StreamInfo)> =
         stream::iter((2..=count).rev()).map(make_one).buffered(CALLS_AT_ONCE).try_collect().await?;
     made.push(make_one(1).await?);
     made.reverse();
@@ -362,19 +365,23 @@ fn covers(pattern: &str, literal: &str) -> bool {
 }
 
 /// The station that these streams make up.
-fn station(name: &Name, parts: Vec<(String, StreamConfig)>) -> Result<Found, Reject> {
-    if let Some((_, mute)) = parts.iter().find(|(_, config)| config.no_ack) {
+fn station(name: &Name, parts: Vec<(String, StreamInfo)>) -> Result<Found, Reject> {
+    let configs = || parts.iter().map(|(_, info)| &info.config);
+    if let Some(mute) = configs().find(|config| config.no_ack) {
         let text = format!("the stream {:?} has no_ack set: records in it cannot be acknowledged", mute.name);
         return Err(Reject::BrokerRefused(0, text.into()));
     }
-    let sizes = parts.iter().filter_map(|(_, config)| u32::try_from(config.max_msg_size).ok().filter(|size| *size > 0));
+    let sizes = configs().filter_map(|config| u32::try_from(config.max_msg_size).ok().filter(|size| *size > 0));
     let record_bytes_max = sizes.min();
-    let replicas = parts.iter().map(|(_, config)| config.num_replicas.max(1)).min().unwrap_or(1);
-    let streams = parts.iter().map(|(_, config)| config.traits()).collect();
-    let partitions =
-        parts.into_iter().map(|(subject, config)| Partition { stream: config.name, subject: subject.into() }).collect();
+    let replicas = configs().map(|config| config.num_replicas.max(1)).min().unwrap_or(1);
+    let streams = configs().map(StreamConfig::traits).collect();
+    let answers_in_order = parts.len() == 1 && parts.iter().all(|(_, info)| info.cluster.is_none());
+    let partition =
+        |(subject, info): (String, StreamInfo)| Partition { stream: info.config.name, subject: subject.into() };
+    let partitions = parts.into_iter().map(partition).collect();
     let publish_mode = PublishMode::Single;
-    let station = Station { name: name.clone(), partitions, record_bytes_max, replicas, publish_mode };
+    let station =
+        Station { name: name.clone(), partitions, record_bytes_max, replicas, publish_mode, answers_in_order };
     Ok(Found { station, streams })
 }
 
@@ -418,13 +425,29 @@ mod tests {
         serde_json::from_str(text).expect("a stream's configuration")
     }
 
+    fn info(text: &str) -> StreamInfo {
+        StreamInfo { config: config(text), cluster: None }
+    }
+
+    #[test]
+    fn answers_come_in_order_from_one_stream_of_a_server_that_is_alone() {
+        let name = Name::parse("s").expect("a name");
+        let alone = r#"{"config":{"name":"s"}}"#;
+        let of_a_cluster = r#"{"config":{"name":"s","num_replicas":1},"cluster":{"name":"c","leader":"a"}}"#;
+        for (texts, expect) in [(vec![alone], true), (vec![alone, alone], false), (vec![of_a_cluster], false)] {
+            let parts = texts.iter().map(|text| ("s".to_owned(), serde_json::from_str(text).expect("an answer")));
+            let found = station(&name, parts.collect()).expect("a station");
+            assert_eq!(found.station.answers_in_order, expect, "{texts:?}");
+        }
+    }
+
     #[test]
     fn the_smallest_limits_of_the_partitions_are_the_stations() {
         let name = Name::parse("s").expect("a name");
         let parts = vec![
-            ("s.$1".to_owned(), config(r#"{"name":"s$1","max_msg_size":-1,"num_replicas":3,"metadata":null}"#)),
-            ("s.$2".to_owned(), config(r#"{"name":"s$2","max_msg_size":500,"num_replicas":1,"subjects":["s.$2"]}"#)),
-            ("s.$3".to_owned(), config(r#"{"name":"s$3","max_msg_size":700,"num_replicas":3,"other":1}"#)),
+            ("s.$1".to_owned(), info(r#"{"name":"s$1","max_msg_size":-1,"num_replicas":3,"metadata":null}"#)),
+            ("s.$2".to_owned(), info(r#"{"name":"s$2","max_msg_size":500,"num_replicas":1,"subjects":["s.$2"]}"#)),
+            ("s.$3".to_owned(), info(r#"{"name":"s$3","max_msg_size":700,"num_replicas":3,"other":1}"#)),
         ];
         let Found { station, streams } = station(&name, parts).expect("a station");
         assert_eq!((streams.len(), streams[0].replicas), (3, 3));
@@ -454,7 +477,7 @@ mod tests {
     #[test]
     fn a_stream_that_never_acknowledges_is_no_station() {
         let name = Name::parse("s").expect("a name");
-        let refused = station(&name, vec![("s".to_owned(), config(r#"{"name":"s","no_ack":true}"#))]);
+        let refused = station(&name, vec![("s".to_owned(), info(r#"{"name":"s","no_ack":true}"#))]);
         assert!(matches!(refused, Err(Reject::BrokerRefused(_, text)) if text.contains("no_ack")));
     }
 

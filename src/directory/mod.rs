@@ -260,7 +260,9 @@ mod tests {
     fn station(name: &Name, records_min: u16) -> Answer {
         let publish_mode = PublishMode::Atomic { records_min };
         let (name, partitions) = (name.clone(), Box::default());
-        Answer::Station(Ok(Arc::new(Station { name, partitions, record_bytes_max: None, replicas: 1, publish_mode })))
+        let station =
+            Station { name, partitions, record_bytes_max: None, replicas: 1, publish_mode, answers_in_order: true };
+        Answer::Station(Ok(Arc::new(station)))
     }
 
     #[test]

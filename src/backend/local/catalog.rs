@@ -113,6 +113,7 @@ impl StationState {
                 record_bytes_max: u32::try_from(crate::limits::LOCAL_RECORD_BYTES_MAX).ok(),
                 replicas: 1,
                 publish_mode: PublishMode::Single,
+                answers_in_order: true,
             }),
             partitions: states.collect(),
             doc,

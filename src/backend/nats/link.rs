@@ -3,6 +3,7 @@
 use super::{
     connect::{Established, LinkSettings, SERVERS_MAX, establish},
     fetch::Pull,
+    publish::Scratch,
 };
 use crate::{
     limits::{Limits, WINDOW_GRANT_MESSAGES, WINDOW_WAITERS_MAX},
@@ -12,7 +13,9 @@ use crate::{
     wire::{
         Span,
         jetstream::{
-            AckOutcome, PubAck, Token, Window, puback,
+            AckOutcome, BatchIds, PubAck, Token, Window,
+            acks::{Acks, PlainAck},
+            puback,
             window::{Wakes, WindowLimits},
         },
         nats::{Op, ParseLimits, Parsed, ServerError, ServerInfo, encode, headers, next},
@@ -53,7 +56,10 @@ pub struct Link {
     /// `_INBOX.<id>.`: acknowledgements come to `<prefix><token>`, pulled messages to `<prefix>f.<sid>.<round>`.
     pub(super) inbox: String,
     pub(super) window: RefCell<Window>,
-    pub(super) tokens: RefCell<Vec<Token>>,
+    /// What publishes in flight do not need at the moment.
+    pub(super) scratch: RefCell<Vec<Scratch>>,
+    pub(super) batch_ids: RefCell<BatchIds>,
+    acks: RefCell<Acks>,
     pub(super) out: RefCell<Vec<u8>>,
     writer: Notify,
     up: RefCell<Option<Up>>,
@@ -90,14 +96,17 @@ impl Link {
         });
         metrics.window_messages_limit.set(limits.window_messages_max as u64);
         metrics.window_bytes_limit.set(limits.window_bytes_max as u64);
+        let inbox = format!("_INBOX.{identity}.");
         Rc::new(Self {
             settings,
             limits,
             metrics,
             epoch: Instant::now(),
-            inbox: format!("_INBOX.{identity}."),
+            acks: RefCell::new(Acks::new(&inbox, ACK_SID)),
+            batch_ids: RefCell::new(BatchIds::new(identity)),
+            inbox,
             window: RefCell::new(window),
-            tokens: RefCell::default(),
+            scratch: RefCell::default(),
             out: RefCell::default(),
             writer: Notify::default(),
             up: RefCell::default(),
@@ -180,14 +189,16 @@ impl Link {
         self.up.borrow().as_ref().is_some_and(|up| up.leaving.is_none())
     }
 
-    /// Waits for a connection, until then at most. Returns the most that one record may have in bytes.
-    pub(super) async fn connected(&self, until: Instant) -> Result<usize, Reject> {
+    /// Waits for a connection, for the hold at most. Returns the most that one record may have in bytes.
+    pub(super) async fn connected(&self) -> Result<usize, Reject> {
+        let mut until = None;
         loop {
             if let Some(up) = &*self.up.borrow()
                 && up.leaving.is_none()
             {
                 return Ok(up.record_bytes_max);
             }
+            let until = *until.get_or_insert_with(|| Instant::now() + self.limits.hold);
             let left = until.saturating_duration_since(Instant::now());
             let changed = self.changed.changed();
             rt::deadline(left, changed).await.map_err(|_| Reject::BrokerAway)?;
@@ -324,6 +335,12 @@ impl Link {
         let limits = ParseLimits::default();
         let wanted = loop {
             let front = buffer.get(at..).unwrap_or_default();
+            if let Some(PlainAck { token, sequence, consumed }) = self.acks.borrow_mut().next(front) {
+                let stored = AckOutcome::Stored { sequence, duplicate: false };
+                self.window.borrow_mut().complete(token, stored, &mut wakes);
+                at += consumed;
+                continue;
+            }
             match next(front, &limits).map_err(|error| error.to_string())? {
                 Parsed::Incomplete { wanted } => break wanted,
                 Parsed::Op { op, consumed } => {
@@ -373,7 +390,11 @@ impl Link {
     fn acknowledged(&self, subject: &[u8], payload: &[u8], wakes: &mut Wakes) {
         let Some(token) = Token::of_subject(subject, self.inbox.as_bytes()) else { return };
         let outcome = match puback::parse(payload) {
-            Some(PubAck::Stored { sequence, duplicate, .. }) => AckOutcome::Stored { sequence, duplicate },
+            Some(PubAck::Stored { sequence, count: Some(count), .. }) => {
+                self.window.borrow_mut().committed(token, sequence, count, wakes);
+                return;
+            }
+            Some(PubAck::Stored { sequence, duplicate, count: None }) => AckOutcome::Stored { sequence, duplicate },
             Some(PubAck::Error { code, err_code, description }) => {
                 AckOutcome::Error { code, err_code, description: puback::description_text(payload, description) }
             }

@@ -13,10 +13,12 @@ use crate::{
     wire::{
         Span,
         jetstream::{
-            AckOutcome, BatchKey, Token, errors,
+            AckOutcome, BatchKey, BatchPlace, Token,
+            atomic::{self, BATCH_RECORDS_MAX, FIELDS_BYTES_MAX},
+            errors,
             window::{Ask, Naming, Opened, Turn, Wakes},
         },
-        nats::encode::{self, RecordId, Reply},
+        nats::encode::{self, RecordId, Reply, Template},
     },
 };
 use std::{
@@ -27,122 +29,177 @@ use std::{
 };
 
 /// A grant that has been sent: its batch, and which of the records to send it was.
+#[derive(Debug)]
 struct Sent {
     key: BatchKey,
     records: Range<usize>,
 }
 
-/// What a round of sending came to.
-#[derive(Default)]
-struct Round {
+/// What a publish works with, kept from one to the next.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// Records to send.
+    todo: Vec<u32>,
+    /// Records to send another time.
+    again: Vec<u32>,
     sent: Vec<Sent>,
-    /// Records from here on were not sent, and why.
-    stopped: Option<(usize, Reject)>,
+    tokens: Vec<Token>,
+    acks: Vec<AckOutcome>,
+    template: Template,
+    fields: Vec<u8>,
 }
 
 impl Link {
     /// Publishes the records of a request and waits for what becomes of each.
     pub async fn publish(&self, publish: &Publish<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Reject> {
-        let until = Instant::now() + self.limits.hold;
-        let mut plan = Plan::new(publish, self.spread.get(), self.connected(until).await?);
+        let mut scratch = self.scratch.borrow_mut().pop().unwrap_or_default();
+        let result = self.publish_with(publish, outcomes, &mut scratch).await;
+        let mut kept = self.scratch.borrow_mut();
+        if kept.len() < SCRATCH_KEPT_MAX && scratch.todo.capacity() <= SCRATCH_RECORDS_MAX {
+            kept.push(scratch);
+        }
+        result
+    }
+
+    async fn publish_with(
+        &self,
+        publish: &Publish<'_>,
+        outcomes: &mut Vec<Outcome>,
+        scratch: &mut Scratch,
+    ) -> Result<(), Reject> {
+        let mut plan = Plan::new(publish, self.spread.get(), self.connected().await?);
         self.spread.set(self.spread.get().wrapping_add(publish.records.len() as u64));
         outcomes.clear();
         outcomes.resize(publish.records.len(), Outcome::Failed(Reject::BrokerAway));
-        let mut todo: Vec<u32> = (0..).take(outcomes.len()).collect();
+        scratch.todo.clear();
+        scratch.todo.extend((0..).take(outcomes.len()));
         for attempt in 1..=PUBLISH_ATTEMPTS_MAX {
-            let until = Instant::now() + self.limits.hold;
             if attempt > 1 {
-                // The next server may take less.
-                let Ok(record_bytes_max) = self.connected(until).await else { return Ok(()) };
+                // The next server may take less, and what was refused or lost as a batch does not go as one again.
+                let Ok(record_bytes_max) = self.connected().await else { return Ok(()) };
                 plan.limit(record_bytes_max);
+                plan.naming = naming_of_singles(publish.station);
             }
-            plan.drop_oversized(&mut todo, outcomes);
-            let round = self.send(&plan, &todo, until).await;
-            let mut again = self.collect(&plan, &todo, round.sent, outcomes).await;
-            if publish.id.is_none() && !again.is_empty() {
+            plan.drop_oversized(&mut scratch.todo, outcomes);
+            let stopped = self.send(&plan, scratch).await;
+            scratch.again.clear();
+            let lost = self.collect(&plan, scratch, outcomes).await;
+            // Without a message id it might be stored twice.
+            if lost && publish.id.is_none() {
                 return Ok(());
             }
-            if let Some((from, why)) = round.stopped {
-                let unsent = todo.get(from..).unwrap_or_default();
+            if let Some((from, why)) = stopped {
+                let unsent = scratch.todo.get(from..).unwrap_or_default();
                 settle_unsent(unsent, &why, outcomes);
                 // Nothing of it left: it may go over the next connection, behind what was lost.
                 if why == Reject::BrokerAway {
-                    again.extend_from_slice(unsent);
+                    scratch.again.extend_from_slice(unsent);
                 }
             }
-            if again.is_empty() {
+            if scratch.again.is_empty() {
                 return Ok(());
             }
-            todo = again;
+            std::mem::swap(&mut scratch.todo, &mut scratch.again);
         }
         Ok(())
     }
 
-    /// Sends as much as the window takes until then.
-    async fn send(&self, plan: &Plan<'_>, todo: &[u32], until: Instant) -> Round {
-        let mut round = Round::default();
-        let mut at = 0;
-        while at < todo.len() {
-            match self.grant(plan, todo.get(at..).unwrap_or_default(), until).await {
+    /// Sends as much as the window takes within the hold. Says from which record on nothing was sent, and why.
+    async fn send(&self, plan: &Plan<'_>, scratch: &mut Scratch) -> Option<(usize, Reject)> {
+        scratch.sent.clear();
+        let (mut at, mut until) = (0, None);
+        while at < scratch.todo.len() {
+            match self.grant(plan, scratch, at, &mut until).await {
                 Ok((key, records)) => {
-                    round.sent.push(Sent { key, records: at..at + records });
+                    scratch.sent.push(Sent { key, records: at..at + records });
                     at += records;
                 }
-                Err(reject) => {
-                    round.stopped = Some((at, reject));
-                    break;
-                }
+                Err(reject) => return Some((at, reject)),
             }
         }
-        round
+        None
     }
 
-    /// Takes room for as many records as fit and encodes them. Returns the batch and how many.
+    /// Takes room for as many records from `at` on as fit and encodes them. Returns the batch and how many.
     /// [`Reject::BrokerAway`]: the link went down before anything of it was sent.
-    async fn grant(&self, plan: &Plan<'_>, todo: &[u32], until: Instant) -> Result<(BatchKey, usize), Reject> {
+    async fn grant(
+        &self,
+        plan: &Plan<'_>,
+        scratch: &mut Scratch,
+        at: usize,
+        until: &mut Option<Instant>,
+    ) -> Result<(BatchKey, usize), Reject> {
         // What the broker does not read gathers here: no more until it does.
         if self.out.borrow().len() > self.limits.window_bytes_max {
             return Err(Reject::WindowFull);
         }
+        let Scratch { todo, tokens, .. } = &mut *scratch;
+        let records = todo.get(at..).unwrap_or_default();
         let ask = || Ask {
             naming: plan.naming,
-            sizes: todo.iter().map(|index| plan.bytes(*index)),
+            sizes: records.iter().take(BATCH_RECORDS_MAX).map(|index| plan.bytes(*index)),
             tag: plan.tag,
             deadline_ms: self.now_ms() + u64::try_from(self.limits.ack_timeout.as_millis()).unwrap_or(u64::MAX),
         };
-        let mut tokens = self.tokens.take();
         tokens.clear();
-        let at_once = if self.is_up() { self.window.borrow_mut().open(ask(), &mut tokens) } else { None };
+        let at_once = if self.is_up() { self.window.borrow_mut().open(ask(), tokens) } else { None };
         let opened = match at_once {
             Some(opened) => opened,
             None if !self.is_up() => return Err(Reject::BrokerAway),
-            None => self.wait_for_room(ask, &mut tokens, until).await?,
+            None => {
+                let until = *until.get_or_insert_with(|| Instant::now() + self.limits.hold);
+                self.wait_for_room(ask, tokens, until).await?
+            }
         };
         // No await between here and the window: what was opened while the link is up is written to it.
         if !self.is_up() {
             // The window was emptied when the link went down; these records were never sent.
             self.window.borrow_mut().revoke(opened.key, &mut Wakes::default());
-            self.tokens.replace(tokens);
             return Err(Reject::BrokerAway);
         }
+        self.encode(plan, scratch, at..at + opened.records);
+        self.flush();
+        Ok((opened.key, opened.records))
+    }
+
+    /// Appends the records of a grant to what will be written.
+    fn encode(&self, plan: &Plan<'_>, scratch: &mut Scratch, records: Range<usize>) {
+        let Scratch { todo, tokens, template, fields, .. } = scratch;
+        let records = todo.get(records).unwrap_or_default();
+        let prefix = self.inbox.as_bytes();
         let mut out = self.out.borrow_mut();
         match (plan.naming, tokens.first()) {
+            (Naming::Whole, Some(token)) => {
+                let id = self.batch_ids.borrow_mut().next_id();
+                let text = token.text();
+                let count = u16::try_from(records.len()).unwrap_or(u16::MAX);
+                for (place, index) in (0..count).zip(records) {
+                    let place = BatchPlace { id, index: place, count };
+                    fields.clear();
+                    place.write_fields(fields);
+                    let reply = place.is_last().then(|| Reply { prefix, token: text.as_bytes() });
+                    plan.encode_batched(*index, &mut out, reply, fields);
+                }
+            }
+            (Naming::InOrder, Some(token)) if plan.publish.id.is_none() => {
+                let text = token.text();
+                template.set(plan.subject(0), Reply { prefix, token: text.as_bytes() }, plan.publish.headers);
+                for index in records {
+                    template.write(&mut out, plan.payload(*index));
+                }
+            }
             (Naming::InOrder, Some(token)) => {
-                let token = token.text();
-                for index in todo.iter().take(opened.records) {
-                    plan.encode(*index, &mut out, self.inbox.as_bytes(), token.as_bytes());
+                let text = token.text();
+                for index in records {
+                    plan.encode(*index, &mut out, Reply { prefix, token: text.as_bytes() });
                 }
             }
             _ => {
-                for (index, token) in todo.iter().zip(&tokens) {
-                    plan.encode(*index, &mut out, self.inbox.as_bytes(), token.text().as_bytes());
+                for (index, token) in records.iter().zip(tokens) {
+                    plan.encode(*index, &mut out, Reply { prefix, token: token.text().as_bytes() });
                 }
             }
         }
-        drop(out);
-        self.tokens.replace(tokens);
-        self.flush();
-        Ok((opened.key, opened.records))
     }
 
     /// Waits for a turn in the window, until then at most.
@@ -164,20 +221,22 @@ impl Link {
         Ok(opened)
     }
 
-    /// Waits for every batch; returns the records that were lost with the connection.
-    async fn collect(&self, plan: &Plan<'_>, todo: &[u32], sent: Vec<Sent>, outcomes: &mut [Outcome]) -> Vec<u32> {
-        let mut lost = Vec::new();
-        let mut acks = Vec::new();
-        for Sent { key, records } in sent {
+    /// Waits for every batch. Fills `again` with what may be sent another time, and says whether some was lost with the
+    /// connection.
+    async fn collect(&self, plan: &Plan<'_>, scratch: &mut Scratch, outcomes: &mut [Outcome]) -> bool {
+        let Scratch { todo, again, sent, acks, .. } = scratch;
+        let mut lost = false;
+        for Sent { key, records } in sent.drain(..) {
             poll_fn(|context| self.window.borrow_mut().poll_batch(key, context)).await;
             acks.clear();
-            self.window.borrow_mut().take(key, &mut acks);
-            if plan.naming == Naming::InOrder && !is_attributable(&acks) {
+            self.window.borrow_mut().take(key, acks);
+            if plan.naming == Naming::InOrder && !is_attributable(acks) {
                 acks.fill(AckOutcome::TimedOut);
             }
             for (index, ack) in todo.get(records).unwrap_or_default().iter().zip(acks.drain(..)) {
-                if ack == AckOutcome::Lost {
-                    lost.push(*index);
+                lost |= ack == AckOutcome::Lost;
+                if ack == AckOutcome::Lost || plan.goes_singly(&ack) {
+                    again.push(*index);
                 }
                 let Some(outcome) = outcomes.get_mut(*index as usize) else { continue };
                 let news = plan.outcome(*index, &ack);
@@ -233,9 +292,12 @@ impl<'a> Plan<'a> {
             [only] => tag_of(&only.subject),
             _ => TAG_OF_NONE,
         };
-        let naming = if answers_in_order(publish.station) { Naming::InOrder } else { Naming::Each };
+        let naming = naming_of_singles(publish.station);
         let mut plan = Self { publish, spread, record_bytes_max: broker_max, tag, naming };
         plan.limit(broker_max);
+        if plan.fits_a_batch() {
+            plan.naming = Naming::Whole;
+        }
         plan
     }
 
@@ -243,6 +305,25 @@ impl<'a> Plan<'a> {
     fn limit(&mut self, broker_max: usize) {
         let stream_max = self.publish.station.record_bytes_max.map_or(usize::MAX, |max| max as usize);
         self.record_bytes_max = broker_max.min(stream_max);
+    }
+
+    /// Whether the request goes as atomic batches: into one partition, as the station's mode says, every record with
+    /// room for a batch's fields. With message ids it must be one batch: of several, one that was refused for a known
+    /// id would be sent again behind the others.
+    fn fits_a_batch(&self) -> bool {
+        let records = self.publish.records.len();
+        let id_bytes = self.publish.id.map_or(0, |id| id.base.len() + NUMBER_BYTES_MAX);
+        let rest = encode::record_bytes(self.publish.headers.len() + FIELDS_BYTES_MAX, id_bytes, 0);
+        self.publish.station.publish_mode.is_atomic(records)
+            && self.publish.station.partitions.len() == 1
+            && (self.publish.id.is_none() || records <= BATCH_RECORDS_MAX)
+            && self.publish.records.iter().all(|record| rest + record.len() <= self.record_bytes_max)
+    }
+
+    /// Whether this answer is a batch's, and its records are to be published singly: nothing of it is stored.
+    fn goes_singly(&self, ack: &AckOutcome) -> bool {
+        self.naming == Naming::Whole
+            && matches!(ack, AckOutcome::Error { err_code, .. } if atomic::may_go_singly(*err_code))
     }
 
     /// Leaves the records that are small enough; the others get their reject.
@@ -259,7 +340,8 @@ impl<'a> Plan<'a> {
     /// Bytes of a record as the broker counts them.
     fn bytes(&self, index: u32) -> usize {
         let id = self.id(index).map_or(0, |id| id.len());
-        encode::record_bytes(self.publish.headers.len(), id, self.span(index).len())
+        let fields = if self.naming == Naming::Whole { FIELDS_BYTES_MAX } else { 0 };
+        encode::record_bytes(self.publish.headers.len() + fields, id, self.span(index).len())
     }
 
     fn span(&self, index: u32) -> Span {
@@ -279,11 +361,22 @@ impl<'a> Plan<'a> {
         partition::choose(self.publish.id, index as usize, self.spread, partitions).into()
     }
 
-    fn encode(&self, index: u32, out: &mut Vec<u8>, prefix: &[u8], token: &[u8]) {
-        let partition = self.publish.station.partitions.get(self.partition(index));
-        let subject = partition.map(|partition| partition.subject.as_bytes()).unwrap_or_default();
-        let payload = self.span(index).of(self.publish.body);
-        encode::hpub_record(out, subject, Reply { prefix, token }, self.publish.headers, self.id(index), payload);
+    fn subject(&self, partition: usize) -> &'a [u8] {
+        self.publish.station.partitions.get(partition).map(|partition| partition.subject.as_bytes()).unwrap_or_default()
+    }
+
+    fn payload(&self, index: u32) -> &'a [u8] {
+        self.span(index).of(self.publish.body)
+    }
+
+    fn encode(&self, index: u32, out: &mut Vec<u8>, reply: Reply<'_>) {
+        let (subject, id) = (self.subject(self.partition(index)), self.id(index));
+        encode::hpub_record(out, subject, reply, self.publish.headers, id, self.payload(index));
+    }
+
+    fn encode_batched(&self, index: u32, out: &mut Vec<u8>, reply: Option<Reply<'_>>, fields: &[u8]) {
+        let (subject, id) = (self.subject(self.partition(index)), self.id(index));
+        encode::hpub_batched(out, subject, reply, self.publish.headers, fields, id, self.payload(index));
     }
 
     fn outcome(&self, index: u32, ack: &AckOutcome) -> Outcome {
@@ -297,10 +390,9 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Whether the answers to records that were published one after the other come in that order: one stream, and one
-/// server that stores and answers.
-fn answers_in_order(station: &Station) -> bool {
-    station.partitions.len() == 1 && station.replicas == 1
+/// How the answers to records that are published singly find them.
+fn naming_of_singles(station: &Station) -> Naming {
+    if station.answers_in_order { Naming::InOrder } else { Naming::Each }
 }
 
 /// Whether these answers, which came in order, say of each record what became of it. What the broker refuses at the
@@ -312,6 +404,11 @@ fn is_attributable(acks: &[AckOutcome]) -> bool {
     !acks.iter().any(at_the_door) || acks.iter().all(at_the_door)
 }
 
+/// What is kept of work space, and how many records one of it may have been for.
+const SCRATCH_KEPT_MAX: usize = 64;
+const SCRATCH_RECORDS_MAX: usize = 2_048;
+/// Digits and hyphen of a record's number in a message id.
+const NUMBER_BYTES_MAX: usize = 11;
 /// The tag of records that no permissions violation is attributed to.
 const TAG_OF_NONE: u32 = 0;
 

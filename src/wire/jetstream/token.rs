@@ -38,7 +38,7 @@ const DIGITS: [u8; 256] = {
     digits
 };
 
-const _: () = assert!(TOKEN_TEXT_BYTES_MAX * 6 >= 32 + INDEX_BITS as usize + 1);
+const _: () = assert!(TOKEN_TEXT_BYTES_MAX * 6 > 32 + INDEX_BITS as usize, "a digit holds six bits");
 
 impl Token {
     /// Of one record.

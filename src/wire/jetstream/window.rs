@@ -24,7 +24,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-use super::token::Token;
+use super::{atomic::first_sequence, token::Token};
 use batches::{Batches, State};
 use cells::{Cells, Completed, List};
 use std::task::{Context, Poll, Waker};
@@ -83,6 +83,8 @@ pub enum Naming {
     /// All have the batch's: answers come in the order of the records. Only for a stream that answers so, and to
     /// be read with care where one says that something failed out of turn.
     InOrder,
+    /// All have the batch's, and there is one answer: an atomic batch.
+    Whole,
 }
 
 /// Records that want room.
@@ -257,23 +259,46 @@ impl Window {
 
     /// An answer to a record. Returns whether it was one to a record in flight; others are counted and ignored.
     pub fn complete(&mut self, token: Token, outcome: AckOutcome, wakes: &mut Wakes) -> bool {
-        let completed = if token.is_shared() {
-            self.batches.unanswered(token).and_then(|cell| self.cells.complete_at(cell, outcome))
-        } else {
-            self.cells.complete(token, outcome)
+        let completed = match self.batches.shared(token) {
+            Some((batch, Naming::Whole)) => {
+                // The answer of a broker that knows no batches says nothing of the others.
+                let stored = matches!(outcome, AckOutcome::Stored { .. });
+                self.answer_all(batch, if stored { &AckOutcome::TimedOut } else { &outcome }, wakes);
+                return true;
+            }
+            Some((batch, _)) => {
+                let completed = self.cells.complete_at(self.batches.unanswered(batch), outcome);
+                self.batches.answered_up_to(batch, completed.map_or(cells::NONE, |completed| completed.next));
+                completed
+            }
+            None if token.is_shared() => None,
+            None => self.cells.complete(token, outcome),
         };
-        let Some(Completed { batch, bytes, next }) = completed else {
+        let Some(Completed { batch, bytes, .. }) = completed else {
             self.stale += 1;
             return false;
         };
-        if token.is_shared() {
-            self.batches.answered_up_to(batch, next);
-        }
         self.release(1, bytes);
         if self.batches.record_done(batch) {
             self.whole(batch, wakes);
         }
         self.wake_next(wakes);
+        true
+    }
+
+    /// An atomic batch of `count` records is stored, the last of them at `sequence`. Returns whether it was one in
+    /// flight. If it had another number of records, what became of them is unknown.
+    pub fn committed(&mut self, token: Token, sequence: u64, count: u32, wakes: &mut Wakes) -> bool {
+        let Some((batch, Naming::Whole)) = self.batches.shared(token) else {
+            self.stale += 1;
+            return false;
+        };
+        let sent = u16::try_from(self.batches.in_flight(batch)).unwrap_or(u16::MAX);
+        let Some(first) = first_sequence(sequence, Some(count), sent) else {
+            self.answer_all(batch, &AckOutcome::TimedOut, wakes);
+            return true;
+        };
+        self.answer_all(batch, &AckOutcome::Stored { sequence: first, duplicate: false }, wakes);
         true
     }
 
@@ -373,18 +398,23 @@ impl Window {
             self.bytes += bytes as usize;
             records += 1;
         }
-        let in_order = ask.naming == Naming::InOrder;
-        if in_order {
+        if ask.naming != Naming::Each {
             tokens.extend(self.batches.token(key.index()));
         }
-        self.batches.opened(key.index(), list, records, in_order.then_some(list.first()));
+        self.batches.opened(key.index(), list, records, ask.naming);
         Opened { key, records: records as usize }
     }
 
-    /// Gives every record of a batch that has none this outcome.
+    /// Gives every record of a batch that has none this outcome, unanswered.
     fn fail(&mut self, batch: u32, outcome: &AckOutcome, wakes: &mut Wakes) {
-        let (count, bytes) = self.cells.fail(self.batches.records(batch), outcome);
         self.batches.give_up(batch);
+        self.cells.give_up(self.batches.records(batch));
+        self.answer_all(batch, outcome, wakes);
+    }
+
+    /// Gives every record of a batch that has none this outcome; stored records one place after the other.
+    fn answer_all(&mut self, batch: u32, outcome: &AckOutcome, wakes: &mut Wakes) {
+        let (count, bytes) = self.cells.answer(self.batches.records(batch), outcome);
         self.release(count, bytes);
         self.whole(batch, wakes);
     }

@@ -97,6 +97,84 @@ pub fn hpub_record(
     out.extend_from_slice(CRLF);
 }
 
+/// Records that differ in nothing but their payloads: what stands around these is put together once.
+#[derive(Debug, Default)]
+pub struct Template {
+    /// `HPUB <subject> <reply> <header bytes> `.
+    before: Vec<u8>,
+    header_bytes: usize,
+    /// From the end of the control line to the payload.
+    between: Vec<u8>,
+}
+
+impl Template {
+    /// For records as [`hpub_record`] writes them without a message id.
+    pub fn set(&mut self, subject: &[u8], reply: Reply<'_>, header_block: &[u8]) {
+        self.before.clear();
+        self.between.clear();
+        self.header_bytes = header_bytes(header_block.len(), 0);
+        self.before.extend_from_slice(if self.header_bytes == 0 { b"PUB " } else { b"HPUB " });
+        address(&mut self.before, subject, reply);
+        self.between.extend_from_slice(CRLF);
+        if self.header_bytes > 0 {
+            number(&mut self.before, self.header_bytes);
+            self.before.push(b' ');
+            for part in [VERSION_LINE, header_block, CRLF] {
+                self.between.extend_from_slice(part);
+            }
+        }
+    }
+
+    /// Publishes a record.
+    #[inline]
+    pub fn write(&self, out: &mut Vec<u8>, payload: &[u8]) {
+        out.reserve(self.before.len() + self.between.len() + payload.len() + LINE_REST_MAX);
+        out.extend_from_slice(&self.before);
+        number(out, self.header_bytes + payload.len());
+        out.extend_from_slice(&self.between);
+        out.extend_from_slice(payload);
+        out.extend_from_slice(CRLF);
+    }
+}
+
+/// Publishes a record of an atomic batch: `fields` are the batch's, and only the last one wants an answer.
+pub fn hpub_batched(
+    out: &mut Vec<u8>,
+    subject: &[u8],
+    reply: Option<Reply<'_>>,
+    header_block: &[u8],
+    fields: &[u8],
+    id: Option<RecordId<'_>>,
+    payload: &[u8],
+) {
+    let head = header_bytes(header_block.len() + fields.len(), id.map_or(0, |id| id.len()));
+    out.reserve(LINE_REST_MAX + subject.len() + reply.map_or(0, |reply| reply.prefix.len() + reply.token.len()));
+    out.reserve(head + payload.len());
+    out.extend_from_slice(b"HPUB ");
+    match reply {
+        Some(reply) => address(out, subject, reply),
+        None => words(out, &[Some(subject)]),
+    }
+    number(out, head);
+    out.push(b' ');
+    number(out, head + payload.len());
+    for part in [CRLF, VERSION_LINE, header_block, fields] {
+        out.extend_from_slice(part);
+    }
+    if let Some(id) = id {
+        out.extend_from_slice(ID_FIELD);
+        out.extend_from_slice(id.base);
+        if let Some(index) = id.index {
+            out.push(b'-');
+            number(out, index as usize);
+        }
+        out.extend_from_slice(CRLF);
+    }
+    for part in [CRLF, payload, CRLF] {
+        out.extend_from_slice(part);
+    }
+}
+
 /// Publishes a record without headers.
 pub fn pub_record(out: &mut Vec<u8>, subject: &[u8], reply: Reply<'_>, payload: &[u8]) {
     out.reserve(LINE_REST_MAX + subject.len() + reply.prefix.len() + reply.token.len() + payload.len());
@@ -293,6 +371,10 @@ mod tests {
                 "<HPUB a _I.x.AB 28 28\r\nNATS/1.0\r\nNats-Msg-Id: m\r\n\r\n\r\n",
             ),
             (
+                written(|out| hpub_batched(out, b"a", None, b"", b"B: 1\r\n", None, b"{}")),
+                "<HPUB a 18 20\r\nNATS/1.0\r\nB: 1\r\n\r\n{}\r\n",
+            ),
+            (
                 written(|out| hpub_record(out, b"a", REPLY, b"A: b\r\n", Some(id("m", Some(10))), b"{}")),
                 "<HPUB a _I.x.AB 37 39\r\nNATS/1.0\r\nA: b\r\nNats-Msg-Id: m-10\r\n\r\n{}\r\n",
             ),
@@ -344,6 +426,17 @@ mod tests {
             prop_assert_eq!(out.len(), line_end + 2 + size + 2);
             prop_assert!(out[..out.len() - 2].ends_with(&payload));
             prop_assert!(LINE_REST_MAX + 3 + 7 + size >= out.len(), "one reservation is enough");
+            if id.is_none() {
+                let (mut template, mut same) = (Template::default(), Vec::new());
+                template.set(b"s.t", REPLY, block.as_bytes());
+                template.write(&mut same, &payload);
+                prop_assert_eq!(&same, &out, "a template writes what is written without");
+            }
+            let fields = "Nats-Batch-Id: b\r\nNats-Batch-Sequence: 1\r\n";
+            let (mut batched, mut plain) = (Vec::new(), Vec::new());
+            hpub_batched(&mut batched, b"s.t", Some(REPLY), block.as_bytes(), fields.as_bytes(), id, &payload);
+            hpub_record(&mut plain, b"s.t", REPLY, format!("{block}{fields}").as_bytes(), id, &payload);
+            prop_assert_eq!(&batched, &plain, "a batched record is one with more fields");
             if id.is_some() || !block.is_empty() {
                 let head: usize = line.rsplit(' ').nth(1).unwrap().parse().unwrap();
                 prop_assert_eq!(head + payload.len(), size);

@@ -1,6 +1,9 @@
 //! The batches of a window: a slab, and a list of the open ones in the order of their deadlines.
 
-use super::cells::{List, NONE};
+use super::{
+    Naming,
+    cells::{List, NONE},
+};
 use crate::wire::jetstream::token::{CELLS_MAX, Token};
 use std::task::{Poll, Waker};
 
@@ -48,6 +51,8 @@ struct Batch {
     tag: u32,
     deadline_ms: u64,
     waker: Option<Waker>,
+    /// How its records are answered.
+    naming: Naming,
     /// The cell that the next answer to the batch's own token is for.
     unanswered: u32,
     /// Turns when the batch is given up with records unanswered: an answer that comes later is known by it.
@@ -76,12 +81,12 @@ impl Batches {
         BatchKey { index, generation }
     }
 
-    /// So many records are in flight; none, and the batch is whole from the start. `unanswered` is the first one's cell
-    /// where the batch's own token is answered.
-    pub(super) fn opened(&mut self, index: u32, records: List, in_flight: u32, unanswered: Option<u32>) {
+    /// So many records are in flight; none, and the batch is whole from the start.
+    pub(super) fn opened(&mut self, index: u32, records: List, in_flight: u32, naming: Naming) {
         let youngest = self.youngest;
         let Some(batch) = self.at_mut(index) else { return };
-        (batch.records, batch.in_flight, batch.unanswered) = (records, in_flight, unanswered.unwrap_or(NONE));
+        (batch.records, batch.in_flight, batch.naming) = (records, in_flight, naming);
+        batch.unanswered = records.first();
         if in_flight == 0 {
             batch.state = State::Whole;
             return;
@@ -129,10 +134,22 @@ impl Batches {
         self.at(index).map(|batch| Token::of_batch(index, batch.turn))
     }
 
-    /// The cell that an answer to a batch's own token is for. `None` if the token names no batch in flight.
-    pub(super) fn unanswered(&self, token: Token) -> Option<u32> {
-        let batch = self.slab.get(token.index()).filter(|batch| batch.turn == token.generation())?;
-        matches!(batch.state, State::Open | State::Abandoned).then_some(batch.unanswered)
+    /// The batch that a token of all its records names, and how it is answered. `None` if it names none in flight.
+    pub(super) fn shared(&self, token: Token) -> Option<(u32, Naming)> {
+        let index = u32::try_from(token.index()).ok().filter(|_| token.is_shared())?;
+        let batch = self.at(index).filter(|batch| batch.turn == token.generation())?;
+        let in_flight = matches!(batch.state, State::Open | State::Abandoned) && batch.naming != Naming::Each;
+        in_flight.then_some((index, batch.naming))
+    }
+
+    /// The cell that the next answer to the batch's own token is for.
+    pub(super) fn unanswered(&self, index: u32) -> u32 {
+        self.at(index).map_or(NONE, |batch| batch.unanswered)
+    }
+
+    /// Records without an outcome.
+    pub(super) fn in_flight(&self, index: u32) -> u32 {
+        self.at(index).map_or(0, |batch| batch.in_flight)
     }
 
     /// The next answer to the batch's own token is for this cell.
@@ -242,6 +259,7 @@ impl Batch {
         Self {
             generation,
             turn,
+            naming: Naming::Each,
             unanswered: NONE,
             state: State::Free,
             records: List::EMPTY,

@@ -99,13 +99,30 @@ impl Cells {
         Some(Completed { batch: cell.batch, bytes: cell.bytes as usize, next: cell.next })
     }
 
-    /// Gives each record of the list that is in flight this outcome; how many there were, and their bytes.
-    pub(super) fn fail(&mut self, list: List, outcome: &AckOutcome) -> (usize, usize) {
+    /// Turns the generation of each record of the list that is in flight: what comes for it from now on is late.
+    pub(super) fn give_up(&mut self, list: List) {
+        let mut index = list.first;
+        while let Some(cell) = self.at(index) {
+            if matches!(cell.state, State::InFlight) {
+                cell.generation = cell.generation.wrapping_add(1);
+            }
+            index = cell.next;
+        }
+    }
+
+    /// Gives each record of the list that is in flight this outcome, and stored ones a place after the other; how many
+    /// there were, and their bytes.
+    pub(super) fn answer(&mut self, list: List, outcome: &AckOutcome) -> (usize, usize) {
         let (mut count, mut bytes, mut index) = (0, 0, list.first);
         while let Some(cell) = self.at(index) {
             if matches!(cell.state, State::InFlight) {
-                cell.state = State::Done(outcome.clone());
-                cell.generation = cell.generation.wrapping_add(1);
+                let outcome = match outcome {
+                    AckOutcome::Stored { sequence, duplicate } => {
+                        AckOutcome::Stored { sequence: sequence + count as u64, duplicate: *duplicate }
+                    }
+                    other => other.clone(),
+                };
+                cell.state = State::Done(outcome);
                 count += 1;
                 bytes += cell.bytes as usize;
             }

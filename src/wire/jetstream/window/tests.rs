@@ -177,6 +177,44 @@ fn answers_to_a_batchs_own_token_go_to_its_records_in_order() {
     assert_eq!((window.cells.audit(), window.batches.audit()), ((3, 3), (1, 1, 0)));
 }
 
+/// An answer to all records of a batch.
+type Answer = fn(&mut Window, Token, &mut Wakes) -> bool;
+
+#[test]
+fn one_answer_settles_an_atomic_batch() {
+    let stored = |sequence| AckOutcome::Stored { sequence, duplicate: false };
+    let error = AckOutcome::Error { code: 400, err_code: 10_201, description: "twice".into() };
+    let rows: [(Answer, AckOutcome); 5] = [
+        (|window, token, wakes| window.committed(token, 8, 3, wakes), stored(6)),
+        (|window, token, wakes| window.committed(token, 8, 2, wakes), AckOutcome::TimedOut),
+        (|window, token, wakes| window.committed(token, 2, 3, wakes), AckOutcome::TimedOut),
+        (|window, token, wakes| window.complete(token, STORED, wakes), AckOutcome::TimedOut),
+        (
+            |window, token, wakes| {
+                let error = AckOutcome::Error { code: 400, err_code: 10_201, description: "twice".into() };
+                window.complete(token, error, wakes)
+            },
+            error.clone(),
+        ),
+    ];
+    for (answer, first) in rows {
+        let (mut window, mut wakes, mut tokens) = (Window::new(LIMITS), Wakes::default(), Vec::new());
+        let opened = window.open(Ask { naming: Naming::Whole, ..ask(&[5, 6, 7]) }, &mut tokens).unwrap();
+        assert_eq!((opened.records, tokens.len()), (3, 1), "one token for all");
+        assert!(answer(&mut window, tokens[0], &mut wakes));
+        assert_eq!(window.in_flight(), (0, 0));
+        assert!(!answer(&mut window, tokens[0], &mut wakes), "twice");
+        let expect = match first {
+            AckOutcome::Stored { sequence, .. } => (sequence..sequence + 3).map(stored).collect(),
+            other => vec![other; 3],
+        };
+        assert_eq!(take(&mut window, opened.key), Some(expect));
+    }
+    let (mut window, mut tokens) = (Window::new(LIMITS), Vec::new());
+    window.open(Ask { naming: Naming::InOrder, ..ask(&[5]) }, &mut tokens).unwrap();
+    assert!(!window.committed(tokens[0], 1, 1, &mut Wakes::default()), "no atomic batch");
+}
+
 #[test]
 fn deadlines_pass_in_the_order_of_opening() {
     let mut window = Window::new(LIMITS);

@@ -1,4 +1,4 @@
-//! The batch splitter beside `serde_json` doing the same work (`Vec<&RawValue>`), by shape and size of the batch.
+//! The batch splitter, on each engine that the processor has, beside `serde_json` doing the same work (`Vec<&RawValue>`), by shape and size of the batch.
 //!
 //! `cargo bench --bench json_split`
 
@@ -6,7 +6,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::value::RawValue;
-use sluicegate::wire::json::{SplitLimits, split};
+use sluicegate::wire::json::{Engine, SplitLimits};
 use std::hint::black_box;
 
 fn splitting(criterion: &mut Criterion) {
@@ -17,9 +17,11 @@ fn splitting(criterion: &mut Criterion) {
             let body = batch(*element, bytes);
             let mut spans = Vec::new();
             group.throughput(Throughput::Bytes(body.len() as u64));
-            group.bench_with_input(BenchmarkId::new("ours", bytes), &body, |bencher, body| {
-                bencher.iter(|| split(black_box(body), &limits, &mut spans).expect("the batch is valid"));
-            });
+            for engine in Engine::all() {
+                group.bench_with_input(BenchmarkId::new(engine.name(), bytes), &body, |bencher, body| {
+                    bencher.iter(|| engine.split(black_box(body), &limits, &mut spans).expect("the batch is valid"));
+                });
+            }
             group.bench_with_input(BenchmarkId::new("serde_json", bytes), &body, |bencher, body| {
                 bencher.iter(|| serde_json::from_slice::<Vec<&RawValue>>(black_box(body)).expect("the batch is valid"));
             });
@@ -39,6 +41,11 @@ const SHAPES: &[(&str, Element)] = &[
     ("flat", flat),
     ("debezium", debezium),
     ("ints", ints),
+    ("numbers", numbers),
+    ("literals", literals),
+    ("empty", empty),
+    ("deep", deep),
+    ("short_strings", short_strings),
     ("strings", strings),
     ("escapes", escapes),
     ("unicode", unicode),
@@ -80,6 +87,28 @@ fn debezium(number: usize) -> String {
 
 fn ints(number: usize) -> String {
     (number % 1_000).to_string()
+}
+
+/// Numbers with all that numbers can have, of many lengths.
+fn numbers(number: usize) -> String {
+    format!("-{}.{}e-{}", number * 7_919 % 10_007, number * 104_729 % 100_003, number % 19)
+}
+
+fn literals(number: usize) -> String {
+    ["true", "false", "null"][number * number % 3].to_owned()
+}
+
+fn empty(number: usize) -> String {
+    ["{}", "[]"][number % 2].to_owned()
+}
+
+/// As deep as an element may be half way, and nothing but brackets.
+fn deep(_: usize) -> String {
+    ["[".repeat(512), "]".repeat(512)].concat()
+}
+
+fn short_strings(number: usize) -> String {
+    format!("\"{}\"", "abcdefgh".split_at(number * 7_919 % 9).0)
 }
 
 /// One string of 2,000 plain characters.

@@ -1,8 +1,9 @@
-//! Entry points for fuzzing: whatever the bytes are, the splitter says what `serde_json` says.
+//! Entry points for fuzzing: whatever the bytes are, every engine says what the scalar one says, and that is what
+//! `serde_json` says.
 //!
 //! They stand beside the code so that a fuzz target is one line; the property tests use them too.
 
-use super::{SplitLimits, scalar::TOO_DEEP, split, split_lines};
+use super::{Engine, Span, SplitLimits, scalar::TOO_DEEP};
 use crate::{limits::JSON_DEPTH_MAX, reject::Reject};
 use serde_json::value::RawValue;
 
@@ -10,8 +11,7 @@ use serde_json::value::RawValue;
 /// Nesting beyond the limit is the one permitted difference, and then it must be beyond the limit.
 #[doc(hidden)]
 pub fn fuzz_split(data: &[u8]) {
-    let mut spans = Vec::new();
-    let ours = split(data, &SplitLimits { records_max: usize::MAX, ..SplitLimits::default() }, &mut spans);
+    let (ours, spans) = agreed(|engine, spans| engine.split(data, &UNBOUNDED, spans));
     let theirs = serde_json::from_slice::<Vec<&RawValue>>(data);
     match (ours, theirs) {
         (Ok(()), Ok(values)) => {
@@ -41,8 +41,7 @@ pub fn fuzz_split(data: &[u8]) {
 /// As [`fuzz_split`], line by line.
 #[doc(hidden)]
 pub fn fuzz_lines(data: &[u8]) {
-    let mut spans = Vec::new();
-    let ours = split_lines(data, &SplitLimits { records_max: usize::MAX, ..SplitLimits::default() }, &mut spans);
+    let (ours, spans) = agreed(|engine, spans| engine.split_lines(data, &UNBOUNDED, spans));
     let blank = |line: &&[u8]| !line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'));
     let theirs: Result<Vec<&RawValue>, _> =
         data.split(|byte| *byte == b'\n').filter(blank).map(serde_json::from_slice::<&RawValue>).collect();
@@ -57,6 +56,23 @@ pub fn fuzz_lines(data: &[u8]) {
         }
         (ours, theirs) => panic!("{ours:?} against {theirs:?}"),
     }
+}
+
+const UNBOUNDED: SplitLimits = SplitLimits { records_max: usize::MAX, depth_max: JSON_DEPTH_MAX };
+
+/// What all engines say; panics unless they agree to the last word.
+pub(super) fn agreed(run: impl Fn(Engine, &mut Vec<Span>) -> Result<(), Reject>) -> (Result<(), Reject>, Vec<Span>) {
+    let verdicts = Engine::all().into_iter().map(|engine| {
+        // What was in the vector must not matter.
+        let mut spans = vec![Span { start: 7, end: 9 }];
+        (run(engine, &mut spans), spans, engine)
+    });
+    let first = verdicts.reduce(|one, other| {
+        assert_eq!((&one.0, &one.1), (&other.0, &other.1), "{:?} and {:?} agree", one.2, other.2);
+        one
+    });
+    let (verdict, spans, _) = first.expect("the scalar engine is always there");
+    (verdict, spans)
 }
 
 /// How many containers are open in one element of a batch, with the one that begins at `upto`.

@@ -35,7 +35,7 @@ impl Nesting {
 
     /// Opens a container that begins at `offset`.
     #[inline]
-    fn push(&mut self, is_object: bool, offset: usize) -> Result<(), Fault> {
+    pub(super) fn push(&mut self, is_object: bool, offset: usize) -> Result<(), Fault> {
         if self.depth >= self.depth_max {
             return Err(Fault { offset, reason: TOO_DEEP });
         }
@@ -50,9 +50,15 @@ impl Nesting {
         Ok(())
     }
 
+    /// How many are open.
+    #[inline]
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+
     /// Closes the innermost container.
     #[inline]
-    fn pop(&mut self) {
+    pub(super) fn pop(&mut self) {
         self.depth = self.depth.saturating_sub(1);
         self.bits >>= 1;
         if self.depth != 0 && self.depth.is_multiple_of(64) {
@@ -61,7 +67,7 @@ impl Nesting {
     }
 
     #[inline]
-    fn innermost_is_object(&self) -> bool {
+    pub(super) fn innermost_is_object(&self) -> bool {
         self.bits & 1 == 1
     }
 }
@@ -147,6 +153,11 @@ pub(super) fn skip_space(bytes: &[u8], at: usize) -> usize {
         Some(byte) if *byte > b' ' => at,
         _ => skip_run_of_space(bytes, at),
     }
+}
+
+/// Whether there is nothing but white space from `at` on.
+pub(super) fn is_space_from(bytes: &[u8], at: usize) -> bool {
+    skip_space(bytes, at) == bytes.len()
 }
 
 fn skip_run_of_space(bytes: &[u8], mut at: usize) -> usize {

@@ -1,7 +1,22 @@
 //! What the splitter promises: exact texts, exact offsets, exact bounds, and agreement with `serde_json`.
 
 use super::*;
+use crate::reject::SizeLimit;
 use proptest::prelude::*;
+
+/// [`super::split`] on every engine, which must agree to the last word.
+fn split(body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> Result<(), Reject> {
+    let (verdict, spans) = fuzz::agreed(|engine, spans| engine.split(body, limits, spans));
+    *out = spans;
+    verdict
+}
+
+/// [`super::split_lines`], likewise.
+fn split_lines(body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> Result<(), Reject> {
+    let (verdict, spans) = fuzz::agreed(|engine, spans| engine.split_lines(body, limits, spans));
+    *out = spans;
+    verdict
+}
 
 const LIMITS: SplitLimits = SplitLimits { records_max: 1_000, depth_max: JSON_DEPTH_MAX };
 
@@ -262,7 +277,7 @@ fn json_string() -> impl Strategy<Value = String> {
     prop::collection::vec(string_piece(), 0..4).prop_map(|pieces| format!("\"{}\"", pieces.concat()))
 }
 
-fn json_value() -> impl Strategy<Value = String> {
+pub(super) fn json_value() -> impl Strategy<Value = String> {
     let number = "-?(0|[1-9][0-9]{0,25})(\\.[0-9]{1,12})?([eE][+-]?[0-9]{1,4})?";
     let leaf = prop_oneof![
         prop::sample::select(vec!["null", "true", "false"]).prop_map(str::to_owned),

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     backend::Outcome,
-    limits::{HOLD, LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX, LOCAL_RECORD_BYTES_MAX},
+    limits::{LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX, LOCAL_RECORD_BYTES_MAX},
     metrics::StoreMetrics,
     reject::{Reject, SizeLimit},
     station::Name,
@@ -47,6 +47,8 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<StoreMetrics>,
     pub(super) defaults: StationDefaults,
+    /// How long a commit waits for the database before what is queued is refused.
+    pub(super) hold: Duration,
     pub(super) inbox: flume::Receiver<Job>,
     pub(super) reader: flume::Sender<Request>,
     pub(super) keep: flume::Sender<Keep>,
@@ -244,7 +246,7 @@ impl Writer {
     /// Returns when another commit may be made: the database has written out what it held. `Err`: it takes too
     /// long, or the store has failed. Jobs that come meanwhile wait in the bounded channel, or are refused there.
     fn wait_for_room(&mut self) -> Result<(), Reject> {
-        let deadline = Instant::now() + HOLD;
+        let deadline = Instant::now() + self.hold;
         loop {
             if let Some(why) = self.shared.failed() {
                 return Err(why);

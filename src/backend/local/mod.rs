@@ -15,6 +15,7 @@
 //! Absent: replication, encryption at rest, a way to change a station after it was made.
 
 mod catalog;
+mod chunk;
 mod clock;
 mod control;
 mod disk;
@@ -194,7 +195,7 @@ impl Store {
             revision: loaded.revision,
             closing: false,
             queue: VecDeque::new(),
-            value: Vec::new(),
+            buffers: Vec::new(),
             id: Vec::new(),
         };
         let reading = Reader::new(

@@ -230,7 +230,8 @@ fn open_store(settings: &Settings) -> Result<Option<Arc<Store>>, Failed> {
     if !matches!(settings.backend, BackendSettings::Local) {
         return Ok(None);
     }
-    let store = Store::open(&settings.data_dir, StationDefaults::from(&settings.stations), Clock::system());
+    let defaults = StationDefaults::from(&settings.stations);
+    let store = Store::open_within(&settings.limits, &settings.data_dir, defaults, Clock::system());
     store.map(|store| Some(Arc::new(store))).map_err(|error| Failed::new(format!("the embedded store: {error}")))
 }
 

@@ -128,6 +128,13 @@ pub const LOCAL_QUEUE_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const LOCAL_COMMIT_RECORDS_MAX: usize = 16_384;
 /// Bytes of one commit of the embedded store; the record that crosses it is the last.
 pub const LOCAL_COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Records of one chunk, which is one key of the embedded store. Part of its format: a reader looks this far for the
+/// chunk that holds a record.
+pub const LOCAL_CHUNK_RECORDS_MAX: usize = 256;
+/// Bytes of one chunk, unless it is a single larger record.
+pub const LOCAL_CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// Buffers for chunks that the embedded store's writer keeps for the next ones.
+pub const LOCAL_CHUNK_BUFFERS_MAX: usize = 64;
 /// Bytes of the message ids that the embedded store remembers; past it the oldest are forgotten before their time.
 pub const LOCAL_IDS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Messages from all shards that wait for the embedded store's reader: consume calls, settlements.
@@ -191,6 +198,8 @@ const _: () = assert!(
     "one largest request fits the embedded store's queue"
 );
 const _: () = assert!(LOCAL_RECORD_BYTES_MAX <= LOCAL_COMMIT_BYTES_MAX);
+const _: () = assert!(LOCAL_CHUNK_RECORDS_MAX <= LOCAL_COMMIT_RECORDS_MAX);
+const _: () = assert!(LOCAL_CHUNK_BYTES_MAX <= LOCAL_COMMIT_BYTES_MAX);
 const _: () = assert!(LOCAL_RECORD_BYTES_MAX <= FETCH_BYTES_MAX);
 const _: () = assert!(FETCH_RECORDS_MAX as usize <= LOCAL_IN_FLIGHT_MAX);
 const _: () = assert!(LOCAL_IN_FLIGHT_MAX <= LOCAL_OPEN_MAX);

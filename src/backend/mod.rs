@@ -8,7 +8,6 @@ pub mod nats;
 pub mod partition;
 
 use crate::{
-    limits::ACK_TIMEOUT,
     reject::Reject,
     station::{Consumer, Station},
     wire::Span,
@@ -29,7 +28,7 @@ impl Backend {
     pub async fn publish(&self, publish: &Publish<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Reject> {
         match self {
             Self::Nats(link) => link.publish(publish, outcomes).await,
-            Self::Local(handle) => handle.publish_within(ACK_TIMEOUT, publish, outcomes).await,
+            Self::Local(handle) => handle.publish_in_time(publish, outcomes).await,
         }
     }
 

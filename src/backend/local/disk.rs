@@ -10,18 +10,21 @@
 
 use super::{
     catalog::Floors,
+    chunk::Chunk,
     format::{self, FORMAT},
     journal,
     retention::DeadRecords,
 };
 use crate::limits::{
-    LOCAL_CACHE_BYTES, LOCAL_COMMIT_BYTES_MAX, LOCAL_JOURNALS_BYTES, LOCAL_RECORDS_MEMTABLE_BYTES, LOCAL_RUNS_MAX,
-    LOCAL_SEALED_MEMTABLES_MAX, LOCAL_SMALL_MEMTABLE_BYTES, LOCAL_UNFLUSHED_BYTES_MAX,
+    LOCAL_CACHE_BYTES, LOCAL_CHUNK_RECORDS_MAX, LOCAL_COMMIT_BYTES_MAX, LOCAL_JOURNALS_BYTES,
+    LOCAL_RECORDS_MEMTABLE_BYTES, LOCAL_RUNS_MAX, LOCAL_SEALED_MEMTABLES_MAX, LOCAL_SMALL_MEMTABLE_BYTES,
+    LOCAL_UNFLUSHED_BYTES_MAX,
 };
 use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
+    ops::ControlFlow,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -186,6 +189,40 @@ impl Disk {
     /// An error if the database has failed behind the writer's back: its worker could not write.
     pub(super) fn check(&self) -> fjall::Result<()> {
         self.database.persist(PersistMode::Buffer)
+    }
+
+    /// Shows the records of a partition from sequence `from` to `to` in order (time, sequence, body) until `show` breaks.
+    /// Records that are not there are passed over.
+    pub(super) fn scan(
+        &self,
+        partition: u32,
+        from: u64,
+        to: u64,
+        mut show: impl FnMut(u64, u64, &[u8]) -> ControlFlow<()>,
+    ) -> fjall::Result<()> {
+        // The chunk that holds `to` may end behind it.
+        let end = to.saturating_add(LOCAL_CHUNK_RECORDS_MAX as u64 - 1);
+        for item in self.records.range(format::record_key(partition, from)..=format::record_key(partition, end)) {
+            let (key, value) = item.into_inner()?;
+            let chunk = Self::chunk(&key, &value)?;
+            for (sequence, body) in chunk.records().skip_while(|(sequence, _)| *sequence < from) {
+                if sequence > to || show(chunk.time_ms, sequence, body).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A chunk of records. One that cannot be read is an error, never nothing: what is passed over counts as done.
+    pub(super) fn chunk<'a>(key: &[u8], value: &'a [u8]) -> fjall::Result<Chunk<'a>> {
+        Chunk::parse(key, value).ok_or_else(|| {
+            let place = format::parse_record_key(key);
+            fjall::Error::Io(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("the records that end at (partition, sequence) {place:?} are damaged"),
+            ))
+        })
     }
 
     /// Each keyspace, and how large its memtable may become.

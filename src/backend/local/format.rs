@@ -5,7 +5,7 @@
 //!
 //! | keyspace   | key                             | value                                                  |
 //! |------------|---------------------------------|--------------------------------------------------------|
-//! | `records`  | partition id u32, sequence u64  | time ms u64, header bytes u32, headers, payload        |
+//! | `records`  | partition id u32, sequence u64  | a chunk of records that ends there: [`super::chunk`]   |
 //! | `catalog`  | `s` station                     | JSON [`super::catalog::StationDoc`]                    |
 //! | `catalog`  | `g` station 0 durable           | empty                                                  |
 //! | `catalog`  | `p` partition id u32            | first u64, last u64, bytes u64                         |
@@ -15,17 +15,14 @@
 //! | `registry` | document key                    | revision u64, document                                 |
 
 /// Version of the layout above, as the file `FORMAT` names it.
-pub(super) const FORMAT: &str = "sluicegate store 1\n";
-
-/// Bytes in front of a record's headers.
-pub(super) const RECORD_PREFIX: usize = 12;
+pub(super) const FORMAT: &str = "sluicegate store 2\n";
 
 /// Key of the next partition id.
 pub(super) const NEXT_PARTITION: &[u8] = b"n";
 /// Key of the last registry revision.
 pub(super) const REVISION: &[u8] = b"r";
 
-/// Key of a record.
+/// Key of a chunk of records that ends with this one.
 pub(super) fn record_key(partition: u32, sequence: u64) -> [u8; 12] {
     let mut key = [0; 12];
     let (head, tail) = key.split_at_mut(4);
@@ -34,36 +31,18 @@ pub(super) fn record_key(partition: u32, sequence: u64) -> [u8; 12] {
     key
 }
 
-/// Partition and sequence of a record's key.
+/// Partition and sequence of a chunk's key.
 pub(super) fn parse_record_key(key: &[u8]) -> Option<(u32, u64)> {
     let (partition, sequence) = key.split_first_chunk::<4>()?;
     Some((u32::from_be_bytes(*partition), u64::from_be_bytes(sequence.try_into().ok()?)))
 }
 
-/// Builds a record's value in `value`: the request's header block, then the message id, then the payload.
-pub(super) fn record_value(value: &mut Vec<u8>, time_ms: u64, headers: &[u8], id: Option<&[u8]>, payload: &[u8]) {
-    let id_len = id.map_or(0, |id| ID_FIELD.len() + id.len() + 2);
-    let header_len = u32::try_from(headers.len() + id_len).unwrap_or(u32::MAX);
-    value.clear();
-    value.extend_from_slice(&time_ms.to_be_bytes());
-    value.extend_from_slice(&header_len.to_be_bytes());
-    value.extend_from_slice(headers);
-    if let Some(id) = id {
-        value.extend_from_slice(ID_FIELD);
-        value.extend_from_slice(id);
-        value.extend_from_slice(b"\r\n");
-    }
-    value.extend_from_slice(payload);
-}
-
 /// The message id as JetStream stores it. It is the last field of a record's header block.
 pub(super) const ID_FIELD: &[u8] = b"Nats-Msg-Id: ";
 
-/// A record's value, taken apart.
+/// A record's body, taken apart: header bytes u32, headers, payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record<'a> {
-    /// When it was stored, ms since the epoch.
-    pub(super) time_ms: u64,
     /// Header fields, `Name: value\r\n` each.
     pub(super) headers: &'a [u8],
     /// What was posted.
@@ -71,12 +50,11 @@ pub(super) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Takes a value apart; `None` if it is not one.
-    pub(super) fn parse(value: &'a [u8]) -> Option<Self> {
-        let (time, rest) = value.split_first_chunk::<8>()?;
-        let (header_len, rest) = rest.split_first_chunk::<4>()?;
+    /// Takes a body apart; `None` if it is not one.
+    pub(super) fn parse(body: &'a [u8]) -> Option<Self> {
+        let (header_len, rest) = body.split_first_chunk::<4>()?;
         let (headers, payload) = rest.split_at_checked(u32::from_be_bytes(*header_len) as usize)?;
-        Some(Self { time_ms: u64::from_be_bytes(*time), headers, payload })
+        Some(Self { headers, payload })
     }
 
     /// The message id, if it was stored with one.
@@ -205,30 +183,24 @@ mod tests {
     }
 
     #[test]
-    fn a_record_comes_back_as_it_was_stored() {
-        type Row<'a> = (&'a [u8], Option<&'a [u8]>, &'a [u8]);
-        let rows: [Row<'_>; 5] = [
-            (b"", None, b""),
-            (b"", Some(b"id-1"), b"payload"),
-            (b"Content-Type: text/plain\r\n", None, b"\r\n\r\n"),
-            (b"A: b\r\nC: d\r\n", Some(b"x"), b"Nats-Msg-Id: no\r\n"),
-            (b"X: Nats-Msg-Id: no\r\n", None, b""),
+    fn a_record_is_taken_apart_and_its_id_is_its_last_header_field() {
+        type Row<'a> = (&'a [u8], &'a [u8], Option<&'a [u8]>);
+        let rows: [Row<'_>; 6] = [
+            (b"", b"", None),
+            (b"Nats-Msg-Id: id-1\r\n", b"payload", Some(b"id-1")),
+            (b"Content-Type: text/plain\r\n", b"\r\n\r\n", None),
+            (b"A: b\r\nC: d\r\nNats-Msg-Id: x\r\n", b"Nats-Msg-Id: no\r\n", Some(b"x")),
+            (b"X: Nats-Msg-Id: no\r\n", b"", None),
+            (b"Nats-Msg-Id: no\r\nA: b\r\n", b"", None),
         ];
-        for (headers, id, payload) in rows {
-            let mut value = b"left over".to_vec();
-            record_value(&mut value, 77, headers, id, payload);
-            let record = Record::parse(&value).expect("a record");
-            assert_eq!((record.time_ms, record.payload, record.id()), (77, payload, id));
-            assert!(record.headers.starts_with(headers));
-        }
-    }
-
-    #[test]
-    fn what_is_no_record_is_none() {
-        let mut value = Vec::new();
-        record_value(&mut value, 1, b"A: b\r\n", None, b"");
-        for len in 0..value.len() {
-            assert_eq!(Record::parse(&value[..len]), None, "{len} bytes of {}", value.len());
+        for (headers, payload, id) in rows {
+            let length = u32::try_from(headers.len()).expect("short").to_be_bytes();
+            let body = [&length, headers, payload].concat();
+            let record = Record::parse(&body).expect("a record");
+            assert_eq!((record, record.id()), (Record { headers, payload }, id));
+            for len in 0..4 + headers.len() {
+                assert_eq!(Record::parse(&body[..len]), None, "{len} bytes of {}", body.len());
+            }
         }
     }
 

@@ -56,7 +56,7 @@ pub(super) trait Basket {
     /// Whether it wants nothing more.
     fn is_full(&self) -> bool;
     /// Puts a record in, unless it does not fit.
-    fn put(&mut self, partition: usize, sequence: u64, value: &[u8]) -> Take;
+    fn put(&mut self, partition: usize, sequence: u64, body: &[u8]) -> Take;
 }
 
 /// A consumer group.
@@ -286,20 +286,8 @@ impl Group {
         cursor.again = kept;
         let mut taken = 0;
         while let Some((from, to)) = first_run(&cursor.again, room.saturating_sub(taken)) {
-            let mut shown = from;
-            let mut full = false;
-            let mut records = Vec::new();
-            source.scan(partition, from, to, &mut |sequence, value| {
-                if basket.is_full() || basket.put(partition, sequence, value) == Take::Full {
-                    full = true;
-                    return Take::Full;
-                }
-                records.push(sequence);
-                shown = sequence + 1;
-                Take::More
-            })?;
+            let Scanned { records, end, full } = scan(source, basket, partition, from, to)?;
             // What was passed over is not there any more: done.
-            let end = if full { shown } else { to + 1 };
             let removed = (from..end).filter(|sequence| cursor.again.remove(sequence)).count();
             self.open.subtract(removed.saturating_sub(records.len()));
             taken += records.len();
@@ -330,19 +318,8 @@ impl Group {
             return Ok(());
         }
         let to = last.min(cursor.next.saturating_add(room - 1));
-        let mut next = cursor.next;
-        let mut full = false;
-        let mut records = Vec::new();
-        source.scan(partition, cursor.next, to, &mut |sequence, value| {
-            if basket.is_full() || basket.put(partition, sequence, value) == Take::Full {
-                full = true;
-                return Take::Full;
-            }
-            records.push(sequence);
-            next = sequence + 1;
-            Take::More
-        })?;
-        cursor.next = if full { next } else { to + 1 };
+        let Scanned { records, end, .. } = scan(source, basket, partition, cursor.next, to)?;
+        cursor.next = end;
         cursor.dirty = true;
         self.open.add(records.len());
         Self::record(&mut self.deliveries, &mut self.in_flight, cursor, delivery, partition, &records);
@@ -414,6 +391,40 @@ impl Cursor {
             }
         }
     }
+}
+
+/// What a scan has come to.
+struct Scanned {
+    /// What the basket took.
+    records: Vec<u64>,
+    /// The first sequence that was not dealt with; what is below it and was not taken is not there any more.
+    end: u64,
+    /// The basket took no more.
+    full: bool,
+}
+
+/// Shows the records of `from..=to` to a basket until it is full.
+fn scan<S: Source>(
+    source: &mut S,
+    basket: &mut impl Basket,
+    partition: usize,
+    from: u64,
+    to: u64,
+) -> Result<Scanned, S::Error> {
+    let mut scanned = Scanned { records: Vec::new(), end: from, full: false };
+    source.scan(partition, from, to, &mut |sequence, body| {
+        if basket.is_full() || basket.put(partition, sequence, body) == Take::Full {
+            scanned.full = true;
+            return Take::Full;
+        }
+        scanned.records.push(sequence);
+        scanned.end = sequence + 1;
+        Take::More
+    })?;
+    if !scanned.full {
+        scanned.end = to + 1;
+    }
+    Ok(scanned)
 }
 
 /// The first run of neighbours in a set, at most `len_max` long.

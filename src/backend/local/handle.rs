@@ -27,6 +27,7 @@ pub struct Handle {
     writer: flume::Sender<Job>,
     reader: flume::Sender<Request>,
     shared: Arc<Shared>,
+    ack_timeout: Duration,
     /// Numbers deliveries; the upper half is the handle's own.
     deliveries: Arc<AtomicU64>,
     /// Place in the round robin of records without an id. Only this handle writes it.
@@ -39,6 +40,7 @@ impl Clone for Handle {
             writer: self.writer.clone(),
             reader: self.reader.clone(),
             shared: Arc::clone(&self.shared),
+            ack_timeout: self.ack_timeout,
             deliveries: Arc::clone(&self.deliveries),
             turn: AtomicU64::new(self.turn.load(Ordering::Relaxed)),
         }
@@ -50,10 +52,11 @@ impl Handle {
         writer: flume::Sender<Job>,
         reader: flume::Sender<Request>,
         shared: Arc<Shared>,
+        ack_timeout: Duration,
         number: u64,
     ) -> Self {
         let deliveries = Arc::new(AtomicU64::new(number << 32));
-        Self { writer, reader, shared, deliveries, turn: AtomicU64::new(number) }
+        Self { writer, reader, shared, ack_timeout, deliveries, turn: AtomicU64::new(number) }
     }
 
     /// Stores records and answers one outcome for each, in their order, after the fsync. `Err`: none was
@@ -74,15 +77,11 @@ impl Handle {
         Ok(())
     }
 
-    /// [`Self::publish`] that waits at most `limit`: past it, what was sent may be stored or not. Only on a shard.
-    pub async fn publish_within(
-        &self,
-        limit: Duration,
-        publish: &Publish<'_>,
-        outcomes: &mut Vec<Outcome>,
-    ) -> Result<(), Reject> {
+    /// [`Self::publish`] that waits at most for the limit on acknowledgements: past it, what was sent may be stored or
+    /// not. Only on a shard.
+    pub async fn publish_in_time(&self, publish: &Publish<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Reject> {
         let before = outcomes.len();
-        if let Ok(result) = rt::deadline(limit, self.publish(publish, outcomes)).await {
+        if let Ok(result) = rt::deadline(self.ack_timeout, self.publish(publish, outcomes)).await {
             return result;
         }
         outcomes.truncate(before);
@@ -220,15 +219,14 @@ mod tests {
     fn a_writer_that_does_not_answer_leaves_the_outcome_unknown() {
         let (writer, jobs) = flume::bounded(4);
         let (reader, _requests) = flume::bounded(4);
-        let handle = Handle::new(writer, reader, Arc::default(), 0);
+        let handle = Handle::new(writer, reader, Arc::default(), Duration::from_millis(20), 0);
         let station = station();
         let records = [Span { start: 0, end: 1 }; 2];
         let publish = Publish { station: &station, body: b"a", records: &records, headers: b"", id: None };
         let unknown = vec![Outcome::Failed(Reject::OutcomeUnknown); 2];
 
         let mut outcomes = Vec::new();
-        let limit = Duration::from_millis(20);
-        let result = rt::run(rt::Flavor::Epoll, || handle.publish_within(limit, &publish, &mut outcomes));
+        let result = rt::run(rt::Flavor::Epoll, || handle.publish_in_time(&publish, &mut outcomes));
         assert_eq!(result.expect("a runtime"), Ok(()));
         assert_eq!(outcomes, unknown, "too late");
 

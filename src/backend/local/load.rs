@@ -54,14 +54,20 @@ impl Loaded {
                 let range = format::record_key(partition.id, mark.first)..=format::record_key(partition.id, mark.last);
                 for item in disk.records.range(range).rev() {
                     let (key, value) = item.into_inner()?;
-                    let Some(record) = Record::parse(&value) else { break };
+                    let chunk = Disk::chunk(&key, &value)?;
                     // A record from the future, by a clock that was wrong, counts as new.
-                    let age_ms = wall_ms.saturating_sub(record.time_ms);
+                    let age_ms = wall_ms.saturating_sub(chunk.time_ms);
                     if age_ms >= window_ms || self.ids.is_full() {
                         break;
                     }
-                    if let (Some(id), Some((_, sequence))) = (record.id(), format::parse_record_key(&key)) {
-                        self.ids.insert(partition.id, id, sequence, now_ms.saturating_sub(age_ms), window_ms);
+                    let stored_ms = now_ms.saturating_sub(age_ms);
+                    let records: Vec<(u64, &[u8])> = chunk.records().collect();
+                    for (sequence, body) in records.into_iter().rev().take_while(|(one, _)| *one >= mark.first) {
+                        if let Some(id) = Record::parse(body).and_then(|record| record.id())
+                            && !self.ids.is_full()
+                        {
+                            self.ids.insert(partition.id, id, sequence, stored_ms, window_ms);
+                        }
                     }
                 }
             }

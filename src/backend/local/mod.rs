@@ -15,6 +15,7 @@
 //! Absent: replication, encryption at rest, a way to change a station after it was made.
 
 mod catalog;
+mod chunk;
 mod clock;
 mod control;
 mod disk;
@@ -37,7 +38,7 @@ pub use disk::OpenError;
 pub use handle::Handle;
 
 use crate::{
-    limits::{LOCAL_DOCUMENT_BYTES_MAX, LOCAL_JOBS_MAX, LOCAL_REQUESTS_MAX},
+    limits::{LOCAL_DOCUMENT_BYTES_MAX, LOCAL_JOBS_MAX, LOCAL_REQUESTS_MAX, Limits},
     metrics::StoreMetrics,
     reject::Reject,
     station::{Consumer, Name, Station},
@@ -69,6 +70,8 @@ pub struct Store {
     keep: flume::Sender<Keep>,
     /// Each ends when its thread has, in the order of [`THREADS`].
     ends: [flume::Receiver<()>; 3],
+    /// How long a handle waits for an answer.
+    ack_timeout: Duration,
     handles: std::sync::atomic::AtomicU64,
 }
 
@@ -149,9 +152,19 @@ pub enum Health {
 const THREADS: [&str; 3] = ["store-writer", "store-reader", "store-retention"];
 
 impl Store {
-    /// Opens the store in `dir` (made with mode 0700 if it is not there) and starts its threads.
-    /// Blocks: it replays the journal and reads the newest records back.
+    /// [`Self::open_within`] the limits that hold unless a user sets others.
     pub fn open(dir: &Path, defaults: StationDefaults, clock: Clock) -> Result<Self, OpenError> {
+        Self::open_within(&Limits::default(), dir, defaults, clock)
+    }
+
+    /// Opens the store in `dir` (made with mode 0700 if it is not there) and starts its threads.
+    /// Blocks: it replays the journal and reads the newest records back. Of the limits, `ack_timeout` and `hold` count.
+    pub fn open_within(
+        limits: &Limits,
+        dir: &Path,
+        defaults: StationDefaults,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
         let floors = Arc::new(Floors::new());
         let disk = Disk::open(dir, &floors)?;
         let loaded = Loaded::read(dir, &disk, &clock, &floors)?;
@@ -169,6 +182,8 @@ impl Store {
             shared: Arc::clone(&shared),
             metrics: Arc::clone(&metrics),
             defaults,
+            // A refusal has to come while it is still waited for.
+            hold: limits.hold.min(limits.ack_timeout / 2),
             inbox: jobs,
             reader: reader.clone(),
             keep: keep.clone(),
@@ -180,7 +195,7 @@ impl Store {
             revision: loaded.revision,
             closing: false,
             queue: VecDeque::new(),
-            value: Vec::new(),
+            buffers: Vec::new(),
             id: Vec::new(),
         };
         let reading = Reader::new(
@@ -201,22 +216,25 @@ impl Store {
             progress: HashMap::new(),
             full: Vec::new(),
         };
-        let (jobs, requests) = (writing.inbox.clone(), reading.inbox.clone());
-        let (writer_gate, reader_gate) = (Arc::clone(&shared), Arc::clone(&shared));
-        let [write, read, retain] = THREADS;
-        let ends = [
-            spawn(dir, write, move || writing.run(), move || writer_gate.end_writer(&jobs))?,
-            spawn(dir, read, move || reading.run(), move || reader_gate.end_reader(&requests))?,
-            spawn(dir, retain, move || keeping.run(), || {})?,
-        ];
-        Ok(Self { disk, metrics, shared, writer, reader, keep, ends, handles: 0.into() })
+        let ends = start(dir, &shared, writing, reading, keeping)?;
+        Ok(Self {
+            disk,
+            metrics,
+            shared,
+            writer,
+            reader,
+            keep,
+            ends,
+            ack_timeout: limits.ack_timeout,
+            handles: 0.into(),
+        })
     }
 
     /// A handle for a shard. Each starts its round robin elsewhere.
     #[must_use]
     pub fn handle(&self) -> Handle {
         let number = self.handles.fetch_add(1, Ordering::Relaxed);
-        Handle::new(self.writer.clone(), self.reader.clone(), Arc::clone(&self.shared), number)
+        Handle::new(self.writer.clone(), self.reader.clone(), Arc::clone(&self.shared), self.ack_timeout, number)
     }
 
     /// What the writer thread counts.
@@ -341,6 +359,24 @@ impl Drop for Store {
         self.reader.try_send(Request::Close).ok();
         self.writer.try_send(Job::Close).ok();
     }
+}
+
+/// Starts the store's threads, in the order of [`THREADS`].
+fn start(
+    dir: &Path,
+    shared: &Arc<Shared>,
+    writer: Writer,
+    reader: Reader,
+    retention: Retention,
+) -> Result<[flume::Receiver<()>; 3], OpenError> {
+    let (jobs, requests) = (writer.inbox.clone(), reader.inbox.clone());
+    let (writer_gate, reader_gate) = (Arc::clone(shared), Arc::clone(shared));
+    let [write, read, retain] = THREADS;
+    Ok([
+        spawn(dir, write, move || writer.run(), move || writer_gate.end_writer(&jobs))?,
+        spawn(dir, read, move || reader.run(), move || reader_gate.end_reader(&requests))?,
+        spawn(dir, retain, move || retention.run(), || {})?,
+    ])
 }
 
 /// Starts a thread; what is returned disconnects when the thread has dropped all it had. `end` runs last, also

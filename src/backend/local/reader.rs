@@ -25,6 +25,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -107,9 +108,9 @@ impl Basket for Gathered {
         self.full || self.delivered.messages.len() >= self.records_max
     }
 
-    fn put(&mut self, partition: usize, sequence: u64, value: &[u8]) -> Take {
-        // A value that does not parse cannot come from the writer; its bytes are handed out rather than hidden.
-        let record = Record::parse(value).unwrap_or(Record { time_ms: 0, headers: b"", payload: value });
+    fn put(&mut self, partition: usize, sequence: u64, body: &[u8]) -> Take {
+        // A body that does not parse cannot come from the writer; its bytes are handed out rather than hidden.
+        let record = Record::parse(body).unwrap_or(Record { headers: b"", payload: body });
         let bytes = record.headers.len() + record.payload.len();
         if !self.delivered.messages.is_empty() && self.bytes + bytes > self.bytes_max {
             self.full = true;
@@ -154,16 +155,10 @@ impl Source for OnDisk<'_> {
         take: &mut dyn FnMut(u64, &[u8]) -> Take,
     ) -> Result<(), Self::Error> {
         let Some(state) = self.station.partitions.get(partition) else { return Ok(()) };
-        let range = format::record_key(state.id, from)..=format::record_key(state.id, to);
-        for item in self.disk.records.range(range) {
-            let (key, value) = item.into_inner()?;
-            if let Some((_, sequence)) = format::parse_record_key(&key)
-                && take(sequence, &value) == Take::Full
-            {
-                break;
-            }
-        }
-        Ok(())
+        self.disk.scan(state.id, from, to, |_, sequence, body| match take(sequence, body) {
+            Take::More => ControlFlow::Continue(()),
+            Take::Full => ControlFlow::Break(()),
+        })
     }
 }
 

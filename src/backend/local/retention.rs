@@ -13,9 +13,10 @@
 
 use super::{
     catalog::{Floors, StationState},
+    chunk::BODY_HEAD,
     clock::Clock,
     disk::Disk,
-    format::{self, Record},
+    format,
     job::{Job, Keep},
 };
 use fjall::{
@@ -24,6 +25,7 @@ use fjall::{
 };
 use std::{
     collections::HashMap,
+    ops::ControlFlow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -63,7 +65,8 @@ impl Factory for DeadRecords {
 
 impl CompactionFilter for DeadRecords {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
-        // A key is written once and never again, so nothing older can come to light.
+        // A key is written once and never again, so nothing older can come to light. It names the chunk's last record:
+        // if that is dead, all of it is.
         let dead = format::parse_record_key(item.key())
             .is_some_and(|(partition, sequence)| sequence < self.floors.get(partition));
         Ok(if dead { Verdict::Destroy } else { Verdict::Keep })
@@ -178,22 +181,22 @@ impl Retention {
         let mut first = mark.first;
         let mut bytes = 0_u64;
         let mut looked_at = 0;
-        let range = format::record_key(state.id, mark.first)..=format::record_key(state.id, mark.last);
-        for item in self.disk.records.range(range).take(SLICE_RECORDS) {
-            let (key, value) = item.into_inner()?;
-            let Some((_, sequence)) = format::parse_record_key(&key) else { break };
-            let time_ms = Record::parse(&value).map_or(0, |record| record.time_ms);
+        self.disk.scan(state.id, mark.first, mark.last, |time_ms, sequence, body| {
+            if looked_at == SLICE_RECORDS {
+                return ControlFlow::Break(());
+            }
             looked_at += 1;
             let kept = mark.last + 1 - sequence;
             let over = doc.retention_records.is_some_and(|max| kept > max)
                 || doc.retention_bytes.is_some_and(|max| mark.bytes.saturating_sub(bytes) > max)
                 || doc.retention_age_ms.is_some_and(|max| progress.is_old(time_ms, max, now_ms, monotonic_ms));
             if !over {
-                break;
+                return ControlFlow::Break(());
             }
             first = sequence + 1;
-            bytes += value.len().saturating_sub(format::RECORD_PREFIX) as u64;
-        }
+            bytes += body.len().saturating_sub(BODY_HEAD) as u64;
+            ControlFlow::Continue(())
+        })?;
         if first == mark.first {
             self.progress.insert(state.id, progress);
             return Ok(false);

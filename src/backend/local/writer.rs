@@ -1,7 +1,7 @@
 //! The writer thread: the only one that writes. Group commit, sequences, the duplicate window.
 //!
-//! It takes whatever jobs are waiting, stages their records into one batch, commits it with one
-//! `fdatasync`, and then answers. So an answer always comes after the sync of everything it speaks of, also of
+//! It takes whatever jobs are waiting, stages their records into one batch, as few [`chunk`](super::chunk)s for each
+//! partition as hold them, commits it with one `fdatasync`, and then answers. So an answer always comes after the sync of everything it speaks of, also of
 //! a record that another job of the same group stored under the same message id.
 //!
 //! If a commit or its sync fails, no job of the group is answered with success, nothing is tried again (after
@@ -14,6 +14,7 @@
 use super::{
     StationDefaults,
     catalog::{PartitionState, StationState},
+    chunk::{ChunkBuilder, NewRecord},
     clock::Clock,
     disk::Disk,
     format::{self, Mark},
@@ -22,7 +23,10 @@ use super::{
 };
 use crate::{
     backend::Outcome,
-    limits::{HOLD, LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX, LOCAL_RECORD_BYTES_MAX},
+    limits::{
+        LOCAL_CHUNK_BUFFERS_MAX, LOCAL_CHUNK_BYTES_MAX, LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX,
+        LOCAL_RECORD_BYTES_MAX,
+    },
     metrics::StoreMetrics,
     reject::{Reject, SizeLimit},
     station::Name,
@@ -47,6 +51,8 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<StoreMetrics>,
     pub(super) defaults: StationDefaults,
+    /// How long a commit waits for the database before what is queued is refused.
+    pub(super) hold: Duration,
     pub(super) inbox: flume::Receiver<Job>,
     pub(super) reader: flume::Sender<Request>,
     pub(super) keep: flume::Sender<Keep>,
@@ -61,7 +67,8 @@ pub(super) struct Writer {
     /// Nothing more will be sent.
     pub(super) closing: bool,
     pub(super) queue: VecDeque<Queued>,
-    pub(super) value: Vec<u8>,
+    /// Buffers of chunks, to be used again.
+    pub(super) buffers: Vec<Vec<u8>>,
     pub(super) id: Vec<u8>,
 }
 
@@ -73,17 +80,19 @@ pub(super) struct Entry {
     pub(super) staged: Vec<Staged>,
 }
 
-/// A partition's mark, ahead of what is committed.
-#[derive(Debug, Clone, Copy)]
+/// What is ahead of what is committed of a partition.
+#[derive(Debug)]
 pub(super) struct Staged {
     mark: Mark,
+    /// Its newest records, which are not in the batch yet.
+    chunk: ChunkBuilder,
     touched: bool,
 }
 
 impl Entry {
     pub(super) fn new(state: Arc<StationState>) -> Self {
-        let staged = state.partitions.iter().map(|one| Staged { mark: one.mark(), touched: false }).collect();
-        Self { state, staged }
+        let staged = |one: &PartitionState| Staged { mark: one.mark(), chunk: ChunkBuilder::default(), touched: false };
+        Self { staged: state.partitions.iter().map(staged).collect(), state }
     }
 }
 
@@ -146,6 +155,19 @@ impl Commit {
 
     fn is_full(&self) -> bool {
         self.records >= LOCAL_COMMIT_RECORDS_MAX || self.bytes >= LOCAL_COMMIT_BYTES_MAX
+    }
+
+    /// Puts a partition's newest records into the batch, if there are any that are not in it.
+    fn close_chunk(&mut self, disk: &Disk, partition: u32, staged: &mut Staged, buffers: &mut Vec<Vec<u8>>) {
+        if staged.chunk.is_empty() {
+            return;
+        }
+        let value = staged.chunk.finish();
+        self.batch.insert(&disk.records, format::record_key(partition, staged.mark.last), value.as_slice());
+        // One that a large record has made large is not kept.
+        if buffers.len() < LOCAL_CHUNK_BUFFERS_MAX && value.capacity() <= 2 * LOCAL_CHUNK_BYTES_MAX {
+            buffers.push(value);
+        }
     }
 }
 
@@ -244,7 +266,7 @@ impl Writer {
     /// Returns when another commit may be made: the database has written out what it held. `Err`: it takes too
     /// long, or the store has failed. Jobs that come meanwhile wait in the bounded channel, or are refused there.
     fn wait_for_room(&mut self) -> Result<(), Reject> {
-        let deadline = Instant::now() + HOLD;
+        let deadline = Instant::now() + self.hold;
         loop {
             if let Some(why) = self.shared.failed() {
                 return Err(why);
@@ -305,17 +327,22 @@ impl Writer {
                 work.outcomes.push(Outcome::Stored { partition: planned.partition, sequence, duplicate: true });
                 continue;
             }
-            let sequence = staged.mark.last + 1;
             let payload = planned.payload.of(&work.job.payloads);
-            format::record_value(&mut self.value, now.wall_ms, &work.job.headers, id, payload);
-            commit.batch.insert(&self.disk.records, format::record_key(state.id, sequence), self.value.as_slice());
+            let record = NewRecord { headers: &work.job.headers, id, payload };
+            if !staged.chunk.has_room(&record) {
+                commit.close_chunk(&self.disk, state.id, staged, &mut self.buffers);
+            }
+            if staged.chunk.is_empty() {
+                staged.chunk.begin(self.buffers.pop().unwrap_or_default(), now.wall_ms);
+            }
+            let sequence = staged.mark.last + 1;
             commit.records += 1;
-            commit.bytes += self.value.len();
+            commit.bytes += staged.chunk.push(&record);
             if let Some(id) = id {
                 self.ids.insert(state.id, id, sequence, now.monotonic_ms, window_ms);
             }
             staged.mark.last = sequence;
-            staged.mark.bytes += (self.value.len() - format::RECORD_PREFIX) as u64;
+            staged.mark.bytes += record.bytes() as u64;
             touch(staged, &entry.state, at, commit);
             work.outcomes.push(Outcome::Stored { partition: planned.partition, sequence, duplicate: false });
         }
@@ -335,10 +362,14 @@ impl Writer {
 
     /// Commits, publishes what the commit stands behind, answers.
     fn finish(&mut self, mut commit: Commit) {
-        for (station, at) in &commit.touched {
-            if let Some((state, staged)) = self.staged(station, *at) {
-                let (id, mark) = (state.id, staged.mark);
-                commit.batch.insert(&self.disk.catalog, format::mark_key(id), mark.encode());
+        let touched = std::mem::take(&mut commit.touched);
+        for (station, at) in &touched {
+            let entry = self.stations.get_mut(&station.station.name);
+            if let Some(staged) = entry.and_then(|entry| entry.staged.get_mut(*at))
+                && let Some(state) = station.partitions.get(*at)
+            {
+                commit.close_chunk(&self.disk, state.id, staged, &mut self.buffers);
+                commit.batch.insert(&self.disk.catalog, format::mark_key(state.id), staged.mark.encode());
             }
         }
         // Always synced, whatever is in it: so only the last commit can be torn (see `journal`).
@@ -352,7 +383,7 @@ impl Writer {
             }
             return;
         }
-        for (station, at) in &commit.touched {
+        for (station, at) in &touched {
             if let Some((state, staged)) = self.staged(station, *at) {
                 state.publish(staged.mark);
                 staged.touched = false;
@@ -366,7 +397,7 @@ impl Writer {
         for work in commit.done {
             work.answer();
         }
-        if !commit.touched.is_empty() && !self.shared.wake_sent.swap(true, Ordering::SeqCst) {
+        if !touched.is_empty() && !self.shared.wake_sent.swap(true, Ordering::SeqCst) {
             // A full channel holds something that wakes the reader as well.
             self.reader.try_send(Request::Wake).ok();
         }

@@ -215,7 +215,7 @@ fn a_directory_has_one_holder_and_a_known_format() {
         .close(Duration::from_secs(20))
         .then_some(())
         .expect("closes");
-    std::fs::write(fixture.dir().join("store/FORMAT"), b"sluicegate store 2\n").expect("written");
+    std::fs::write(fixture.dir().join("store/FORMAT"), b"sluicegate store 1\n").expect("written");
     let error = open(&fixture.dir()).expect_err("refused").to_string();
     assert!(error.contains("sluicegate store 2") && error.contains("sluicegate store 1"), "{error}");
 }

@@ -1,6 +1,7 @@
 //! The store as its users see it, against a real directory.
 
 mod basics;
+mod chunks;
 mod crash;
 mod group_model;
 mod keeping;

@@ -5,13 +5,13 @@ use crate::{
     backend::{
         MessageId, Outcome, Publish,
         local::{
-            Health,
+            Clock, Health, Store,
             job::{Job, Keep, Request},
         },
     },
     limits::{
         HOLD, LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX, LOCAL_QUEUE_BYTES_MAX, LOCAL_RECORDS_MEMTABLE_BYTES,
-        LOCAL_SEALED_MEMTABLES_MAX,
+        LOCAL_SEALED_MEMTABLES_MAX, Limits,
     },
     reject::Reject,
     wire::Span,
@@ -116,6 +116,28 @@ fn a_publisher_that_goes_away_leaves_the_store_whole() {
         assert!(matches!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
     }
     assert_eq!(stored(&publish(&handle, &station, &["b"], None).expect("published")), [(0, 2, false)]);
+}
+
+#[test]
+fn records_are_held_for_as_long_as_the_limits_say() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (hold_ms, ack_timeout_ms, expect_ms) in [(100, 10_000, 100), (5_000, 300, 150)] {
+        let limits = Limits {
+            hold: Duration::from_millis(hold_ms),
+            ack_timeout: Duration::from_millis(ack_timeout_ms),
+            ..Limits::default()
+        };
+        let store = Store::open_within(&limits, dir.path(), defaults(1), Clock::system()).expect("opens");
+        let station = block_on(store.station(&parse("orders"), true)).expect("a station");
+        store.shared.is_behind.store(true, Ordering::SeqCst);
+        let begun = Instant::now();
+        let outcomes = publish(&store.handle(), &station, &["a"], None).expect("answered");
+        assert_eq!(outcomes, vec![Outcome::Failed(Reject::Overloaded("embedded store"))]);
+        let waited = begun.elapsed();
+        let expect = Duration::from_millis(expect_ms);
+        assert!(waited >= expect && waited < expect + Duration::from_secs(2), "{waited:?}");
+        assert!(store.close(Duration::from_secs(20)));
+    }
 }
 
 #[test]

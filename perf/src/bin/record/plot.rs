@@ -1,4 +1,5 @@
-//! The record as a picture: for each case the rates beside its reference, and the CPU that a record takes.
+//! The record as a picture: for each case the rates beside its reference (of an open loop, where rates are given, p99),
+//! and the CPU that a record takes.
 
 use crate::report::Row;
 use std::fmt::Write as _;
@@ -23,16 +24,21 @@ pub(crate) fn svg(rows: &[Row]) -> String {
 fn draw_case(out: &mut String, rows: &[&Row], mut y: u32) -> u32 {
     let Some(first) = rows.first() else { return y };
     text(out, MARGIN, y + 14, "bold", &first.case);
-    text(out, RATE_X, y + 14, "normal", &format!("records/s, {} = 1", first.reference));
+    let title = if first.is_open { "p99, us".to_owned() } else { format!("records/s, {} = 1", first.reference) };
+    text(out, RATE_X, y + 14, "normal", &title);
     text(out, CPU_X, y + 14, "normal", "CPU of the program, us a record");
     y += TITLE_HEIGHT;
     let most = |field: fn(&Row) -> f64| rows.iter().map(|row| field(row)).fold(1e-9, f64::max);
-    let (rate_most, cpu_most) = (most(|row| row.rate_ratio), most(|row| row.median.program_us));
+    let compared: fn(&Row) -> f64 = if first.is_open { |row| row.median.p99_us } else { |row| row.rate_ratio };
+    let (compared_most, cpu_most) = (most(compared), most(|row| row.median.program_us));
     for row in rows {
         let label = if row.driver.is_empty() { row.label() } else { format!("{}, {}", row.label(), row.driver) };
         text(out, MARGIN, y + 13, "normal", &label);
-        let rate = format!("{:.2} ({:.0}/s)", row.rate_ratio, row.median.records_per_s);
-        bar(out, (RATE_X, y), row.rate_ratio / rate_most, color(row), &rate);
+        let value = match row.is_open {
+            true => format!("{:.0}", row.median.p99_us),
+            false => format!("{:.2} ({:.0}/s)", row.rate_ratio, row.median.records_per_s),
+        };
+        bar(out, (RATE_X, y), compared(row) / compared_most, color(row), &value);
         bar(out, (CPU_X, y), row.median.program_us / cpu_most, color(row), &format!("{:.2}", row.median.program_us));
         y += BAR_STEP;
     }
@@ -71,10 +77,10 @@ fn color(row: &Row) -> &'static str {
 const WIDTH: u32 = 980;
 const MARGIN: u32 = 12;
 /// Where the bars begin.
-const RATE_X: u32 = 250;
-const CPU_X: u32 = 640;
+const RATE_X: u32 = 280;
+const CPU_X: u32 = 660;
 /// Of the longest bar; behind it a value has room.
-const BAR_WIDTH: u32 = 240;
+const BAR_WIDTH: u32 = 230;
 const BAR_STEP: u32 = 18;
 const TITLE_HEIGHT: u32 = 22;
 const CASE_GAP: u32 = 16;

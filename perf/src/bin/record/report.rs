@@ -28,6 +28,8 @@ pub(crate) struct Row {
     pub(crate) program: &'static str,
     pub(crate) variant: String,
     pub(crate) driver: String,
+    /// The rate was given.
+    pub(crate) is_open: bool,
     /// Rounds that did not fail.
     pub(crate) rounds: usize,
     pub(crate) median: Outcome,
@@ -76,6 +78,7 @@ impl Results<'_> {
                 program: contender.program.name(),
                 variant: contender.variant.clone().unwrap_or_default(),
                 driver: contender.driver.clone().unwrap_or_default(),
+                is_open: contender.load.rate_of_max.is_some(),
                 rounds: done.len(),
                 median: Outcome::median(&done),
                 spread: (rates().fold(f64::INFINITY, f64::min), rates().fold(0.0, f64::max)),
@@ -198,7 +201,7 @@ impl Report {
         let head = self.head(&file_name(&record));
         fs::write(&tables, format!("# {name}\n\n{head}\n{}\n{}", self.target_table(), self.case_tables()))?;
         let mut written = vec![record, svg.clone(), tables.clone()];
-        let readme = directory.join("../README.md");
+        let readme = directory.parent().unwrap_or(directory).join("README.md");
         if let Ok(text) = fs::read_to_string(&readme) {
             let shown = format!(
                 "{head}\n{}\n![Rates and CPU of the programs in each case](record/{})\n\n\
@@ -250,9 +253,9 @@ impl Report {
             "program",
             "driver",
             "records/s",
-            "ratio",
+            "rate ratio",
             "CPU us",
-            "ratio",
+            "CPU ratio",
             "p50 us",
             "p99 us",
             "p99.9 us",
@@ -326,7 +329,7 @@ const HEADER: &str = "commit,kernel,cpu,cores,nats,case,program,variant,driver,r
     program_kernel_share,nats_cpu_us_per_record,generator_cpu_us_per_record,program_rss_mib,program_peak_mib";
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
 
     const CASE: &str = r#"
@@ -350,7 +353,7 @@ pub(crate) mod tests {
         Some(Outcome { records_per_s: rate, program_us: cpu, p99_us: 5.0, ..Outcome::default() })
     }
 
-    pub(crate) fn report() -> Report {
+    fn report() -> Report {
         let case: Case = toml::from_str(CASE).unwrap();
         let drivers = ["io_uring".to_owned(), "epoll".to_owned()];
         let contenders = case.contenders(&drivers);
@@ -395,6 +398,15 @@ pub(crate) mod tests {
         let counts: Vec<usize> = text.lines().map(|line| line.split(',').count()).collect();
         assert_eq!(counts, [26; 9]);
         assert!(written.iter().all(|path| path.to_string_lossy().contains("-2.")), "{written:?}");
+    }
+
+    #[test]
+    fn the_picture_has_every_contender() {
+        let svg = plot::svg(&report().rows);
+        for label in [">null-server, io_uring<", ">sluicegate, epoll<", ">0.85 (85/s)<", ">records/s, null-server = 1<"]
+        {
+            assert!(svg.contains(label), "{label} in {svg}");
+        }
     }
 
     #[test]

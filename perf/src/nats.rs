@@ -74,10 +74,10 @@ pub fn request(address: &str, subject: &str, body: &Value) -> io::Result<Value> 
 }
 
 /// Creates a stream as the gateway does for a new station: file storage, one replica, an hour's retention.
-pub fn create_stream(address: &str, name: &str) -> io::Result<()> {
+pub fn create_stream(address: &str, name: &str, subjects: &str) -> io::Result<()> {
     let second = 1_000_000_000u64;
     let config = json!({
-        "name": name, "subjects": [name], "retention": "limits", "storage": "file", "num_replicas": 1,
+        "name": name, "subjects": [subjects], "retention": "limits", "storage": "file", "num_replicas": 1,
         "discard": "old", "max_age": 3_600 * second, "duplicate_window": 120 * second,
     });
     request(address, &format!("$JS.API.STREAM.CREATE.{name}"), &config).map(drop)

@@ -3,6 +3,7 @@
 //! Dialects differ in bytes, never in semantics: what storing and handing out mean is decided in
 //! `ingest` and `fetch`. A dialect touches neither a backend nor the runtime nor another dialect.
 
+mod fixed;
 pub mod memphis;
 
 use crate::{fetch::Delivery, metrics::Route, reject::Reject, wire::http1::Head};
@@ -30,9 +31,12 @@ pub struct Request<'a> {
 
 /// The APIs.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a shard has one, and it is the largest")]
 pub enum Dialect {
     /// The Memphis REST gateway's.
     Memphis(memphis::Memphis),
+    /// None: one answer to everything, for the laboratory.
+    Fixed,
 }
 
 /// A request that may send its body.
@@ -40,6 +44,8 @@ pub enum Dialect {
 pub enum Admitted {
     /// To the Memphis API.
     Memphis(memphis::Admitted),
+    /// To none.
+    Fixed,
 }
 
 impl Dialect {
@@ -47,6 +53,7 @@ impl Dialect {
     pub fn admit(&self, request: &Request<'_>) -> Result<Admitted, Box<Reply>> {
         match self {
             Self::Memphis(memphis) => memphis.admit(request).map(Admitted::Memphis),
+            Self::Fixed => Ok(Admitted::Fixed),
         }
     }
 
@@ -54,6 +61,10 @@ impl Dialect {
     pub async fn handle(&self, admitted: Admitted, request: &Request<'_>, body: &[u8]) -> Reply {
         match (self, admitted) {
             (Self::Memphis(memphis), Admitted::Memphis(admitted)) => memphis.handle(admitted, request, body).await,
+            (Self::Fixed, _) => fixed::reply(),
+            (Self::Memphis(_), Admitted::Fixed) => {
+                self.reject(&Reject::Internal("a request was admitted by another dialect"), Route::Other)
+            }
         }
     }
 
@@ -62,6 +73,7 @@ impl Dialect {
     pub fn reject(&self, reject: &Reject, route: Route) -> Reply {
         match self {
             Self::Memphis(_) => memphis::reply::reject(reject, route),
+            Self::Fixed => fixed::reject(reject),
         }
     }
 }
@@ -72,6 +84,7 @@ impl Admitted {
     pub fn body_bytes_max(&self) -> u64 {
         match self {
             Self::Memphis(admitted) => admitted.body_bytes_max(),
+            Self::Fixed => fixed::BODY_MAX,
         }
     }
 
@@ -80,6 +93,7 @@ impl Admitted {
     pub fn route(&self) -> Route {
         match self {
             Self::Memphis(admitted) => admitted.route(),
+            Self::Fixed => Route::Other,
         }
     }
 
@@ -88,6 +102,7 @@ impl Admitted {
     pub fn waits(&self) -> bool {
         match self {
             Self::Memphis(admitted) => admitted.waits(),
+            Self::Fixed => false,
         }
     }
 }
@@ -113,4 +128,17 @@ pub struct Reply {
     pub delivery: Option<Delivery>,
     /// What it is counted as.
     pub route: Route,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_laboratory_is_answered_what_a_produce_call_is() {
+        let (fixed, stored) = (fixed::reply(), memphis::reply::stored(Route::Other));
+        let bytes = |reply: &Reply| (reply.status, reply.content_type, reply.body.clone(), reply.extra.clone());
+        assert_eq!(bytes(&fixed), bytes(&stored));
+        assert!(!fixed.close && !stored.close);
+    }
 }

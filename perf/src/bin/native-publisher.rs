@@ -3,6 +3,9 @@
 //! One raw connection, one thread. The messages are encoded before it begins, one behind the other, and written from
 //! where they lie; a window bounds what is in flight; acknowledgements are counted, not matched. It publishes what the
 //! gateway would store: the same payload size, the same header block, with a reply subject for the acknowledgement.
+//!
+//! With `--rate` it is an open loop: message number n is due at n / rate and written when it is due, whatever is still
+//! without an acknowledgement, and its latency counts from when it was due.
 
 #[path = "../../../src/cli/bench/account.rs"]
 mod account;
@@ -11,12 +14,16 @@ use account::CpuReading;
 use clap::Parser;
 use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
-use sluicegate_perf::nats::{self, Message};
+use sluicegate_perf::{
+    nats::{self, Message},
+    own_cpu,
+    pace::{Pace, Timer},
+};
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind, Read, Write},
+    ops::Range,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -45,6 +52,9 @@ struct Args {
     /// Seconds measured.
     #[arg(long, default_value_t = 5.0)]
     duration: f64,
+    /// Messages a second that are due, instead of as many as the window takes.
+    #[arg(long)]
+    rate: Option<f64>,
     /// Leave the header block out.
     #[arg(long)]
     no_headers: bool,
@@ -66,7 +76,7 @@ fn main() -> ExitCode {
 
 /// Publishes, prints, and answers how many messages were not acknowledged.
 fn run(args: &Args) -> io::Result<u64> {
-    nats::create_stream(&args.nats, &args.stream)?;
+    nats::create_stream(&args.nats, &args.stream, &args.stream)?;
     let published = publish(args);
     let stored = nats::stream_messages(&args.nats, &args.stream);
     nats::delete_stream(&args.nats, &args.stream)?;
@@ -88,7 +98,7 @@ fn run(args: &Args) -> io::Result<u64> {
         })
         .collect();
     let summary = json!({
-        "command": "native-publisher", "size": args.size, "window": args.window, "elapsed_s": seconds,
+        "command": "native-publisher", "size": args.size, "window": args.window, "rate": args.rate, "elapsed_s": seconds,
         "records": result.acknowledged, "records_per_s": count / seconds,
         "mb_per_s": count * args.size as f64 / seconds / 1e6, "errors": errors,
         "latency_us": { "p50": micros(0.5), "p90": micros(0.9), "p99": micros(0.99), "p99.9": micros(0.999), "max": micros(1.0) },
@@ -124,6 +134,8 @@ struct Publisher {
     pongs_due: usize,
     /// When runs of frames were written, oldest first: acknowledgements of one stream come in order.
     written: VecDeque<(Instant, u64)>,
+    /// The open loop, and the times between which a message must be due to be measured.
+    pace: Option<(Pace, Range<Instant>)>,
     input: Vec<u8>,
     latency: Histogram<u64>,
 }
@@ -143,7 +155,12 @@ fn publish(args: &Args) -> io::Result<Published> {
     let mut stream = TcpStream::from_std(stream);
     let mut poll = Poll::new()?;
     poll.registry().register(&mut stream, Token(0), Interest::READABLE | Interest::WRITABLE)?;
+    let mut timer = Timer::new(poll.registry(), Token(1))?;
     let (frames, frame_bytes) = encode(args, inbox);
+    let window = (args.window.min(args.window_bytes / frame_bytes)).max(1) as u64;
+    let begin = Instant::now();
+    let warm = begin + Duration::from_secs_f64(args.warmup);
+    let end = warm + Duration::from_secs_f64(args.duration);
     let mut publisher = Publisher {
         stream,
         frames,
@@ -154,20 +171,18 @@ fn publish(args: &Args) -> io::Result<Published> {
         refused: 0,
         pongs_due: 0,
         written: VecDeque::new(),
+        pace: args.rate.map(|rate| (Pace { begin, rate }, warm..end)),
         input: Vec::new(),
         latency: histogram(),
     };
-    let window = (args.window.min(args.window_bytes / frame_bytes)).max(1) as u64;
-
-    let begin = Instant::now();
-    let warm = begin + Duration::from_secs_f64(args.warmup);
-    let end = warm + Duration::from_secs_f64(args.duration);
     let mut first: Option<Mark> = None;
     let mut events = Events::with_capacity(8);
     let last = loop {
         let now = Instant::now();
         if first.is_none() && now >= warm {
-            publisher.latency = histogram();
+            if publisher.pace.is_none() {
+                publisher.latency = histogram();
+            }
             first = Some(mark(args, &publisher)?);
         }
         if now >= end {
@@ -175,11 +190,15 @@ fn publish(args: &Args) -> io::Result<Published> {
         }
         publisher.write(window)?;
         if !publisher.read()? {
+            if let Some((pace, _)) = &publisher.pace {
+                timer.wake_at(pace.due(publisher.sent))?;
+            }
             poll.poll(&mut events, Some(Duration::from_millis(100)))?;
         }
     };
-    let latency = publisher.latency.clone();
+    let closed_latency = publisher.pace.is_none().then(|| publisher.latency.clone());
     publisher.finish(&mut poll, &mut events)?;
+    let latency = closed_latency.unwrap_or_else(|| publisher.latency.clone());
     let first = first.ok_or_else(|| io::Error::other("no time was measured"))?;
     Ok(Published {
         elapsed: last.at - first.at,
@@ -193,10 +212,13 @@ fn publish(args: &Args) -> io::Result<Published> {
 }
 
 impl Publisher {
-    /// Writes what the window and the kernel take.
+    /// Writes what the window and the kernel take, as far as it is due.
     fn write(&mut self, window: u64) -> io::Result<()> {
         loop {
-            let room = window.saturating_sub(self.sent - self.acknowledged - self.refused) as usize;
+            let room = window.saturating_sub(self.sent - self.acknowledged - self.refused);
+            let due =
+                self.pace.as_ref().map_or(u64::MAX, |(pace, _)| pace.due_by(Instant::now()).saturating_sub(self.sent));
+            let room = room.min(due) as usize;
             let frame = self.at / self.frame_bytes;
             let frames = room.min(self.frames.len() / self.frame_bytes - frame);
             let until = (frame + frames) * self.frame_bytes;
@@ -263,14 +285,22 @@ impl Publisher {
         Ok(true)
     }
 
+    /// `count` more messages have an answer.
     fn account_latency(&mut self, mut count: u64) {
         let now = Instant::now();
+        if let Some((pace, measured)) = &self.pace {
+            let answered = self.acknowledged + self.refused;
+            for due in (answered - count..answered).map(|number| pace.due(number)).filter(|due| measured.contains(due))
+            {
+                self.latency.saturating_record(nanos(now.saturating_duration_since(due)));
+            }
+            return;
+        }
         while count > 0
             && let Some((at, frames)) = self.written.front_mut()
         {
             let taken = count.min(*frames);
-            let nanos = u64::try_from(now.duration_since(*at).as_nanos()).unwrap_or(u64::MAX);
-            self.latency.saturating_record_n(nanos.max(1), taken);
+            self.latency.saturating_record_n(nanos(now.duration_since(*at)), taken);
             *frames -= taken;
             count -= taken;
             if *frames == 0 {
@@ -311,13 +341,17 @@ fn encode(args: &Args, inbox: &str) -> (Vec<u8>, usize) {
 }
 
 fn mark(args: &Args, publisher: &Publisher) -> io::Result<Mark> {
-    let own = clock_gettime(ClockId::ProcessCPUTime);
     Ok(Mark {
         at: Instant::now(),
         acknowledged: publisher.acknowledged,
-        own: Duration::new(own.tv_sec.unsigned_abs(), u32::try_from(own.tv_nsec).unwrap_or(0)),
+        own: own_cpu(),
         processes: args.account.iter().map(|pid| CpuReading::of(*pid)).collect::<io::Result<_>>()?,
     })
+}
+
+/// At least one, which is the least that a histogram takes.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1)
 }
 
 fn histogram() -> Histogram<u64> {

@@ -35,7 +35,7 @@ pub(super) fn json(status: u16, body: impl Into<Cow<'static, [u8]>>, route: Rout
 }
 
 /// All records are stored.
-pub(super) fn stored(route: Route) -> Reply {
+pub(in super::super) fn stored(route: Route) -> Reply {
     json(200, STORED, route)
 }
 

@@ -13,12 +13,12 @@ use crate::{
     metrics::{Route, ShardMetrics},
     reject::Reject,
     rt::{self, BufferPool, Listener, Stream, Waiters},
-    wire::http1::{DATE_BYTES, Response, date},
+    wire::http1::{DATE_BYTES, Head, Response, date},
 };
 use deadlines::{Deadlines, Phase, SWEEP};
 use session::{Next, Session};
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -30,8 +30,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections accepted, and sessions of one connection, before other tasks get their turn.
 const ACCEPTS_IN_A_ROW: u64 = 32;
 const SESSIONS_IN_A_ROW: u64 = 64;
+/// Bytes of answers that a session may leave to the next one as room.
+const SPARE_OUT_BYTES_MAX: usize = 4 * 1024;
 /// Refused connections whose answer is seen through at a time; more are closed without ceremony.
 const REFUSED_AT_ONCE_MAX: usize = 256;
+
+/// What a session works with besides its read buffer, kept for the next one.
+#[derive(Debug, Default)]
+struct Spare {
+    head: Head,
+    out: Vec<u8>,
+}
 
 /// What the connections of a shard share.
 #[derive(Debug)]
@@ -41,6 +50,7 @@ pub struct Connections {
     budget: Rc<Budget>,
     metrics: Arc<ShardMetrics>,
     pool: BufferPool,
+    spares: RefCell<Vec<Spare>>,
     deadlines: Rc<Deadlines>,
     open: Cell<usize>,
     /// Connections beyond the limit that are being told so.
@@ -61,6 +71,7 @@ impl Connections {
             budget,
             metrics,
             pool: BufferPool::new(READ_BUFFER_BYTES, POOLED_BUFFERS_MAX),
+            spares: RefCell::default(),
             deadlines: Rc::default(),
             open: Cell::new(0),
             refused: Cell::new(0),
@@ -208,6 +219,20 @@ impl Connections {
         }
         self.pool.give_back(scratch);
         self.refused.set(self.refused.get() - 1);
+    }
+
+    fn lend(&self) -> Spare {
+        self.spares.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes back what a session worked with; what has grown is let go.
+    fn give_back(&self, mut spare: Spare) {
+        let mut spares = self.spares.borrow_mut();
+        if spares.len() < POOLED_BUFFERS_MAX && spare.out.capacity() <= SPARE_OUT_BYTES_MAX {
+            spare.head.reset();
+            spare.out.clear();
+            spares.push(spare);
+        }
     }
 
     fn now(&self) -> Now {

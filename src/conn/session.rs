@@ -5,7 +5,7 @@
 //! one after the other, so records of a connection keep their order.
 
 use super::{
-    Connections,
+    Connections, Spare,
     deadlines::{Armed, Phase},
 };
 use crate::{
@@ -93,14 +93,15 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     /// A session on a connection that has something to read.
     pub(super) fn new(connections: &'a Connections, armed: &'a Armed, stream: &'a mut Stream) -> Self {
+        let Spare { head, out } = connections.lend();
         Self {
             connections,
             armed,
             stream,
             input: connections.pool.lend(),
             at: 0,
-            out: Vec::new(),
-            head: Head::default(),
+            out,
+            head,
             head_is_read: false,
             route: Route::Other,
             held: connections.budget.hold(),
@@ -112,7 +113,8 @@ impl<'a> Session<'a> {
     /// Serves what is there.
     pub(super) async fn run(mut self) -> Next {
         let next = self.serve().await;
-        self.connections.pool.give_back(std::mem::take(&mut self.input));
+        self.connections.pool.give_back(self.input);
+        self.connections.give_back(Spare { head: self.head, out: self.out });
         next
     }
 

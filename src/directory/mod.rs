@@ -117,7 +117,8 @@ impl Directory {
             Answer::Station(result) => result,
             _ => Err(Reject::Internal("an answer of another kind")),
         };
-        self.resolve(&self.stations, name, create, now, question, pick).await
+        // Boxed: a request that knows its station keeps no room for asking.
+        Box::pin(self.resolve(&self.stations, name, create, now, question, pick)).await
     }
 
     /// The consumer group of a station, asked for if need be. `None` is the default group.
@@ -136,7 +137,7 @@ impl Directory {
             Answer::Consumer(result) => result,
             _ => Err(Reject::Internal("an answer of another kind")),
         };
-        self.resolve(&self.consumers, &key, true, now, question, pick).await
+        Box::pin(self.resolve(&self.consumers, &key, true, now, question, pick)).await
     }
 
     /// The version of this password, if it is that user's.

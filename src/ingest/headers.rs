@@ -34,9 +34,15 @@ impl HeaderPolicy {
     /// Whether a field of this lower-cased name is stored.
     #[must_use]
     pub fn stores(&self, name: &str) -> bool {
-        let allowed =
-            self.exact.iter().any(|exact| exact == name) || self.prefixes.iter().any(|prefix| name.starts_with(prefix));
-        allowed && !is_never_stored(name)
+        self.may_store(name.as_bytes()) && !is_never_stored(name)
+    }
+
+    /// Whether a rule of the allow-list takes a field of this name, in any letter case.
+    fn may_store(&self, name: &[u8]) -> bool {
+        let begins = |prefix: &String| {
+            name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()))
+        };
+        self.exact.iter().any(|exact| name.eq_ignore_ascii_case(exact.as_bytes())) || self.prefixes.iter().any(begins)
     }
 
     /// Appends the fields to store, `Name: value\r\n` each, to `block`.
@@ -45,11 +51,9 @@ impl HeaderPolicy {
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
         block: &mut Vec<u8>,
     ) -> Result<(), Reject> {
-        let mut lower = String::new();
-        for (name, value) in fields {
-            lower.clear();
-            lower.extend(name.iter().map(|byte| char::from(byte.to_ascii_lowercase())));
-            if !self.stores(&lower) {
+        for (name, value) in fields.filter(|(name, _)| self.may_store(name)) {
+            let lower: String = name.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect();
+            if is_never_stored(&lower) {
                 continue;
             }
             if block.len() + name.len() + value.len() + 4 > RECORD_HEADER_BYTES_MAX {

@@ -116,9 +116,13 @@ impl Ingest {
             return Ok(());
         }
         self.directory.forget(call.station);
-        let station = self.directory.station(call.station, call.create, Instant::now()).await?;
-        outcomes.clear();
-        self.backend.publish(&Publish { station: &station, ..publish }, outcomes).await
+        let again = async {
+            let station = self.directory.station(call.station, call.create, Instant::now()).await?;
+            outcomes.clear();
+            self.backend.publish(&Publish { station: &station, ..publish }, outcomes).await
+        };
+        // Boxed, as whatever comes seldom.
+        Box::pin(again).await
     }
 
     fn count(&self, outcomes: &[Outcome], records: &[Span], elapsed: Duration) {

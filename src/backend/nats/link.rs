@@ -186,19 +186,28 @@ impl Link {
 
     /// Whether a publish could be sent now.
     pub(super) fn is_up(&self) -> bool {
-        self.up.borrow().as_ref().is_some_and(|up| up.leaving.is_none())
+        self.record_bytes_max().is_some()
     }
 
     /// Waits for a connection, for the hold at most. Returns the most that one record may have in bytes.
     pub(super) async fn connected(&self) -> Result<usize, Reject> {
-        let mut until = None;
+        match self.record_bytes_max() {
+            Some(record_bytes_max) => Ok(record_bytes_max),
+            None => Box::pin(self.come_up()).await,
+        }
+    }
+
+    /// The most that one record may have in bytes; `None` if nothing can be sent.
+    fn record_bytes_max(&self) -> Option<usize> {
+        self.up.borrow().as_ref().filter(|up| up.leaving.is_none()).map(|up| up.record_bytes_max)
+    }
+
+    async fn come_up(&self) -> Result<usize, Reject> {
+        let until = Instant::now() + self.limits.hold;
         loop {
-            if let Some(up) = &*self.up.borrow()
-                && up.leaving.is_none()
-            {
-                return Ok(up.record_bytes_max);
+            if let Some(record_bytes_max) = self.record_bytes_max() {
+                return Ok(record_bytes_max);
             }
-            let until = *until.get_or_insert_with(|| Instant::now() + self.limits.hold);
             let left = until.saturating_duration_since(Instant::now());
             let changed = self.changed.changed();
             rt::deadline(left, changed).await.map_err(|_| Reject::BrokerAway)?;

@@ -148,7 +148,7 @@ impl Link {
             None if !self.is_up() => return Err(Reject::BrokerAway),
             None => {
                 let until = *until.get_or_insert_with(|| Instant::now() + self.limits.hold);
-                self.wait_for_room(ask, tokens, until).await?
+                Box::pin(self.wait_for_room(ask, tokens, until)).await?
             }
         };
         // No await between here and the window: what was opened while the link is up is written to it.

@@ -52,6 +52,9 @@ pub const GATHER_BYTES: usize = 64 * 1024;
 pub const POOLED_BUFFERS_MAX: usize = 256;
 /// What an idle connection costs, at most, outside the kernel.
 pub const IDLE_CONNECTION_BYTES: usize = 4 * 1024;
+/// Bytes that a connection whose requests are small waits for the next one with; most single records fit with their head.
+/// Other connections wait without a buffer.
+pub const IDLE_READ_BYTES: usize = 1024;
 
 /// Publishes in flight of the process, shared out among its shards. JetStream drops what exceeds 10,000
 /// messages (2.11) or 100,000 (later) queued on a stream.
@@ -176,6 +179,7 @@ pub const LOCAL_DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
 const _: () = assert!(READ_BUFFER_BYTES >= HEAD_BYTES_MAX, "a whole head fits the buffer of one read");
+const _: () = assert!(2 * IDLE_READ_BYTES <= IDLE_CONNECTION_BYTES && IDLE_READ_BYTES <= READ_BUFFER_BYTES);
 const _: () = assert!(CHUNK_EXTRA_BYTES_MAX <= HEAD_BYTES_MAX, "what is dropped is no larger than what is kept");
 const _: () = assert!(BODY_BYTES_MAX <= INFLATED_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX + INFLATED_BYTES_MAX <= SHARD_BODY_BYTES_MAX, "one largest request fits a shard");

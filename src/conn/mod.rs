@@ -9,7 +9,7 @@ mod session;
 use crate::{
     budget::Budget,
     dialect::{Dialect, Now},
-    limits::{Limits, POOLED_BUFFERS_MAX, READ_BUFFER_BYTES},
+    limits::{IDLE_READ_BYTES, Limits, POOLED_BUFFERS_MAX, READ_BUFFER_BYTES},
     metrics::{Route, ShardMetrics},
     reject::Reject,
     rt::{self, BufferPool, Listener, Stream, Waiters},
@@ -59,6 +59,18 @@ pub struct Connections {
     draining: Cell<bool>,
     unix_s: Cell<u64>,
     date: Cell<[u8; DATE_BYTES]>,
+}
+
+/// Waits until something has come; `None` at the end of the connection. A buffer is filled at once, which saves the
+/// kernel a second call; without one nothing is read yet, and what is returned is empty.
+async fn wait_for_more(stream: &mut Stream, buffer: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let Some(mut buffer) = buffer else {
+        return stream.readable().await.ok().map(|()| Vec::new());
+    };
+    buffer.clear();
+    buffer.reserve_exact(IDLE_READ_BYTES);
+    let (result, buffer) = stream.read(buffer).await;
+    matches!(result, Ok(1..)).then_some(buffer)
 }
 
 impl Connections {
@@ -166,19 +178,26 @@ impl Connections {
     async fn serve(&self, mut stream: Stream) {
         let armed = self.deadlines.register(stream.guard());
         let mut idle_since = Instant::now();
+        // What to wait with for the next request, if it is likely to fit.
+        let mut small = None;
         for count in 1_u64.. {
             armed.arm(Phase::Idle, idle_since + self.limits.idle_timeout);
             if self.draining.get() {
                 // What has come already is still served; then the read ends.
                 stream.guard().shut_down_read();
             }
-            if stream.readable().await.is_err() || armed.expired() {
+            let Some(begun) = wait_for_more(&mut stream, small.take()).await else { return };
+            if armed.expired() {
                 return;
             }
             // Boxed, so that a connection which waits does not keep room for one that is served.
-            match Box::pin(Session::new(self, &armed, &mut stream).run()).await {
-                Next::Idle { served } if served => idle_since = Instant::now(),
-                Next::Idle { .. } => {}
+            match Box::pin(Session::new(self, &armed, &mut stream, &begun).run()).await {
+                Next::Idle { served, received } => {
+                    if served {
+                        idle_since = Instant::now();
+                    }
+                    small = (received <= IDLE_READ_BYTES).then_some(begun);
+                }
                 Next::Close => return,
             }
             if count.is_multiple_of(SESSIONS_IN_A_ROW) {

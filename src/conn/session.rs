@@ -36,8 +36,13 @@ const BODY_STEP_BYTES: usize = 256 * 1024;
 /// What a connection does after a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Waits for more, without a buffer. Whether a request was served: stray line ends do not count as life.
-    Idle { served: bool },
+    /// Waits for more.
+    Idle {
+        /// Whether a request was served: stray line ends do not count as life.
+        served: bool,
+        /// Bytes that came in.
+        received: usize,
+    },
     /// Closes.
     Close,
 }
@@ -85,20 +90,25 @@ pub(super) struct Session<'a> {
     /// What the current request is counted as.
     route: Route,
     held: Held,
+    /// Bytes that came in.
+    received: usize,
     /// Requests and reads so far: now and then other tasks get their turn.
     steps: u32,
     served: bool,
 }
 
 impl<'a> Session<'a> {
-    /// A session on a connection that has something to read.
-    pub(super) fn new(connections: &'a Connections, armed: &'a Armed, stream: &'a mut Stream) -> Self {
+    /// A session on a connection that has something to read, of which `begun` is read already.
+    pub(super) fn new(connections: &'a Connections, armed: &'a Armed, stream: &'a mut Stream, begun: &[u8]) -> Self {
         let Spare { head, out } = connections.lend();
+        let mut input = connections.pool.lend();
+        input.extend_from_slice(begun);
         Self {
             connections,
             armed,
             stream,
-            input: connections.pool.lend(),
+            received: input.len(),
+            input,
             at: 0,
             out,
             head,
@@ -121,7 +131,7 @@ impl<'a> Session<'a> {
     async fn serve(&mut self) -> Next {
         self.armed.arm(Phase::Reading, Instant::now() + self.connections.limits.head_timeout);
         let mut first = self.held.grow_to(READ_BUFFER_BYTES).map_err(Stop::from);
-        if first.is_ok() {
+        if first.is_ok() && self.input.is_empty() {
             first = self.read_more(0).await.map(drop);
         }
         loop {
@@ -143,7 +153,9 @@ impl<'a> Session<'a> {
                     self.served = true;
                     self.take_turns().await;
                 }
-                Flow::Quiet if self.flush().await.is_ok() => return Next::Idle { served: self.served },
+                Flow::Quiet if self.flush().await.is_ok() => {
+                    return Next::Idle { served: self.served, received: self.received };
+                }
                 Flow::Quiet => return Next::Close,
                 Flow::Closing => {
                     if self.flush().await.is_ok() {
@@ -256,7 +268,10 @@ impl<'a> Session<'a> {
         match result {
             Ok(0) if self.armed.expired() && self.input.len() > self.at => Err(Reject::RequestTimeout.into()),
             Ok(0) | Err(_) => Err(Stop::Gone),
-            Ok(read) => Ok(read),
+            Ok(read) => {
+                self.received = self.received.saturating_add(read);
+                Ok(read)
+            }
         }
     }
 

@@ -29,6 +29,8 @@ on_setups!(nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
     of_several_batches_each_record_gets_its_own_answer,
     each_record_gets_its_own_answer_among_known_ids_and_a_full_stream,
     each_record_gets_its_own_answer_among_records_that_the_stream_finds_too_large,
+    a_batch_with_ids_that_the_window_has_no_room_for_is_stored_in_order,
+    of_several_batches_what_is_stored_is_stored_in_order,
 ]);
 
 const OK: &str = "{\"error\":null,\"success\":true}";
@@ -407,5 +409,27 @@ fn each_record_gets_its_own_answer_among_records_that_the_stream_finds_too_large
             std::iter::once("0".to_owned()).chain(small).collect::<Vec<_>>(),
             "{way:?}"
         );
+    }
+}
+
+fn a_batch_with_ids_that_the_window_has_no_room_for_is_stored_in_order(setup: Setup) {
+    for way in WAYS {
+        let server = way.server();
+        let gateway = way.gateway(setup, &server.url(), "window_messages_max = 100");
+        keyed(&gateway, "narrow", "key", &array(0..50)).is_json(200, OK);
+        keyed(&gateway, "narrow", "key", &array(0..300)).is_json(200, OK);
+        assert_eq!(stored(&server, "narrow"), strings(0..300), "{way:?}");
+    }
+}
+
+fn of_several_batches_what_is_stored_is_stored_in_order(setup: Setup) {
+    for way in WAYS {
+        let server = way.server();
+        create_full_at(&server, "ordered", 1_700);
+        let gateway = way.gateway(setup, &server.url(), "");
+        assert_eq!(gateway.batch("ordered", &array(0..2_500)).status, 400);
+        let stored: Vec<u32> = stored(&server, "ordered").iter().map(|text| text.parse().unwrap()).collect();
+        let misplaced = stored.windows(2).find(|pair| pair[0] >= pair[1]);
+        assert_eq!(misplaced, None, "{way:?}");
     }
 }

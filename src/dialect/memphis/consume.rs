@@ -28,6 +28,10 @@ pub(super) struct Call {
     pub(super) create: bool,
 }
 
+/// Header fields that are not shown: an SDK's own bookkeeping, which the original hid too, and what the broker keeps
+/// of the batch that a record was published in, which says nothing of the record.
+const HIDDEN: [&[u8]; 2] = [b"$memphis", b"Nats-Batch-"];
+
 /// What the body asks for.
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
@@ -124,8 +128,7 @@ fn header_map(headers: &[u8]) -> BTreeMap<String, String> {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
         let (name, value) = line.split_at(colon);
         let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii();
-        // The broker's and the SDK's own bookkeeping, which the original hid too.
-        if name.starts_with(b"$memphis") {
+        if HIDDEN.iter().any(|prefix| name.starts_with(prefix)) {
             continue;
         }
         let name = String::from_utf8_lossy(name).into_owned();
@@ -171,6 +174,8 @@ mod tests {
             encoded(br#"{"a": 1}"#, b"X-B: 2\r\nContent-Type: application/json\r\nX-B: 3\r\n"),
             r#"{"message":"{\"a\": 1}","headers":{"Content-Type":"application/json","X-B":"2"}}"#
         );
+        let batched = b"Nats-Batch-Id: b\r\nNats-Batch-Sequence: 2\r\nNats-Batch-Commit: 1\r\nNats-Msg-Id: k-1\r\n$memphis_x: y\r\n";
+        assert_eq!(encoded(b"1", batched), r#"{"message":"1","headers":{"Nats-Msg-Id":"k-1"}}"#);
         assert_eq!(encoded(&[0xff, 0x00], b""), r#"{"message":"/wA=","encoding":"base64","headers":{}}"#);
     }
 }

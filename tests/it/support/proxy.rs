@@ -1,11 +1,11 @@
-//! A TCP proxy between the gateway and its broker that can swallow what the broker says, and cut.
+//! A TCP proxy between the gateway and its broker that can swallow what the broker says, keep it back, and cut.
 
 use super::ports;
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -26,6 +26,17 @@ struct State {
     refuse: AtomicBool,
     stopped: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
+    /// What is kept back for the clients, while something is.
+    kept_back: Mutex<Option<Vec<KeptBack>>>,
+    /// What the clients may still say before every connection is cut.
+    cut_after: Mutex<Option<usize>>,
+}
+
+/// For whom, and what.
+type KeptBack = (TcpStream, Vec<u8>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Proxy {
@@ -40,6 +51,8 @@ impl Proxy {
             refuse: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             open: Mutex::new(Vec::new()),
+            kept_back: Mutex::new(None),
+            cut_after: Mutex::new(None),
         });
         let shared = Arc::clone(&state);
         thread::spawn(move || accept(&listener, &shared));
@@ -56,15 +69,73 @@ impl Proxy {
         self.state.swallow.store(true, Ordering::SeqCst);
     }
 
+    /// From now on, what the server says waits until it is let go; what the clients say still arrives.
+    pub fn keep_answers_back(&self) {
+        lock(&self.state.kept_back).get_or_insert_default();
+    }
+
+    /// How much waits to be let go.
+    pub fn bytes_kept_back(&self) -> usize {
+        lock(&self.state.kept_back).iter().flatten().map(|(_, bytes)| bytes.len()).sum()
+    }
+
+    /// Lets go what was kept back, in its order, and everything that comes after it.
+    pub fn let_answers_go(&self) {
+        let mut kept_back = lock(&self.state.kept_back);
+        for (mut client, bytes) in kept_back.take().into_iter().flatten() {
+            drop(client.write_all(&bytes));
+        }
+    }
+
+    /// When the clients have said so much more, every connection ends. New ones work.
+    pub fn cut_after(&self, bytes: usize) {
+        *lock(&self.state.cut_after) = Some(bytes);
+    }
+
     /// Ends every connection. New ones work, and hear the server, unless `refuse` says otherwise.
     pub fn cut(&self, refuse: bool) {
         self.state.refuse.store(refuse, Ordering::SeqCst);
-        let mut open = self.state.open.lock().unwrap_or_else(PoisonError::into_inner);
-        for stream in open.drain(..) {
+        self.state.end_all();
+        self.state.swallow.store(false, Ordering::SeqCst);
+    }
+}
+
+impl State {
+    fn end_all(&self) {
+        for stream in lock(&self.open).drain(..) {
             drop(stream.shutdown(Shutdown::Both));
         }
-        drop(open);
-        self.state.swallow.store(false, Ordering::SeqCst);
+    }
+
+    /// Passes on what a client said. Returns whether the connection goes on.
+    fn upward(&self, server: &mut TcpStream, bytes: &[u8]) -> bool {
+        // Two clients take turns: together they say so much and no more.
+        let mut cut_after = lock(&self.cut_after);
+        match &mut *cut_after {
+            Some(left) if *left <= bytes.len() => {
+                drop(server.write_all(&bytes[..*left]));
+                *cut_after = None;
+                self.end_all();
+                return false;
+            }
+            Some(left) => *left -= bytes.len(),
+            None => {}
+        }
+        server.write_all(bytes).is_ok()
+    }
+
+    /// Passes on what the server said, or does not. Returns whether the connection goes on.
+    fn downward(&self, client: &mut TcpStream, bytes: &[u8]) -> bool {
+        if self.swallow.load(Ordering::SeqCst) {
+            return true;
+        }
+        // Held while it is written: what is let go is not overtaken.
+        let mut kept_back = lock(&self.kept_back);
+        if let Some(kept_back) = &mut *kept_back {
+            kept_back.push((client.try_clone().unwrap(), bytes.to_vec()));
+            return true;
+        }
+        client.write_all(bytes).is_ok()
     }
 }
 
@@ -93,23 +164,19 @@ fn serve(client: TcpStream, state: &Arc<State>) {
     client.set_nonblocking(false).unwrap();
     for stream in [&client, &server] {
         stream.set_nodelay(true).unwrap();
-        state.open.lock().unwrap_or_else(PoisonError::into_inner).push(stream.try_clone().unwrap());
+        lock(&state.open).push(stream.try_clone().unwrap());
     }
     let (client_too, server_too) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-    thread::spawn(move || pump(client, server, None));
-    let state = Arc::clone(state);
-    thread::spawn(move || pump(server_too, client_too, Some(&state)));
+    let (up, down) = (Arc::clone(state), Arc::clone(state));
+    thread::spawn(move || pump(client, server, |to, bytes| up.upward(to, bytes)));
+    thread::spawn(move || pump(server_too, client_too, |to, bytes| down.downward(to, bytes)));
 }
 
-/// Moves bytes until either side ends; `lossy` is asked each time whether to throw them away.
-fn pump(mut from: TcpStream, mut to: TcpStream, lossy: Option<&State>) {
+/// Moves bytes until either side ends, or `pass` says so.
+fn pump(mut from: TcpStream, mut to: TcpStream, pass: impl Fn(&mut TcpStream, &[u8]) -> bool) {
     let mut buffer = vec![0; 64 * 1_024];
     while let Ok(count) = from.read(&mut buffer) {
-        if count == 0 {
-            break;
-        }
-        let swallow = lossy.is_some_and(|state| state.swallow.load(Ordering::SeqCst));
-        if !swallow && to.write_all(&buffer[..count]).is_err() {
+        if count == 0 || !pass(&mut to, &buffer[..count]) {
             break;
         }
     }
@@ -136,4 +203,35 @@ fn what_the_server_says_is_lost_and_what_it_hears_is_not() {
     stream.read_to_end(&mut rest).unwrap();
     assert!(!rest.windows(4).any(|window| window == b"PONG"));
     drop(TcpStream::connect(proxy.address).unwrap());
+}
+
+#[test]
+fn what_is_kept_back_comes_later_and_a_cut_comes_after_so_many_bytes() {
+    use super::{PATIENCE, eventually, nats::NatsServer};
+    let server = NatsServer::start();
+    let proxy = Proxy::start(server.address());
+    let mut stream = TcpStream::connect(proxy.address).unwrap();
+    stream.write_all(b"CONNECT {\"verbose\":false}\r\nPING\r\n").unwrap();
+    let mut said = String::new();
+    while !said.ends_with("PONG\r\n") {
+        let mut byte = [0; 1];
+        stream.read_exact(&mut byte).unwrap();
+        said.push(char::from(byte[0]));
+    }
+    proxy.keep_answers_back();
+    stream.write_all(b"PING\r\n").unwrap();
+    eventually("the answer is kept back", PATIENCE, || (proxy.bytes_kept_back() == 6).then_some(()));
+    proxy.let_answers_go();
+    let mut answer = [0; 6];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"PONG\r\n");
+    proxy.cut_after(8);
+    stream.write_all(b"PING\r\nPI").unwrap();
+    let mut rest = Vec::new();
+    drop(stream.read_to_end(&mut rest));
+    assert!(rest.is_empty() || rest == b"PONG\r\n", "{rest:?}");
+    let mut again = TcpStream::connect(proxy.address).unwrap();
+    let mut greeting = [0; 5];
+    again.read_exact(&mut greeting).unwrap();
+    assert_eq!(&greeting, b"INFO ");
 }

@@ -43,7 +43,7 @@ fn splitting_lines(criterion: &mut Criterion) {
             for engine in Engine::all() {
                 group.bench_with_input(BenchmarkId::new(engine.name(), bytes), &body, |bencher, body| {
                     bencher.iter(|| {
-                        engine.split_lines(black_box(body), &limits, &mut spans).expect("the lines are valid")
+                        engine.split_lines(black_box(body), &limits, &mut spans).expect("the lines are valid");
                     });
                 });
             }

@@ -1,4 +1,5 @@
-//! The batch splitter, on each engine that the processor has, beside `serde_json` doing the same work (`Vec<&RawValue>`), by shape and size of the batch.
+//! The batch splitter, on each engine that the processor has, beside `serde_json` doing the same work (`Vec<&RawValue>`,
+//! or one `&RawValue` a line), by shape and size of the batch.
 //!
 //! `cargo bench --bench json_split`
 
@@ -14,7 +15,7 @@ fn splitting(criterion: &mut Criterion) {
     for (shape, element) in SHAPES {
         let mut group = criterion.benchmark_group(format!("json_split/{shape}"));
         for bytes in [1 << 10, 64 << 10, 4 << 20] {
-            let body = batch(*element, bytes);
+            let body = [b"[", joined(*element, b',', bytes).as_slice(), b"]"].concat();
             let mut spans = Vec::new();
             group.throughput(Throughput::Bytes(body.len() as u64));
             for engine in Engine::all() {
@@ -30,7 +31,38 @@ fn splitting(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, splitting);
+fn splitting_lines(criterion: &mut Criterion) {
+    let limits = SplitLimits { records_max: usize::MAX, ..SplitLimits::default() };
+    // A line has no line ends in it.
+    for (shape, element) in SHAPES.iter().filter(|(shape, _)| *shape != "pretty") {
+        let mut group = criterion.benchmark_group(format!("json_lines/{shape}"));
+        for bytes in [1 << 10, 64 << 10, 4 << 20] {
+            let body = joined(*element, b'\n', bytes);
+            let mut spans = Vec::new();
+            group.throughput(Throughput::Bytes(body.len() as u64));
+            for engine in Engine::all() {
+                group.bench_with_input(BenchmarkId::new(engine.name(), bytes), &body, |bencher, body| {
+                    bencher.iter(|| {
+                        engine.split_lines(black_box(body), &limits, &mut spans).expect("the lines are valid");
+                    });
+                });
+            }
+            group.bench_with_input(BenchmarkId::new("serde_json", bytes), &body, |bencher, body| {
+                bencher.iter(|| lines_by_serde_json(black_box(body)));
+            });
+        }
+        group.finish();
+    }
+}
+
+/// The fast way to do it without a splitter.
+fn lines_by_serde_json(body: &[u8]) -> Vec<&RawValue> {
+    let ends = memchr::memchr_iter(b'\n', body).chain([body.len()]);
+    let lines = ends.scan(0, |start, end| body.get(std::mem::replace(start, end + 1)..end));
+    lines.map(|line| serde_json::from_slice(line).expect("a line is valid")).collect()
+}
+
+criterion_group!(benches, splitting, splitting_lines);
 criterion_main!(benches);
 
 /// One element of a batch, by its number.
@@ -52,21 +84,18 @@ const SHAPES: &[(&str, Element)] = &[
     ("pretty", pretty),
 ];
 
-/// An array of elements that is about `bytes` long.
-fn batch(element: Element, bytes: usize) -> Vec<u8> {
-    let mut body = String::from("[");
-    for number in 0.. {
+/// Elements with a separator between them, about `bytes` long altogether; one at least.
+fn joined(element: Element, separator: u8, bytes: usize) -> Vec<u8> {
+    let mut text = element(0).into_bytes();
+    for number in 1.. {
         let next = element(number);
-        if number > 0 {
-            if body.len() + next.len() > bytes {
-                break;
-            }
-            body.push(',');
+        if text.len() + next.len() > bytes {
+            break;
         }
-        body.push_str(&next);
+        text.push(separator);
+        text.extend_from_slice(next.as_bytes());
     }
-    body.push(']');
-    body.into_bytes()
+    text
 }
 
 /// An event of 142 bytes.
@@ -78,7 +107,7 @@ fn flat(number: usize) -> String {
     )
 }
 
-/// A change event of about 350 bytes.
+/// A change event of about 380 bytes.
 fn debezium(number: usize) -> String {
     format!(
         r#"{{"before":null,"after":{{"id":{number},"first_name":"Anne","last_name":"Kretchmar","email":"annek@noanswer.org"}},"source":{{"version":"2.7.0.Final","connector":"postgresql","name":"dbserver1","ts_ms":1767323045123,"snapshot":"false","db":"postgres","sequence":"[\"24023119\",\"24023128\"]","schema":"inventory","table":"customers","txId":555,"lsn":24023128}},"op":"c","ts_ms":1767323045456}}"#

@@ -228,9 +228,10 @@ impl<L: Lanes> Scanner<L> {
 
         tokens.string & !(value | member)
             | (tokens.open | primitive_start) & !value
-            | tokens.comma & (value | member | key)
+            | tokens.comma & (value | member)
+            // Whatever else stands behind a key is found here too.
             | tokens.colon ^ key
-            | tokens.close & ((value | member) & !open | key)
+            | tokens.close & (value | member) & !open
     }
 
     /// Puts down where elements start and end.

@@ -56,23 +56,39 @@ impl Engine {
 
     /// See [`super::split`].
     pub fn split(self, body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> Result<(), Reject> {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let open = skip_space(body, 0);
-            if body.get(open) == Some(&b'[') && self.scan::<false>(body, open + 1, limits, out).is_some() {
-                return Ok(());
-            }
+        match self.split_at_once(body, limits, out) {
+            Some(()) => Ok(()),
+            None => reference::split(body, limits, out),
         }
-        reference::split(body, limits, out)
     }
 
     /// See [`super::split_lines`].
     pub fn split_lines(self, body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> Result<(), Reject> {
-        #[cfg(target_arch = "x86_64")]
-        if self.scan::<true>(body, 0, limits, out).is_some() {
-            return Ok(());
+        match self.split_lines_at_once(body, limits, out) {
+            Some(()) => Ok(()),
+            None => reference::split_lines(body, limits, out),
         }
-        reference::split_lines(body, limits, out)
+    }
+
+    /// [`Self::split`] without the reference: `None` where that must find out what is wrong, as the scalar engine
+    /// always must. What is in `out` then means nothing.
+    pub(super) fn split_at_once(self, body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> Option<()> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let open = skip_space(body, 0);
+            if body.get(open) == Some(&b'[') {
+                return self.scan::<false>(body, open + 1, limits, out);
+            }
+        }
+        None
+    }
+
+    /// [`Self::split_lines`], likewise.
+    pub(super) fn split_lines_at_once(self, body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> Option<()> {
+        #[cfg(target_arch = "x86_64")]
+        return self.scan::<true>(body, 0, limits, out);
+        #[cfg(not(target_arch = "x86_64"))]
+        None
     }
 
     /// The spans, if all is well; else what is in `out` means nothing, and the reference finds out why.

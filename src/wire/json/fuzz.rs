@@ -16,6 +16,7 @@ pub fn fuzz_split(data: &[u8]) {
     match (ours, theirs) {
         (Ok(()), Ok(values)) => {
             assert_eq!(spans.len(), values.len(), "as many elements as serde_json finds");
+            at_once(|engine, spans| engine.split_at_once(data, &UNBOUNDED, spans));
             for (span, value) in spans.iter().zip(values) {
                 assert_eq!(span.of(data), value.get().as_bytes(), "the same text of an element");
                 assert_eq!(data.as_ptr_range().start.wrapping_add(span.start as usize), value.get().as_ptr());
@@ -50,6 +51,7 @@ pub fn fuzz_lines(data: &[u8]) {
             let texts: Vec<&[u8]> = spans.iter().map(|span| span.of(data)).collect();
             let expect: Vec<&[u8]> = values.iter().map(|value| value.get().as_bytes()).collect();
             assert_eq!(texts, expect, "the same text of each line");
+            at_once(|engine, spans| engine.split_lines_at_once(data, &UNBOUNDED, spans));
         }
         (Err(Reject::Json { reason, .. }), theirs) => {
             assert!(reason == TOO_DEEP || theirs.is_err(), "serde_json rejects too: {reason}");
@@ -73,6 +75,13 @@ pub(super) fn agreed(run: impl Fn(Engine, &mut Vec<Span>) -> Result<(), Reject>)
     });
     let (verdict, spans, _) = first.expect("the scalar engine is always there");
     (verdict, spans)
+}
+
+/// Panics unless every blockwise engine takes what is right without the scalar one, which would only cost time.
+fn at_once(run: impl Fn(Engine, &mut Vec<Span>) -> Option<()>) {
+    for engine in Engine::all().into_iter().skip(1) {
+        assert!(run(engine, &mut Vec::new()).is_some(), "{engine:?} takes what is right");
+    }
 }
 
 /// How many containers are open in one element of a batch, with the one that begins at `upto`.

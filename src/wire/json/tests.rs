@@ -5,7 +5,7 @@ use crate::reject::SizeLimit;
 use proptest::prelude::*;
 
 /// [`super::split`] on every engine, which must agree to the last word.
-fn split(body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> Result<(), Reject> {
+pub(super) fn split(body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> Result<(), Reject> {
     let (verdict, spans) = fuzz::agreed(|engine, spans| engine.split(body, limits, spans));
     *out = spans;
     verdict

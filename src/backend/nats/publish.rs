@@ -81,9 +81,9 @@ impl Link {
                 plan.naming = naming_of_singles(publish.station);
             }
             plan.drop_oversized(&mut scratch.todo, outcomes);
-            let stopped = self.send(&plan, scratch).await;
             scratch.again.clear();
-            let lost = self.collect(&plan, scratch, outcomes).await;
+            let (stopped, mut lost) = self.send(&plan, scratch, outcomes).await;
+            lost |= self.collect(&plan, scratch, outcomes).await;
             // Without a message id it might be stored twice.
             if lost && publish.id.is_none() {
                 return Ok(());
@@ -104,8 +104,17 @@ impl Link {
         Ok(())
     }
 
-    /// Sends as much as the window takes within the hold. Says from which record on nothing was sent, and why.
-    async fn send(&self, plan: &Plan<'_>, scratch: &mut Scratch) -> Option<(usize, Reject)> {
+    /// Sends as much as the window takes within the hold. Says from which record on nothing was sent and why, and whether
+    /// records were lost on the way.
+    ///
+    /// Of atomic batches one at a time is in flight, so that records keep their order also where one is refused: then
+    /// everything from there on goes another time.
+    async fn send(
+        &self,
+        plan: &Plan<'_>,
+        scratch: &mut Scratch,
+        outcomes: &mut [Outcome],
+    ) -> (Option<(usize, Reject)>, bool) {
         scratch.sent.clear();
         let (mut at, mut until) = (0, None);
         while at < scratch.todo.len() {
@@ -114,10 +123,17 @@ impl Link {
                     scratch.sent.push(Sent { key, records: at..at + records });
                     at += records;
                 }
-                Err(reject) => return Some((at, reject)),
+                Err(reject) => return (Some((at, reject)), false),
+            }
+            if plan.naming == Naming::Whole {
+                let lost = self.collect(plan, scratch, outcomes).await;
+                if !scratch.again.is_empty() {
+                    scratch.again.extend_from_slice(scratch.todo.get(at..).unwrap_or_default());
+                    return (None, lost);
+                }
             }
         }
-        None
+        (None, false)
     }
 
     /// Takes room for as many records from `at` on as fit and encodes them. Returns the batch and how many.
@@ -308,15 +324,13 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether the request goes as atomic batches: into one partition, as the station's mode says, every record with
-    /// room for a batch's fields. With message ids it must be one batch: of several, one that was refused for a known
-    /// id would be sent again behind the others.
+    /// room for a batch's fields.
     fn fits_a_batch(&self) -> bool {
         let records = self.publish.records.len();
         let id_bytes = self.publish.id.map_or(0, |id| id.base.len() + NUMBER_BYTES_MAX);
         let rest = encode::record_bytes(self.publish.headers.len() + FIELDS_BYTES_MAX, id_bytes, 0);
         self.publish.station.publish_mode.is_atomic(records)
             && self.publish.station.partitions.len() == 1
-            && (self.publish.id.is_none() || records <= BATCH_RECORDS_MAX)
             && self.publish.records.iter().all(|record| rest + record.len() <= self.record_bytes_max)
     }
 

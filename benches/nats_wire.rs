@@ -7,12 +7,14 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde::Deserialize;
 use sluicegate::wire::{
     jetstream::{
-        AckOutcome, PubAck, Token, Window, puback,
+        AckOutcome, PubAck, Token, Window,
+        acks::Acks,
+        puback,
         window::{Ask, Naming, Wakes, WindowLimits},
     },
     nats::{
         self, Op, ParseLimits, Parsed,
-        encode::{RecordId, Reply, hpub_record, pub_record, record_bytes},
+        encode::{RecordId, Reply, Template, hpub_record, pub_record, record_bytes},
     },
 };
 use std::hint::black_box;
@@ -86,6 +88,17 @@ fn parsing(criterion: &mut Criterion) {
             });
         });
     });
+    group.bench_function("runs of plain ones", |bencher| {
+        let mut acks = Acks::new("_SG.0000000000000001.", 1);
+        bencher.iter(|| {
+            let (mut rest, mut count) = (black_box(&*buffer), 0);
+            while let Some(ack) = acks.next(rest) {
+                rest = rest.get(ack.consumed..).unwrap_or_default();
+                count += 1;
+            }
+            assert_eq!(count, RECORDS);
+        });
+    });
     group.bench_function("PubAck", |bencher| {
         bencher.iter(|| payloads.iter().for_each(|payload| _ = black_box(puback::parse(black_box(payload)))));
     });
@@ -121,6 +134,17 @@ fn encoding(criterion: &mut Criterion) {
             black_box(out.len())
         });
     });
+    group.bench_function("HPUB by template", |bencher| {
+        let mut template = Template::default();
+        bencher.iter(|| {
+            out.clear();
+            template.set(SUBJECT, Reply { prefix: PREFIX, token: b"B" }, HEADERS);
+            for _ in 0..RECORDS {
+                template.write(&mut out, black_box(&payload));
+            }
+            black_box(out.len())
+        });
+    });
     group.bench_function("HPUB with message id", |bencher| {
         bencher.iter(|| {
             out.clear();
@@ -150,7 +174,7 @@ fn window(criterion: &mut Criterion) {
                     let sizes = std::iter::repeat_n(record_bytes(32, 36, 256), batch);
                     let opened =
                         window.open(Ask { naming: Naming::InOrder, sizes, tag: 0, deadline_ms: 10_000 }, &mut tokens);
-                    for token in &tokens {
+                    for token in tokens.iter().cycle().take(batch) {
                         window.complete(*token, stored(7), &mut wakes);
                     }
                     black_box(opened.map(|opened| window.take(opened.key, &mut outcomes)));

@@ -23,7 +23,7 @@ pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const INFLATED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Records in one batch.
 pub const BATCH_RECORDS_MAX: usize = 100_000;
-/// Nesting of one JSON value (decision 10).
+/// Nesting of one JSON value (docs/adr/0008).
 pub const JSON_DEPTH_MAX: usize = 1_024;
 /// Messages of one consume call (the original's bound).
 pub const FETCH_RECORDS_MAX: u32 = 5_000;

@@ -59,6 +59,14 @@ fn nothing_is_left_for_later() {
 }
 
 #[test]
+fn unsafe_code_stands_only_where_the_splitter_speaks_to_the_processor() {
+    let needle = ["allow(unsafe", "_code"].concat();
+    let found: Vec<String> =
+        files().into_iter().filter(|(_, text)| text.contains(&needle)).map(|(name, _)| name).collect();
+    assert_eq!(found, ["src/wire/json/avx2.rs", "src/wire/json/avx512.rs"]);
+}
+
+#[test]
 fn main_is_a_table_of_contents() {
     let files = files();
     assert!(files["src/main.rs"].lines().count() <= 130, "{}", files["src/main.rs"].lines().count());

@@ -4,7 +4,7 @@
 //! body. Every element is validated on the way (RFC 8259), so that what is stored is JSON; nothing is
 //! decoded, copied or written anew: big integers, key order, duplicate keys and inner white space survive.
 //!
-//! What is accepted is what `serde_json` accepts as a raw value (decision 10), down to the corners:
+//! What is accepted is what `serde_json` accepts as a raw value (docs/adr/0008), down to the corners:
 //! `\u` escapes need four hexadecimal digits but may be lone surrogates, numbers may be of any size.
 //! The one difference is depth: an element may nest at most [`SplitLimits::depth_max`] containers
 //! (`1` is 0 deep, `[]` and `{}` are 1 deep; the batch's own brackets do not count).

@@ -50,6 +50,8 @@ pub const READ_BUFFER_BYTES: usize = 16 * 1024;
 pub const GATHER_BYTES: usize = 64 * 1024;
 /// Read buffers that a shard keeps for reuse.
 pub const POOLED_BUFFERS_MAX: usize = 256;
+/// Bytes of room for answers that a session leaves to the next one, for each read buffer that is kept.
+pub const SPARE_ANSWER_BYTES_MAX: usize = 4 * 1024;
 /// What an idle connection costs, at most, outside the kernel.
 pub const IDLE_CONNECTION_BYTES: usize = 4 * 1024;
 /// Bytes that a connection whose requests are small waits for the next one with; most single records fit with their head.
@@ -65,6 +67,10 @@ pub const WINDOW_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const WINDOW_GRANT_MESSAGES: usize = 1_024;
 /// How often records with a message id are published, the first time and after lost connections.
 pub const PUBLISH_ATTEMPTS_MAX: u32 = 3;
+/// Work space of publishes that a shard keeps for reuse, and how many records one of it may have been for.
+pub const PUBLISH_SPARES_MAX: usize = 64;
+/// See [`PUBLISH_SPARES_MAX`].
+pub const PUBLISH_SPARE_RECORDS_MAX: usize = 2_048;
 /// What is kept beside each record of a batch while it is stored: its span, outcome, place in the window.
 pub const RECORD_OVERHEAD_BYTES: usize = 128;
 /// Requests that wait for room in the window.
@@ -314,7 +320,8 @@ impl Limits {
     #[must_use]
     pub fn shard_bytes_max(&self) -> usize {
         self.connections_per_shard_max * (IDLE_CONNECTION_BYTES + GATHER_BYTES)
-            + POOLED_BUFFERS_MAX * READ_BUFFER_BYTES
+            + POOLED_BUFFERS_MAX * (READ_BUFFER_BYTES + SPARE_ANSWER_BYTES_MAX)
+            + PUBLISH_SPARES_MAX * PUBLISH_SPARE_RECORDS_MAX * RECORD_OVERHEAD_BYTES
             + self.shard_body_bytes_max
             + 2 * self.window_bytes_max
             + TOKEN_CACHE_BYTES_MAX

@@ -9,7 +9,7 @@ mod session;
 use crate::{
     budget::Budget,
     dialect::{Dialect, Now},
-    limits::{IDLE_READ_BYTES, Limits, POOLED_BUFFERS_MAX, READ_BUFFER_BYTES},
+    limits::{IDLE_READ_BYTES, Limits, POOLED_BUFFERS_MAX, READ_BUFFER_BYTES, SPARE_ANSWER_BYTES_MAX},
     metrics::{Route, ShardMetrics},
     reject::Reject,
     rt::{self, BufferPool, Listener, Stream, Waiters},
@@ -30,8 +30,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections accepted, and sessions of one connection, before other tasks get their turn.
 const ACCEPTS_IN_A_ROW: u64 = 32;
 const SESSIONS_IN_A_ROW: u64 = 64;
-/// Bytes of answers that a session may leave to the next one as room.
-const SPARE_OUT_BYTES_MAX: usize = 4 * 1024;
 /// Refused connections whose answer is seen through at a time; more are closed without ceremony.
 const REFUSED_AT_ONCE_MAX: usize = 256;
 
@@ -247,7 +245,7 @@ impl Connections {
     /// Takes back what a session worked with; what has grown is let go.
     fn give_back(&self, mut spare: Spare) {
         let mut spares = self.spares.borrow_mut();
-        if spares.len() < POOLED_BUFFERS_MAX && spare.out.capacity() <= SPARE_OUT_BYTES_MAX {
+        if spares.len() < POOLED_BUFFERS_MAX && spare.out.capacity() <= SPARE_ANSWER_BYTES_MAX {
             spare.head.reset();
             spare.out.clear();
             spares.push(spare);

@@ -1,12 +1,13 @@
 //! Publishing: take room in the window, encode into the connection's buffer, wait for the acknowledgements.
 //!
 //! A request takes the window in grants, so that a large batch and a small one pass each other. All
-//! of its records go out before the first acknowledgement is waited for, as far as there is room.
+//! of its records go out before the first acknowledgement is waited for, as far as there is room; of atomic
+//! batches one after the other, so that a refused one keeps its place.
 
 use super::link::Link;
 use crate::{
     backend::{Outcome, Publish, partition},
-    limits::PUBLISH_ATTEMPTS_MAX,
+    limits::{PUBLISH_ATTEMPTS_MAX, PUBLISH_SPARE_RECORDS_MAX, PUBLISH_SPARES_MAX},
     reject::{Reject, SizeLimit},
     rt,
     station::Station,
@@ -55,7 +56,7 @@ impl Link {
         let mut scratch = self.scratch.borrow_mut().pop().unwrap_or_default();
         let result = self.publish_with(publish, outcomes, &mut scratch).await;
         let mut kept = self.scratch.borrow_mut();
-        if kept.len() < SCRATCH_KEPT_MAX && scratch.todo.capacity() <= SCRATCH_RECORDS_MAX {
+        if kept.len() < PUBLISH_SPARES_MAX && scratch.todo.capacity() <= PUBLISH_SPARE_RECORDS_MAX {
             kept.push(scratch);
         }
         result
@@ -418,9 +419,6 @@ fn is_attributable(acks: &[AckOutcome]) -> bool {
     !acks.iter().any(at_the_door) || acks.iter().all(at_the_door)
 }
 
-/// What is kept of work space, and how many records one of it may have been for.
-const SCRATCH_KEPT_MAX: usize = 64;
-const SCRATCH_RECORDS_MAX: usize = 2_048;
 /// Digits and hyphen of a record's number in a message id.
 const NUMBER_BYTES_MAX: usize = 11;
 /// The tag of records that no permissions violation is attributed to.

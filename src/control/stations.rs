@@ -20,7 +20,7 @@ use crate::{
     station::{Name, Partition, PublishMode, Station},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
 /// Key of the stream metadata that names the station.
@@ -38,9 +38,23 @@ const LOOKS_MAX: usize = 3;
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct StreamInfo {
     pub(super) config: StreamConfig,
-    /// Only a stream of a cluster has it, also one with a single copy.
     #[serde(default)]
-    cluster: Option<IgnoredAny>,
+    cluster: Option<Cluster>,
+}
+
+/// Where a stream is: a server that is alone says its own name as the leader's, and no cluster's.
+#[derive(Debug, Clone, Deserialize)]
+struct Cluster {
+    #[serde(default)]
+    name: Option<Box<str>>,
+}
+
+impl StreamInfo {
+    /// Whether one server stores and answers alone: then there is no other copy, now or later.
+    fn is_alone(&self) -> bool {
+        let in_a_cluster = self.cluster.as_ref().and_then(|cluster| cluster.name.as_deref());
+        self.config.num_replicas <= 1 && in_a_cluster.is_none_or(str::is_empty)
+    }
 }
 
 /// The part of a stream's configuration that matters here.
@@ -375,7 +389,7 @@ fn station(name: &Name, parts: Vec<(String, StreamInfo)>) -> Result<Found, Rejec
     let record_bytes_max = sizes.min();
     let replicas = configs().map(|config| config.num_replicas.max(1)).min().unwrap_or(1);
     let streams = configs().map(StreamConfig::traits).collect();
-    let answers_in_order = parts.len() == 1 && parts.iter().all(|(_, info)| info.cluster.is_none());
+    let answers_in_order = parts.len() == 1 && parts.iter().all(|(_, info)| info.is_alone());
     let partition =
         |(subject, info): (String, StreamInfo)| Partition { stream: info.config.name, subject: subject.into() };
     let partitions = parts.into_iter().map(partition).collect();
@@ -432,9 +446,17 @@ mod tests {
     #[test]
     fn answers_come_in_order_from_one_stream_of_a_server_that_is_alone() {
         let name = Name::parse("s").expect("a name");
-        let alone = r#"{"config":{"name":"s"}}"#;
+        let made = r#"{"config":{"name":"s"}}"#;
+        let found = r#"{"config":{"name":"s","num_replicas":1},"cluster":{"leader":"NA4YDJ"}}"#;
         let of_a_cluster = r#"{"config":{"name":"s","num_replicas":1},"cluster":{"name":"c","leader":"a"}}"#;
-        for (texts, expect) in [(vec![alone], true), (vec![alone, alone], false), (vec![of_a_cluster], false)] {
+        let copied = r#"{"config":{"name":"s","num_replicas":3}}"#;
+        for (texts, expect) in [
+            (vec![made], true),
+            (vec![found], true),
+            (vec![made, made], false),
+            (vec![of_a_cluster], false),
+            (vec![copied], false),
+        ] {
             let parts = texts.iter().map(|text| ("s".to_owned(), serde_json::from_str(text).expect("an answer")));
             let found = station(&name, parts.collect()).expect("a station");
             assert_eq!(found.station.answers_in_order, expect, "{texts:?}");

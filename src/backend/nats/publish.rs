@@ -205,14 +205,9 @@ impl Link {
                     template.write(&mut out, plan.payload(*index));
                 }
             }
-            (Naming::InOrder, Some(token)) => {
-                let text = token.text();
-                for index in records {
-                    plan.encode(*index, &mut out, Reply { prefix, token: text.as_bytes() });
-                }
-            }
             _ => {
-                for (index, token) in records.iter().zip(tokens) {
+                // One for each record, or one for all of them.
+                for (index, token) in records.iter().zip(tokens.iter().cycle()) {
                     plan.encode(*index, &mut out, Reply { prefix, token: token.text().as_bytes() });
                 }
             }

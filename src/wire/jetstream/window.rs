@@ -210,7 +210,7 @@ impl Window {
     }
 
     /// Takes room for as many records as fit, at most a grant's worth, or none: `None` if not even the first
-    /// fits, or others wait. Appends a token for each to `tokens`, in order; or one for all, [`Naming::InOrder`].
+    /// fits, or others wait. Appends a token for each to `tokens`, in order; or one for all, see [`Naming`].
     ///
     /// A record larger than the whole window fits when nothing else is in flight.
     pub fn open(&mut self, ask: Ask<impl Iterator<Item = usize>>, tokens: &mut Vec<Token>) -> Option<Opened> {

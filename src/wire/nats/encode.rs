@@ -65,36 +65,10 @@ pub fn hpub_record(
 ) {
     debug_assert!(header_block.is_empty() || header_block.ends_with(CRLF), "a header block is whole lines");
     debug_assert!(id.is_none_or(|id| !id.base.is_empty() && !id.base.contains(&b'\n')), "a message id is one line");
-    let head = header_bytes(header_block.len(), id.map_or(0, |id| id.len()));
-    if head == 0 {
+    if header_block.is_empty() && id.is_none() {
         return pub_record(out, subject, reply, payload);
     }
-    let total = head + payload.len();
-    out.reserve(LINE_REST_MAX + subject.len() + reply.prefix.len() + reply.token.len() + total);
-    out.extend_from_slice(b"HPUB ");
-    address(out, subject, reply);
-    let mut rest = Scratch::new();
-    rest.push_number(head);
-    rest.push(b' ');
-    rest.push_number(total);
-    rest.push_all(b"\r\nNATS/1.0\r\n");
-    out.extend_from_slice(rest.bytes());
-    out.extend_from_slice(header_block);
-    if let Some(id) = id {
-        out.extend_from_slice(ID_FIELD);
-        out.extend_from_slice(id.base);
-        let mut rest = Scratch::new();
-        if let Some(index) = id.index {
-            rest.push(b'-');
-            rest.push_number(index as usize);
-        }
-        rest.push_all(b"\r\n\r\n");
-        out.extend_from_slice(rest.bytes());
-    } else {
-        out.extend_from_slice(CRLF);
-    }
-    out.extend_from_slice(payload);
-    out.extend_from_slice(CRLF);
+    hpub_parts(out, subject, Some(reply), [header_block, b""], id, payload);
 }
 
 /// Records that differ in nothing but their payloads: what stands around these is put together once.
@@ -147,32 +121,51 @@ pub fn hpub_batched(
     id: Option<RecordId<'_>>,
     payload: &[u8],
 ) {
-    let head = header_bytes(header_block.len() + fields.len(), id.map_or(0, |id| id.len()));
-    out.reserve(LINE_REST_MAX + subject.len() + reply.map_or(0, |reply| reply.prefix.len() + reply.token.len()));
-    out.reserve(head + payload.len());
+    hpub_parts(out, subject, reply, [header_block, fields], id, payload);
+}
+
+/// A record whose header fields are whole lines in two blocks, with an answer or without.
+#[inline]
+fn hpub_parts(
+    out: &mut Vec<u8>,
+    subject: &[u8],
+    reply: Option<Reply<'_>>,
+    blocks: [&[u8]; 2],
+    id: Option<RecordId<'_>>,
+    payload: &[u8],
+) {
+    let head = header_bytes(blocks[0].len() + blocks[1].len(), id.map_or(0, |id| id.len()));
+    let total = head + payload.len();
+    let reply_bytes = reply.map_or(0, |reply| reply.prefix.len() + reply.token.len());
+    out.reserve(LINE_REST_MAX + subject.len() + reply_bytes + total);
     out.extend_from_slice(b"HPUB ");
     match reply {
         Some(reply) => address(out, subject, reply),
         None => words(out, &[Some(subject)]),
     }
-    number(out, head);
-    out.push(b' ');
-    number(out, head + payload.len());
-    for part in [CRLF, VERSION_LINE, header_block, fields] {
-        out.extend_from_slice(part);
-    }
+    let mut rest = Scratch::new();
+    rest.push_number(head);
+    rest.push(b' ');
+    rest.push_number(total);
+    rest.push_all(b"\r\nNATS/1.0\r\n");
+    out.extend_from_slice(rest.bytes());
+    out.extend_from_slice(blocks[0]);
+    out.extend_from_slice(blocks[1]);
     if let Some(id) = id {
         out.extend_from_slice(ID_FIELD);
         out.extend_from_slice(id.base);
+        let mut rest = Scratch::new();
         if let Some(index) = id.index {
-            out.push(b'-');
-            number(out, index as usize);
+            rest.push(b'-');
+            rest.push_number(index as usize);
         }
+        rest.push_all(b"\r\n\r\n");
+        out.extend_from_slice(rest.bytes());
+    } else {
         out.extend_from_slice(CRLF);
     }
-    for part in [CRLF, payload, CRLF] {
-        out.extend_from_slice(part);
-    }
+    out.extend_from_slice(payload);
+    out.extend_from_slice(CRLF);
 }
 
 /// Publishes a record without headers.

@@ -7,6 +7,7 @@ pub mod budget;
 pub mod limits;
 pub mod never_stored;
 pub mod reject;
+pub mod schema;
 pub mod station;
 pub mod wire;
 

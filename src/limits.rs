@@ -123,6 +123,8 @@ pub const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HOLD: Duration = Duration::from_secs(5);
 /// How long a request waits for the control plane.
 pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How old the knowledge of what the registry says may be when a record is held against a schema.
+pub const CONTRACTS_AGE_MAX: Duration = Duration::from_millis(900);
 /// How long "there is no such station" is remembered.
 pub const STATION_ABSENT_TTL: Duration = Duration::from_secs(2);
 /// A message that was handed out and not acknowledged comes again after this time.

@@ -117,6 +117,12 @@ pub enum Reject {
     Name(&'static str, NameFault),
     /// A message id that cannot be a header value.
     MessageId(&'static str),
+    /// The record is not what the station's schema says: what is wrong and where.
+    Schema(Box<str>),
+    /// All or nothing was asked for and is not possible here; the text says why.
+    NotAtomic(&'static str),
+    /// All or nothing was asked for, and another record of the request failed: nothing was stored.
+    NothingStored,
 
     // Who asks.
     /// No credential, a wrong one, an expired one. Says no more than that.
@@ -153,6 +159,10 @@ pub enum Reject {
     ControlTimeout,
     /// The users were not read yet: whether this one exists is not known.
     UsersUnknown,
+    /// What the registry says now is not known: whether the station's schema is still the one that is known here.
+    ContractsUnknown,
+    /// Records failed and could not be kept as dead letters, for this reason.
+    DeadLetters(Box<Reject>),
     /// The gateway is shutting down.
     Draining,
     /// A broken invariant of ours; logged with details where it was found.
@@ -181,6 +191,9 @@ impl Reject {
             | Self::Field(_)
             | Self::Name(..)
             | Self::MessageId(_)
+            | Self::Schema(_)
+            | Self::NotAtomic(_)
+            | Self::NothingStored
             | Self::StationUnknown(_) => Fault::Client,
             Self::Unauthorized | Self::Forbidden(..) => Fault::Policy,
             Self::WindowFull | Self::Overloaded(_) | Self::StreamFull(_) | Self::BrokerBusy => Fault::Overload,
@@ -192,6 +205,8 @@ impl Reject {
             | Self::StoreFailed(_)
             | Self::ControlTimeout
             | Self::UsersUnknown
+            | Self::ContractsUnknown
+            | Self::DeadLetters(_)
             | Self::Draining => Fault::Upstream,
             Self::Internal(_) => Fault::Bug,
         }
@@ -206,7 +221,9 @@ impl Reject {
             | Self::BrokerBusy
             | Self::OutcomeUnknown
             | Self::ControlTimeout
-            | Self::UsersUnknown => Some(Duration::from_secs(1)),
+            | Self::UsersUnknown
+            | Self::ContractsUnknown
+            | Self::DeadLetters(_) => Some(Duration::from_secs(1)),
             Self::BrokerAway | Self::NoStream | Self::StoreFailed(_) | Self::Draining => Some(Duration::from_secs(2)),
             Self::StreamFull(_) => Some(Duration::from_secs(10)),
             _ => None,

@@ -71,6 +71,27 @@ pub struct Publish<'a> {
     pub headers: &'a [u8],
     /// The request's message id, if it has one.
     pub id: Option<MessageId<'a>>,
+    /// Header fields that single records have beside these: none, or one block for each record.
+    pub own: Option<OwnHeaders<'a>>,
+    /// All records are stored, or none. A station that cannot do it ([`Station::not_atomic`]) is refused before.
+    pub whole: bool,
+}
+
+/// Header fields of single records: `Name: value\r\n` each.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnHeaders<'a> {
+    /// All of them.
+    pub block: &'a [u8],
+    /// Those of each record, in `block`, in the order of the records.
+    pub spans: &'a [Span],
+}
+
+impl<'a> OwnHeaders<'a> {
+    /// The fields of record `index`.
+    #[must_use]
+    pub fn of(&self, index: usize) -> &'a [u8] {
+        self.spans.get(index).copied().unwrap_or_default().of(self.block)
+    }
 }
 
 /// What became of one record.
@@ -117,6 +138,8 @@ pub struct Message {
     pub partition: u16,
     /// Sequence in the partition's stream (embedded store; 0 where the backend does not say).
     pub sequence: u64,
+    /// How often it has been handed out, this time included.
+    pub deliveries: u32,
 }
 
 /// Messages of one consume call: one arena, and spans into it.

@@ -22,6 +22,7 @@ mod publishing;
 mod questions;
 mod registry;
 mod stations;
+mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -30,7 +31,7 @@ mod tests_local;
 mod tests_nats;
 mod users;
 
-pub use desk::{Desk, DeskError, NewUser, UserView};
+pub use desk::{Desk, DeskError, NewUser, UserView, views};
 
 use crate::{
     backend::local,

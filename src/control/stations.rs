@@ -394,8 +394,16 @@ fn station(name: &Name, parts: Vec<(String, StreamInfo)>) -> Result<Found, Rejec
         |(subject, info): (String, StreamInfo)| Partition { stream: info.config.name, subject: subject.into() };
     let partitions = parts.into_iter().map(partition).collect();
     let publish_mode = PublishMode::Single;
-    let station =
-        Station { name: name.clone(), partitions, record_bytes_max, replicas, publish_mode, answers_in_order };
+    let station = Station {
+        name: name.clone(),
+        partitions,
+        record_bytes_max,
+        replicas,
+        publish_mode,
+        answers_in_order,
+        not_atomic: Some("not built"),
+        atomic_records_max: 0,
+    };
     Ok(Found { station, streams })
 }
 

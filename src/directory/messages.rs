@@ -3,12 +3,13 @@
 //! A shard asks with a ticket and gets exactly one answer for it; everything else the control plane
 //! pushes unasked, as finished, immutable values.
 
+use super::contracts::Contracts;
 use crate::{
     auth::Users,
     reject::Reject,
     station::{Consumer, Name, Station},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 /// What a shard wants to know.
 #[derive(Debug)]
@@ -73,6 +74,10 @@ pub enum Push {
     },
     /// Users and their rights, whole; replaces what the shard had and empties its token cache.
     Users(Arc<Users>),
+    /// What stations ask of their records, whole; compiled for this shard alone.
+    Contracts(Arc<Contracts>),
+    /// Then the registry said what the last snapshots of users and contracts do.
+    Confirmed(Instant),
     /// What is known of this station is no longer true: ask again.
     Forget(Name),
     /// What is known of any station is no longer true (the broker has changed). Their groups stay.

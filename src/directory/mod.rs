@@ -5,14 +5,18 @@
 //! not known is asked for once, however many requests want it, and each of them waits with a
 //! deadline. "There is none" is remembered briefly, so that a client which insists costs little.
 
+pub mod contracts;
 pub mod messages;
 
 use crate::{
-    limits::{QUESTION_TIMEOUT, QUESTIONS_PER_SHARD_MAX, STATION_ABSENT_TTL, STATIONS_PER_SHARD_MAX},
+    limits::{
+        CONTRACTS_AGE_MAX, QUESTION_TIMEOUT, QUESTIONS_PER_SHARD_MAX, STATION_ABSENT_TTL, STATIONS_PER_SHARD_MAX,
+    },
     reject::Reject,
     rt::{self, Waiters},
     station::{Consumer, Name, Station},
 };
+use contracts::Contracts;
 use messages::{Answer, Ask, Question};
 use std::{
     cell::{Cell, RefCell},
@@ -40,6 +44,9 @@ pub struct Directory {
     consumers: RefCell<Table<GroupKey, Consumer>>,
     /// How often all stations were forgotten.
     forgotten: Cell<u64>,
+    contracts: RefCell<Rc<Known<Contracts>>>,
+    /// When the registry was last known to be no newer than `contracts`; `None`: it has no other writer.
+    confirmed: Cell<Option<Instant>>,
 }
 
 /// What is known under a name.
@@ -92,6 +99,8 @@ impl Directory {
             stations: RefCell::default(),
             consumers: RefCell::default(),
             forgotten: Cell::new(0),
+            contracts: RefCell::new(Rc::new(Known { value: Arc::default() })),
+            confirmed: Cell::new(None),
         }
     }
 
@@ -138,6 +147,30 @@ impl Directory {
             _ => Err(Reject::Internal("an answer of another kind")),
         };
         Box::pin(self.resolve(&self.consumers, &key, true, now, question, pick)).await
+    }
+
+    /// What stations ask of their records, as the registry has it.
+    #[must_use]
+    pub fn contracts(&self) -> Rc<Known<Contracts>> {
+        Rc::clone(&self.contracts.borrow())
+    }
+
+    /// Whether the registry was known less than [`CONTRACTS_AGE_MAX`] ago to say what [`Self::contracts`] does. A record is
+    /// not held against a schema that may have been replaced longer ago than that.
+    #[must_use]
+    pub fn contracts_are_fresh(&self, now: Instant) -> bool {
+        self.contracts.borrow().complete
+            && self.confirmed.get().is_none_or(|at| now.saturating_duration_since(at) < CONTRACTS_AGE_MAX)
+    }
+
+    /// Hands in a new snapshot.
+    pub fn set_contracts(&self, contracts: Arc<Contracts>) {
+        *self.contracts.borrow_mut() = Rc::new(Known { value: contracts });
+    }
+
+    /// The registry was known then to say what the last snapshot does.
+    pub fn confirm(&self, at: Instant) {
+        self.confirmed.set(Some(at));
     }
 
     /// The version of this password, if it is that user's.
@@ -261,8 +294,16 @@ mod tests {
     fn station(name: &Name, records_min: u16) -> Answer {
         let publish_mode = PublishMode::Atomic { records_min };
         let (name, partitions) = (name.clone(), Box::default());
-        let station =
-            Station { name, partitions, record_bytes_max: None, replicas: 1, publish_mode, answers_in_order: true };
+        let station = Station {
+            name,
+            partitions,
+            record_bytes_max: None,
+            replicas: 1,
+            publish_mode,
+            answers_in_order: true,
+            not_atomic: None,
+            atomic_records_max: 0,
+        };
         Answer::Station(Ok(Arc::new(station)))
     }
 

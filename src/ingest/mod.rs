@@ -97,7 +97,8 @@ impl Ingest {
         if records.is_empty() {
             return Ok(outcomes);
         }
-        let publish = Publish { station: &station, body, records: &records, headers: &header_block, id };
+        let publish =
+            Publish { station: &station, body, records: &records, headers: &header_block, id, own: None, whole: false };
         let begun = Instant::now();
         self.publish(call, publish, &mut outcomes).await?;
         self.count(&outcomes, &records, begun.elapsed());

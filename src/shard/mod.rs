@@ -174,6 +174,8 @@ async fn listen_to_control(
         match push {
             Push::Answer { ticket, answer } => directory.answered(ticket, answer),
             Push::Users(users) => gate.borrow_mut().set_users(users),
+            Push::Contracts(contracts) => directory.set_contracts(contracts),
+            Push::Confirmed(at) => directory.confirm(at),
             Push::Forget(station) => directory.forget(&station),
             Push::ForgetStations => directory.forget_stations(),
             Push::Drain if connections.is_draining() => {}

@@ -114,6 +114,8 @@ impl StationState {
                 replicas: 1,
                 publish_mode: PublishMode::Single,
                 answers_in_order: true,
+                not_atomic: None,
+                atomic_records_max: u32::try_from(crate::limits::LOCAL_COMMIT_RECORDS_MAX).unwrap_or(u32::MAX),
             }),
             partitions: states.collect(),
             doc,

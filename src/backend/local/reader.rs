@@ -126,6 +126,7 @@ impl Basket for Gathered {
             reply: Span { start: 0, end: 8 },
             partition: u16::try_from(partition).unwrap_or(u16::MAX),
             sequence,
+            deliveries: 1,
         });
         Take::More
     }

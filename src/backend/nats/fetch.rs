@@ -108,7 +108,7 @@ impl Basket {
         };
         let (headers, payload, reply) = (keep(fields), keep(payload), keep(reply));
         let partition = u16::try_from(partition).unwrap_or(u16::MAX);
-        delivered.messages.push(Message { headers, payload, reply, partition, sequence: 0 });
+        delivered.messages.push(Message { headers, payload, reply, partition, sequence: 0, deliveries: 1 });
         self.changed.notify();
         true
     }

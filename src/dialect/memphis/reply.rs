@@ -94,7 +94,9 @@ fn status_of(reject: &Reject) -> u16 {
         | Reject::Body(_)
         | Reject::Field(_)
         | Reject::Name(..)
-        | Reject::MessageId(_) => 400,
+        | Reject::MessageId(_)
+        | Reject::Schema(_)
+        | Reject::NothingStored => 400,
         Reject::Unauthorized => 401,
         Reject::Forbidden(..) | Reject::BrokerForbidden(_) => 403,
         Reject::RouteUnknown | Reject::StationUnknown(_) => 404,
@@ -106,7 +108,7 @@ fn status_of(reject: &Reject) -> u16 {
         Reject::Expectation => 417,
         Reject::WindowFull | Reject::BrokerBusy => 429,
         Reject::BrokerRefused(..) | Reject::Internal(_) => 500,
-        Reject::TransferCoding => 501,
+        Reject::TransferCoding | Reject::NotAtomic(_) => 501,
         Reject::Overloaded(_)
         | Reject::StreamFull(_)
         | Reject::BrokerAway
@@ -115,6 +117,8 @@ fn status_of(reject: &Reject) -> u16 {
         | Reject::StoreFailed(_)
         | Reject::ControlTimeout
         | Reject::UsersUnknown
+        | Reject::ContractsUnknown
+        | Reject::DeadLetters(_)
         | Reject::Draining => 503,
         Reject::Version => 505,
     }
@@ -166,6 +170,15 @@ pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
         Reject::NoStream => "the station's stream has gone; nothing was stored, send the request again",
         Reject::ControlTimeout => {
             "the station could not be looked up in time; nothing was stored, send the request again"
+        }
+        Reject::Schema(text) => return format!("Schema validation has failed: {text}").into(),
+        Reject::NotAtomic(why) => return format!("all or nothing is not possible here: {why}").into(),
+        Reject::NothingStored => {
+            "nothing was stored: another record of the request failed, and all or nothing was asked for"
+        }
+        Reject::ContractsUnknown => "the station's schema cannot be confirmed at the moment; send the request again",
+        Reject::DeadLetters(why) => {
+            return format!("records failed and could not be kept as dead letters: {}", text_of(why)).into();
         }
         Reject::UsersUnknown => "the users are not known yet; send the request again",
         Reject::Draining => "the gateway is shutting down; send the request again",

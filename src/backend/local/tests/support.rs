@@ -145,7 +145,15 @@ pub(super) fn publish(
         })
         .collect();
     let mut outcomes = Vec::new();
-    let publish = Publish { station, body: body.as_bytes(), records: &records, headers: b"X-Test: yes\r\n", id };
+    let publish = Publish {
+        station,
+        body: body.as_bytes(),
+        records: &records,
+        headers: b"X-Test: yes\r\n",
+        id,
+        own: None,
+        whole: false,
+    };
     block_on(handle.publish(&publish, &mut outcomes)).map(|()| outcomes)
 }
 

@@ -3,6 +3,12 @@
 //! A change of a user is acknowledged after the registry has it *and* the shards of this gateway
 //! have been told, so that the next request sees it. Other gateways learn of it by their watch.
 
+mod dead_letters;
+mod keys;
+mod schemas;
+mod stations;
+pub mod views;
+
 use super::{
     keeper::Keeper,
     passwords::{self, Overloaded, Passwords},

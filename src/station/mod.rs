@@ -3,8 +3,15 @@
 //! A [`Station`] is resolved once by the control plane and never changes afterwards: a change
 //! arrives as a new value. Names follow the original's rules, so that every name it accepted is accepted.
 
+mod attributes;
+
+pub use attributes::{Attributes, AttributesChange, PARTITIONS_MAX, Storage};
+
 use crate::{limits::NAME_BYTES_MAX, reject::NameFault};
 use serde::{Deserialize, Serialize};
+
+/// What the name of the station that keeps dead letters ends in, as in the original.
+const DEAD_LETTERS: &str = "$dls";
 
 /// A name that the rules accept, lower-cased: of a station, a consumer group or a user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -41,6 +48,18 @@ impl Name {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The station that keeps the dead letters of this one. Its name is none that a client can say.
+    #[must_use]
+    pub fn dead_letters(&self) -> Self {
+        Self(format!("{self}{DEAD_LETTERS}").into_boxed_str())
+    }
+
+    /// The station whose dead letters this one keeps, if it keeps any.
+    #[must_use]
+    pub fn letters_of(&self) -> Option<Self> {
+        self.0.strip_suffix(DEAD_LETTERS).map(|name| Self(name.into()))
     }
 
     /// The name as a JetStream stream or consumer name, which may hold no dot.
@@ -176,6 +195,10 @@ pub struct Station {
     /// Whether one server stores and answers what is published, so that answers come in the order of the records.
     /// Servers of a cluster answer an error past what they have still to agree on.
     pub answers_in_order: bool,
+    /// Why a request cannot be stored all or nothing here; `None`: it can, up to [`Self::atomic_records_max`].
+    pub not_atomic: Option<&'static str>,
+    /// Records that can be stored all or nothing at a time.
+    pub atomic_records_max: u32,
 }
 
 /// A consumer group of a station, resolved: it exists on every partition.

@@ -1,0 +1,146 @@
+//! Streams of stations, on either backend: made, described, changed, removed; dead letters read, removed, stored again.
+//!
+//! The stream is the truth of what a stream does (partitions, retention, storage, copies, window); the registry holds
+//! what only the gateway does (docs/adr/0014). Nothing is cached here.
+
+mod local;
+mod nats;
+
+use super::broker::Broker;
+use crate::{
+    backend::local::Store,
+    config::StationSettings,
+    reject::Reject,
+    station::{Attributes, AttributesChange, Name},
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The streams of a gateway's backend. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) enum Streams {
+    Nats(Broker, Arc<StationSettings>),
+    Local(Arc<Store>),
+}
+
+/// An existing stream that serves as a station, as the registry keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Adopted {
+    pub(super) stream: String,
+    pub(super) subject: String,
+}
+
+/// A station's streams, as they say of themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Description {
+    pub(super) name: Name,
+    pub(super) attributes: Attributes,
+    /// Records that are there, of all partitions.
+    pub(super) records: u64,
+    /// Bytes that are there, of all partitions.
+    pub(super) bytes: u64,
+}
+
+/// Why streams were not made, changed or read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum StreamsError {
+    /// There is such a station, with other attributes.
+    Exists,
+    /// There is none.
+    Unknown,
+    /// What was asked for is wrong or cannot be done to this stream; the text says what and why.
+    Invalid(String),
+    /// The backend failed; it may have been done.
+    Failed(Reject),
+}
+
+/// A record of a stream, read for its own sake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Letter {
+    pub(super) sequence: u64,
+    /// When it was stored, ms since 1970.
+    pub(super) time_ms: u64,
+    /// `Name: value\r\n` each.
+    pub(super) headers: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+}
+
+impl Streams {
+    /// Makes a station. Making it again with the same attributes is no error.
+    pub(super) async fn create(&self, name: &Name, attributes: &Attributes) -> Result<(), StreamsError> {
+        match self {
+            Self::Nats(broker, settings) => nats::create(broker, settings, name, attributes).await,
+            Self::Local(store) => local::create(store, name, attributes).await,
+        }
+    }
+
+    /// What a station is; [`StreamsError::Unknown`] if it does not exist.
+    pub(super) async fn describe(&self, name: &Name, adopted: Option<&Adopted>) -> Result<Description, StreamsError> {
+        match self {
+            Self::Nats(broker, settings) => nats::describe(broker, settings, name, adopted).await,
+            Self::Local(store) => local::describe(store, name).await,
+        }
+    }
+
+    /// All stations that the backend knows to be some, by name; without those of dead letters.
+    pub(super) async fn list(&self) -> Result<Vec<Description>, StreamsError> {
+        match self {
+            Self::Nats(broker, settings) => nats::list(broker, settings).await,
+            Self::Local(store) => local::list(store).await,
+        }
+    }
+
+    /// Changes a station.
+    pub(super) async fn change(
+        &self,
+        name: &Name,
+        adopted: Option<&Adopted>,
+        change: &AttributesChange,
+    ) -> Result<(), StreamsError> {
+        match self {
+            Self::Nats(broker, settings) => nats::change(broker, settings, name, adopted, change).await,
+            Self::Local(store) => local::change(store, name, change).await,
+        }
+    }
+
+    /// Removes a station with its records. That there is none is no error.
+    pub(super) async fn remove(&self, name: &Name) -> Result<(), StreamsError> {
+        match self {
+            Self::Nats(broker, settings) => nats::remove(broker, settings, name).await,
+            Self::Local(store) => local::remove(store, name).await,
+        }
+    }
+
+    /// Records of a station of one partition with sequences after this one, oldest first, at most so many. A station that
+    /// does not exist has none.
+    pub(super) async fn read(&self, name: &Name, after: u64, limit: usize) -> Result<Vec<Letter>, StreamsError> {
+        match self {
+            Self::Nats(broker, settings) => nats::read(broker, settings, name, after, limit).await,
+            Self::Local(store) => local::read(store, name, after, limit).await,
+        }
+    }
+
+    /// Removes these records of a station of one partition, or all; how many there were.
+    pub(super) async fn discard(&self, name: &Name, sequences: Option<&[u64]>) -> Result<u64, StreamsError> {
+        match self {
+            Self::Nats(broker, settings) => nats::discard(broker, settings, name, sequences).await,
+            Self::Local(store) => local::discard(store, name, sequences).await,
+        }
+    }
+
+    /// Stores one record in a station, under a message id; its acknowledgement has come.
+    pub(super) async fn store(
+        &self,
+        name: &Name,
+        adopted: Option<&Adopted>,
+        headers: &[u8],
+        payload: &[u8],
+        id: &str,
+    ) -> Result<(), StreamsError> {
+        match self {
+            Self::Nats(broker, settings) => nats::store(broker, settings, name, adopted, headers, payload, id).await,
+            Self::Local(store) => local::store(store, name, headers, payload, id).await,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Schemas: what a station's records must look like, compiled, and how a record is held against it. Pure.
+//!
+//! A [`Schema`] is compiled by the control plane, once for each shard, so that what its engines keep for themselves is
+//! touched by one core alone. Checking a record allocates nothing if the record is valid (JSON), is bounded in time
+//! whatever the schema and the record are ([`crate::limits`]), and never reaches for a file or the network.
+
+mod avro;
+mod graphql;
+mod json;
+mod protobuf;
+mod violation;
+
+pub use violation::{Fault, Violation};
+
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt};
+
+/// The four languages of schemas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SchemaType {
+    /// JSON Schema.
+    Json,
+    /// Protocol Buffers, proto2 or proto3.
+    Protobuf,
+    /// Apache Avro.
+    Avro,
+    /// A GraphQL schema; records are executable documents.
+    Graphql,
+}
+
+impl SchemaType {
+    /// The word for it in the API, on the command line and in messages.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Protobuf => "protobuf",
+            Self::Avro => "avro",
+            Self::Graphql => "graphql",
+        }
+    }
+}
+
+/// A schema as its author wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaSource {
+    /// Its language.
+    pub kind: SchemaType,
+    /// Its text.
+    pub text: String,
+    /// Protobuf: the message that records are; `None`: the first of the file.
+    pub message: Option<String>,
+    /// Protobuf: files that it imports, by the name that the import says.
+    pub imports: BTreeMap<String, String>,
+}
+
+/// Why a schema does not compile, in its compiler's words: one line or more, without a path of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompileError(pub String);
+
+impl fmt::Display for CompileError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// How a record is written, as far as the request says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// JSON: an element of a batch, or a body whose media type says JSON or text.
+    Json,
+    /// The schema language's own binary form: `application/x-protobuf`, `avro/bytes`, `application/octet-stream`.
+    Binary,
+    /// No media type: whichever it is.
+    Unsaid,
+}
+
+/// What becomes of a valid record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// It is stored as it came.
+    AsIs,
+    /// What is stored was appended to the output: JSON on a Protobuf station becomes wire format.
+    Transcoded,
+}
+
+/// What a shard keeps from one check to the next.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    json: json::Scratch,
+}
+
+/// A compiled schema.
+#[derive(Debug)]
+pub enum Schema {
+    /// JSON Schema.
+    Json(json::JsonSchema),
+    /// Protocol Buffers.
+    Protobuf(protobuf::ProtobufSchema),
+    /// Apache Avro.
+    Avro(avro::AvroSchema),
+    /// GraphQL.
+    Graphql(graphql::GraphqlSchema),
+}
+
+impl Schema {
+    /// Compiles a schema. May take long: not for shards.
+    pub fn compile(source: &SchemaSource) -> Result<Self, CompileError> {
+        Ok(match source.kind {
+            SchemaType::Json => Self::Json(json::JsonSchema::compile(&source.text)?),
+            SchemaType::Protobuf => Self::Protobuf(protobuf::ProtobufSchema::compile(source)?),
+            SchemaType::Avro => Self::Avro(avro::AvroSchema::compile(&source.text)?),
+            SchemaType::Graphql => Self::Graphql(graphql::GraphqlSchema::compile(&source.text)?),
+        })
+    }
+
+    /// Its language.
+    #[must_use]
+    pub fn kind(&self) -> SchemaType {
+        match self {
+            Self::Json(_) => SchemaType::Json,
+            Self::Protobuf(_) => SchemaType::Protobuf,
+            Self::Avro(_) => SchemaType::Avro,
+            Self::Graphql(_) => SchemaType::Graphql,
+        }
+    }
+
+    /// Holds a record against the schema. What is to be stored in its place, if anything, is appended to `out`.
+    pub fn check(
+        &self,
+        record: &[u8],
+        encoding: Encoding,
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) -> Result<Checked, Violation> {
+        match self {
+            Self::Json(schema) => schema.check(record, &mut scratch.json).map(|()| Checked::AsIs),
+            Self::Protobuf(schema) => schema.check(record, encoding, out),
+            Self::Avro(schema) => schema.check(record, encoding).map(|()| Checked::AsIs),
+            Self::Graphql(schema) => schema.check(record).map(|()| Checked::AsIs),
+        }
+    }
+}

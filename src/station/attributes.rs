@@ -1,0 +1,53 @@
+//! What a station is made with, and what of it may be changed. Pure.
+
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Partitions that a station may have at most (the original's bound).
+pub const PARTITIONS_MAX: u16 = 10_000;
+
+/// Where records are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// On disk.
+    File,
+    /// In memory: gone when the server ends.
+    Memory,
+}
+
+/// All attributes of a station, complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attributes {
+    /// 1 to [`PARTITIONS_MAX`]; fixed once the station exists.
+    pub partitions: u16,
+    /// Records older than this go; `None` keeps them.
+    pub retention_age: Option<Duration>,
+    /// More records than this in a partition, and the oldest go.
+    pub retention_records: Option<u64>,
+    /// More bytes than this in a partition, and the oldest go.
+    pub retention_bytes: Option<u64>,
+    /// Records go when every consumer group has acknowledged them (the original's `ack_based`).
+    pub retention_acknowledged: bool,
+    /// Where records are kept; fixed once the station exists.
+    pub storage: Storage,
+    /// Copies.
+    pub replicas: u8,
+    /// How long a message id is remembered.
+    pub duplicate_window: Duration,
+}
+
+/// What is to become of a station's attributes: `None` leaves one as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AttributesChange {
+    /// `Some(None)` removes the limit.
+    pub retention_age: Option<Option<Duration>>,
+    /// `Some(None)` removes the limit.
+    pub retention_records: Option<Option<u64>>,
+    /// `Some(None)` removes the limit.
+    pub retention_bytes: Option<Option<u64>>,
+    /// Copies.
+    pub replicas: Option<u8>,
+    /// How long a message id is remembered.
+    pub duplicate_window: Option<Duration>,
+}

@@ -15,6 +15,7 @@
 
 mod cache;
 mod gate;
+pub mod keys;
 pub mod password;
 mod token;
 mod users;

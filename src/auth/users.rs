@@ -105,6 +105,12 @@ impl Users {
         Self { accounts, complete: true }
     }
 
+    /// These, and these API keys.
+    #[must_use]
+    pub fn with_keys(self, _keys: impl IntoIterator<Item = super::keys::KeyRecord>) -> Self {
+        self
+    }
+
     /// Before the registry was read: root, and of anybody else it is not known whether they exist.
     #[must_use]
     pub fn unread(root_name: &str, root_version: u32) -> Self {

@@ -5,6 +5,7 @@
 //! whatever the schema and the record are ([`crate::limits`]), and never reaches for a file or the network.
 
 mod avro;
+mod bounds;
 mod graphql;
 mod json;
 mod protobuf;

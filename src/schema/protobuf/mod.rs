@@ -1,0 +1,135 @@
+//! Protocol Buffers: wire format is checked as it stands, JSON becomes wire format.
+//!
+//! Wire format is walked over tables made from the descriptor ([`walk`]), without decoding it into values: nothing is
+//! allocated for a valid record, and no record can make the walk deep or long. JSON is decoded by prost-reflect, which
+//! knows the whole JSON mapping, encoded so that the same value is always the same bytes ([`encode`]), and then
+//! walked like any other record, which finds the required fields that it lacks.
+
+mod encode;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use super::{Checked, CompileError, Encoding, SchemaSource, Violation, bounds};
+use prost_reflect::{DescriptorPool, DynamicMessage, FileDescriptor, MessageDescriptor};
+use protox::{
+    Compiler, Error,
+    file::{ChainFileResolver, File, FileResolver, GoogleFileResolver},
+};
+use serde_json::error::Category;
+use std::collections::BTreeMap;
+use tables::Tables;
+
+/// What the original said of a record that is not a message.
+const NOT_PROTOBUF: &str = "invalid message format, expecting protobuf";
+/// The name of the schema's own text among the files that it imports.
+const MAIN: &str = "schema.proto";
+/// Messages that are named when the one that was asked for is not there.
+const NAMED_MAX: usize = 20;
+
+/// A compiled schema: one message type.
+#[derive(Debug)]
+pub struct ProtobufSchema {
+    message: MessageDescriptor,
+    tables: Tables,
+}
+
+impl ProtobufSchema {
+    /// Compiles a file and what it imports. Imports come from the source and from `google/protobuf/`; never from a disk.
+    pub fn compile(source: &SchemaSource) -> Result<Self, CompileError> {
+        let bytes = source.text.len() + source.imports.values().map(String::len).sum::<usize>();
+        for text in std::iter::once(&source.text).chain(source.imports.values()) {
+            bounds::schema_text(bytes, text)?;
+        }
+        if source.imports.contains_key(MAIN) {
+            return Err(CompileError(format!("an import cannot be named {MAIN}: that is the schema itself")));
+        }
+        let mut files = ChainFileResolver::new();
+        files.add(Files { main: source.text.clone(), imports: source.imports.clone() });
+        files.add(GoogleFileResolver::new());
+        let mut compiler = Compiler::with_file_resolver(files);
+        // Its debug form is `file:line:column: what`, for people as well.
+        compiler.open_file(MAIN).map_err(|error| bounds::compiler_says(format!("{error:?}")))?;
+        let pool = compiler.descriptor_pool();
+        let file = pool.get_file_by_name(MAIN).ok_or_else(|| CompileError(format!("{MAIN} is not there")))?;
+        let message = choose(&pool, &file, source.message.as_deref())?;
+        let tables = Tables::of(&message);
+        Ok(Self { message, tables })
+    }
+
+    /// Holds a record against the message type.
+    pub fn check(&self, record: &[u8], encoding: Encoding, out: &mut Vec<u8>) -> Result<Checked, Violation> {
+        if encoding == Encoding::Json {
+            return self.transcode(record, out);
+        }
+        match walk::check(&self.tables, record) {
+            Ok(()) => Ok(Checked::AsIs),
+            Err(_) if encoding == Encoding::Unsaid && looks_like_json(record) => self.transcode(record, out),
+            Err(violation) => Err(violation),
+        }
+    }
+
+    /// JSON into wire format. Nothing is left in `out` of a record that is not valid.
+    fn transcode(&self, record: &[u8], out: &mut Vec<u8>) -> Result<Checked, Violation> {
+        bounds::json_record(record)?;
+        let mut json = serde_json::Deserializer::from_slice(record);
+        let message = DynamicMessage::deserialize(self.message.clone(), &mut json)
+            .and_then(|message| json.end().map(|()| message))
+            .map_err(|error| not_json(&error))?;
+        let before = out.len();
+        encode::message(message, self.tables.maps(), out);
+        walk::check(&self.tables, &out[before..]).inspect_err(|_| out.truncate(before))?;
+        Ok(Checked::Transcoded)
+    }
+}
+
+/// What serde_json says, in the original's frame.
+fn not_json(error: &serde_json::Error) -> Violation {
+    let text = match error.classify() {
+        Category::Data => format!("proto: {error}"),
+        Category::Syntax | Category::Eof | Category::Io => format!("{NOT_PROTOBUF}: {error}"),
+    };
+    Violation::one("", text)
+}
+
+fn looks_like_json(record: &[u8]) -> bool {
+    record.trim_ascii_start().first() == Some(&b'{')
+}
+
+/// The message that records are: by its full name, or by its name within the file's package; else the file's first.
+fn choose(pool: &DescriptorPool, file: &FileDescriptor, name: Option<&str>) -> Result<MessageDescriptor, CompileError> {
+    let found = match name {
+        None => file.messages().next(),
+        Some(name) => pool.get_message_by_name(name).or_else(|| {
+            let package = file.package_name();
+            pool.get_message_by_name(&format!("{package}.{name}")).filter(|_| !package.is_empty())
+        }),
+    };
+    found.filter(|message| !message.is_map_entry()).ok_or_else(|| {
+        let names: Vec<String> = file.messages().map(|message| message.full_name().to_owned()).collect();
+        let shown = names.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = names.len().saturating_sub(NAMED_MAX);
+        bounds::compiler_says(match name {
+            _ if names.is_empty() => "the file has no message".to_owned(),
+            Some(name) if more > 0 => format!("no message {}; there are {shown} and {more} more", bounds::quoted(name)),
+            _ => format!("no message {}; there are {shown}", bounds::quoted(name.unwrap_or_default())),
+        })
+    })
+}
+
+/// The files that a schema brings.
+struct Files {
+    main: String,
+    imports: BTreeMap<String, String>,
+}
+
+impl FileResolver for Files {
+    fn open_file(&self, name: &str) -> Result<File, Error> {
+        match self.imports.get(name) {
+            _ if name == MAIN => File::from_source(name, &self.main),
+            Some(text) => File::from_source(name, text),
+            None => Err(Error::file_not_found(name)),
+        }
+    }
+}

@@ -80,3 +80,134 @@ fn told(errors: &DiagnosticList) -> impl Iterator<Item = (String, String)> {
         (text, place)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHOP: &str = r#"
+        type Query { order(id: ID!): Order, orders(first: Int): [Order!]!, node: Node, hello: String }
+        type Mutation { place(input: NewOrder!): Order }
+        interface Node { id: ID! }
+        type Order implements Node { id: ID!, total: Float, state: State, parent: Order, lines(kind: String): [Line] }
+        type Line { sku: String, pieces: Int }
+        enum State { OPEN PAID }
+        input NewOrder { sku: String!, pieces: Int = 1 }
+    "#;
+
+    fn check(schema: &GraphqlSchema, record: &str) -> String {
+        schema.check(record.as_bytes()).map_or_else(|violation| violation.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn documents_are_valid_or_told_why_not() {
+        let schema = GraphqlSchema::compile(SHOP).unwrap();
+        let cases = [
+            ("{ hello }", ""),
+            ("query Q($id: ID!) { order(id: $id) { id total state lines { sku } } }", ""),
+            ("mutation { place(input: {sku: \"a\"}) { id } }", ""),
+            ("query { node { ... on Order { total } ...F } } fragment F on Node { id }", ""),
+            ("{ __typename __schema { types { name } } }", ""),
+            ("query { nope }", "graphql: Cannot query field \"nope\" on type \"Query\". (line 1, column 9)"),
+            (
+                "{ nope\n  also }",
+                "graphql: Cannot query field \"nope\" on type \"Query\". (line 1, column 3); \
+                 graphql: Cannot query field \"also\" on type \"Query\". (line 2, column 3)",
+            ),
+            ("{ order { id } }", "graphql: Field \"order\" argument \"id\" of type \"ID!\" is required, but it was not provided. (line 1, column 3)"),
+            ("{ order(id: 1, x: 2) { id } }", "graphql: Unknown argument \"x\" on field \"Query.order\". (line 1, column 16)"),
+            ("{ order(id: 1) }", "graphql: Field \"order\" of type \"Query\" must have a selection of subfields. Did you mean \"order { ... }\"? (line 1, column 3)"),
+            ("{ hello { a } }", "graphql: Field \"hello\" must not have a selection since type \"String\" has no subfields (line 1, column 3)"),
+            ("{ orders(first: \"a\") { id } }", "graphql: Int cannot represent value: \"a\" (line 1, column 17)"),
+            ("{ orders(first: 3000000000) { id } }", "graphql: Int cannot represent non 32-bit signed integer value: 3000000000 (line 1, column 17)"),
+            ("query($a: Int) { hello }", "graphql: Variable \"$a\" is never used. (line 1, column 7)"),
+            ("{ orders(first: $a) { id } }", "x8"),
+            ("{ ...F }", "x9"),
+            ("{ hello } fragment F on Order { id }", "x10"),
+            ("{ ...F } fragment F on Query { ...F }", "x11"),
+            ("mutation { place(input: {pieces: 1}) { id } }", "x12"),
+            ("subscription { a }", "x13"),
+            ("{ hello } query A { hello }", "x14"),
+            ("{ a: hello a: node { id } }", "x15"),
+            ("{ hello @nope }", "x16"),
+            ("type A { b: Int }", "x17"),
+            ("zzz", "y1"),
+            ("{", "y2"),
+            ("", "y3"),
+            ("# nothing", "y4"),
+            ("{ hello(a: \"", "y5"),
+            ("{ hello } }", "y6"),
+        ];
+        let said = cases.map(|(record, _)| (record, check(&schema, record)));
+        assert_eq!(said, cases.map(|(record, text)| (record, text.to_owned())));
+        let said = schema.check(b"{ \xff }").unwrap_err().to_string();
+        assert_eq!(said, "invalid message format, expecting GraphQL: no UTF-8 at byte 2");
+    }
+
+    #[test]
+    fn what_does_not_compile_is_told_with_its_place() {
+        let refused = |text: &str| GraphqlSchema::compile(text).unwrap_err().0;
+        let said = ["type Query { a: Nope }", "type Query {", "zzz", "", "type A { a: Int }", "type Query { a: Int } type Query { b: Int }"].map(refused);
+        assert_eq!(said, ["z"; 6].map(str::to_owned));
+        let many = format!("type Query {{ {} }}", (0..10_000).map(|n| format!("f{n}: Nope{n} ")).collect::<String>());
+        let said = refused(&many);
+        assert!(said.len() < 2_010 && said.lines().count() <= FAULTS_MAX, "{said}");
+    }
+
+    #[test]
+    fn hostile_schemas_end() {
+        for text in ["{".repeat(100_000), "[".repeat(100_000), format!("type Query {{ a: {}Int }}", "[".repeat(60)), "x".repeat(limits::FORMAT_SCHEMA_BYTES_MAX + 1)] {
+            assert!(GraphqlSchema::compile(&text).is_err());
+        }
+    }
+
+    /// Documents that cost validation much, within the limits or just over them.
+    pub(crate) fn hostile() -> Vec<String> {
+        let fragments = |times: usize| {
+            let spread = |n: usize| format!("...f{n} ").repeat(times);
+            let defined: String = (0..limits::GRAPHQL_TOKENS_MAX / (4 * times + 12))
+                .map(|n| format!("fragment f{n} on Order {{ id parent {{ {} }} }} ", spread(n + 1)))
+                .collect();
+            format!("{{ order(id: 1) {{ {} }} }} {defined}", spread(0))
+        };
+        let most = limits::GRAPHQL_TOKENS_MAX;
+        let depth = limits::GRAPHQL_DEPTH_MAX;
+        vec![
+            "{".repeat(100_000),
+            "{a".repeat(100_000),
+            format!("{{ hello(a: {}", "[".repeat(100_000)),
+            format!("query($a: {}", "[".repeat(100_000)),
+            " ".repeat(limits::GRAPHQL_BYTES_MAX),
+            "a".repeat(limits::GRAPHQL_BYTES_MAX + 1),
+            format!("{{ {} }}", "hello ".repeat(most / 2)),
+            format!("{{ {} }}", "hello ".repeat(most / 2 - 4)),
+            format!("{{ {} }}", "nope ".repeat(most / 2 - 4)),
+            format!("{{ {} }}", (0..most / 5).map(|n| format!("a{n}: hello ")).collect::<String>()),
+            format!("{{ {} }}", "a:hello a:node{id} ".repeat(most / 12)),
+            format!("{{ order(id:1) {{ {} }} }}", "parent{id}".repeat(most / 4 - 10)),
+            format!("{{ order(id:1) {{ {} id {} }} }}", "parent{id ".repeat(depth - 10), "}".repeat(depth - 10)),
+            format!("{{ {} }}", "order(id:1){lines(kind:\"a\"){sku}} ".repeat(most / 20)),
+            format!("{{ {} }}", "node{...on Order{id} ...on Node{id}} ".repeat(most / 20)),
+            (0..most / 8).map(|n| format!("query q{n} {{hello}} ")).collect(),
+            (0..most / 9).map(|n| format!("query q{n} {{...f}} ")).collect::<String>() + "fragment f on Query {hello}",
+            fragments(1),
+            fragments(2),
+            fragments(10),
+            format!("query({}) {{ hello }}", (0..most / 7).map(|n| format!("$v{n}: Int ")).collect::<String>()),
+        ]
+    }
+
+    #[test]
+    fn hostile_records_end() {
+        let schema = GraphqlSchema::compile(SHOP).unwrap();
+        let texts = hostile();
+        for text in &texts[..7] {
+            assert_ne!(check(&schema, text), "", "{}", &text[..40]);
+        }
+        for text in texts {
+            check(&schema, &text);
+        }
+        let said = check(&schema, &hostile()[8]);
+        assert!(said.ends_with("more"), "{said}");
+    }
+}

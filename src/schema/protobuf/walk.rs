@@ -218,7 +218,7 @@ impl<'a> Walk<'a> {
         let Ok(tag) = u32::try_from(tag) else {
             return Err(self.broken(up, start, "a field number over 536870911"));
         };
-        let (number, wire) = (tag >> 3, (tag & 7) as u8);
+        let (number, wire) = (tag >> 3, tag.to_le_bytes()[0] & 7);
         if number == 0 {
             return Err(self.broken(up, start, "field number 0"));
         }

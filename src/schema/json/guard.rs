@@ -8,7 +8,7 @@
 use crate::limits::{
     SCHEMA_JSON_IN_PLACE_DEPTH_MAX, SCHEMA_JSON_IN_PLACE_MAX, SCHEMA_JSON_PATTERNS_MAX, SCHEMA_JSON_SUBSCHEMAS_MAX,
 };
-use jsonschema::{Draft, Registry, Retrieve, Uri};
+use jsonschema::{Draft, ReferencingError, Registry, Retrieve, Uri};
 use serde_json::{Map, Value};
 use std::{
     collections::{HashMap, HashSet},
@@ -56,7 +56,7 @@ pub(super) struct NothingElse;
 
 impl Retrieve for NothingElse {
     fn retrieve(&self, _: &Uri<String>) -> Result<Value, Box<dyn Error + Send + Sync>> {
-        Err("a schema may refer to itself and to the metaschemas only".into())
+        Err("it is not in the schema".into())
     }
 }
 
@@ -78,10 +78,21 @@ pub(super) fn examine(schema: &Value) -> Result<Facts, String> {
     Ok(walk.facts)
 }
 
-/// An error with its cause, which says why something could not be had.
-pub(super) fn reason(error: &dyn Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+/// Why a reference leads nowhere.
+pub(super) fn reason(error: &ReferencingError) -> String {
+    match error {
+        ReferencingError::Unretrievable { uri, .. } => {
+            format!("`{}` {ELSEWHERE}: a schema may refer to itself and to the metaschemas only", uri.trim_start_matches(NAMELESS))
+        }
+        ReferencingError::UnknownSpecification { specification } => {
+            format!("`{specification}` {ELSEWHERE}, and is none of the drafts 4, 6, 7, 2019-09 and 2020-12")
+        }
+        other => other.to_string(),
+    }
 }
+
+/// What is said of a schema that is somewhere else.
+pub(super) const ELSEWHERE: &str = "is not in the schema";
 
 /// A subschema and what it is called from.
 #[derive(Debug, Clone)]

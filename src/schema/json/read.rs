@@ -362,9 +362,11 @@ struct Names {
 
 impl Names {
     /// Marks all but the last member of each name as replaced.
-    #[cold]
     fn replace(&mut self, entries: &mut [Entry], object: usize, record: &str, unescaped: &str) {
         let members = entries.get(object).map_or(0, |entry| entry.len as usize);
+        if members <= FEW_MEMBERS && all_different(Tape { record, unescaped, entries }, object) {
+            return;
+        }
         let size = (2 * members).next_power_of_two();
         self.slots.clear();
         self.slots.resize(size, 0);
@@ -399,6 +401,23 @@ impl Names {
             index = next;
         }
     }
+}
+
+/// As many names are compared each with each before anything is hashed.
+const FEW_MEMBERS: usize = 16;
+
+/// Whether no two of an object's few members have one name.
+fn all_different(tape: Tape<'_>, object: usize) -> bool {
+    let mut earlier = [""; FEW_MEMBERS];
+    let index = u32::try_from(object).unwrap_or(u32::MAX);
+    tape.members(index).enumerate().all(|(count, (name, _))| {
+        let name = tape.text(name);
+        let new = earlier.iter().take(count).all(|other| *other != name);
+        if let Some(place) = earlier.get_mut(count) {
+            *place = name;
+        }
+        new
+    })
 }
 
 /// Folded multiplication under a secret seed: quick, and good enough where a collision costs a comparison.

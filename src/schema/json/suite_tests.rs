@@ -1,7 +1,7 @@
 //! Holds the schemas to files in the format of the official JSON-Schema-Test-Suite: the project's own sample, and whatever
 //! `SLUICEGATE_JSON_SCHEMA_SUITE` names (its `tests` folder). `tests/data/json-schema/README.md` says how it is laid out.
 
-use super::{JsonSchema, Scratch};
+use super::{CompileError, JsonSchema, Scratch, guard};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use std::{env, fs, path::Path, path::PathBuf};
@@ -15,8 +15,10 @@ const DRAFTS: [(&str, &str); 5] = [
     ("draft2020-12", "https://json-schema.org/draft/2020-12/schema"),
 ];
 
-/// Where we differ from the official suite, and why: file, beginning of the group's description.
-const DIFFERENCES: [(&str, &str, &str); 0] = [];
+/// Where we differ from the official suite, on purpose: a schema that needs another document, or its own metaschema, is
+/// refused as a whole (`$ref`s to elsewhere would make a gateway fetch what its tenants name). The groups are known by this
+/// address, which the suite's runners are to serve; each must be refused for this reason.
+const ELSEWHERE: &str = "http://localhost:1234/";
 
 #[derive(Deserialize)]
 struct Group {
@@ -36,7 +38,7 @@ struct Case {
 fn the_suite_holds() {
     let folder = env::var_os("SLUICEGATE_JSON_SCHEMA_SUITE")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/json-schema"), PathBuf::from);
-    let (mut passed, mut known, mut failed) = (0, 0, Vec::new());
+    let (mut passed, mut refused, mut failed) = (0, 0, Vec::new());
     for (draft, meta) in DRAFTS {
         let before = passed;
         for file in files(&folder.join(draft)) {
@@ -44,12 +46,15 @@ fn the_suite_holds() {
             let text = fs::read_to_string(&file).expect("the file can be read");
             let groups: Vec<Group> = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
             for group in groups {
-                let differs = DIFFERENCES.iter().any(|(file, description, _)| {
-                    *file == name && group.description.starts_with(description)
-                });
-                for (case, outcome) in run(&group, meta) {
+                let compiled = compile(&group, meta);
+                if group.schema.to_string().contains(ELSEWHERE)
+                    && compiled.as_ref().is_err_and(|error| error.0.contains(guard::ELSEWHERE))
+                {
+                    refused += group.tests.len();
+                    continue;
+                }
+                for (case, outcome) in run(&group, &compiled) {
                     match outcome {
-                        _ if differs => known += 1,
                         None => passed += 1,
                         Some(why) => {
                             failed.push(format!("{draft}/{name}: {}: {}: {why}", group.description, case.description));
@@ -60,19 +65,22 @@ fn the_suite_holds() {
         }
         assert!(passed > before, "{draft} has no tests in {}", folder.display());
     }
-    println!("{passed} passed, {known} known differences, {} failed", failed.len());
+    println!("{passed} passed, {refused} refused as they must be, {} failed", failed.len());
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// The cases of a group, each with what is wrong, if anything is.
-fn run<'a>(group: &'a Group, meta: &str) -> Vec<(&'a Case, Option<String>)> {
+fn compile(group: &Group, meta: &str) -> Result<JsonSchema, CompileError> {
     let mut schema = group.schema.clone();
     if let Value::Object(keywords) = &mut schema {
         keywords.entry("$schema").or_insert_with(|| meta.into());
     }
-    let compiled = JsonSchema::compile(&schema.to_string());
+    JsonSchema::compile(&schema.to_string())
+}
+
+/// The cases of a group, each with what is wrong, if anything is.
+fn run<'a>(group: &'a Group, compiled: &Result<JsonSchema, CompileError>) -> Vec<(&'a Case, Option<String>)> {
     let mut scratch = Scratch::default();
-    let mut hold = |case: &Case| match &compiled {
+    let mut hold = |case: &Case| match compiled {
         Err(error) => Some(format!("does not compile: {error}")),
         Ok(schema) => match (schema.check(case.data.get().as_bytes(), &mut scratch), case.valid) {
             (Ok(()), true) | (Err(_), false) => None,

@@ -186,6 +186,31 @@ pub const LOCAL_DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
 /// From SIGTERM to exit.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
+// JSON Schema (docs/adr/0015). A schema comes from one tenant and is compiled for all shards; a record may come from anyone.
+
+/// Bytes of a JSON Schema's text: what a schema compiler makes of it is some tens of times as large, on each shard.
+pub const SCHEMA_JSON_BYTES_MAX: usize = 256 * 1024;
+/// Subschemas of a JSON Schema: what its compilation costs.
+pub const SCHEMA_JSON_SUBSCHEMAS_MAX: usize = 10_000;
+/// Keywords that apply to one value at once, `$ref` and `allOf` and the like followed to their ends: it is a tree, which doubles
+/// with each step if it is meant to.
+pub const SCHEMA_JSON_IN_PLACE_MAX: u64 = 10_000;
+/// Steps of `$ref`, `allOf` and the like that do not move into the record: what they need of the stack is not counted while a record
+/// is checked.
+pub const SCHEMA_JSON_IN_PLACE_DEPTH_MAX: usize = 100;
+/// Patterns of a JSON Schema: each is an automaton, with its caches, on each shard.
+pub const SCHEMA_JSON_PATTERNS_MAX: usize = 200;
+/// Bytes of one pattern's automaton. Its worst case for a byte of text is proportional to it.
+pub const SCHEMA_JSON_PATTERN_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of what an automaton remembers of its way.
+pub const SCHEMA_JSON_PATTERN_CACHE_BYTES: usize = 256 * 1024;
+/// Values (and names) of a record that is held against a JSON Schema: they are 16 bytes each in a shard's scratch.
+pub const SCHEMA_JSON_VALUES_MAX: usize = 256 * 1024;
+/// Units of work that the check of one record may cost; about 5 ns each, and twice if the record is not valid.
+pub const SCHEMA_FUEL: i64 = 600_000;
+/// Bytes of stack for the check of one record, of the 2 MiB that a thread has.
+pub const SCHEMA_STACK_BYTES_MAX: usize = 1024 * 1024;
+
 const _: () = assert!(READ_BUFFER_BYTES >= HEAD_BYTES_MAX, "a whole head fits the buffer of one read");
 const _: () = assert!(2 * IDLE_READ_BYTES <= IDLE_CONNECTION_BYTES && IDLE_READ_BYTES <= READ_BUFFER_BYTES);
 const _: () = assert!(CHUNK_EXTRA_BYTES_MAX <= HEAD_BYTES_MAX, "what is dropped is no larger than what is kept");

@@ -1,0 +1,172 @@
+//! JSON Schema, drafts 4, 6, 7, 2019-09 and 2020-12 (which is meant where `$schema` is absent).
+//!
+//! A record is read into a tape (`read`, `tape`), over which the validator of the `jsonschema` crate walks (`instance`). What a
+//! schema may do is looked at before it is compiled (`guard`); what a record makes it do is counted while it is checked (`meter`).
+
+mod guard;
+#[cfg(test)]
+mod hostile_tests;
+mod instance;
+mod meter;
+mod number;
+mod preview;
+mod read;
+mod same;
+#[cfg(test)]
+mod suite_tests;
+mod tape;
+#[cfg(test)]
+mod tests;
+
+pub(in crate::schema) use read::Scratch;
+
+use super::{CompileError, Violation, violation::FAULTS_MAX};
+use crate::limits::{
+    SCHEMA_JSON_BYTES_MAX, SCHEMA_JSON_PATTERN_BYTES_MAX, SCHEMA_JSON_PATTERN_CACHE_BYTES, SCHEMA_JSON_VALUES_MAX,
+};
+use instance::{TapeJson, TapeNode};
+use jsonschema::{PatternOptions, ValidationError, ValidationOptions, Validator, error::ValidationErrorKind};
+use meter::Prices;
+use read::{Unreadable, read};
+use serde_json::Value;
+use std::fmt::{self, Write};
+
+/// Bytes of automaton that the smallest price of text pays for.
+const PATTERN_BYTES_MIN: usize = 1024;
+/// Keywords that the smallest price of a value pays for.
+const KEYWORDS_PER_UNIT: u64 = 32;
+
+/// A compiled schema.
+#[derive(Debug)]
+pub struct JsonSchema {
+    validator: Validator<TapeJson>,
+    prices: Prices,
+}
+
+impl JsonSchema {
+    /// Compiles. The error says what is wrong with the schema, and where in it.
+    pub fn compile(text: &str) -> Result<Self, CompileError> {
+        if text.len() > SCHEMA_JSON_BYTES_MAX {
+            return Err(CompileError(format!("the schema is longer than {SCHEMA_JSON_BYTES_MAX} bytes")));
+        }
+        // serde_json refuses what nests deeper than 128.
+        let schema: Value =
+            serde_json::from_str(text).map_err(|error| CompileError(format!("the schema is not JSON: {error}")))?;
+        let facts = guard::examine(&schema).map_err(CompileError)?;
+        let (validator, pattern_bytes) = build(&schema, facts.patterns > 0)?;
+        let units = |amount: u64| u32::try_from(1 + amount).unwrap_or(u32::MAX);
+        let prices = Prices {
+            value: units(facts.in_place / KEYWORDS_PER_UNIT),
+            text: units((pattern_bytes / PATTERN_BYTES_MIN) as u64),
+        };
+        Ok(Self { validator, prices })
+    }
+
+    /// Holds a record against it. A valid record costs no allocation, but for schemas that refer to themselves.
+    pub fn check(&self, record: &[u8], scratch: &mut Scratch) -> Result<(), Violation> {
+        let tape = read(record, scratch).map_err(|unreadable| told(&unreadable))?;
+        meter::begin(self.prices);
+        let valid = self.validator.is_valid(TapeNode::root(&tape));
+        if meter::is_empty() {
+            return Err(Violation::one("", TOO_MUCH));
+        }
+        if valid { Ok(()) } else { Err(self.faults(TapeNode::root(&tape))) }
+    }
+
+    /// All that is wrong with a record, as far as the fuel lasts.
+    #[cold]
+    fn faults(&self, record: TapeNode<'_>) -> Violation {
+        meter::begin(self.prices);
+        let errors = self.validator.iter_errors(record);
+        let mut violation = Violation { faults: Vec::new(), more: 0 };
+        for error in errors.filter(|error| !preview::is_void(error.instance())) {
+            if violation.faults.len() < FAULTS_MAX {
+                violation.add(cut(error.instance_path()), words(&error));
+            } else {
+                violation.more += 1;
+            }
+        }
+        if violation.faults.is_empty() {
+            violation.add(String::new(), "it does not match the schema, and it needs too much work to say where".to_owned());
+        }
+        violation
+    }
+}
+
+const TOO_MUCH: &str = "it needs too much work to validate";
+
+/// The validator, and the bytes of its largest pattern's automaton, to a power of four.
+fn build(schema: &Value, has_patterns: bool) -> Result<(Validator<TapeJson>, usize), CompileError> {
+    let mut bytes = if has_patterns { PATTERN_BYTES_MIN } else { 0 };
+    loop {
+        let patterns =
+            PatternOptions::regex().size_limit(bytes.max(PATTERN_BYTES_MIN)).dfa_size_limit(SCHEMA_JSON_PATTERN_CACHE_BYTES);
+        let built = ValidationOptions::<'_, _, TapeJson>::default()
+            .with_retriever(guard::NothingElse)
+            .with_pattern_options(patterns)
+            .should_validate_formats(false)
+            .without_content_media_type_support("application/json")
+            .without_content_encoding_support("base64")
+            .build(schema);
+        match built {
+            Ok(validator) => return Ok((validator, bytes)),
+            // The error does not say that it is for the size, so larger ones are tried.
+            Err(_) if has_patterns && bytes < SCHEMA_JSON_PATTERN_BYTES_MAX => bytes *= 4,
+            Err(error) => return Err(CompileError(refusal(&error))),
+        }
+    }
+}
+
+/// What the compiler says, and where in the schema.
+fn refusal(error: &ValidationError<'_>) -> String {
+    let text = match error.kind() {
+        ValidationErrorKind::Referencing(error) => guard::reason(error),
+        ValidationErrorKind::Format { format } if format == "regex" => format!(
+            "{} is not a pattern of the linear-time engine (no look-around, no back-references, and at most {SCHEMA_JSON_PATTERN_BYTES_MAX} bytes compiled)",
+            error.instance()
+        ),
+        _ => error.to_string(),
+    };
+    let path = error.instance_path().as_str();
+    let cut = Violation::one(path, text);
+    cut.to_string()
+}
+
+/// What is wrong, of a bounded length.
+fn words(error: &ValidationError<'_>) -> String {
+    if let ValidationErrorKind::AdditionalItems { limit } = error.kind() {
+        // The crate's own text counts the elements of what is shown, which may be cut.
+        return format!("more than {limit} items are not allowed");
+    }
+    cut(error)
+}
+
+/// The beginning of a text, which is not written further than a fault may be long.
+fn cut(text: &dyn fmt::Display) -> String {
+    let mut bounded = Bounded(String::new());
+    // An error only says that it is longer.
+    let _ = write!(bounded, "{text}");
+    bounded.0
+}
+
+/// Refuses to be written to when it is longer than a fault may be.
+struct Bounded(String);
+
+impl Write for Bounded {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = (super::violation::TEXT_BYTES_MAX + 1).saturating_sub(self.0.len());
+        let end = if text.len() <= room { text.len() } else { (0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0) };
+        self.0.push_str(text.get(..end).unwrap_or(""));
+        if end < text.len() { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+#[cold]
+fn told(unreadable: &Unreadable) -> Violation {
+    match unreadable {
+        Unreadable::Malformed { at, reason } => Violation::one("", format!("Bad JSON format - {reason} at byte {at}")),
+        Unreadable::TooMany => {
+            Violation::one("", format!("it has more than {SCHEMA_JSON_VALUES_MAX} values, which is too much to validate"))
+        }
+    }
+}

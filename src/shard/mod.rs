@@ -122,6 +122,7 @@ async fn run(parts: Parts) -> io::Result<()> {
             limits: parts.limits.clone(),
             budget: Rc::clone(&budget),
             metrics: metrics(),
+            scratch: RefCell::default(),
         },
         fetcher: Fetcher {
             directory: Rc::clone(&directory),

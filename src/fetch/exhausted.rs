@@ -33,7 +33,8 @@ impl Fetcher {
     pub(super) async fn put_away(&self, call: &Consume<'_>, delivery: &mut Delivery, max: u32) -> Result<(), Reject> {
         let over = delivery.exhausted(max);
         let Err(reject) = self.keep_letters(call, delivery, &over).await else { return Ok(()) };
-        let given_back = delivery.take(&delivery.exhausted(max));
+        let over = delivery.exhausted(max);
+        let given_back = take(&mut delivery.delivered, &over);
         delivery.settle_taken(&given_back, Settlement::Redeliver);
         if delivery.messages().is_empty() {
             return Err(reject);
@@ -75,7 +76,7 @@ impl Fetcher {
             }
         }
         drop(letters);
-        let kept = delivery.take(&done);
+        let kept = take(&mut delivery.delivered, &done);
         delivery.settle_taken(&kept, Settlement::Acknowledge);
         failed.map_or(Ok(()), Err)
     }
@@ -96,31 +97,65 @@ impl Delivery {
         (sequence > 0).then(|| format!("{stream}:{sequence}:{durable}"))
     }
 
-    /// Takes messages out, to be settled by themselves: what is settled needs nothing of them but where that goes.
-    fn take(&mut self, indexes: &[usize]) -> Delivered {
-        let mut taken = Delivered::default();
-        let mut wanted = indexes.iter().copied().peekable();
-        let arena = &self.delivered.arena;
-        let mut index = 0;
-        self.delivered.messages.retain(|message| {
-            let is_taken = wanted.next_if_eq(&index).is_some();
-            index += 1;
-            if is_taken {
-                let start = taken.arena.len();
-                taken.arena.extend_from_slice(message.reply.of(arena));
-                // They come from one arena, whose places are u32.
-                let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
-                let reply = Span { start: place(start), end: place(taken.arena.len()) };
-                taken.messages.push(Message { headers: Span::default(), payload: Span::default(), reply, ..*message });
-            }
-            !is_taken
-        });
-        taken
-    }
-
     fn settle_taken(&self, taken: &Delivered, settlement: Settlement) {
         if !taken.messages.is_empty() {
             self.backend.settle(&self.station, &self.consumer, taken, settlement);
+        }
+    }
+}
+
+/// Takes messages out, to be settled by themselves: what is settled needs nothing of them but where that goes.
+fn take(delivered: &mut Delivered, indexes: &[usize]) -> Delivered {
+    let mut taken = Delivered::default();
+    let mut wanted = indexes.iter().copied().peekable();
+    let Delivered { arena, messages } = delivered;
+    let mut index = 0;
+    messages.retain(|message| {
+        let is_taken = wanted.next_if_eq(&index).is_some();
+        index += 1;
+        if is_taken {
+            let start = taken.arena.len();
+            taken.arena.extend_from_slice(message.reply.of(arena));
+            // They come from one arena, whose places are u32.
+            let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
+            let reply = Span { start: place(start), end: place(taken.arena.len()) };
+            taken.messages.push(Message { headers: Span::default(), payload: Span::default(), reply, ..*message });
+        }
+        !is_taken
+    });
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn each_message_is_taken_or_left_with_its_own_reply(wanted in prop::collection::vec(any::<bool>(), 0..30)) {
+            let mut delivered = Delivered::default();
+            for number in 0..wanted.len() {
+                let mut keep = |text: String| {
+                    let start = delivered.arena.len() as u32;
+                    delivered.arena.extend_from_slice(text.as_bytes());
+                    Span { start, end: delivered.arena.len() as u32 }
+                };
+                let (headers, payload, reply) = (keep(format!("h{number}")), keep(format!("p{number}")), keep(format!("r{number}")));
+                let sequence = number as u64;
+                delivered.messages.push(Message { headers, payload, reply, partition: 1, sequence, deliveries: 2 });
+            }
+            let indexes: Vec<usize> = (0..wanted.len()).filter(|index| wanted[*index]).collect();
+            let taken = take(&mut delivered, &indexes);
+            let replies = |of: &Delivered| -> Vec<(u64, String)> {
+                let text = |message: &Message| String::from_utf8(message.reply.of(&of.arena).to_vec()).unwrap();
+                of.messages.iter().map(|message| (message.sequence, text(message))).collect()
+            };
+            let expect = |is: bool| -> Vec<(u64, String)> {
+                (0..wanted.len()).filter(|index| wanted[*index] == is).map(|index| (index as u64, format!("r{index}"))).collect()
+            };
+            prop_assert_eq!(replies(&taken), expect(true));
+            prop_assert_eq!(replies(&delivered), expect(false));
         }
     }
 }

@@ -8,6 +8,8 @@ mod check;
 mod headers;
 mod sieve;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use crate::schema::Encoding;

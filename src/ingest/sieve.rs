@@ -226,3 +226,149 @@ fn span(start: usize, end: usize) -> Result<Span, Reject> {
     let place = |at| u32::try_from(at).map_err(|_| Reject::Overloaded("memory for request bodies"));
     Ok(Span { start: place(start)?, end: place(end)? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::number_schema, *};
+    use crate::schema::Fault;
+    use proptest::prelude::*;
+    use std::cell::Cell;
+
+    /// What a pretended schema says of a record, by its first byte.
+    fn pretend(record: &[u8], out: &mut Vec<u8>) -> Result<Checked, Violation> {
+        match record.first() {
+            Some(b'i') => {
+                out.extend_from_slice(b"half of what was to be written");
+                let text = String::from_utf8_lossy(record).into_owned();
+                Err(Violation { faults: vec![Fault { path: String::new(), text }], more: 0 })
+            }
+            Some(b't') => {
+                out.extend_from_slice(b"wire ");
+                out.extend_from_slice(record);
+                Ok(Checked::Transcoded)
+            }
+            _ => Ok(Checked::AsIs),
+        }
+    }
+
+    /// A body of these records, and where they lie in it.
+    fn body_of(records: &[String]) -> (Vec<u8>, Vec<Span>) {
+        let mut body = Vec::new();
+        let spans = records.iter().map(|record| append(&mut body, record.as_bytes()).unwrap()).collect();
+        (body, spans)
+    }
+
+    fn passed(sieve: &Sieve<'_>) -> Vec<String> {
+        let (buffer, spans) = sieve.passed();
+        spans.iter().map(|span| String::from_utf8(span.of(buffer).to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_turn_ends_when_its_time_has_come_and_the_next_goes_on_with_another_schema() {
+        let records: Vec<String> = ["a0", "i1", "a2", "a3", "a4", "i5", "t6"].map(str::to_owned).into();
+        let (body, spans) = body_of(&records);
+        let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+        let (first, second) = (number_schema(1), number_schema(2));
+        sieve.turn_with(&first, pretend, || true).unwrap();
+        assert_eq!((sieve.looked_at(), sieve.is_done()), (CLOCK_EVERY, false));
+        sieve.turn_with(&second, pretend, || false).unwrap();
+        assert!(sieve.is_done());
+        let refused: Vec<_> = sieve.refused().iter().map(|refused| (refused.index, refused.schema.version)).collect();
+        assert_eq!(refused, [(1, 1), (5, 2)]);
+        assert_eq!(passed(&sieve), ["a0", "a2", "a3", "a4", "wire t6"]);
+    }
+
+    #[test]
+    fn what_is_left_passes_when_no_schema_is_in_force_any_more() {
+        for first in ["a", "t", "i"] {
+            let records: Vec<String> = [first, "a", "b", "c", "i", "t"].map(str::to_owned).into();
+            let (body, spans) = body_of(&records);
+            let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+            sieve.turn_with(&number_schema(1), pretend, || true).unwrap();
+            sieve.pass_the_rest().unwrap();
+            assert!(sieve.is_done());
+            assert!(passed(&sieve).ends_with(&["i".to_owned(), "t".to_owned()]), "{:?}", passed(&sieve));
+        }
+    }
+
+    #[test]
+    fn a_record_over_the_limit_is_not_even_looked_at() {
+        let records = ["a".to_owned(), "a".repeat(CHECKED_RECORD_BYTES_MAX + 1)];
+        let (body, spans) = body_of(&records);
+        let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+        let looks = Cell::new(0);
+        let check = |record: &[u8], out: &mut Vec<u8>| {
+            looks.set(looks.get() + 1);
+            pretend(record, out)
+        };
+        sieve.turn_with(&number_schema(1), check, || false).unwrap();
+        assert_eq!((looks.get(), sieve.refused().len()), (1, 1));
+        assert!(matches!(sieve.refused()[0].reject, Reject::TooLarge(SizeLimit::Record, _)));
+    }
+
+    #[test]
+    fn texts_about_records_are_bounded_each_and_together() {
+        let records = vec![format!("i{}", "é".repeat(VIOLATION_BYTES_MAX)); 2_000];
+        let (body, spans) = body_of(&records);
+        let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+        sieve.turn_with(&number_schema(1), pretend, || false).unwrap();
+        let lens: Vec<usize> = sieve
+            .refused()
+            .iter()
+            .map(|refused| match &refused.reject {
+                Reject::Schema(text) => text.len(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(lens[0] <= VIOLATION_BYTES_MAX && lens[0] > VIOLATION_BYTES_MAX - 4, "{}", lens[0]);
+        assert!(lens[1_999] <= VIOLATION_BYTES_MIN && lens[1_999] > VIOLATION_BYTES_MIN - 4);
+        assert!(lens.iter().sum::<usize>() < VIOLATIONS_BYTES_MAX + VIOLATION_BYTES_MAX + 2_000 * VIOLATION_BYTES_MIN);
+    }
+
+    #[test]
+    fn the_schema_itself_is_asked() {
+        let records = [r#"{"n":1}"#, r#"{"n":""}"#].map(str::to_owned);
+        let (body, spans) = body_of(&records);
+        let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+        while !sieve.is_done() {
+            sieve.turn(&number_schema(1), &mut Scratch::default(), Instant::now()).unwrap();
+        }
+        assert_eq!((passed(&sieve), sieve.refused().len()), (vec![records[0].clone()], 1));
+    }
+
+    proptest! {
+        #[test]
+        fn outcomes_keep_the_order_of_the_records(kinds in "[ait]{0,60}", over_after in prop::collection::vec(any::<bool>(), 20)) {
+            let records: Vec<String> = kinds.chars().enumerate().map(|(at, kind)| format!("{kind}{at}")).collect();
+            let (body, spans) = body_of(&records);
+            let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+            let schema = number_schema(1);
+            let mut turns = over_after.iter().cycle();
+            while !sieve.is_done() {
+                let over = turns.next().is_none_or(|over| *over);
+                sieve.turn_with(&schema, pretend, || over).unwrap();
+            }
+            let expect: Vec<String> = records
+                .iter()
+                .filter(|record| !record.starts_with('i'))
+                .map(|record| if record.starts_with('t') { format!("wire {record}") } else { record.clone() })
+                .collect();
+            prop_assert_eq!(passed(&sieve), expect.clone());
+            for refused in sieve.refused() {
+                prop_assert_eq!(refused.payload.of(&body), records[refused.index].as_bytes());
+            }
+            let stored = (0..expect.len()).map(|sequence| Outcome::Stored { partition: 0, sequence: sequence as u64, duplicate: false });
+            let merged = sieve.merge(stored.collect());
+            prop_assert_eq!(merged.len(), records.len());
+            let mut next = 0;
+            for (record, outcome) in records.iter().zip(merged) {
+                if record.starts_with('i') {
+                    prop_assert_eq!(outcome, Outcome::Failed(Reject::Schema(record.as_str().into())));
+                } else {
+                    prop_assert_eq!(outcome, Outcome::Stored { partition: 0, sequence: next, duplicate: false });
+                    next += 1;
+                }
+            }
+        }
+    }
+}

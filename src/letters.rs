@@ -130,7 +130,7 @@ impl<'a> Letters<'a> {
                 let own = Some(OwnHeaders { block, spans: std::slice::from_ref(fields) });
                 let records = std::slice::from_ref(&entry.payload);
                 let mut outcomes = Vec::new();
-                backend.publish(&Publish { records, own, id, ..publish }, &mut outcomes).await?;
+                backend.publish(&Publish { records, id, own, ..publish }, &mut outcomes).await?;
                 outcomes.pop().ok_or(Reject::Internal("a publish without an outcome"))
             });
             for outcome in join_all(calls).await {

@@ -116,14 +116,17 @@ fn take(delivered: &mut Delivered, indexes: &[usize]) -> Delivered {
         if is_taken {
             let start = taken.arena.len();
             taken.arena.extend_from_slice(message.reply.of(arena));
-            // They come from one arena, whose places are u32.
-            let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
             let reply = Span { start: place(start), end: place(taken.arena.len()) };
             taken.messages.push(Message { headers: Span::default(), payload: Span::default(), reply, ..*message });
         }
         !is_taken
     });
     taken
+}
+
+/// A place in what comes from an arena, whose places are u32.
+fn place(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -137,9 +140,9 @@ mod tests {
             let mut delivered = Delivered::default();
             for number in 0..wanted.len() {
                 let mut keep = |text: String| {
-                    let start = delivered.arena.len() as u32;
+                    let start = place(delivered.arena.len());
                     delivered.arena.extend_from_slice(text.as_bytes());
-                    Span { start, end: delivered.arena.len() as u32 }
+                    Span { start, end: place(delivered.arena.len()) }
                 };
                 let (headers, payload, reply) = (keep(format!("h{number}")), keep(format!("p{number}")), keep(format!("r{number}")));
                 let sequence = number as u64;

@@ -50,8 +50,8 @@ fn valid_records_are_stored_and_the_others_become_dead_letters() {
         assert!(letters[0].0.starts_with("Content-Type: application/json\r\nX-Trace: t\r\nSluicegate-"), "{letters:?}");
         assert!(!letters[0].0.contains("secret"));
         let metrics = &world.metrics;
-        let counts = [&metrics.records_checked, &metrics.records_invalid, &metrics.dead_letters, &metrics.records_in];
-        assert_eq!(counts.map(|counter| counter.get()), [4, 2, 2, 2]);
+        assert_eq!((metrics.records_checked.get(), metrics.records_invalid.get()), (4, 2));
+        assert_eq!((metrics.dead_letters.get(), metrics.records_in.get()), (2, 2));
         assert_eq!(world.budget.used(), 0);
     });
 }

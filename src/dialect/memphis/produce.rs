@@ -51,10 +51,9 @@ pub(super) fn takes_media_type(form: Form, media_type: Option<&str>) -> bool {
 /// How the records of a produce call are written, as its media type (which the route takes) says.
 pub(super) fn encoding_of(form: Form, media_type: Option<&str>) -> Encoding {
     match (form, media_type) {
-        (Form::Batch, _) => Encoding::Json,
         (Form::Single, None) => Encoding::Unsaid,
         (Form::Single, Some("application/x-protobuf" | "application/octet-stream" | "avro/bytes")) => Encoding::Binary,
-        (Form::Single, Some(_)) => Encoding::Json,
+        (Form::Batch, _) | (Form::Single, Some(_)) => Encoding::Json,
     }
 }
 

@@ -186,8 +186,11 @@ pub const LOCAL_DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a record that is held against a schema: the broker's usual `max_payload`. A larger one would keep its shard from
 /// everybody else for too long.
 pub const CHECKED_RECORD_BYTES_MAX: usize = 1024 * 1024;
-/// How long a request holds records against a schema before others have their turn.
-pub const CHECK_TURN: Duration = Duration::from_millis(1);
+/// How long a shard holds records against schemas before it looks at its sockets, its timers and its inbox again: well under the
+/// 10 ms that nobody may wait for somebody else's batch.
+pub const CHECK_TURN: Duration = Duration::from_millis(4);
+/// What each request may use of that although others have used it up: enough to get on, and to finish a small one.
+pub const CHECK_TURN_MIN: Duration = Duration::from_micros(100);
 /// Bytes of the text about one record that is not valid.
 pub const VIOLATION_BYTES_MAX: usize = 2 * 1024;
 /// Bytes of these texts of one request; past it, each is cut to [`VIOLATION_BYTES_MIN`], so that a batch of 100,000 invalid

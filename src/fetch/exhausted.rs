@@ -46,6 +46,7 @@ impl Fetcher {
 
     async fn keep_letters(&self, call: &Consume<'_>, delivery: &mut Delivery, over: &[usize]) -> Result<(), Reject> {
         let mut done = Vec::with_capacity(over.len());
+        let bytes = delivery.held.bytes();
         let mut letters = Letters::new(&delivery.delivered.arena);
         let mut from = 0;
         let mut failed = None;
@@ -67,7 +68,12 @@ impl Fetcher {
                     break;
                 }
             }
-            match letters.keep(call.station, &self.directory, &self.backend, &self.metrics).await {
+            let room = delivery.held.grow_to(bytes + letters.bytes());
+            let keeping = async {
+                room?;
+                letters.keep(call.station, &self.directory, &self.backend, &self.metrics).await
+            };
+            match keeping.await {
                 Ok(kept) => {
                     let of_these = over.iter().skip(start).zip(kept);
                     done.extend(of_these.filter(|(_, kept)| *kept).map(|(index, _)| *index));
@@ -76,6 +82,7 @@ impl Fetcher {
             }
         }
         drop(letters);
+        delivery.held.shrink_to(bytes);
         let kept = take(&mut delivery.delivered, &done);
         delivery.settle_taken(&kept, Settlement::Acknowledge);
         failed.map_or(Ok(()), Err)

@@ -11,9 +11,11 @@ mod sieve;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use crate::schema::Encoding;
 pub use headers::HeaderPolicy;
+pub use turns::Turns;
 
 use crate::{
     backend::{Backend, MessageId, Outcome, Publish},
@@ -109,6 +111,8 @@ pub struct Ingest {
     pub metrics: Arc<ShardMetrics>,
     /// What checking records works with.
     pub scratch: RefCell<Scratch>,
+    /// How long it may take.
+    pub turns: Turns,
 }
 
 impl Ingest {

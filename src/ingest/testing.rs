@@ -1,6 +1,6 @@
 //! A shard's services on an embedded store, with a control plane that answers what they ask.
 
-use super::{Encoding, Form, HeaderPolicy, Ingest, Produce, Produced};
+use super::{Encoding, Form, HeaderPolicy, Ingest, Produce, Produced, Turns};
 use crate::{
     backend::{
         Backend, Fetch, Settlement,
@@ -131,6 +131,7 @@ impl World {
             budget: Rc::clone(&self.budget),
             metrics: Arc::clone(&self.metrics),
             scratch: RefCell::default(),
+            turns: Turns::default(),
         }
     }
 

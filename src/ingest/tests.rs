@@ -15,6 +15,8 @@ use crate::{
     rt,
 };
 use std::{
+    cell::Cell,
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -171,6 +173,31 @@ fn no_record_is_held_against_a_schema_that_is_not_known_to_be_in_force() {
         // Before the registry is read, any station may have one.
         world.directory.set_contracts(Arc::new(Contracts::default()));
         assert_eq!(post("plain").await.err(), Some(Reject::ContractsUnknown));
+    });
+}
+
+#[test]
+fn a_large_batch_does_not_keep_the_shard_from_everybody_else() {
+    run(async |world: &World| {
+        let contract =
+            Contract { schema: Some(number_schema(1)), invalid_to_dead_letters: false, ..Contract::default() };
+        world.contracts(&[("large", contract)]);
+        let ingest = world.ingest();
+        // Not one is stored: nothing but the turns is waited for.
+        let body = format!("[{}]", vec![r#"{"n":"x"}"#; 60_000].join(","));
+        let ticks = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&ticks);
+        world.post(&ingest, "large", Form::Batch, (false, "", b"[]")).await.expect("the station is known");
+        rt::spawn(async move {
+            loop {
+                rt::sleep(Duration::from_millis(1)).await;
+                counted.set(counted.get() + 1);
+            }
+        });
+        let call = (false, "", body.as_bytes());
+        let produced = world.post(&ingest, "large", Form::Batch, call).await.expect("outcomes");
+        assert_eq!(produced.outcomes.len(), 60_000);
+        assert!(ticks.get() > 1, "timers go on: {}", ticks.get());
     });
 }
 

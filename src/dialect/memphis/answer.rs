@@ -143,7 +143,10 @@ impl Receipts<'_> {
             match outcome {
                 Outcome::Stored { partition, sequence, duplicate } => {
                     let stream = self.partitions.get(usize::from(*partition)).map_or("", |partition| &partition.stream);
-                    let _ = write!(body, r#"{{"duplicate":{duplicate},"sequence":{sequence},"stream":"#);
+                    body.extend_from_slice(if *duplicate { br#"{"duplicate":true"# } else { br#"{"duplicate":false"# });
+                    body.extend_from_slice(br#","sequence":"#);
+                    body.extend_from_slice(itoa::Buffer::new().format(*sequence).as_bytes());
+                    body.extend_from_slice(br#","stream":"#);
                     append_text(body, stream);
                 }
                 Outcome::Failed(reject) => {

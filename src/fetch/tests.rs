@@ -88,6 +88,25 @@ fn what_cannot_be_kept_as_a_dead_letter_is_given_back_and_not_handed_out() {
 }
 
 #[test]
+fn each_message_is_handed_out_as_often_as_is_allowed() {
+    run(async |world: &World| {
+        post_three(world).await;
+        at_most(world, Some(2));
+        for _ in 0..2 {
+            let delivery = consume(world, 2, 1_000).await.expect("messages");
+            assert_eq!(payloads(&delivery), ["1", "2"]);
+            // Dropped without an acknowledgement.
+        }
+        let delivery = consume(world, 10, 1_000).await.expect("messages");
+        assert_eq!(payloads(&delivery), ["3"], "the others are handed out beside those that are not any more");
+        let letters = world.records(&name(STATION).dead_letters()).await;
+        let errors: Vec<_> =
+            letters.iter().map(|(block, _)| Letter::read(block.as_bytes()).expect("a letter").error).collect();
+        assert_eq!(errors, ["handed out 2 times without an acknowledgement"; 2]);
+    });
+}
+
+#[test]
 fn what_is_within_the_bound_or_has_none_is_handed_out() {
     run(async |world: &World| {
         post_three(world).await;

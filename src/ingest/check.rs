@@ -52,7 +52,8 @@ impl Ingest {
         let bytes = held.bytes();
         let mut sieve = Sieve::new(body, records, call.encoding);
         let contract = self.sift(call.station, &mut sieve, &mut held, bytes).await?;
-        self.metrics.records_invalid.add(sieve.refused().len() as u64);
+        let invalid = sieve.refused().iter().filter(|refused| matches!(refused.reject, Reject::Schema(_))).count();
+        self.metrics.records_invalid.add(invalid as u64);
         if call.strict && !sieve.refused().is_empty() {
             let passed = count - sieve.refused().len();
             let outcomes = sieve.merge(vec![Outcome::Failed(Reject::NothingStored); passed]);

@@ -47,6 +47,12 @@ pub struct Held {
 }
 
 impl Held {
+    /// Bytes held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Holds `bytes` in all from now on, if that is more than before.
     pub fn grow_to(&mut self, bytes: usize) -> Result<(), Reject> {
         let more = bytes.saturating_sub(self.bytes);

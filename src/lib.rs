@@ -19,6 +19,7 @@ pub mod backend;
 pub mod directory;
 pub mod fetch;
 pub mod ingest;
+mod letters;
 
 pub mod conn;
 pub mod dialect;

@@ -183,6 +183,29 @@ pub const LOCAL_GROUPS_MAX: usize = 10_000;
 pub const LOCAL_PARTITIONS_MAX: usize = 65_536;
 /// Bytes of one registry document of the embedded store.
 pub const LOCAL_DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a record that is held against a schema: the broker's usual `max_payload`. A larger one would keep its shard from
+/// everybody else for too long.
+pub const CHECKED_RECORD_BYTES_MAX: usize = 1024 * 1024;
+/// How long a shard holds records against schemas before it looks at its sockets, its timers and its inbox again: well under the
+/// 10 ms that nobody may wait for somebody else's batch.
+pub const CHECK_TURN: Duration = Duration::from_millis(4);
+/// What each request may use of that although others have used it up: enough to get on, and to finish a small one.
+pub const CHECK_TURN_MIN: Duration = Duration::from_micros(100);
+/// Bytes of the text about one record that is not valid.
+pub const VIOLATION_BYTES_MAX: usize = 2 * 1024;
+/// Bytes of these texts of one request; past it, each is cut to [`VIOLATION_BYTES_MIN`], so that a batch of 100,000 invalid
+/// records costs little more than one of valid ones.
+pub const VIOLATIONS_BYTES_MAX: usize = 1024 * 1024;
+/// See [`VIOLATIONS_BYTES_MAX`].
+pub const VIOLATION_BYTES_MIN: usize = 128;
+/// Bytes of one value that a dead letter says of itself.
+pub const LETTER_VALUE_BYTES_MAX: usize = VIOLATION_BYTES_MAX;
+/// Dead letters that are published at a time: their header fields lie in memory until they are stored.
+pub const LETTERS_AT_A_TIME: usize = 1_000;
+/// Errors that the answer to a batch lists; more are counted.
+pub const ERRORS_LISTED_MAX: usize = 1_000;
+/// Bytes of the errors that the answer to a batch lists; the one that crosses it is the last.
+pub const ERRORS_LISTED_BYTES_MAX: usize = 256 * 1024;
 /// From SIGTERM to exit.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -246,6 +269,8 @@ const _: () = assert!(
 );
 const _: () = assert!(2 * HOLD.as_secs() <= ACK_TIMEOUT.as_secs(), "a refusal of the store's writer comes in time");
 const _: () = assert!(FETCH_WAIT_MAX.as_secs() < IDLE_TIMEOUT.as_secs());
+const _: () = assert!(VIOLATION_BYTES_MIN <= RECORD_OVERHEAD_BYTES, "what is kept beside each record");
+const _: () = assert!(VIOLATION_BYTES_MIN <= VIOLATION_BYTES_MAX && VIOLATION_BYTES_MAX <= VIOLATIONS_BYTES_MAX);
 
 /// Bytes of a Protobuf, Avro or GraphQL schema, its imports included: compiling is the control plane's work, and must end.
 pub const FORMAT_SCHEMA_BYTES_MAX: usize = 1024 * 1024;

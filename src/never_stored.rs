@@ -1,7 +1,7 @@
 //! Which request headers are never stored with a record, whatever the configuration says. Pure.
 //!
-//! Credentials, hop-by-hop fields, what frames or describes the request itself, and everything that the broker
-//! would obey. The configuration refuses rules that name them, and the data path holds to it.
+//! Credentials, hop-by-hop fields, what frames or describes the request itself, everything that the broker
+//! would obey, and what dead letters say of themselves. The configuration refuses rules that name them, and the data path holds to it.
 
 /// Never stored by their whole name, lower-cased.
 const NEVER: [&str; 22] = [
@@ -35,7 +35,8 @@ pub fn is_never_stored(name: &str) -> bool {
     let credential = name.strip_prefix("x-").is_some_and(|rest| {
         rest.starts_with("auth") || rest.ends_with("token") || rest.ends_with("secret") || rest.ends_with("api-key")
     });
-    credential || name.starts_with("proxy-") || name.starts_with("nats-") || NEVER.contains(&name)
+    let reserved = ["proxy-", "nats-", "sluicegate-"].iter().any(|prefix| name.starts_with(prefix));
+    credential || reserved || NEVER.contains(&name)
 }
 
 #[cfg(test)]
@@ -52,6 +53,7 @@ mod tests {
             ("x-my-api-key", true),
             ("proxy-authorization", true),
             ("nats-rollup", true),
+            ("sluicegate-dead-letter", true),
             ("x-token-count", false),
             ("x-github-event", false),
             ("content-type", false),

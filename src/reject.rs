@@ -121,6 +121,8 @@ pub enum Reject {
     Schema(Box<str>),
     /// All or nothing was asked for and is not possible here; the text says why.
     NotAtomic(&'static str),
+    /// All or nothing was asked for more records than can be stored so at a time: this many.
+    TooManyForWhole(u32),
     /// All or nothing was asked for, and another record of the request failed: nothing was stored.
     NothingStored,
 
@@ -193,6 +195,7 @@ impl Reject {
             | Self::MessageId(_)
             | Self::Schema(_)
             | Self::NotAtomic(_)
+            | Self::TooManyForWhole(_)
             | Self::NothingStored
             | Self::StationUnknown(_) => Fault::Client,
             Self::Unauthorized | Self::Forbidden(..) => Fault::Policy,
@@ -256,11 +259,26 @@ mod tests {
             assert_eq!(reject.fault(), Fault::Overload);
             assert!(reject.retry_after().is_some(), "{reject:?}");
         }
-        for reject in [Reject::BrokerAway, Reject::OutcomeUnknown, Reject::Draining, Reject::StoreFailed("".into())] {
+        for reject in [
+            Reject::BrokerAway,
+            Reject::OutcomeUnknown,
+            Reject::Draining,
+            Reject::StoreFailed("".into()),
+            Reject::ContractsUnknown,
+            Reject::DeadLetters(Box::new(Reject::MediaType)),
+        ] {
             assert_eq!(reject.fault(), Fault::Upstream);
             assert!(reject.retry_after().is_some(), "{reject:?}");
         }
-        for reject in [Reject::Unauthorized, Reject::MediaType, Reject::Malformed("x"), Reject::RouteUnknown] {
+        for reject in [
+            Reject::Unauthorized,
+            Reject::MediaType,
+            Reject::Malformed("x"),
+            Reject::RouteUnknown,
+            Reject::Schema("x".into()),
+            Reject::NotAtomic("x"),
+            Reject::NothingStored,
+        ] {
             assert_eq!(reject.retry_after(), None, "{reject:?}");
         }
     }

@@ -1,6 +1,11 @@
 //! Consume, whatever the dialect: find the group, take what is there, settle when the answer has left.
 //!
-//! At least once: a [`Delivery`] that is dropped without having been acknowledged is handed out again.
+//! At least once: a [`Delivery`] that is dropped without having been acknowledged is handed out again. What was handed out
+//! too often becomes a dead letter instead ([`exhausted`]).
+
+mod exhausted;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     backend::{Backend, Delivered, Fetch, Message, Settlement},
@@ -76,7 +81,27 @@ impl Fetcher {
         }
     }
 
+    /// Fetches until there is something to hand out, or the wait is over: all that came may have become dead letters.
     async fn attempt(&self, call: &Consume<'_>, wait: Duration) -> Result<Delivery, Reject> {
+        let until = Instant::now() + wait;
+        let mut wait = wait;
+        loop {
+            let mut delivery = self.fetch(call, wait).await?;
+            let max = self.deliveries_max(call.station).unwrap_or(u32::MAX);
+            let are_exhausted = !delivery.exhausted(max).is_empty();
+            if are_exhausted {
+                // Boxed, as whatever comes seldom.
+                Box::pin(self.put_away(call, &mut delivery, max)).await?;
+            }
+            wait = until.saturating_duration_since(Instant::now());
+            if !are_exhausted || !delivery.messages().is_empty() || wait.is_zero() || self.draining.is_set() {
+                self.metrics.records_out.add(delivery.messages().len() as u64);
+                return Ok(delivery);
+            }
+        }
+    }
+
+    async fn fetch(&self, call: &Consume<'_>, wait: Duration) -> Result<Delivery, Reject> {
         let station = self.directory.station(call.station, call.create, call.now).await?;
         let consumer = self.directory.consumer(&station, call.group, call.now).await?;
         let mut held = self.budget.hold();
@@ -92,13 +117,11 @@ impl Fetcher {
             }
             Backend::Nats(_) => fetching.await?,
         };
-        let records = delivered.messages.len() as u64;
         let room = held.grow_to(2 * delivered.arena.len());
         let backend = self.backend.clone();
         let delivery = Delivery { delivered, station, consumer, backend, settled: false, held };
         // Without room for it, the delivery goes back when it is dropped here.
         room?;
-        self.metrics.records_out.add(records);
         Ok(delivery)
     }
 }

@@ -1,21 +1,31 @@
 //! Produce, whatever the dialect: body → records → checked batch → outcomes.
 //!
 //! The body is decoded if it was compressed, split into spans (a batch) or taken whole (a single
-//! record), and handed to the backend with the headers to store. Nothing is copied or re-encoded
-//! on the way, and nothing here knows an HTTP status.
+//! record), held against the station's schema if it has one ([`check`]), and handed to the backend with the headers to
+//! store. Nothing is copied or re-encoded on the way (but what the schema transcodes), and nothing here knows an HTTP status.
 
+mod check;
 mod headers;
+mod sieve;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod turns;
 
+pub use crate::schema::Encoding;
 pub use headers::HeaderPolicy;
+pub use turns::Turns;
 
 use crate::{
-    backend::{Backend, Outcome, Publish},
+    backend::{Backend, MessageId, Outcome, Publish},
     budget::Budget,
-    directory::Directory,
+    directory::{Directory, Known},
     limits::{Limits, RECORD_OVERHEAD_BYTES},
     metrics::ShardMetrics,
     reject::Reject,
-    station::Name,
+    schema::Scratch,
+    station::{Name, Station},
     wire::{
         Span,
         content::Codings,
@@ -24,6 +34,7 @@ use crate::{
     },
 };
 use std::{
+    cell::RefCell,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -49,6 +60,12 @@ pub struct Produce<'a> {
     pub form: Form,
     /// How the body is compressed.
     pub codings: Codings,
+    /// How the records are written.
+    pub encoding: Encoding,
+    /// All records are stored, or none.
+    pub strict: bool,
+    /// Who posts them, as dead letters say it.
+    pub principal: &'a str,
     /// The request's head,
     pub head: &'a Head,
     /// and the bytes that it points into.
@@ -57,6 +74,24 @@ pub struct Produce<'a> {
     pub body: &'a [u8],
     /// When it is handled.
     pub now: Instant,
+}
+
+/// What became of a produce call.
+#[derive(Debug)]
+pub struct Produced {
+    /// One a record, in input order.
+    pub outcomes: Vec<Outcome>,
+    /// Where those are that were stored.
+    pub station: Rc<Known<Station>>,
+}
+
+/// What holds for all records of a call.
+#[derive(Debug, Clone, Copy)]
+struct Terms<'a> {
+    /// Header fields to store.
+    headers: &'a [u8],
+    id: Option<MessageId<'a>>,
+    whole: bool,
 }
 
 /// The produce service of one shard.
@@ -74,12 +109,16 @@ pub struct Ingest {
     pub budget: Rc<Budget>,
     /// Counters.
     pub metrics: Arc<ShardMetrics>,
+    /// What checking records works with.
+    pub scratch: RefCell<Scratch>,
+    /// How long it may take.
+    pub turns: Turns,
 }
 
 impl Ingest {
     /// Stores the records of a request. `Ok` carries one outcome a record, in input order; `Err`
     /// means that not one of them was sent.
-    pub async fn produce(&self, call: &Produce<'_>) -> Result<Vec<Outcome>, Reject> {
+    pub async fn produce(&self, call: &Produce<'_>) -> Result<Produced, Reject> {
         let numbered = call.form == Form::Batch;
         let id = headers::message_id(|name| call.head.field(call.head_bytes, name), numbered)?;
         let mut header_block = Vec::new();
@@ -92,38 +131,45 @@ impl Ingest {
         let body = decoded.as_deref().unwrap_or(call.body);
         let records = self.split(call.form, body)?;
         held.grow_to(decoded_bytes + records.len() * RECORD_OVERHEAD_BYTES)?;
-        let station = self.directory.station(call.station, call.create, call.now).await?;
-        let mut outcomes = Vec::new();
+        let mut station = self.directory.station(call.station, call.create, call.now).await?;
         if records.is_empty() {
-            return Ok(outcomes);
+            return Ok(Produced { outcomes: Vec::new(), station });
         }
-        let publish =
-            Publish { station: &station, body, records: &records, headers: &header_block, id, own: None, whole: false };
-        let begun = Instant::now();
-        self.publish(call, publish, &mut outcomes).await?;
-        self.count(&outcomes, &records, begun.elapsed());
-        Ok(outcomes)
+        let terms = Terms { headers: &header_block, id, whole: call.strict && records.len() > 1 };
+        terms.check(&station, records.len())?;
+        if self.is_checked(call.station) {
+            // Boxed: who has no schema keeps no room for it.
+            return Box::pin(self.produce_checked(call, station, body, records, terms, held)).await;
+        }
+        let outcomes = self.publish(call, &mut station, body, &records, terms).await?;
+        Ok(Produced { outcomes, station })
     }
 
     /// Publishes; once more with a fresh look at the station if its stream has gone.
     async fn publish(
         &self,
         call: &Produce<'_>,
-        publish: Publish<'_>,
-        outcomes: &mut Vec<Outcome>,
-    ) -> Result<(), Reject> {
-        self.backend.publish(&publish, outcomes).await?;
-        if !outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(Reject::NoStream))) {
-            return Ok(());
+        station: &mut Rc<Known<Station>>,
+        body: &[u8],
+        records: &[Span],
+        terms: Terms<'_>,
+    ) -> Result<Vec<Outcome>, Reject> {
+        let begun = Instant::now();
+        let mut outcomes = Vec::new();
+        self.backend.publish(&terms.publish(station, body, records), &mut outcomes).await?;
+        if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(Reject::NoStream))) {
+            self.directory.forget(call.station);
+            let again = async {
+                *station = self.directory.station(call.station, call.create, Instant::now()).await?;
+                terms.check(station, records.len())?;
+                outcomes.clear();
+                self.backend.publish(&terms.publish(station, body, records), &mut outcomes).await
+            };
+            // Boxed, as whatever comes seldom.
+            Box::pin(again).await?;
         }
-        self.directory.forget(call.station);
-        let again = async {
-            let station = self.directory.station(call.station, call.create, Instant::now()).await?;
-            outcomes.clear();
-            self.backend.publish(&Publish { station: &station, ..publish }, outcomes).await
-        };
-        // Boxed, as whatever comes seldom.
-        Box::pin(again).await
+        self.count(&outcomes, records, begun.elapsed());
+        Ok(outcomes)
     }
 
     fn count(&self, outcomes: &[Outcome], records: &[Span], elapsed: Duration) {
@@ -161,5 +207,27 @@ impl Ingest {
             }
         }
         Ok(records)
+    }
+}
+
+impl<'a> Terms<'a> {
+    /// Whether the station can keep them, for so many records.
+    fn check(&self, station: &Station, records: usize) -> Result<(), Reject> {
+        match station.not_atomic {
+            _ if !self.whole => Ok(()),
+            Some(why) => Err(Reject::NotAtomic(why)),
+            None if records > station.atomic_records_max as usize => {
+                Err(Reject::TooManyForWhole(station.atomic_records_max))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn publish<'b>(&self, station: &'b Station, body: &'b [u8], records: &'b [Span]) -> Publish<'b>
+    where
+        'a: 'b,
+    {
+        let Self { headers, id, whole } = *self;
+        Publish { station, body, records, headers, id, own: None, whole }
     }
 }

@@ -62,6 +62,13 @@ pub const RECORD_BYTES_IN: Metric =
     counter("sluicegate_record_bytes_in_total", "Payload bytes of the records that the backend has acknowledged.");
 /// Records handed out.
 pub const RECORDS_OUT: Metric = counter("sluicegate_records_out_total", "Records handed out by consume calls.");
+/// Records held against a schema.
+pub const RECORDS_CHECKED: Metric = counter("sluicegate_records_checked_total", "Records held against a schema.");
+/// Invalid records.
+pub const RECORDS_INVALID: Metric =
+    counter("sluicegate_records_invalid_total", "Records that were not what their station's schema says.");
+/// Dead letters.
+pub const DEAD_LETTERS: Metric = counter("sluicegate_dead_letters_total", "Records stored as dead letters.");
 /// One observation a record.
 pub const ACKNOWLEDGEMENT: Metric =
     histogram("sluicegate_acknowledgement_seconds", "Time from publish to acknowledgement, of each record.");

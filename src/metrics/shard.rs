@@ -76,6 +76,12 @@ pub struct ShardMetrics {
     pub record_bytes_in: Counter,
     /// Records handed out by consume calls.
     pub records_out: Counter,
+    /// Records held against a schema.
+    pub records_checked: Counter,
+    /// Of these, the ones that were not valid.
+    pub records_invalid: Counter,
+    /// Dead letters stored.
+    pub dead_letters: Counter,
     /// From publish to acknowledgement, one observation a record.
     pub acknowledgement: Histogram,
     /// Publishes in flight.

@@ -90,6 +90,9 @@ fn sums(page: &mut Page, shards: &[Arc<ShardMetrics>]) {
     sum(names::RECORDS_IN, |shard| shard.records_in.get());
     sum(names::RECORD_BYTES_IN, |shard| shard.record_bytes_in.get());
     sum(names::RECORDS_OUT, |shard| shard.records_out.get());
+    sum(names::RECORDS_CHECKED, |shard| shard.records_checked.get());
+    sum(names::RECORDS_INVALID, |shard| shard.records_invalid.get());
+    sum(names::DEAD_LETTERS, |shard| shard.dead_letters.get());
     sum(names::WINDOW_MESSAGES, |shard| shard.window_messages.get());
     sum(names::WINDOW_BYTES, |shard| shard.window_bytes.get());
     sum(names::WINDOW_MESSAGES_LIMIT, |shard| shard.window_messages_limit.get());

@@ -14,7 +14,7 @@ use crate::{
         messages::{Ask, Push},
     },
     fetch::Fetcher,
-    ingest::{HeaderPolicy, Ingest},
+    ingest::{HeaderPolicy, Ingest, Turns},
     limits::{DRAIN_TIMEOUT, Limits},
     metrics::ShardMetrics,
     rt::{self, Driver, Listener, Once},
@@ -122,6 +122,8 @@ async fn run(parts: Parts) -> io::Result<()> {
             limits: parts.limits.clone(),
             budget: Rc::clone(&budget),
             metrics: metrics(),
+            scratch: RefCell::default(),
+            turns: Turns::default(),
         },
         fetcher: Fetcher {
             directory: Rc::clone(&directory),

@@ -3,9 +3,11 @@
 //! What a client of the original can see stays as it was, except where the original was wrong;
 //! the README's table lists every difference.
 
+mod answer;
 mod auth;
 mod consume;
 mod fields;
+mod prefer;
 mod produce;
 pub(super) mod reply;
 mod route;
@@ -115,10 +117,10 @@ impl Memphis {
             Target::Refresh => small(Call::Refresh),
             Target::Status => small(Call::Status),
             Target::ProduceSingle(station) => {
-                self.admit_produce(request, station, Form::Single, may).map_err(|reject| refuse(&reject))
+                self.admit_produce(request, station, Form::Single, principal).map_err(|reject| refuse(&reject))
             }
             Target::ProduceBatch(station) => {
-                self.admit_produce(request, station, Form::Batch, may).map_err(|reject| refuse(&reject))
+                self.admit_produce(request, station, Form::Batch, principal).map_err(|reject| refuse(&reject))
             }
             Target::Consume(station) => {
                 let station = station.map_err(|reject| refuse(&reject))?;
@@ -147,17 +149,17 @@ impl Memphis {
         request: &Request<'_>,
         station: Result<Name, Reject>,
         form: Form,
-        may: impl Fn(Action, &Name) -> bool,
+        principal: Option<Rc<Principal>>,
     ) -> Result<Admitted, Reject> {
-        let station = station?;
-        if !may(Action::Produce, &station) {
-            return Err(Reject::Forbidden(Action::Produce, station.as_str().into()));
-        }
-        if !produce::takes_media_type(form, media_type(request).as_deref()) {
+        let (station, principal) = (station?, principal.ok_or(Reject::Unauthorized)?);
+        principal.check(Action::Produce, &station)?;
+        let media_type = media_type(request);
+        if !produce::takes_media_type(form, media_type.as_deref()) {
             return Err(Reject::MediaType);
         }
+        let encoding = produce::encoding_of(form, media_type.as_deref());
         let codings = Codings::parse(request.head.values(request.bytes, "content-encoding"))?;
-        let call = produce::Call { station, form, codings, create: true };
+        let call = produce::Call { station, form, codings, encoding, create: true, principal };
         Ok(Admitted { route: call.route(), call: Call::Produce(call), body_bytes_max: self.body_bytes_max as u64 })
     }
 

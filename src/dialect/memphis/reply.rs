@@ -108,7 +108,7 @@ fn status_of(reject: &Reject) -> u16 {
         Reject::Expectation => 417,
         Reject::WindowFull | Reject::BrokerBusy => 429,
         Reject::BrokerRefused(..) | Reject::Internal(_) => 500,
-        Reject::TransferCoding | Reject::NotAtomic(_) => 501,
+        Reject::TransferCoding | Reject::NotAtomic(_) | Reject::TooManyForWhole(_) => 501,
         Reject::Overloaded(_)
         | Reject::StreamFull(_)
         | Reject::BrokerAway
@@ -173,6 +173,9 @@ pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
         }
         Reject::Schema(text) => return format!("Schema validation has failed: {text}").into(),
         Reject::NotAtomic(why) => return format!("all or nothing is not possible here: {why}").into(),
+        Reject::TooManyForWhole(most) => {
+            return format!("all or nothing is not possible here: at most {most} records at a time").into();
+        }
         Reject::NothingStored => {
             "nothing was stored: another record of the request failed, and all or nothing was asked for"
         }
@@ -221,6 +224,12 @@ mod tests {
             Reject::Field("x"),
             Reject::Name("Station", NameFault::Empty),
             Reject::MessageId("x"),
+            Reject::Schema("x".into()),
+            Reject::NotAtomic("x"),
+            Reject::TooManyForWhole(1),
+            Reject::NothingStored,
+            Reject::ContractsUnknown,
+            Reject::DeadLetters(Box::new(Reject::NoStream)),
             Reject::Unauthorized,
             Reject::Forbidden(Action::Produce, "s".into()),
             Reject::StationUnknown("s".into()),
@@ -275,6 +284,10 @@ mod tests {
         assert_eq!(
             body(&Reject::Name("Station", NameFault::Ends)),
             r#"{"error":"Station name can not start or end with non alphanumeric character","success":false}"#
+        );
+        assert_eq!(
+            body(&Reject::Schema("'/n': \"x\" is not of type \"integer\"".into())),
+            r#"{"error":"Schema validation has failed: '/n': \"x\" is not of type \"integer\"","success":false}"#
         );
         assert_eq!(&*not_found(b"GET", b"/<x>").body, b"Cannot GET /&lt;x&gt;");
     }

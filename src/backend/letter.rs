@@ -1,0 +1,269 @@
+//! What a dead letter says of itself: header fields beside those of the record. Pure.
+//!
+//! The names of these fields stand here alone. No client can post them ([`crate::never_stored`]), so that what they
+//! say is the gateway's word. A value is one line, at most [`LETTER_VALUE_BYTES_MAX`] bytes, and reads as it is: only what a
+//! line cannot hold is percent-encoded.
+
+use crate::{limits::LETTER_VALUE_BYTES_MAX, never_stored::is_never_stored};
+use std::{borrow::Cow, fmt::Write as _};
+
+const KIND: &str = "Sluicegate-Dead-Letter";
+const ERROR: &str = "Sluicegate-Error";
+const SCHEMA: &str = "Sluicegate-Schema";
+const SCHEMA_VERSION: &str = "Sluicegate-Schema-Version";
+const TIME: &str = "Sluicegate-Time";
+const PRINCIPAL: &str = "Sluicegate-Principal";
+const GROUP: &str = "Sluicegate-Group";
+
+/// Why a record is a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It failed validation.
+    Schema,
+    /// It was handed out too often without an acknowledgement.
+    Deliveries,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Schema => "schema",
+            Self::Deliveries => "deliveries",
+        }
+    }
+}
+
+/// What a dead letter says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter<'a> {
+    /// Why it is one.
+    pub kind: Kind,
+    /// What was wrong with the record.
+    pub error: Cow<'a, str>,
+    /// The schema that it failed, and its version.
+    pub schema: Option<(Cow<'a, str>, u32)>,
+    /// When it became one, ms since 1970.
+    pub time_ms: u64,
+    /// Who posted it.
+    pub principal: Option<Cow<'a, str>>,
+    /// Consumer group that did not acknowledge it.
+    pub group: Option<Cow<'a, str>>,
+}
+
+impl Letter<'_> {
+    /// Appends its fields, `Name: value\r\n` each.
+    pub fn append_to(&self, block: &mut Vec<u8>) {
+        append(block, KIND, self.kind.word());
+        append(block, ERROR, &self.error);
+        if let Some((name, version)) = &self.schema {
+            append(block, SCHEMA, name);
+            append(block, SCHEMA_VERSION, &version.to_string());
+        }
+        append(block, TIME, &self.time_ms.to_string());
+        if let Some(principal) = &self.principal {
+            append(block, PRINCIPAL, principal);
+        }
+        if let Some(group) = &self.group {
+            append(block, GROUP, group);
+        }
+    }
+}
+
+impl Letter<'static> {
+    /// What the fields of a stored record say, if it is a dead letter.
+    #[must_use]
+    pub fn read(block: &[u8]) -> Option<Self> {
+        let find = |name: &str| {
+            let (_, value) = fields(block).find(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes()))?;
+            Some(unescaped(value))
+        };
+        let kind = match find(KIND)?.as_str() {
+            "schema" => Kind::Schema,
+            "deliveries" => Kind::Deliveries,
+            _ => return None,
+        };
+        let version = find(SCHEMA_VERSION).and_then(|version| version.parse().ok());
+        Some(Self {
+            kind,
+            error: find(ERROR).unwrap_or_default().into(),
+            schema: find(SCHEMA).map(Cow::Owned).zip(version),
+            time_ms: find(TIME).and_then(|time| time.parse().ok()).unwrap_or_default(),
+            principal: find(PRINCIPAL).map(Cow::Owned),
+            group: find(GROUP).map(Cow::Owned),
+        })
+    }
+}
+
+/// Name and value of each field of a block.
+pub fn fields(block: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    block.split(|byte| *byte == b'\n').filter_map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let (name, value) = line.split_at_checked(colon)?;
+        Some((name, value.get(1..)?.trim_ascii()))
+    })
+}
+
+/// Appends the record's own fields, which may be stored with it anew: nothing of the letter, of the broker, or of a message id.
+pub fn append_own_fields(block: &[u8], out: &mut Vec<u8>) {
+    for (name, value) in fields(block) {
+        if !is_never_stored(&String::from_utf8_lossy(name).to_ascii_lowercase()) {
+            for part in [name, b": ", value, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+    }
+}
+
+fn append(block: &mut Vec<u8>, name: &str, value: &str) {
+    block.extend_from_slice(name.as_bytes());
+    block.extend_from_slice(b": ");
+    block.extend_from_slice(escaped(value).as_bytes());
+    block.extend_from_slice(b"\r\n");
+}
+
+/// A value as one line. A `%` is encoded only where it would be read as the beginning of an encoded byte.
+fn escaped(value: &str) -> String {
+    const CUT: char = '…';
+    let mut out = String::with_capacity(value.len().min(LETTER_VALUE_BYTES_MAX));
+    let mut bytes = [0; 4];
+    for (at, char) in value.char_indices() {
+        let rest = value.get(at + char.len_utf8()..).unwrap_or_default();
+        // White space at the ends would be taken off by whoever reads the field.
+        let at_an_end = char == ' ' && (at == 0 || rest.is_empty());
+        let encode = char.is_control() || at_an_end || (char == '%' && hex_pair(rest.as_bytes()).is_some());
+        let len = if encode { 3 * char.len_utf8() } else { char.len_utf8() };
+        if out.len() + len + CUT.len_utf8() > LETTER_VALUE_BYTES_MAX {
+            out.push(CUT);
+            break;
+        }
+        if encode {
+            for byte in char.encode_utf8(&mut bytes).bytes() {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
+        } else {
+            out.push(char);
+        }
+    }
+    out
+}
+
+fn unescaped(value: &[u8]) -> String {
+    let mut out = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        let encoded = if *first == b'%' { hex_pair(after) } else { None };
+        if encoded.is_some() {
+            rest = after.get(2..).unwrap_or_default();
+        }
+        out.push(encoded.unwrap_or(*first));
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The byte that two hexadecimal digits at the beginning stand for.
+fn hex_pair(text: &[u8]) -> Option<u8> {
+    let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    u8::try_from(digit(0)? * 16 + digit(1)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn letter(error: &str) -> Letter<'_> {
+        Letter {
+            kind: Kind::Schema,
+            error: error.into(),
+            schema: Some(("orders-v".into(), 7)),
+            time_ms: 1_700_000_000_123,
+            principal: Some("root".into()),
+            group: None,
+        }
+    }
+
+    fn block_of(letter: &Letter<'_>) -> String {
+        let mut block = b"Content-Type: application/json\r\n".to_vec();
+        letter.append_to(&mut block);
+        String::from_utf8(block).unwrap()
+    }
+
+    #[test]
+    fn a_letter_says_why_beside_the_records_own_fields() {
+        let block = block_of(&letter("'/n': \"x\" is not of type \"integer\""));
+        assert_eq!(
+            block,
+            "Content-Type: application/json\r\nSluicegate-Dead-Letter: schema\r\n\
+             Sluicegate-Error: '/n': \"x\" is not of type \"integer\"\r\nSluicegate-Schema: orders-v\r\n\
+             Sluicegate-Schema-Version: 7\r\nSluicegate-Time: 1700000000123\r\nSluicegate-Principal: root\r\n"
+        );
+        let deliveries =
+            Letter { kind: Kind::Deliveries, schema: None, principal: None, group: Some("g".into()), ..letter("e") };
+        assert!(
+            block_of(&deliveries)
+                .ends_with("Sluicegate-Error: e\r\nSluicegate-Time: 1700000000123\r\nSluicegate-Group: g\r\n")
+        );
+        assert_eq!(Letter::read(block_of(&deliveries).as_bytes()), Some(deliveries));
+    }
+
+    #[test]
+    fn what_a_line_cannot_hold_is_encoded_and_nothing_else() {
+        for (value, expect) in [
+            ("plain ü 100%", "plain ü 100%"),
+            ("a\r\nSluicegate-Principal: root", "a%0D%0ASluicegate-Principal: root"),
+            ("tab\there", "tab%09here"),
+            (" edges ", "%20edges%20"),
+            ("%41", "%2541"),
+            ("%%41", "%%2541"),
+            ("\u{85}", "%C2%85"),
+            ("", ""),
+        ] {
+            assert_eq!(escaped(value), expect, "{value:?}");
+            assert_eq!(unescaped(expect.as_bytes()), value);
+        }
+        let long = "é".repeat(LETTER_VALUE_BYTES_MAX);
+        let cut = escaped(&long);
+        assert!(cut.len() <= LETTER_VALUE_BYTES_MAX && cut.len() > LETTER_VALUE_BYTES_MAX - 8 && cut.ends_with('…'));
+        assert!(escaped(&"\n".repeat(LETTER_VALUE_BYTES_MAX)).len() <= LETTER_VALUE_BYTES_MAX);
+    }
+
+    #[test]
+    fn only_a_letter_is_read_as_one() {
+        for block in
+            ["", "Content-Type: a\r\n", "Sluicegate-Error: x\r\n", "Sluicegate-Dead-Letter: other\r\n", "no colon"]
+        {
+            assert_eq!(Letter::read(block.as_bytes()), None, "{block:?}");
+        }
+        let least = Letter::read(b"sluicegate-dead-letter:deliveries").unwrap();
+        assert_eq!((least.kind, least.time_ms, &*least.error, least.schema), (Kind::Deliveries, 0, "", None));
+    }
+
+    #[test]
+    fn what_is_stored_anew_is_the_records_own() {
+        let mut block = b"Nats-Msg-Id: k-1\r\nX-Trace: a:b\r\nNats-Batch-Id: b\r\n".to_vec();
+        letter("e").append_to(&mut block);
+        block.extend_from_slice(b"ce-id: 9\r\n");
+        let mut own = b"A: b\r\n".to_vec();
+        append_own_fields(&block, &mut own);
+        assert_eq!(String::from_utf8(own).unwrap(), "A: b\r\nX-Trace: a:b\r\nce-id: 9\r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_is_read(error in "[\\x00-\\x7f%é…]{0,200}", who in "[ -~]{0,40}", version: u32, time_ms: u64) {
+            let principal = Some(Cow::Borrowed(who.as_str()));
+            let written = Letter { schema: Some(("s".into(), version)), principal, time_ms, ..letter(&error) };
+            let block = block_of(&written);
+            prop_assert!(block.lines().count() == 7 && !block.chars().any(|char| char.is_control() && !"\r\n".contains(char)));
+            prop_assert_eq!(Letter::read(block.as_bytes()), Some(written));
+        }
+
+        #[test]
+        fn no_block_panics(block in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b':'), Just(b'%'), any::<u8>()], 0..80)) {
+            let _ = Letter::read(&[b"Sluicegate-Dead-Letter: schema\r\nSluicegate-Error: ".as_slice(), &block].concat());
+            append_own_fields(&block, &mut Vec::new());
+        }
+    }
+}

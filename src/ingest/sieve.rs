@@ -1,0 +1,374 @@
+//! Records held against a schema, a turn at a time: the valid ones stay, the others are set aside with what is wrong. Pure.
+//!
+//! What is stored of a valid record may be other bytes than came (JSON on a Protobuf station); the spans then lie in a buffer of
+//! their own. Nothing is copied and nothing allocated while records are valid and stored as they came.
+
+use super::Encoding;
+use crate::{
+    backend::Outcome,
+    directory::contracts::ActiveSchema,
+    limits::{CHECKED_RECORD_BYTES_MAX, VIOLATION_BYTES_MAX, VIOLATION_BYTES_MIN, VIOLATIONS_BYTES_MAX},
+    reject::{Reject, SizeLimit},
+    schema::{Checked, Scratch, Violation},
+    wire::Span,
+};
+use std::{sync::Arc, time::Instant};
+
+/// Records between two looks at the clock.
+const CLOCK_EVERY: usize = 4;
+
+/// A record that is not stored.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// Which of the request.
+    pub(super) index: usize,
+    /// Its payload, in the body.
+    pub(super) payload: Span,
+    /// Why.
+    pub(super) reject: Reject,
+    /// What it was held against.
+    pub(super) schema: Arc<ActiveSchema>,
+}
+
+/// The records of a request on their way through a schema.
+#[derive(Debug)]
+pub(super) struct Sieve<'a> {
+    body: &'a [u8],
+    encoding: Encoding,
+    /// Up to `valid`: records that passed. From `next` on: records to come.
+    records: Vec<Span>,
+    valid: usize,
+    next: usize,
+    /// What is stored in place of the body, once there is a record that is not stored as it came.
+    rewritten: Option<Vec<u8>>,
+    refused: Vec<Refused>,
+    /// Bytes of the texts of these.
+    text_bytes: usize,
+}
+
+impl<'a> Sieve<'a> {
+    pub(super) fn new(body: &'a [u8], records: Vec<Span>, encoding: Encoding) -> Self {
+        Self { body, encoding, records, valid: 0, next: 0, rewritten: None, refused: Vec::new(), text_bytes: 0 }
+    }
+
+    /// How many records were looked at.
+    pub(super) fn looked_at(&self) -> usize {
+        self.next
+    }
+
+    /// Whether every record was looked at.
+    pub(super) fn is_done(&self) -> bool {
+        self.next >= self.records.len()
+    }
+
+    /// Bytes held beside the body and [`crate::limits::RECORD_OVERHEAD_BYTES`] for each record.
+    pub(super) fn bytes(&self) -> usize {
+        self.text_bytes.min(VIOLATIONS_BYTES_MAX + VIOLATION_BYTES_MAX)
+            + self.rewritten.as_ref().map_or(0, Vec::capacity)
+            + self.refused.capacity() * size_of::<Refused>()
+    }
+
+    /// Holds records against a schema until the time has come, but one at least.
+    pub(super) fn turn(
+        &mut self,
+        schema: &Arc<ActiveSchema>,
+        scratch: &mut Scratch,
+        until: Instant,
+    ) -> Result<(), Reject> {
+        let encoding = self.encoding;
+        let check = |record: &[u8], out: &mut Vec<u8>| schema.schema.check(record, encoding, scratch, out);
+        self.turn_with(schema, check, || Instant::now() >= until)
+    }
+
+    fn turn_with(
+        &mut self,
+        schema: &Arc<ActiveSchema>,
+        mut check: impl FnMut(&[u8], &mut Vec<u8>) -> Result<Checked, Violation>,
+        is_over: impl Fn() -> bool,
+    ) -> Result<(), Reject> {
+        let mut fresh = Vec::new();
+        for count in 1.. {
+            let Some(record) = self.records.get(self.next).copied() else { break };
+            if record.len() > CHECKED_RECORD_BYTES_MAX {
+                self.refuse(schema, record, Reject::TooLarge(SizeLimit::Record, CHECKED_RECORD_BYTES_MAX as u64));
+            } else {
+                let out = self.rewritten.as_mut().unwrap_or(&mut fresh);
+                let before = out.len();
+                match check(record.of(self.body), out) {
+                    Ok(Checked::AsIs) => self.keep(record, before)?,
+                    Ok(Checked::Transcoded) => self.keep_rewritten(before, &mut fresh)?,
+                    Err(violation) => {
+                        out.truncate(before);
+                        let text = self.text_of(&violation);
+                        self.refuse(schema, record, Reject::Schema(text));
+                    }
+                }
+            }
+            if count % CLOCK_EVERY == 0 && is_over() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// No schema is in force any more: what is left passes.
+    pub(super) fn pass_the_rest(&mut self) -> Result<(), Reject> {
+        while let Some(record) = self.records.get(self.next).copied() {
+            let before = self.rewritten.as_ref().map_or(0, Vec::len);
+            self.keep(record, before)?;
+        }
+        Ok(())
+    }
+
+    /// The record passes as it came.
+    fn keep(&mut self, record: Span, before: usize) -> Result<(), Reject> {
+        let span = match &mut self.rewritten {
+            None => record,
+            Some(out) => {
+                out.truncate(before);
+                append(out, record.of(self.body))?
+            }
+        };
+        self.keep_span(span);
+        Ok(())
+    }
+
+    /// The record passes as what stands in the buffer from `before` on.
+    fn keep_rewritten(&mut self, before: usize, fresh: &mut Vec<u8>) -> Result<(), Reject> {
+        if self.rewritten.is_none() {
+            // The first: what passed before it has to lie in the same buffer.
+            let mut out = std::mem::take(fresh);
+            let end = out.len();
+            for span in self.records.iter_mut().take(self.valid) {
+                *span = append(&mut out, span.of(self.body))?;
+            }
+            self.rewritten = Some(out);
+            self.keep_span(span(before, end)?);
+            return Ok(());
+        }
+        let end = self.rewritten.as_ref().map_or(0, Vec::len);
+        self.keep_span(span(before, end)?);
+        Ok(())
+    }
+
+    fn keep_span(&mut self, span: Span) {
+        if let Some(slot) = self.records.get_mut(self.valid) {
+            *slot = span;
+        }
+        self.valid += 1;
+        self.next += 1;
+    }
+
+    fn refuse(&mut self, schema: &Arc<ActiveSchema>, payload: Span, reject: Reject) {
+        self.refused.push(Refused { index: self.next, payload, reject, schema: Arc::clone(schema) });
+        self.next += 1;
+    }
+
+    /// The text about a record, cut to what is left for the texts of the request.
+    fn text_of(&mut self, violation: &Violation) -> Box<str> {
+        let mut text = violation.to_string();
+        let max = if self.text_bytes < VIOLATIONS_BYTES_MAX { VIOLATION_BYTES_MAX } else { VIOLATION_BYTES_MIN };
+        if text.len() > max {
+            let mark = '…';
+            let fits = |at: &usize| text.is_char_boundary(*at);
+            text.truncate((0..=max - mark.len_utf8()).rev().find(fits).unwrap_or(0));
+            text.push(mark);
+        }
+        self.text_bytes += text.len();
+        text.into_boxed_str()
+    }
+
+    /// What passed: spans, and what they point into.
+    pub(super) fn passed(&self) -> (&[u8], &[Span]) {
+        (self.rewritten.as_deref().unwrap_or(self.body), self.records.get(..self.valid).unwrap_or_default())
+    }
+
+    /// What did not, in input order.
+    pub(super) fn refused(&self) -> &[Refused] {
+        &self.refused
+    }
+
+    /// The records as they came.
+    pub(super) fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// Says of a refused record, the `place`-th of them, that it is kept nowhere.
+    pub(super) fn too_large_for_a_letter(&mut self, place: usize) {
+        if let Some(Refused { reject: Reject::Schema(text), .. }) = self.refused.get_mut(place) {
+            *text = format!("{text} (the record is too large to be kept as a dead letter)").into_boxed_str();
+        }
+    }
+
+    /// One outcome a record, in input order: `outcomes` are those of the records that passed.
+    pub(super) fn merge(self, outcomes: Vec<Outcome>) -> Vec<Outcome> {
+        if self.refused.is_empty() {
+            return outcomes;
+        }
+        let count = self.records.len();
+        let mut passed = outcomes.into_iter();
+        let mut refused = self.refused.into_iter().peekable();
+        let next = |index| match refused.next_if(|refused| refused.index == index) {
+            Some(refused) => Outcome::Failed(refused.reject),
+            None => passed.next().unwrap_or(Outcome::Failed(Reject::Internal("a record without an outcome"))),
+        };
+        (0..count).map(next).collect()
+    }
+}
+
+fn append(out: &mut Vec<u8>, bytes: &[u8]) -> Result<Span, Reject> {
+    let start = out.len();
+    out.extend_from_slice(bytes);
+    span(start, out.len())
+}
+
+fn span(start: usize, end: usize) -> Result<Span, Reject> {
+    let place = |at| u32::try_from(at).map_err(|_| Reject::Overloaded("memory for request bodies"));
+    Ok(Span { start: place(start)?, end: place(end)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::number_schema, *};
+    use crate::schema::Fault;
+    use proptest::prelude::*;
+    use std::cell::Cell;
+
+    /// What a pretended schema says of a record, by its first byte.
+    fn pretend(record: &[u8], out: &mut Vec<u8>) -> Result<Checked, Violation> {
+        match record.first() {
+            Some(b'i') => {
+                out.extend_from_slice(b"half of what was to be written");
+                let text = String::from_utf8_lossy(record).into_owned();
+                Err(Violation { faults: vec![Fault { path: String::new(), text }], more: 0 })
+            }
+            Some(b't') => {
+                out.extend_from_slice(b"wire ");
+                out.extend_from_slice(record);
+                Ok(Checked::Transcoded)
+            }
+            _ => Ok(Checked::AsIs),
+        }
+    }
+
+    /// A body of these records, and where they lie in it.
+    fn body_of(records: &[String]) -> (Vec<u8>, Vec<Span>) {
+        let mut body = Vec::new();
+        let spans = records.iter().map(|record| append(&mut body, record.as_bytes()).unwrap()).collect();
+        (body, spans)
+    }
+
+    fn passed(sieve: &Sieve<'_>) -> Vec<String> {
+        let (buffer, spans) = sieve.passed();
+        spans.iter().map(|span| String::from_utf8(span.of(buffer).to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_turn_ends_when_its_time_has_come_and_the_next_goes_on_with_another_schema() {
+        let records: Vec<String> = ["a0", "i1", "a2", "a3", "a4", "i5", "t6"].map(str::to_owned).into();
+        let (body, spans) = body_of(&records);
+        let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+        let (first, second) = (number_schema(1), number_schema(2));
+        sieve.turn_with(&first, pretend, || true).unwrap();
+        assert_eq!((sieve.looked_at(), sieve.is_done()), (CLOCK_EVERY, false));
+        sieve.turn_with(&second, pretend, || false).unwrap();
+        assert!(sieve.is_done());
+        let refused: Vec<_> = sieve.refused().iter().map(|refused| (refused.index, refused.schema.version)).collect();
+        assert_eq!(refused, [(1, 1), (5, 2)]);
+        assert_eq!(passed(&sieve), ["a0", "a2", "a3", "a4", "wire t6"]);
+    }
+
+    #[test]
+    fn what_is_left_passes_when_no_schema_is_in_force_any_more() {
+        for first in ["a", "t", "i"] {
+            let records: Vec<String> = [first, "a", "b", "c", "i", "t"].map(str::to_owned).into();
+            let (body, spans) = body_of(&records);
+            let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+            sieve.turn_with(&number_schema(1), pretend, || true).unwrap();
+            sieve.pass_the_rest().unwrap();
+            assert!(sieve.is_done());
+            assert!(passed(&sieve).ends_with(&["i".to_owned(), "t".to_owned()]), "{:?}", passed(&sieve));
+        }
+    }
+
+    #[test]
+    fn a_record_over_the_limit_is_not_even_looked_at() {
+        let records = ["a".to_owned(), "a".repeat(CHECKED_RECORD_BYTES_MAX + 1)];
+        let (body, spans) = body_of(&records);
+        let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+        let looks = Cell::new(0);
+        let check = |record: &[u8], out: &mut Vec<u8>| {
+            looks.set(looks.get() + 1);
+            pretend(record, out)
+        };
+        sieve.turn_with(&number_schema(1), check, || false).unwrap();
+        assert_eq!((looks.get(), sieve.refused().len()), (1, 1));
+        assert!(matches!(sieve.refused()[0].reject, Reject::TooLarge(SizeLimit::Record, _)));
+    }
+
+    #[test]
+    fn texts_about_records_are_bounded_each_and_together() {
+        let records = vec![format!("i{}", "é".repeat(VIOLATION_BYTES_MAX)); 2_000];
+        let (body, spans) = body_of(&records);
+        let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+        sieve.turn_with(&number_schema(1), pretend, || false).unwrap();
+        let lens: Vec<usize> = sieve
+            .refused()
+            .iter()
+            .map(|refused| match &refused.reject {
+                Reject::Schema(text) => text.len(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(lens[0] <= VIOLATION_BYTES_MAX && lens[0] > VIOLATION_BYTES_MAX - 4, "{}", lens[0]);
+        assert!(lens[1_999] <= VIOLATION_BYTES_MIN && lens[1_999] > VIOLATION_BYTES_MIN - 4);
+        assert!(lens.iter().sum::<usize>() < VIOLATIONS_BYTES_MAX + VIOLATION_BYTES_MAX + 2_000 * VIOLATION_BYTES_MIN);
+    }
+
+    #[test]
+    fn the_schema_itself_is_asked() {
+        let records = [r#"{"n":1}"#, r#"{"n":""}"#].map(str::to_owned);
+        let (body, spans) = body_of(&records);
+        let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+        while !sieve.is_done() {
+            sieve.turn(&number_schema(1), &mut Scratch::default(), Instant::now()).unwrap();
+        }
+        assert_eq!((passed(&sieve), sieve.refused().len()), (vec![records[0].clone()], 1));
+    }
+
+    proptest! {
+        #[test]
+        fn outcomes_keep_the_order_of_the_records(kinds in "[ait]{0,60}", over_after in prop::collection::vec(any::<bool>(), 20)) {
+            let records: Vec<String> = kinds.chars().enumerate().map(|(at, kind)| format!("{kind}{at}")).collect();
+            let (body, spans) = body_of(&records);
+            let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+            let schema = number_schema(1);
+            let mut turns = over_after.iter().cycle();
+            while !sieve.is_done() {
+                let over = turns.next().is_none_or(|over| *over);
+                sieve.turn_with(&schema, pretend, || over).unwrap();
+            }
+            let expect: Vec<String> = records
+                .iter()
+                .filter(|record| !record.starts_with('i'))
+                .map(|record| if record.starts_with('t') { format!("wire {record}") } else { record.clone() })
+                .collect();
+            prop_assert_eq!(passed(&sieve), expect.clone());
+            for refused in sieve.refused() {
+                prop_assert_eq!(refused.payload.of(&body), records[refused.index].as_bytes());
+            }
+            let stored = (0..expect.len()).map(|sequence| Outcome::Stored { partition: 0, sequence: sequence as u64, duplicate: false });
+            let merged = sieve.merge(stored.collect());
+            prop_assert_eq!(merged.len(), records.len());
+            let mut next = 0;
+            for (record, outcome) in records.iter().zip(merged) {
+                if record.starts_with('i') {
+                    prop_assert_eq!(outcome, Outcome::Failed(Reject::Schema(record.as_str().into())));
+                } else {
+                    prop_assert_eq!(outcome, Outcome::Stored { partition: 0, sequence: next, duplicate: false });
+                    next += 1;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A shard's services on an embedded store, with a control plane that answers what they ask.
+
+use super::{Encoding, Form, HeaderPolicy, Ingest, Produce, Produced, Turns};
+use crate::{
+    backend::{
+        Backend, Fetch, Settlement,
+        local::{Clock, StationDefaults, Store},
+    },
+    budget::Budget,
+    directory::{
+        Directory,
+        contracts::{ActiveSchema, Contract, Contracts},
+        messages::{Answer, Ask, Question},
+    },
+    limits::Limits,
+    metrics::ShardMetrics,
+    reject::Reject,
+    rt,
+    schema::{Schema, SchemaSource, SchemaType},
+    station::Name,
+    wire::{content::Codings, http1},
+};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, HashSet},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Records are objects with an integer `n`.
+const NUMBER: &str = r#"{"type":"object","required":["n"],"properties":{"n":{"type":"integer"}}}"#;
+
+pub(crate) struct World {
+    pub(crate) store: Arc<Store>,
+    pub(crate) directory: Rc<Directory>,
+    pub(crate) backend: Backend,
+    pub(crate) metrics: Arc<ShardMetrics>,
+    pub(crate) budget: Rc<Budget>,
+    /// Stations that the control plane refuses, for this reason.
+    pub(crate) refused: Rc<RefCell<HashMap<Name, Reject>>>,
+    /// Stations that it was asked for.
+    pub(crate) asked: Rc<RefCell<HashSet<Name>>>,
+}
+
+/// Runs a test in a world of its own.
+pub(crate) fn run(test: impl AsyncFnOnce(&World)) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let defaults = StationDefaults {
+        partitions: 1,
+        retention_age: None,
+        retention_records: None,
+        retention_bytes: None,
+        duplicate_window: Duration::from_secs(120),
+    };
+    let store = Arc::new(Store::open(&dir.path().join("data"), defaults, Clock::system()).expect("the store opens"));
+    let ended = rt::run(rt::Flavor::Epoll, || async {
+        let (asks, questions) = flume::bounded(16);
+        let world = World {
+            backend: Backend::Local(Rc::new(store.handle())),
+            store: Arc::clone(&store),
+            directory: Rc::new(Directory::new(0, asks)),
+            metrics: Arc::default(),
+            budget: Budget::new(1 << 30),
+            refused: Rc::default(),
+            asked: Rc::default(),
+        };
+        let refused = Rc::clone(&world.refused);
+        let asked = Rc::clone(&world.asked);
+        rt::spawn(answer(Arc::clone(&store), Rc::clone(&world.directory), questions, refused, asked));
+        world.contracts(&[]);
+        test(&world).await;
+    });
+    ended.expect("a runtime");
+}
+
+/// The control plane.
+async fn answer(
+    store: Arc<Store>,
+    directory: Rc<Directory>,
+    questions: flume::Receiver<Ask>,
+    refused: Rc<RefCell<HashMap<Name, Reject>>>,
+    asked: Rc<RefCell<HashSet<Name>>>,
+) {
+    while let Ok(Ask { ticket, question, .. }) = questions.recv_async().await {
+        let answer = match question {
+            Question::Station { name, create } => {
+                asked.borrow_mut().insert(name.clone());
+                let reject = refused.borrow().get(&name).cloned();
+                match reject {
+                    Some(reject) => Answer::Station(Err(reject)),
+                    None => Answer::Station(store.station(&name, create).await),
+                }
+            }
+            Question::Consumer { station, group } => Answer::Consumer(store.consumer(&station, group.as_ref()).await),
+            Question::Login { .. } => Answer::Login(Err(Reject::Unauthorized)),
+        };
+        directory.answered(ticket, answer);
+    }
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::parse(text).expect("a name")
+}
+
+/// A schema in force: [`NUMBER`].
+pub(crate) fn number_schema(version: u32) -> Arc<ActiveSchema> {
+    let source = SchemaSource { kind: SchemaType::Json, text: NUMBER.into(), message: None, imports: BTreeMap::new() };
+    let schema = Schema::compile(&source).expect("it compiles");
+    Arc::new(ActiveSchema { name: name("number"), version, schema })
+}
+
+impl World {
+    /// From now on the registry says this.
+    pub(crate) fn contracts(&self, contracts: &[(&str, Contract)]) {
+        let stations = contracts.iter().map(|(station, contract)| (name(station), contract.clone())).collect();
+        self.directory.set_contracts(Arc::new(Contracts::new(stations, 1)));
+    }
+
+    /// The station's records are objects with an integer `n`.
+    pub(crate) fn attach(&self, station: &str) {
+        self.contracts(&[(station, Contract { schema: Some(number_schema(3)), ..Contract::default() })]);
+    }
+
+    pub(crate) fn ingest(&self) -> Ingest {
+        Ingest {
+            directory: Rc::clone(&self.directory),
+            backend: self.backend.clone(),
+            policy: HeaderPolicy::new(vec!["content-type".into()], vec!["x-".into()]),
+            limits: Limits { hold: Duration::from_millis(60), ..Limits::default() },
+            budget: Rc::clone(&self.budget),
+            metrics: Arc::clone(&self.metrics),
+            scratch: RefCell::default(),
+            turns: Turns::default(),
+        }
+    }
+
+    /// Posts a body with these header lines (`Name: value\r\n` each).
+    pub(crate) async fn post(
+        &self,
+        ingest: &Ingest,
+        station: &str,
+        form: Form,
+        (strict, fields, body): (bool, &str, &[u8]),
+    ) -> Result<Produced, Reject> {
+        let head_bytes = format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let mut head = http1::Head::default();
+        assert_eq!(head.parse(head_bytes.as_bytes(), &http1::HeadLimits::default()), Ok(true));
+        let call = Produce {
+            station: &name(station),
+            create: true,
+            form,
+            codings: Codings::default(),
+            encoding: Encoding::Json,
+            strict,
+            principal: "ada",
+            head: &head,
+            head_bytes: head_bytes.as_bytes(),
+            body,
+            now: Instant::now(),
+        };
+        ingest.produce(&call).await
+    }
+
+    /// The records of a station, header block and payload each, or none if it does not exist.
+    pub(crate) async fn records(&self, station: &Name) -> Vec<(String, String)> {
+        let Ok(station) = self.store.station(station, false).await else { return Vec::new() };
+        let consumer = self.store.consumer(&station, Some(&name("readback"))).await.expect("a group");
+        let fetch = Fetch {
+            station: &station,
+            consumer: &consumer,
+            records_max: 5_000,
+            bytes_max: 1 << 24,
+            wait: Duration::ZERO,
+        };
+        let delivered = self.backend.fetch(&fetch).await.expect("messages");
+        self.backend.settle(&station, &consumer, &delivered, Settlement::Redeliver);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let arena = &delivered.arena;
+        delivered
+            .messages
+            .iter()
+            .map(|message| (text(message.headers.of(arena)), text(message.payload.of(arena))))
+            .collect()
+    }
+
+    /// Only the payloads of these.
+    pub(crate) async fn payloads(&self, station: &Name) -> Vec<String> {
+        self.records(station).await.into_iter().map(|(_, payload)| payload).collect()
+    }
+}

@@ -1,0 +1,217 @@
+//! Produce on an embedded store: what is stored, what becomes a dead letter, what is told.
+
+use super::{
+    Form,
+    testing::{World, name, number_schema, run},
+};
+use crate::{
+    backend::{
+        Outcome,
+        letter::{Kind, Letter},
+    },
+    directory::contracts::{Contract, Contracts},
+    limits::LOCAL_RECORD_BYTES_MAX,
+    reject::Reject,
+    rt,
+};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+const MIXED: &[u8] = br#"[{"n":1}, {"n": "x"},{"n":3},7]"#;
+
+fn sequences(outcomes: &[Outcome]) -> Vec<Option<u64>> {
+    let sequence = |outcome: &Outcome| match outcome {
+        Outcome::Stored { sequence, .. } => Some(*sequence),
+        Outcome::Failed(_) => None,
+    };
+    outcomes.iter().map(sequence).collect()
+}
+
+#[test]
+fn valid_records_are_stored_and_the_others_become_dead_letters() {
+    run(async |world: &World| {
+        world.attach("orders");
+        let fields = "Content-Type: application/json\r\nX-Trace: t\r\nAuthorization: secret\r\n";
+        let produced =
+            world.post(&world.ingest(), "orders", Form::Batch, (false, fields, MIXED)).await.expect("outcomes");
+        assert_eq!(sequences(&produced.outcomes), [Some(1), None, Some(2), None]);
+        assert_eq!(produced.station.name, name("orders"));
+        let Outcome::Failed(Reject::Schema(text)) = &produced.outcomes[1] else { panic!("{produced:?}") };
+        assert_eq!(world.payloads(&name("orders")).await, [r#"{"n":1}"#, r#"{"n":3}"#]);
+        let letters = world.records(&name("orders").dead_letters()).await;
+        assert_eq!(letters.iter().map(|(_, payload)| payload.as_str()).collect::<Vec<_>>(), [r#"{"n": "x"}"#, "7"]);
+        let letter = Letter::read(letters[0].0.as_bytes()).expect("a letter");
+        assert_eq!((letter.kind, &*letter.error), (Kind::Schema, &**text));
+        assert_eq!(letter.schema, Some(("number".into(), 3)));
+        assert_eq!(letter.principal.as_deref(), Some("ada"));
+        assert!(letter.time_ms > 1_700_000_000_000 && letter.group.is_none());
+        assert!(letters[0].0.starts_with("Content-Type: application/json\r\nX-Trace: t\r\nSluicegate-"), "{letters:?}");
+        assert!(!letters[0].0.contains("secret"));
+        let metrics = &world.metrics;
+        assert_eq!((metrics.records_checked.get(), metrics.records_invalid.get()), (4, 2));
+        assert_eq!((metrics.dead_letters.get(), metrics.records_in.get()), (2, 2));
+        assert_eq!(world.budget.used(), 0);
+    });
+}
+
+#[test]
+fn a_single_record_that_is_not_valid_is_a_dead_letter_byte_for_byte() {
+    run(async |world: &World| {
+        world.attach("one");
+        let body = b" {\"n\"\t: 1.5 }\xff";
+        let produced = world.post(&world.ingest(), "one", Form::Single, (false, "", body)).await.expect("outcomes");
+        assert!(matches!(&produced.outcomes[..], [Outcome::Failed(Reject::Schema(_))]), "{produced:?}");
+        assert_eq!(world.payloads(&name("one")).await, [""; 0]);
+        assert_eq!(world.payloads(&name("one").dead_letters()).await, [String::from_utf8_lossy(body)]);
+    });
+}
+
+#[test]
+fn strict_stores_nothing_and_keeps_nothing() {
+    run(async |world: &World| {
+        world.attach("strict");
+        let produced = world.post(&world.ingest(), "strict", Form::Batch, (true, "", MIXED)).await.expect("outcomes");
+        let kinds: Vec<bool> =
+            produced.outcomes.iter().map(|outcome| *outcome == Outcome::Failed(Reject::NothingStored)).collect();
+        assert_eq!(kinds, [true, false, true, false]);
+        assert_eq!(sequences(&produced.outcomes), [None; 4]);
+        assert_eq!(world.payloads(&name("strict")).await, [""; 0]);
+        assert!(!world.asked.borrow().contains(&name("strict").dead_letters()));
+    });
+}
+
+#[test]
+fn what_cannot_be_a_dead_letter_is_not_refused_for_good_and_nothing_is_stored() {
+    run(async |world: &World| {
+        world.attach("orders");
+        let letters = name("orders").dead_letters();
+        world.refused.borrow_mut().insert(letters.clone(), Reject::BrokerAway);
+        let refused = world.post(&world.ingest(), "orders", Form::Batch, (false, "", MIXED)).await;
+        assert_eq!(refused.err(), Some(Reject::DeadLetters(Box::new(Reject::BrokerAway))));
+        assert_eq!(world.payloads(&name("orders")).await, [""; 0]);
+        // What is valid needs no dead letters.
+        let produced = world.post(&world.ingest(), "orders", Form::Batch, (false, "", br#"[{"n":1}]"#)).await;
+        assert_eq!(sequences(&produced.expect("outcomes").outcomes), [Some(1)]);
+    });
+}
+
+#[test]
+fn a_station_without_dead_letters_only_tells() {
+    run(async |world: &World| {
+        let contract =
+            Contract { schema: Some(number_schema(1)), invalid_to_dead_letters: false, ..Contract::default() };
+        world.contracts(&[("told", contract)]);
+        let produced = world.post(&world.ingest(), "told", Form::Batch, (false, "", MIXED)).await.expect("outcomes");
+        assert_eq!(sequences(&produced.outcomes), [Some(1), None, Some(2), None]);
+        assert!(!world.asked.borrow().contains(&name("told").dead_letters()));
+    });
+}
+
+#[test]
+fn a_request_that_is_sent_again_keeps_each_dead_letter_once() {
+    run(async |world: &World| {
+        world.attach("again");
+        for (form, body, records) in [(Form::Batch, MIXED, 2), (Form::Single, b"0".as_slice(), 3)] {
+            for _ in 0..2 {
+                let call = (false, "Idempotency-Key: k\r\n", body);
+                world.post(&world.ingest(), "again", form, call).await.expect("outcomes");
+            }
+            assert_eq!(world.payloads(&name("again").dead_letters()).await.len(), records);
+        }
+        let letters = world.payloads(&name("again").dead_letters()).await;
+        assert_eq!(letters, [r#"{"n": "x"}"#, "7", "0"], "in the order of the records");
+        assert_eq!(world.payloads(&name("again")).await.len(), 2);
+    });
+}
+
+#[test]
+fn more_dead_letters_than_go_at_a_time_keep_their_order() {
+    run(async |world: &World| {
+        world.attach("many");
+        let texts: Vec<String> = (0..2_500).map(|number| format!("\"{number}\"")).collect();
+        let body = format!("[{}]", texts.join(","));
+        let call = (false, "", body.as_bytes());
+        world.post(&world.ingest(), "many", Form::Batch, call).await.expect("outcomes");
+        assert_eq!(world.payloads(&name("many").dead_letters()).await, texts);
+    });
+}
+
+#[test]
+fn a_record_too_large_for_a_dead_letter_is_told_so() {
+    run(async |world: &World| {
+        world.attach("large");
+        let body = format!("\"{}\"", "x".repeat(LOCAL_RECORD_BYTES_MAX - 100));
+        let call = (false, "", body.as_bytes());
+        let produced = world.post(&world.ingest(), "large", Form::Single, call).await.expect("outcomes");
+        let [Outcome::Failed(Reject::Schema(text))] = &produced.outcomes[..] else { panic!("{produced:?}") };
+        assert!(text.ends_with(" (the record is too large to be kept as a dead letter)"), "{text}");
+        assert_eq!(world.metrics.dead_letters.get(), 0);
+    });
+}
+
+#[test]
+fn no_record_is_held_against_a_schema_that_is_not_known_to_be_in_force() {
+    run(async |world: &World| {
+        world.attach("orders");
+        let body = br#"[{"n":1}]"#;
+        let post = async |station| world.post(&world.ingest(), station, Form::Batch, (false, "", body)).await;
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(2)).expect("a time");
+        world.directory.confirm(long_ago);
+        assert_eq!(post("orders").await.err(), Some(Reject::ContractsUnknown));
+        assert_eq!(world.payloads(&name("orders")).await, [""; 0]);
+        assert!(post("plain").await.is_ok(), "who has no schema goes on");
+        let confirm = async {
+            rt::sleep(Duration::from_millis(20)).await;
+            world.directory.confirm(Instant::now());
+        };
+        let (produced, ()) = futures_util::future::join(post("orders"), confirm).await;
+        assert_eq!(sequences(&produced.expect("outcomes").outcomes), [Some(1)]);
+        // Before the registry is read, any station may have one.
+        world.directory.set_contracts(Arc::new(Contracts::default()));
+        assert_eq!(post("plain").await.err(), Some(Reject::ContractsUnknown));
+    });
+}
+
+#[test]
+fn a_large_batch_does_not_keep_the_shard_from_everybody_else() {
+    run(async |world: &World| {
+        let contract =
+            Contract { schema: Some(number_schema(1)), invalid_to_dead_letters: false, ..Contract::default() };
+        world.contracts(&[("large", contract)]);
+        let ingest = world.ingest();
+        // Not one is stored: nothing but the turns is waited for.
+        let body = format!("[{}]", vec![r#"{"n":"x"}"#; 60_000].join(","));
+        let ticks = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&ticks);
+        world.post(&ingest, "large", Form::Batch, (false, "", b"[]")).await.expect("the station is known");
+        rt::spawn(async move {
+            loop {
+                rt::sleep(Duration::from_millis(1)).await;
+                counted.set(counted.get() + 1);
+            }
+        });
+        let call = (false, "", body.as_bytes());
+        let produced = world.post(&ingest, "large", Form::Batch, call).await.expect("outcomes");
+        assert_eq!(produced.outcomes.len(), 60_000);
+        assert!(ticks.get() > 1, "timers go on: {}", ticks.get());
+    });
+}
+
+#[test]
+fn all_or_nothing_is_refused_where_it_cannot_be_kept() {
+    run(async |world: &World| {
+        let station = world.store.station(&name("s"), true).await.expect("a station");
+        let most = station.atomic_records_max as usize;
+        let body = |records: usize| format!("[{}]", vec!["1"; records].join(","));
+        let post = async |strict, records| {
+            world.post(&world.ingest(), "s", Form::Batch, (strict, "", body(records).as_bytes())).await.err()
+        };
+        assert_eq!(post(true, most + 1).await, Some(Reject::TooManyForWhole(station.atomic_records_max)));
+        assert_eq!(post(true, 1).await, None, "one record is always all or nothing");
+        assert_eq!(post(false, 2).await, None);
+    });
+}

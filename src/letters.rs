@@ -1,0 +1,142 @@
+//! Dead letters, put away: published to the station that keeps those of a station, and acknowledged, before anything else
+//! happens to the record.
+
+use crate::{
+    backend::{Backend, MessageId, Outcome, OwnHeaders, Publish, letter},
+    directory::Directory,
+    limits::LETTERS_AT_A_TIME,
+    metrics::ShardMetrics,
+    reject::Reject,
+    station::{Name, Station},
+    wire::Span,
+};
+use futures_util::future::join_all;
+use std::time::{Instant, SystemTime};
+
+/// Letters with a message id of their own that are under way at a time.
+const IDS_AT_A_TIME: usize = 128;
+
+/// A record that becomes a dead letter.
+#[derive(Debug)]
+struct Entry {
+    /// Its payload, in the body.
+    payload: Span,
+    /// Message id: whoever keeps it twice under one keeps it once.
+    id: Option<String>,
+}
+
+/// Records of one station that become dead letters together.
+#[derive(Debug)]
+pub(crate) struct Letters<'a> {
+    /// Where the payloads are.
+    body: &'a [u8],
+    entries: Vec<Entry>,
+    /// The fields of each, in `block`.
+    fields: Vec<Span>,
+    block: Vec<u8>,
+    time_ms: u64,
+}
+
+impl<'a> Letters<'a> {
+    /// None yet, of records in `body`.
+    pub(crate) fn new(body: &'a [u8]) -> Self {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let time_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+        Self { body, entries: Vec::new(), fields: Vec::new(), block: Vec::new(), time_ms }
+    }
+
+    /// When they become dead letters, ms since 1970.
+    pub(crate) fn time_ms(&self) -> u64 {
+        self.time_ms
+    }
+
+    /// Adds one. `stored`: the header fields that it has, or would have; of those only its own are kept.
+    pub(crate) fn add(&mut self, payload: Span, stored: &[u8], why: &letter::Letter<'_>, id: Option<String>) {
+        let start = self.block.len();
+        letter::append_own_fields(stored, &mut self.block);
+        why.append_to(&mut self.block);
+        // A block is of LETTERS_AT_A_TIME records: far from what a span holds.
+        let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
+        self.fields.push(Span { start: place(start), end: place(self.block.len()) });
+        self.entries.push(Entry { payload, id });
+    }
+
+    /// Whether these are as many as are published together.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= LETTERS_AT_A_TIME
+    }
+
+    /// Bytes that they take beside the body.
+    pub(crate) fn bytes(&self) -> usize {
+        self.block.capacity()
+    }
+
+    /// Stores them with the dead letters of `station`, and forgets them. Says of each whether it is kept: one that is too large
+    /// with what is said of it is not. Any other failure is one of all: [`Reject::DeadLetters`].
+    pub(crate) async fn keep(
+        &mut self,
+        station: &Name,
+        directory: &Directory,
+        backend: &Backend,
+        metrics: &ShardMetrics,
+    ) -> Result<Vec<bool>, Reject> {
+        if self.entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let outcomes = self.publish(&station.dead_letters(), directory, backend).await;
+        let outcomes = outcomes.map_err(|reject| Reject::DeadLetters(Box::new(reject)))?;
+        let mut kept = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Stored { .. } => kept.push(true),
+                Outcome::Failed(Reject::TooLarge(..)) => kept.push(false),
+                Outcome::Failed(reject) => return Err(Reject::DeadLetters(Box::new(reject))),
+            }
+        }
+        metrics.dead_letters.add(kept.iter().filter(|kept| **kept).count() as u64);
+        self.entries.clear();
+        self.fields.clear();
+        self.block.clear();
+        Ok(kept)
+    }
+
+    /// Publishes; once more with a fresh look at the station if its stream has gone.
+    async fn publish(&self, name: &Name, directory: &Directory, backend: &Backend) -> Result<Vec<Outcome>, Reject> {
+        let station = directory.station(name, true, Instant::now()).await?;
+        let outcomes = self.publish_to(&station, backend).await?;
+        if !outcomes.iter().all(|outcome| *outcome == Outcome::Failed(Reject::NoStream)) {
+            return Ok(outcomes);
+        }
+        directory.forget(name);
+        let station = directory.station(name, true, Instant::now()).await?;
+        self.publish_to(&station, backend).await
+    }
+
+    async fn publish_to(&self, station: &Station, backend: &Backend) -> Result<Vec<Outcome>, Reject> {
+        let Self { body, entries, fields, block, .. } = self;
+        let publish = Publish { station, body, records: &[], headers: &[], id: None, own: None, whole: false };
+        if entries.iter().all(|entry| entry.id.is_none()) {
+            let records: Vec<Span> = entries.iter().map(|entry| entry.payload).collect();
+            let own = Some(OwnHeaders { block, spans: fields });
+            let mut outcomes = Vec::new();
+            backend.publish(&Publish { records: &records, own, ..publish }, &mut outcomes).await?;
+            return Ok(outcomes);
+        }
+        // The ids are no row of numbers, so each is a publish of its own; they are under way together, in their order.
+        let mut all = Vec::with_capacity(entries.len());
+        for (entries, fields) in entries.chunks(IDS_AT_A_TIME).zip(fields.chunks(IDS_AT_A_TIME)) {
+            let calls = entries.iter().zip(fields).map(|(entry, fields)| async move {
+                let id = entry.id.as_deref().map(|base| MessageId { base, numbered: false });
+                let own = Some(OwnHeaders { block, spans: std::slice::from_ref(fields) });
+                let records = std::slice::from_ref(&entry.payload);
+                let mut outcomes = Vec::new();
+                backend.publish(&Publish { records, id, own, ..publish }, &mut outcomes).await?;
+                outcomes.pop().ok_or(Reject::Internal("a publish without an outcome"))
+            });
+            for outcome in join_all(calls).await {
+                all.push(outcome?);
+            }
+        }
+        Ok(all)
+    }
+}

@@ -23,7 +23,7 @@ use crate::limits::{LOCAL_CHUNK_BYTES_MAX, LOCAL_CHUNK_RECORDS_MAX};
 /// Bytes in front of the first record.
 const HEAD: usize = 12;
 /// Bytes in front of a record's headers.
-const RECORD_HEAD: usize = 8;
+pub(super) const RECORD_HEAD: usize = 8;
 /// Bytes of a body that are neither headers nor payload.
 pub(super) const BODY_HEAD: usize = 4;
 
@@ -32,6 +32,8 @@ pub(super) const BODY_HEAD: usize = 4;
 pub(super) struct NewRecord<'a> {
     /// The request's header block,
     pub(super) headers: &'a [u8],
+    /// the record's own behind it,
+    pub(super) own: &'a [u8],
     /// to which the message id is added,
     pub(super) id: Option<&'a [u8]>,
     /// and what was posted.
@@ -40,7 +42,7 @@ pub(super) struct NewRecord<'a> {
 
 impl NewRecord<'_> {
     fn header_bytes(&self) -> usize {
-        self.headers.len() + self.id.map_or(0, |id| ID_FIELD.len() + id.len() + 2)
+        self.headers.len() + self.own.len() + self.id.map_or(0, |id| ID_FIELD.len() + id.len() + 2)
     }
 
     /// Bytes of headers and payload: what limits and lists count.
@@ -85,6 +87,7 @@ impl ChunkBuilder {
         self.value.extend_from_slice(&length(BODY_HEAD + record.bytes()));
         self.value.extend_from_slice(&length(record.header_bytes()));
         self.value.extend_from_slice(record.headers);
+        self.value.extend_from_slice(record.own);
         if let Some(id) = record.id {
             self.value.extend_from_slice(ID_FIELD);
             self.value.extend_from_slice(id);
@@ -160,7 +163,7 @@ mod tests {
         let mut builder = ChunkBuilder::default();
         builder.begin(b"left over".to_vec(), 77);
         for (headers, id, payload) in rows {
-            builder.push(&NewRecord { headers, id: id.as_deref(), payload });
+            builder.push(&NewRecord { headers, own: b"", id: id.as_deref(), payload });
         }
         builder.finish()
     }
@@ -185,7 +188,7 @@ mod tests {
                 let record = Record::parse(body).expect("a body");
                 prop_assert_eq!((sequence, record.payload), (at, payload.as_slice()));
                 prop_assert!(record.headers.starts_with(&headers));
-                let new = NewRecord { headers: &headers, id: id.as_deref(), payload: &payload };
+                let new = NewRecord { headers: &headers, own: b"", id: id.as_deref(), payload: &payload };
                 prop_assert_eq!(body.len(), BODY_HEAD + new.bytes());
                 if let Some(id) = &id {
                     prop_assert_eq!(record.id(), Some(id.as_slice()));
@@ -219,7 +222,7 @@ mod tests {
             (&large[..LOCAL_CHUNK_BYTES_MAX - HEAD - RECORD_HEAD], 1),
             (&large, 1),
         ] {
-            let record = NewRecord { headers: b"", id: None, payload };
+            let record = NewRecord { headers: b"", own: b"", id: None, payload };
             let mut builder = ChunkBuilder::default();
             builder.begin(Vec::new(), 1);
             let mut count = 0;

@@ -181,8 +181,6 @@ pub const LOCAL_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 pub const LOCAL_GROUPS_MAX: usize = 10_000;
 /// Partitions of all stations of an embedded store.
 pub const LOCAL_PARTITIONS_MAX: usize = 65_536;
-/// Bytes of one registry document of the embedded store.
-pub const LOCAL_DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a record that is held against a schema: the broker's usual `max_payload`. A larger one would keep its shard from
 /// everybody else for too long.
 pub const CHECKED_RECORD_BYTES_MAX: usize = 1024 * 1024;
@@ -206,6 +204,13 @@ pub const LETTERS_AT_A_TIME: usize = 1_000;
 pub const ERRORS_LISTED_MAX: usize = 1_000;
 /// Bytes of the errors that the answer to a batch lists; the one that crosses it is the last.
 pub const ERRORS_LISTED_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one registry document of the embedded store. The largest holds all versions of a schema.
+pub const LOCAL_DOCUMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Records of one partition of the embedded store that were removed from between others and are remembered one by one:
+/// dead letters that were replayed. What retention passes is forgotten.
+pub const LOCAL_REMOVED_MAX: usize = 65_536;
+/// Bytes of records that are read for their own sake at a time.
+pub const LOCAL_READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// From SIGTERM to exit.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -261,6 +266,8 @@ const _: () = assert!(LOCAL_RECORD_BYTES_MAX <= LOCAL_COMMIT_BYTES_MAX);
 const _: () = assert!(LOCAL_CHUNK_RECORDS_MAX <= LOCAL_COMMIT_RECORDS_MAX);
 const _: () = assert!(LOCAL_CHUNK_BYTES_MAX <= LOCAL_COMMIT_BYTES_MAX);
 const _: () = assert!(LOCAL_RECORD_BYTES_MAX <= FETCH_BYTES_MAX);
+const _: () = assert!(LOCAL_DOCUMENT_BYTES_MAX <= LOCAL_COMMIT_BYTES_MAX, "a document is a commit of its own");
+const _: () = assert!(LOCAL_RECORD_BYTES_MAX <= LOCAL_READ_BYTES_MAX);
 const _: () = assert!(FETCH_RECORDS_MAX as usize <= LOCAL_IN_FLIGHT_MAX);
 const _: () = assert!(LOCAL_IN_FLIGHT_MAX <= LOCAL_OPEN_MAX);
 const _: () = assert!(

@@ -1,11 +1,12 @@
 //! What the store knows of a station: the document on disk, and the state that its threads share.
 //!
 //! A partition's numbers are written by the writer thread alone and read by the others; `last` is
-//! published after the fsync, so what a reader finds below it is durable.
+//! published after the fsync, so what a reader finds below it is durable. A station's [`Rules`] are written and
+//! read in the same way: a change is there for every thread as soon as it is durable.
 
 use crate::{
     config::StationSettings,
-    station::{Name, Partition, PublishMode, Station},
+    station::{Attributes, AttributesChange, Name, Partition, PublishMode, Station, Storage},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -43,6 +44,21 @@ impl From<&StationSettings> for StationDefaults {
     }
 }
 
+impl From<&StationDefaults> for Attributes {
+    fn from(defaults: &StationDefaults) -> Self {
+        Self {
+            partitions: defaults.partitions.max(1),
+            retention_age: defaults.retention_age,
+            retention_records: defaults.retention_records,
+            retention_bytes: defaults.retention_bytes,
+            retention_acknowledged: false,
+            storage: Storage::File,
+            replicas: 1,
+            duplicate_window: defaults.duplicate_window,
+        }
+    }
+}
+
 /// A station on disk. Fields may be added if they have a default; a missing one must not change meaning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StationDoc {
@@ -51,22 +67,116 @@ pub(super) struct StationDoc {
     pub(super) retention_age_ms: Option<u64>,
     pub(super) retention_records: Option<u64>,
     pub(super) retention_bytes: Option<u64>,
+    #[serde(default)]
+    pub(super) retention_acknowledged: bool,
     pub(super) duplicate_window_ms: u64,
     /// When it was made, ms since the epoch.
     pub(super) created_ms: u64,
 }
 
 impl StationDoc {
-    /// A station that is made now; its partitions' ids begin at `first_id`.
-    pub(super) fn new(defaults: &StationDefaults, first_id: u32, created_ms: u64) -> Self {
+    /// A station of these partitions that lives by these rules.
+    pub(super) fn new(partitions: Vec<u32>, rules: Rules, created_ms: u64) -> Self {
         Self {
-            partitions: (first_id..).take(usize::from(defaults.partitions.max(1))).collect(),
-            retention_age_ms: defaults.retention_age.map(millis),
-            retention_records: defaults.retention_records,
-            retention_bytes: defaults.retention_bytes,
-            duplicate_window_ms: millis(defaults.duplicate_window),
+            partitions,
+            retention_age_ms: rules.age_ms,
+            retention_records: rules.records,
+            retention_bytes: rules.bytes,
+            retention_acknowledged: rules.acknowledged,
+            duplicate_window_ms: rules.window_ms,
             created_ms,
         }
+    }
+}
+
+/// What may be changed of a station.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rules {
+    /// Older records go.
+    pub(super) age_ms: Option<u64>,
+    /// Of more records in a partition, the oldest go.
+    pub(super) records: Option<u64>,
+    /// Of more bytes in a partition, the oldest go.
+    pub(super) bytes: Option<u64>,
+    /// Records go that every consumer group has acknowledged. While there is no group they stay: on JetStream they would
+    /// go at once, and what is produced before the first consumer comes would be acknowledged and lost.
+    pub(super) acknowledged: bool,
+    /// How long a message id is remembered.
+    pub(super) window_ms: u64,
+}
+
+impl From<&Attributes> for Rules {
+    fn from(attributes: &Attributes) -> Self {
+        Self {
+            age_ms: attributes.retention_age.map(millis).filter(|limit| *limit != NO_LIMIT),
+            records: attributes.retention_records.filter(|limit| *limit != NO_LIMIT),
+            bytes: attributes.retention_bytes.filter(|limit| *limit != NO_LIMIT),
+            acknowledged: attributes.retention_acknowledged,
+            window_ms: millis(attributes.duplicate_window),
+        }
+    }
+}
+
+impl From<&StationDoc> for Rules {
+    fn from(doc: &StationDoc) -> Self {
+        Self {
+            age_ms: doc.retention_age_ms,
+            records: doc.retention_records,
+            bytes: doc.retention_bytes,
+            acknowledged: doc.retention_acknowledged,
+            window_ms: doc.duplicate_window_ms,
+        }
+    }
+}
+
+impl Rules {
+    /// Whether anything can make records go.
+    pub(super) fn retire_something(&self) -> bool {
+        self.age_ms.is_some() || self.records.is_some() || self.bytes.is_some() || self.acknowledged
+    }
+}
+
+/// How a limit is shared that is none: nothing can exceed it.
+const NO_LIMIT: u64 = u64::MAX;
+
+/// [`Rules`] that every thread reads and the writer alone changes. Each value counts by itself.
+#[derive(Debug)]
+struct SharedRules {
+    age_ms: AtomicU64,
+    records: AtomicU64,
+    bytes: AtomicU64,
+    acknowledged: AtomicBool,
+    window_ms: AtomicU64,
+}
+
+impl SharedRules {
+    fn new(rules: Rules) -> Self {
+        Self {
+            age_ms: rules.age_ms.unwrap_or(NO_LIMIT).into(),
+            records: rules.records.unwrap_or(NO_LIMIT).into(),
+            bytes: rules.bytes.unwrap_or(NO_LIMIT).into(),
+            acknowledged: rules.acknowledged.into(),
+            window_ms: rules.window_ms.into(),
+        }
+    }
+
+    fn get(&self) -> Rules {
+        let limit = |limit: &AtomicU64| Some(limit.load(Ordering::Relaxed)).filter(|limit| *limit != NO_LIMIT);
+        Rules {
+            age_ms: limit(&self.age_ms),
+            records: limit(&self.records),
+            bytes: limit(&self.bytes),
+            acknowledged: self.acknowledged.load(Ordering::Relaxed),
+            window_ms: self.window_ms.load(Ordering::Relaxed),
+        }
+    }
+
+    fn set(&self, rules: Rules) {
+        self.age_ms.store(rules.age_ms.unwrap_or(NO_LIMIT), Ordering::Relaxed);
+        self.records.store(rules.records.unwrap_or(NO_LIMIT), Ordering::Relaxed);
+        self.bytes.store(rules.bytes.unwrap_or(NO_LIMIT), Ordering::Relaxed);
+        self.acknowledged.store(rules.acknowledged, Ordering::Relaxed);
+        self.window_ms.store(rules.window_ms, Ordering::Relaxed);
     }
 }
 
@@ -74,7 +184,9 @@ impl StationDoc {
 #[derive(Debug)]
 pub(super) struct StationState {
     pub(super) station: Arc<Station>,
-    pub(super) doc: StationDoc,
+    /// When it was made, ms since the epoch.
+    pub(super) created_ms: u64,
+    rules: SharedRules,
     pub(super) partitions: Box<[PartitionState]>,
     /// Set once, when the station is deleted.
     pub(super) deleted: AtomicBool,
@@ -87,17 +199,20 @@ pub(super) struct PartitionState {
     first: AtomicU64,
     last: AtomicU64,
     bytes: AtomicU64,
+    /// Records between the two that were removed one by one.
+    removed: AtomicU64,
 }
 
 impl StationState {
     /// From a station's document and the marks of its partitions, in order.
-    pub(super) fn new(name: Name, doc: StationDoc, marks: &[super::format::Mark]) -> Self {
+    pub(super) fn new(name: Name, doc: &StationDoc, marks: &[super::format::Mark]) -> Self {
         let stream = name.internal();
+        let subject = name.letters_of().map_or_else(|| name.to_string(), |station| format!("{station}.$dls"));
         let many = doc.partitions.len() > 1;
         let partitions = (1..=doc.partitions.len())
             .map(|number| Partition {
                 stream: if many { format!("{stream}${number}") } else { stream.clone() }.into(),
-                subject: if many { format!("{name}.${number}") } else { name.as_str().to_owned() }.into(),
+                subject: if many { format!("{subject}.${number}") } else { subject.clone() }.into(),
             })
             .collect();
         let states = doc.partitions.iter().zip(marks).map(|(id, mark)| PartitionState {
@@ -105,6 +220,7 @@ impl StationState {
             first: AtomicU64::new(mark.first),
             last: AtomicU64::new(mark.last),
             bytes: AtomicU64::new(mark.bytes),
+            removed: AtomicU64::new(0),
         });
         Self {
             station: Arc::new(Station {
@@ -117,9 +233,40 @@ impl StationState {
                 not_atomic: None,
                 atomic_records_max: u32::try_from(crate::limits::LOCAL_COMMIT_RECORDS_MAX).unwrap_or(u32::MAX),
             }),
+            created_ms: doc.created_ms,
+            rules: SharedRules::new(doc.into()),
             partitions: states.collect(),
-            doc,
             deleted: AtomicBool::new(false),
+        }
+    }
+
+    /// By what it lives now.
+    pub(super) fn rules(&self) -> Rules {
+        self.rules.get()
+    }
+
+    /// Only the writer calls this, after the commit.
+    pub(super) fn set_rules(&self, rules: Rules) {
+        self.rules.set(rules);
+    }
+
+    /// Its document, with these rules.
+    pub(super) fn doc(&self, rules: Rules) -> StationDoc {
+        StationDoc::new(self.partitions.iter().map(|one| one.id).collect(), rules, self.created_ms)
+    }
+
+    /// What it is, as whoever made it said.
+    pub(super) fn attributes(&self) -> Attributes {
+        let rules = self.rules();
+        Attributes {
+            partitions: u16::try_from(self.partitions.len()).unwrap_or(u16::MAX),
+            retention_age: rules.age_ms.map(Duration::from_millis),
+            retention_records: rules.records,
+            retention_bytes: rules.bytes,
+            retention_acknowledged: rules.acknowledged,
+            storage: Storage::File,
+            replicas: 1,
+            duplicate_window: Duration::from_millis(rules.window_ms),
         }
     }
 
@@ -142,6 +289,28 @@ impl PartitionState {
         self.bytes.store(mark.bytes, Ordering::Relaxed);
         self.first.store(mark.first, Ordering::Release);
         self.last.store(mark.last, Ordering::Release);
+    }
+
+    /// How many of the records between first and last were removed one by one.
+    pub(super) fn removed(&self) -> u64 {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// Only the writer calls this, after the commit; and whoever opens the store.
+    pub(super) fn set_removed(&self, count: u64) {
+        self.removed.store(count, Ordering::Release);
+    }
+}
+
+/// What a station's attributes become.
+pub(super) fn changed(attributes: &Attributes, change: &AttributesChange) -> Attributes {
+    Attributes {
+        retention_age: change.retention_age.unwrap_or(attributes.retention_age),
+        retention_records: change.retention_records.unwrap_or(attributes.retention_records),
+        retention_bytes: change.retention_bytes.unwrap_or(attributes.retention_bytes),
+        replicas: change.replicas.unwrap_or(attributes.replicas),
+        duplicate_window: change.duplicate_window.unwrap_or(attributes.duplicate_window),
+        ..*attributes
     }
 }
 
@@ -194,31 +363,58 @@ mod tests {
     use super::*;
     use crate::backend::local::format::Mark;
 
-    fn defaults(partitions: u16) -> StationDefaults {
-        StationDefaults {
-            partitions,
-            retention_age: None,
-            retention_records: None,
-            retention_bytes: None,
-            duplicate_window: Duration::from_secs(120),
-        }
-    }
-
     #[test]
     fn streams_and_subjects_are_named_as_on_jetstream() {
-        for (partitions, expect) in [
-            (1, vec![("my#station", "my.station")]),
-            (2, vec![("my#station$1", "my.station.$1"), ("my#station$2", "my.station.$2")]),
-            (0, vec![("my#station", "my.station")]),
+        let name = Name::parse("My.Station").expect("a name");
+        for (name, partitions, expect) in [
+            (name.clone(), 1, vec![("my#station", "my.station")]),
+            (name.clone(), 2, vec![("my#station$1", "my.station.$1"), ("my#station$2", "my.station.$2")]),
+            (name.dead_letters(), 1, vec![("my#station$dls", "my.station.$dls")]),
         ] {
-            let doc = StationDoc::new(&defaults(partitions), 5, 0);
+            let doc = StationDoc::new((5..5 + partitions).collect(), Rules::from(&attributes()), 0);
             let marks = vec![Mark::EMPTY; doc.partitions.len()];
-            let state = StationState::new(Name::parse("My.Station").expect("a name"), doc, &marks);
+            let state = StationState::new(name, &doc, &marks);
             let names: Vec<(&str, &str)> =
                 state.station.partitions.iter().map(|one| (&*one.stream, &*one.subject)).collect();
             assert_eq!(names, expect);
             assert_eq!(state.partitions.len(), expect.len());
         }
+    }
+
+    fn attributes() -> Attributes {
+        Attributes {
+            partitions: 1,
+            retention_age: Some(Duration::from_secs(60)),
+            retention_records: Some(0),
+            retention_bytes: None,
+            retention_acknowledged: true,
+            storage: Storage::File,
+            replicas: 1,
+            duplicate_window: Duration::from_secs(120),
+        }
+    }
+
+    #[test]
+    fn attributes_come_back_from_the_document_and_what_has_no_bound_is_no_limit() {
+        let unbounded = Attributes { retention_records: Some(u64::MAX), retention_age: None, ..attributes() };
+        for (made, expect) in
+            [(attributes(), attributes()), (unbounded.clone(), Attributes { retention_records: None, ..unbounded })]
+        {
+            let doc = StationDoc::new(vec![3], Rules::from(&made), 77);
+            let state = StationState::new(Name::parse("a").expect("a name"), &doc, &[Mark::EMPTY]);
+            assert_eq!(state.attributes(), expect);
+            assert_eq!(state.doc(state.rules()), doc);
+        }
+    }
+
+    #[test]
+    fn a_document_of_before_says_what_it_said() {
+        let text = r#"{"partitions":[4],"retention_age_ms":5000,"retention_records":null,"retention_bytes":7,
+            "duplicate_window_ms":120000,"created_ms":1}"#;
+        let doc: StationDoc = serde_json::from_str(text).expect("a document");
+        let rules =
+            Rules { age_ms: Some(5_000), records: None, bytes: Some(7), acknowledged: false, window_ms: 120_000 };
+        assert_eq!(doc, StationDoc::new(vec![4], rules, 1));
     }
 
     #[test]

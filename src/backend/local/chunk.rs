@@ -23,7 +23,7 @@ use crate::limits::{LOCAL_CHUNK_BYTES_MAX, LOCAL_CHUNK_RECORDS_MAX};
 /// Bytes in front of the first record.
 const HEAD: usize = 12;
 /// Bytes in front of a record's headers.
-const RECORD_HEAD: usize = 8;
+pub(super) const RECORD_HEAD: usize = 8;
 /// Bytes of a body that are neither headers nor payload.
 pub(super) const BODY_HEAD: usize = 4;
 
@@ -32,6 +32,8 @@ pub(super) const BODY_HEAD: usize = 4;
 pub(super) struct NewRecord<'a> {
     /// The request's header block,
     pub(super) headers: &'a [u8],
+    /// the record's own behind it,
+    pub(super) own: &'a [u8],
     /// to which the message id is added,
     pub(super) id: Option<&'a [u8]>,
     /// and what was posted.
@@ -40,7 +42,7 @@ pub(super) struct NewRecord<'a> {
 
 impl NewRecord<'_> {
     fn header_bytes(&self) -> usize {
-        self.headers.len() + self.id.map_or(0, |id| ID_FIELD.len() + id.len() + 2)
+        self.headers.len() + self.own.len() + self.id.map_or(0, |id| ID_FIELD.len() + id.len() + 2)
     }
 
     /// Bytes of headers and payload: what limits and lists count.
@@ -85,6 +87,7 @@ impl ChunkBuilder {
         self.value.extend_from_slice(&length(BODY_HEAD + record.bytes()));
         self.value.extend_from_slice(&length(record.header_bytes()));
         self.value.extend_from_slice(record.headers);
+        self.value.extend_from_slice(record.own);
         if let Some(id) = record.id {
             self.value.extend_from_slice(ID_FIELD);
             self.value.extend_from_slice(id);
@@ -154,22 +157,23 @@ mod tests {
     use crate::backend::local::format::{Record, record_key};
     use proptest::prelude::*;
 
-    type Row = (Vec<u8>, Option<Vec<u8>>, Vec<u8>);
+    /// Common fields, own fields, id, payload.
+    type Row = (Vec<u8>, Vec<u8>, Option<Vec<u8>>, Vec<u8>);
 
     fn build(rows: &[Row]) -> Vec<u8> {
         let mut builder = ChunkBuilder::default();
         builder.begin(b"left over".to_vec(), 77);
-        for (headers, id, payload) in rows {
-            builder.push(&NewRecord { headers, id: id.as_deref(), payload });
+        for (headers, own, id, payload) in rows {
+            builder.push(&NewRecord { headers, own, id: id.as_deref(), payload });
         }
         builder.finish()
     }
 
     fn rows() -> impl Strategy<Value = Vec<Row>> {
-        let headers = "([A-Z]: [a-z]{0,9}\r\n){0,3}".prop_map(String::into_bytes);
+        let headers = || "([A-Z]: [a-z]{0,9}\r\n){0,3}".prop_map(String::into_bytes);
         let id = prop::option::of("[!-~]{1,20}".prop_map(String::into_bytes));
         let payload = prop::collection::vec(any::<u8>(), 0..40);
-        prop::collection::vec((headers, id, payload), 1..20)
+        prop::collection::vec((headers(), headers(), id, payload), 1..20)
     }
 
     proptest! {
@@ -181,11 +185,11 @@ mod tests {
             prop_assert_eq!(chunk.time_ms, 77);
             let found: Vec<_> = chunk.records().collect();
             prop_assert_eq!(found.len(), rows.len());
-            for ((sequence, body), (at, (headers, id, payload))) in found.into_iter().zip((before + 1..).zip(rows)) {
+            for ((sequence, body), (at, (headers, own, id, payload))) in found.into_iter().zip((before + 1..).zip(rows)) {
                 let record = Record::parse(body).expect("a body");
                 prop_assert_eq!((sequence, record.payload), (at, payload.as_slice()));
-                prop_assert!(record.headers.starts_with(&headers));
-                let new = NewRecord { headers: &headers, id: id.as_deref(), payload: &payload };
+                prop_assert!(record.headers.starts_with(&[headers.as_slice(), &own].concat()));
+                let new = NewRecord { headers: &headers, own: &own, id: id.as_deref(), payload: &payload };
                 prop_assert_eq!(body.len(), BODY_HEAD + new.bytes());
                 if let Some(id) = &id {
                     prop_assert_eq!(record.id(), Some(id.as_slice()));
@@ -219,7 +223,7 @@ mod tests {
             (&large[..LOCAL_CHUNK_BYTES_MAX - HEAD - RECORD_HEAD], 1),
             (&large, 1),
         ] {
-            let record = NewRecord { headers: b"", id: None, payload };
+            let record = NewRecord { headers: b"", own: b"", id: None, payload };
             let mut builder = ChunkBuilder::default();
             builder.begin(Vec::new(), 1);
             let mut count = 0;

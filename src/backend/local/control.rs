@@ -3,24 +3,36 @@
 //! Each change is a commit of its own, synced before it is answered.
 
 use super::{
-    GroupInfo, PutError, StationInfo,
-    catalog::{PARTITION_IDS_MAX, StationDoc, StationState},
+    GroupInfo, PartitionInfo, PutError, StationError, StationInfo,
+    catalog::{PARTITION_IDS_MAX, PartitionState, Rules, StationDoc, StationState, changed},
     format::{self, Mark},
-    job::{Control, Keep, Request},
+    job::{Control, Discard, Keep, Request},
     writer::{Entry, Writer},
 };
 use crate::{
-    limits::{ACK_WAIT, LOCAL_GROUPS_MAX, LOCAL_PARTITIONS_MAX},
+    limits::{ACK_WAIT, LOCAL_GROUPS_MAX, LOCAL_PARTITIONS_MAX, LOCAL_REMOVED_MAX},
     reject::Reject,
-    station::{Consumer, Name, Station},
+    station::{Attributes, AttributesChange, Consumer, Name, PARTITIONS_MAX, Station, Storage},
 };
 use fjall::OwnedWriteBatch;
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 impl Writer {
     pub(super) fn control(&mut self, control: Control) {
         // Whoever does not wait any more is not told.
         match control {
+            Control::Create { name, attributes, reply } => drop(reply.try_send(self.create(&name, &attributes))),
+            Control::Change { name, change, reply } => drop(reply.try_send(self.change(&name, &change))),
+            Control::Describe { name, reply } => {
+                drop(reply.try_send(self.stations.get(&name).map(|one| self.info(one))));
+            }
+            Control::State { name, reply } => {
+                drop(reply.try_send(self.stations.get(&name).map(|entry| Arc::clone(&entry.state))));
+            }
+            Control::Discard { station, which, reply } => drop(reply.try_send(self.discard(&station, which))),
             Control::Station { name, create, reply } => drop(reply.try_send(self.station(&name, create))),
             Control::DeleteStation { name, reply } => drop(reply.try_send(self.delete_station(&name))),
             Control::Consumer { station, group, reply } => drop(reply.try_send(self.consumer(station, group.as_ref()))),
@@ -37,18 +49,33 @@ impl Writer {
         if !create {
             return Err(Reject::StationUnknown(name.as_str().into()));
         }
-        let count = usize::from(self.defaults.partitions.max(1));
-        let next = u32::try_from(count).ok().and_then(|count| self.next_partition.checked_add(count));
+        self.make(name, &Attributes::from(&self.defaults))
+    }
+
+    fn create(&mut self, name: &Name, attributes: &Attributes) -> Result<(), StationError> {
+        check(attributes)?;
+        if let Some(entry) = self.stations.get(name) {
+            let same = entry.state.partitions.len() == usize::from(attributes.partitions)
+                && entry.state.rules() == Rules::from(attributes);
+            return if same { Ok(()) } else { Err(StationError::Exists) };
+        }
+        self.make(name, attributes).map(drop).map_err(StationError::Rejected)
+    }
+
+    /// Makes a station that is not there.
+    fn make(&mut self, name: &Name, attributes: &Attributes) -> Result<Arc<Station>, Reject> {
+        let count = usize::from(attributes.partitions);
+        let next = self.next_partition.checked_add(u32::from(attributes.partitions));
         let Some(next) = next.filter(|next| *next < PARTITION_IDS_MAX) else {
             return Err(Reject::Overloaded("partitions of the embedded store"));
         };
         if self.partitions + count > LOCAL_PARTITIONS_MAX {
             return Err(Reject::Overloaded("partitions of the embedded store"));
         }
-        let doc = StationDoc::new(&self.defaults, self.next_partition, self.clock.wall_ms());
-        let text = serde_json::to_vec(&doc).map_err(|_| Reject::Internal("a station does not serialise"))?;
+        let ids = (self.next_partition..next).collect();
+        let doc = StationDoc::new(ids, Rules::from(attributes), self.clock.wall_ms());
         let mut batch = self.disk.database.batch();
-        batch.insert(&self.disk.catalog, format::station_key(name.as_str()), text);
+        batch.insert(&self.disk.catalog, format::station_key(name.as_str()), text(&doc)?);
         batch.insert(&self.disk.catalog, format::NEXT_PARTITION, next.to_be_bytes());
         for id in &doc.partitions {
             batch.insert(&self.disk.catalog, format::mark_key(*id), Mark::EMPTY.encode());
@@ -56,12 +83,68 @@ impl Writer {
         self.commit(batch)?;
         self.next_partition = next;
         self.partitions += count;
-        let state = Arc::new(StationState::new(name.clone(), doc, &vec![Mark::EMPTY; count]));
+        let state = Arc::new(StationState::new(name.clone(), &doc, &vec![Mark::EMPTY; count]));
         self.stations.insert(name.clone(), Entry::new(Arc::clone(&state)));
         // These two never wait for the writer, so waiting for them ends.
         self.reader.send(Request::StationCame(Arc::clone(&state))).ok();
         self.keep.send(Keep::StationCame(Arc::clone(&state))).ok();
         Ok(Arc::clone(&state.station))
+    }
+
+    fn change(&mut self, name: &Name, change: &AttributesChange) -> Result<(), StationError> {
+        let entry = self.stations.get(name).ok_or(StationError::Unknown)?;
+        let state = Arc::clone(&entry.state);
+        let attributes = changed(&state.attributes(), change);
+        check(&attributes)?;
+        let rules = Rules::from(&attributes);
+        if rules == state.rules() {
+            return Ok(());
+        }
+        let text = text(&state.doc(rules)).map_err(StationError::Rejected)?;
+        let mut batch = self.disk.database.batch();
+        batch.insert(&self.disk.catalog, format::station_key(name.as_str()), text);
+        self.commit(batch).map_err(StationError::Rejected)?;
+        state.set_rules(rules);
+        Ok(())
+    }
+
+    /// Removes records of a station's first partition; how many there were. Those in front of all that are kept move
+    /// the partition's beginning, as retention does; the others are remembered one by one.
+    fn discard(&mut self, station: &Arc<StationState>, which: Discard) -> Result<u64, StationError> {
+        let same = |entry: &&Entry| Arc::ptr_eq(&entry.state, station);
+        let entry = self.stations.get(&station.station.name).filter(same).ok_or(StationError::Unknown)?;
+        let (Some(state), Some(staged)) = (station.partitions.first(), entry.staged.first()) else { return Ok(0) };
+        let old = staged.mark;
+        let removed = self.disk.removed(state.id, old.first, old.last).map_err(|error| unreadable(&error))?;
+        let after = Removal::of(old, &removed, which);
+        if after.removed.len() > LOCAL_REMOVED_MAX {
+            return Err(StationError::Invalid(format!(
+                "at most {LOCAL_REMOVED_MAX} records of a station can be removed from between others that stay; remove the \
+                 older ones first, or all"
+            )));
+        }
+        if after.count == 0 {
+            return Ok(0);
+        }
+        let mut batch = self.disk.database.batch();
+        for sequence in removed.keys().filter(|sequence| !after.removed.contains_key(sequence)) {
+            batch.remove(&self.disk.catalog, format::removed_key(state.id, *sequence));
+        }
+        for (sequence, bytes) in after.removed.iter().filter(|(sequence, _)| !removed.contains_key(sequence)) {
+            batch.insert(&self.disk.catalog, format::removed_key(state.id, *sequence), bytes.to_be_bytes());
+        }
+        batch.insert(&self.disk.catalog, format::mark_key(state.id), after.mark.encode());
+        self.commit(batch).map_err(StationError::Rejected)?;
+        let remembered = after.removed.len() as u64;
+        if let Some(staged) = self.stations.get_mut(&station.station.name).and_then(|entry| entry.staged.first_mut()) {
+            staged.mark = after.mark;
+            staged.removed = remembered;
+        }
+        state.publish(after.mark);
+        state.set_removed(remembered);
+        let bytes = old.bytes.saturating_sub(after.mark.bytes);
+        self.keep.send(Keep::Discarded { partition: state.id, bytes }).ok();
+        Ok(after.count)
     }
 
     fn delete_station(&mut self, name: &Name) -> Result<bool, Reject> {
@@ -74,8 +157,11 @@ impl Writer {
             batch.remove(&self.disk.catalog, item.key().map_err(|error| unreadable(&error))?);
             groups += 1;
         }
-        for id in &state.doc.partitions {
+        for PartitionState { id, .. } in &state.partitions {
             batch.remove(&self.disk.catalog, format::mark_key(*id));
+            for sequence in self.disk.removed(*id, 0, u64::MAX).map_err(|error| unreadable(&error))?.into_keys() {
+                batch.remove(&self.disk.catalog, format::removed_key(*id, sequence));
+            }
             for item in self.disk.cursors.prefix(id.to_be_bytes()) {
                 batch.remove(&self.disk.cursors, item.key().map_err(|error| unreadable(&error))?);
             }
@@ -109,18 +195,20 @@ impl Writer {
     }
 
     fn list(&self) -> Vec<StationInfo> {
-        let mut stations: Vec<StationInfo> = self
-            .stations
-            .values()
-            .map(|entry| StationInfo {
-                station: Arc::clone(&entry.state.station),
-                created_ms: entry.state.doc.created_ms,
-                partitions: entry.state.partitions.iter().map(|one| one.mark().into()).collect(),
-                groups: self.groups_of(&entry.state.station.name),
-            })
-            .collect();
+        let mut stations: Vec<StationInfo> = self.stations.values().map(|entry| self.info(entry)).collect();
         stations.sort_by(|one, other| one.station.name.cmp(&other.station.name));
         stations
+    }
+
+    fn info(&self, entry: &Entry) -> StationInfo {
+        let state = &entry.state;
+        StationInfo {
+            station: Arc::clone(&state.station),
+            attributes: state.attributes(),
+            created_ms: state.created_ms,
+            partitions: state.partitions.iter().map(|one| PartitionInfo::new(one.mark(), one.removed())).collect(),
+            groups: self.groups_of(&state.station.name),
+        }
     }
 
     fn groups_of(&self, station: &Name) -> Vec<GroupInfo> {
@@ -168,10 +256,78 @@ impl Writer {
         }
     }
 
+    /// Answers a question while nothing can be written: what is there can still be found and read.
+    pub(super) fn refuse_control(&mut self, control: Control, why: &Reject) {
+        let refused = || StationError::Rejected(why.clone());
+        match control {
+            Control::Station { ref name, .. } if self.stations.contains_key(name) => self.control(control),
+            Control::Stations { .. } | Control::Describe { .. } | Control::State { .. } => self.control(control),
+            Control::Create { reply, .. } | Control::Change { reply, .. } => drop(reply.try_send(Err(refused()))),
+            Control::Discard { reply, .. } => drop(reply.try_send(Err(refused()))),
+            Control::Station { reply, .. } => drop(reply.try_send(Err(why.clone()))),
+            Control::DeleteStation { reply, .. } => drop(reply.try_send(Err(why.clone()))),
+            Control::Consumer { reply, .. } => drop(reply.try_send(Err(why.clone()))),
+            Control::Put { reply, .. } => drop(reply.try_send(Err(PutError::Rejected(why.clone())))),
+            Control::Delete { reply, .. } => drop(reply.try_send(Err(PutError::Rejected(why.clone())))),
+        }
+    }
+
     /// A commit that is synced before it is answered.
     fn commit(&mut self, batch: OwnedWriteBatch) -> Result<(), Reject> {
         self.sync(batch).map_err(|error| self.fail(&error))
     }
+}
+
+/// What a partition becomes when records are removed from it.
+#[derive(Debug, PartialEq, Eq)]
+struct Removal {
+    mark: Mark,
+    /// What is to be remembered: the removed records that lie between others, and the bytes of each.
+    removed: BTreeMap<u64, u64>,
+    /// How many records went.
+    count: u64,
+}
+
+impl Removal {
+    /// From a partition's mark and what was removed from it before.
+    fn of(mut mark: Mark, before: &BTreeMap<u64, u64>, which: Discard) -> Self {
+        let there = (mark.last + 1).saturating_sub(mark.first).saturating_sub(before.len() as u64);
+        let Discard::These(records) = which else {
+            let mark = Mark { first: mark.last + 1, last: mark.last, bytes: 0 };
+            return Self { mark, removed: BTreeMap::new(), count: there };
+        };
+        let mut removed = before.clone();
+        let mut count = 0;
+        for (sequence, bytes) in records {
+            if (mark.first..=mark.last).contains(&sequence) && removed.insert(sequence, bytes).is_none() {
+                mark.bytes = mark.bytes.saturating_sub(bytes);
+                count += 1;
+            }
+        }
+        while removed.remove(&mark.first).is_some() {
+            mark.first += 1;
+        }
+        Self { mark, removed, count }
+    }
+}
+
+/// Whether this store can keep such a station.
+fn check(attributes: &Attributes) -> Result<(), StationError> {
+    let refused = |text: String| Err(StationError::Invalid(text));
+    if !(1..=PARTITIONS_MAX).contains(&attributes.partitions) {
+        return refused(format!("a station has 1 to {PARTITIONS_MAX} partitions, not {}", attributes.partitions));
+    }
+    if attributes.replicas != 1 {
+        return refused(format!("the embedded store keeps one copy; {} are asked for", attributes.replicas));
+    }
+    if attributes.storage != Storage::File {
+        return refused("the embedded store keeps records on disk; it has no storage in memory".to_owned());
+    }
+    Ok(())
+}
+
+fn text(doc: &StationDoc) -> Result<Vec<u8>, Reject> {
+    serde_json::to_vec(doc).map_err(|_| Reject::Internal("a station does not serialise"))
 }
 
 /// The store could not read; writing goes on.

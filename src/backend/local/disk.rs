@@ -22,6 +22,7 @@ use crate::limits::{
 };
 use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
     ops::ControlFlow,
@@ -212,6 +213,22 @@ impl Disk {
             }
         }
         Ok(())
+    }
+
+    /// Records of a partition, of `from..=to`, that were removed one by one, and the bytes that each had.
+    pub(super) fn removed(&self, partition: u32, from: u64, to: u64) -> fjall::Result<BTreeMap<u64, u64>> {
+        let mut removed = BTreeMap::new();
+        if from > to {
+            return Ok(removed);
+        }
+        let keys = format::removed_key(partition, from)..=format::removed_key(partition, to);
+        for item in self.catalog.range(keys) {
+            let (key, value) = item.into_inner()?;
+            if let Some((_, sequence)) = format::parse_removed_key(&key) {
+                removed.insert(sequence, format::parse_u64(&value).unwrap_or(0));
+            }
+        }
+        Ok(removed)
     }
 
     /// A chunk of records. One that cannot be read is an error, never nothing: what is passed over counts as done.

@@ -9,6 +9,7 @@
 //! | `catalog`  | `s` station                     | JSON [`super::catalog::StationDoc`]                    |
 //! | `catalog`  | `g` station 0 durable           | empty                                                  |
 //! | `catalog`  | `p` partition id u32            | first u64, last u64, bytes u64                         |
+//! | `catalog`  | `d` partition id u32, sequence u64 | bytes u64 of a record that was removed by itself    |
 //! | `catalog`  | `n`                             | next partition id u32                                  |
 //! | `catalog`  | `r`                             | last registry revision u64                             |
 //! | `cursors`  | partition id u32, durable       | next u64, (from u64, to u64) for each run not yet done |
@@ -86,6 +87,22 @@ pub(super) fn mark_key(partition: u32) -> [u8; 5] {
     let (_, tail) = key.split_at_mut(1);
     tail.copy_from_slice(&partition.to_be_bytes());
     key
+}
+
+/// Key of a record that was removed by itself.
+pub(super) fn removed_key(partition: u32, sequence: u64) -> [u8; 13] {
+    let mut key = [REMOVED; 13];
+    let (_, tail) = key.split_at_mut(1);
+    tail.copy_from_slice(&record_key(partition, sequence));
+    key
+}
+
+/// What the keys of removed records begin with.
+pub(super) const REMOVED: u8 = b'd';
+
+/// Partition and sequence of a removed record's key.
+pub(super) fn parse_removed_key(key: &[u8]) -> Option<(u32, u64)> {
+    parse_record_key(key.strip_prefix(&[REMOVED])?)
 }
 
 /// Where a partition's records begin and end.
@@ -178,6 +195,8 @@ mod tests {
             let [(low_id, low), (high_id, high)] = pair else { panic!("windows of two") };
             assert!(record_key(*low_id, *low) < record_key(*high_id, *high));
             assert_eq!(parse_record_key(&record_key(*low_id, *low)), Some((*low_id, *low)));
+            assert!(removed_key(*low_id, *low) < removed_key(*high_id, *high));
+            assert_eq!(parse_removed_key(&removed_key(*low_id, *low)), Some((*low_id, *low)));
         }
         assert_eq!(parse_record_key(&[0; 11]), None);
     }

@@ -10,6 +10,9 @@
 //! that are still in flight under the delivery's own number, so that a late word
 //! about a message cannot take it from the one who has it now.
 //!
+//! How often a message was handed out is counted while it is open and the process lives. A restart begins anew: the saved
+//! cursors do not say whether an open message ever left, and one that did not must not pass for one that failed.
+//!
 //! Absent: reading records ([`Source`] does), time, threads, the saving itself.
 
 use std::{
@@ -55,8 +58,8 @@ pub(super) type Runs = Vec<(u64, u64)>;
 pub(super) trait Basket {
     /// Whether it wants nothing more.
     fn is_full(&self) -> bool;
-    /// Puts a record in, unless it does not fit.
-    fn put(&mut self, partition: usize, sequence: u64, body: &[u8]) -> Take;
+    /// Puts a record in, unless it does not fit. `deliveries`: how often it is handed out, this time included.
+    fn put(&mut self, partition: usize, sequence: u64, deliveries: u32, body: &[u8]) -> Take;
 }
 
 /// A consumer group.
@@ -110,11 +113,20 @@ impl Drop for Tally {
 struct Cursor {
     /// First sequence that was never handed out.
     next: u64,
-    /// Sequence to delivery.
-    in_flight: BTreeMap<u64, u64>,
-    again: BTreeSet<u64>,
+    /// By sequence.
+    in_flight: BTreeMap<u64, Flight>,
+    /// How often it was handed out, by sequence.
+    again: BTreeMap<u64, u32>,
     /// Changed since it was saved.
     dirty: bool,
+}
+
+/// A message in flight.
+#[derive(Debug, Clone, Copy)]
+struct Flight {
+    delivery: u64,
+    /// How often it was handed out before.
+    before: u32,
 }
 
 #[derive(Debug, Default)]
@@ -140,7 +152,7 @@ impl Group {
             .map(|(next, open)| Cursor {
                 next,
                 in_flight: BTreeMap::new(),
-                again: open.into_iter().flat_map(|(from, to)| from..=to).collect(),
+                again: open.into_iter().flat_map(|(from, to)| from..=to).map(|sequence| (sequence, 0)).collect(),
                 dirty: false,
             })
             .collect();
@@ -206,12 +218,12 @@ impl Group {
     /// The message is done, whoever says so.
     pub(super) fn acknowledge(&mut self, partition: usize, sequence: u64) {
         let Some(cursor) = self.cursors.get_mut(partition) else { return };
-        if let Some(delivery) = cursor.in_flight.remove(&sequence) {
+        if let Some(flight) = cursor.in_flight.remove(&sequence) {
             cursor.dirty = true;
             self.in_flight -= 1;
             self.open.subtract(1);
-            self.close_one(delivery);
-        } else if cursor.again.remove(&sequence) {
+            self.close_one(flight.delivery);
+        } else if cursor.again.remove(&sequence).is_some() {
             cursor.dirty = true;
             self.open.subtract(1);
         }
@@ -219,7 +231,7 @@ impl Group {
 
     /// The message comes again at once, if it is still in flight under this delivery.
     pub(super) fn redeliver(&mut self, delivery: u64, partition: usize, sequence: u64) {
-        if self.put_back(delivery, partition, sequence) {
+        if self.put_back(delivery, partition, sequence, 1) {
             self.close_one(delivery);
         }
     }
@@ -227,11 +239,13 @@ impl Group {
     /// Everything that is in flight under this delivery comes again at once.
     pub(super) fn release(&mut self, delivery: u64) {
         let Some(entry) = self.deliveries.remove(&delivery) else { return };
+        // One that never left was not handed out.
+        let times = u32::from(entry.deadline_ms.is_some());
         if let Some(deadline_ms) = entry.deadline_ms {
             self.deadlines.remove(&(deadline_ms, delivery));
         }
         for (partition, sequence) in entry.messages {
-            self.put_back(delivery, partition, sequence);
+            self.put_back(delivery, partition, sequence, times);
         }
     }
 
@@ -286,9 +300,10 @@ impl Group {
         cursor.again = kept;
         let mut taken = 0;
         while let Some((from, to)) = first_run(&cursor.again, room.saturating_sub(taken)) {
-            let Scanned { records, end, full } = scan(source, basket, partition, from, to)?;
+            let before = |sequence| cursor.again.get(&sequence).copied().unwrap_or(0);
+            let Scanned { records, end, full } = scan(source, basket, partition, (from, to), before)?;
             // What was passed over is not there any more: done.
-            let removed = (from..end).filter(|sequence| cursor.again.remove(sequence)).count();
+            let removed = (from..end).filter(|sequence| cursor.again.remove(sequence).is_some()).count();
             self.open.subtract(removed.saturating_sub(records.len()));
             taken += records.len();
             cursor.dirty = true;
@@ -318,7 +333,7 @@ impl Group {
             return Ok(());
         }
         let to = last.min(cursor.next.saturating_add(room - 1));
-        let Scanned { records, end, .. } = scan(source, basket, partition, cursor.next, to)?;
+        let Scanned { records, end, .. } = scan(source, basket, partition, (cursor.next, to), |_| 0)?;
         cursor.next = end;
         cursor.dirty = true;
         self.open.add(records.len());
@@ -332,27 +347,28 @@ impl Group {
         cursor: &mut Cursor,
         delivery: u64,
         partition: usize,
-        sequences: &[u64],
+        records: &[(u64, u32)],
     ) {
-        if sequences.is_empty() {
+        if records.is_empty() {
             return;
         }
         let entry = deliveries.entry(delivery).or_default();
-        for sequence in sequences {
-            cursor.in_flight.insert(*sequence, delivery);
+        for (sequence, before) in records {
+            cursor.in_flight.insert(*sequence, Flight { delivery, before: *before });
             entry.messages.push((partition, *sequence));
         }
-        entry.open += sequences.len();
-        *in_flight += sequences.len();
+        entry.open += records.len();
+        *in_flight += records.len();
     }
 
-    fn put_back(&mut self, delivery: u64, partition: usize, sequence: u64) -> bool {
+    /// A message comes again, handed out `times` more often; whether it was in flight under this delivery.
+    fn put_back(&mut self, delivery: u64, partition: usize, sequence: u64, times: u32) -> bool {
         let Some(cursor) = self.cursors.get_mut(partition) else { return false };
-        if cursor.in_flight.get(&sequence) != Some(&delivery) {
+        let Some(flight) = cursor.in_flight.get(&sequence).copied().filter(|flight| flight.delivery == delivery) else {
             return false;
-        }
+        };
         cursor.in_flight.remove(&sequence);
-        cursor.again.insert(sequence);
+        cursor.again.insert(sequence, flight.before.saturating_add(times));
         self.in_flight -= 1;
         true
     }
@@ -375,7 +391,7 @@ impl Cursor {
     fn open_runs(&self, runs_max: usize) -> Runs {
         let mut runs = Runs::new();
         let mut flying = self.in_flight.keys().copied().peekable();
-        let mut again = self.again.iter().copied().peekable();
+        let mut again = self.again.keys().copied().peekable();
         loop {
             let sequence = match (flying.peek(), again.peek()) {
                 (Some(one), Some(other)) if one < other => flying.next(),
@@ -395,29 +411,30 @@ impl Cursor {
 
 /// What a scan has come to.
 struct Scanned {
-    /// What the basket took.
-    records: Vec<u64>,
+    /// What the basket took, and how often each was handed out before.
+    records: Vec<(u64, u32)>,
     /// The first sequence that was not dealt with; what is below it and was not taken is not there any more.
     end: u64,
     /// The basket took no more.
     full: bool,
 }
 
-/// Shows the records of `from..=to` to a basket until it is full.
+/// Shows the records of `from..=to` to a basket until it is full; each was handed out `before` times.
 fn scan<S: Source>(
     source: &mut S,
     basket: &mut impl Basket,
     partition: usize,
-    from: u64,
-    to: u64,
+    (from, to): (u64, u64),
+    before: impl Fn(u64) -> u32,
 ) -> Result<Scanned, S::Error> {
     let mut scanned = Scanned { records: Vec::new(), end: from, full: false };
     source.scan(partition, from, to, &mut |sequence, body| {
-        if basket.is_full() || basket.put(partition, sequence, body) == Take::Full {
+        let before = before(sequence);
+        if basket.is_full() || basket.put(partition, sequence, before.saturating_add(1), body) == Take::Full {
             scanned.full = true;
             return Take::Full;
         }
-        scanned.records.push(sequence);
+        scanned.records.push((sequence, before));
         scanned.end = sequence + 1;
         Take::More
     })?;
@@ -428,8 +445,9 @@ fn scan<S: Source>(
 }
 
 /// The first run of neighbours in a set, at most `len_max` long.
-fn first_run(set: &BTreeSet<u64>, len_max: usize) -> Option<(u64, u64)> {
-    let from = *set.first()?;
-    let run = set.iter().take(len_max).zip(from..).take_while(|(have, want)| *have == want).count() as u64;
+fn first_run(set: &BTreeMap<u64, u32>, len_max: usize) -> Option<(u64, u64)> {
+    let (from, _) = set.first_key_value()?;
+    let from = *from;
+    let run = set.keys().take(len_max).zip(from..).take_while(|(have, want)| *have == want).count() as u64;
     (run > 0).then(|| (from, from + run - 1))
 }

@@ -1,11 +1,15 @@
 //! What a shard holds: publish, fetch, settle. Copies, sends, awaits; never blocks, never touches the disk.
 
+use super::chunk::RECORD_HEAD;
 use super::format::ID_FIELD;
-use super::job::{FetchRequest, GroupName, Job, OwnedId, PlannedRecord, PublishJob, Request, Shared};
+use super::job::{FetchRequest, GroupName, Job, OwnedFields, OwnedId, PlannedRecord, PublishJob, Request, Shared};
 use crate::{
     backend::{Delivered, Fetch, MessageId, Outcome, Publish, Settlement, partition},
-    limits::{FETCH_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MAX, LOCAL_QUEUE_BYTES_MAX, LOCAL_RECORD_BYTES_MAX},
-    reject::Reject,
+    limits::{
+        FETCH_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MAX, LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX,
+        LOCAL_QUEUE_BYTES_MAX, LOCAL_RECORD_BYTES_MAX,
+    },
+    reject::{Reject, SizeLimit},
     rt,
     station::{Consumer, Name},
     wire::Span,
@@ -59,14 +63,26 @@ impl Handle {
         Self { writer, reader, shared, ack_timeout, deliveries, turn: AtomicU64::new(number) }
     }
 
+    /// How long a caller waits for what was sent before its outcome counts as unknown.
+    #[must_use]
+    pub fn ack_timeout(&self) -> Duration {
+        self.ack_timeout
+    }
+
     /// Stores records and answers one outcome for each, in their order, after the fsync. `Err`: none was
-    /// stored. A caller that goes away leaves the records to be stored or not.
+    /// stored. A request that is whole is one commit. A caller that goes away leaves the records to be stored or not.
     pub async fn publish(&self, publish: &Publish<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Reject> {
         if publish.records.is_empty() {
             return Ok(());
         }
         if let Some(failed) = self.shared.failed() {
             return Err(failed);
+        }
+        if publish.whole
+            && let Some(refused) = refuse_whole(publish)?
+        {
+            outcomes.extend(refused);
+            return Ok(());
         }
         let answer = self.send(publish)?;
         match answer.recv_async().await {
@@ -127,14 +143,14 @@ impl Handle {
         let turn = self.turn.load(Ordering::Relaxed);
         self.turn.store(turn.wrapping_add(count as u64), Ordering::Relaxed);
         let payload_bytes: usize = publish.records.iter().map(|span| span.len()).sum();
-        let bytes = payload_bytes + publish.headers.len() + count * size_of::<PlannedRecord>();
+        let own_bytes = publish.own.map_or(0, |own| own.block.len() + size_of_val(own.spans));
+        let bytes = payload_bytes + own_bytes + publish.headers.len() + count * size_of::<PlannedRecord>();
         let share = self.shared.share(bytes, LOCAL_QUEUE_BYTES_MAX)?;
-        let id_bytes = publish.id.map_or(0, |id| ID_FIELD.len() + id.base.len() + NUMBER_BYTES_MAX);
-        let room = LOCAL_RECORD_BYTES_MAX.saturating_sub(publish.headers.len() + id_bytes);
+        let common = common_bytes(publish);
         let mut payloads = Vec::with_capacity(payload_bytes);
         let mut records = Vec::with_capacity(count);
         for (index, span) in publish.records.iter().enumerate() {
-            let fits = span.len() <= room;
+            let fits = record_bytes(publish, index, *span, common) <= LOCAL_RECORD_BYTES_MAX;
             let start = offset(payloads.len())?;
             if fits {
                 payloads.extend_from_slice(span.of(publish.body));
@@ -150,6 +166,8 @@ impl Handle {
             payloads,
             records,
             id: publish.id.map(|MessageId { base, numbered }| OwnedId { base: base.into(), numbered }),
+            own: publish.own.map(|own| OwnedFields { block: own.block.to_vec(), spans: own.spans.to_vec() }),
+            whole: publish.whole.then(|| commit_bytes(publish, common)),
             reply,
             share,
         };
@@ -176,6 +194,47 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// Bytes of headers that every record of a request has, at most.
+fn common_bytes(publish: &Publish<'_>) -> usize {
+    publish.headers.len() + publish.id.map_or(0, |id| ID_FIELD.len() + id.base.len() + NUMBER_BYTES_MAX)
+}
+
+/// Bytes of a record's headers and payload, at most.
+fn record_bytes(publish: &Publish<'_>, index: usize, payload: Span, common: usize) -> usize {
+    common + publish.own.map_or(0, |own| own.of(index).len()) + payload.len()
+}
+
+/// Bytes of a commit that the records of a request take, at most.
+fn commit_bytes(publish: &Publish<'_>, common: usize) -> usize {
+    let records = publish.records.iter().enumerate();
+    records.map(|(index, span)| RECORD_HEAD + record_bytes(publish, index, *span, common)).sum()
+}
+
+/// What becomes of the records of a request that is stored whole or not at all, if one of them is too large. `Err`: they
+/// are more than one commit takes.
+fn refuse_whole(publish: &Publish<'_>) -> Result<Option<Vec<Outcome>>, Reject> {
+    if publish.records.len() > LOCAL_COMMIT_RECORDS_MAX {
+        return Err(Reject::NotAtomic("these are more records than the embedded store takes all or none"));
+    }
+    let common = common_bytes(publish);
+    let fits = |index, span| record_bytes(publish, index, span, common) <= LOCAL_RECORD_BYTES_MAX;
+    if publish.records.iter().enumerate().all(|(index, span)| fits(index, *span)) {
+        return if commit_bytes(publish, common) > LOCAL_COMMIT_BYTES_MAX {
+            Err(Reject::NotAtomic("these are more bytes than the embedded store takes all or none (8 MiB)"))
+        } else {
+            Ok(None)
+        };
+    }
+    let outcome = |(index, span): (usize, &Span)| {
+        Outcome::Failed(if fits(index, *span) {
+            Reject::NothingStored
+        } else {
+            Reject::TooLarge(SizeLimit::Record, LOCAL_RECORD_BYTES_MAX as u64)
+        })
+    };
+    Ok(Some(publish.records.iter().enumerate().map(outcome).collect()))
+}
+
 /// An outcome for each record that says that nothing is known.
 fn unknown(publish: &Publish<'_>) -> impl Iterator<Item = Outcome> {
     std::iter::repeat_n(Outcome::Failed(Reject::OutcomeUnknown), publish.records.len())
@@ -193,7 +252,10 @@ fn offset(len: usize) -> Result<u32, Reject> {
 mod tests {
     use super::*;
     use crate::{
-        backend::local::{catalog::StationDoc, format::Mark},
+        backend::local::{
+            catalog::{Rules, StationDoc},
+            format::Mark,
+        },
         station::Station,
     };
     use std::{
@@ -203,16 +265,10 @@ mod tests {
     };
 
     fn station() -> Arc<Station> {
-        let doc = StationDoc {
-            partitions: vec![1],
-            retention_age_ms: None,
-            retention_records: None,
-            retention_bytes: None,
-            duplicate_window_ms: 0,
-            created_ms: 0,
-        };
+        let rules = Rules { age_ms: None, records: None, bytes: None, acknowledged: false, window_ms: 0 };
+        let doc = StationDoc::new(vec![1], rules, 0);
         let name = Name::parse("orders").expect("a name");
-        crate::backend::local::catalog::StationState::new(name, doc, &[Mark::EMPTY]).station
+        crate::backend::local::catalog::StationState::new(name, &doc, &[Mark::EMPTY]).station
     }
 
     #[test]

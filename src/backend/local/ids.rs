@@ -45,11 +45,13 @@ impl Ids {
         Self { known: HashMap::new(), queues: Vec::new(), bytes: 0, bytes_max, scratch: Vec::new() }
     }
 
-    /// Sequence of the record that was stored with this id in this partition, if the window still holds it.
-    pub(super) fn find(&mut self, partition: u32, id: &[u8], now_ms: u64) -> Option<u64> {
+    /// Sequence of the record that was stored with this id in this partition, if the window still holds it: the one of
+    /// then, or the one of now, `window_ms`, if that is shorter. So a window that becomes longer holds what is stored
+    /// from then on.
+    pub(super) fn find(&mut self, partition: u32, id: &[u8], now_ms: u64, window_ms: u64) -> Option<u64> {
         self.key(partition, id);
         let known = self.known.get(self.scratch.as_slice())?;
-        (now_ms < known.stored_ms.saturating_add(known.window_ms)).then_some(known.sequence)
+        (now_ms < known.stored_ms.saturating_add(known.window_ms.min(window_ms))).then_some(known.sequence)
     }
 
     /// Remembers an id, unless it is known of a later record. Calls come in order of time for each window, except
@@ -156,7 +158,7 @@ mod tests {
             (1, "b", 1_000, None),
             (1, "", 1_000, None),
         ] {
-            assert_eq!(ids.find(partition, id.as_bytes(), now), expect, "{partition} {id} {now}");
+            assert_eq!(ids.find(partition, id.as_bytes(), now, u64::MAX), expect, "{partition} {id} {now}");
         }
         ids.expire(1_119);
         assert_eq!(ids.len(), 1);
@@ -170,7 +172,7 @@ mod tests {
         ids.insert(1, b"long", 1, 0, 1_000);
         ids.insert(2, b"short", 2, 0, 10);
         ids.expire(10);
-        assert_eq!((ids.find(1, b"long", 10), ids.find(2, b"short", 10)), (Some(1), None));
+        assert_eq!((ids.find(1, b"long", 10, u64::MAX), ids.find(2, b"short", 10, u64::MAX)), (Some(1), None));
     }
 
     #[test]
@@ -179,7 +181,7 @@ mod tests {
         ids.insert(1, b"a", 1, 0, 100);
         ids.insert(1, b"a", 2, 100, 100);
         ids.expire(150);
-        assert_eq!(ids.find(1, b"a", 150), Some(2));
+        assert_eq!(ids.find(1, b"a", 150, u64::MAX), Some(2));
         ids.expire(200);
         assert_eq!((ids.len(), ids.bytes), (0, 0));
     }
@@ -191,7 +193,7 @@ mod tests {
             ids.insert(1, &[sequence], u64::from(sequence), 0, 1_000);
         }
         assert_eq!(ids.len(), 10);
-        assert_eq!((ids.find(1, &[89], 0), ids.find(1, &[90], 0)), (None, Some(90)));
+        assert_eq!((ids.find(1, &[89], 0, u64::MAX), ids.find(1, &[90], 0, u64::MAX)), (None, Some(90)));
         assert!(ids.is_full());
     }
 
@@ -201,7 +203,7 @@ mod tests {
         ids.insert(1, b"a", 1, 10, 1_000);
         ids.insert(1, b"b", 2, 20, 500);
         ids.insert(1, b"c", 3, 30, 500);
-        let found = [b"a", b"b", b"c"].map(|id| ids.find(1, id, 30));
+        let found = [b"a", b"b", b"c"].map(|id| ids.find(1, id, 30, u64::MAX));
         assert_eq!(found, [None, Some(2), Some(3)]);
     }
 
@@ -210,15 +212,26 @@ mod tests {
         let mut ids = Ids::new(1 << 20);
         ids.insert(1, b"a", 9, 50, 100);
         ids.insert(1, b"a", 3, 10, 100);
-        assert_eq!(ids.find(1, b"a", 60), Some(9));
+        assert_eq!(ids.find(1, b"a", 60, u64::MAX), Some(9));
         ids.expire(150);
         assert_eq!((ids.len(), ids.bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_window_that_is_shorter_now_holds_less_and_a_longer_one_no_more() {
+        let mut ids = Ids::new(1 << 20);
+        ids.insert(1, b"a", 7, 1_000, 100);
+        for (now_ms, window_ms, expect) in
+            [(1_049, 50, Some(7)), (1_050, 50, None), (1_099, 500, Some(7)), (1_100, 500, None), (1_000, 0, None)]
+        {
+            assert_eq!(ids.find(1, b"a", now_ms, window_ms), expect, "{now_ms} {window_ms}");
+        }
     }
 
     #[test]
     fn a_window_of_nothing_remembers_nothing() {
         let mut ids = Ids::new(1 << 20);
         ids.insert(1, b"a", 1, 0, 0);
-        assert_eq!((ids.find(1, b"a", 0), ids.len()), (None, 0));
+        assert_eq!((ids.find(1, b"a", 0, u64::MAX), ids.len()), (None, 0));
     }
 }

@@ -4,11 +4,11 @@
 //! may block on the reader (a station came or went); the reader and the retention thread never block on the
 //! writer, so there is no circle to wait in.
 
-use super::catalog::StationState;
+use super::{StationError, StationInfo, catalog::StationState};
 use crate::{
     backend::{Delivered, Outcome, Settlement},
     reject::Reject,
-    station::{Consumer, Name, Station},
+    station::{Attributes, AttributesChange, Consumer, Name, Station},
     wire::Span,
 };
 use std::{
@@ -33,6 +33,8 @@ pub(super) enum Job {
     Retire {
         station: Arc<StationState>,
         partition: usize,
+        /// What was the first when they were counted; if it is another by now, they have to be counted anew.
+        from: u64,
         first: u64,
         bytes: u64,
     },
@@ -50,6 +52,10 @@ pub(super) struct PublishJob {
     pub(super) payloads: Vec<u8>,
     pub(super) records: Vec<PlannedRecord>,
     pub(super) id: Option<OwnedId>,
+    /// Header fields of single records.
+    pub(super) own: Option<OwnedFields>,
+    /// All records or none: one commit takes them all. How many bytes of it they need, at most.
+    pub(super) whole: Option<usize>,
     pub(super) reply: flume::Sender<Vec<Outcome>>,
     /// Its share of the queue, given back after the answer.
     pub(super) share: Share,
@@ -72,13 +78,40 @@ pub(super) struct OwnedId {
     pub(super) numbered: bool,
 }
 
+/// Header fields of single records: one block, and the place of each record's in it.
+#[derive(Debug)]
+pub(super) struct OwnedFields {
+    pub(super) block: Vec<u8>,
+    pub(super) spans: Vec<Span>,
+}
+
+impl OwnedFields {
+    /// The fields of record `index`.
+    pub(super) fn of(&self, index: usize) -> &[u8] {
+        self.spans.get(index).copied().unwrap_or_default().of(&self.block)
+    }
+}
+
+/// Which records of a station's first partition are to go.
+#[derive(Debug)]
+pub(super) enum Discard {
+    All,
+    /// Sequence and bytes of each; none twice.
+    These(Vec<(u64, u64)>),
+}
+
 /// What the control plane asks of the writer; each is its own commit.
 #[derive(Debug)]
 pub(super) enum Control {
+    Create { name: Name, attributes: Attributes, reply: flume::Sender<Result<(), StationError>> },
+    Change { name: Name, change: AttributesChange, reply: flume::Sender<Result<(), StationError>> },
+    Describe { name: Name, reply: flume::Sender<Option<StationInfo>> },
+    State { name: Name, reply: flume::Sender<Option<Arc<StationState>>> },
+    Discard { station: Arc<StationState>, which: Discard, reply: flume::Sender<Result<u64, StationError>> },
     Station { name: Name, create: bool, reply: flume::Sender<Result<Arc<Station>, Reject>> },
     DeleteStation { name: Name, reply: flume::Sender<Result<bool, Reject>> },
     Consumer { station: Name, group: Option<Name>, reply: flume::Sender<Result<Arc<Consumer>, Reject>> },
-    Stations { reply: flume::Sender<Vec<super::StationInfo>> },
+    Stations { reply: flume::Sender<Vec<StationInfo>> },
     Put { key: String, value: Vec<u8>, expect: Option<u64>, reply: flume::Sender<Result<u64, super::PutError>> },
     Delete { key: String, expect: Option<u64>, reply: flume::Sender<Result<bool, super::PutError>> },
 }
@@ -131,6 +164,11 @@ pub(super) struct FetchRequest {
 pub(super) enum Keep {
     StationCame(Arc<StationState>),
     StationWent(Arc<StationState>),
+    /// Records of a partition were removed at somebody's wish; they had so many bytes.
+    Discarded {
+        partition: u32,
+        bytes: u64,
+    },
     /// Look now.
     #[cfg(test)]
     Look(flume::Sender<()>),

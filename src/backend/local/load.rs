@@ -9,7 +9,11 @@ use super::{
 };
 use crate::{limits::LOCAL_IDS_BYTES_MAX, station::Name};
 use fjall::PersistMode;
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 /// What the writer begins with.
 #[derive(Debug)]
@@ -32,9 +36,14 @@ impl Loaded {
             .ok_or_else(|| damaged("the catalog does not say which partition comes next".to_owned()))?;
         let revision = number(format::REVISION)?.and_then(|value| format::parse_u64(&value)).unwrap_or(0);
         let mut stations = Vec::new();
+        let removed = removed(disk).map_err(failed)?;
         for item in disk.catalog.prefix(b"s") {
             let (key, value) = item.into_inner().map_err(failed)?;
-            stations.push(Arc::new(station(dir, disk, &key, &value)?));
+            let station = station(dir, disk, &key, &value)?;
+            for partition in &station.partitions {
+                partition.set_removed(removed.get(&partition.id).copied().unwrap_or(0));
+            }
+            stations.push(Arc::new(station));
         }
         let groups = disk.catalog.prefix(b"g").count();
         let mut loaded = Self { stations, ids: Ids::new(LOCAL_IDS_BYTES_MAX), groups, next_partition, revision };
@@ -48,7 +57,7 @@ impl Loaded {
     fn read_ids(&mut self, disk: &Disk, clock: &Clock) -> Result<(), fjall::Error> {
         let (wall_ms, now_ms) = (clock.wall_ms(), clock.monotonic_ms());
         for station in &self.stations {
-            let window_ms = station.doc.duplicate_window_ms;
+            let window_ms = station.rules().window_ms;
             for partition in &station.partitions {
                 let mark = partition.mark();
                 let range = format::record_key(partition.id, mark.first)..=format::record_key(partition.id, mark.last);
@@ -78,7 +87,8 @@ impl Loaded {
 
     /// Marks dead what belongs to no station: partitions that were deleted, and cursors into them.
     fn bury(&self, disk: &Disk, floors: &Floors) -> Result<(), fjall::Error> {
-        let live: BTreeSet<u32> = self.stations.iter().flat_map(|station| station.doc.partitions.clone()).collect();
+        let partitions = self.stations.iter().flat_map(|station| &station.partitions);
+        let live: BTreeSet<u32> = partitions.map(|partition| partition.id).collect();
         for partition in 0..self.next_partition {
             if !live.contains(&partition) {
                 floors.raise(partition, u64::MAX);
@@ -104,7 +114,7 @@ fn station(dir: &Path, disk: &Disk, key: &[u8], value: &[u8]) -> Result<StationS
     let failed = |error| OpenError::Database(dir.into(), error);
     let text = String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned();
     let damaged = |what: &str| OpenError::Damaged(dir.into(), format!("station {text}: {what}"));
-    let name = Name::parse(&text).map_err(|_| damaged("its name is no name"))?;
+    let name = station_name(&text).ok_or_else(|| damaged("its name is no name"))?;
     let doc: StationDoc = serde_json::from_slice(value).map_err(|_| damaged("its document cannot be read"))?;
     let mut marks = Vec::with_capacity(doc.partitions.len());
     for id in &doc.partitions {
@@ -126,5 +136,22 @@ fn station(dir: &Path, disk: &Disk, key: &[u8], value: &[u8]) -> Result<StationS
         }
         marks.push(mark);
     }
-    Ok(StationState::new(name, doc, &marks))
+    Ok(StationState::new(name, &doc, &marks))
+}
+
+/// A station's name as it was stored: one that a client may say, or that of the dead letters of such a station.
+fn station_name(text: &str) -> Option<Name> {
+    let of_letters = || Some(Name::parse(text.rsplit_once('$')?.0).ok()?.dead_letters());
+    Name::parse(text).ok().or_else(of_letters).filter(|name| name.as_str() == text)
+}
+
+/// How many records of each partition were removed one by one.
+fn removed(disk: &Disk) -> Result<BTreeMap<u32, u64>, fjall::Error> {
+    let mut removed = BTreeMap::new();
+    for item in disk.catalog.prefix([format::REMOVED]) {
+        if let Some((partition, _)) = format::parse_removed_key(&item.key()?) {
+            *removed.entry(partition).or_default() += 1;
+        }
+    }
+    Ok(removed)
 }

@@ -12,7 +12,9 @@
 //! Shards hold a [`Handle`], which only copies, sends and awaits: it works on any runtime. The control
 //! plane asks the [`Store`]. Bounded everywhere: what is full answers [`Reject::Overloaded`].
 //!
-//! Absent: replication, encryption at rest, a way to change a station after it was made.
+//! What of a station may be changed (limits, window) is shared by its threads as atomics: a change holds as soon as it is durable.
+//!
+//! Absent: replication, encryption at rest, stations in memory.
 
 mod catalog;
 mod chunk;
@@ -23,10 +25,12 @@ mod format;
 mod group;
 mod handle;
 mod ids;
+mod info;
 mod job;
 mod journal;
 mod load;
 mod reader;
+mod records;
 mod retention;
 #[cfg(test)]
 mod tests;
@@ -36,12 +40,14 @@ pub use catalog::StationDefaults;
 pub use clock::Clock;
 pub use disk::OpenError;
 pub use handle::Handle;
+pub use info::{Document, GroupInfo, Health, PartitionInfo, PutError, StationError, StationInfo};
+pub use records::{Found, Records, StoredRecord};
 
 use crate::{
     limits::{LOCAL_DOCUMENT_BYTES_MAX, LOCAL_JOBS_MAX, LOCAL_REQUESTS_MAX, Limits},
     metrics::StoreMetrics,
     reject::Reject,
-    station::{Consumer, Name, Station},
+    station::{Attributes, AttributesChange, Consumer, Name, Station},
 };
 use catalog::Floors;
 use disk::Disk;
@@ -73,79 +79,6 @@ pub struct Store {
     /// How long a handle waits for an answer.
     ack_timeout: Duration,
     handles: std::sync::atomic::AtomicU64,
-}
-
-/// A station, as lists show it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StationInfo {
-    /// The station.
-    pub station: Arc<Station>,
-    /// When it was made, ms since the epoch.
-    pub created_ms: u64,
-    /// What each partition holds.
-    pub partitions: Vec<PartitionInfo>,
-    /// Its consumer groups.
-    pub groups: Vec<GroupInfo>,
-}
-
-/// What a partition holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionInfo {
-    /// Sequence of the oldest record; `last + 1` if there is none.
-    pub first: u64,
-    /// Sequence of the newest record ever stored; 0 before the first.
-    pub last: u64,
-    /// Bytes of headers and payloads.
-    pub bytes: u64,
-}
-
-impl From<format::Mark> for PartitionInfo {
-    fn from(mark: format::Mark) -> Self {
-        Self { first: mark.first, last: mark.last, bytes: mark.bytes }
-    }
-}
-
-/// A consumer group, as lists show it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupInfo {
-    /// Its durable name.
-    pub durable: Box<str>,
-}
-
-/// A registry document.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Document {
-    /// Its key.
-    pub key: String,
-    /// Of its last change; revisions grow over all keys.
-    pub revision: u64,
-    /// What was put.
-    pub value: Vec<u8>,
-}
-
-/// Why a registry document was not written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PutError {
-    /// It has another revision than expected: this one, 0 if it does not exist. Nothing was written.
-    Conflict {
-        /// The revision it has.
-        found: u64,
-    },
-    /// The store could not, or the document is too large.
-    Rejected(Reject),
-}
-
-/// Whether the store takes writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
-    /// It does.
-    Writable,
-    /// A write or its fsync failed: read-only until the process is started anew. Why.
-    ReadOnly(Box<str>),
-    /// A thread of it has ended that should not have. Its name; the log says why.
-    Failed(&'static str),
-    /// It is closing or closed.
-    Closed,
 }
 
 /// The store's threads: the writer, the reader, the retention thread.
@@ -261,7 +194,25 @@ impl Store {
         self.ask(|reply| Control::Station { name: name.clone(), create, reply }).await?
     }
 
-    /// All stations, by name.
+    /// Makes a station. That there is one with the same attributes is no error.
+    pub async fn create_station(&self, name: &Name, attributes: &Attributes) -> Result<(), StationError> {
+        let (name, attributes) = (name.clone(), attributes.clone());
+        self.ask(|reply| Control::Create { name, attributes, reply }).await?
+    }
+
+    /// Changes a station. Holds for what is there as well, as soon as this is answered; only a longer duplicate window
+    /// brings back nothing that was forgotten.
+    pub async fn change_station(&self, name: &Name, change: &AttributesChange) -> Result<(), StationError> {
+        let (name, change) = (name.clone(), change.clone());
+        self.ask(|reply| Control::Change { name, change, reply }).await?
+    }
+
+    /// The station of this name, if it is there.
+    pub async fn describe_station(&self, name: &Name) -> Result<Option<StationInfo>, Reject> {
+        self.ask(|reply| Control::Describe { name: name.clone(), reply }).await
+    }
+
+    /// All stations, by name; those of dead letters as well.
     pub async fn stations(&self) -> Result<Vec<StationInfo>, Reject> {
         self.ask(|reply| Control::Stations { reply }).await
     }
@@ -337,6 +288,12 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn lose_a_thread(&self) {
         self.keep.send(Keep::Close).ok();
+    }
+
+    /// The next write fails, and with it the store.
+    #[cfg(test)]
+    pub(crate) fn refuse_writes(&self) {
+        self.shared.fail_next_commit.store(true, Ordering::SeqCst);
     }
 
     async fn ask<T>(&self, control: impl FnOnce(flume::Sender<T>) -> Control) -> Result<T, Reject> {

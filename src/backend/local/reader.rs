@@ -108,7 +108,7 @@ impl Basket for Gathered {
         self.full || self.delivered.messages.len() >= self.records_max
     }
 
-    fn put(&mut self, partition: usize, sequence: u64, body: &[u8]) -> Take {
+    fn put(&mut self, partition: usize, sequence: u64, deliveries: u32, body: &[u8]) -> Take {
         // A body that does not parse cannot come from the writer; its bytes are handed out rather than hidden.
         let record = Record::parse(body).unwrap_or(Record { headers: b"", payload: body });
         let bytes = record.headers.len() + record.payload.len();
@@ -126,7 +126,7 @@ impl Basket for Gathered {
             reply: Span { start: 0, end: 8 },
             partition: u16::try_from(partition).unwrap_or(u16::MAX),
             sequence,
-            deliveries: 1,
+            deliveries,
         });
         Take::More
     }

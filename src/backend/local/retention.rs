@@ -4,6 +4,12 @@
 //! over it; the writer moves the partition's `first` in its next commit. From then on nothing reads below
 //! `first`, so nothing walks over what is dead, and no tombstone is written for it.
 //!
+//! Records that go when they are acknowledged are held against the positions that are *saved* of the station's groups, never
+//! against what the reader knows: what has gone was acknowledged durably, so that a group that begins at its saved
+//! position finds everything from there on.
+//!
+//! Records that were removed one by one count for no limit; they go as soon as they are the oldest.
+//!
 //! Age is counted in wall time, the only one that outlives a process. A record that comes from the future, because the
 //! clock was wrong when it was stored, would never grow old: its age is counted from when it was first seen here.
 //!
@@ -16,7 +22,7 @@ use super::{
     chunk::BODY_HEAD,
     clock::Clock,
     disk::Disk,
-    format,
+    format::{self, Mark},
     job::{Job, Keep},
 };
 use fjall::{
@@ -24,7 +30,7 @@ use fjall::{
     compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict},
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     ops::ControlFlow,
     sync::Arc,
     time::{Duration, Instant},
@@ -91,14 +97,16 @@ pub(super) struct Retention {
 /// How far the retention of a partition has come.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Progress {
-    /// What the writer was asked to make the first sequence.
+    /// What the writer was asked to make the first sequence, and what it was then.
     asked: u64,
+    asked_from: u64,
     /// Bytes that were retired since tables were last dropped.
     retired_bytes: u64,
     /// What was asked for last was as much as one look takes.
     full: bool,
-    /// Until then (wall time) nothing is too old.
+    /// Until then (wall time) nothing is too old, by this limit.
     not_before_ms: u64,
+    age_ms: Option<u64>,
     /// When (monotonic time) the oldest record was first seen to come from the future.
     future_since_ms: Option<u64>,
 }
@@ -112,6 +120,9 @@ impl Retention {
             match self.inbox.recv_deadline(next) {
                 Ok(Keep::StationCame(station)) => self.stations.push(station),
                 Ok(Keep::StationWent(station)) => self.bury(&station),
+                Ok(Keep::Discarded { partition, bytes }) => {
+                    self.progress.entry(partition).or_default().retired_bytes += bytes;
+                }
                 #[cfg(test)]
                 Ok(Keep::Look(done)) => {
                     self.look();
@@ -159,57 +170,96 @@ impl Retention {
     /// Asks the writer to retire what is over the limits, and drops the tables of what it has retired before.
     /// Whether there may be more than that.
     fn look_at(&mut self, station: &Arc<StationState>, partition: usize) -> Result<bool, fjall::Error> {
-        let doc = &station.doc;
         let Some(state) = station.partitions.get(partition).filter(|_| !station.is_deleted()) else { return Ok(false) };
         let mark = state.mark();
         self.drop_dead(state.id, mark.first);
-        if doc.retention_age_ms.is_none() && doc.retention_records.is_none() && doc.retention_bytes.is_none() {
-            return Ok(false);
-        }
+        let rules = station.rules();
         let mut progress = self.progress.get(&state.id).copied().unwrap_or_default();
         if progress.asked > mark.first {
-            // The writer has not come to the last one yet; its byte count would be wrong.
-            return Ok(progress.full);
+            if progress.asked_from == mark.first {
+                // The writer has not come to the last one yet; its byte count would be wrong.
+                return Ok(progress.full);
+            }
+            // Records were removed meanwhile, so that it did not do what it was asked: from the beginning.
+            progress.not_before_ms = 0;
         }
-        let kept = (mark.last + 1).saturating_sub(mark.first);
-        let too_many = doc.retention_records.is_some_and(|max| kept > max)
-            || doc.retention_bytes.is_some_and(|max| mark.bytes > max);
+        if mark.first > mark.last || !rules.retire_something() {
+            return Ok(false);
+        }
+        if progress.age_ms != rules.age_ms {
+            progress.age_ms = rules.age_ms;
+            progress.not_before_ms = 0;
+        }
+        let removed =
+            if state.removed() == 0 { BTreeMap::new() } else { self.disk.removed(state.id, mark.first, mark.last)? };
+        let acknowledged = if rules.acknowledged { self.acknowledged(station, state.id, mark)? } else { mark.first };
+        let mut kept = (mark.last + 1 - mark.first).saturating_sub(removed.len() as u64);
         let (now_ms, monotonic_ms) = (self.clock.wall_ms(), self.clock.monotonic_ms());
-        if kept == 0 || (!too_many && (doc.retention_age_ms.is_none() || now_ms < progress.not_before_ms)) {
+        let too_much = |kept: u64, bytes: u64| {
+            rules.records.is_some_and(|max| kept > max)
+                || rules.bytes.is_some_and(|max| mark.bytes.saturating_sub(bytes) > max)
+        };
+        let too_old = rules.age_ms.is_some() && now_ms >= progress.not_before_ms;
+        if !too_much(kept, 0) && !too_old && acknowledged == mark.first {
             return Ok(false);
         }
         let mut first = mark.first;
-        let mut bytes = 0_u64;
+        let (mut bytes, mut removed_bytes) = (0_u64, 0_u64);
         let mut looked_at = 0;
         self.disk.scan(state.id, mark.first, mark.last, |time_ms, sequence, body| {
             if looked_at == SLICE_RECORDS {
                 return ControlFlow::Break(());
             }
             looked_at += 1;
-            let kept = mark.last + 1 - sequence;
-            let over = doc.retention_records.is_some_and(|max| kept > max)
-                || doc.retention_bytes.is_some_and(|max| mark.bytes.saturating_sub(bytes) > max)
-                || doc.retention_age_ms.is_some_and(|max| progress.is_old(time_ms, max, now_ms, monotonic_ms));
-            if !over {
+            let size = body.len().saturating_sub(BODY_HEAD) as u64;
+            if removed.contains_key(&sequence) {
+                removed_bytes += size;
+            } else if sequence < acknowledged
+                || too_much(kept, bytes)
+                || rules.age_ms.is_some_and(|max| progress.is_old(time_ms, max, now_ms, monotonic_ms))
+            {
+                bytes += size;
+                kept -= 1;
+            } else {
                 return ControlFlow::Break(());
             }
             first = sequence + 1;
-            bytes += body.len().saturating_sub(BODY_HEAD) as u64;
             ControlFlow::Continue(())
         })?;
         if first == mark.first {
             self.progress.insert(state.id, progress);
             return Ok(false);
         }
-        let job = Job::Retire { station: Arc::clone(station), partition, first, bytes };
+        let bytes = bytes + removed_bytes;
+        let job = Job::Retire { station: Arc::clone(station), partition, from: mark.first, first, bytes };
         // A full queue is no reason to wait: the next look finds the same.
         if self.writer.try_send(job).is_ok() {
             progress.asked = first;
+            progress.asked_from = mark.first;
             progress.retired_bytes += bytes;
             progress.full = looked_at == SLICE_RECORDS;
             self.progress.insert(state.id, progress);
         }
         Ok(looked_at == SLICE_RECORDS)
+    }
+
+    /// The oldest record that a consumer group has still to acknowledge, by what is saved of the groups. Without a group it
+    /// is the oldest there is.
+    fn acknowledged(&self, station: &StationState, partition: u32, mark: Mark) -> Result<u64, fjall::Error> {
+        let prefix = format::groups_prefix(station.station.name.as_str());
+        let mut least: Option<u64> = None;
+        for item in self.disk.catalog.prefix(&prefix) {
+            let key = item.key()?;
+            let durable = key.get(prefix.len()..).and_then(|durable| std::str::from_utf8(durable).ok()).unwrap_or("");
+            let saved = self.disk.cursors.get(format::cursor_key(partition, durable))?;
+            // A group of which nothing is saved has not begun.
+            let (next, open) = saved.as_deref().and_then(format::parse_cursor).unwrap_or((mark.first, Vec::new()));
+            // What has gone for another reason waits for nobody.
+            let open = open.into_iter().filter(|(_, to)| *to >= mark.first).map(|(from, _)| from.max(mark.first)).min();
+            let done = open.unwrap_or(next).clamp(mark.first, mark.last + 1);
+            least = Some(least.map_or(done, |least| least.min(done)));
+        }
+        Ok(least.unwrap_or(mark.first))
     }
 
     /// Below `first` everything is dead: compactions may drop it, and whole tables go if there is much.

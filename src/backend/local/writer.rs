@@ -19,7 +19,7 @@ use super::{
     disk::Disk,
     format::{self, Mark},
     ids::Ids,
-    job::{Control, Job, Keep, PublishJob, Request, Shared},
+    job::{Job, Keep, PlannedRecord, PublishJob, Request, Shared},
 };
 use crate::{
     backend::Outcome,
@@ -83,7 +83,9 @@ pub(super) struct Entry {
 /// What is ahead of what is committed of a partition.
 #[derive(Debug)]
 pub(super) struct Staged {
-    mark: Mark,
+    pub(super) mark: Mark,
+    /// How many of its records were removed one by one.
+    pub(super) removed: u64,
     /// Its newest records, which are not in the batch yet.
     chunk: ChunkBuilder,
     touched: bool,
@@ -91,7 +93,12 @@ pub(super) struct Staged {
 
 impl Entry {
     pub(super) fn new(state: Arc<StationState>) -> Self {
-        let staged = |one: &PartitionState| Staged { mark: one.mark(), chunk: ChunkBuilder::default(), touched: false };
+        let staged = |one: &PartitionState| Staged {
+            mark: one.mark(),
+            removed: one.removed(),
+            chunk: ChunkBuilder::default(),
+            touched: false,
+        };
         Self { staged: state.partitions.iter().map(staged).collect(), state }
     }
 }
@@ -155,6 +162,15 @@ impl Commit {
 
     fn is_full(&self) -> bool {
         self.records >= LOCAL_COMMIT_RECORDS_MAX || self.bytes >= LOCAL_COMMIT_BYTES_MAX
+    }
+
+    /// Whether a job may begin in it. One that is whole has to go into it whole; an empty one takes any.
+    fn takes(&self, job: &PublishJob) -> bool {
+        job.whole.is_none_or(|bytes| {
+            self.records == 0
+                || (self.records + job.records.len() <= LOCAL_COMMIT_RECORDS_MAX
+                    && self.bytes + bytes <= LOCAL_COMMIT_BYTES_MAX)
+        })
     }
 
     /// Puts a partition's newest records into the batch, if there are any that are not in it.
@@ -225,6 +241,10 @@ impl Writer {
             && let Some(queued) = self.queue.pop_front()
         {
             match queued {
+                Queued::Publish(work) if !commit.takes(&work.job) => {
+                    self.queue.push_front(Queued::Publish(work));
+                    break;
+                }
                 Queued::Publish(mut work) => {
                     self.stage(&mut work, &mut commit, now);
                     if work.is_done() {
@@ -239,8 +259,8 @@ impl Writer {
                         commit.batch.insert(&self.disk.cursors, key, value);
                     }
                 }
-                Queued::Other(Job::Retire { station, partition, first, bytes }) => {
-                    self.retire(&station, partition, first, bytes, &mut commit);
+                Queued::Other(Job::Retire { station, partition, from, first, bytes }) => {
+                    self.retire(&station, partition, (from, first, bytes), &mut commit);
                 }
                 Queued::Other(Job::Control(control)) => {
                     // Alone: what it changes must not meet a record that is staged and not committed.
@@ -299,9 +319,15 @@ impl Writer {
             work.fail(&Reject::NoStream);
             return;
         };
-        let window_ms = entry.state.doc.duplicate_window_ms;
+        let whole = work.job.whole.is_some();
+        let exists = |planned: &PlannedRecord| usize::from(planned.partition) < entry.staged.len();
+        if whole && !work.job.records.iter().all(exists) {
+            work.fail(&Reject::NoStream);
+            return;
+        }
+        let window_ms = entry.state.rules().window_ms;
         for (index, planned) in work.job.records.iter().enumerate().skip(work.outcomes.len()) {
-            if commit.is_full() {
+            if !whole && commit.is_full() {
                 return;
             }
             if !planned.fits {
@@ -323,12 +349,13 @@ impl Writer {
                 }
                 self.id.as_slice()
             });
-            if let Some(sequence) = id.and_then(|id| self.ids.find(state.id, id, now.monotonic_ms)) {
+            if let Some(sequence) = id.and_then(|id| self.ids.find(state.id, id, now.monotonic_ms, window_ms)) {
                 work.outcomes.push(Outcome::Stored { partition: planned.partition, sequence, duplicate: true });
                 continue;
             }
             let payload = planned.payload.of(&work.job.payloads);
-            let record = NewRecord { headers: &work.job.headers, id, payload };
+            let own = work.job.own.as_ref().map_or(&[][..], |own| own.of(index));
+            let record = NewRecord { headers: &work.job.headers, own, id, payload };
             if !staged.chunk.has_room(&record) {
                 commit.close_chunk(&self.disk, state.id, staged, &mut self.buffers);
             }
@@ -348,16 +375,41 @@ impl Writer {
         }
     }
 
-    /// Moves the beginning of a partition. Space is given back below it only once this is synced.
-    fn retire(&mut self, station: &Arc<StationState>, at: usize, first: u64, bytes: u64, commit: &mut Commit) {
+    /// Moves the beginning of a partition, `from` where it was, to `first`; what is between has so many bytes. Space is
+    /// given back below it only once this is synced.
+    fn retire(
+        &mut self,
+        station: &Arc<StationState>,
+        at: usize,
+        (from, first, mut bytes): (u64, u64, u64),
+        commit: &mut Commit,
+    ) {
         let Some(entry) = self.stations.get_mut(&station.station.name) else { return };
         let Some(staged) = entry.staged.get_mut(at).filter(|_| Arc::ptr_eq(&entry.state, station)) else { return };
+        let Some(state) = entry.state.partitions.get(at) else { return };
         let first = first.min(staged.mark.last + 1);
-        if first > staged.mark.first {
-            staged.mark.first = first;
-            staged.mark.bytes = staged.mark.bytes.saturating_sub(bytes);
-            touch(staged, &entry.state, at, commit);
+        if staged.mark.first != from || first <= from {
+            return;
         }
+        if staged.removed > 0 {
+            match self.disk.removed(state.id, from, first - 1) {
+                Ok(removed) => {
+                    for (sequence, gone) in removed {
+                        commit.batch.remove(&self.disk.catalog, format::removed_key(state.id, sequence));
+                        // These went when it did.
+                        bytes = bytes.saturating_sub(gone);
+                        staged.removed = staged.removed.saturating_sub(1);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(station = %station.station.name, %error, "removed records could not be read");
+                    return;
+                }
+            }
+        }
+        staged.mark.first = first;
+        staged.mark.bytes = staged.mark.bytes.saturating_sub(bytes);
+        touch(staged, &entry.state, at, commit);
     }
 
     /// Commits, publishes what the commit stands behind, answers.
@@ -386,6 +438,7 @@ impl Writer {
         for (station, at) in &touched {
             if let Some((state, staged)) = self.staged(station, *at) {
                 state.publish(staged.mark);
+                state.set_removed(staged.removed);
                 staged.touched = false;
             }
         }
@@ -443,19 +496,6 @@ impl Writer {
                 Queued::Other(_) if over => {}
                 other @ Queued::Other(_) => self.queue.push_back(other),
             }
-        }
-    }
-
-    fn refuse_control(&mut self, control: Control, why: &Reject) {
-        match control {
-            // What is there can still be found and read.
-            Control::Station { ref name, .. } if self.stations.contains_key(name) => self.control(control),
-            Control::Stations { .. } => self.control(control),
-            Control::Station { reply, .. } => drop(reply.try_send(Err(why.clone()))),
-            Control::DeleteStation { reply, .. } => drop(reply.try_send(Err(why.clone()))),
-            Control::Consumer { reply, .. } => drop(reply.try_send(Err(why.clone()))),
-            Control::Put { reply, .. } => drop(reply.try_send(Err(super::PutError::Rejected(why.clone())))),
-            Control::Delete { reply, .. } => drop(reply.try_send(Err(super::PutError::Rejected(why.clone())))),
         }
     }
 }

@@ -2,55 +2,248 @@
 
 use super::{Description, Letter, StreamsError};
 use crate::{
-    backend::local::Store,
+    backend::{
+        MessageId, Outcome, Publish,
+        local::{Records, StationError, StationInfo, Store, StoredRecord},
+    },
     reject::Reject,
     station::{Attributes, AttributesChange, Name},
+    wire::Span,
 };
 use std::sync::Arc;
 
-pub(super) async fn create(_store: &Arc<Store>, _name: &Name, _attributes: &Attributes) -> Result<(), StreamsError> {
-    Err(StreamsError::Failed(Reject::Internal("not built")))
+impl From<StationError> for StreamsError {
+    fn from(error: StationError) -> Self {
+        match error {
+            StationError::Exists => Self::Exists,
+            StationError::Unknown => Self::Unknown,
+            StationError::Invalid(text) => Self::Invalid(text),
+            StationError::Rejected(why) => Self::Failed(why),
+        }
+    }
 }
 
-pub(super) async fn describe(_store: &Arc<Store>, _name: &Name) -> Result<Description, StreamsError> {
-    Err(StreamsError::Failed(Reject::Internal("not built")))
+impl From<StationInfo> for Description {
+    fn from(info: StationInfo) -> Self {
+        Self {
+            name: info.station.name.clone(),
+            records: info.partitions.iter().map(|partition| partition.records).sum(),
+            bytes: info.partitions.iter().map(|partition| partition.bytes).sum(),
+            attributes: info.attributes,
+        }
+    }
 }
 
-pub(super) async fn list(_store: &Arc<Store>) -> Result<Vec<Description>, StreamsError> {
-    Err(StreamsError::Failed(Reject::Internal("not built")))
+impl From<StoredRecord> for Letter {
+    fn from(record: StoredRecord) -> Self {
+        let StoredRecord { sequence, time_ms, headers, payload } = record;
+        Self { sequence, time_ms, headers, payload }
+    }
 }
 
-pub(super) async fn change(_store: &Arc<Store>, _name: &Name, _change: &AttributesChange) -> Result<(), StreamsError> {
-    Err(StreamsError::Failed(Reject::Internal("not built")))
+pub(super) async fn create(store: &Arc<Store>, name: &Name, attributes: &Attributes) -> Result<(), StreamsError> {
+    Ok(store.create_station(name, attributes).await?)
 }
 
-pub(super) async fn remove(_store: &Arc<Store>, _name: &Name) -> Result<(), StreamsError> {
-    Err(StreamsError::Failed(Reject::Internal("not built")))
+pub(super) async fn describe(store: &Arc<Store>, name: &Name) -> Result<Description, StreamsError> {
+    let info = store.describe_station(name).await.map_err(StreamsError::Failed)?;
+    info.map(Description::from).ok_or(StreamsError::Unknown)
 }
 
+pub(super) async fn list(store: &Arc<Store>) -> Result<Vec<Description>, StreamsError> {
+    let stations = store.stations().await.map_err(StreamsError::Failed)?;
+    let own = |info: &StationInfo| info.station.name.letters_of().is_none();
+    Ok(stations.into_iter().filter(own).map(Description::from).collect())
+}
+
+pub(super) async fn change(store: &Arc<Store>, name: &Name, change: &AttributesChange) -> Result<(), StreamsError> {
+    Ok(store.change_station(name, change).await?)
+}
+
+pub(super) async fn remove(store: &Arc<Store>, name: &Name) -> Result<(), StreamsError> {
+    store.delete_station(name).await.map(drop).map_err(StreamsError::Failed)
+}
+
+/// What one answer holds is bounded in bytes as well: it may be fewer than `limit`, but is empty only at the end.
 pub(super) async fn read(
-    _store: &Arc<Store>,
-    _name: &Name,
-    _after: u64,
-    _limit: usize,
+    store: &Arc<Store>,
+    name: &Name,
+    after: u64,
+    limit: usize,
 ) -> Result<Vec<Letter>, StreamsError> {
-    Err(StreamsError::Failed(Reject::Internal("not built")))
+    let Some(records) = store.records(name).await.map_err(StreamsError::Failed)? else { return Ok(Vec::new()) };
+    let read = on_disk(records, move |records| records.read(after, limit)).await?;
+    Ok(read.into_iter().map(Letter::from).collect())
 }
 
-pub(super) async fn discard(
-    _store: &Arc<Store>,
-    _name: &Name,
-    _sequences: Option<&[u64]>,
-) -> Result<u64, StreamsError> {
-    Err(StreamsError::Failed(Reject::Internal("not built")))
+pub(super) async fn discard(store: &Arc<Store>, name: &Name, sequences: Option<&[u64]>) -> Result<u64, StreamsError> {
+    let Some(records) = store.records(name).await.map_err(StreamsError::Failed)? else { return Ok(0) };
+    let found = match sequences.map(<[u64]>::to_vec) {
+        None => None,
+        Some(sequences) => Some(on_disk(records.clone(), move |records| records.find(&sequences)).await?),
+    };
+    Ok(store.discard(&records, found).await?)
+}
+
+/// Reads the disk on a thread that may wait for it.
+async fn on_disk<T: Send + 'static>(
+    records: Records,
+    read: impl FnOnce(&Records) -> Result<T, Reject> + Send + 'static,
+) -> Result<T, StreamsError> {
+    let read = tokio::task::spawn_blocking(move || read(&records)).await;
+    read.map_err(|_| StreamsError::Failed(Reject::Internal("a read of the store was given up")))?
+        .map_err(StreamsError::Failed)
 }
 
 pub(super) async fn store(
-    _store: &Arc<Store>,
-    _name: &Name,
-    _headers: &[u8],
-    _payload: &[u8],
-    _id: &str,
+    store: &Arc<Store>,
+    name: &Name,
+    headers: &[u8],
+    payload: &[u8],
+    id: &str,
 ) -> Result<(), StreamsError> {
-    Err(StreamsError::Failed(Reject::Internal("not built")))
+    let station = store.station(name, false).await.map_err(|why| match why {
+        Reject::StationUnknown(_) => StreamsError::Unknown,
+        why => StreamsError::Failed(why),
+    })?;
+    let end = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let publish = Publish {
+        station: &station,
+        body: payload,
+        records: &[Span { start: 0, end }],
+        headers,
+        id: Some(MessageId { base: id, numbered: false }),
+        own: None,
+        whole: false,
+    };
+    let mut outcomes = Vec::new();
+    let handle = store.handle();
+    let answered = tokio::time::timeout(handle.ack_timeout(), handle.publish(&publish, &mut outcomes)).await;
+    answered.unwrap_or(Err(Reject::OutcomeUnknown)).map_err(StreamsError::Failed)?;
+    match outcomes.pop() {
+        Some(Outcome::Stored { .. }) => Ok(()),
+        Some(Outcome::Failed(why)) => Err(StreamsError::Failed(why)),
+        None => Err(StreamsError::Failed(Reject::OutcomeUnknown)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::local::{Clock, StationDefaults},
+        control::streams::Streams,
+        limits::LOCAL_RECORD_BYTES_MAX,
+        station::Storage,
+    };
+    use std::time::Duration;
+
+    const HEADERS: &[u8] = b"A: b\r\n";
+
+    fn attributes() -> Attributes {
+        Attributes {
+            partitions: 1,
+            retention_age: Some(Duration::from_secs(3_600)),
+            retention_records: None,
+            retention_bytes: None,
+            retention_acknowledged: false,
+            storage: Storage::File,
+            replicas: 1,
+            duplicate_window: Duration::from_secs(120),
+        }
+    }
+
+    /// Runs a test against a new store.
+    fn with_streams<F: Future<Output = ()>>(test: impl FnOnce(Streams, Arc<Store>) -> F) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let defaults = StationDefaults {
+            partitions: 1,
+            retention_age: None,
+            retention_records: None,
+            retention_bytes: None,
+            duplicate_window: Duration::from_secs(120),
+        };
+        let store = Arc::new(Store::open(directory.path(), defaults, Clock::system()).expect("the store opens"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(test(Streams::Local(Arc::clone(&store)), Arc::clone(&store)));
+        drop(runtime);
+        assert!(Arc::into_inner(store).expect("nobody else has it").close(Duration::from_secs(20)));
+    }
+
+    fn orders() -> Name {
+        Name::parse("orders").expect("a name")
+    }
+
+    #[test]
+    fn stations_are_made_described_changed_and_removed() {
+        with_streams(|streams, _store| async move {
+            let name = orders();
+            assert_eq!(streams.describe(&name, None).await, Err(StreamsError::Unknown));
+            assert_eq!(streams.remove(&name).await, Ok(()), "that there is none is no error");
+            let change = AttributesChange { retention_records: Some(Some(5)), ..AttributesChange::default() };
+            assert_eq!(streams.change(&name, None, &change).await, Err(StreamsError::Unknown));
+            assert_eq!(streams.create(&name, &attributes()).await, Ok(()));
+            assert_eq!(streams.create(&name, &attributes()).await, Ok(()));
+            let other = Attributes { partitions: 2, ..attributes() };
+            assert_eq!(streams.create(&name, &other).await, Err(StreamsError::Exists));
+            let memory = Attributes { storage: Storage::Memory, ..attributes() };
+            assert!(matches!(streams.create(&name, &memory).await, Err(StreamsError::Invalid(_))));
+            assert_eq!(streams.change(&name, None, &change).await, Ok(()));
+            streams.store(&name, None, HEADERS, b"payload", "id").await.expect("stored");
+            let expect = Description {
+                name: name.clone(),
+                attributes: Attributes { retention_records: Some(5), ..attributes() },
+                records: 1,
+                bytes: (HEADERS.len() + b"Nats-Msg-Id: id\r\n".len() + b"payload".len()) as u64,
+            };
+            assert_eq!(streams.describe(&name, None).await, Ok(expect.clone()));
+            streams.create(&name.dead_letters(), &attributes()).await.expect("made");
+            assert_eq!(streams.list().await, Ok(vec![expect]), "those of dead letters are not listed");
+            assert_eq!(streams.remove(&name).await, Ok(()));
+            assert_eq!(streams.list().await, Ok(Vec::new()));
+        });
+    }
+
+    #[test]
+    fn letters_are_stored_once_read_and_removed() {
+        with_streams(|streams, _store| async move {
+            let name = orders().dead_letters();
+            assert_eq!(streams.store(&name, None, b"", b"a", "1").await, Err(StreamsError::Unknown));
+            assert_eq!(streams.read(&name, 0, 10).await, Ok(Vec::new()));
+            assert_eq!(streams.discard(&name, None).await, Ok(0));
+            assert_eq!(streams.discard(&name, Some(&[1])).await, Ok(0));
+            streams.create(&name, &attributes()).await.expect("made");
+            for id in ["1", "2", "2", "3"] {
+                assert_eq!(streams.store(&name, None, HEADERS, id.as_bytes(), id).await, Ok(()));
+            }
+            let too_large = vec![b'x'; LOCAL_RECORD_BYTES_MAX];
+            let refused = streams.store(&name, None, HEADERS, &too_large, "4").await;
+            assert!(matches!(refused, Err(StreamsError::Failed(Reject::TooLarge(..)))), "{refused:?}");
+            let letters = streams.read(&name, 1, 10).await.expect("read");
+            let found: Vec<(u64, &[u8], &[u8])> =
+                letters.iter().map(|one| (one.sequence, one.headers.as_slice(), one.payload.as_slice())).collect();
+            let expect: [(u64, &[u8], &[u8]); 2] =
+                [(2, b"A: b\r\nNats-Msg-Id: 2\r\n", b"2"), (3, b"A: b\r\nNats-Msg-Id: 3\r\n", b"3")];
+            assert_eq!(found, expect);
+            assert!(letters.iter().all(|one| one.time_ms > 1_600_000_000_000), "ms since 1970");
+            assert_eq!(streams.discard(&name, Some(&[2, 9])).await, Ok(1));
+            assert_eq!(streams.describe(&name, None).await.map(|one| one.records), Ok(2));
+            assert_eq!(streams.read(&name, 1, 10).await.map(|letters| letters.len()), Ok(1));
+            assert_eq!(streams.discard(&name, None).await, Ok(2));
+            assert_eq!(streams.describe(&name, None).await.map(|one| (one.records, one.bytes)), Ok((0, 0)));
+        });
+    }
+
+    #[test]
+    fn a_store_that_cannot_write_says_so() {
+        with_streams(|streams, store| async move {
+            streams.create(&orders(), &attributes()).await.expect("made");
+            store.refuse_writes();
+            let change = AttributesChange { retention_records: Some(Some(5)), ..AttributesChange::default() };
+            assert!(matches!(streams.change(&orders(), None, &change).await, Err(StreamsError::Failed(_))));
+            assert!(matches!(streams.store(&orders(), None, b"", b"a", "1").await, Err(StreamsError::Failed(_))));
+            assert!(matches!(streams.remove(&orders()).await, Err(StreamsError::Failed(_))));
+            assert!(streams.describe(&orders(), None).await.is_ok(), "what is there can still be read");
+        });
+    }
 }

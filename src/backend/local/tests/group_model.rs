@@ -49,7 +49,15 @@ impl Source for Counts {
 #[derive(Debug)]
 struct Bag {
     messages: Vec<(usize, u64)>,
+    /// How often each was handed out, as the group says.
+    deliveries: Vec<u32>,
     max: usize,
+}
+
+impl Bag {
+    fn new(max: usize) -> Self {
+        Self { messages: Vec::new(), deliveries: Vec::new(), max }
+    }
 }
 
 impl Basket for Bag {
@@ -57,8 +65,9 @@ impl Basket for Bag {
         self.messages.len() >= self.max
     }
 
-    fn put(&mut self, partition: usize, sequence: u64, _: &[u8]) -> Take {
+    fn put(&mut self, partition: usize, sequence: u64, deliveries: u32, _: &[u8]) -> Take {
         self.messages.push((partition, sequence));
+        self.deliveries.push(deliveries);
         Take::More
     }
 }
@@ -74,6 +83,8 @@ enum State {
 #[derive(Debug, Default)]
 struct Model {
     states: BTreeMap<(usize, u64), State>,
+    /// How often each was handed out since the start.
+    handed: BTreeMap<(usize, u64), u32>,
     next: [u64; PARTITIONS],
 }
 
@@ -81,6 +92,8 @@ struct Model {
 enum Call {
     Publish(usize, u64),
     Fetch(usize),
+    /// A consume call that is given up before it is answered.
+    GiveUp(usize),
     /// Of the delivery this many before the newest: the messages whose bit is set.
     Acknowledge(usize, u16),
     Redeliver(usize, u16),
@@ -95,6 +108,7 @@ fn call() -> impl Strategy<Value = Call> {
     prop_oneof![
         4 => (0..PARTITIONS, 1_u64..8).prop_map(|(partition, count)| Call::Publish(partition, count)),
         6 => (1_usize..10).prop_map(Call::Fetch),
+        1 => (1_usize..10).prop_map(Call::GiveUp),
         4 => (0_usize..4, any::<u16>()).prop_map(|(back, bits)| Call::Acknowledge(back, bits)),
         2 => (0_usize..4, any::<u16>()).prop_map(|(back, bits)| Call::Redeliver(back, bits)),
         1 => (0_usize..4).prop_map(Call::Release),
@@ -136,6 +150,7 @@ impl World {
         match *call {
             Call::Publish(partition, count) => self.source.last[partition] += count,
             Call::Fetch(max) => self.fetch(max),
+            Call::GiveUp(max) => self.give_up(max),
             Call::Acknowledge(back, bits) => {
                 for (partition, sequence) in self.chosen(back, bits).1 {
                     self.group.acknowledge(partition, sequence);
@@ -173,7 +188,7 @@ impl World {
 
     fn fetch(&mut self, max: usize) {
         let delivery = self.deliveries.len() as u64;
-        let mut bag = Bag { messages: Vec::new(), max };
+        let mut bag = Bag::new(max);
         let Ok(()) = self.group.fill(delivery, &mut bag, &mut self.source);
         let deadline_ms = self.now_ms + ACK_WAIT_MS;
         self.group.hand_out(delivery, deadline_ms);
@@ -197,11 +212,30 @@ impl World {
             }
             self.model.states.insert((*partition, *sequence), State::Flying { delivery, deadline_ms });
         }
+        for (place, deliveries) in bag.messages.iter().zip(bag.deliveries) {
+            let handed = self.model.handed.entry(*place).or_default();
+            *handed += 1;
+            assert_eq!(deliveries, *handed, "{place:?}");
+        }
         // Not exact: what retention has removed counts until its partition is looked at.
         let open = self.model.states.values().filter(|state| **state != State::Done).count();
         assert!(self.total.load(Ordering::Relaxed) >= open, "{open} are open");
         assert!(came_again == again || came_again == bag.messages.len(), "what comes again comes first");
         self.deliveries.push(bag.messages);
+    }
+
+    /// What it had reserved comes again, and was not handed out.
+    fn give_up(&mut self, max: usize) {
+        let delivery = self.deliveries.len() as u64;
+        let mut bag = Bag::new(max);
+        let Ok(()) = self.group.fill(delivery, &mut bag, &mut self.source);
+        self.group.release(delivery);
+        self.model.retire(&self.source);
+        for (partition, sequence) in bag.messages {
+            self.model.next[partition] = self.model.next[partition].max(sequence + 1);
+            self.model.states.insert((partition, sequence), State::Again);
+        }
+        self.deliveries.push(Vec::new());
     }
 
     fn advance(&mut self, by_ms: u64) {
@@ -234,6 +268,7 @@ impl World {
     fn restart(&mut self) {
         self.group = Group::new(self.saved.clone(), IN_FLIGHT_MAX, &self.total, usize::MAX);
         self.model.states.clear();
+        self.model.handed.clear();
         for (partition, (next, open)) in self.saved.iter().enumerate() {
             self.model.next[partition] = *next;
             for sequence in 1..*next {
@@ -312,7 +347,7 @@ fn what_all_groups_have_open_is_bounded_and_old_messages_still_come_again() {
     let (mut one, mut other) = (group(), group());
     let mut source = Counts { first: [1; PARTITIONS], last: [4; PARTITIONS] };
     let mut fetch = |group: &mut Group, delivery: u64| {
-        let mut bag = Bag { messages: Vec::new(), max: 100 };
+        let mut bag = Bag::new(100);
         let Ok(()) = group.fill(delivery, &mut bag, &mut source);
         bag.messages.sort_unstable();
         bag.messages

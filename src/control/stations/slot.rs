@@ -14,7 +14,7 @@ pub(in super::super) struct Slot {
 
 impl Slot {
     /// Partition `at` (from 1) of `count`.
-    pub(super) fn of(layout: Layout, name: &Name, at: u16, count: u16) -> Self {
+    pub(in super::super) fn of(layout: Layout, name: &Name, at: u16, count: u16) -> Self {
         let internal = name.internal();
         match layout {
             Layout::Plain if count == 1 => {

@@ -140,7 +140,7 @@ impl Streams {
         id: &str,
     ) -> Result<(), StreamsError> {
         match self {
-            Self::Nats(broker, settings) => nats::store(broker, settings, name, adopted, headers, payload, id).await,
+            Self::Nats(broker, settings) => nats::store(broker, settings, name, adopted, (headers, payload), id).await,
             Self::Local(store) => local::store(store, name, headers, payload, id).await,
         }
     }

@@ -39,7 +39,7 @@ struct Ack<'a> {
 fn window_with_records() -> (Window, sluicegate::wire::jetstream::BatchKey, Vec<Token>) {
     let mut window = Window::new(LIMITS);
     let mut tokens = Vec::new();
-    let ask = Ask { naming: Naming::Each, sizes: (0..RECORDS).map(|_| 300), tag: 0, deadline_ms: 10_000 };
+    let ask = Ask { naming: Naming::Each, sizes: (0..RECORDS).map(|_| 300), all: false, tag: 0, deadline_ms: 10_000 };
     let opened = window.open(ask, &mut tokens).expect("an empty window has room");
     (window, opened.key, tokens)
 }
@@ -172,8 +172,10 @@ fn window(criterion: &mut Criterion) {
                     tokens.clear();
                     outcomes.clear();
                     let sizes = std::iter::repeat_n(record_bytes(32, 36, 256), batch);
-                    let opened =
-                        window.open(Ask { naming: Naming::InOrder, sizes, tag: 0, deadline_ms: 10_000 }, &mut tokens);
+                    let opened = window.open(
+                        Ask { naming: Naming::InOrder, sizes, all: false, tag: 0, deadline_ms: 10_000 },
+                        &mut tokens,
+                    );
                     for token in tokens.iter().cycle().take(batch) {
                         window.complete(*token, stored(7), &mut wakes);
                     }

@@ -238,6 +238,13 @@ pub const SCHEMA_JSON_VALUES_MAX: usize = 256 * 1024;
 pub const SCHEMA_FUEL: i64 = 600_000;
 /// Bytes of stack for the check of one record, of the 2 MiB that a thread has.
 pub const SCHEMA_STACK_BYTES_MAX: usize = 1024 * 1024;
+/// How long dead letters are kept unless told: whoever repairs a schema or a consumer has a week.
+pub const DEAD_LETTERS_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Bytes of records that the control plane reads from a stream at a time (the record that crosses it is the last): they
+/// are shown, so all are in memory.
+pub const LETTERS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Streams of a broker that are looked through for stations.
+pub const STREAMS_LISTED_MAX: usize = 100_000;
 
 const _: () = assert!(READ_BUFFER_BYTES >= HEAD_BYTES_MAX, "a whole head fits the buffer of one read");
 const _: () = assert!(2 * IDLE_READ_BYTES <= IDLE_CONNECTION_BYTES && IDLE_READ_BYTES <= READ_BUFFER_BYTES);

@@ -115,7 +115,7 @@ pub enum Reject {
     Field(&'static str),
     /// A name that the rules refuse: what it names ("Station", "Consumer") and why.
     Name(&'static str, NameFault),
-    /// A message id that cannot be a header value.
+    /// A message id that cannot be a header value, or stands in the way of all or nothing.
     MessageId(&'static str),
     /// The record is not what the station's schema says: what is wrong and where.
     Schema(Box<str>),

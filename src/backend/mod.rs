@@ -137,7 +137,7 @@ pub struct Message {
     pub reply: Span,
     /// Index of the partition.
     pub partition: u16,
-    /// Sequence in the partition's stream (embedded store; 0 where the backend does not say).
+    /// Sequence in the partition's stream; 0 where the backend does not say.
     pub sequence: u64,
     /// How often it has been handed out, this time included.
     pub deliveries: u32,

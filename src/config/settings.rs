@@ -1,7 +1,10 @@
 //! What runs: complete, checked, in runtime types. Nothing past `main` sees anything else.
 
-use crate::limits::Limits;
 pub use crate::rt::DriverChoice;
+use crate::{
+    limits::Limits,
+    station::{Attributes, PARTITIONS_MAX, Storage},
+};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// A value that must not be shown: `Debug` and `Display` print a mask.
@@ -182,6 +185,21 @@ impl Default for StationSettings {
             memory: false,
             replicas: 1,
             duplicate_window: Duration::from_secs(120),
+        }
+    }
+}
+
+impl From<&StationSettings> for Attributes {
+    fn from(settings: &StationSettings) -> Self {
+        Self {
+            partitions: settings.partitions.clamp(1, PARTITIONS_MAX),
+            retention_age: settings.retention_age,
+            retention_records: settings.retention_records,
+            retention_bytes: settings.retention_bytes,
+            retention_acknowledged: false,
+            storage: if settings.memory { Storage::Memory } else { Storage::File },
+            replicas: settings.replicas.max(1),
+            duplicate_window: settings.duplicate_window,
         }
     }
 }

@@ -16,7 +16,9 @@ use crate::{
     metrics::ControlMetrics,
     reject::Reject,
 };
-use async_nats::{Client, ConnectOptions, Event, RequestErrorKind, ServerAddr, ServerError, connection::State};
+use async_nats::{
+    Client, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind, ServerAddr, ServerError, connection::State,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     io,
@@ -120,6 +122,10 @@ pub(super) mod codes {
     pub(in super::super) const STREAM_NAME_IN_USE: u32 = 10_058;
     /// No such stream.
     pub(in super::super) const STREAM_NOT_FOUND: u32 = 10_059;
+    /// There is no record at or behind this place.
+    pub(in super::super) const NO_MESSAGE: u32 = 10_037;
+    /// The record that is to be removed is not there.
+    pub(in super::super) const MESSAGE_DELETE_FAILED: u32 = 10_057;
     /// Another stream has the subject.
     pub(in super::super) const SUBJECT_OVERLAP: u32 = 10_065;
     /// JetStream is not enabled.
@@ -203,11 +209,32 @@ impl Broker {
 
     /// One call of the JetStream API: `verb` without `$JS.API.`.
     pub(super) async fn call<T: DeserializeOwned>(&self, verb: &str, body: &impl Serialize) -> Result<T, CallError> {
-        self.connected().await?;
-        let subject = format!("$JS.API.{verb}");
         let body = serde_json::to_vec(body).map_err(|error| CallError::Unreadable(error.to_string().into()))?;
+        self.request(format!("$JS.API.{verb}"), Request::new().payload(body.into())).await
+    }
+
+    /// Publishes a record. It is stored when this returns.
+    pub(super) async fn publish(&self, subject: &str, headers: HeaderMap, payload: Vec<u8>) -> Result<(), CallError> {
+        #[derive(Deserialize)]
+        struct Stored {
+            #[serde(rename = "seq")]
+            _sequence: u64,
+        }
+        let record = Request::new().headers(headers).payload(payload.into());
+        match self.request::<Stored>(subject.to_owned(), record).await {
+            Ok(_) => Ok(()),
+            Err(CallError::NoJetStream) => {
+                let text = format!("no stream listens on {subject:?}");
+                Err(CallError::Refused(codes::STREAM_NOT_FOUND, text.into()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn request<T: DeserializeOwned>(&self, subject: String, request: Request) -> Result<T, CallError> {
+        self.connected().await?;
         let mut denials = self.0.denials.subscribe();
-        let request = async_nats::Request::new().payload(body.into()).timeout(Some(CALL_TIMEOUT));
+        let request = request.timeout(Some(CALL_TIMEOUT));
         let answer = tokio::select! {
             answer = self.0.client.send_request(subject.clone(), request) => answer,
             () = denied(&mut denials, &subject) => return Err(CallError::Forbidden(subject.into())),

@@ -87,7 +87,10 @@ impl Oracle {
     async fn station(&self, name: &Name, create: bool) -> Result<Finding, Reject> {
         let settings = &self.settings.stations;
         match &self.backend {
-            Backend::Nats(broker, _) => stations::resolve(broker, settings, name, create).await.map(Finding::Station),
+            Backend::Nats(broker, _) => {
+                let attributes = create.then(|| stations::defaults(settings, name));
+                stations::resolve(broker, settings, name, None, attributes.as_ref()).await.map(Finding::Station)
+            }
             Backend::Local(store) => {
                 let station = store.station(name, create && settings.auto_create).await?;
                 Ok(Finding::Answer(Answer::Station(Ok(station))))

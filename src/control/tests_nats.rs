@@ -6,7 +6,9 @@
 mod credentials;
 mod publishing;
 mod stations;
+mod streams;
 mod support;
 mod users;
+mod whole;
 
 use support::Server;

@@ -179,6 +179,9 @@ impl PublishMode {
     }
 }
 
+/// Why a station of a stream that was made without batches, or before there were any, is not atomic.
+pub const STREAM_NOT_ATOMIC: &str = "the stream does not allow atomic batches (allow_atomic)";
+
 /// A station, resolved: what the data path needs to publish and fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Station {

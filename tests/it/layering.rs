@@ -48,6 +48,7 @@ const RULES: &[Rule] = &[
             "backend::Publish",
             "backend::Outcome",
             "backend::MessageId",
+            "backend::partition",
             "wire::Span",
             "auth",
             "metrics",

@@ -100,6 +100,10 @@ impl Basket {
             progress.open = progress.open.saturating_sub(1);
         }
         let fields = headers::field_lines(headers).of(headers);
+        // A subject of another form (a broker of the future) says nothing: the message is handed out all the same.
+        let delivery = pull::Delivery::parse(reply);
+        let sequence = delivery.map_or(0, |delivery| delivery.stream_sequence);
+        let deliveries = delivery.map_or(1, |delivery| u32::try_from(delivery.delivered).unwrap_or(u32::MAX));
         let arena = &mut delivered.arena;
         let mut keep = |bytes: &[u8]| {
             let start = u32::try_from(arena.len()).unwrap_or(u32::MAX);
@@ -108,7 +112,7 @@ impl Basket {
         };
         let (headers, payload, reply) = (keep(fields), keep(payload), keep(reply));
         let partition = u16::try_from(partition).unwrap_or(u16::MAX);
-        delivered.messages.push(Message { headers, payload, reply, partition, sequence: 0, deliveries: 1 });
+        delivered.messages.push(Message { headers, payload, reply, partition, sequence, deliveries });
         self.changed.notify();
         true
     }

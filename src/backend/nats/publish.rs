@@ -2,7 +2,10 @@
 //!
 //! A request takes the window in grants, so that a large batch and a small one pass each other. All
 //! of its records go out before the first acknowledgement is waited for, as far as there is room; of atomic
-//! batches one after the other, so that a refused one keeps its place.
+//! batches one after the other, so that a refused one keeps its place. What is stored all or nothing goes its own way
+//! ([`whole`]).
+
+mod whole;
 
 use super::link::Link;
 use crate::{
@@ -54,7 +57,12 @@ impl Link {
     /// Publishes the records of a request and waits for what becomes of each.
     pub async fn publish(&self, publish: &Publish<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Reject> {
         let mut scratch = self.scratch.borrow_mut().pop().unwrap_or_default();
-        let result = self.publish_with(publish, outcomes, &mut scratch).await;
+        // A single record is stored or not in any case.
+        let result = if publish.whole && publish.records.len() > 1 {
+            Box::pin(self.publish_whole(publish, outcomes, &mut scratch)).await
+        } else {
+            self.publish_with(publish, outcomes, &mut scratch).await
+        };
         let mut kept = self.scratch.borrow_mut();
         if kept.len() < PUBLISH_SPARES_MAX && scratch.todo.capacity() <= PUBLISH_SPARE_RECORDS_MAX {
             kept.push(scratch);
@@ -155,6 +163,7 @@ impl Link {
         let ask = || Ask {
             naming: plan.naming,
             sizes: records.iter().take(BATCH_RECORDS_MAX).map(|index| plan.bytes(*index)),
+            all: plan.publish.whole,
             tag: plan.tag,
             deadline_ms: self.now_ms() + u64::try_from(self.limits.ack_timeout.as_millis()).unwrap_or(u64::MAX),
         };
@@ -173,6 +182,10 @@ impl Link {
             // The window was emptied when the link went down; these records were never sent.
             self.window.borrow_mut().revoke(opened.key, &mut Wakes::default());
             return Err(Reject::BrokerAway);
+        }
+        if plan.publish.whole && opened.records < records.len() {
+            self.window.borrow_mut().revoke(opened.key, &mut Wakes::default());
+            return Err(Reject::WindowFull);
         }
         self.encode(plan, scratch, at..at + opened.records);
         self.flush();
@@ -198,7 +211,7 @@ impl Link {
                     plan.encode_batched(*index, &mut out, reply, fields);
                 }
             }
-            (Naming::InOrder, Some(token)) if plan.publish.id.is_none() => {
+            (Naming::InOrder, Some(token)) if plan.publish.id.is_none() && plan.publish.own.is_none() => {
                 let text = token.text();
                 template.set(plan.subject(0), Reply { prefix, token: text.as_bytes() }, plan.publish.headers);
                 for index in records {
@@ -215,7 +228,7 @@ impl Link {
     }
 
     /// Waits for a turn in the window, until then at most.
-    async fn wait_for_room<I: Iterator<Item = usize>>(
+    async fn wait_for_room<I: Iterator<Item = usize> + Clone>(
         &self,
         ask: impl Fn() -> Ask<I>,
         tokens: &mut Vec<Token>,
@@ -327,7 +340,9 @@ impl<'a> Plan<'a> {
         let rest = encode::record_bytes(self.publish.headers.len() + FIELDS_BYTES_MAX, id_bytes, 0);
         self.publish.station.publish_mode.is_atomic(records)
             && self.publish.station.partitions.len() == 1
-            && self.publish.records.iter().all(|record| rest + record.len() <= self.record_bytes_max)
+            && (0..)
+                .zip(self.publish.records)
+                .all(|(index, record)| rest + self.own(index).len() + record.len() <= self.record_bytes_max)
     }
 
     /// Whether this answer is a batch's, and its records are to be published singly: nothing of it is stored.
@@ -351,11 +366,16 @@ impl<'a> Plan<'a> {
     fn bytes(&self, index: u32) -> usize {
         let id = self.id(index).map_or(0, |id| id.len());
         let fields = if self.naming == Naming::Whole { FIELDS_BYTES_MAX } else { 0 };
-        encode::record_bytes(self.publish.headers.len() + fields, id, self.span(index).len())
+        encode::record_bytes(self.publish.headers.len() + self.own(index).len() + fields, id, self.span(index).len())
     }
 
     fn span(&self, index: u32) -> Span {
         self.publish.records.get(index as usize).copied().unwrap_or_default()
+    }
+
+    /// Header fields that the record has beside those of all.
+    fn own(&self, index: u32) -> &'a [u8] {
+        self.publish.own.map_or(&[], |own| own.of(index as usize))
     }
 
     fn id(&self, index: u32) -> Option<RecordId<'a>> {
@@ -381,12 +401,14 @@ impl<'a> Plan<'a> {
 
     fn encode(&self, index: u32, out: &mut Vec<u8>, reply: Reply<'_>) {
         let (subject, id) = (self.subject(self.partition(index)), self.id(index));
-        encode::hpub_record(out, subject, reply, self.publish.headers, id, self.payload(index));
+        let blocks = [self.publish.headers, self.own(index)];
+        encode::hpub_own(out, subject, reply, blocks, id, self.payload(index));
     }
 
     fn encode_batched(&self, index: u32, out: &mut Vec<u8>, reply: Option<Reply<'_>>, fields: &[u8]) {
         let (subject, id) = (self.subject(self.partition(index)), self.id(index));
-        encode::hpub_batched(out, subject, reply, self.publish.headers, fields, id, self.payload(index));
+        let blocks = [self.publish.headers, self.own(index), fields];
+        encode::hpub_batched(out, subject, reply, blocks, id, self.payload(index));
     }
 
     fn outcome(&self, index: u32, ack: &AckOutcome) -> Outcome {

@@ -112,8 +112,9 @@ impl Streams {
         }
     }
 
-    /// Records of a station of one partition with sequences after this one, oldest first, at most so many. A station that
-    /// does not exist has none.
+    /// Records of a station of one partition with sequences after this one, oldest first, at most so many, and fewer if
+    /// they are large ([`LETTERS_BYTES_MAX`](crate::limits::LETTERS_BYTES_MAX)): no more are there only if none come. A
+    /// station that does not exist has none.
     pub(super) async fn read(&self, name: &Name, after: u64, limit: usize) -> Result<Vec<Letter>, StreamsError> {
         match self {
             Self::Nats(broker, settings) => nats::read(broker, settings, name, after, limit).await,
@@ -139,7 +140,7 @@ impl Streams {
         id: &str,
     ) -> Result<(), StreamsError> {
         match self {
-            Self::Nats(broker, settings) => nats::store(broker, settings, name, adopted, headers, payload, id).await,
+            Self::Nats(broker, settings) => nats::store(broker, settings, name, adopted, (headers, payload), id).await,
             Self::Local(store) => local::store(store, name, headers, payload, id).await,
         }
     }

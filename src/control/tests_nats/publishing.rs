@@ -22,7 +22,7 @@ fn monitored(server: &Server, choice: PublishModeChoice) -> Settings {
 }
 
 /// One call of the API, past the control plane.
-fn api(server: &Server, verb: &str, body: &Value) -> Value {
+pub(super) fn api(server: &Server, verb: &str, body: &Value) -> Value {
     block_on(async {
         let client = server.client().await;
         let answer = client.request(format!("$JS.API.{verb}"), body.to_string().into()).await.expect("an answer");
@@ -31,7 +31,7 @@ fn api(server: &Server, verb: &str, body: &Value) -> Value {
 }
 
 /// Minor version of the server, all of which are 2.
-fn minor(server: &Server) -> u32 {
+pub(super) fn minor(server: &Server) -> u32 {
     let version = block_on(async { server.client().await.server_info().version });
     version.split('.').nth(1).and_then(|minor| minor.parse().ok()).expect("a version")
 }

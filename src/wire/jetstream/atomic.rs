@@ -153,21 +153,33 @@ pub fn first_sequence(sequence: u64, count: Option<u32>, sent: u16) -> Option<u6
     sequence.checked_sub(u64::from(sent) - 1).filter(|first| *first > 0)
 }
 
+/// "atomic publish batch contains duplicate message id": it is known already, or occurs twice in the batch.
+pub const DUPLICATE_ID: u32 = 10_201;
+/// "atomic publish is disabled": the stream takes no batches (any more).
+pub(super) const DISABLED: u32 = 10_174;
+/// "atomic publish batch is incomplete": a record before the last was refused, or too many batches were open for the
+/// first.
+pub(super) const INCOMPLETE: u32 = 10_176;
+/// "atomic publish batch is too large": more records than this broker takes at once.
+pub(super) const TOO_MANY_RECORDS: u32 = 10_199;
+/// "atomic publish too many inflight": fifty batches are open in the stream.
+pub(super) const TOO_MANY_OPEN: u32 = 10_210;
+
 /// Errors of a commit that are the batch's and not each record's. Nothing of it is stored and none of its message
 /// ids is remembered, so its records may be published singly, and each then fares as it deserves. (Any other
 /// error stores nothing either; it would meet every record singly too.)
 const SINGLY: [u32; 11] = [
     10_054, // the last record is larger than the stream takes
     10_077, // the stream is full: some of them may fit
-    10_174, // the stream takes no batches (any more)
+    DISABLED,
     10_175, // no sequence
-    10_176, // incomplete: a record before the last was refused, or too many batches were open for the first
+    INCOMPLETE,
     10_177, // a header field that batches may not have
     10_179, // an id that this broker does not take
-    10_199, // more records than this broker takes at once
+    TOO_MANY_RECORDS,
     10_200, // a commit that this broker does not know
-    10_201, // a message id that is known already, or that occurs twice in the batch
-    10_210, // too many batches are open: fifty in a stream
+    DUPLICATE_ID,
+    TOO_MANY_OPEN,
 ];
 
 /// Whether the records of a batch whose commit was answered with this error may be published singly.

@@ -5,9 +5,10 @@
 //! side of "the same request may be sent again". Every error here says that the record was *not* stored,
 //! but for 10158 (the same id is being stored by someone else right now).
 
-use super::window::AckOutcome;
+use super::{atomic, window::AckOutcome};
 use crate::{
     reject::{Reject, SizeLimit},
+    station::STREAM_NOT_ATOMIC,
     wire::nats::headers::NO_RESPONDERS,
 };
 
@@ -41,6 +42,22 @@ pub fn of_outcome(outcome: &AckOutcome, subject: &str, record_bytes_max: u64) ->
         AckOutcome::TimedOut | AckOutcome::Lost => Reject::OutcomeUnknown,
         AckOutcome::Refused => Reject::BrokerForbidden(subject.into()),
     })
+}
+
+/// What became of an atomic batch that is not to be published in another way. Nothing of it is stored, unless it says
+/// that this is unknown.
+#[must_use]
+pub fn of_batch(outcome: &AckOutcome, subject: &str, record_bytes_max: u64) -> Reject {
+    match outcome {
+        AckOutcome::Error { err_code: atomic::DISABLED, .. } => Reject::NotAtomic(STREAM_NOT_ATOMIC),
+        AckOutcome::Error { err_code: atomic::TOO_MANY_RECORDS, .. } => {
+            Reject::NotAtomic("the broker takes fewer records at a time")
+        }
+        // It does not say what it was; that other batches were in the way is likely, and passes.
+        AckOutcome::Error { err_code: atomic::INCOMPLETE | atomic::TOO_MANY_OPEN, .. } => Reject::BrokerBusy,
+        other => of_outcome(other, subject, record_bytes_max)
+            .unwrap_or(Reject::Internal("an acknowledgement as the answer to a batch")),
+    }
 }
 
 /// An error of the broker as a request's failure.
@@ -137,6 +154,23 @@ mod tests {
             (AckOutcome::Refused, Some(Reject::BrokerForbidden("s.t".into()))),
         ] {
             assert_eq!(of_outcome(&outcome, "s.t", 0), expect, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_all_or_nothing_has_refusals_of_its_own() {
+        let error = |err_code| AckOutcome::Error { code: 400, err_code, description: "text".into() };
+        for (outcome, expect) in [
+            (error(10_174), Reject::NotAtomic(STREAM_NOT_ATOMIC)),
+            (error(10_199), Reject::NotAtomic("the broker takes fewer records at a time")),
+            (error(10_176), Reject::BrokerBusy),
+            (error(10_210), Reject::BrokerBusy),
+            (error(10_077), Reject::StreamFull("text".into())),
+            (error(10_200), Reject::BrokerRefused(10_200, "text".into())),
+            (AckOutcome::TimedOut, Reject::OutcomeUnknown),
+            (AckOutcome::NoResponders, Reject::NoStream),
+        ] {
+            assert_eq!(of_batch(&outcome, "s", 7), expect, "{outcome:?}");
         }
     }
 

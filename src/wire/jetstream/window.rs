@@ -94,11 +94,33 @@ pub struct Ask<I> {
     pub naming: Naming,
     /// Bytes of each record, in order, as the broker counts them.
     pub sizes: I,
+    /// Room for all of them or none, and not for as many as fit.
+    pub all: bool,
     /// What [`Window::fail_subject`] names the subject by.
     pub tag: u32,
     /// When the records are given up, in milliseconds of the caller's clock. A deadline earlier than one
     /// that was asked for before counts as that one.
     pub deadline_ms: u64,
+}
+
+/// Room without which a request cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Need {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Need {
+    /// That of the first record, or of all. `None`: there are no records.
+    fn of(ask: &Ask<impl Iterator<Item = usize> + Clone>) -> Option<Self> {
+        let mut sizes = ask.sizes.clone();
+        let first = Self { messages: 1, bytes: sizes.next()? };
+        if !ask.all {
+            return Some(first);
+        }
+        let add = |sum: Self, bytes| Self { messages: sum.messages + 1, bytes: sum.bytes.saturating_add(bytes) };
+        Some(sizes.fold(first, add))
+    }
 }
 
 /// Room that was taken.
@@ -209,18 +231,21 @@ impl Window {
         self.batches.oldest().map(|(_, deadline_ms)| deadline_ms)
     }
 
+    /// Whether records of so many bytes in all can be in flight at the same time.
+    #[must_use]
+    pub fn can_take(&self, messages: usize, bytes: usize) -> bool {
+        messages <= self.limits.messages.min(self.limits.grant_messages) && bytes <= self.limits.bytes
+    }
+
     /// Takes room for as many records as fit, at most a grant's worth, or none: `None` if not even the first
-    /// fits, or others wait. Appends a token for each to `tokens`, in order; or one for all, see [`Naming`].
+    /// fits (of [`Ask::all`]: not all of them), or others wait. Appends a token for each to `tokens`, in order; or one for
+    /// all, see [`Naming`].
     ///
     /// A record larger than the whole window fits when nothing else is in flight.
-    pub fn open(&mut self, ask: Ask<impl Iterator<Item = usize>>, tokens: &mut Vec<Token>) -> Option<Opened> {
-        let mut sizes = ask.sizes.peekable();
-        match sizes.peek() {
-            Some(first) if !self.turns.is_empty() || !self.fits(*first) => None,
-            _ => {
-                let Ask { naming, tag, deadline_ms, .. } = ask;
-                Some(self.admit(Ask { naming, sizes, tag, deadline_ms }, tokens))
-            }
+    pub fn open(&mut self, ask: Ask<impl Iterator<Item = usize> + Clone>, tokens: &mut Vec<Token>) -> Option<Opened> {
+        match Need::of(&ask) {
+            Some(need) if !self.turns.is_empty() || !self.fits(need) => None,
+            _ => Some(self.admit(ask, tokens)),
         }
     }
 
@@ -232,21 +257,19 @@ impl Window {
     pub fn poll_open(
         &mut self,
         turn: &mut Turn,
-        ask: Ask<impl Iterator<Item = usize>>,
+        ask: Ask<impl Iterator<Item = usize> + Clone>,
         tokens: &mut Vec<Token>,
         wakes: &mut Wakes,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Opened, QueueFull>> {
-        let mut sizes = ask.sizes.peekable();
-        if let Some(first) = sizes.peek()
-            && !(self.turns.is_next(turn) && self.fits(*first))
+        if let Some(need) = Need::of(&ask)
+            && !(self.turns.is_next(turn) && self.fits(need))
         {
-            let waits = self.turns.wait(turn, *first, self.limits.waiters, cx.waker());
+            let waits = self.turns.wait(turn, need, self.limits.waiters, cx.waker());
             return if waits { Poll::Pending } else { Poll::Ready(Err(QueueFull)) };
         }
         self.turns.leave(turn);
-        let Ask { naming, tag, deadline_ms, .. } = ask;
-        let opened = self.admit(Ask { naming, sizes, tag, deadline_ms }, tokens);
+        let opened = self.admit(ask, tokens);
         self.wake_next(wakes);
         Poll::Ready(Ok(opened))
     }
@@ -374,8 +397,9 @@ impl Window {
         self.abandon(key);
     }
 
-    fn fits(&self, bytes: usize) -> bool {
-        let fits = self.messages < self.limits.messages && self.bytes.saturating_add(bytes) <= self.limits.bytes;
+    fn fits(&self, need: Need) -> bool {
+        let fits = self.messages.saturating_add(need.messages) <= self.limits.messages
+            && self.bytes.saturating_add(need.bytes) <= self.limits.bytes;
         (fits || self.messages == 0) && self.cells.has_room() && self.batches.has_room()
     }
 
@@ -386,7 +410,7 @@ impl Window {
         for bytes in ask.sizes.take(self.limits.grant_messages) {
             // Sizes are under 4 GiB; one that were not would count as that, when it is taken and when it is freed.
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-            if !self.fits(bytes as usize) {
+            if !ask.all && !self.fits(Need { messages: 1, bytes: bytes as usize }) {
                 break;
             }
             let named = ask.naming == Naming::Each;
@@ -435,8 +459,8 @@ impl Window {
 
     /// Wakes whoever is first in the queue, if there is room for its first record.
     fn wake_next(&mut self, wakes: &mut Wakes) {
-        if let Some(bytes) = self.turns.first_bytes()
-            && self.fits(bytes)
+        if let Some(need) = self.turns.first_need()
+            && self.fits(need)
         {
             wakes.0.extend(self.turns.take_first_waker());
         }

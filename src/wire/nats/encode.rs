@@ -63,12 +63,27 @@ pub fn hpub_record(
     id: Option<RecordId<'_>>,
     payload: &[u8],
 ) {
-    debug_assert!(header_block.is_empty() || header_block.ends_with(CRLF), "a header block is whole lines");
+    hpub_own(out, subject, reply, [header_block, b""], id, payload);
+}
+
+/// The same, of a record that has header fields of its own behind those that it shares with others.
+pub fn hpub_own(
+    out: &mut Vec<u8>,
+    subject: &[u8],
+    reply: Reply<'_>,
+    blocks: [&[u8]; 2],
+    id: Option<RecordId<'_>>,
+    payload: &[u8],
+) {
+    debug_assert!(
+        blocks.iter().all(|block| block.is_empty() || block.ends_with(CRLF)),
+        "a header block is whole lines"
+    );
     debug_assert!(id.is_none_or(|id| !id.base.is_empty() && !id.base.contains(&b'\n')), "a message id is one line");
-    if header_block.is_empty() && id.is_none() {
+    if blocks.iter().all(|block| block.is_empty()) && id.is_none() {
         return pub_record(out, subject, reply, payload);
     }
-    hpub_parts(out, subject, Some(reply), [header_block, b""], id, payload);
+    hpub_parts(out, subject, Some(reply), blocks, id, payload);
 }
 
 /// Records that differ in nothing but their payloads: what stands around these is put together once.
@@ -111,30 +126,30 @@ impl Template {
     }
 }
 
-/// Publishes a record of an atomic batch: `fields` are the batch's, and only the last one wants an answer.
+/// Publishes a record of an atomic batch: of the blocks one is common to all, one its own and one the batch's, and
+/// only the last record wants an answer.
 pub fn hpub_batched(
     out: &mut Vec<u8>,
     subject: &[u8],
     reply: Option<Reply<'_>>,
-    header_block: &[u8],
-    fields: &[u8],
+    blocks: [&[u8]; 3],
     id: Option<RecordId<'_>>,
     payload: &[u8],
 ) {
-    hpub_parts(out, subject, reply, [header_block, fields], id, payload);
+    hpub_parts(out, subject, reply, blocks, id, payload);
 }
 
-/// A record whose header fields are whole lines in two blocks, with an answer or without.
+/// A record whose header fields are whole lines in a few blocks, with an answer or without.
 #[inline]
-fn hpub_parts(
+fn hpub_parts<const BLOCKS: usize>(
     out: &mut Vec<u8>,
     subject: &[u8],
     reply: Option<Reply<'_>>,
-    blocks: [&[u8]; 2],
+    blocks: [&[u8]; BLOCKS],
     id: Option<RecordId<'_>>,
     payload: &[u8],
 ) {
-    let head = header_bytes(blocks[0].len() + blocks[1].len(), id.map_or(0, |id| id.len()));
+    let head = header_bytes(blocks.iter().map(|block| block.len()).sum(), id.map_or(0, |id| id.len()));
     let total = head + payload.len();
     let reply_bytes = reply.map_or(0, |reply| reply.prefix.len() + reply.token.len());
     out.reserve(LINE_REST_MAX + subject.len() + reply_bytes + total);
@@ -149,8 +164,9 @@ fn hpub_parts(
     rest.push_number(total);
     rest.push_all(b"\r\nNATS/1.0\r\n");
     out.extend_from_slice(rest.bytes());
-    out.extend_from_slice(blocks[0]);
-    out.extend_from_slice(blocks[1]);
+    for block in blocks {
+        out.extend_from_slice(block);
+    }
     if let Some(id) = id {
         out.extend_from_slice(ID_FIELD);
         out.extend_from_slice(id.base);
@@ -364,7 +380,7 @@ mod tests {
                 "<HPUB a _I.x.AB 28 28\r\nNATS/1.0\r\nNats-Msg-Id: m\r\n\r\n\r\n",
             ),
             (
-                written(|out| hpub_batched(out, b"a", None, b"", b"B: 1\r\n", None, b"{}")),
+                written(|out| hpub_batched(out, b"a", None, [b"", b"", b"B: 1\r\n"], None, b"{}")),
                 "<HPUB a 18 20\r\nNATS/1.0\r\nB: 1\r\n\r\n{}\r\n",
             ),
             (
@@ -425,11 +441,17 @@ mod tests {
                 template.write(&mut same, &payload);
                 prop_assert_eq!(&same, &out, "a template writes what is written without");
             }
-            let fields = "Nats-Batch-Id: b\r\nNats-Batch-Sequence: 1\r\n";
-            let (mut batched, mut plain) = (Vec::new(), Vec::new());
-            hpub_batched(&mut batched, b"s.t", Some(REPLY), block.as_bytes(), fields.as_bytes(), id, &payload);
-            hpub_record(&mut plain, b"s.t", REPLY, format!("{block}{fields}").as_bytes(), id, &payload);
-            prop_assert_eq!(&batched, &plain, "a batched record is one with more fields");
+            let (own, fields) = ("Own: 1\r\n", "Nats-Batch-Id: b\r\nNats-Batch-Sequence: 1\r\n");
+            let (mut parts, mut plain) = (Vec::new(), Vec::new());
+            let blocks = [block.as_bytes(), own.as_bytes(), fields.as_bytes()];
+            hpub_batched(&mut parts, b"s.t", Some(REPLY), blocks, id, &payload);
+            hpub_record(&mut plain, b"s.t", REPLY, format!("{block}{own}{fields}").as_bytes(), id, &payload);
+            prop_assert_eq!(&parts, &plain, "a batched record is one with more fields");
+            parts.clear();
+            plain.clear();
+            hpub_own(&mut parts, b"s.t", REPLY, [block.as_bytes(), own.as_bytes()], id, &payload);
+            hpub_record(&mut plain, b"s.t", REPLY, format!("{block}{own}").as_bytes(), id, &payload);
+            prop_assert_eq!(&parts, &plain, "fields of its own stand behind those that it shares");
             if id.is_some() || !block.is_empty() {
                 let head: usize = line.rsplit(' ').nth(1).unwrap().parse().unwrap();
                 prop_assert_eq!(head + payload.len(), size);

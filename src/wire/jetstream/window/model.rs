@@ -21,6 +21,7 @@ enum Step {
         lives_ms: u64,
         waits: bool,
         naming: Naming,
+        all: bool,
     },
     /// Polls someone in line.
     PollTurn(Index),
@@ -43,9 +44,11 @@ enum Step {
 fn any_step() -> impl Strategy<Value = Step> {
     let sizes = || prop::collection::vec(prop_oneof![9 => 0usize..30, 1 => 90usize..130], 0..8);
     prop_oneof![
-        6 => (sizes(), 0..TAGS, 0u64..50, any::<bool>(), any::<bool>()).prop_map(|(sizes, tag, lives_ms, waits, each)| {
+        6 => (sizes(), 0..TAGS, 0u64..50, any::<[bool; 3]>()).prop_map(|(sizes, tag, lives_ms, [waits, each, all])| {
             let naming = if each { Naming::Each } else { Naming::InOrder };
-            Step::Open { sizes, tag, lives_ms, waits, naming }
+            // More than a grant is never asked for as a whole.
+            let all = all && sizes.len() <= LIMITS.grant_messages;
+            Step::Open { sizes, tag, lives_ms, waits, naming, all }
         }),
         3 => any::<Index>().prop_map(Step::PollTurn),
         1 => any::<Index>().prop_map(Step::Leave),
@@ -102,6 +105,7 @@ struct Asker {
     tag: u32,
     lives_ms: u64,
     naming: Naming,
+    all: bool,
     bell: Arc<Bell>,
     waker: Waker,
     /// Rings since it last polled.
@@ -134,8 +138,12 @@ impl World {
     }
 
     /// How many records of these sizes the window should take now.
-    fn expected(&self, sizes: &[usize]) -> usize {
+    fn expected(&self, sizes: &[usize], all: bool) -> usize {
         let (mut messages, mut bytes) = self.in_flight();
+        if all {
+            let fit = messages + sizes.len() <= LIMITS.messages && bytes + sizes.iter().sum::<usize>() <= LIMITS.bytes;
+            return if fit || messages == 0 { sizes.len() } else { 0 };
+        }
         let fitting = sizes.iter().take(LIMITS.grant_messages).take_while(|size| {
             let fits = messages == 0 || (messages < LIMITS.messages && bytes + **size <= LIMITS.bytes);
             messages += 1;
@@ -171,16 +179,17 @@ impl World {
         });
     }
 
-    fn open(&mut self, sizes: Vec<usize>, tag: u32, lives_ms: u64, waits: bool, naming: Naming) {
-        let expect = self.expected(&sizes);
+    fn open(&mut self, sizes: Vec<usize>, tag: u32, lives_ms: u64, waits: bool, (naming, all): (Naming, bool)) {
+        let expect = self.expected(&sizes, all);
         if waits {
             let (bell, waker) = Bell::new();
-            let asker = Asker { turn: Turn::default(), sizes, tag, lives_ms, naming, bell, waker, heard: 0 };
+            let asker = Asker { turn: Turn::default(), sizes, tag, lives_ms, naming, all, bell, waker, heard: 0 };
             return self.poll_asker(asker, self.queue.len());
         }
         let deadline_ms = self.now_ms + lives_ms;
         let mut tokens = Vec::new();
-        let opened = self.window.open(Ask { naming, sizes: sizes.iter().copied(), tag, deadline_ms }, &mut tokens);
+        let ask = Ask { naming, sizes: sizes.iter().copied(), all, tag, deadline_ms };
+        let opened = self.window.open(ask, &mut tokens);
         let admitted = sizes.is_empty() || (self.queue.is_empty() && expect > 0);
         assert_eq!(opened.is_some(), admitted);
         if let Some(opened) = opened {
@@ -190,9 +199,10 @@ impl World {
 
     /// Polls someone who stands (or wants to stand) at this place of the queue.
     fn poll_asker(&mut self, mut asker: Asker, place: usize) {
-        let expect = self.expected(&asker.sizes);
+        let expect = self.expected(&asker.sizes, asker.all);
         let (mut tokens, deadline_ms) = (Vec::new(), self.now_ms + asker.lives_ms);
-        let ask = Ask { naming: asker.naming, sizes: asker.sizes.iter().copied(), tag: asker.tag, deadline_ms };
+        let Asker { naming, all, tag, .. } = asker;
+        let ask = Ask { naming, sizes: asker.sizes.iter().copied(), all, tag, deadline_ms };
         let mut cx = Context::from_waker(&asker.waker);
         let polled = self.window.poll_open(&mut asker.turn, ask, &mut tokens, &mut self.wakes, &mut cx);
         asker.heard = asker.bell.rung();
@@ -253,7 +263,9 @@ impl World {
         let batch_at =
             |world: &Self, which: Index| (!world.batches.is_empty()).then(|| which.index(world.batches.len()));
         match step {
-            Step::Open { sizes, tag, lives_ms, waits, naming } => self.open(sizes, tag, lives_ms, waits, naming),
+            Step::Open { sizes, tag, lives_ms, waits, naming, all } => {
+                self.open(sizes, tag, lives_ms, waits, (naming, all));
+            }
             Step::PollTurn(which) if !self.queue.is_empty() => {
                 let place = which.index(self.queue.len());
                 if let Some(asker) = self.queue.remove(place) {
@@ -328,7 +340,7 @@ impl World {
             assert_eq!(batch.bell.rung(), usize::from(batch.polled && batch.is_whole()), "woken once, when whole");
         }
         if let Some(first) = self.queue.front()
-            && self.expected(&first.sizes) > 0
+            && self.expected(&first.sizes, first.all) > 0
         {
             assert!(first.bell.rung() > first.heard, "there is room for the first in line, and it was told");
         }

@@ -33,8 +33,8 @@ impl Wake for Bell {
 const LIMITS: WindowLimits = WindowLimits { messages: 4, bytes: 100, grant_messages: 3, waiters: 2 };
 const STORED: AckOutcome = AckOutcome::Stored { sequence: 1, duplicate: false };
 
-fn ask(sizes: &[usize]) -> Ask<impl Iterator<Item = usize>> {
-    Ask { naming: Naming::Each, sizes: sizes.iter().copied(), tag: 0, deadline_ms: 10 }
+fn ask(sizes: &[usize]) -> Ask<impl Iterator<Item = usize> + Clone> {
+    Ask { naming: Naming::Each, sizes: sizes.iter().copied(), all: false, tag: 0, deadline_ms: 10 }
 }
 
 fn open(window: &mut Window, sizes: &[usize]) -> Option<(BatchKey, Vec<Token>)> {
@@ -143,6 +143,31 @@ fn an_answer_that_is_late_doubled_or_not_ours_changes_nothing() {
 }
 
 #[test]
+fn what_is_asked_for_as_a_whole_is_never_cut() {
+    let all = |sizes| Ask { all: true, ..ask(sizes) };
+    let (mut window, mut wakes, mut tokens) = (Window::new(LIMITS), Wakes::default(), Vec::new());
+    for (messages, bytes, expect) in [(3, 100, true), (4, 1, false), (1, 101, false)] {
+        assert_eq!(window.can_take(messages, bytes), expect, "{messages} {bytes}");
+    }
+    let (other, first) = open(&mut window, &[10, 10]).unwrap();
+    assert_eq!(window.open(all(&[1, 1, 1]), &mut tokens), None, "two messages fit");
+    assert_eq!(window.open(all(&[40, 41]), &mut tokens), None, "80 bytes fit");
+    assert_eq!(window.open(all(&[40, 40]), &mut tokens).map(|opened| opened.records), Some(2));
+    // In line it is woken when there is room, and whoever comes later stands behind it.
+    let (bell, waker) = Bell::new();
+    let (mut turn, mut cx) = (Turn::default(), Context::from_waker(&waker));
+    assert!(window.poll_open(&mut turn, all(&[1, 1]), &mut tokens, &mut wakes, &mut cx).is_pending());
+    window.complete(first[0], STORED, &mut wakes);
+    assert_eq!((wakes.len(), window.open(ask(&[1]), &mut tokens)), (0, None), "one message fits: not enough");
+    window.complete(first[1], STORED, &mut wakes);
+    wakes.wake();
+    assert_eq!(bell.rung(), 1);
+    let opened = window.poll_open(&mut turn, all(&[1, 1]), &mut tokens, &mut wakes, &mut cx);
+    assert!(matches!(opened, Poll::Ready(Ok(Opened { records: 2, .. }))), "{opened:?}");
+    assert_eq!(take(&mut window, other).map(|outcomes| outcomes.len()), Some(2));
+}
+
+#[test]
 fn answers_to_a_batchs_own_token_go_to_its_records_in_order() {
     let mut window = Window::new(LIMITS);
     let mut wakes = Wakes::default();
@@ -221,7 +246,7 @@ fn deadlines_pass_in_the_order_of_opening() {
     let mut wakes = Wakes::default();
     let mut keys = Vec::new();
     for deadline_ms in [10, 20, 5, 30] {
-        let ask = Ask { naming: Naming::Each, sizes: std::iter::once(1), tag: 0, deadline_ms };
+        let ask = Ask { naming: Naming::Each, sizes: std::iter::once(1), all: false, tag: 0, deadline_ms };
         keys.push(window.open(ask, &mut Vec::new()).unwrap().key);
     }
     assert_eq!(window.next_deadline_ms(), Some(10));
@@ -241,7 +266,7 @@ fn a_lost_connection_ends_every_batch_and_a_refused_subject_its_own() {
     let mut wakes = Wakes::default();
     let batch = |window: &mut Window, tag| {
         let mut tokens = Vec::new();
-        let ask = Ask { naming: Naming::Each, sizes: [1, 1].into_iter(), tag, deadline_ms: 10 };
+        let ask = Ask { naming: Naming::Each, sizes: [1, 1].into_iter(), all: false, tag, deadline_ms: 10 };
         (window.open(ask, &mut tokens).unwrap().key, tokens)
     };
     let (first, tokens) = batch(&mut window, 1);

@@ -1,5 +1,6 @@
 //! Those who wait for room, first come first served.
 
+use super::Need;
 use std::{collections::VecDeque, task::Waker};
 
 /// A place in the queue for room; empty at first, and again when the room was taken.
@@ -27,8 +28,8 @@ pub(super) struct Turns {
 #[derive(Debug)]
 struct Waiter {
     ticket: u64,
-    /// Bytes of the first record that it wants to send.
-    bytes: usize,
+    /// What it waits for.
+    need: Need,
     /// Gone once it was woken, until it is polled again.
     waker: Option<Waker>,
 }
@@ -51,9 +52,9 @@ impl Turns {
     }
 
     /// Waits at the place of `turn`, or at the end of the queue. `false` if the queue is full.
-    pub(super) fn wait(&mut self, turn: &mut Turn, bytes: usize, waiters_max: usize, waker: &Waker) -> bool {
+    pub(super) fn wait(&mut self, turn: &mut Turn, need: Need, waiters_max: usize, waker: &Waker) -> bool {
         if let Some(waiter) = self.place(turn).and_then(|place| self.queue.get_mut(place)) {
-            waiter.bytes = bytes;
+            waiter.need = need;
             match &mut waiter.waker {
                 Some(known) => known.clone_from(waker),
                 none => *none = Some(waker.clone()),
@@ -65,7 +66,7 @@ impl Turns {
         }
         self.ticket += 1;
         turn.0 = Some(self.ticket);
-        self.queue.push_back(Waiter { ticket: self.ticket, bytes, waker: Some(waker.clone()) });
+        self.queue.push_back(Waiter { ticket: self.ticket, need, waker: Some(waker.clone()) });
         true
     }
 
@@ -77,9 +78,9 @@ impl Turns {
         turn.0 = None;
     }
 
-    /// Bytes of the first record that the first in the queue wants to send.
-    pub(super) fn first_bytes(&self) -> Option<usize> {
-        self.queue.front().map(|waiter| waiter.bytes)
+    /// What the first in the queue waits for.
+    pub(super) fn first_need(&self) -> Option<Need> {
+        self.queue.front().map(|waiter| waiter.need)
     }
 
     /// The first one's waker, if it was not woken already.

@@ -1,0 +1,188 @@
+//! All records of a request or none: one atomic batch, which is never cut and never tried singly.
+//!
+//! What the broker refuses is refused as a whole. If it refuses because message ids are known, the question is whether the
+//! batch was stored before (its answer was lost, and it is sent again) or only a part of it: each id is asked for, with a
+//! record that is never stored ([`ASK_ONLY`]).
+
+use super::{Plan, Scratch, Sent, is_unknown};
+use crate::{
+    backend::{Outcome, Publish, nats::Link},
+    limits::PUBLISH_ATTEMPTS_MAX,
+    reject::{Reject, SizeLimit},
+    station::{PublishMode, Station},
+    wire::{
+        Span,
+        jetstream::{
+            AckOutcome,
+            atomic::{BATCH_RECORDS_MAX, DUPLICATE_ID, FIELDS_BYTES_MAX},
+            errors,
+        },
+    },
+};
+use std::future::poll_fn;
+
+/// No stream has this as its last sequence, so the broker stores nothing; but it looks for the message id first, and
+/// says where the record with it is.
+const ASK_ONLY: &[u8] = b"Nats-Expected-Last-Sequence: 9223372036854775807\r\n";
+/// "wrong last sequence", in words of older and newer servers.
+const WRONG_LAST_SEQUENCE: [u32; 2] = [10_071, 10_164];
+
+const TOO_MANY: &str = "there are more records than can be stored all or nothing at a time";
+const TOO_LARGE: &str = "the records are larger than what the gateway may have in flight (limits.window_bytes_max)";
+const KNOWN: &str = "the message id is known already, and those of other records are not";
+
+/// What became of an attempt.
+enum Attempt {
+    /// Each record has its outcome.
+    Settled,
+    /// The connection was lost before the answer.
+    Lost,
+    /// Not one was sent, and why.
+    Unsent(Reject),
+}
+
+impl Link {
+    /// Publishes records as one atomic batch.
+    pub(super) async fn publish_whole(
+        &self,
+        publish: &Publish<'_>,
+        outcomes: &mut Vec<Outcome>,
+        scratch: &mut Scratch,
+    ) -> Result<(), Reject> {
+        let count = publish.records.len();
+        if let Some(why) = publish.station.not_atomic {
+            return Err(Reject::NotAtomic(why));
+        }
+        if count > BATCH_RECORDS_MAX.min(publish.station.atomic_records_max as usize) {
+            return Err(Reject::NotAtomic(TOO_MANY));
+        }
+        let mut plan = Plan::whole(publish, self.connected().await?);
+        outcomes.clear();
+        outcomes.resize(count, Outcome::Failed(Reject::BrokerAway));
+        scratch.todo.clear();
+        scratch.todo.extend((0..).take(count));
+        for attempt in 1..=PUBLISH_ATTEMPTS_MAX {
+            if attempt > 1 {
+                let Ok(record_bytes_max) = self.connected().await else { return Ok(()) };
+                plan.limit(record_bytes_max);
+            }
+            if !plan.all_fit(&scratch.todo, outcomes) {
+                return Ok(());
+            }
+            let bytes = scratch.todo.iter().map(|index| plan.bytes(*index)).sum();
+            if !self.window.borrow().can_take(count, bytes) {
+                return Err(Reject::NotAtomic(TOO_LARGE));
+            }
+            match self.attempt(&plan, scratch, outcomes).await {
+                Attempt::Settled => return Ok(()),
+                // Without message ids it might be stored twice.
+                Attempt::Lost if publish.id.is_none() => return Ok(()),
+                Attempt::Lost | Attempt::Unsent(Reject::BrokerAway) => {}
+                Attempt::Unsent(why) => {
+                    settle(outcomes, |_| why.clone());
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn attempt(&self, plan: &Plan<'_>, scratch: &mut Scratch, outcomes: &mut [Outcome]) -> Attempt {
+        let key = match self.grant(plan, scratch, 0, &mut None).await {
+            Ok((key, _)) => key,
+            Err(why) => return Attempt::Unsent(why),
+        };
+        poll_fn(|context| self.window.borrow_mut().poll_batch(key, context)).await;
+        let acks = &mut scratch.acks;
+        acks.clear();
+        self.window.borrow_mut().take(key, acks);
+        match acks.first() {
+            Some(AckOutcome::Stored { .. }) => {
+                for ((index, ack), outcome) in (0..).zip(acks.drain(..)).zip(outcomes) {
+                    *outcome = plan.outcome(index, &ack);
+                }
+            }
+            Some(AckOutcome::Lost) => {
+                outcomes.fill(Outcome::Failed(Reject::OutcomeUnknown));
+                return Attempt::Lost;
+            }
+            Some(AckOutcome::Error { err_code: DUPLICATE_ID, .. }) => {
+                Box::pin(self.settle_known(plan.publish, outcomes)).await;
+            }
+            Some(refused) => {
+                let why = errors::of_batch(refused, plan.publish.station.name.as_str(), plan.record_bytes_max as u64);
+                let last = outcomes.len().saturating_sub(1);
+                // Of a record that is too large only the last one's answer is heard.
+                let of_one = matches!(why, Reject::TooLarge(..));
+                settle(outcomes, |index| if of_one && index < last { Reject::NothingStored } else { why.clone() });
+            }
+            None => settle(outcomes, |_| Reject::Internal("a batch without an outcome")),
+        }
+        Attempt::Settled
+    }
+
+    /// The broker knows message ids of the batch: of all of them, then it is stored; or of some, then it cannot be.
+    async fn settle_known(&self, publish: &Publish<'_>, outcomes: &mut [Outcome]) {
+        let station = Station { publish_mode: PublishMode::Single, ..publish.station.clone() };
+        let records = vec![Span::default(); publish.records.len()];
+        let ask = Publish {
+            station: &station,
+            body: &[],
+            records: &records,
+            headers: ASK_ONLY,
+            own: None,
+            whole: false,
+            id: publish.id,
+        };
+        let mut found = Vec::new();
+        if let Err(why) = self.publish_with(&ask, &mut found, &mut Scratch::default()).await {
+            return settle(outcomes, |_| why.clone());
+        }
+        let is_known = |outcome: &Outcome| matches!(outcome, Outcome::Stored { .. });
+        let is_absent = |outcome: &Outcome| matches!(outcome, Outcome::Failed(Reject::BrokerRefused(code, _)) if WRONG_LAST_SEQUENCE.contains(code));
+        let unclear = found.iter().find_map(|outcome| match outcome {
+            Outcome::Failed(why) if !is_absent(outcome) => Some(why.clone()),
+            _ => None,
+        });
+        if let Some(why) = unclear {
+            settle(outcomes, |_| why.clone());
+        } else if found.iter().all(is_known) {
+            outcomes.clone_from_slice(&found);
+        } else if found.iter().any(is_known) {
+            let known = |index| found.get(index).is_some_and(is_known);
+            settle(outcomes, |index| if known(index) { Reject::MessageId(KNOWN) } else { Reject::NothingStored });
+        } else {
+            // They were known a moment ago: forgotten since, or being stored by somebody else.
+            settle(outcomes, |_| Reject::OutcomeUnknown);
+        }
+    }
+}
+
+/// Nothing was stored this time, for this reason; what was sent before and got lost stays unknown.
+fn settle(outcomes: &mut [Outcome], why: impl Fn(usize) -> Reject) {
+    for (index, outcome) in outcomes.iter_mut().enumerate().filter(|(_, outcome)| !is_unknown(outcome)) {
+        *outcome = Outcome::Failed(why(index));
+    }
+}
+
+impl<'a> Plan<'a> {
+    /// The plan of a publish that is one batch.
+    fn whole(publish: &'a Publish<'a>, broker_max: usize) -> Self {
+        let mut plan = Self::new(publish, 0, broker_max);
+        plan.naming = super::Naming::Whole;
+        plan
+    }
+
+    /// Whether every record is small enough. If not, those that are not are told so, and the others that nothing was stored.
+    fn all_fit(&self, todo: &[u32], outcomes: &mut [Outcome]) -> bool {
+        let fits = |index: u32| self.bytes(index) <= self.record_bytes_max;
+        let all = todo.iter().all(|index| fits(*index));
+        if !all {
+            let max = self.record_bytes_max.saturating_sub(FIELDS_BYTES_MAX) as u64;
+            let too_large = Reject::TooLarge(SizeLimit::Record, max);
+            let fits = |index| u32::try_from(index).is_ok_and(fits);
+            settle(outcomes, |index| if fits(index) { Reject::NothingStored } else { too_large.clone() });
+        }
+        all
+    }
+}

@@ -1,0 +1,245 @@
+//! What a stream says of itself, as far as it matters here.
+
+use crate::{
+    control::{
+        broker::{Broker, CallError},
+        publishing::StreamTraits,
+    },
+    station::{Attributes, PARTITIONS_MAX, Storage},
+};
+use serde::Deserialize;
+use std::{collections::BTreeMap, time::Duration};
+
+/// Key of the stream metadata that names the station.
+pub(in super::super) const METADATA_STATION: &str = "sluicegate.station";
+/// Key of the stream metadata that holds the number of partitions.
+pub(super) const METADATA_PARTITIONS: &str = "sluicegate.partitions";
+
+/// What a stream says of itself.
+#[derive(Debug, Clone, Deserialize)]
+pub(in super::super) struct StreamInfo {
+    pub(in super::super) config: StreamConfig,
+    #[serde(default)]
+    pub(in super::super) state: StreamState,
+    #[serde(default)]
+    cluster: Option<Cluster>,
+}
+
+/// What is in a stream.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub(in super::super) struct StreamState {
+    #[serde(default)]
+    pub(in super::super) messages: u64,
+    #[serde(default)]
+    pub(in super::super) bytes: u64,
+}
+
+/// Where a stream is: a server that is alone says its own name as the leader's, and no cluster's.
+#[derive(Debug, Clone, Deserialize)]
+struct Cluster {
+    #[serde(default)]
+    name: Option<Box<str>>,
+}
+
+impl StreamInfo {
+    /// Whether one server stores and answers alone: then there is no other copy, now or later.
+    pub(super) fn is_alone(&self) -> bool {
+        let in_a_cluster = self.cluster.as_ref().and_then(|cluster| cluster.name.as_deref());
+        self.config.num_replicas <= 1 && in_a_cluster.is_none_or(str::is_empty)
+    }
+}
+
+/// The part of a stream's configuration that matters here.
+#[derive(Debug, Clone, Deserialize)]
+pub(in super::super) struct StreamConfig {
+    pub(in super::super) name: Box<str>,
+    #[serde(default)]
+    pub(in super::super) subjects: Vec<Box<str>>,
+    /// `limits` unless said.
+    #[serde(default)]
+    retention: Option<Box<str>>,
+    /// Nanoseconds; 0: for ever.
+    #[serde(default)]
+    max_age: u64,
+    #[serde(default)]
+    max_msgs: i64,
+    #[serde(default)]
+    max_bytes: i64,
+    #[serde(default)]
+    pub(super) max_msg_size: i64,
+    #[serde(default)]
+    pub(super) num_replicas: u8,
+    /// Nanoseconds.
+    #[serde(default)]
+    duplicate_window: u64,
+    #[serde(default)]
+    pub(super) no_ack: bool,
+    #[serde(default)]
+    allow_atomic: bool,
+    /// `file` unless said.
+    #[serde(default)]
+    storage: Option<Box<str>>,
+    /// `default` unless said.
+    #[serde(default)]
+    persist_mode: Option<Box<str>>,
+    #[serde(default)]
+    pub(in super::super) metadata: Option<BTreeMap<String, String>>,
+}
+
+impl StreamConfig {
+    pub(super) fn captures(&self, subject: &str) -> bool {
+        self.subjects.iter().any(|pattern| covers(pattern, subject))
+    }
+
+    pub(super) fn traits(&self) -> StreamTraits {
+        StreamTraits {
+            atomic: self.allow_atomic,
+            file: self.storage.as_deref().is_none_or(|storage| storage == "file"),
+            persist_async: self.persist_mode.as_deref().is_some_and(|mode| mode == "async"),
+            replicas: self.num_replicas.max(1),
+        }
+    }
+
+    /// How many partitions the set has that this stream is of, if it says so.
+    pub(in super::super) fn partitions(&self) -> Option<u16> {
+        let count = self.metadata.as_ref()?.get(METADATA_PARTITIONS)?.parse().ok()?;
+        (1..=PARTITIONS_MAX).contains(&count).then_some(count)
+    }
+
+    /// The attributes of a station of so many streams like this one.
+    pub(in super::super) fn attributes(&self, partitions: u16) -> Attributes {
+        let limit = |limit: i64| u64::try_from(limit).ok().filter(|limit| *limit > 0);
+        Attributes {
+            partitions,
+            retention_age: (self.max_age > 0).then(|| Duration::from_nanos(self.max_age)),
+            retention_records: limit(self.max_msgs),
+            retention_bytes: limit(self.max_bytes),
+            // A work queue too drops what was acknowledged, and has one group.
+            retention_acknowledged: self.retention.as_deref().is_some_and(|retention| retention != "limits"),
+            storage: match self.storage.as_deref() {
+                Some("memory") => Storage::Memory,
+                _ => Storage::File,
+            },
+            replicas: self.num_replicas.max(1),
+            duplicate_window: Duration::from_nanos(self.duplicate_window),
+        }
+    }
+}
+
+/// What a stream says of itself.
+pub(in super::super) async fn stream_info(broker: &Broker, stream: &str) -> Result<StreamInfo, CallError> {
+    broker.call(&format!("STREAM.INFO.{stream}"), &serde_json::json!({})).await
+}
+
+/// Whether a stream's subject, which may hold wildcards, takes in `literal`.
+fn covers(pattern: &str, literal: &str) -> bool {
+    let mut tokens = literal.split('.');
+    for part in pattern.split('.') {
+        match (part, tokens.next()) {
+            (">", Some(_)) => return true,
+            ("*", Some(_)) => {}
+            (part, Some(token)) if part == token => {}
+            _ => return false,
+        }
+    }
+    tokens.next().is_none()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) fn config(text: &str) -> StreamConfig {
+        serde_json::from_str(text).expect("a stream's configuration")
+    }
+
+    pub(in super::super) fn info(text: &str) -> StreamInfo {
+        StreamInfo { config: config(text), state: StreamState::default(), cluster: None }
+    }
+
+    #[test]
+    fn a_streams_subject_covers_what_its_wildcards_say() {
+        for (pattern, literal, expect) in [
+            ("orders", "orders", true),
+            ("orders", "orders.eu", false),
+            ("orders.*", "orders.eu", true),
+            ("orders.*", "orders.eu.x", false),
+            ("orders.>", "orders.eu.x", true),
+            ("orders.>", "orders", false),
+            (">", "orders", true),
+            ("*", "orders", true),
+            ("a#b$1.>", "a#b$1.final", true),
+            ("a#b$1.>", "a#b$10.final", false),
+        ] {
+            assert_eq!(covers(pattern, literal), expect, "{pattern} {literal}");
+        }
+    }
+
+    #[test]
+    fn what_a_stream_can_is_read_from_its_configuration() {
+        for (text, expect) in [
+            (r#"{"name":"s"}"#, StreamTraits { atomic: false, ..StreamTraits::BEST }),
+            (r#"{"name":"s","storage":"file","num_replicas":1,"allow_atomic":true}"#, StreamTraits::BEST),
+            (
+                r#"{"name":"s","storage":"memory","num_replicas":3,"allow_atomic":true}"#,
+                StreamTraits { file: false, replicas: 3, ..StreamTraits::BEST },
+            ),
+            (
+                r#"{"name":"s","storage":"file","persist_mode":"async","allow_atomic":false}"#,
+                StreamTraits { atomic: false, persist_async: true, ..StreamTraits::BEST },
+            ),
+            (r#"{"name":"s","persist_mode":"default","allow_atomic":true}"#, StreamTraits::BEST),
+        ] {
+            assert_eq!(config(text).traits(), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn attributes_are_read_as_they_are_written() {
+        let none = Attributes {
+            partitions: 2,
+            retention_age: None,
+            retention_records: None,
+            retention_bytes: None,
+            retention_acknowledged: false,
+            storage: Storage::File,
+            replicas: 1,
+            duplicate_window: Duration::ZERO,
+        };
+        let all = Attributes {
+            retention_age: Some(Duration::from_secs(1)),
+            retention_records: Some(5),
+            retention_bytes: Some(6),
+            retention_acknowledged: true,
+            storage: Storage::Memory,
+            replicas: 3,
+            duplicate_window: Duration::from_millis(100),
+            ..none
+        };
+        for (text, expect) in [
+            (r#"{"name":"s","max_msgs":-1,"max_bytes":-1,"retention":"limits","storage":"file"}"#, &none),
+            (r#"{"name":"s"}"#, &none),
+            (
+                r#"{"name":"s","max_msgs":5,"max_bytes":6,"max_age":1000000000,"retention":"interest",
+                    "storage":"memory","num_replicas":3,"duplicate_window":100000000}"#,
+                &all,
+            ),
+        ] {
+            assert_eq!(config(text).attributes(2), *expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_partitions_that_cannot_be_is_not_believed() {
+        for (text, expect) in [
+            (r#"{"name":"s","metadata":{"sluicegate.partitions":"3"}}"#, Some(3)),
+            (r#"{"name":"s","metadata":{"sluicegate.partitions":"0"}}"#, None),
+            (r#"{"name":"s","metadata":{"sluicegate.partitions":"10001"}}"#, None),
+            (r#"{"name":"s","metadata":{"sluicegate.partitions":"x"}}"#, None),
+            (r#"{"name":"s","metadata":{"_nats.ver":"2.15.1"}}"#, None),
+            (r#"{"name":"s"}"#, None),
+        ] {
+            assert_eq!(config(text).partitions(), expect, "{text}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Making the streams of a station.
+
+use super::{
+    Part,
+    info::{METADATA_PARTITIONS, METADATA_STATION, StreamInfo, stream_info},
+    slot::Slot,
+};
+use crate::{
+    config::Layout,
+    control::{
+        broker::{Broker, CallError, codes},
+        publishing::Version,
+    },
+    station::{Attributes, Name, PARTITIONS_MAX, Storage},
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+use std::{collections::BTreeMap, time::Duration};
+
+/// Calls in flight for one station.
+const CALLS_AT_ONCE: usize = 16;
+
+/// Makes all streams of a station, the first one last: a set that can be seen is whole.
+pub(super) async fn make(
+    broker: &Broker,
+    layout: Layout,
+    name: &Name,
+    attributes: &Attributes,
+) -> Result<Vec<Part>, CallError> {
+    if let Some(station) = name.letters_of() {
+        return letters(broker, layout, name, &station, attributes).await.map(|part| vec![part]);
+    }
+    let count = attributes.partitions.clamp(1, PARTITIONS_MAX);
+    let make_one = |at| async move {
+        let slot = Slot::of(layout, name, at, count);
+        let info = ensure_stream(broker, name, &slot, count, attributes).await?;
+        Ok::<_, CallError>(Part { subject: slot.publish, info })
+    };
+    let mut made: Vec<Part> =
+        stream::iter((2..=count).rev()).map(make_one).buffered(CALLS_AT_ONCE).try_collect().await?;
+    made.push(make_one(1).await?);
+    made.reverse();
+    tracing::info!(station = %name, partitions = count, "created station");
+    Ok(made)
+}
+
+/// Makes the stream of a station's dead letters, on the first subject that no other stream has.
+async fn letters(
+    broker: &Broker,
+    layout: Layout,
+    name: &Name,
+    station: &Name,
+    attributes: &Attributes,
+) -> Result<Part, CallError> {
+    let mut result = Err(CallError::Unreadable("a station without a subject".into()));
+    for slot in Slot::of_letters(layout, station) {
+        result =
+            ensure_stream(broker, name, &slot, 1, attributes).await.map(|info| Part { subject: slot.publish, info });
+        if !matches!(result, Err(CallError::Refused(codes::SUBJECT_OVERLAP, _))) {
+            break;
+        }
+    }
+    if result.is_ok() {
+        tracing::info!(%station, "created the station's dead letters");
+    }
+    result
+}
+
+/// Creates a stream, or takes the one that has the name if it captures the subject all the same.
+pub(super) async fn ensure_stream(
+    broker: &Broker,
+    name: &Name,
+    slot: &Slot,
+    count: u16,
+    attributes: &Attributes,
+) -> Result<StreamInfo, CallError> {
+    match create_stream(broker, name, slot, count, attributes).await {
+        Err(error) if error.is_taken() => match stream_info(broker, &slot.stream).await {
+            Ok(info) if info.config.captures(&slot.publish) => Ok(info),
+            _ => Err(error),
+        },
+        other => other,
+    }
+}
+
+/// What is sent to create a stream: only fields that every supported server knows, or that this one does.
+#[derive(Debug, Serialize)]
+struct NewStream<'a> {
+    name: &'a str,
+    description: String,
+    subjects: [&'a str; 1],
+    retention: &'static str,
+    discard: &'static str,
+    max_consumers: i64,
+    max_msgs: i64,
+    max_bytes: i64,
+    max_age: u64,
+    max_msgs_per_subject: i64,
+    max_msg_size: i64,
+    storage: &'static str,
+    num_replicas: u8,
+    duplicate_window: u64,
+    /// Batches cost nothing where they are not used, and a stream that allows them can be published to in either way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow_atomic: Option<bool>,
+    metadata: BTreeMap<&'static str, String>,
+}
+
+async fn create_stream(
+    broker: &Broker,
+    name: &Name,
+    slot: &Slot,
+    count: u16,
+    attributes: &Attributes,
+) -> Result<StreamInfo, CallError> {
+    let body = NewStream {
+        name: &slot.stream,
+        description: match name.letters_of() {
+            Some(station) => format!("Dead letters of station {station}"),
+            None => format!("Station {name}"),
+        },
+        subjects: [&slot.captures],
+        retention: if attributes.retention_acknowledged { "interest" } else { "limits" },
+        discard: "old",
+        max_consumers: -1,
+        max_msgs: limit(attributes.retention_records),
+        max_bytes: limit(attributes.retention_bytes),
+        max_age: attributes.retention_age.map_or(0, nanos),
+        max_msgs_per_subject: -1,
+        max_msg_size: -1,
+        storage: match attributes.storage {
+            Storage::Memory => "memory",
+            Storage::File => "file",
+        },
+        num_replicas: attributes.replicas.max(1),
+        duplicate_window: nanos(window(attributes.duplicate_window, attributes.retention_age)),
+        allow_atomic: broker.version().is_some_and(Version::knows_atomic).then_some(true),
+        metadata: BTreeMap::from([
+            (METADATA_STATION, name.as_str().to_owned()),
+            (METADATA_PARTITIONS, count.to_string()),
+        ]),
+    };
+    broker.call(&format!("STREAM.CREATE.{}", slot.stream), &body).await
+}
+
+/// The duplicate window that a stream can have: the server refuses one that is longer than the records live.
+pub(in super::super) fn window(wanted: Duration, age: Option<Duration>) -> Duration {
+    age.map_or(wanted, |age| age.min(wanted))
+}
+
+/// A limit as JetStream writes it.
+pub(in super::super) fn limit(limit: Option<u64>) -> i64 {
+    limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX))
+}
+
+/// A duration as JetStream writes it.
+pub(in super::super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(i64::MAX.unsigned_abs())
+}

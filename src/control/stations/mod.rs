@@ -1,0 +1,248 @@
+//! Finding and making the streams of a station.
+//!
+//! Found before made (decision 5): a stream that captures the station's subject is used as it is;
+//! else the partitioned form, recognised by its first partition; else it is created, where that is
+//! allowed. Two gateways may do this at once: creation is idempotent, and whoever finds the name or
+//! the subject taken looks again. A station that was adopted is that stream and subject, and is never made.
+//!
+//! Partitions are created from the last to the first: the first one is what others look for, so a
+//! set that can be seen is whole. A creation that was cut off is completed by the next question.
+//!
+//! Nothing is cached here, and no stream that exists is ever changed or removed.
+
+mod find;
+mod info;
+mod make;
+mod slot;
+
+pub(super) use info::{METADATA_STATION, StreamInfo, stream_info};
+pub(super) use make::{limit, nanos, window};
+pub(super) use slot::{Slot, partition_of};
+
+use super::{
+    broker::{Broker, codes},
+    publishing::{StreamTraits, Version},
+    streams::Adopted,
+};
+use crate::{
+    config::{Layout, StationSettings},
+    limits::DEAD_LETTERS_AGE,
+    reject::Reject,
+    station::{Attributes, Name, Partition, PublishMode, STREAM_NOT_ATOMIC, Station},
+};
+
+/// How often a station is looked for again because somebody else made it meanwhile.
+const LOOKS_MAX: usize = 3;
+/// Records of an atomic batch that the broker takes, by default.
+const ATOMIC_RECORDS_MAX: u32 = 1_000;
+
+/// A stream of a station, and what records are published on.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) subject: String,
+    pub(super) info: StreamInfo,
+}
+
+/// A station, and what its streams can: how records are published is decided when the answer is given.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) station: Station,
+    pub(super) streams: Box<[StreamTraits]>,
+}
+
+/// What a station is made with that nobody has asked for by name. Dead letters have one partition and an age of their own:
+/// they are few, and read long after their time.
+pub(super) fn defaults(settings: &StationSettings, name: &Name) -> Attributes {
+    let attributes = Attributes::from(settings);
+    if name.letters_of().is_none() {
+        return attributes;
+    }
+    Attributes {
+        partitions: 1,
+        retention_age: Some(DEAD_LETTERS_AGE),
+        retention_records: None,
+        retention_bytes: None,
+        duplicate_window: StationSettings::default().duplicate_window,
+        ..attributes
+    }
+}
+
+/// Finds the station, or makes it with the attributes of `create` if the settings allow that. Dead letters are kept
+/// whatever the settings say: that they are is a promise.
+pub(super) async fn resolve(
+    broker: &Broker,
+    settings: &StationSettings,
+    name: &Name,
+    adopted: Option<&Adopted>,
+    create: Option<&Attributes>,
+) -> Result<Found, Reject> {
+    let create = create.filter(|_| settings.auto_create || name.letters_of().is_some());
+    let parts = locate(broker, settings.layout, name, adopted, create).await?;
+    station(name, parts, broker.version())
+}
+
+/// The streams of a station, found or made.
+pub(super) async fn locate(
+    broker: &Broker,
+    layout: Layout,
+    name: &Name,
+    adopted: Option<&Adopted>,
+    create: Option<&Attributes>,
+) -> Result<Vec<Part>, Reject> {
+    if let Some(adopted) = adopted {
+        return find::adopted(broker, name, adopted).await;
+    }
+    let mut taken = None;
+    for _ in 0..LOOKS_MAX {
+        if let Some(parts) = find::find(broker, layout, name, create).await? {
+            return Ok(parts);
+        }
+        let Some(attributes) = create else { return Err(Reject::StationUnknown(name.as_str().into())) };
+        match make::make(broker, layout, name, attributes).await {
+            Ok(parts) => return Ok(parts),
+            Err(error) if error.is_taken() => {
+                tracing::debug!(station = %name, ?error, "somebody else made the station; looking again");
+                taken = Some(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match taken {
+        Some(overlap @ super::broker::CallError::Refused(codes::SUBJECT_OVERLAP, _)) => Err(overlap.into()),
+        _ => {
+            let slot = Slot::of(layout, name, 1, create.map_or(1, |attributes| attributes.partitions));
+            let text = format!("a stream named {:?} exists and does not capture {:?}", slot.stream, slot.captures);
+            Err(Reject::BrokerRefused(codes::STREAM_NAME_IN_USE, text.into()))
+        }
+    }
+}
+
+/// The station that these streams make up.
+fn station(name: &Name, parts: Vec<Part>, version: Option<Version>) -> Result<Found, Reject> {
+    let configs = || parts.iter().map(|part| &part.info.config);
+    if let Some(mute) = configs().find(|config| config.no_ack) {
+        let text = format!("the stream {:?} has no_ack set: records in it cannot be acknowledged", mute.name);
+        return Err(Reject::BrokerRefused(0, text.into()));
+    }
+    let sizes = configs().filter_map(|config| u32::try_from(config.max_msg_size).ok().filter(|size| *size > 0));
+    let record_bytes_max = sizes.min();
+    let replicas = configs().map(|config| config.num_replicas.max(1)).min().unwrap_or(1);
+    let streams: Box<[StreamTraits]> = configs().map(info::StreamConfig::traits).collect();
+    let answers_in_order = parts.len() == 1 && parts.iter().all(|part| part.info.is_alone());
+    let partition = |part: Part| Partition { stream: part.info.config.name, subject: part.subject.into() };
+    let partitions = parts.into_iter().map(partition).collect();
+    let publish_mode = PublishMode::Single;
+    let not_atomic = not_atomic(&streams, version);
+    let station = Station {
+        name: name.clone(),
+        partitions,
+        record_bytes_max,
+        replicas,
+        publish_mode,
+        answers_in_order,
+        not_atomic,
+        atomic_records_max: if not_atomic.is_none() { ATOMIC_RECORDS_MAX } else { 0 },
+    };
+    Ok(Found { station, streams })
+}
+
+/// Why a request cannot be stored all or nothing in these streams.
+fn not_atomic(streams: &[StreamTraits], version: Option<Version>) -> Option<&'static str> {
+    match streams {
+        // An older broker would store each record of a batch by itself, whatever its stream's configuration says.
+        _ if !version.is_some_and(Version::knows_atomic) => Some("the broker is older than 2.12"),
+        [only] if !only.atomic => Some(STREAM_NOT_ATOMIC),
+        [only] if only.persist_async => Some("the stream is acknowledged before it is written (persist_mode async)"),
+        [_] => None,
+        _ => Some("the station has several partitions"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{info::tests::info, *};
+    use std::time::Duration;
+
+    fn part(subject: &str, text: &str) -> Part {
+        Part { subject: subject.to_owned(), info: info(text) }
+    }
+
+    fn version(text: &str) -> Option<Version> {
+        Version::parse(text)
+    }
+
+    #[test]
+    fn answers_come_in_order_from_one_stream_of_a_server_that_is_alone() {
+        let name = Name::parse("s").expect("a name");
+        let made = r#"{"config":{"name":"s"}}"#;
+        let found = r#"{"config":{"name":"s","num_replicas":1},"cluster":{"leader":"NA4YDJ"}}"#;
+        let of_a_cluster = r#"{"config":{"name":"s","num_replicas":1},"cluster":{"name":"c","leader":"a"}}"#;
+        let copied = r#"{"config":{"name":"s","num_replicas":3}}"#;
+        for (texts, expect) in [
+            (vec![made], true),
+            (vec![found], true),
+            (vec![made, made], false),
+            (vec![of_a_cluster], false),
+            (vec![copied], false),
+        ] {
+            let read = |text: &&str| serde_json::from_str(text).expect("an answer");
+            let parts = texts.iter().map(|text| Part { subject: "s".to_owned(), info: read(text) });
+            let found = station(&name, parts.collect(), None).expect("a station");
+            assert_eq!(found.station.answers_in_order, expect, "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn the_smallest_limits_of_the_partitions_are_the_stations() {
+        let name = Name::parse("s").expect("a name");
+        let parts = vec![
+            part("s.$1", r#"{"name":"s$1","max_msg_size":-1,"num_replicas":3,"metadata":null}"#),
+            part("s.$2", r#"{"name":"s$2","max_msg_size":500,"num_replicas":1,"subjects":["s.$2"]}"#),
+            part("s.$3", r#"{"name":"s$3","max_msg_size":700,"num_replicas":3,"other":1}"#),
+        ];
+        let Found { station, streams } = station(&name, parts, None).expect("a station");
+        assert_eq!((streams.len(), streams[0].replicas), (3, 3));
+        assert_eq!((station.record_bytes_max, station.replicas, station.partitions.len()), (Some(500), 1, 3));
+        assert_eq!(&*station.partitions[1].subject, "s.$2");
+    }
+
+    #[test]
+    fn all_or_nothing_is_possible_in_one_stream_that_allows_it_on_a_broker_that_knows_it() {
+        let name = Name::parse("s").expect("a name");
+        let (plain, atomic) = (r#"{"name":"s"}"#, r#"{"name":"s","allow_atomic":true}"#);
+        let later = r#"{"name":"s","allow_atomic":true,"persist_mode":"async"}"#;
+        for (texts, broker, expect) in [
+            (vec![atomic], "2.12.0", None),
+            (vec![atomic], "2.15.1", None),
+            (vec![plain], "2.15.1", Some("allow_atomic")),
+            (vec![later], "2.15.1", Some("persist_mode")),
+            (vec![atomic, atomic], "2.15.1", Some("several partitions")),
+            (vec![atomic], "2.11.9", Some("older than 2.12")),
+            (vec![atomic], "?", Some("older than 2.12")),
+        ] {
+            let parts = texts.iter().map(|text| part("s", text)).collect();
+            let found = station(&name, parts, version(broker)).expect("a station").station;
+            let why = found.not_atomic;
+            assert!(why.is_none() == expect.is_none() && why.unwrap_or("").contains(expect.unwrap_or("")), "{why:?}");
+            assert_eq!(found.atomic_records_max, if expect.is_none() { 1_000 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn a_stream_that_never_acknowledges_is_no_station() {
+        let name = Name::parse("s").expect("a name");
+        let refused = station(&name, vec![part("s", r#"{"name":"s","no_ack":true}"#)], None);
+        assert!(matches!(refused, Err(Reject::BrokerRefused(_, text)) if text.contains("no_ack")));
+    }
+
+    #[test]
+    fn dead_letters_are_kept_in_one_partition_for_a_week() {
+        let settings = StationSettings { partitions: 5, replicas: 3, ..StationSettings::default() };
+        let name = Name::parse("s").expect("a name");
+        let own = defaults(&settings, &name);
+        assert_eq!((own.partitions, own.retention_age), (5, Some(Duration::from_secs(3_600))));
+        let letters = defaults(&settings, &name.dead_letters());
+        let expect = Attributes { partitions: 1, retention_age: Some(DEAD_LETTERS_AGE), ..own };
+        assert_eq!(letters, expect);
+    }
+}

@@ -1,0 +1,382 @@
+//! Stations as JetStream streams: made, described, changed, removed. Their records are in [`records`].
+
+mod records;
+
+pub(super) use records::{discard, read, store};
+
+use super::{Adopted, Description, StreamsError};
+use crate::{
+    config::{Layout, StationSettings},
+    control::{
+        broker::{Broker, CallError, codes},
+        stations::{self, METADATA_STATION, Part, StreamInfo, partition_of, stream_info},
+    },
+    limits::STREAMS_LISTED_MAX,
+    reject::Reject,
+    station::{Attributes, AttributesChange, Name},
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// Calls in flight for one request.
+const CALLS_AT_ONCE: usize = 16;
+
+pub(super) async fn create(
+    broker: &Broker,
+    settings: &StationSettings,
+    name: &Name,
+    attributes: &Attributes,
+) -> Result<(), StreamsError> {
+    // Found or made: then what is there is held against what was wanted, so that two who make it at once agree.
+    let parts = stations::locate(broker, settings.layout, name, None, Some(attributes)).await.map_err(failed)?;
+    let wanted = Attributes {
+        duplicate_window: stations::window(attributes.duplicate_window, attributes.retention_age),
+        ..attributes.clone()
+    };
+    if description(name, &parts).attributes == wanted { Ok(()) } else { Err(StreamsError::Exists) }
+}
+
+pub(super) async fn describe(
+    broker: &Broker,
+    settings: &StationSettings,
+    name: &Name,
+    adopted: Option<&Adopted>,
+) -> Result<Description, StreamsError> {
+    let parts = stations::locate(broker, settings.layout, name, adopted, None).await.map_err(failed)?;
+    Ok(description(name, &parts))
+}
+
+/// What these streams are together. The partitions of a station are alike: the first one speaks for all.
+fn description(name: &Name, parts: &[Part]) -> Description {
+    let partitions = u16::try_from(parts.len()).unwrap_or(u16::MAX);
+    let attributes = parts.first().map(|part| part.info.config.attributes(partitions));
+    Description {
+        name: name.clone(),
+        attributes: attributes.unwrap_or_else(|| Attributes::from(&StationSettings::default())),
+        records: parts.iter().map(|part| part.info.state.messages).sum(),
+        bytes: parts.iter().map(|part| part.info.state.bytes).sum(),
+    }
+}
+
+pub(super) async fn list(broker: &Broker, _settings: &StationSettings) -> Result<Vec<Description>, StreamsError> {
+    let mut groups: BTreeMap<Name, Group> = BTreeMap::new();
+    each_page::<StreamInfo>(broker, "STREAM.LIST", |info| {
+        let stated = info.config.metadata.as_ref().and_then(|metadata| metadata.get(METADATA_STATION));
+        // Dead letters are named as no station can be.
+        let Some(name) = stated.and_then(|name| Name::parse(name).ok()) else { return };
+        // A copy of a stream keeps its metadata, and has another name.
+        let Some(partition) = partition_of(&info.config.name, &name) else { return };
+        groups.entry(name).or_default().add(partition, &info);
+    })
+    .await?;
+    Ok(groups.into_iter().filter_map(|(name, group)| group.description(name)).collect())
+}
+
+/// The streams of a station, as they come by.
+#[derive(Debug, Default)]
+struct Group {
+    streams: u16,
+    records: u64,
+    bytes: u64,
+    /// Of the first partition: without it there is no station (yet).
+    attributes: Option<Attributes>,
+}
+
+impl Group {
+    fn add(&mut self, partition: u16, info: &StreamInfo) {
+        self.streams = self.streams.saturating_add(1);
+        self.records += info.state.messages;
+        self.bytes += info.state.bytes;
+        if partition <= 1 {
+            self.attributes = Some(info.config.attributes(info.config.partitions().unwrap_or(0)));
+        }
+    }
+
+    fn description(self, name: Name) -> Option<Description> {
+        let mut attributes = self.attributes?;
+        if attributes.partitions == 0 {
+            attributes.partitions = self.streams;
+        }
+        Some(Description { name, attributes, records: self.records, bytes: self.bytes })
+    }
+}
+
+/// Hands every item of a list of the broker to `each`, a page at a time.
+async fn each_page<T: for<'de> Deserialize<'de>>(
+    broker: &Broker,
+    verb: &str,
+    mut each: impl FnMut(T),
+) -> Result<(), StreamsError> {
+    #[derive(Deserialize)]
+    #[serde(bound = "T: Deserialize<'de>")]
+    struct Page<T> {
+        #[serde(default)]
+        total: usize,
+        #[serde(default)]
+        streams: Option<Vec<T>>,
+    }
+    let mut offset = 0;
+    while offset < STREAMS_LISTED_MAX {
+        let page: Page<T> = broker.call(verb, &json!({ "offset": offset })).await.map_err(refused)?;
+        let streams = page.streams.unwrap_or_default();
+        offset += streams.len();
+        let last = streams.is_empty() || offset >= page.total;
+        streams.into_iter().for_each(&mut each);
+        if last {
+            return Ok(());
+        }
+    }
+    let text = format!("the broker has more than {STREAMS_LISTED_MAX} streams: they are not looked through");
+    Err(StreamsError::Failed(Reject::BrokerRefused(0, text.into())))
+}
+
+pub(super) async fn change(
+    broker: &Broker,
+    settings: &StationSettings,
+    name: &Name,
+    adopted: Option<&Adopted>,
+    change: &AttributesChange,
+) -> Result<(), StreamsError> {
+    let parts = stations::locate(broker, settings.layout, name, adopted, None).await.map_err(failed)?;
+    let change_one = |stream: Box<str>| async move { change_stream(broker, &stream, change).await };
+    let mut streams = parts.into_iter().map(|part| part.info.config.name);
+    // What the broker refuses it refuses for the first one: then nothing has changed.
+    if let Some(first) = streams.next() {
+        change_one(first).await?;
+    }
+    stream::iter(streams).map(change_one).buffered(CALLS_AT_ONCE).try_collect::<()>().await
+}
+
+/// Changes one stream: its configuration as it is, whatever is in it, with other values where other ones are wanted.
+async fn change_stream(broker: &Broker, stream: &str, change: &AttributesChange) -> Result<(), StreamsError> {
+    #[derive(Deserialize)]
+    struct Info {
+        config: Map<String, Value>,
+    }
+    let Info { config } = broker.call(&format!("STREAM.INFO.{stream}"), &json!({})).await.map_err(refused)?;
+    let mut changed = config.clone();
+    apply(change, &mut changed);
+    if changed == config {
+        return Ok(());
+    }
+    let _: IgnoredAny = broker.call(&format!("STREAM.UPDATE.{stream}"), &changed).await.map_err(refused)?;
+    tracing::info!(stream, ?change, "changed a stream");
+    Ok(())
+}
+
+fn apply(change: &AttributesChange, config: &mut Map<String, Value>) {
+    let mut set = |key: &str, value: Value| config.insert(key.to_owned(), value);
+    if let Some(age) = change.retention_age {
+        set("max_age", age.map_or(0, stations::nanos).into());
+    }
+    if let Some(records) = change.retention_records {
+        set("max_msgs", stations::limit(records).into());
+    }
+    if let Some(bytes) = change.retention_bytes {
+        set("max_bytes", stations::limit(bytes).into());
+    }
+    if let Some(replicas) = change.replicas {
+        set("num_replicas", replicas.into());
+    }
+    if let Some(window) = change.duplicate_window {
+        set("duplicate_window", stations::nanos(window).into());
+    }
+    // The broker refuses a window that is longer than the records live.
+    let value = |key: &str| config.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let (age, window) = (value("max_age"), value("duplicate_window"));
+    if age > 0 && window > age {
+        config.insert("duplicate_window".to_owned(), age.into());
+    }
+}
+
+/// Removes the streams of a station, the first one last: as long as one is left the station can be seen, and removed
+/// again. (The other way round, what a removal that was cut off leaves behind would be found by nobody, until a new
+/// station of the name is made and its partitions hold the old records.)
+pub(super) async fn remove(broker: &Broker, settings: &StationSettings, name: &Name) -> Result<(), StreamsError> {
+    let layout = settings.layout;
+    match stations::locate(broker, layout, name, None, None).await {
+        Ok(parts) => {
+            if let Some(foreign) = parts.iter().find(|part| !is_own(layout, name, &part.info)) {
+                return Err(StreamsError::Invalid(format!(
+                    "the stream {:?} was not made for the station {:?}: it is removed with the broker's own tools",
+                    foreign.info.config.name,
+                    name.as_str(),
+                )));
+            }
+        }
+        // There is none, or a set without some of its members.
+        Err(Reject::StationUnknown(_) | Reject::BrokerRefused(codes::STREAM_NOT_FOUND, _)) => {}
+        Err(reject) => return Err(failed(reject)),
+    }
+    remove_streams(broker, own_streams(broker, layout, name).await?).await?;
+    // Who produced meanwhile has completed the set, or made it anew: members without a first one are of nobody.
+    let left = own_streams(broker, layout, name).await?;
+    if left.first().is_some_and(|(partition, _)| *partition > 1) {
+        remove_streams(broker, left).await?;
+    }
+    tracing::info!(station = %name, "removed the streams of a station");
+    Ok(())
+}
+
+/// Removes streams, in the order of partitions, from the last to the first.
+async fn remove_streams(broker: &Broker, streams: Vec<(u16, String)>) -> Result<(), StreamsError> {
+    let remove = |stream: String| async move {
+        match broker.call::<IgnoredAny>(&format!("STREAM.DELETE.{stream}"), &json!({})).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_absent() => Ok(()),
+            Err(error) => Err(refused(error)),
+        }
+    };
+    let (firsts, others): (Vec<_>, Vec<_>) = streams.into_iter().partition(|(partition, _)| *partition <= 1);
+    for set in [others, firsts] {
+        let set = set.into_iter().rev().map(|(_, stream)| stream);
+        stream::iter(set).map(remove).buffered(CALLS_AT_ONCE).try_collect::<()>().await?;
+    }
+    Ok(())
+}
+
+/// The streams that were made for this station, with their partitions, in order; also those of a set without a first one.
+async fn own_streams(broker: &Broker, layout: Layout, name: &Name) -> Result<Vec<(u16, String)>, StreamsError> {
+    let mut named = Vec::new();
+    each_page::<String>(broker, "STREAM.NAMES", |stream| {
+        named.extend(partition_of(&stream, name).map(|partition| (partition, stream)));
+    })
+    .await?;
+    named.sort_unstable();
+    let look = |(partition, stream): (u16, String)| async move {
+        match stream_info(broker, &stream).await {
+            Ok(info) => Ok(is_own(layout, name, &info).then_some((partition, stream))),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(refused(error)),
+        }
+    };
+    let own: Vec<Option<(u16, String)>> = stream::iter(named).map(look).buffered(CALLS_AT_ONCE).try_collect().await?;
+    Ok(own.into_iter().flatten().collect())
+}
+
+/// Whether a stream was made for this station: it says so, or has the name and nothing but the subject that such a stream
+/// has (the original's say nothing).
+fn is_own(layout: Layout, name: &Name, info: &StreamInfo) -> bool {
+    let Some(partition) = partition_of(&info.config.name, name) else { return false };
+    let stated = info.config.metadata.as_ref().and_then(|metadata| metadata.get(METADATA_STATION));
+    if let Some(stated) = stated {
+        return stated == name.as_str();
+    }
+    let [subject] = &*info.config.subjects else { return false };
+    match partition {
+        0 => **subject == *name.as_str() || **subject == *format!("{}.>", name.internal()),
+        _ => **subject == *stations::Slot::of(layout, name, partition, 2).captures,
+    }
+}
+
+/// Why streams could not be found or made.
+fn failed(reject: Reject) -> StreamsError {
+    match reject {
+        Reject::StationUnknown(_) => StreamsError::Unknown,
+        // The broker's own words about what was asked for.
+        Reject::BrokerRefused(code, text) if code != 0 && code != codes::NOT_ENABLED => {
+            StreamsError::Invalid(text.into())
+        }
+        other => StreamsError::Failed(other),
+    }
+}
+
+fn refused(error: CallError) -> StreamsError {
+    failed(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn config() -> Map<String, Value> {
+        let text = r#"{"name":"S","subjects":["a","b.>"],"max_age":100,"max_msgs":-1,"max_bytes":-1,"num_replicas":1,
+            "duplicate_window":50,"republish":{"src":">","dest":"x.>"},"of the future":{"deep":[1,2,{}]}}"#;
+        serde_json::from_str(text).expect("a configuration")
+    }
+
+    #[test]
+    fn a_change_changes_what_it_names_and_nothing_else() {
+        let none = AttributesChange::default;
+        let nanos = |nanos| Some(Duration::from_nanos(nanos));
+        for (change, expect) in [
+            (none(), json!({})),
+            (AttributesChange { retention_age: Some(nanos(200)), ..none() }, json!({"max_age": 200})),
+            (AttributesChange { retention_age: Some(None), ..none() }, json!({"max_age": 0})),
+            // The window follows where the records live shorter.
+            (
+                AttributesChange { retention_age: Some(nanos(20)), ..none() },
+                json!({"max_age": 20, "duplicate_window": 20}),
+            ),
+            (AttributesChange { duplicate_window: nanos(101), ..none() }, json!({"duplicate_window": 100})),
+            (AttributesChange { duplicate_window: nanos(99), ..none() }, json!({"duplicate_window": 99})),
+            (AttributesChange { retention_records: Some(Some(7)), ..none() }, json!({"max_msgs": 7})),
+            (AttributesChange { retention_bytes: Some(Some(8)), ..none() }, json!({"max_bytes": 8})),
+            (AttributesChange { retention_bytes: Some(None), ..none() }, json!({})),
+            (AttributesChange { replicas: Some(3), ..none() }, json!({"num_replicas": 3})),
+        ] {
+            let mut changed = config();
+            apply(&change, &mut changed);
+            let mut expected = config();
+            expected.extend(expect.as_object().cloned().unwrap_or_default());
+            assert_eq!(changed, expected, "{change:?}");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_a_stations_own_by_its_word_or_by_name_and_subject() {
+        let name = Name::parse("a.b").expect("a name");
+        for (text, expect) in [
+            (r#"{"name":"a#b","subjects":["a.b"]}"#, true),
+            (r#"{"name":"a#b$2","subjects":["a.b.$2"]}"#, true),
+            (r#"{"name":"a#b","subjects":["a.b","more"]}"#, false),
+            (r#"{"name":"a#b","subjects":["elsewhere"]}"#, false),
+            (r#"{"name":"a#b$2","subjects":["a.b.$3"]}"#, false),
+            (r#"{"name":"a#b","subjects":["x"],"metadata":{"sluicegate.station":"a.b"}}"#, true),
+            (r#"{"name":"a#b","subjects":["a.b"],"metadata":{"sluicegate.station":"other"}}"#, false),
+            (r#"{"name":"copy","subjects":["x"],"metadata":{"sluicegate.station":"a.b"}}"#, false),
+            (r#"{"name":"ALL","subjects":["a.>"]}"#, false),
+        ] {
+            let info = serde_json::from_str(&format!(r#"{{"config":{text}}}"#)).expect("an answer");
+            assert_eq!(is_own(Layout::Plain, &name, &info), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_the_brokers_word_and_an_absence_is_not() {
+        let refusal = |code| Reject::BrokerRefused(code, "text".into());
+        for (reject, expect) in [
+            (refusal(10_052), StreamsError::Invalid("text".to_owned())),
+            (refusal(0), StreamsError::Failed(refusal(0))),
+            (refusal(10_076), StreamsError::Failed(refusal(10_076))),
+            (Reject::StationUnknown("s".into()), StreamsError::Unknown),
+            (Reject::BrokerAway, StreamsError::Failed(Reject::BrokerAway)),
+        ] {
+            assert_eq!(failed(reject.clone()), expect, "{reject:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_change_makes_a_window_longer_than_the_records_live(
+            age in prop::option::of(prop::option::of(1_u64..1_000)), window in prop::option::of(1_u64..1_000),
+        ) {
+            let change = AttributesChange {
+                retention_age: age.map(|age| age.map(Duration::from_nanos)),
+                duplicate_window: window.map(Duration::from_nanos),
+                ..AttributesChange::default()
+            };
+            let mut changed = config();
+            apply(&change, &mut changed);
+            let value = |key: &str| changed[key].as_u64().expect("a number");
+            prop_assert!(value("max_age") == 0 || value("duplicate_window") <= value("max_age"));
+            let mut twice = changed.clone();
+            apply(&change, &mut twice);
+            prop_assert_eq!(twice, changed, "again changes nothing");
+        }
+    }
+}

@@ -7,7 +7,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde::Deserialize;
-use sluicegate::auth::{ACCOUNT_DEFAULT, Gate, TokenKeys, Users, bearer};
+use sluicegate::auth::{ACCOUNT_DEFAULT, Gate, TokenKeys, Users, credential};
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 const NOW: u64 = 1_800_000_000;
@@ -25,7 +25,7 @@ struct Claims {
 
 /// A gate that knows this many tokens, and the tokens.
 fn gate_of(tokens: u64) -> (Gate, Vec<Vec<u8>>) {
-    let mut gate = Gate::new(TokenKeys::new("access key", "refresh key"), Arc::new(Users::new("root", 1, [])));
+    let mut gate = Gate::new(0, TokenKeys::new("access key", "refresh key"), Arc::new(Users::new("root", 1, [])));
     let root = gate.user(ACCOUNT_DEFAULT, "root", 1).expect("root");
     let known = (0..tokens).map(|second| {
         let access = gate.issue(&root, NOW + second, HOUR, HOUR).expect("issued").access.into_bytes();
@@ -67,7 +67,7 @@ fn tokens(criterion: &mut Criterion) {
     });
     let field = [b"Bearer ".as_slice(), token].concat();
     group.bench_function("reading the field", |bencher| {
-        bencher.iter(|| bearer(Some(black_box(&field)), None).is_some());
+        bencher.iter(|| credential(Some(black_box(&field)), None).is_some());
     });
     group.finish();
 }

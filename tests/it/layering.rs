@@ -23,7 +23,7 @@ const RULES: &[Rule] = &[
     ("schema", &[]),
     ("budget", &[]),
     ("wire", &[]),
-    ("auth", &[]),
+    ("auth", &["metrics::Counter"]),
     ("metrics", &[]),
     ("rt", &[]),
     ("config", &["rt::DriverChoice"]),

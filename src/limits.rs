@@ -186,6 +186,8 @@ pub const LOCAL_GROUPS_MAX: usize = 10_000;
 pub const LOCAL_PARTITIONS_MAX: usize = 65_536;
 /// Bytes of one registry document of the embedded store.
 pub const LOCAL_DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
+/// How long dead letters are kept unless their station says otherwise.
+pub const DEAD_LETTERS_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// From SIGTERM to exit.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 

@@ -1,7 +1,7 @@
 //! The Memphis REST gateway's API: `/auth/*`, `/stations/*`, `/monitoring/status`.
 //!
 //! What a client of the original can see stays as it was, except where the original was wrong;
-//! the README's table lists every difference.
+//! docs/migrating-from-memphis.md lists every difference.
 
 mod auth;
 mod consume;

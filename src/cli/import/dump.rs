@@ -36,8 +36,7 @@ pub(super) struct DumpedSchema {
     pub(super) name: String,
     #[serde(rename = "type")]
     kind: SchemaType,
-    #[serde(default)]
-    versions: Vec<DumpedVersion>,
+    versions: Option<Vec<DumpedVersion>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -126,7 +125,7 @@ impl DumpedSchema {
     /// What the schema is here.
     pub(super) fn plan(&self) -> Result<SchemaPlan, String> {
         let name = Name::parse(&self.name).map_err(|fault| fault.text("Schema"))?;
-        let mut versions: Vec<VersionPlan> = self.versions.iter().map(DumpedVersion::plan).collect();
+        let mut versions: Vec<VersionPlan> = self.versions.iter().flatten().map(DumpedVersion::plan).collect();
         versions.sort_by_key(|version| version.number);
         if versions.is_empty() {
             return Err("it has no versions in the dump".to_owned());

@@ -254,7 +254,7 @@ fn what_cannot_be_imported_does_not_keep_the_rest_from_it() {
     let dump = json!({
         "schemas": [
             {"name": "bad", "type": "json", "versions": [{"version_number": 1, "schema_content": "does not compile"}]},
-            {"name": "none", "type": "json", "versions": []},
+            {"name": "none", "type": "json", "versions": null},
             {"name": "_x", "type": "json", "versions": []},
             {"name": "twice", "type": "json", "versions": [
                 {"version_number": 1, "schema_content": "a", "active": true}, {"version_number": 2, "schema_content": "b", "active": true}]},

@@ -1,13 +1,18 @@
-//! What a request pays for its token: a hit of the cache, with few and with many tokens known, and a miss.
+//! What a request pays for its token: a hit of the cache, with few and with many tokens known, and a miss; and the same for
+//! an API key.
 //!
 //! `cargo bench --bench token`
 
 #![allow(missing_docs, reason = "criterion's macros write functions without documentation")]
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use criterion::{Criterion, criterion_group, criterion_main};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde::Deserialize;
-use sluicegate::auth::{ACCOUNT_DEFAULT, Gate, TokenKeys, Users, bearer};
+use sluicegate::auth::{
+    ACCOUNT_DEFAULT, Gate, TokenKeys, Users, credential,
+    keys::{KeyRecord, KeyUses, is_key, new_key},
+};
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 const NOW: u64 = 1_800_000_000;
@@ -25,7 +30,7 @@ struct Claims {
 
 /// A gate that knows this many tokens, and the tokens.
 fn gate_of(tokens: u64) -> (Gate, Vec<Vec<u8>>) {
-    let mut gate = Gate::new(TokenKeys::new("access key", "refresh key"), Arc::new(Users::new("root", 1, [])));
+    let mut gate = Gate::new(0, TokenKeys::new("access key", "refresh key"), Arc::new(Users::new("root", 1, [])));
     let root = gate.user(ACCOUNT_DEFAULT, "root", 1).expect("root");
     let known = (0..tokens).map(|second| {
         let access = gate.issue(&root, NOW + second, HOUR, HOUR).expect("issued").access.into_bytes();
@@ -67,10 +72,38 @@ fn tokens(criterion: &mut Criterion) {
     });
     let field = [b"Bearer ".as_slice(), token].concat();
     group.bench_function("reading the field", |bencher| {
-        bencher.iter(|| bearer(Some(black_box(&field)), None).is_some());
+        bencher.iter(|| credential(Some(black_box(&field)), None).is_some());
     });
     group.finish();
 }
 
-criterion_group!(benches, tokens);
+fn keys(criterion: &mut Criterion) {
+    let key = new_key().expect("randomness");
+    let record = KeyRecord {
+        id: key.id.as_str().into(),
+        hash: key.hash,
+        produce: Vec::new(),
+        consume: Vec::new(),
+        admin: false,
+        expires_unix_s: None,
+        uses: Arc::new(KeyUses::new(1)),
+    };
+    let users = Arc::new(Users::new("root", 1, []).with_keys([record]));
+    let mut gate = Gate::new(0, TokenKeys::new("access key", "refresh key"), Arc::clone(&users));
+    let basic = format!("Basic {}", STANDARD.encode(format!("user:{}", key.text)));
+    let mut group = criterion.benchmark_group("key");
+    group.bench_function("hit", |bencher| bencher.iter(|| gate.principal(black_box(key.text.as_bytes()), NOW)));
+    group.bench_function("hit, from the field of HTTP Basic", |bencher| {
+        bencher.iter(|| {
+            let found = credential(Some(black_box(basic.as_bytes())), None).expect("a key");
+            gate.principal(&found, NOW)
+        });
+    });
+    group.bench_function("hash and comparison (miss)", |bencher| {
+        bencher.iter(|| is_key(black_box(&key.text), &key.hash));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, tokens, keys);
 criterion_main!(benches);

@@ -90,6 +90,9 @@ pub const STATIONS_PER_SHARD_MAX: usize = 65_536;
 pub const TOKENS_PER_SHARD_MAX: usize = 131_072;
 /// Bytes of a token. A longer one is refused before any work is done on it.
 pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a `Basic` credential, decoded: an API key and any user name that one would put before it. It is decoded on the
+/// stack; a multiple of 3, so that it holds a full one.
+pub const BASIC_BYTES_MAX: usize = 384;
 /// Bytes of the verified tokens that a shard remembers, with their bookkeeping.
 pub const TOKEN_CACHE_BYTES_MAX: usize = TOKENS_PER_SHARD_MAX * 1_024;
 /// A token lives at most this long, whatever is asked for: ten years.
@@ -211,6 +214,10 @@ pub const LOCAL_DOCUMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const LOCAL_REMOVED_MAX: usize = 65_536;
 /// Bytes of records that are read for their own sake at a time.
 pub const LOCAL_READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of one registry document of the embedded store.
+pub const LOCAL_DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
+/// How long dead letters are kept unless their station says otherwise.
+pub const DEAD_LETTERS_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// From SIGTERM to exit.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -258,6 +265,7 @@ const _: () = assert!(WINDOW_GRANT_MESSAGES <= WINDOW_MESSAGES_MAX);
 const _: () = assert!(NATS_LINE_BYTES_MAX <= NATS_INFO_BYTES_MAX);
 const _: () = assert!(NATS_INFO_BYTES_MAX + NATS_PAYLOAD_BYTES_MAX < u32::MAX as usize, "spans are u32");
 const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);
+const _: () = assert!(BASIC_BYTES_MAX > 2 * NAME_BYTES_MAX && BASIC_BYTES_MAX.is_multiple_of(3));
 const _: () = assert!(TOKEN_BYTES_MAX < TOKEN_CACHE_BYTES_MAX);
 const _: () = assert!(PASSWORD_BYTES_MIN < PASSWORD_BYTES_MAX && PASSWORD_BYTES_MAX < CONTROL_BODY_BYTES_MAX);
 const _: () = assert!(FETCH_BYTES_MAX <= SHARD_BODY_BYTES_MAX);

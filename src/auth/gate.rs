@@ -1,19 +1,20 @@
 //! What a shard asks about each request: whose credential is this?
 //!
 //! One [`Gate`] a shard, not `Send`: principals are handed out as `Rc`, so that a request touches no
-//! counter that another core touches. It reads the shared snapshot of users only for a token it has not seen.
+//! counter that another core touches. It reads the shared snapshot of users only for a credential it has not seen.
 
-use super::{IssuedPair, Principal, TokenCache, TokenKeys, Users};
+use super::{IssuedPair, Principal, TokenCache, TokenKeys, Users, keys};
 use crate::{
     limits::{TOKEN_CACHE_BYTES_MAX, TOKENS_PER_SHARD_MAX},
     reject::Reject,
 };
-use percent_encoding::percent_decode;
-use std::{borrow::Cow, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
-/// Keys, users and verified tokens of one shard.
+/// Users, keys and verified credentials of one shard.
 #[derive(Debug)]
 pub struct Gate {
+    /// Number of this shard.
+    shard: u16,
     keys: TokenKeys,
     users: Arc<Users>,
     /// This shard's copies out of `users`, one for each user that has come by.
@@ -24,24 +25,49 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate that knows these users and has seen no token.
+    /// The gate of this shard, which knows these users and has seen no token.
     #[must_use]
-    pub fn new(keys: TokenKeys, users: Arc<Users>) -> Self {
+    pub fn new(shard: u16, keys: TokenKeys, users: Arc<Users>) -> Self {
         let cache = TokenCache::new(TOKENS_PER_SHARD_MAX, TOKEN_CACHE_BYTES_MAX);
-        Self { keys, users, principals: HashMap::new(), cache, hits: 0, misses: 0 }
+        Self { shard, keys, users, principals: HashMap::new(), cache, hits: 0, misses: 0 }
     }
 
-    /// Whose access token this is; [`Reject::Unauthorized`] if nobody's.
+    /// Whose access token or API key a request came with; [`Reject::Unauthorized`] if nobody's. To be asked once a request,
+    /// because the requests of a key are counted here.
     pub fn principal(&mut self, credential: &[u8], now_unix_s: u64) -> Result<Rc<Principal>, Reject> {
-        if let Some(principal) = self.cache.get(credential, now_unix_s) {
+        let principal = if let Some(known) = self.cache.get(credential, now_unix_s) {
             self.hits += 1;
-            return Ok(principal);
-        }
-        self.misses += 1;
-        let claims = self.keys.verify_access(credential, now_unix_s)?;
-        let principal = self.user(claims.account_id, &claims.username, claims.ver)?;
-        self.cache.insert(credential, Rc::clone(&principal), claims.exp);
+            known
+        } else {
+            self.misses += 1;
+            let (principal, expires_unix_s) = self.verify(credential, now_unix_s)?;
+            self.cache.insert(credential, Rc::clone(&principal), expires_unix_s);
+            principal
+        };
+        principal.count_use(self.shard);
         Ok(principal)
+    }
+
+    /// Whose credential this is, and until when.
+    fn verify(&mut self, credential: &[u8], now_unix_s: u64) -> Result<(Rc<Principal>, u64), Reject> {
+        if credential.starts_with(keys::PREFIX.as_bytes()) {
+            return self.verify_key(credential, now_unix_s);
+        }
+        let claims = self.keys.verify_access(credential, now_unix_s)?;
+        Ok((self.user(claims.account_id, &claims.username, claims.ver)?, claims.exp))
+    }
+
+    /// [`Reject::UsersUnknown`]: the registry was not read yet, and what has the form of a key may be one.
+    fn verify_key(&self, credential: &[u8], now_unix_s: u64) -> Result<(Rc<Principal>, u64), Reject> {
+        let text = std::str::from_utf8(credential).map_err(|_| Reject::Unauthorized)?;
+        let id = keys::id_of(text).ok_or(Reject::Unauthorized)?;
+        match self.users.key(id) {
+            Some(key) if key.is(text) && now_unix_s < key.expires_unix_s => {
+                Ok((Rc::new(key.principal.clone()), key.expires_unix_s))
+            }
+            None if !self.users.is_complete() => Err(Reject::UsersUnknown),
+            Some(_) | None => Err(Reject::Unauthorized),
+        }
     }
 
     /// Whose refresh token this is; [`Reject::Unauthorized`] if nobody's. Not cached: it is asked once a token.
@@ -81,61 +107,34 @@ impl Gate {
         self.keys.issue(principal, now_unix_s, access_lifetime, refresh_lifetime)
     }
 
-    /// Users or rights have changed: replaces the snapshot and forgets every token.
+    /// Users, rights or API keys have changed: replaces the snapshot and forgets every credential.
     pub fn set_users(&mut self, users: Arc<Users>) {
         self.users = users;
         self.principals.clear();
         self.cache.clear();
     }
 
-    /// Requests whose token was known.
+    /// Requests whose token or key was known.
     #[must_use]
     pub fn hits(&self) -> u64 {
         self.hits
     }
 
-    /// Requests whose token had to be verified.
+    /// Requests whose token or key had to be verified.
     #[must_use]
     pub fn misses(&self) -> u64 {
         self.misses
     }
 }
 
-/// The credential of a request: from the `Authorization` field's value, or, if there is no such field, from
-/// `authorization=` in the raw query (what follows `?`). The field wins even if nothing can be read from it.
-///
-/// The field is `Bearer TOKEN` or `Bearer: TOKEN` in any letter case, with one space or more between; any
-/// other scheme yields nothing. The query's value is the bare token, percent-encoded or not.
-#[must_use]
-pub fn bearer<'a>(authorization_header: Option<&'a [u8]>, query: Option<&'a [u8]>) -> Option<Cow<'a, [u8]>> {
-    let token = match authorization_header {
-        Some(value) => Cow::Borrowed(bearer_token(value)?),
-        None => percent_decode(query_value(query?, b"authorization")?).into(),
-    };
-    (!token.is_empty()).then_some(token)
-}
-
-fn bearer_token(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = value.trim_ascii().split_at_checked(b"Bearer".len())?;
-    if !scheme.eq_ignore_ascii_case(b"Bearer") {
-        return None;
-    }
-    let rest = rest.strip_prefix(b":").unwrap_or(rest);
-    let token = rest.trim_ascii_start();
-    let is_one_word = token.len() < rest.len() && memchr::memchr2(b' ', b'\t', token).is_none();
-    is_one_word.then_some(token)
-}
-
-fn query_value<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let mut fields = query.split(|byte| *byte == b'&');
-    fields.find_map(|field| field.strip_prefix(name)?.strip_prefix(b"="))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        auth::UserRecord,
+        auth::{
+            UserRecord,
+            keys::{KeyRecord, KeyUses, NewKeyText},
+        },
         reject::Action,
         station::{Name, Pattern},
     };
@@ -156,7 +155,7 @@ mod tests {
     }
 
     fn gate() -> Gate {
-        Gate::new(TokenKeys::new("access key", "refresh key"), users(1, "a"))
+        Gate::new(1, TokenKeys::new("access key", "refresh key"), users(1, "a"))
     }
 
     fn login(gate: &mut Gate, name: &str) -> IssuedPair {
@@ -173,7 +172,7 @@ mod tests {
         let second = gate.principal(pair.access.as_bytes(), NOW + 59).expect("valid");
         assert_eq!((gate.hits(), gate.misses(), gate.cache.len()), (1, 1, 1));
         assert!(Rc::ptr_eq(&first, &second));
-        assert_eq!(first.name.as_str(), "etl");
+        assert_eq!(first.label(), "etl");
         assert_eq!(gate.principal(pair.access.as_bytes(), NOW + 60), Err(Reject::Unauthorized));
         assert_eq!((gate.hits(), gate.misses(), gate.cache.len()), (1, 2, 0));
     }
@@ -204,7 +203,7 @@ mod tests {
     fn a_refresh_token_refreshes_and_an_access_token_does_not() {
         let mut gate = gate();
         let pair = login(&mut gate, "etl");
-        let refreshed = gate.refresher(pair.refresh.as_bytes(), NOW + 299).map(|found| found.name.to_string());
+        let refreshed = gate.refresher(pair.refresh.as_bytes(), NOW + 299).map(|found| found.label().to_owned());
         assert_eq!(refreshed, Ok("etl".to_owned()));
         assert_eq!(gate.refresher(pair.refresh.as_bytes(), NOW + 300), Err(Reject::Unauthorized));
         assert_eq!(gate.refresher(pair.access.as_bytes(), NOW), Err(Reject::Unauthorized));
@@ -240,7 +239,7 @@ mod tests {
             (1, "root", 0, Err(Reject::Unauthorized)),
             (1, "root", ROOT_VERSION, Ok("root".to_owned())),
         ] {
-            let user = gate.user(account, name, version).map(|user| user.name.to_string());
+            let user = gate.user(account, name, version).map(|user| user.label().to_owned());
             assert_eq!(user, expect, "{account} {name} {version}");
         }
         gate.set_users(Arc::new(Users::unread("root", ROOT_VERSION)));
@@ -259,56 +258,116 @@ mod tests {
         assert!(!may(&mut gate, "a") && may(&mut gate, "b"));
     }
 
+    /// A key of these rights, and how often it was used; users as of [`users`].
+    fn with_key(produce: &str, expires_unix_s: Option<u64>) -> (NewKeyText, Arc<KeyUses>, Arc<Users>) {
+        let key = keys::new_key().expect("randomness");
+        let uses = Arc::new(KeyUses::new(2));
+        let record = KeyRecord {
+            id: key.id.as_str().into(),
+            hash: key.hash,
+            produce: vec![Pattern::parse(produce).expect("a pattern")],
+            consume: vec![],
+            admin: true,
+            expires_unix_s,
+            uses: Arc::clone(&uses),
+        };
+        let users = Users::clone(&users(1, "a")).with_keys([record]);
+        (key, uses, Arc::new(users))
+    }
+
     #[test]
-    fn the_credential_is_read_as_the_contract_says() {
-        for (header, query, expect) in [
-            (Some("Bearer t.o.k"), None, Some("t.o.k")),
-            (Some("Bearer: t.o.k"), None, Some("t.o.k")),
-            (Some("bearer t.o.k"), None, Some("t.o.k")),
-            (Some("BEARER: t.o.k"), None, Some("t.o.k")),
-            (Some("Bearer   t.o.k  "), None, Some("t.o.k")),
-            (Some("Bearer:   t.o.k"), None, Some("t.o.k")),
-            (Some("Bearer"), None, None),
-            (Some("Bearer "), None, None),
-            (Some("Bearer: "), None, None),
-            (Some("Bearert.o.k"), None, None),
-            (Some("Bearer:t.o.k"), None, None),
-            (Some("Bearer :t.o.k"), None, Some(":t.o.k")),
-            (Some("Bearer:: t.o.k"), None, None),
-            (Some("Bearer t.o.k x"), None, None),
-            (Some("Bearer t.o.k\tx"), None, None),
-            (Some("Basic dTpw"), None, None),
-            (Some("Zork t.o.k"), None, None),
-            (Some("t.o.k"), None, None),
-            (Some(""), None, None),
-            (Some("é"), None, None),
-            (None, None, None),
-            (None, Some(""), None),
-            (None, Some("authorization=t.o.k"), Some("t.o.k")),
-            (None, Some("a=1&authorization=t.o.k&b=2"), Some("t.o.k")),
-            (None, Some("authorization=t%2Eo%2ek"), Some("t.o.k")),
-            (None, Some("authorization=first&authorization=second"), Some("first")),
-            (None, Some("authorization="), None),
-            (None, Some("authorization"), None),
-            (None, Some("xauthorization=t"), None),
-            (None, Some("authorizationx=t"), None),
-            (None, Some("authorization=a%"), Some("a%")),
-            (Some("Bearer h"), Some("authorization=q"), Some("h")),
-            (Some("Basic h"), Some("authorization=q"), None),
-            (Some(""), Some("authorization=q"), None),
-        ] {
-            let found = bearer(header.map(str::as_bytes), query.map(str::as_bytes));
-            assert_eq!(found.as_deref(), expect.map(str::as_bytes), "{header:?} {query:?}");
+    fn a_key_opens_what_its_patterns_say_and_each_request_is_counted_on_its_shard() {
+        let (key, uses, users) = with_key("a.*", None);
+        let mut gates = [0, 1].map(|shard| Gate::new(shard, TokenKeys::new("x", "y"), Arc::clone(&users)));
+        for gate in &mut gates {
+            let first = gate.principal(key.text.as_bytes(), NOW).expect("valid");
+            let second = gate.principal(key.text.as_bytes(), u64::MAX - 1).expect("it never expires");
+            assert!(Rc::ptr_eq(&first, &second));
+            assert_eq!((gate.hits(), gate.misses()), (1, 1));
+            assert_eq!(first.label(), format!("key:{}", key.id));
+            for (action, station, expect) in
+                [(Action::Produce, "a.x", true), (Action::Produce, "a", false), (Action::Consume, "a.x", false)]
+            {
+                assert_eq!(first.may(action, station), expect, "{action:?} {station}");
+            }
+        }
+        assert_eq!(uses.total(), 4);
+    }
+
+    #[test]
+    fn a_key_ends_with_its_expiry_also_when_it_is_known() {
+        let (key, uses, users) = with_key("*", Some(NOW + 10));
+        let mut gate = Gate::new(0, TokenKeys::new("x", "y"), users);
+        for (second, expect) in [(0, true), (9, true), (10, false), (u64::MAX - NOW, false)] {
+            let found = gate.principal(key.text.as_bytes(), NOW + second).map(|_| true);
+            assert_eq!(found, if expect { Ok(true) } else { Err(Reject::Unauthorized) }, "{second}");
+        }
+        assert_eq!((gate.cache.len(), uses.total()), (0, 2));
+    }
+
+    #[test]
+    fn what_is_not_the_key_is_refused_and_not_counted() {
+        let (key, uses, users) = with_key("*", None);
+        let mut gate = Gate::new(0, TokenKeys::new("x", "y"), users);
+        let other = keys::new_key().expect("randomness");
+        let secret_of_other = format!("{}{}", &key.text[..17], &other.text[17..]);
+        for text in [other.text.as_str(), &secret_of_other, &key.text[..59], &format!("{}A", key.text), "sgk_", "sgk_é"]
+        {
+            assert_eq!(gate.principal(text.as_bytes(), NOW), Err(Reject::Unauthorized), "{text}");
+        }
+        assert_eq!(gate.principal(b"sgk_\xff\xff", NOW), Err(Reject::Unauthorized));
+        assert_eq!((gate.cache.len(), uses.total()), (0, 0));
+        assert!(gate.principal(key.text.as_bytes(), NOW).is_ok());
+    }
+
+    #[test]
+    fn a_revoked_key_opens_nothing_from_the_next_snapshot_on() {
+        let (key, uses, with) = with_key("*", None);
+        let mut gate = Gate::new(0, TokenKeys::new("x", "y"), with);
+        assert!(gate.principal(key.text.as_bytes(), NOW).is_ok());
+        gate.set_users(users(1, "a"));
+        assert_eq!(gate.principal(key.text.as_bytes(), NOW), Err(Reject::Unauthorized));
+        assert_eq!(uses.total(), 1);
+    }
+
+    #[test]
+    fn before_the_registry_was_read_a_key_may_be_one_and_what_has_not_the_form_is_none() {
+        let key = keys::new_key().expect("randomness");
+        let mut gate = Gate::new(0, TokenKeys::new("x", "y"), Arc::new(Users::unread("root", ROOT_VERSION)));
+        assert_eq!(gate.principal(key.text.as_bytes(), NOW), Err(Reject::UsersUnknown));
+        assert_eq!(gate.principal(&key.text.as_bytes()[1..], NOW), Err(Reject::Unauthorized));
+        assert_eq!(gate.principal(&key.text.as_bytes()[..59], NOW), Err(Reject::Unauthorized));
+    }
+
+    #[test]
+    fn nobody_gets_tokens_for_a_key() {
+        let (key, _, users) = with_key("*", None);
+        let mut gate = Gate::new(0, TokenKeys::new("x", "y"), users);
+        let principal = gate.principal(key.text.as_bytes(), NOW).expect("valid");
+        assert!(matches!(gate.issue(&principal, NOW, MINUTE, MINUTE), Err(Reject::Internal(_))));
+        assert_eq!(gate.refresher(key.text.as_bytes(), NOW), Err(Reject::Unauthorized));
+        for name in [principal.label(), &key.id] {
+            assert_eq!(gate.user(1, name, 0), Err(Reject::Unauthorized), "a key is no user");
         }
     }
 
     #[test]
     fn nothing_secret_is_shown() {
-        let mut gate = gate();
+        let (key, _, users) = with_key("*", None);
+        let mut gate = Gate::new(0, TokenKeys::new("access key", "refresh key"), users);
+        gate.principal(key.text.as_bytes(), NOW).expect("valid");
         let pair = login(&mut gate, "etl");
         gate.principal(pair.access.as_bytes(), NOW).expect("valid");
         let shown = format!("{gate:?} {pair:?}");
-        for secret in ["access key", "refresh key", "97, 99, 99", pair.access.as_str(), pair.refresh.as_str(), "eyJ"] {
+        for secret in [
+            "access key",
+            "refresh key",
+            "97, 99, 99",
+            pair.access.as_str(),
+            pair.refresh.as_str(),
+            "eyJ",
+            &key.text[17..],
+        ] {
             assert!(!shown.contains(secret), "{secret} in {shown}");
         }
     }

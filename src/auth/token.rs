@@ -11,7 +11,7 @@
 //! Deliberately absent: other algorithms, key ids, audiences. A token that names an audience or critical
 //! header fields means something we do not know and is refused.
 
-use super::Principal;
+use super::{Principal, Who};
 use crate::{
     limits::{TOKEN_BYTES_MAX, TOKEN_LIFETIME_MAX},
     reject::Reject,
@@ -119,7 +119,7 @@ impl TokenKeys {
     /// A new pair of tokens for this principal. Lifetimes are whole seconds, from one second to
     /// [`TOKEN_LIFETIME_MAX`].
     ///
-    /// Errors: [`Reject::Internal`] if there is no key.
+    /// Errors: [`Reject::Internal`] if there is no key to sign with; or if the principal is an API key: nobody logs in with one.
     pub fn issue(
         &self,
         principal: &Principal,
@@ -127,10 +127,11 @@ impl TokenKeys {
         access_lifetime: Duration,
         refresh_lifetime: Duration,
     ) -> Result<IssuedPair, Reject> {
+        let Who::User(name) = &principal.who else { return Err(Reject::Internal("an API key has no tokens")) };
         let seconds = |lifetime: Duration| lifetime.min(TOKEN_LIFETIME_MAX).as_secs().max(1);
         let (access_s, refresh_s) = (seconds(access_lifetime), seconds(refresh_lifetime));
         let claims = |kind, lifetime_s| Claims {
-            username: principal.name.as_str().to_owned(),
+            username: name.as_str().to_owned(),
             account_id: principal.account,
             ver: principal.version,
             kind,

@@ -1,15 +1,16 @@
-//! Users and their rights, as one immutable snapshot.
+//! Users and API keys with their rights, as one immutable snapshot.
 //!
 //! Built by the control plane, shared with the shards behind an `Arc`, replaced whole. It holds no
-//! password hash: a shard never needs one.
+//! password hash: a shard never needs one. Of an API key it holds the SHA-256, which a shard compares itself.
 
+use super::keys::{self, KeyRecord, KeyUses};
 use crate::{
     reject::{Action, Reject},
     station::{Name, Pattern},
 };
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt, sync::Arc};
 
 /// The account of everyone who names none, and of root.
 pub const ACCOUNT_DEFAULT: u32 = 1;
@@ -29,16 +30,37 @@ pub struct UserRecord {
     pub consume: Vec<Pattern>,
 }
 
+/// Whose credential it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    /// A user's, of this lower-cased name.
+    User(Name),
+    /// An API key.
+    Key(KeyLabel),
+}
+
+/// `key:` and the id of an API key. No user's name holds a colon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyLabel(Box<str>);
+
+impl KeyLabel {
+    fn new(id: &str) -> Self {
+        Self(format!("key:{id}").into())
+    }
+}
+
 /// Someone whose credential was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// Lower-cased name.
-    pub name: Name,
+    /// Who.
+    pub who: Who,
     /// Tenant.
     pub account: u32,
-    /// Version of the password, see [`UserRecord::version`].
+    /// Version of the user's password, see [`UserRecord::version`]; 0 of a key, which has none.
     pub version: u32,
     rights: Rights,
+    /// Where the requests of an API key are counted.
+    uses: Option<Arc<KeyUses>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +74,22 @@ enum Rights {
 }
 
 impl Principal {
+    /// What it is called in logs and dead letters: the user's name, or `key:` and the key's id.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        match &self.who {
+            Who::User(name) => name.as_str(),
+            Who::Key(label) => &label.0,
+        }
+    }
+
+    /// One more request, on this shard. Only those of API keys are counted.
+    pub(super) fn count_use(&self, shard: u16) {
+        if let Some(uses) = &self.uses {
+            uses.count(shard);
+        }
+    }
+
     /// Whether the principal may do this to the station of this (lower-cased) name.
     #[must_use]
     pub fn may(&self, action: Action, station: &str) -> bool {
@@ -74,7 +112,44 @@ impl Principal {
 impl From<UserRecord> for Principal {
     fn from(record: UserRecord) -> Self {
         let UserRecord { name, account, version, produce, consume } = record;
-        Self { name, account, version, rights: Rights::Listed { produce, consume } }
+        Self { who: Who::User(name), account, version, rights: Rights::Listed { produce, consume }, uses: None }
+    }
+}
+
+/// An API key, and whose rights come with it.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Key {
+    /// What may be done with it.
+    pub(super) principal: Principal,
+    /// Not good from here on, seconds since 1970.
+    pub(super) expires_unix_s: u64,
+    hash: [u8; 32],
+}
+
+impl Key {
+    /// Whether this text is the key.
+    pub(super) fn is(&self, text: &str) -> bool {
+        keys::is_key(text, &self.hash)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Key").field("who", &self.principal.label()).finish_non_exhaustive()
+    }
+}
+
+impl From<KeyRecord> for Key {
+    fn from(record: KeyRecord) -> Self {
+        let KeyRecord { id, hash, produce, consume, expires_unix_s, uses, .. } = record;
+        let principal = Principal {
+            who: Who::Key(KeyLabel::new(&id)),
+            account: ACCOUNT_DEFAULT,
+            version: 0,
+            rights: Rights::Listed { produce, consume },
+            uses: Some(uses),
+        };
+        Self { principal, expires_unix_s: expires_unix_s.unwrap_or(u64::MAX), hash }
     }
 }
 
@@ -82,6 +157,8 @@ impl From<UserRecord> for Principal {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Users {
     accounts: HashMap<u32, HashMap<Box<str>, Principal>>,
+    /// By id.
+    keys: HashMap<Box<str>, Key>,
     complete: bool,
 }
 
@@ -92,22 +169,24 @@ impl Users {
     /// records of one user the last counts.
     pub fn new(root_name: &str, root_version: u32, users: impl IntoIterator<Item = UserRecord>) -> Self {
         let root = Name::parse(root_name).ok().map(|name| Principal {
-            name,
+            who: Who::User(name),
             account: ACCOUNT_DEFAULT,
             version: root_version,
             rights: Rights::Everything,
+            uses: None,
         });
         let mut accounts: HashMap<u32, HashMap<Box<str>, Principal>> = HashMap::new();
         for principal in users.into_iter().map(Principal::from).chain(root) {
             let names = accounts.entry(principal.account).or_default();
-            names.insert(principal.name.as_str().into(), principal);
+            names.insert(principal.label().into(), principal);
         }
-        Self { accounts, complete: true }
+        Self { accounts, keys: HashMap::new(), complete: true }
     }
 
     /// These, and these API keys.
     #[must_use]
-    pub fn with_keys(self, _keys: impl IntoIterator<Item = super::keys::KeyRecord>) -> Self {
+    pub fn with_keys(mut self, keys: impl IntoIterator<Item = KeyRecord>) -> Self {
+        self.keys.extend(keys.into_iter().map(|record| (record.id.clone(), Key::from(record))));
         self
     }
 
@@ -127,6 +206,11 @@ impl Users {
     #[must_use]
     pub fn find(&self, account: u32, name: &str) -> Option<&Principal> {
         self.accounts.get(&account)?.get(name)
+    }
+
+    /// The API key of this id.
+    pub(super) fn key(&self, id: &str) -> Option<&Key> {
+        self.keys.get(id)
     }
 }
 

@@ -4,12 +4,14 @@
 //! they speak HTTP to a gateway that runs, and know nothing of what is inside it.
 //! This is the only module that prints; everything else logs.
 
+mod admin;
 pub mod bench;
 mod client;
 mod config;
 mod consume;
 mod exit;
 pub mod first_minute;
+mod import;
 mod produce;
 mod serve;
 mod user;
@@ -37,6 +39,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Add, list and remove users
     User(user::UserArgs),
+    /// Take over stations and schemas of another system
+    Import(import::ImportArgs),
     /// Send lines of a file or of standard input to a station
     Produce(produce::ProduceArgs),
     /// Print records of a station
@@ -64,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => return bench::run(args),
         Command::Config(args) => config::run(&args),
         Command::User(args) => user::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
     };
@@ -113,6 +118,7 @@ mod tests {
             &["sluicegate", "user", "passwd", "bob", "--password-stdin"],
             &["sluicegate", "produce", "orders", "-f", "x.ndjson", "--batch", "10", "--url", "http://h"],
             &["sluicegate", "produce", "orders", "--raw"],
+            &["sluicegate", "import", "memphis", "dump.json", "--dry-run", "--url", "http://h:1"],
             &["sluicegate", "consume", "orders", "--group", "g", "--batch", "5", "--wait", "100", "--follow", "--json"],
             &["sluicegate", "consume", "orders", "--count", "3"],
         ] {

@@ -1,9 +1,6 @@
 //! `sluicegate user add|list|remove|passwd`: over the admin API of a gateway that runs.
 
-use super::{
-    client::{Http, JSON, LoginArgs, basic},
-    exit::Failure,
-};
+use super::{admin::AdminArgs, exit::Failure};
 use crate::station::{Name, Pattern};
 use clap::{Args, Subcommand};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -63,15 +60,6 @@ enum UserCommand {
         #[command(flatten)]
         admin: AdminArgs,
     },
-}
-
-#[derive(Debug, Args)]
-struct AdminArgs {
-    /// Address of the gateway's admin listener
-    #[arg(long, default_value = "http://127.0.0.1:4445")]
-    url: String,
-    #[command(flatten)]
-    login: LoginArgs,
 }
 
 #[derive(Serialize)]
@@ -191,20 +179,6 @@ fn password(input: impl BufRead) -> Result<String, Failure> {
         return Err(Failure::usage("the password is empty: write it to standard input, one line"));
     }
     Ok(password.to_owned())
-}
-
-impl AdminArgs {
-    /// The body of a good answer.
-    fn call(&self, method: &str, path: &str, body: Option<&str>) -> Result<Vec<u8>, Failure> {
-        let login = self.login.find()?;
-        let authorization = basic(&login);
-        let mut headers = vec![("Authorization", authorization.as_str()), ("Accept", "application/json")];
-        if body.is_some() {
-            headers.push(JSON);
-        }
-        let reply = Http::new(&self.url)?.send(method, path, &headers, body.map(str::as_bytes))?;
-        if (200..300).contains(&reply.status) { Ok(reply.body) } else { Err(reply.failure()) }
-    }
 }
 
 fn say(text: &str) -> Result<(), Failure> {

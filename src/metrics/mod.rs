@@ -6,7 +6,8 @@
 //! The control thread writes [`ControlMetrics`], the embedded store's writer [`StoreMetrics`].
 //!
 //! Pure: no clock (durations come in as arguments), no socket, no runtime, no `/proc`.
-//! There is no registry of metrics and no label that a client can choose: the number of series is fixed.
+//! There is no registry of metrics and no label that a client can choose: the number of series is fixed, but for one for each
+//! API key, which the administrator makes.
 
 mod cell;
 mod control;

@@ -90,10 +90,13 @@ pub const WINDOW_FULL: Metric =
 
 /// Hits.
 pub const TOKEN_CACHE_HITS: Metric =
-    counter("sluicegate_token_cache_hits_total", "Tokens that had been verified before.");
+    counter("sluicegate_token_cache_hits_total", "Tokens and API keys that had been verified before.");
 /// Misses.
 pub const TOKEN_CACHE_MISSES: Metric =
-    counter("sluicegate_token_cache_misses_total", "Tokens that had to be verified.");
+    counter("sluicegate_token_cache_misses_total", "Tokens and API keys that had to be verified.");
+/// By key.
+pub const KEY_REQUESTS: Metric =
+    counter("sluicegate_key_requests_total", "Requests that came with an API key, by key.");
 
 /// Open connections.
 pub const CONNECTIONS_OPEN: Metric = gauge("sluicegate_connections_open", "Client connections that are open.");

@@ -22,6 +22,8 @@ pub struct Sources<'a> {
     pub store: Option<&'a StoreMetrics>,
     /// The kernel's, where it could be asked.
     pub process: Option<ProcessMetrics>,
+    /// API keys by id, and how many requests came with each.
+    pub keys: &'a [(String, u64)],
 }
 
 /// All metrics as text.
@@ -36,6 +38,7 @@ pub fn render(sources: Sources<'_>) -> String {
     sums(&mut page, sources.shards);
     page.histogram(names::ACKNOWLEDGEMENT, sources.shards.iter().map(|shard| &shard.acknowledgement));
     control(&mut page, sources.control);
+    keys(&mut page, sources.keys);
     if let Some(store) = sources.store {
         page.single(names::STORE_COMMITS, store.commits.get());
         page.single(names::STORE_COMMIT_RECORDS, store.commit_records.get());
@@ -129,6 +132,16 @@ fn control(page: &mut Page, control: &ControlMetrics) {
         page.single(names::BROKER_SYNC_ALWAYS, always);
     }
     page.single(names::PUSHES_DROPPED, control.pushes_dropped.get());
+}
+
+/// A family without a sample says nothing: without keys it is left out.
+fn keys(page: &mut Page, keys: &[(String, u64)]) {
+    if !keys.is_empty() {
+        page.head(names::KEY_REQUESTS);
+    }
+    for (id, requests) in keys {
+        page.sample(names::KEY_REQUESTS.name, &[("key", id)], *requests);
+    }
 }
 
 struct Page {
@@ -290,7 +303,9 @@ mod tests {
         control.broker_sync(super::super::BrokerSync::Always);
         let process =
             ProcessMetrics { resident_bytes: 1, cpu_seconds: 1.5, start_seconds: 1_700_000_000.25, open_fds: 9 };
-        render(Sources { shards: &shards, control: &control, store: Some(&store), process: Some(process) })
+        let keys = [("abcdefghij01".to_owned(), 0), ("abcdefghij02".to_owned(), 41)];
+        let process = Some(process);
+        render(Sources { shards: &shards, control: &control, store: Some(&store), process, keys: &keys })
     }
 
     fn value(page: &BTreeMap<String, (String, Vec<Sample>)>, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
@@ -317,6 +332,8 @@ mod tests {
             ("sluicegate_logins_total", &[("result", "refused")], Some(1.0)),
             ("sluicegate_answers_total", &[("kind", "station"), ("result", "ok")], Some(1.0)),
             ("sluicegate_broker_sync_always", &[], Some(1.0)),
+            ("sluicegate_key_requests_total", &[("key", "abcdefghij01")], Some(0.0)),
+            ("sluicegate_key_requests_total", &[("key", "abcdefghij02")], Some(41.0)),
             (
                 "sluicegate_driver_info",
                 &[("driver", "epoll"), ("reason", "io_uring: \"Operation not permitted\"\nC:\\x")],
@@ -356,7 +373,7 @@ mod tests {
         use super::super::BrokerSync::{Always, Interval, Unknown};
         let control = ControlMetrics::default();
         let shown = || {
-            let text = render(Sources { shards: &[], control: &control, store: None, process: None });
+            let text = render(Sources { shards: &[], control: &control, store: None, process: None, keys: &[] });
             text.lines().find_map(|line| line.strip_prefix("sluicegate_broker_sync_always ").map(str::to_owned))
         };
         assert_eq!(shown(), None);

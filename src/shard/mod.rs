@@ -109,7 +109,7 @@ async fn run(parts: Parts) -> io::Result<()> {
             (Backend::Local(Rc::new(handle)), None)
         }
     };
-    let gate = Rc::new(RefCell::new(Gate::new(parts.keys, parts.users)));
+    let gate = Rc::new(RefCell::new(Gate::new(parts.index, parts.keys, parts.users)));
     let metrics = || Arc::clone(&parts.metrics);
     let draining = Rc::new(Once::default());
     let dialect = Dialect::Memphis(Memphis {

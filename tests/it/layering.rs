@@ -23,7 +23,7 @@ const RULES: &[Rule] = &[
     ("schema", &[]),
     ("budget", &[]),
     ("wire", &[]),
-    ("auth", &[]),
+    ("auth", &["metrics::Counter"]),
     ("metrics", &[]),
     ("rt", &[]),
     ("config", &["rt::DriverChoice"]),
@@ -73,7 +73,7 @@ const RULES: &[Rule] = &[
             "wire",
         ],
     ),
-    ("cli", &["config", "gateway"]),
+    ("cli", &["config", "gateway", "control::views", "schema::SchemaType"]),
     ("main", &["cli", "gateway"]),
 ];
 

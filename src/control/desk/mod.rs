@@ -162,6 +162,7 @@ impl Desk {
             control: &inner.control,
             store: self.store_metrics(),
             process,
+            keys: &[],
         })
     }
 

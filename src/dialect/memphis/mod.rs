@@ -1,7 +1,7 @@
 //! The Memphis REST gateway's API: `/auth/*`, `/stations/*`, `/monitoring/status`.
 //!
 //! What a client of the original can see stays as it was, except where the original was wrong;
-//! the README's table lists every difference.
+//! docs/migrating-from-memphis.md lists every difference.
 
 mod answer;
 mod auth;
@@ -14,7 +14,7 @@ mod route;
 
 use super::{Reply, Request};
 use crate::{
-    auth::{Gate, Principal, bearer},
+    auth::{Gate, Principal, credential},
     directory::Directory,
     fetch::Fetcher,
     ingest::{Form, Ingest},
@@ -30,7 +30,7 @@ use std::{borrow::Cow, cell::RefCell, rc::Rc, time::Duration};
 /// The API on one shard.
 #[derive(Debug)]
 pub struct Memphis {
-    /// Tokens and users.
+    /// Tokens, API keys and users.
     pub gate: Rc<RefCell<Gate>>,
     /// Logins.
     pub directory: Rc<Directory>,
@@ -98,7 +98,7 @@ impl Memphis {
             None
         } else {
             let authorization = head.authorization.map(|span| span.of(bytes));
-            let credential = bearer(authorization, head.query.map(|span| span.of(bytes)));
+            let credential = credential(authorization, head.query.map(|span| span.of(bytes)));
             let credential = credential.ok_or(Reject::Unauthorized).map_err(|reject| refuse(&reject))?;
             Some(self.principal(&credential, request.now.unix_s).map_err(|reject| refuse(&reject))?)
         };

@@ -13,6 +13,7 @@
 use super::{
     broker::{Broker, CallError},
     publishing::{StreamTraits, Version},
+    streams::Adopted,
 };
 use crate::{
     config::{Layout, StationSettings},
@@ -109,6 +110,7 @@ pub(super) async fn resolve(
     settings: &StationSettings,
     name: &Name,
     create: bool,
+    _adopted: Option<&Adopted>,
 ) -> Result<Found, Reject> {
     let mut taken = None;
     for _ in 0..LOOKS_MAX {

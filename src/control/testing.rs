@@ -3,13 +3,14 @@
 
 use super::{
     ControlHandle, ControlInputs, Desk,
+    book::Root,
     couriers::Couriers,
     desk::DeskParts,
     keeper::Keeper,
     passwords::Passwords,
     registry::{Registry, memory::Documents},
     spawn,
-    users::{Book, Root},
+    streams::{Streams, memory::Stations},
 };
 use crate::{
     backend::local,
@@ -33,25 +34,18 @@ use std::{
 /// Longer than any question may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
-use tokio::sync::{Notify, watch};
-
 /// A desk over a registry in memory, and what its readiness is made of. Runs on the current runtime.
 pub(crate) fn desk_in_memory() -> (Desk, Arc<AtomicBool>, Arc<StoreMetrics>) {
     let mut settings = settings(0);
     settings.backend = BackendSettings::Local;
     let metrics = Arc::new(ControlMetrics::default());
-    let (book, _) = watch::channel(Arc::new(Book::default()));
-    let keeper = Keeper {
-        registry: Registry::Memory(Documents::default()),
-        root: Root::new(&settings.auth),
-        couriers: Couriers::new(Vec::new(), Arc::clone(&metrics)),
-        metrics,
-        book,
-        changed: Arc::new(Notify::new()),
-    };
+    let couriers = Couriers::new(Vec::new(), Arc::clone(&metrics));
+    let registry = Registry::Memory(Documents::default());
+    let keeper = Keeper::new(registry, Root::new(&settings.auth), couriers, metrics);
     let (draining, store) = (Arc::new(AtomicBool::new(false)), Arc::new(StoreMetrics::default()));
     let parts = DeskParts {
         settings: Arc::new(settings),
+        streams: Streams::Memory(Stations::default()),
         passwords: Passwords::new(),
         draining: Arc::clone(&draining),
         shards: vec![Arc::new(ShardMetrics::default())],
@@ -157,7 +151,7 @@ impl Gateway {
         loop {
             match self.pushes.recv_timeout(PATIENCE).expect("an answer in time") {
                 Push::Answer { ticket, answer } => return (ticket, answer),
-                Push::Users(_) | Push::ForgetStations => {}
+                Push::Users(_) | Push::Contracts(_) | Push::Confirmed(_) | Push::Forget(_) | Push::ForgetStations => {}
                 other => panic!("unexpected {other:?}"),
             }
         }

@@ -52,7 +52,9 @@ impl From<DeskError> for Problem {
         const ROOT: &str = "the root user comes from the configuration and is not changed here";
         match error {
             DeskError::Invalid(detail) => Self::new(StatusCode::BAD_REQUEST, detail),
-            DeskError::Exists(what) => Self::new(StatusCode::CONFLICT, format!("there is a {} of this name", what.word())),
+            DeskError::Exists(what) => {
+                Self::new(StatusCode::CONFLICT, format!("there is a {} of this name", what.word()))
+            }
             DeskError::Unknown(what) => {
                 Self::new(StatusCode::NOT_FOUND, format!("there is no {} of this name", what.word()))
             }

@@ -55,7 +55,6 @@ use passwords::Passwords;
 use publishing::SyncMode;
 use questions::{Backend, Oracle, Publishing};
 use registry::{NatsRegistry, Registry};
-use streams::Streams;
 use std::{
     io,
     sync::{
@@ -65,6 +64,7 @@ use std::{
     thread,
     time::Duration,
 };
+use streams::Streams;
 use tokio::sync::watch;
 
 /// Threads for password hashes and calls of the embedded store.

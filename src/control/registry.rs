@@ -304,7 +304,7 @@ pub(super) mod memory {
     }
 
     impl Documents {
-        pub(super) async fn list(&self) -> Vec<Change> {
+        pub(in super::super) async fn list(&self) -> Vec<Change> {
             let state = self.state.lock().await;
             let change = |(key, (bytes, revision)): (&String, &(Vec<u8>, u64))| Change {
                 key: key.clone(),
@@ -314,7 +314,12 @@ pub(super) mod memory {
             state.documents.iter().map(change).collect()
         }
 
-        pub(super) async fn put(&self, key: &str, bytes: Vec<u8>, expected: u64) -> Result<u64, RegistryError> {
+        pub(in super::super) async fn put(
+            &self,
+            key: &str,
+            bytes: Vec<u8>,
+            expected: u64,
+        ) -> Result<u64, RegistryError> {
             let mut state = self.state.lock().await;
             state.compare(key, expected)?;
             state.revision += 1;
@@ -324,7 +329,7 @@ pub(super) mod memory {
             Ok(revision)
         }
 
-        pub(super) async fn delete(&self, key: &str, expected: u64) -> Result<(), RegistryError> {
+        pub(in super::super) async fn delete(&self, key: &str, expected: u64) -> Result<(), RegistryError> {
             let mut state = self.state.lock().await;
             state.compare(key, expected)?;
             state.documents.remove(key);

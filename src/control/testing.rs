@@ -36,25 +36,51 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A desk over a registry in memory, and what its readiness is made of. Runs on the current runtime.
 pub(crate) fn desk_in_memory() -> (Desk, Arc<AtomicBool>, Arc<StoreMetrics>) {
-    let mut settings = settings(0);
-    settings.backend = BackendSettings::Local;
-    let metrics = Arc::new(ControlMetrics::default());
-    let couriers = Couriers::new(Vec::new(), Arc::clone(&metrics));
-    let registry = Registry::Memory(Documents::default());
-    let keeper = Keeper::new(registry, Root::new(&settings.auth), couriers, metrics);
     let (draining, store) = (Arc::new(AtomicBool::new(false)), Arc::new(StoreMetrics::default()));
-    let parts = DeskParts {
-        settings: Arc::new(settings),
-        streams: Streams::Memory(Stations::default()),
-        passwords: Passwords::new(),
-        draining: Arc::clone(&draining),
-        shards: vec![Arc::new(ShardMetrics::default())],
-        store: None,
-        store_metrics: Some(Arc::clone(&store)),
-    };
-    let desk = Desk::new(&keeper, parts);
-    tokio::spawn(keeper.run());
-    (desk, draining, store)
+    let replica = Replica::new(&Memory::default(), Arc::clone(&draining), Some(Arc::clone(&store)));
+    (replica.desk, draining, store)
+}
+
+/// What replicas in memory share.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory {
+    pub(super) documents: Documents,
+    pub(super) stations: Stations,
+}
+
+/// A desk with one shard, without the rest of a control plane. Runs on the current runtime.
+pub(super) struct Replica {
+    pub(super) desk: Desk,
+    pub(super) pushes: flume::Receiver<Push>,
+    pub(super) metrics: Arc<ControlMetrics>,
+}
+
+impl Replica {
+    pub(super) fn of(memory: &Memory) -> Self {
+        Self::new(memory, Arc::default(), None)
+    }
+
+    fn new(memory: &Memory, draining: Arc<AtomicBool>, store_metrics: Option<Arc<StoreMetrics>>) -> Self {
+        let mut settings = settings(0);
+        settings.backend = BackendSettings::Local;
+        let metrics = Arc::new(ControlMetrics::default());
+        let (inbox, pushes) = flume::unbounded();
+        let couriers = Couriers::new(vec![inbox], Arc::clone(&metrics));
+        let registry = Registry::Memory(memory.documents.clone());
+        let keeper = Keeper::new(registry, Root::new(&settings.auth), couriers, Arc::clone(&metrics));
+        let parts = DeskParts {
+            settings: Arc::new(settings),
+            streams: Streams::Memory(memory.stations.clone()),
+            passwords: Passwords::new(),
+            draining,
+            shards: vec![Arc::new(ShardMetrics::default())],
+            store: None,
+            store_metrics,
+        };
+        let desk = Desk::new(&keeper, parts);
+        tokio::spawn(keeper.run());
+        Self { desk, pushes, metrics }
+    }
 }
 
 /// Settings of the original's defaults for this broker.

@@ -35,7 +35,12 @@ pub const DELIVERIES_MAX_DEFAULT: u32 = 10;
 
 impl Default for Contract {
     fn default() -> Self {
-        Self { schema: None, blocked: None, invalid_to_dead_letters: true, deliveries_max: Some(DELIVERIES_MAX_DEFAULT) }
+        Self {
+            schema: None,
+            blocked: None,
+            invalid_to_dead_letters: true,
+            deliveries_max: Some(DELIVERIES_MAX_DEFAULT),
+        }
     }
 }
 

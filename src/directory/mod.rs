@@ -160,8 +160,7 @@ impl Directory {
     #[must_use]
     pub fn contracts_are_fresh(&self, now: Instant) -> bool {
         let contracts = self.contracts.borrow();
-        let confirmed =
-            || self.confirmed.get().is_some_and(|at| now.saturating_duration_since(at) < CONTRACTS_AGE_MAX);
+        let confirmed = || self.confirmed.get().is_some_and(|at| now.saturating_duration_since(at) < CONTRACTS_AGE_MAX);
         contracts.complete && (!contracts.shared || confirmed())
     }
 

@@ -137,8 +137,10 @@ pub const USERS: Metric = gauge("sluicegate_users", "Users in the registry, with
 /// Schemas.
 pub const SCHEMAS: Metric = gauge("sluicegate_schemas", "Schemas in the registry.");
 /// Documents of stations.
-pub const STATION_DOCUMENTS: Metric =
-    gauge("sluicegate_registry_stations", "Stations that the registry says something of: schema, dead letters, adoption.");
+pub const STATION_DOCUMENTS: Metric = gauge(
+    "sluicegate_registry_stations",
+    "Stations that the registry says something of: schema, dead letters, adoption.",
+);
 /// API keys.
 pub const KEYS: Metric = gauge("sluicegate_keys", "API keys in the registry.");
 /// Registry revision.

@@ -3,7 +3,9 @@
 use super::{
     Desk, DeskError, What, name_of,
     stations::adopted,
-    views::{DeadLetterKind, DeadLetterSelection, DeadLetterView, Page, PageAsk, PurgeReport, ReplayFailure, ReplayReport},
+    views::{
+        DeadLetterKind, DeadLetterSelection, DeadLetterView, Page, PageAsk, PurgeReport, ReplayFailure, ReplayReport,
+    },
 };
 use crate::{
     control::{
@@ -147,8 +149,7 @@ impl Desk {
             };
             let headers: String = parts.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
             let message = format!("dead-letter-{name}-{id}");
-            let stored =
-                self.0.streams.store(name, adopted(book, name), headers.as_bytes(), &payload, &message).await;
+            let stored = self.0.streams.store(name, adopted(book, name), headers.as_bytes(), &payload, &message).await;
             stored.map_err(|error| words(&error))?;
             match self.0.streams.discard(&name.dead_letters(), Some(&[id])).await {
                 Ok(_) => Ok(()),
@@ -199,7 +200,9 @@ fn encoding(parts: &Parts) -> Encoding {
     let field = parts.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
     let media = field.map_or("", |(_, value)| value).split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     match media.as_str() {
-        "application/x-protobuf" | "application/protobuf" | "avro/bytes" | "application/octet-stream" => Encoding::Binary,
+        "application/x-protobuf" | "application/protobuf" | "avro/bytes" | "application/octet-stream" => {
+            Encoding::Binary
+        }
         media if media.contains("json") || media.starts_with("text/") => Encoding::Json,
         _ => Encoding::Unsaid,
     }
@@ -267,7 +270,8 @@ mod tests {
         let headers = b"Content-Type: application/json; charset=utf-8\r\nNats-Msg-Id: 7\r\nX-A: b:c\r\n\
             Sluicegate-Dead-Letter: deliveries\r\nSluicegate-Error: too often\r\nSluicegate-Schema: prices\r\n\
             Sluicegate-Schema-Version: 3\r\nSluicegate-Time: 42\r\nSluicegate-Group: g\r\nSluicegate-Principal: ann\r\n";
-        let letter = |payload: &[u8]| Letter { sequence: 5, time_ms: 9, headers: headers.to_vec(), payload: payload.to_vec() };
+        let letter =
+            |payload: &[u8]| Letter { sequence: 5, time_ms: 9, headers: headers.to_vec(), payload: payload.to_vec() };
         let shown = view(letter(b"{}"));
         assert_eq!((shown.id, shown.kind, shown.error.as_str()), (5, DeadLetterKind::Deliveries, "too often"));
         assert_eq!((shown.schema.as_deref(), shown.schema_version, shown.time_ms), (Some("prices"), Some(3), 42));

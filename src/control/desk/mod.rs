@@ -333,7 +333,11 @@ mod tests {
             assert_eq!(seen, (0..10).collect::<Vec<_>>(), "{limit}");
         }
         assert_eq!(page(all(), &PageAsk { after: Some("k9".to_owned()), limit: 5 }).items, Vec::<i32>::new());
-        assert_eq!(page(all(), &PageAsk { after: None, limit: 0 }).items, [0], "at least one, so that there is progress");
+        assert_eq!(
+            page(all(), &PageAsk { after: None, limit: 0 }).items,
+            [0],
+            "at least one, so that there is progress"
+        );
     }
 
     #[test]

@@ -138,7 +138,8 @@ fn next_document(
         return Err(DeskError::Conflict(format!("schema {name} already exists with the same content")));
     }
     if known.versions.len() >= SCHEMA_VERSIONS_MAX {
-        let text = format!("schema {name} has {SCHEMA_VERSIONS_MAX} versions, which is the most: add it under another name");
+        let text =
+            format!("schema {name} has {SCHEMA_VERSIONS_MAX} versions, which is the most: add it under another name");
         return Err(DeskError::Conflict(text));
     }
     let mut document = known.clone();

@@ -237,7 +237,9 @@ impl Desk {
     /// A schema that was removed while it was attached is detached again: `before` comes back.
     async fn keep_schema(&self, book: &Book, name: &Name, before: Option<Name>) -> Result<(), DeskError> {
         let attached = book.stations.get(name).and_then(|entry| entry.document.schema.clone());
-        let Some(lost) = attached.filter(|schema| book.schemas.stored_revision(schema).is_none()) else { return Ok(()) };
+        let Some(lost) = attached.filter(|schema| book.schemas.stored_revision(schema).is_none()) else {
+            return Ok(());
+        };
         let undone = |now: Now<'_, StationDocument>| match now.document() {
             Some(old) if old.schema.as_ref() == Some(&lost) => {
                 Ok(Amend::Put(StationDocument { schema: before.clone(), ..old.clone() }))
@@ -255,9 +257,9 @@ impl Desk {
     ) -> Result<Arc<Book>, DeskError> {
         let changed = |now: Now<'_, StationDocument>| match now.document() {
             // Nothing is written over what may say more than is understood here.
-            None if now.stored > 0 => Err(DeskError::Conflict(
-                "what the registry says of this station cannot be read here".to_owned(),
-            )),
+            None if now.stored > 0 => {
+                Err(DeskError::Conflict("what the registry says of this station cannot be read here".to_owned()))
+            }
             old => Ok(Amend::Put(change(old.cloned().unwrap_or_default()))),
         };
         self.amend(|book| &book.stations, name, ATTEMPTS_MAX, changed).await
@@ -469,7 +471,8 @@ mod tests {
             ..ChangeStation::default()
         };
         assert_eq!(attributes_change(&known, &same), Ok(AttributesChange::default()));
-        let shorter = ChangeStation { retention_age_s: Some(60), retention_records: Some(5), ..ChangeStation::default() };
+        let shorter =
+            ChangeStation { retention_age_s: Some(60), retention_records: Some(5), ..ChangeStation::default() };
         let change = attributes_change(&known, &shorter).expect("possible");
         assert_eq!(change.retention_age, Some(Some(Duration::from_secs(60))));
         assert_eq!(change.duplicate_window, Some(Duration::from_secs(60)), "the window goes with it");

@@ -112,7 +112,8 @@ impl Desk {
         expected: Option<&str>,
     ) -> Result<Tagged<UserView>, DeskError> {
         let name = self.name_of_other(name)?;
-        let list = |what: &str, given: &Option<Vec<String>>| given.as_ref().map(|list| patterns(what, list)).transpose();
+        let list =
+            |what: &str, given: &Option<Vec<String>>| given.as_ref().map(|list| patterns(what, list)).transpose();
         let (produce, consume) = (list("produce", &change.produce)?, list("consume", &change.consume)?);
         let changed = |now: super::Now<'_, UserDocument>| {
             let old = now.document().ok_or(DeskError::Unknown(What::User))?;

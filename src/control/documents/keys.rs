@@ -13,9 +13,9 @@ use std::{fmt::Write, sync::Arc};
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct KeyDocument {
-    format: u32,
+    pub(in super::super) format: u32,
     /// SHA-256 of the whole key, as 64 hexadecimal digits.
-    hash: String,
+    pub(in super::super) hash: String,
     /// What it is for.
     pub(in super::super) description: Option<String>,
     /// Stations that it may produce to.
@@ -114,7 +114,8 @@ mod tests {
         let loaded = KeyDocument::load(text.as_bytes()).expect("loads");
         assert_eq!((loaded.hash(), &loaded), (Some(hash), &document));
         assert!(!format!("{document:?}").contains("0707"), "{document:?}");
-        let record = document.record(&Name::parse("abc").expect("a name"), Arc::new(KeyUses::new(1))).expect("a record");
+        let record =
+            document.record(&Name::parse("abc").expect("a name"), Arc::new(KeyUses::new(1))).expect("a record");
         assert_eq!((record.hash, record.expires_unix_s), (hash, Some(2)));
         for (from, to, expect) in [
             ("07fe", "07f", "hexadecimal"),

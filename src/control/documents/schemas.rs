@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct SchemaDocument {
-    format: u32,
+    pub(in super::super) format: u32,
     /// The language of all versions.
     #[serde(rename = "type")]
     pub(in super::super) kind: SchemaType,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct StationDocument {
-    format: u32,
+    pub(in super::super) format: u32,
     /// What its records are held against.
     pub(in super::super) schema: Option<Name>,
     pub(in super::super) dead_letters: DeadLetters,
@@ -36,11 +36,7 @@ pub(in super::super) struct DeadLetters {
 
 impl Default for DeadLetters {
     fn default() -> Self {
-        Self {
-            invalid: true,
-            deliveries_max: DELIVERIES_MAX_DEFAULT,
-            retention_age_s: DEAD_LETTERS_AGE.as_secs(),
-        }
+        Self { invalid: true, deliveries_max: DELIVERIES_MAX_DEFAULT, retention_age_s: DEAD_LETTERS_AGE.as_secs() }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct UserDocument {
-    format: u32,
+    pub(in super::super) format: u32,
     /// Tenant.
     pub(in super::super) account: u32,
     /// Changes with the password and never comes back, not even if the user is removed and added again:
@@ -53,7 +53,7 @@ impl Document for UserDocument {
             return Err(format!("account {} is not configured", self.account));
         }
         check_written([("produce", &self.produce), ("consume", &self.consume)])?;
-        password::check_hash(&self.password.0)
+        Ok(password::check_hash(&self.password.0)?)
     }
 }
 

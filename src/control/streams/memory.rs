@@ -24,14 +24,18 @@ impl Stations {
         self.0.lock().expect("no test panics here")
     }
 
-    pub(super) fn create(&self, name: &Name, attributes: &Attributes) -> Result<(), StreamsError> {
+    pub(in super::super) fn create(&self, name: &Name, attributes: &Attributes) -> Result<(), StreamsError> {
         let mut stations = self.lock();
         let new = || Stored { attributes: attributes.clone(), letters: Vec::new(), last: 0, ids: BTreeSet::new() };
         let known = stations.entry(name.to_string()).or_insert_with(new);
         if known.attributes == *attributes { Ok(()) } else { Err(StreamsError::Exists) }
     }
 
-    pub(super) fn describe(&self, name: &Name, adopted: Option<&Adopted>) -> Result<Description, StreamsError> {
+    pub(in super::super) fn describe(
+        &self,
+        name: &Name,
+        adopted: Option<&Adopted>,
+    ) -> Result<Description, StreamsError> {
         let stations = self.lock();
         let stored = stations.get(key(name, adopted)).ok_or(StreamsError::Unknown)?;
         let bytes = stored.letters.iter().map(|letter| letter.payload.len() as u64).sum();
@@ -64,7 +68,7 @@ impl Stations {
         self.lock().remove(name.as_str());
     }
 
-    pub(super) fn read(&self, name: &Name, after: u64, limit: usize) -> Vec<Letter> {
+    pub(in super::super) fn read(&self, name: &Name, after: u64, limit: usize) -> Vec<Letter> {
         let stations = self.lock();
         let letters = stations.get(name.as_str()).into_iter().flat_map(|stored| &stored.letters);
         letters.filter(|letter| letter.sequence > after).take(limit).cloned().collect()
@@ -78,7 +82,7 @@ impl Stations {
         Ok((before - letters.len()) as u64)
     }
 
-    pub(super) fn store(
+    pub(in super::super) fn store(
         &self,
         name: &Name,
         adopted: Option<&Adopted>,

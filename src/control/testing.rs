@@ -51,7 +51,8 @@ pub(super) struct Memory {
 /// A desk with one shard, without the rest of a control plane. Runs on the current runtime.
 pub(super) struct Replica {
     pub(super) desk: Desk,
-    pub(super) pushes: flume::Receiver<Push>,
+    couriers: Couriers,
+    pushes: flume::Receiver<Push>,
     pub(super) metrics: Arc<ControlMetrics>,
 }
 
@@ -67,7 +68,7 @@ impl Replica {
         let (inbox, pushes) = flume::unbounded();
         let couriers = Couriers::new(vec![inbox], Arc::clone(&metrics));
         let registry = Registry::Memory(memory.documents.clone());
-        let keeper = Keeper::new(registry, Root::new(&settings.auth), couriers, Arc::clone(&metrics));
+        let keeper = Keeper::new(registry, Root::new(&settings.auth), couriers.clone(), Arc::clone(&metrics));
         let parts = DeskParts {
             settings: Arc::new(settings),
             streams: Streams::Memory(memory.stations.clone()),
@@ -79,7 +80,20 @@ impl Replica {
         };
         let desk = Desk::new(&keeper, parts);
         tokio::spawn(keeper.run());
-        Self { desk, pushes, metrics }
+        Self { desk, couriers, pushes, metrics }
+    }
+
+    /// Everything that is on its way to the shard, up to now.
+    pub(super) async fn told(&self) -> Vec<Push> {
+        // Behind it all; nobody else sends this here.
+        self.couriers.all(&Push::ForgetStations).await;
+        let mut told = Vec::new();
+        loop {
+            match self.pushes.recv_async().await.expect("a push") {
+                Push::ForgetStations => return told,
+                push => told.push(push),
+            }
+        }
     }
 }
 

@@ -47,9 +47,9 @@ fn station(name: &str) -> NewStation {
 
 impl Replica {
     /// The newest contracts that the shard was told of.
-    fn contracts(&self) -> Option<Arc<Contracts>> {
+    async fn contracts(&self) -> Option<Arc<Contracts>> {
         let contracts = |push| if let Push::Contracts(contracts) = push { Some(contracts) } else { None };
-        self.pushes.drain().filter_map(contracts).last()
+        self.told().await.into_iter().filter_map(contracts).last()
     }
 
     /// What the shard holds records of a station against, as the newest contracts say.
@@ -100,7 +100,7 @@ fn a_schema_goes_through_its_versions_and_reaches_the_shards_before_the_answer()
         assert_eq!(desk.attach_schema("orders", "none", None).await.err(), Some(DeskError::Unknown(What::Schema)));
         assert_eq!(desk.attach_schema("none", "prices", None).await.err(), Some(DeskError::Unknown(What::Station)));
         desk.attach_schema("orders", "prices", None).await.expect("attached");
-        let told = replica.contracts().expect("told");
+        let told = replica.contracts().await.expect("told");
         assert_eq!(Replica::in_force(&told, "orders"), Some(("prices".to_owned(), 1)));
         let refused = desk.remove_schema("prices", None).await;
         assert!(matches!(refused, Err(DeskError::Conflict(text)) if text.contains("orders")));
@@ -109,13 +109,19 @@ fn a_schema_goes_through_its_versions_and_reaches_the_shards_before_the_answer()
         assert_eq!(desk.activate_schema("prices", 2, Some(&second.tag)).await.err(), Some(DeskError::Changed));
         let tag = desk.schema("prices").await.expect("there").tag;
         desk.activate_schema("prices", 2, Some(&tag)).await.expect("activated");
-        assert_eq!(Replica::in_force(&replica.contracts().expect("told"), "orders"), Some(("prices".to_owned(), 2)));
+        assert_eq!(
+            Replica::in_force(&replica.contracts().await.expect("told"), "orders"),
+            Some(("prices".to_owned(), 2))
+        );
         desk.activate_schema("prices", 1, None).await.expect("rolled back");
-        assert_eq!(Replica::in_force(&replica.contracts().expect("told"), "orders"), Some(("prices".to_owned(), 1)));
+        assert_eq!(
+            Replica::in_force(&replica.contracts().await.expect("told"), "orders"),
+            Some(("prices".to_owned(), 1))
+        );
         assert_eq!(replica.metrics.schemas.get(), 1);
 
         desk.detach_schema("orders", None).await.expect("detached");
-        assert_eq!(Replica::in_force(&replica.contracts().expect("told"), "orders"), None);
+        assert_eq!(Replica::in_force(&replica.contracts().await.expect("told"), "orders"), None);
         desk.remove_schema("prices", None).await.expect("removed");
         assert_eq!(desk.schema("prices").await.err(), Some(DeskError::Unknown(What::Schema)));
     });
@@ -135,13 +141,13 @@ fn a_change_of_one_schema_leaves_the_others_as_they_were_compiled() {
             replica.desk.create_station(new).await.expect("created");
         }
         let of = |contracts: &Contracts, station: &str| contracts.of(&name(station)).schema.clone().expect("a schema");
-        let before = replica.contracts().expect("told");
+        let before = replica.contracts().await.expect("told");
         assert!(Arc::ptr_eq(&of(&before, "a"), &of(&before, "a2")));
         replica.desk.add_schema(schema("b", "\"long\""), "ann").await.expect("added");
-        let after = replica.contracts().expect("told");
+        let after = replica.contracts().await.expect("told");
         assert!(Arc::ptr_eq(&of(&before, "b"), &of(&after, "b")), "a version that is not active");
         replica.desk.activate_schema("b", 2, None).await.expect("activated");
-        let after = replica.contracts().expect("told");
+        let after = replica.contracts().await.expect("told");
         assert!(Arc::ptr_eq(&of(&before, "a"), &of(&after, "a")));
         assert_eq!(of(&after, "b").version, 2);
     });
@@ -161,7 +167,7 @@ fn what_does_not_load_or_compile_never_replaces_what_does_and_never_opens_a_stat
             let metrics = Arc::clone(&replica.metrics);
             move || std::future::ready(metrics.documents_refused.get() == count)
         };
-        let newest = |station: &str| replica.contracts().expect("told").of(&name(station)).clone();
+        let newest = async |station: &str| replica.contracts().await.expect("told").of(&name(station)).clone();
         // Written by a later version of the program: its active version does not compile here.
         let version = |number: u32, text: &str| {
             format!(
@@ -174,13 +180,13 @@ fn what_does_not_load_or_compile_never_replaces_what_does_and_never_opens_a_stat
         let versions = [version(1, "\"int\""), version(2, "\"telepathy\"")];
         put(&memory, "schemas.prices", &document(2, &versions)).await;
         until("told of the fault", refused(1)).await;
-        let contract = newest("orders");
+        let contract = newest("orders").await;
         assert_eq!(contract.schema.map(|schema| schema.version), Some(1), "what was in force stays");
         assert_eq!(contract.blocked, None);
         // A replica that starts now has nothing to fall back on: it takes no record rather than any.
         let late = Replica::of(&memory);
         late.desk.schemas(&ALL).await.expect("loaded");
-        let contract = late.contracts().expect("told").of(&name("orders")).clone();
+        let contract = late.contracts().await.expect("told").of(&name("orders")).clone();
         assert!(contract.schema.is_none() && contract.blocked.is_some_and(|reason| reason.contains("telepathy")));
         assert!(matches!(desk.activate_schema("prices", 2, None).await, Err(DeskError::Invalid(_))));
 
@@ -188,7 +194,7 @@ fn what_does_not_load_or_compile_never_replaces_what_does_and_never_opens_a_stat
         put(&memory, "stations.orders", "nonsense").await;
         put(&memory, "stations.other", "nonsense").await;
         until("told of the faults", refused(4)).await;
-        let contracts = replica.contracts().expect("told");
+        let contracts = replica.contracts().await.expect("told");
         assert!(contracts.of(&name("orders")).schema.is_some());
         assert!(contracts.of(&name("other")).blocked.is_some(), "it may have a schema");
         assert!(contracts.of(&name("any")).blocked.is_none());
@@ -201,7 +207,7 @@ fn what_does_not_load_or_compile_never_replaces_what_does_and_never_opens_a_stat
         let revision = memory.documents.list().await.into_iter().find(|document| document.key == "schemas.prices");
         memory.documents.delete("schemas.prices", revision.expect("there").revision).await.expect("deleted");
         until("told", || async { replica.desk.schema("prices").await.is_err() }).await;
-        assert!(newest("orders").blocked.is_some_and(|reason| reason.contains("not in the registry")));
+        assert!(newest("orders").await.blocked.is_some_and(|reason| reason.contains("not in the registry")));
     });
 }
 
@@ -220,7 +226,7 @@ fn a_station_is_made_shown_changed_and_removed() {
         assert_eq!(desk.create_station(other).await.err(), Some(DeskError::Exists(What::Station)));
         let other = NewStation { dead_letters: None, ..new };
         assert_eq!(desk.create_station(other).await.err(), Some(DeskError::Exists(What::Station)));
-        let contract = replica.contracts().expect("told").of(&name("orders")).clone();
+        let contract = replica.contracts().await.expect("told").of(&name("orders")).clone();
         assert_eq!((contract.invalid_to_dead_letters, contract.deliveries_max), (false, Some(3)));
         assert_eq!(
             desk.create_station(station("a b")).await.err(),
@@ -239,7 +245,7 @@ fn a_station_is_made_shown_changed_and_removed() {
         let never = DeadLetterSettings { deliveries_max: 0, ..settings };
         let change = ChangeStation { dead_letters: Some(never), ..ChangeStation::default() };
         desk.change_station("orders", change, Some(&changed.tag)).await.expect("changed");
-        assert_eq!(replica.contracts().expect("told").of(&name("orders")).deliveries_max, None);
+        assert_eq!(replica.contracts().await.expect("told").of(&name("orders")).deliveries_max, None);
         let refused = ChangeStation { partitions: Some(9), ..ChangeStation::default() };
         assert!(matches!(desk.change_station("orders", refused, None).await, Err(DeskError::Invalid(_))));
 
@@ -250,7 +256,7 @@ fn a_station_is_made_shown_changed_and_removed() {
         desk.remove_station("orders", None).await.expect("removed");
         assert_eq!(desk.remove_station("orders", None).await, Err(DeskError::Unknown(What::Station)));
         assert_eq!(names(desk.stations(&ALL).await.expect("listed").items), ["a"]);
-        let told = replica.contracts().expect("told");
+        let told = replica.contracts().await.expect("told");
         assert_eq!(told.of(&name("orders")).deliveries_max, Some(10), "nothing is left of it");
     });
 }
@@ -264,11 +270,11 @@ fn an_adopted_stream_is_a_station_and_outlives_it() {
         desk.create_station(station("legacy")).await.expect("the stream");
         let adopt = |stream: &str| AdoptStation { stream: stream.to_owned(), subject: "old.orders".to_owned() };
         assert_eq!(desk.adopt_station("orders", adopt("none")).await.err(), Some(DeskError::Unknown(What::Station)));
-        while replica.pushes.try_recv().is_ok() {}
+        replica.told().await;
         let adopted = desk.adopt_station("orders", adopt("legacy")).await.expect("adopted");
         assert_eq!(adopted.value.adopted, Some(adopt("legacy")));
         let forgotten =
-            replica.pushes.drain().any(|push| matches!(push, Push::Forget(station) if station == name("orders")));
+            replica.told().await.iter().any(|push| matches!(push, Push::Forget(station) if *station == name("orders")));
         assert!(forgotten, "the shards ask anew");
         assert!(desk.adopt_station("orders", adopt("legacy")).await.is_ok());
         assert!(desk.adopt_station("legacy", adopt("legacy")).await.is_err());
@@ -394,7 +400,7 @@ fn rights_change_and_the_password_stays() {
         assert_eq!(desk.change_user("bob", change.clone(), None).await.err(), Some(DeskError::Unknown(What::User)));
         assert_eq!(desk.change_user("root", change, None).await.err(), Some(DeskError::Root));
         let users = |push| if let Push::Users(users) = push { Some(users) } else { None };
-        let told = replica.pushes.drain().filter_map(users).last().expect("told");
+        let told = replica.told().await.into_iter().filter_map(users).last().expect("told");
         let ann = told.find(1, "ann").expect("ann");
         assert_eq!(ann.version, 1, "tokens stay good");
         assert!(!ann.may(crate::reject::Action::Produce, "b") && ann.may(crate::reject::Action::Produce, "a"));
@@ -567,17 +573,40 @@ proptest! {
                 until("known", || model.is_shown_by(&replicas[*at])).await;
                 model.take(&replicas[*at], step).await;
                 // Who made the change has told its shards before it was answered.
-                told[*at] = replicas[*at].contracts().or(told[*at].take());
+                told[*at] = replicas[*at].contracts().await.or(told[*at].take());
                 let contracts = told[*at].as_ref().expect("told at the start");
                 assert!(model.is_in_force(contracts), "{step:?}\n{model:?}\n{contracts:?}");
             }
             for (replica, told) in replicas.iter().zip(&mut told) {
                 until("shown", || model.is_shown_by(replica)).await;
-                *told = replica.contracts().or(told.take());
+                *told = replica.contracts().await.or(told.take());
                 assert!(model.is_in_force(told.as_ref().expect("told")), "{model:?}");
             }
         });
     }
+}
+
+/// The admin listener runs on any thread: what it waits for must be able to move.
+#[test]
+fn what_is_asked_of_a_desk_can_be_sent_to_another_thread() {
+    fn can<T: Send>(_: T) {}
+    run(async {
+        let replica = Replica::of(&Memory::default());
+        let desk = &replica.desk;
+        can(desk.stations(&ALL));
+        can(desk.create_station(station("a")));
+        can(desk.change_station("a", ChangeStation::default(), None));
+        can(desk.remove_station("a", None));
+        can(desk.attach_schema("a", "a", None));
+        can(desk.add_schema(schema("a", ""), "a"));
+        can(desk.activate_schema("a", 1, None));
+        can(desk.remove_schema("a", None));
+        can(desk.create_key(NewKey::default()));
+        can(desk.revoke_key("a", None));
+        can(desk.change_user("a", ChangeUser::default(), None));
+        can(desk.replay_dead_letters("a", DeadLetterSelection::default()));
+        can(desk.purge_dead_letters("a", DeadLetterSelection::default()));
+    });
 }
 
 #[test]

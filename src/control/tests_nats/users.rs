@@ -35,7 +35,7 @@ fn next_users(gateway: &Gateway) -> Arc<Users> {
     loop {
         match gateway.pushes.recv_timeout(Duration::from_secs(15)).expect("a push in time") {
             Push::Users(users) => return users,
-            Push::Answer { .. } => {}
+            Push::Answer { .. } | Push::Contracts(_) | Push::Confirmed(_) => {}
             other => panic!("unexpected {other:?}"),
         }
     }
@@ -191,7 +191,7 @@ fn a_broken_document_leaves_the_user_that_works_and_its_neighbours_alone() {
     bucket(&server, async |store| {
         store.put("users.ann", "{\"format\":1".into()).await.expect("put");
         store.put("users.bob", "nonsense".into()).await.expect("put");
-        store.put("schemas.x", "of no interest".into()).await.expect("put");
+        store.put("bridges.x", "of no interest".into()).await.expect("put");
     });
     let refused = |count: &str| {
         let line = format!("\nsluicegate_registry_documents_refused {count}\n");

@@ -218,6 +218,40 @@ pub const LOCAL_READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const LOCAL_DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
 /// How long dead letters are kept unless their station says otherwise.
 pub const DEAD_LETTERS_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Documents of the registry: more are not read.
+pub const REGISTRY_DOCUMENTS_MAX: usize = 100_000;
+/// Bytes of all documents of the registry: every gateway holds them in memory.
+pub const REGISTRY_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Bytes of one document of the registry: a schema with all its versions. The broker's usual `max_payload`, with room for header fields.
+pub const REGISTRY_DOCUMENT_BYTES_MAX: usize = 960 * 1024;
+/// Versions of one schema: their bytes are bounded by the document's, and this bounds what a listing shows.
+pub const SCHEMA_VERSIONS_MAX: usize = 1_000;
+/// Patterns in one allow-list.
+pub const PATTERNS_MAX: usize = 256;
+/// Bytes of what somebody says about an API key.
+pub const KEY_DESCRIPTION_BYTES_MAX: usize = 1_024;
+/// How long dead letters are kept unless their station says otherwise.
+pub const DEAD_LETTERS_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Dead letters that are read at a time.
+pub const DEAD_LETTERS_PAGE: usize = 100;
+/// Dead letters that one call may name or replay.
+pub const DEAD_LETTERS_PER_CALL_MAX: usize = 10_000;
+/// Records and API keys live at most this long, unless for ever: a hundred years, within what a broker counts in nanoseconds.
+pub const RETENTION_AGE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// Message ids are remembered at least so long and at most so long (the original's bounds).
+pub const DUPLICATE_WINDOW_MIN: Duration = Duration::from_millis(100);
+/// See [`DUPLICATE_WINDOW_MIN`].
+pub const DUPLICATE_WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Copies of a stream: what JetStream can have.
+pub const REPLICAS_MAX: u8 = 5;
+/// How long a schema may take to be compiled for all shards: no honest one comes near.
+pub const SCHEMA_COMPILE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the registry is asked whether there is news. Three questions fit into [`CONTRACTS_AGE_MAX`], so that one
+/// lost answer is no outage.
+pub const CONFIRM_INTERVAL: Duration = Duration::from_millis(250);
+/// How long an answer to that may take.
+pub const CONFIRM_TIMEOUT: Duration = Duration::from_millis(300);
 /// From SIGTERM to exit.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -314,6 +348,8 @@ pub const GRAPHQL_BYTES_MAX: usize = 64 * 1024;
 pub const GRAPHQL_TOKENS_MAX: usize = 4_000;
 /// Nesting of a GraphQL document.
 pub const GRAPHQL_DEPTH_MAX: usize = 50;
+const _: () = assert!(REGISTRY_DOCUMENT_BYTES_MAX < LOCAL_DOCUMENT_BYTES_MAX);
+const _: () = assert!(CONFIRM_INTERVAL.as_millis() + 2 * CONFIRM_TIMEOUT.as_millis() < CONTRACTS_AGE_MAX.as_millis());
 
 /// The limits that a user may set, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -52,10 +52,18 @@ impl From<DeskError> for Problem {
         const ROOT: &str = "the root user comes from the configuration and is not changed here";
         match error {
             DeskError::Invalid(detail) => Self::new(StatusCode::BAD_REQUEST, detail),
-            DeskError::Exists => Self::new(StatusCode::CONFLICT, "there is a user of this name"),
-            DeskError::Unknown => Self::new(StatusCode::NOT_FOUND, "there is no user of this name"),
+            DeskError::Exists(what) => {
+                Self::new(StatusCode::CONFLICT, format!("there is a {} of this name", what.word()))
+            }
+            DeskError::Unknown(what) => {
+                Self::new(StatusCode::NOT_FOUND, format!("there is no {} of this name", what.word()))
+            }
+            DeskError::Conflict(detail) => Self::new(StatusCode::CONFLICT, detail),
+            DeskError::Changed => {
+                Self::new(StatusCode::PRECONDITION_FAILED, "it is not as it was when its tag was read")
+            }
             DeskError::Root => Self::new(StatusCode::CONFLICT, ROOT),
-            DeskError::Contended => Self::new(StatusCode::CONFLICT, "the user was changed by others at the same time"),
+            DeskError::Contended => Self::new(StatusCode::CONFLICT, "it was changed by others at the same time"),
             DeskError::Overloaded => {
                 Self::later(StatusCode::SERVICE_UNAVAILABLE, "too many passwords are being checked", 1)
             }

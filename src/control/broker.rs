@@ -36,7 +36,9 @@ use tokio::{
 /// One call of the JetStream API.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 /// Between two attempts to connect, at most.
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
+const BACKOFF_MAX: Duration = Duration::from_millis(250);
+/// A connection on which the broker does not answer two pings is given up.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// The connection's state is looked at this often, in case its event got lost.
 const STATE_INTERVAL: Duration = Duration::from_millis(500);
 /// Between two lines in the log about attempts to connect that fail.
@@ -120,6 +122,8 @@ pub(super) mod codes {
     pub(in super::super) const CONSUMER_NOT_FOUND: u32 = 10_014;
     /// A stream of this name with another configuration.
     pub(in super::super) const STREAM_NAME_IN_USE: u32 = 10_058;
+    /// No such message.
+    pub(in super::super) const MESSAGE_NOT_FOUND: u32 = 10_037;
     /// No such stream.
     pub(in super::super) const STREAM_NOT_FOUND: u32 = 10_059;
     /// There is no record at or behind this place.
@@ -151,6 +155,7 @@ impl Broker {
             .retry_on_initial_connect()
             .retain_servers_order()
             .reconnect_delay_callback(backoff)
+            .ping_interval(PING_INTERVAL)
             .event_callback(move |event| {
                 ears.hear(&event);
                 if matches!(event, Event::Connected) {

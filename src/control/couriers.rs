@@ -56,14 +56,34 @@ impl Couriers {
     /// Sends the same to all shards, behind everything that was sent before. Returns when every shard is
     /// told, or has ended: as long as one is not, it would let in whom the others turn away.
     pub(super) async fn all(&self, push: &Push) {
+        self.each(|_| Some(push.clone())).await;
+    }
+
+    /// Sends each shard what is its own, as [`Self::all`] does.
+    pub(super) async fn each(&self, push: impl Fn(usize) -> Option<Push>) {
+        let push = &push;
         let sends = self.queues.iter().enumerate().map(|(shard, queue)| async move {
-            let mut send = pin!(queue.send(push.clone()));
+            let Some(push) = push(shard) else { return };
+            let mut send = pin!(queue.send(push));
             // An error is a shard that has ended.
             while timeout(REPEAT_INTERVAL, send.as_mut()).await.is_err() {
                 tracing::error!(shard, "a shard does not take what it has to know; waiting for it");
             }
         });
         join_all(sends).await;
+    }
+
+    /// Sends the same to all shards, but not to one that has not taken what it was sent before: what is soon said anew.
+    pub(super) fn offer(&self, push: &Push) {
+        for queue in self.queues.iter().filter(|queue| queue.capacity() > QUESTIONS_PER_SHARD_MAX) {
+            // There is room for it, or the shard has ended.
+            let _room_or_gone = queue.try_send(push.clone());
+        }
+    }
+
+    /// Shards that there are.
+    pub(super) fn shards(&self) -> usize {
+        self.queues.len()
     }
 }
 
@@ -118,6 +138,22 @@ mod tests {
         assert!(!told.is_finished(), "it is not given up");
         while let Push::Answer { .. } = inbox.recv_async().await.expect("a push") {}
         told.await.expect("the teller");
+    }
+
+    #[tokio::test]
+    async fn what_is_said_again_takes_no_room_from_answers() {
+        let (shard, inbox) = flume::bounded(1);
+        let metrics = Arc::new(ControlMetrics::default());
+        let couriers = Couriers::new(vec![shard], Arc::clone(&metrics));
+        for _ in 0..2_000 {
+            couriers.offer(&Push::Confirmed(std::time::Instant::now()));
+            tokio::task::yield_now().await;
+        }
+        for ticket in 0..QUESTIONS_PER_SHARD_MAX as u64 {
+            couriers.answer(0, answer(ticket));
+        }
+        assert_eq!(metrics.pushes_dropped.get(), 0);
+        drop(inbox);
     }
 
     #[tokio::test]

@@ -1,29 +1,45 @@
-//! Keeps the book of users as the registry has it, and tells the shards of every change.
+//! Keeps the book as the registry has it, and tells the shards of every change.
 //!
-//! On the broker: watch, then read everything, then follow. Whatever may have lost a change (a new
-//! connection, an error of the watch, a minute gone by) leads to reading everything again; the
+//! On the broker: read everything, then follow. Whatever may have lost a change (a new connection, an error of the watch,
+//! a minute gone by, a revision that does not come) leads to reading everything again; the
 //! working book stays in force until that has succeeded. The embedded store has no other writer than
 //! this process, so it is read at the start and after each change.
+//!
+//! Between changes the bucket is asked how far it is. If no further than the book, the shards are told that
+//! what they know was true when that was asked: they hold no record against a schema on older knowledge.
 
 use super::{
+    book::{Book, Root},
     couriers::Couriers,
-    registry::{NatsRegistry, Registry, RegistryError},
-    users::{Book, Root},
+    key_usage::KeyUsage,
+    registry::{Followed, NatsRegistry, Registry, RegistryError},
+    workshop::Workshop,
 };
-use crate::{directory::messages::Push, metrics::ControlMetrics};
+use crate::{
+    auth::Users,
+    directory::messages::Push,
+    limits::{CONFIRM_INTERVAL, CONFIRM_TIMEOUT},
+    metrics::ControlMetrics,
+    reject::Reject,
+};
 use futures_util::{FutureExt, StreamExt};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     sync::{Notify, watch},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 /// Everything is read again after this time, whatever was seen of changes.
 const REREAD_INTERVAL: Duration = Duration::from_secs(60);
+/// Everything is read again when the watch has been behind the bucket for so long.
+const LAG_MAX: Duration = Duration::from_millis(500);
 /// Between two attempts to read the registry.
-const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MIN: Duration = Duration::from_millis(100);
 /// Between two attempts to read the registry, at most.
-const RETRY_MAX: Duration = Duration::from_secs(15);
+const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// The task that owns the book.
 #[derive(Debug)]
@@ -37,30 +53,64 @@ pub(super) struct Keeper {
     pub(super) book: watch::Sender<Arc<Book>>,
     /// Wakes the keeper after a change made through this process.
     pub(super) changed: Arc<Notify>,
+    pub(super) usage: KeyUsage,
+    pub(super) workshop: Workshop,
+}
+
+/// The bucket was asked how far it is.
+struct Sounding {
+    sent: Instant,
+    /// The revision of the book at that time.
+    known: u64,
+    /// When the bucket was made, and its last revision; none if no answer came in time.
+    answer: Option<Result<(i128, u64), RegistryError>>,
 }
 
 impl Keeper {
+    /// A keeper that has read nothing.
+    pub(super) fn new(registry: Registry, root: Root, couriers: Couriers, metrics: Arc<ControlMetrics>) -> Self {
+        let (book, _) = watch::channel(Arc::new(Book::default()));
+        let shared = matches!(registry, Registry::Nats(_));
+        let shards = couriers.shards();
+        Self {
+            registry,
+            root,
+            couriers,
+            metrics,
+            book,
+            changed: Arc::new(Notify::new()),
+            usage: KeyUsage::new(shards),
+            workshop: Workshop::new(shards, shared),
+        }
+    }
+
     /// Runs for ever.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let mut retry = RETRY_MIN;
-        if let Registry::Nats(_) = &self.registry {
+        let registry = self.registry.clone();
+        if let Registry::Nats(_) = &registry {
             // Root can come in before the broker has been reached.
             let book = Arc::clone(&self.book.borrow());
-            self.tell(&book).await;
+            self.tell_users(&book).await;
         }
         loop {
             let loaded_before = self.book.borrow().loaded;
-            let result = match &self.registry {
+            let result = match &registry {
                 Registry::Nats(nats) => self.follow(nats).await,
-                Registry::Local(_) => self.read().await,
+                Registry::Local(_) => self.read(&registry).await,
                 #[cfg(test)]
-                Registry::Memory(_) => self.read().await,
+                Registry::Memory(documents) => {
+                    let mut written = documents.written();
+                    let read = self.read_now(&registry).await;
+                    let _changed = written.changed().await;
+                    read
+                }
             };
             let Err(error) = result else {
                 retry = RETRY_MIN;
                 continue;
             };
-            tracing::warn!(?error, "registry: cannot be read; the users known so far stay in force");
+            tracing::warn!(?error, "registry: cannot be read; what is known so far stays in force");
             sleep(retry).await;
             let progressed = self.book.borrow().loaded != loaded_before;
             retry = if progressed { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
@@ -68,18 +118,27 @@ impl Keeper {
     }
 
     /// One life of a watch.
-    async fn follow(&self, nats: &NatsRegistry) -> Result<(), RegistryError> {
+    async fn follow(&mut self, nats: &NatsRegistry) -> Result<(), RegistryError> {
         let mut connections = nats.broker().connections();
         let mut up = nats.broker().up();
         // The sender lives as long as the connection task, and that as long as the runtime.
         drop(up.wait_for(|up| *up).await);
         connections.mark_unchanged();
-        let mut changes = nats.watch().await?;
+        let Followed { begun, listing, mut changes } = tokio::select! {
+            followed = nats.follow() => followed?,
+            _ = connections.changed() => return Ok(()),
+        };
         let mut book = Book::clone(&self.book.borrow());
-        book.reconcile(&self.registry.list().await?);
+        book.reconcile(&listing);
+        let whole = book.revision >= listing.last;
         self.publish(book).await;
+        if whole {
+            self.couriers.offer(&Push::Confirmed(begun));
+        }
         let reread = sleep(REREAD_INTERVAL);
-        tokio::pin!(reread);
+        let sounding = sound(nats.clone(), self.book.subscribe());
+        tokio::pin!(reread, sounding);
+        let mut behind = None;
         loop {
             tokio::select! {
                 change = changes.next() => {
@@ -92,36 +151,111 @@ impl Keeper {
                     }
                     self.publish(book).await;
                 }
+                sounded = &mut sounding => {
+                    if !self.holds(&sounded, &mut behind)? {
+                        return Ok(());
+                    }
+                    sounding.set(sound(nats.clone(), self.book.subscribe()));
+                }
                 _ = connections.changed() => return Ok(()),
                 () = &mut reread => return Ok(()),
             }
         }
     }
 
+    /// Confirms the book to the shards, if it is as far as the bucket. `false`: everything has to be read again.
+    fn holds(&self, sounded: &Sounding, behind: &mut Option<Instant>) -> Result<bool, RegistryError> {
+        let (made, last) = match &sounded.answer {
+            Some(Ok(answer)) => *answer,
+            // The bucket is gone.
+            Some(Err(error @ RegistryError::Failed(Reject::BrokerRefused(..)))) => return Err(error.clone()),
+            Some(Err(_)) | None => return Ok(true),
+        };
+        let book = self.book.borrow();
+        if !book.is_of(made) || last < sounded.known {
+            return Ok(false);
+        }
+        if book.revision >= last {
+            *behind = None;
+            self.couriers.offer(&Push::Confirmed(sounded.sent));
+            return Ok(true);
+        }
+        let since = *behind.get_or_insert(sounded.sent);
+        Ok(since.elapsed() < LAG_MAX)
+    }
+
     /// Reads everything, then waits for a change made through this process.
-    async fn read(&self) -> Result<(), RegistryError> {
-        let mut book = Book::clone(&self.book.borrow());
-        book.reconcile(&self.registry.list().await?);
-        self.publish(book).await;
+    async fn read(&mut self, registry: &Registry) -> Result<(), RegistryError> {
+        self.read_now(registry).await?;
         self.changed.notified().await;
         Ok(())
     }
 
-    /// First the shards, then everybody else: who sees a user in the book may rely on the shards
-    /// knowing it before they get any answer.
-    async fn publish(&self, book: Book) {
-        let book = Arc::new(book);
-        let before = Arc::clone(&self.book.borrow());
-        if !before.loaded || !book.same_users(&before) {
-            self.tell(&book).await;
-        }
-        self.metrics.registry_revision.set(book.revision);
-        self.metrics.users.set(book.len() as u64);
-        self.metrics.documents_refused.set(book.faults() as u64);
-        self.book.send_replace(book);
+    async fn read_now(&mut self, registry: &Registry) -> Result<(), RegistryError> {
+        let mut book = Book::clone(&self.book.borrow());
+        book.reconcile(&registry.list().await?);
+        self.publish(book).await;
+        Ok(())
     }
 
-    async fn tell(&self, book: &Book) {
-        self.couriers.all(&Push::Users(book.snapshot(&self.root))).await;
+    /// First the shards, then everybody else: who sees a document in the book may rely on the shards
+    /// knowing it before they get any answer.
+    async fn publish(&mut self, book: Book) {
+        let book = Arc::new(book);
+        let before = Arc::clone(&self.book.borrow());
+        if !before.loaded || !book.users.same(&before.users) || !book.keys.same(&before.keys) {
+            self.usage.retain(&book.keys);
+            self.tell_users(&book).await;
+        }
+        if !before.loaded || !book.stations.same(&before.stations) || !book.schemas.same(&before.schemas) {
+            let contracts = self.workshop.contracts(&book).await;
+            self.couriers.each(|shard| contracts.get(shard).cloned().map(Push::Contracts)).await;
+        }
+        let gauges = [
+            (&self.metrics.registry_revision, book.revision),
+            (&self.metrics.users, book.users.len() as u64),
+            (&self.metrics.schemas, book.schemas.len() as u64),
+            (&self.metrics.stations, book.stations.len() as u64),
+            (&self.metrics.keys, book.keys.len() as u64),
+            (&self.metrics.documents_refused, (book.faults() + self.workshop.faults()) as u64),
+        ];
+        for (gauge, value) in gauges {
+            gauge.set(value);
+        }
+        self.book.send_replace(Arc::clone(&book));
+        self.forget_adopted(&before, &book).await;
     }
+
+    /// Has the shards forget stations that are another stream now. After the book is published: whoever asks again is
+    /// answered from it.
+    async fn forget_adopted(&self, before: &Book, book: &Book) {
+        if book.stations.same(&before.stations) {
+            return;
+        }
+        let adopted = |book: &Book, name| book.stations.get(name).and_then(|entry| entry.document.adopted.clone());
+        let names = before.stations.iter().chain(book.stations.iter()).map(|(name, _)| name);
+        for name in names.filter(|name| adopted(before, name) != adopted(book, name)) {
+            self.couriers.all(&Push::Forget(name.clone())).await;
+        }
+    }
+
+    async fn tell_users(&self, book: &Book) {
+        let Root { name, version } = &self.root;
+        let users = if book.loaded {
+            let keys = book.keys.iter().filter_map(|(id, entry)| entry.document.record(id, self.usage.of(id)));
+            Users::new(name, *version, book.user_records(&self.root)).with_keys(keys)
+        } else {
+            Users::unread(name, *version)
+        };
+        self.couriers.all(&Push::Users(Arc::new(users))).await;
+    }
+}
+
+/// Asks the bucket how far it is, after a while.
+async fn sound(nats: NatsRegistry, book: watch::Receiver<Arc<Book>>) -> Sounding {
+    sleep(CONFIRM_INTERVAL).await;
+    let known = book.borrow().revision;
+    let sent = Instant::now();
+    let answer = timeout(CONFIRM_TIMEOUT, nats.last()).await.ok();
+    Sounding { sent, known, answer }
 }

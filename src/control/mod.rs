@@ -1,7 +1,8 @@
 //! The control plane: one thread that does what is done now and then, so that shards need not.
 //!
 //! It finds and makes streams and consumers, decides how records are published to them, checks
-//! passwords, keeps the users as the registry has them and pushes them to the shards as finished values. Shards ask through a bounded channel and
+//! passwords, keeps what the registry has (users, keys, schemas, stations), compiles it, and pushes it to the shards as finished values. Shards
+//! ask through a bounded channel and
 //! get one answer to each question; they never wait for anything else here.
 //!
 //! This module and `admin` are the only ones that name tokio, and this one the only one that names
@@ -11,11 +12,14 @@
 //! Deliberately absent: a cache of stations (each shard has its own), and watching streams for
 //! changes (a shard that meets a stream that is gone asks again).
 
+mod book;
 mod broker;
 mod consumers;
 mod couriers;
 mod desk;
+mod documents;
 mod keeper;
+mod key_usage;
 mod monitor;
 mod passwords;
 mod publishing;
@@ -29,9 +33,11 @@ pub(crate) mod testing;
 mod tests_local;
 #[cfg(test)]
 mod tests_nats;
-mod users;
+#[cfg(test)]
+mod tests_registry;
+mod workshop;
 
-pub use desk::{Desk, DeskError, NewUser, UserView, views};
+pub use desk::{Desk, DeskError, NewUser, UserView, What, views};
 
 use crate::{
     backend::local,
@@ -39,6 +45,7 @@ use crate::{
     directory::messages::{Ask, Push},
     metrics::{ControlMetrics, ShardMetrics, StoreMetrics},
 };
+use book::Root;
 use broker::Broker;
 use couriers::Couriers;
 use desk::DeskParts;
@@ -57,8 +64,8 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::sync::{Notify, watch};
-use users::{Book, Root};
+use streams::Streams;
+use tokio::sync::watch;
 
 /// Threads for password hashes and calls of the embedded store.
 const BLOCKING_THREADS_MAX: usize = 6;
@@ -175,7 +182,7 @@ where
     let control_metrics = Arc::new(ControlMetrics::default());
     let shard_count = shards.len();
     let couriers = Couriers::new(shards, Arc::clone(&control_metrics));
-    let (backend, registry, local) = match &settings.backend {
+    let (backend, streams, registry, local) = match &settings.backend {
         BackendSettings::Nats(nats) => {
             let hold = settings.limits.hold;
             let broker = Broker::connect(nats, hold, Arc::clone(&control_metrics)).await?;
@@ -192,26 +199,22 @@ where
             };
             tokio::spawn(monitor.run());
             let publishing = Publishing { choice: nats.publish_mode, sync };
-            (Backend::Nats(broker, publishing), Registry::Nats(registry), None)
+            let streams = Streams::Nats(broker.clone(), Arc::new(settings.stations.clone()));
+            (Backend::Nats(broker, publishing), streams, Registry::Nats(registry), None)
         }
         BackendSettings::Local => {
             let (store, counts) = local.ok_or_else(|| io::Error::other("the embedded store is not open"))?;
-            (Backend::Local(Arc::clone(&store)), Registry::Local(Arc::clone(&store)), Some((store, counts)))
+            let (backend, streams) = (Backend::Local(Arc::clone(&store)), Streams::Local(Arc::clone(&store)));
+            (backend, streams, Registry::Local(Arc::clone(&store)), Some((store, counts)))
         }
     };
     let passwords = Passwords::new();
-    let (book, books) = watch::channel(Arc::new(Book::default()));
-    let keeper = Keeper {
-        registry,
-        root: Root::new(&settings.auth),
-        couriers: couriers.clone(),
-        metrics: Arc::clone(&control_metrics),
-        book,
-        changed: Arc::new(Notify::new()),
-    };
+    let root = Root::new(&settings.auth);
+    let keeper = Keeper::new(registry, root, couriers.clone(), Arc::clone(&control_metrics));
     let (store, store_metrics) = local.unzip();
     let parts = DeskParts {
         settings: Arc::clone(&settings),
+        streams: streams.clone(),
         passwords: passwords.clone(),
         draining,
         shards: metrics,
@@ -219,7 +222,8 @@ where
         store_metrics,
     };
     let desk = Desk::new(&keeper, parts);
-    let oracle = Oracle::new(settings, backend, passwords, books, control_metrics);
+    let oracle = Oracle::new(settings, backend, streams, passwords, keeper.book.subscribe(), control_metrics);
+    tokio::spawn(keeper.usage.clone().run());
     tokio::spawn(keeper.run());
     tokio::spawn(questions::serve(oracle, asks, couriers.clone(), shard_count));
     tokio::spawn(services(desk));

@@ -5,7 +5,7 @@
 //! one hash too, and so does root, whose password is known in clear: the time of the answer does not
 //! tell who is who, and nobody's password can be guessed faster than another's.
 
-use super::users::PasswordHash;
+use super::documents::PasswordHash;
 use crate::{auth::password, config::Secret, limits::LOGINS_WAITING_MAX};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;

@@ -6,22 +6,24 @@
 //! by itself.
 
 use super::{
+    book::{Book, Root},
     broker::Broker,
     consumers,
     couriers::Couriers,
+    documents::{ACCOUNT, DeadLetters},
     passwords::{Expected, Overloaded, Passwords},
     publishing::{SyncMode, decide},
     stations::{self, Found},
-    users::{ACCOUNT, Book, Root},
+    streams::{Streams, StreamsError},
 };
 use crate::{
     backend::local,
-    config::{PublishModeChoice, Settings},
+    config::{PublishModeChoice, Settings, StationSettings},
     directory::messages::{Answer, Ask, Push, Question},
     limits::{QUESTION_TIMEOUT, QUESTIONS_PER_SHARD_MAX},
     metrics::{ControlMetrics, LoginResult, QuestionKind},
     reject::Reject,
-    station::{Consumer, Name, Station},
+    station::{Attributes, Consumer, Name, Station, Storage},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
@@ -64,6 +66,7 @@ enum Finding {
 pub(super) struct Oracle {
     pub(super) settings: Arc<Settings>,
     pub(super) backend: Backend,
+    pub(super) streams: Streams,
     pub(super) passwords: Passwords,
     pub(super) book: watch::Receiver<Arc<Book>>,
     pub(super) metrics: Arc<ControlMetrics>,
@@ -75,26 +78,56 @@ impl Oracle {
     pub(super) fn new(
         settings: Arc<Settings>,
         backend: Backend,
+        streams: Streams,
         passwords: Passwords,
         book: watch::Receiver<Arc<Book>>,
         metrics: Arc<ControlMetrics>,
     ) -> Self {
         let root = Root::new(&settings.auth);
-        Self { settings, backend, passwords, book, metrics, root, resolving: Arc::new(Semaphore::new(RESOLVING_MAX)) }
+        let resolving = Arc::new(Semaphore::new(RESOLVING_MAX));
+        Self { settings, backend, streams, passwords, book, metrics, root, resolving }
     }
 
-    /// Finds or makes a station.
+    /// Finds or makes a station. One that keeps dead letters is made as the station says whose they are, also where
+    /// stations are not made by themselves.
     async fn station(&self, name: &Name, create: bool) -> Result<Finding, Reject> {
+        let book = self.known_book().await?;
+        let Some(of) = name.letters_of() else { return self.find(&book, name, create).await };
+        match self.find(&book, name, false).await {
+            Err(Reject::StationUnknown(_)) if create => {}
+            found => return found,
+        }
+        let known = book.stations.get(&of).map(|entry| entry.document.dead_letters.clone()).unwrap_or_default();
+        match self.streams.create(name, &letters_attributes(&self.settings.stations, &known)).await {
+            // Somebody else was quicker, and may know of another retention by now.
+            Ok(()) | Err(StreamsError::Exists) => self.find(&book, name, false).await,
+            Err(StreamsError::Failed(reject)) => Err(reject),
+            Err(StreamsError::Invalid(text)) => Err(Reject::BrokerRefused(0, text.into())),
+            Err(StreamsError::Unknown) => Err(Reject::StationUnknown(name.as_str().into())),
+        }
+    }
+
+    async fn find(&self, book: &Book, name: &Name, create: bool) -> Result<Finding, Reject> {
         let settings = &self.settings.stations;
         match &self.backend {
             Backend::Nats(broker, _) => {
-                let attributes = create.then(|| stations::defaults(settings, name));
-                stations::resolve(broker, settings, name, None, attributes.as_ref()).await.map(Finding::Station)
+                let adopted = book.stations.get(name).and_then(|entry| entry.document.adopted.as_ref());
+                let attributes = create.then(|| Attributes::from(settings));
+                stations::resolve(broker, settings, name, adopted, attributes.as_ref()).await.map(Finding::Station)
             }
             Backend::Local(store) => {
                 let station = store.station(name, create && settings.auto_create).await?;
                 Ok(Finding::Answer(Answer::Station(Ok(station))))
             }
+        }
+    }
+
+    /// The book, once it was read: a station may be another stream than its name says.
+    async fn known_book(&self) -> Result<Arc<Book>, Reject> {
+        let mut book = self.book.clone();
+        match timeout(self.settings.limits.hold, book.wait_for(|book| book.loaded)).await {
+            Ok(Ok(book)) => Ok(Arc::clone(&book)),
+            Ok(Err(_)) | Err(_) => Err(Reject::ControlTimeout),
         }
     }
 
@@ -148,7 +181,8 @@ impl Oracle {
         if !book.loaded {
             return Err(Reject::BrokerAway);
         }
-        Ok(match book.get(username) {
+        let entry = Name::parse(username).ok().and_then(|name| book.users.get(&name));
+        Ok(match entry {
             Some(entry) => (Expected::Hash(entry.document.password.clone()), entry.document.version),
             None => (Expected::Nothing, 0),
         })
@@ -165,6 +199,22 @@ impl Oracle {
             lookup.await
         };
         timeout(ANSWER_TIMEOUT, lookup).await.unwrap_or(Err(Reject::ControlTimeout))
+    }
+}
+
+/// What the station of dead letters is made with.
+fn letters_attributes(settings: &StationSettings, known: &DeadLetters) -> Attributes {
+    let retention_age = (known.retention_age_s > 0).then(|| Duration::from_secs(known.retention_age_s));
+    Attributes {
+        partitions: 1,
+        retention_age,
+        retention_records: None,
+        retention_bytes: None,
+        retention_acknowledged: false,
+        storage: if settings.memory { Storage::Memory } else { Storage::File },
+        replicas: settings.replicas,
+        // The broker refuses a window that is longer than the records live.
+        duplicate_window: retention_age.map_or(settings.duplicate_window, |age| age.min(settings.duplicate_window)),
     }
 }
 

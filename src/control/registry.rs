@@ -3,23 +3,28 @@
 //!
 //! Writing is conditional on a revision, so that two who change the same document cannot both win,
 //! and nobody removes what he has not seen.
-//! Reading is whole ([`Registry::list`]) or, on the broker, by change ([`NatsRegistry::watch`]).
+//! Reading is whole ([`Registry::list`]), or whole and then by change ([`NatsRegistry::follow`]).
 //! What the documents mean is not known here.
 
-use super::{broker::Broker, stations::stream_info, users::Change};
-use crate::{backend::local, reject::Reject};
-use async_nats::jetstream::kv;
-use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
-use std::{sync::Arc, time::Duration};
+use super::{
+    broker::{Broker, CallError, codes},
+    stations::stream_info,
+};
+use crate::{
+    backend::local,
+    limits::{REGISTRY_BYTES_MAX, REGISTRY_DOCUMENTS_MAX},
+    reject::Reject,
+};
+use async_nats::jetstream::{kv, stream::Info};
+use futures_util::{StreamExt, stream::BoxStream};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::time::timeout;
 
 /// Reading the whole bucket.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Documents that are read at a time.
-const READS_AT_ONCE: usize = 32;
-/// Documents that are read, at most.
-const DOCUMENTS_MAX: usize = 100_000;
-
 /// Where the documents are.
 #[derive(Debug, Clone)]
 pub(super) enum Registry {
@@ -32,6 +37,15 @@ pub(super) enum Registry {
     Memory(memory::Documents),
 }
 
+/// A change of one document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) key: String,
+    /// `None`: removed.
+    pub(super) bytes: Option<Vec<u8>>,
+    pub(super) revision: u64,
+}
+
 /// Everything that a registry holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listing {
@@ -41,14 +55,16 @@ pub(super) struct Listing {
     /// The registry has given no higher revision yet. Where a higher one was seen, it has lost some, and gives
     /// them once more.
     pub(super) last: u64,
-    /// All documents.
+    /// The listing leaves nothing out up to this revision, whatever the revisions of its documents.
+    pub(super) seen: u64,
+    /// All documents, and removals.
     pub(super) documents: Vec<Change>,
 }
 
 impl Listing {
     /// Of a registry that is never made anew under a running process and loses nothing.
     fn of_one_life(documents: Vec<Change>) -> Self {
-        Self { made: 0, last: u64::MAX, documents }
+        Self { made: 0, last: u64::MAX, seen: 0, documents }
     }
 }
 
@@ -65,7 +81,7 @@ impl Registry {
     /// All documents.
     pub(super) async fn list(&self) -> Result<Listing, RegistryError> {
         match self {
-            Self::Nats(nats) => nats.list().await,
+            Self::Nats(nats) => Ok(nats.follow().await?.listing),
             Self::Local(store) => {
                 let store = Arc::clone(store);
                 // Listing reads the disk.
@@ -134,36 +150,62 @@ impl NatsRegistry {
         &self.broker
     }
 
-    /// Changes from now on. Ends, or yields an error, when some may have been missed.
-    pub(super) async fn watch(&self) -> Result<BoxStream<'static, Result<Change, RegistryError>>, RegistryError> {
-        let watch = self.open().await?.watch_all().await.map_err(failed)?;
-        Ok(watch.map(|entry| entry.map(change).map_err(failed)).boxed())
+    /// Reads everything, and then what changes. One consumer does both, in the order of revisions, so that nothing lies between.
+    pub(super) async fn follow(&self) -> Result<Followed, RegistryError> {
+        let begun = Instant::now();
+        timeout(LIST_TIMEOUT, self.read(begun)).await.unwrap_or(Err(RegistryError::Failed(Reject::ControlTimeout)))
     }
 
-    async fn list(&self) -> Result<Listing, RegistryError> {
+    async fn read(&self, begun: Instant) -> Result<Followed, RegistryError> {
         let store = self.open().await?;
         // Just read, and from the leader.
         let info = store.stream.cached_info();
         let (made, last) = (info.created.unix_timestamp_nanos(), info.state.last_sequence);
-        let read = async {
-            let keys: Vec<String> = store.keys().await.map_err(failed)?.try_collect().await.map_err(failed)?;
-            if keys.len() > DOCUMENTS_MAX {
-                let text = format!("the bucket {:?} holds more than {DOCUMENTS_MAX} documents", self.bucket);
+        let mut watch = store.watch_with_history(">").await.map_err(failed)?;
+        let mut documents: Vec<Change> = Vec::new();
+        let mut bytes = 0;
+        let mut pending = info.state.messages;
+        while pending > 0 {
+            let Some(entry) = watch.next().await else { return Err(failed("the watch ended")) };
+            let entry = entry.map_err(failed)?;
+            pending = entry.delta;
+            bytes += entry.value.len();
+            if documents.len() >= REGISTRY_DOCUMENTS_MAX || bytes > REGISTRY_BYTES_MAX {
+                let text = format!(
+                    "the bucket {:?} holds more than {REGISTRY_DOCUMENTS_MAX} documents or {REGISTRY_BYTES_MAX} bytes",
+                    self.bucket
+                );
                 return Err(RegistryError::Failed(Reject::BrokerRefused(0, text.into())));
             }
-            let entry = |key: String| {
-                let store = store.clone();
-                async move { store.entry(key).await }
-            };
-            let entries: Vec<Option<kv::Entry>> = futures_util::stream::iter(keys)
-                .map(entry)
-                .buffered(READS_AT_ONCE)
-                .try_collect()
-                .await
-                .map_err(failed)?;
-            Ok(Listing { made, last, documents: entries.into_iter().flatten().map(change).collect() })
-        };
-        timeout(LIST_TIMEOUT, read).await.unwrap_or(Err(RegistryError::Failed(Reject::ControlTimeout)))
+            documents.push(change(entry));
+        }
+        let newest = documents.iter().map(|change| change.revision).max().unwrap_or(0);
+        let seen = if newest < last && self.nothing_after(newest).await? { last } else { newest };
+        let changes = watch.map(|entry| entry.map(change).map_err(failed)).boxed();
+        Ok(Followed { begun, listing: Listing { made, last, seen, documents }, changes })
+    }
+
+    /// Whether the bucket's leader has nothing newer: what was newest may have been removed without a trace.
+    async fn nothing_after(&self, revision: u64) -> Result<bool, RegistryError> {
+        let verb = format!("STREAM.MSG.GET.{}", self.stream());
+        let body = serde_json::json!({ "seq": revision + 1, "next_by_subj": format!("$KV.{}.>", self.bucket) });
+        match self.broker.call::<serde_json::Value>(&verb, &body).await {
+            Ok(_) => Ok(false),
+            Err(CallError::Refused(codes::MESSAGE_NOT_FOUND, _)) => Ok(true),
+            Err(error) => Err(RegistryError::Failed(error.into())),
+        }
+    }
+
+    /// When the bucket was made, and its last revision, as its leader has it now.
+    pub(super) async fn last(&self) -> Result<(i128, u64), RegistryError> {
+        let info: Result<Info, CallError> =
+            self.broker.call(&format!("STREAM.INFO.{}", self.stream()), &serde_json::json!({})).await;
+        let info = info.map_err(|error| RegistryError::Failed(error.into()))?;
+        Ok((info.created.unix_timestamp_nanos(), info.state.last_sequence))
+    }
+
+    fn stream(&self) -> String {
+        format!("KV_{}", self.bucket)
     }
 
     async fn put(&self, key: &str, bytes: Vec<u8>, expected: u64) -> Result<u64, RegistryError> {
@@ -190,12 +232,12 @@ impl NatsRegistry {
 
     async fn open(&self) -> Result<kv::Store, RegistryError> {
         let reject = |error| RegistryError::Failed(Reject::from(error));
-        match stream_info(&self.broker, &format!("KV_{}", self.bucket)).await {
+        match stream_info(&self.broker, &self.stream()).await {
             Ok(_) => {}
             Err(error) if error.is_absent() => {
                 let config = kv::Config {
                     bucket: self.bucket.clone(),
-                    description: "Sluicegate: users and settings that all gateways share".to_owned(),
+                    description: "Sluicegate: users, keys, schemas and stations that all gateways share".to_owned(),
                     history: 1,
                     num_replicas: usize::from(self.replicas.max(1)),
                     ..kv::Config::default()
@@ -213,6 +255,15 @@ impl NatsRegistry {
         }
         self.broker.jetstream().get_key_value(&self.bucket).await.map_err(failed)
     }
+}
+
+/// A registry that was read, and goes on.
+pub(super) struct Followed {
+    /// The listing holds everything that was there then.
+    pub(super) begun: Instant,
+    pub(super) listing: Listing,
+    /// Changes behind it. Ends, or yields an error, when some may have been missed.
+    pub(super) changes: BoxStream<'static, Result<Change, RegistryError>>,
 }
 
 fn change(entry: kv::Entry) -> Change {
@@ -234,13 +285,17 @@ fn failed(error: impl std::fmt::Display) -> RegistryError {
 pub(super) mod memory {
     //! A registry without a backend.
 
-    use super::{super::users::Change, RegistryError};
+    use super::{Change, RegistryError};
     use std::{collections::BTreeMap, sync::Arc};
-    use tokio::sync::Mutex;
+    use tokio::sync::{Mutex, watch};
 
     /// Documents in a map.
     #[derive(Debug, Clone, Default)]
-    pub(in super::super) struct Documents(Arc<Mutex<State>>);
+    pub(in super::super) struct Documents {
+        state: Arc<Mutex<State>>,
+        /// Changes with each write.
+        written: watch::Sender<u64>,
+    }
 
     #[derive(Debug, Default)]
     struct State {
@@ -249,8 +304,8 @@ pub(super) mod memory {
     }
 
     impl Documents {
-        pub(super) async fn list(&self) -> Vec<Change> {
-            let state = self.0.lock().await;
+        pub(in super::super) async fn list(&self) -> Vec<Change> {
+            let state = self.state.lock().await;
             let change = |(key, (bytes, revision)): (&String, &(Vec<u8>, u64))| Change {
                 key: key.clone(),
                 bytes: Some(bytes.clone()),
@@ -259,20 +314,32 @@ pub(super) mod memory {
             state.documents.iter().map(change).collect()
         }
 
-        pub(super) async fn put(&self, key: &str, bytes: Vec<u8>, expected: u64) -> Result<u64, RegistryError> {
-            let mut state = self.0.lock().await;
+        pub(in super::super) async fn put(
+            &self,
+            key: &str,
+            bytes: Vec<u8>,
+            expected: u64,
+        ) -> Result<u64, RegistryError> {
+            let mut state = self.state.lock().await;
             state.compare(key, expected)?;
             state.revision += 1;
             let revision = state.revision;
             state.documents.insert(key.to_owned(), (bytes, revision));
+            self.written.send_modify(|count| *count += 1);
             Ok(revision)
         }
 
-        pub(super) async fn delete(&self, key: &str, expected: u64) -> Result<(), RegistryError> {
-            let mut state = self.0.lock().await;
+        pub(in super::super) async fn delete(&self, key: &str, expected: u64) -> Result<(), RegistryError> {
+            let mut state = self.state.lock().await;
             state.compare(key, expected)?;
             state.documents.remove(key);
+            self.written.send_modify(|count| *count += 1);
             Ok(())
+        }
+
+        /// Follows all writes, whoever made them.
+        pub(in super::super) fn written(&self) -> watch::Receiver<u64> {
+            self.written.subscribe()
         }
     }
 

@@ -3,13 +3,14 @@
 
 use super::{
     ControlHandle, ControlInputs, Desk,
+    book::Root,
     couriers::Couriers,
     desk::DeskParts,
     keeper::Keeper,
     passwords::Passwords,
     registry::{Registry, memory::Documents},
     spawn,
-    users::{Book, Root},
+    streams::{Streams, memory::Stations},
 };
 use crate::{
     backend::local,
@@ -33,34 +34,67 @@ use std::{
 /// Longer than any question may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
-use tokio::sync::{Notify, watch};
-
 /// A desk over a registry in memory, and what its readiness is made of. Runs on the current runtime.
 pub(crate) fn desk_in_memory() -> (Desk, Arc<AtomicBool>, Arc<StoreMetrics>) {
-    let mut settings = settings(0);
-    settings.backend = BackendSettings::Local;
-    let metrics = Arc::new(ControlMetrics::default());
-    let (book, _) = watch::channel(Arc::new(Book::default()));
-    let keeper = Keeper {
-        registry: Registry::Memory(Documents::default()),
-        root: Root::new(&settings.auth),
-        couriers: Couriers::new(Vec::new(), Arc::clone(&metrics)),
-        metrics,
-        book,
-        changed: Arc::new(Notify::new()),
-    };
     let (draining, store) = (Arc::new(AtomicBool::new(false)), Arc::new(StoreMetrics::default()));
-    let parts = DeskParts {
-        settings: Arc::new(settings),
-        passwords: Passwords::new(),
-        draining: Arc::clone(&draining),
-        shards: vec![Arc::new(ShardMetrics::default())],
-        store: None,
-        store_metrics: Some(Arc::clone(&store)),
-    };
-    let desk = Desk::new(&keeper, parts);
-    tokio::spawn(keeper.run());
-    (desk, draining, store)
+    let replica = Replica::new(&Memory::default(), Arc::clone(&draining), Some(Arc::clone(&store)));
+    (replica.desk, draining, store)
+}
+
+/// What replicas in memory share.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory {
+    pub(super) documents: Documents,
+    pub(super) stations: Stations,
+}
+
+/// A desk with one shard, without the rest of a control plane. Runs on the current runtime.
+pub(super) struct Replica {
+    pub(super) desk: Desk,
+    couriers: Couriers,
+    pushes: flume::Receiver<Push>,
+    pub(super) metrics: Arc<ControlMetrics>,
+}
+
+impl Replica {
+    pub(super) fn of(memory: &Memory) -> Self {
+        Self::new(memory, Arc::default(), None)
+    }
+
+    fn new(memory: &Memory, draining: Arc<AtomicBool>, store_metrics: Option<Arc<StoreMetrics>>) -> Self {
+        let mut settings = settings(0);
+        settings.backend = BackendSettings::Local;
+        let metrics = Arc::new(ControlMetrics::default());
+        let (inbox, pushes) = flume::unbounded();
+        let couriers = Couriers::new(vec![inbox], Arc::clone(&metrics));
+        let registry = Registry::Memory(memory.documents.clone());
+        let keeper = Keeper::new(registry, Root::new(&settings.auth), couriers.clone(), Arc::clone(&metrics));
+        let parts = DeskParts {
+            settings: Arc::new(settings),
+            streams: Streams::Memory(memory.stations.clone()),
+            passwords: Passwords::new(),
+            draining,
+            shards: vec![Arc::new(ShardMetrics::default())],
+            store: None,
+            store_metrics,
+        };
+        let desk = Desk::new(&keeper, parts);
+        tokio::spawn(keeper.run());
+        Self { desk, couriers, pushes, metrics }
+    }
+
+    /// Everything that is on its way to the shard, up to now.
+    pub(super) async fn told(&self) -> Vec<Push> {
+        // Behind it all; nobody else sends this here.
+        self.couriers.all(&Push::ForgetStations).await;
+        let mut told = Vec::new();
+        loop {
+            match self.pushes.recv_async().await.expect("a push") {
+                Push::ForgetStations => return told,
+                push => told.push(push),
+            }
+        }
+    }
 }
 
 /// Settings of the original's defaults for this broker.
@@ -157,7 +191,7 @@ impl Gateway {
         loop {
             match self.pushes.recv_timeout(PATIENCE).expect("an answer in time") {
                 Push::Answer { ticket, answer } => return (ticket, answer),
-                Push::Users(_) | Push::ForgetStations => {}
+                Push::Users(_) | Push::Contracts(_) | Push::Confirmed(_) | Push::Forget(_) | Push::ForgetStations => {}
                 other => panic!("unexpected {other:?}"),
             }
         }

@@ -5,6 +5,7 @@
 
 mod credentials;
 mod publishing;
+mod registry;
 mod stations;
 mod streams;
 mod support;

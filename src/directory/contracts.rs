@@ -22,6 +22,8 @@ pub struct ActiveSchema {
 pub struct Contract {
     /// What records are held against.
     pub schema: Option<Arc<ActiveSchema>>,
+    /// Why no record can be taken: there is a schema that records are to be held against, and it is not there or of no use here.
+    pub blocked: Option<Box<str>>,
     /// Records that fail validation are kept as dead letters.
     pub invalid_to_dead_letters: bool,
     /// A record that was handed out this often without being acknowledged becomes a dead letter; `None`: never.
@@ -33,7 +35,12 @@ pub const DELIVERIES_MAX_DEFAULT: u32 = 10;
 
 impl Default for Contract {
     fn default() -> Self {
-        Self { schema: None, invalid_to_dead_letters: true, deliveries_max: Some(DELIVERIES_MAX_DEFAULT) }
+        Self {
+            schema: None,
+            blocked: None,
+            invalid_to_dead_letters: true,
+            deliveries_max: Some(DELIVERIES_MAX_DEFAULT),
+        }
     }
 }
 
@@ -46,13 +53,21 @@ pub struct Contracts {
     pub revision: u64,
     /// Whether the registry was read at all: before that, nothing is known of any station.
     pub complete: bool,
+    /// Whether others write to the registry too: then this is true only as long as that is confirmed.
+    pub shared: bool,
 }
 
 impl Contracts {
     /// The snapshot of these.
     #[must_use]
     pub fn new(stations: HashMap<Name, Contract>, revision: u64) -> Self {
-        Self { stations, default: Contract::default(), revision, complete: true }
+        Self { stations, default: Contract::default(), revision, complete: true, shared: false }
+    }
+
+    /// The same, of a registry that others write to as well.
+    #[must_use]
+    pub fn of_shared_registry(self) -> Self {
+        Self { shared: true, ..self }
     }
 
     /// The contract of a station. Dead letters themselves have none: they are stored as they are.

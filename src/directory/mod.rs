@@ -42,10 +42,10 @@ pub struct Directory {
     open: RefCell<HashMap<u64, Rc<Pending>>>,
     stations: RefCell<Table<Name, Station>>,
     consumers: RefCell<Table<GroupKey, Consumer>>,
-    /// How often all stations were forgotten.
+    /// How often stations were forgotten.
     forgotten: Cell<u64>,
     contracts: RefCell<Rc<Known<Contracts>>>,
-    /// When the registry was last known to be no newer than `contracts`; `None`: it has no other writer.
+    /// When the registry was last known to be no newer than `contracts`; `None`: never yet.
     confirmed: Cell<Option<Instant>>,
 }
 
@@ -159,8 +159,9 @@ impl Directory {
     /// not held against a schema that may have been replaced longer ago than that.
     #[must_use]
     pub fn contracts_are_fresh(&self, now: Instant) -> bool {
-        self.contracts.borrow().complete
-            && self.confirmed.get().is_none_or(|at| now.saturating_duration_since(at) < CONTRACTS_AGE_MAX)
+        let contracts = self.contracts.borrow();
+        let confirmed = || self.confirmed.get().is_some_and(|at| now.saturating_duration_since(at) < CONTRACTS_AGE_MAX);
+        contracts.complete && (!contracts.shared || confirmed())
     }
 
     /// Hands in a new snapshot.
@@ -181,8 +182,10 @@ impl Directory {
         }
     }
 
-    /// What is known of a station, and of its groups, is no longer true.
+    /// What is known of a station, and of its groups, is no longer true. What is asked for now serves whoever waits for it,
+    /// and is not remembered: its answer may have been on its way before.
     pub fn forget(&self, name: &Name) {
+        self.forgotten.set(self.forgotten.get() + 1);
         let mut stations = self.stations.borrow_mut();
         if !matches!(stations.get(name), Some(Entry::Asked(_))) {
             stations.remove(name);
@@ -305,6 +308,28 @@ mod tests {
             atomic_records_max: 0,
         };
         Answer::Station(Ok(Arc::new(station)))
+    }
+
+    #[test]
+    fn contracts_of_a_shared_registry_are_fresh_as_long_as_they_are_confirmed() {
+        let (asks, _questions) = flume::bounded(1);
+        let directory = Directory::new(0, asks);
+        let now = Instant::now();
+        let contracts = || Contracts::new(HashMap::new(), 1);
+        assert!(!directory.contracts_are_fresh(now), "nothing was read");
+        directory.confirm(now);
+        assert!(!directory.contracts_are_fresh(now), "nothing was read");
+        directory.set_contracts(Arc::new(contracts().of_shared_registry()));
+        assert!(directory.contracts_are_fresh(now));
+        let directory = Directory::new(0, directory.asks.clone());
+        directory.set_contracts(Arc::new(contracts().of_shared_registry()));
+        assert!(!directory.contracts_are_fresh(now), "never confirmed");
+        directory.confirm(now);
+        for (age, expect) in [(0, true), (899, true), (900, false), (60_000, false)] {
+            assert_eq!(directory.contracts_are_fresh(now + Duration::from_millis(age)), expect, "{age} ms");
+        }
+        directory.set_contracts(Arc::new(contracts()));
+        assert!(directory.contracts_are_fresh(now + Duration::from_secs(60)), "nobody else writes");
     }
 
     #[test]

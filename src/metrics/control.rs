@@ -75,7 +75,13 @@ pub struct ControlMetrics {
     pub registry_revision: Gauge,
     /// Users in the registry, without root.
     pub users: Gauge,
-    /// Documents of the registry that do not load now.
+    /// Schemas in the registry.
+    pub schemas: Gauge,
+    /// Stations that the registry says something of.
+    pub stations: Gauge,
+    /// API keys in the registry.
+    pub keys: Gauge,
+    /// Documents of the registry that do not load, or do not compile, now.
     pub documents_refused: Gauge,
     /// 1 while the control plane's own broker connection stands, else 0.
     pub broker_up: Gauge,

@@ -144,12 +144,21 @@ pub const PUSHES_DROPPED: Metric =
 pub const LOGINS: Metric = counter("sluicegate_logins_total", "Password checks, by result.");
 /// Users.
 pub const USERS: Metric = gauge("sluicegate_users", "Users in the registry, without root.");
+/// Schemas.
+pub const SCHEMAS: Metric = gauge("sluicegate_schemas", "Schemas in the registry.");
+/// Documents of stations.
+pub const STATION_DOCUMENTS: Metric = gauge(
+    "sluicegate_registry_stations",
+    "Stations that the registry says something of: schema, dead letters, adoption.",
+);
+/// API keys.
+pub const KEYS: Metric = gauge("sluicegate_keys", "API keys in the registry.");
 /// Registry revision.
 pub const REGISTRY_REVISION: Metric =
     gauge("sluicegate_registry_revision", "Revision of the registry that the shards have been told.");
 /// Broken documents.
 pub const DOCUMENTS_REFUSED: Metric =
-    gauge("sluicegate_registry_documents_refused", "Documents of the registry that do not load.");
+    gauge("sluicegate_registry_documents_refused", "Documents of the registry that do not load or do not compile.");
 
 /// Commits of the embedded store.
 pub const STORE_COMMITS: Metric = counter("sluicegate_store_commits_total", "Group commits of the embedded store.");

@@ -126,6 +126,9 @@ fn control(page: &mut Page, control: &ControlMetrics) {
     }
     page.single(names::REGISTRY_REVISION, control.registry_revision.get());
     page.single(names::USERS, control.users.get());
+    page.single(names::SCHEMAS, control.schemas.get());
+    page.single(names::STATION_DOCUMENTS, control.stations.get());
+    page.single(names::KEYS, control.keys.get());
     page.single(names::DOCUMENTS_REFUSED, control.documents_refused.get());
     page.single(names::CONTROL_BROKER_UP, control.broker_up.get());
     if let Some(always) = control.sync_always() {

@@ -1,35 +1,102 @@
-//! API keys.
+//! API keys. A key is shown when it is made and never again: the registry has its hash.
 
 use super::{
-    Desk, DeskError,
+    ATTEMPTS_MAX, Amend, Desk, DeskError, Now, What, check_tag, name_of, now_ms, page, patterns, tag_of, texts,
     views::{CreatedKey, KeyView, NewKey, Page, PageAsk, Tagged},
 };
-use crate::reject::Reject;
+use crate::{
+    auth::keys,
+    control::documents::{Document, KeyDocument},
+    limits::RETENTION_AGE_MAX,
+    reject::Reject,
+    station::Name,
+};
 
 impl Desk {
     /// Keys, by id.
-    pub async fn keys(&self, page: &PageAsk) -> Result<Page<KeyView>, DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+    pub async fn keys(&self, ask: &PageAsk) -> Result<Page<KeyView>, DeskError> {
+        let book = self.book().await?;
+        let all = book.keys.iter().map(|(id, entry)| (id.to_string(), self.key_view(id, &entry.document)));
+        Ok(page(all, ask))
     }
 
     /// One key.
     pub async fn key(&self, id: &str) -> Result<Tagged<KeyView>, DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+        let id = name_of::<KeyDocument>(id)?;
+        let book = self.book().await?;
+        let entry = book.keys.get(&id).ok_or(DeskError::Unknown(What::Key))?;
+        Ok(Tagged { tag: tag_of(&*entry.document), value: self.key_view(&id, &entry.document) })
     }
 
     /// Makes a key.
     pub async fn create_key(&self, new: NewKey) -> Result<CreatedKey, DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+        let (produce, consume) = (patterns("produce", &new.produce)?, patterns("consume", &new.consume)?);
+        let created_ms = now_ms();
+        let expires_ms = match new.expires_in_s {
+            Some(seconds) if seconds == 0 || seconds > RETENTION_AGE_MAX.as_secs() => {
+                let text = format!("a key expires in 1 to {} s, or never", RETENTION_AGE_MAX.as_secs());
+                return Err(DeskError::Invalid(text));
+            }
+            seconds => seconds.map(|seconds| created_ms.saturating_add(seconds.saturating_mul(1_000))),
+        };
+        let no_chance = || DeskError::Backend(Reject::Internal("the system gives no random numbers"));
+        let made = keys::new_key().ok_or_else(no_chance)?;
+        let id = name_of::<KeyDocument>(&made.id)?;
+        let document = KeyDocument {
+            description: new.description,
+            produce,
+            consume,
+            admin: new.admin,
+            expires_ms,
+            ..KeyDocument::new(made.hash, created_ms)
+        };
+        document.check().map_err(DeskError::Invalid)?;
+        let added = |now: Now<'_, KeyDocument>| match now.stored {
+            0 => Ok(Amend::Put(document.clone())),
+            _ => Err(DeskError::Exists(What::Key)),
+        };
+        self.amend(|book| &book.keys, &id, ATTEMPTS_MAX, added).await?;
+        tracing::info!(key = %id, "created key");
+        Ok(CreatedKey { key: made.text, view: self.key_view(&id, &document) })
     }
 
     /// Ends a key, everywhere.
     pub async fn revoke_key(&self, id: &str, expected: Option<&str>) -> Result<(), DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+        let id = name_of::<KeyDocument>(id)?;
+        let revoked = |now: Now<'_, KeyDocument>| match now.document() {
+            Some(document) => check_tag(expected, document).map(|()| Amend::Delete),
+            None if now.stored > 0 => Ok(Amend::Delete),
+            None => Err(DeskError::Unknown(What::Key)),
+        };
+        self.amend(|book| &book.keys, &id, ATTEMPTS_MAX, revoked).await?;
+        tracing::info!(key = %id, "revoked key");
+        Ok(())
     }
 
     /// The id of the key that this is, if it is one that may use the admin API now.
     #[must_use]
-    pub fn admin_key(&self, _key: &str) -> Option<String> {
-        None
+    pub fn admin_key(&self, key: &str) -> Option<String> {
+        let id = Name::parse(keys::id_of(key)?).ok()?;
+        let book = self.0.book.borrow();
+        let document = &book.keys.get(&id)?.document;
+        // Compared whatever else holds, and in constant time.
+        let same = keys::is_key(key, &document.hash()?);
+        let good = document.admin && document.expires_ms.is_none_or(|expires| now_ms() < expires);
+        (same && good).then(|| id.to_string())
+    }
+
+    fn key_view(&self, id: &Name, document: &KeyDocument) -> KeyView {
+        let (requests, requests_last_minute) = self.0.usage.uses(id);
+        KeyView {
+            id: id.to_string(),
+            description: document.description.clone(),
+            produce: texts(&document.produce),
+            consume: texts(&document.consume),
+            admin: document.admin,
+            created_ms: document.created_ms,
+            expires_ms: document.expires_ms,
+            requests,
+            requests_last_minute,
+        }
     }
 }

@@ -1,22 +1,30 @@
-//! What the admin listener may ask the control plane: readiness, numbers, and users.
+//! What the admin listener may ask the control plane: readiness, numbers, and what the registry holds.
 //!
-//! A change of a user is acknowledged after the registry has it *and* the shards of this gateway
+//! A change is acknowledged after the registry has it *and* the shards of this gateway
 //! have been told, so that the next request sees it. Other gateways learn of it by their watch.
 
 mod dead_letters;
+mod error;
 mod keys;
 mod schemas;
 mod stations;
+mod users;
 pub mod views;
 
+pub use error::{DeskError, What};
+pub use users::{NewUser, UserView};
+
 use super::{
+    book::{Book, Collection, Entry},
+    couriers::Couriers,
+    documents::{Document, check_patterns, hash_text},
     keeper::Keeper,
-    passwords::{self, Overloaded, Passwords},
+    key_usage::KeyUsage,
+    passwords::{self, Passwords},
     registry::{Registry, RegistryError},
-    users::{self, Book, UserDocument},
+    streams::Streams,
 };
 use crate::{
-    auth::password,
     backend::local::{Health, Store},
     config::{BackendSettings, Settings},
     metrics::{self, ControlMetrics, ProcessMetrics, ShardMetrics, StoreMetrics},
@@ -24,22 +32,26 @@ use crate::{
     station::{Name, Pattern},
 };
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{
     sync::{Notify, watch},
     time::timeout,
 };
+use views::{Page, PageAsk};
 
 /// How long a change that the registry has taken may need to come back through the watch.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a change is tried again because somebody else changed the same document.
 const ATTEMPTS_MAX: usize = 4;
+/// Entries of one page of a list.
+const PAGE_MAX: usize = 1_000;
 
 /// A hold on the control plane. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -49,6 +61,9 @@ pub struct Desk(Arc<Inner>);
 struct Inner {
     settings: Arc<Settings>,
     registry: Registry,
+    streams: Streams,
+    couriers: Couriers,
+    usage: KeyUsage,
     passwords: Passwords,
     book: watch::Receiver<Arc<Book>>,
     changed: Arc<Notify>,
@@ -59,62 +74,43 @@ struct Inner {
     store_metrics: Option<Arc<StoreMetrics>>,
 }
 
-/// A user, as shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct UserView {
-    /// Lower-cased name.
-    pub name: String,
-    /// Tenant.
-    pub account: u32,
-    /// Stations that the user may produce to.
-    pub produce: Vec<String>,
-    /// Stations that the user may consume from.
-    pub consume: Vec<String>,
-    /// Whether this is the root user of the configuration.
-    pub root: bool,
-}
-
-/// A user to be added.
-#[derive(Debug)]
-pub struct NewUser {
-    /// The name as given.
-    pub name: String,
-    /// The password in clear.
-    pub password: Box<str>,
-    /// Patterns as given; `None`: everything.
-    pub produce: Option<Vec<String>>,
-    /// Patterns as given; `None`: everything.
-    pub consume: Option<Vec<String>>,
-}
-
-/// Why nothing was changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeskError {
-    /// What was asked for is wrong; the text says what.
-    Invalid(String),
-    /// There is such a user.
-    Exists,
-    /// There is no such user.
-    Unknown,
-    /// The user is root, which comes from the configuration.
-    Root,
-    /// Somebody else changed the same user at the same time, again and again.
-    Contended,
-    /// Too many passwords are being hashed.
-    Overloaded,
-    /// The registry could not be reached or did not answer; the change may have been made.
-    Backend(Reject),
-}
-
 /// What a desk is made of.
 #[derive(Debug)]
 pub(super) struct DeskParts {
     pub(super) settings: Arc<Settings>,
+    pub(super) streams: Streams,
     pub(super) passwords: Passwords,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) shards: Vec<Arc<ShardMetrics>>,
     pub(super) store: Option<Arc<Store>>,
     pub(super) store_metrics: Option<Arc<StoreMetrics>>,
+}
+
+/// What is to become of a document.
+enum Amend<D> {
+    Put(D),
+    Delete,
+    /// It is as it should be.
+    Keep,
+}
+
+/// What a document's change is made with: it as it works now, and everything else.
+struct Now<'a, D> {
+    /// Its revision is the one that is stored, 0 for none, also where that does not load.
+    stored: u64,
+    entry: Option<&'a Entry<D>>,
+    book: &'a Book,
+}
+
+impl<'a, D> Now<'a, D> {
+    fn document(&self) -> Option<&'a D> {
+        self.entry.map(|entry| &*entry.document)
+    }
+
+    /// Whether the document that works is the one that is stored.
+    fn is_whole(&self) -> bool {
+        self.entry.is_some_and(|entry| entry.revision == self.stored)
+    }
 }
 
 impl Desk {
@@ -123,6 +119,9 @@ impl Desk {
         Self(Arc::new(Inner {
             settings: parts.settings,
             registry: keeper.registry.clone(),
+            streams: parts.streams,
+            couriers: keeper.couriers.clone(),
+            usage: keeper.usage.clone(),
             passwords: parts.passwords,
             book: keeper.book.subscribe(),
             changed: Arc::clone(&keeper.changed),
@@ -186,98 +185,6 @@ impl Desk {
         name & secret
     }
 
-    /// All users, root first.
-    pub async fn users(&self) -> Result<Vec<UserView>, DeskError> {
-        let everything = || vec!["*".to_owned()];
-        let root_user = &self.0.settings.auth.root_user;
-        let root = UserView {
-            name: root_user.clone(),
-            account: users::ACCOUNT,
-            produce: everything(),
-            consume: everything(),
-            root: true,
-        };
-        let book = self.book().await?;
-        let others = book.iter().filter(|(name, _)| name.as_str() != root_user);
-        Ok(std::iter::once(root).chain(others.map(|(name, entry)| view(name, &entry.document))).collect())
-    }
-
-    /// Adds a user.
-    pub async fn add_user(&self, new: NewUser) -> Result<UserView, DeskError> {
-        let name = self.name_of_other(&new.name)?;
-        check_rules(&name, &new.password)?;
-        let produce = patterns("produce", new.produce)?;
-        let consume = patterns("consume", new.consume)?;
-        // Ask before the hash is made: it is the dear part.
-        if self.book().await?.stored_revision(&name).is_some() {
-            return Err(DeskError::Exists);
-        }
-        let hash = self.0.passwords.hash(new.password).await.map_err(|Overloaded| DeskError::Overloaded)?;
-        let document = UserDocument::new(next_version(0)?, hash, produce, consume);
-        let revision = match self.0.registry.put(&users::key(&name), document.store(), 0).await {
-            Ok(revision) => revision,
-            Err(RegistryError::Conflict) => return Err(DeskError::Exists),
-            Err(RegistryError::Failed(reject)) => return Err(DeskError::Backend(reject)),
-        };
-        self.until(|book| book.stored_revision(&name).is_some_and(|have| have >= revision)).await?;
-        tracing::info!(user = %name, "added user");
-        Ok(view(&name, &document))
-    }
-
-    /// Gives a user another password. Tokens that were issued before are no longer valid.
-    pub async fn set_password(&self, name: &str, password: Box<str>) -> Result<(), DeskError> {
-        let name = self.name_of_other(name)?;
-        check_rules(&name, &password)?;
-        self.book().await?.get(name.as_str()).ok_or(DeskError::Unknown)?;
-        let hash = self.0.passwords.hash(password).await.map_err(|Overloaded| DeskError::Overloaded)?;
-        for _ in 0..ATTEMPTS_MAX {
-            let book = self.book().await?;
-            let old = &book.get(name.as_str()).ok_or(DeskError::Unknown)?.document;
-            // A document that does not load is written over with the one that works.
-            let revision = book.stored_revision(&name).ok_or(DeskError::Unknown)?;
-            let version = next_version(old.version)?;
-            let document = UserDocument::new(version, hash.clone(), old.produce.clone(), old.consume.clone());
-            match self.0.registry.put(&users::key(&name), document.store(), revision).await {
-                Ok(revision) => {
-                    self.until(|book| book.stored_revision(&name).is_none_or(|have| have >= revision)).await?;
-                    tracing::info!(user = %name, "changed password");
-                    return Ok(());
-                }
-                // Somebody else was quicker: look at what has become of the user.
-                Err(RegistryError::Conflict) => {
-                    self.until(|book| book.stored_revision(&name).is_none_or(|have| have != revision)).await?;
-                }
-                Err(RegistryError::Failed(reject)) => return Err(DeskError::Backend(reject)),
-            }
-        }
-        Err(DeskError::Contended)
-    }
-
-    /// Removes a user, or a document in its place that does not load. Whoever was changed by others meanwhile
-    /// is not removed.
-    pub async fn remove_user(&self, name: &str) -> Result<(), DeskError> {
-        let name = self.name_of_other(name)?;
-        let revision = self.book().await?.stored_revision(&name).ok_or(DeskError::Unknown)?;
-        match self.0.registry.delete(&users::key(&name), revision).await {
-            Ok(()) => {}
-            Err(RegistryError::Conflict) => {
-                // Whoever asks again finds what has become of the user.
-                self.until(|book| book.stored_revision(&name) != Some(revision)).await?;
-                return Err(DeskError::Contended);
-            }
-            Err(RegistryError::Failed(reject)) => return Err(DeskError::Backend(reject)),
-        }
-        // Gone, or already added again by somebody else.
-        self.until(|book| book.stored_revision(&name).is_none_or(|have| have > revision)).await?;
-        tracing::info!(user = %name, "removed user");
-        Ok(())
-    }
-
-    fn name_of_other(&self, text: &str) -> Result<Name, DeskError> {
-        let name = Name::parse(text).map_err(|fault| DeskError::Invalid(fault.text("User")))?;
-        if name.as_str() == self.0.settings.auth.root_user { Err(DeskError::Root) } else { Ok(name) }
-    }
-
     /// The book in force, once there is one.
     async fn book(&self) -> Result<Arc<Book>, DeskError> {
         let mut book = self.0.book.clone();
@@ -287,75 +194,159 @@ impl Desk {
         }
     }
 
+    /// Changes a document by comparing and swapping: what `change` decides is tried again, at most so often, as long as
+    /// somebody else is quicker. Returns when the book shows it.
+    async fn amend<D: Document>(
+        &self,
+        collection: fn(&Book) -> &Collection<D>,
+        name: &Name,
+        attempts: usize,
+        change: impl Fn(Now<'_, D>) -> Result<Amend<D>, DeskError>,
+    ) -> Result<Arc<Book>, DeskError> {
+        for _ in 0..attempts {
+            let book = self.book().await?;
+            let of = collection(&book);
+            let stored = of.stored_revision(name).unwrap_or(0);
+            let amend = change(Now { stored, entry: of.get(name), book: &book })?;
+            let key = D::key(name);
+            let result = match amend {
+                Amend::Keep => return Ok(book),
+                Amend::Put(document) => {
+                    let bytes = document.store().map_err(DeskError::Invalid)?;
+                    self.0.registry.put(&key, bytes, stored).await.map(Some)
+                }
+                // There is nothing to delete.
+                Amend::Delete if stored == 0 => return Ok(book),
+                Amend::Delete => self.0.registry.delete(&key, stored).await.map(|()| None),
+            };
+            let shown = |book: &Book| collection(book).stored_revision(name);
+            match result {
+                // Gone after it was there is gone by somebody else's hand.
+                Ok(Some(revision)) if stored > 0 => {
+                    return self.until(|book| shown(book).is_none_or(|have| have >= revision)).await;
+                }
+                Ok(Some(revision)) => {
+                    let known = |book: &Book| book.revision >= revision;
+                    return self.until(|book| known(book) || shown(book).is_some_and(|have| have >= revision)).await;
+                }
+                // Gone, or already made again by somebody else.
+                Ok(None) => return self.until(|book| shown(book).is_none_or(|have| have > stored)).await,
+                // Somebody else was quicker: look at what has become of it.
+                Err(RegistryError::Conflict) => {
+                    self.until(|book| shown(book).unwrap_or(0) != stored).await?;
+                }
+                Err(RegistryError::Failed(reject)) => return Err(DeskError::Backend(reject)),
+            }
+        }
+        Err(DeskError::Contended)
+    }
+
     /// Waits until the book shows a change that the registry has taken.
-    async fn until(&self, shows: impl Fn(&Book) -> bool) -> Result<(), DeskError> {
+    async fn until(&self, shows: impl Fn(&Book) -> bool) -> Result<Arc<Book>, DeskError> {
         self.0.changed.notify_one();
         let mut book = self.0.book.clone();
         match timeout(ECHO_TIMEOUT, book.wait_for(|book| shows(book))).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(book)) => Ok(Arc::clone(&book)),
             _ => Err(DeskError::Backend(Reject::ControlTimeout)),
         }
     }
 }
 
-fn check_rules(name: &Name, password: &str) -> Result<(), DeskError> {
-    password::check_rules(name.as_str(), password).map_err(|fault| DeskError::Invalid(fault.to_string()))
+/// A name as the API was given it, of something of this kind.
+fn name_of<D: Document>(text: &str) -> Result<Name, DeskError> {
+    Name::parse(text).map_err(|fault| DeskError::Invalid(fault.text(D::WHAT)))
 }
 
-fn view(name: &Name, document: &UserDocument) -> UserView {
-    let texts = |patterns: &[Pattern]| patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect();
-    UserView {
-        name: name.as_str().to_owned(),
-        account: document.account,
-        produce: texts(&document.produce),
-        consume: texts(&document.consume),
-        root: false,
-    }
-}
-
-fn patterns(what: &str, given: Option<Vec<String>>) -> Result<Vec<Pattern>, DeskError> {
-    let given = given.unwrap_or_else(|| vec!["*".to_owned()]);
+/// The patterns of an allow-list.
+fn patterns(what: &str, given: &[String]) -> Result<Vec<Pattern>, DeskError> {
     let parsed: Result<Vec<Pattern>, String> = given.iter().map(|text| Pattern::parse(text)).collect();
     let parsed = parsed.map_err(|error| DeskError::Invalid(format!("{what}: {error}")))?;
-    users::check_patterns(what, &parsed).map_err(DeskError::Invalid)?;
+    check_patterns(what, &parsed).map_err(DeskError::Invalid)?;
     Ok(parsed)
 }
 
-/// Another version than before, and never 0. It is drawn by lot and not counted, so that it does not come back
-/// either when the user was removed meanwhile and nothing of it is left.
-fn next_version(before: u32) -> Result<u32, DeskError> {
-    loop {
-        let version =
-            getrandom::u32().map_err(|_| DeskError::Backend(Reject::Internal("the system gives no random numbers")))?;
-        if version != 0 && version != before {
-            return Ok(version);
-        }
+fn texts(patterns: &[Pattern]) -> Vec<String> {
+    patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect()
+}
+
+/// The tag of something that is shown: another as soon as any of this is another.
+fn tag_of(shown: &impl Serialize) -> String {
+    // What is shown can be written as JSON; if it could not, it would have no tag that anybody could expect.
+    let text = serde_json::to_vec(shown).unwrap_or_default();
+    hash_text(Sha256::digest(&text).get(..16).unwrap_or_default())
+}
+
+/// Refuses a change of what is not as the caller saw it.
+fn check_tag(expected: Option<&str>, shown: &impl Serialize) -> Result<(), DeskError> {
+    match expected {
+        Some(expected) if expected != tag_of(shown) => Err(DeskError::Changed),
+        _ => Ok(()),
     }
+}
+
+/// The part of a list, which is in the order of keys, that was asked for.
+fn page<T>(all: impl IntoIterator<Item = (String, T)>, ask: &PageAsk) -> Page<T> {
+    let limit = ask.limit.clamp(1, PAGE_MAX);
+    let mut rest = all.into_iter().filter(|(key, _)| ask.after.as_ref().is_none_or(|after| key > after)).peekable();
+    let (mut items, mut next) = (Vec::new(), None);
+    while items.len() < limit {
+        let Some((key, item)) = rest.next() else { break };
+        items.push(item);
+        next = rest.peek().is_some().then_some(key);
+    }
+    Page { items, next }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
 
     #[test]
-    fn versions_do_not_come_back() {
-        // Of 100 among 2^32, two are the same in one run of a million.
-        let versions: HashSet<u32> = (0..100).map(|_| next_version(0).expect("randomness")).collect();
-        assert_eq!(versions.len(), 100);
-        assert!(!versions.contains(&0));
+    fn a_list_of_patterns_is_taken_whole_or_not_at_all() {
+        let given = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let parsed = |list: &[&str]| patterns("produce", &given(list)).map(|list| texts(&list));
+        assert_eq!(parsed(&[]), Ok(vec![]));
+        assert_eq!(parsed(&["Prod.*", "a"]), Ok(vec!["prod.*".to_owned(), "a".to_owned()]));
+        assert!(matches!(parsed(&["a", "a b"]), Err(DeskError::Invalid(text)) if text.contains("produce")));
+        assert!(parsed(&["a"; 257]).is_err());
     }
 
     #[test]
-    fn an_omitted_list_is_everything_and_an_empty_one_is_nothing() {
-        let texts = |given: Option<Vec<&str>>| {
-            let given = given.map(|list| list.into_iter().map(str::to_owned).collect());
-            patterns("produce", given).map(|list| list.iter().map(|p| p.as_str().to_owned()).collect::<Vec<_>>())
-        };
-        assert_eq!(texts(None), Ok(vec!["*".to_owned()]));
-        assert_eq!(texts(Some(vec![])), Ok(vec![]));
-        assert_eq!(texts(Some(vec!["Prod.*"])), Ok(vec!["prod.*".to_owned()]));
-        assert!(matches!(texts(Some(vec!["a b"])), Err(DeskError::Invalid(text)) if text.contains("produce")));
-        assert!(texts(Some(vec!["a"; 257])).is_err());
+    fn pages_follow_each_other_without_gap_or_repetition() {
+        let all = || (0..10).map(|number| (format!("k{number}"), number));
+        for limit in 1..12 {
+            let (mut seen, mut after) = (Vec::new(), None);
+            loop {
+                let part = page(all(), &PageAsk { after, limit });
+                assert!(part.items.len() <= limit);
+                seen.extend(part.items);
+                after = part.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(seen, (0..10).collect::<Vec<_>>(), "{limit}");
+        }
+        assert_eq!(page(all(), &PageAsk { after: Some("k9".to_owned()), limit: 5 }).items, Vec::<i32>::new());
+        assert_eq!(
+            page(all(), &PageAsk { after: None, limit: 0 }).items,
+            [0],
+            "at least one, so that there is progress"
+        );
+    }
+
+    #[test]
+    fn tags_differ_with_what_is_shown() {
+        assert_eq!(tag_of(&"a"), tag_of(&"a"));
+        assert_ne!(tag_of(&"a"), tag_of(&"b"));
+        assert_eq!(check_tag(None, &"a"), Ok(()));
+        assert_eq!(check_tag(Some(&tag_of(&"a")), &"a"), Ok(()));
+        assert_eq!(check_tag(Some(&tag_of(&"a")), &"b"), Err(DeskError::Changed));
     }
 }

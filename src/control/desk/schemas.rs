@@ -1,26 +1,70 @@
-//! Schemas and their versions.
+//! Schemas and their versions: compiled before they are stored, and again before they come into force.
 
 use super::{
-    Desk, DeskError,
-    views::{NewSchema, Page, PageAsk, SchemaView, Tagged},
+    ATTEMPTS_MAX, Amend, Desk, DeskError, Now, What, check_tag, name_of, now_ms, page, tag_of,
+    views::{NewSchema, Page, PageAsk, SchemaVersionView, SchemaView, Tagged},
 };
-use crate::reject::Reject;
+use crate::{
+    control::{
+        book::Book,
+        documents::{SchemaDocument, SchemaVersion},
+        workshop,
+    },
+    limits::{REGISTRY_DOCUMENT_BYTES_MAX, SCHEMA_VERSIONS_MAX},
+    schema::{SchemaSource, SchemaType},
+    station::Name,
+};
 
 impl Desk {
     /// Schemas, by name.
-    pub async fn schemas(&self, page: &PageAsk) -> Result<Page<SchemaView>, DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+    pub async fn schemas(&self, ask: &PageAsk) -> Result<Page<SchemaView>, DeskError> {
+        let book = self.book().await?;
+        let names = page(book.schemas.iter().map(|(name, entry)| (name.to_string(), (name, &entry.document))), ask);
+        let items = names.items.into_iter().map(|(name, document)| view(&book, name, document)).collect();
+        Ok(Page { items, next: names.next })
     }
 
     /// One schema with all versions.
     pub async fn schema(&self, name: &str) -> Result<Tagged<SchemaView>, DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+        let name = name_of::<SchemaDocument>(name)?;
+        shown(&*self.book().await?, &name)
     }
 
     /// Compiles and adds a schema, or the next version of the one of this name. The first version is active, others are not yet.
     /// Returns it and the version that was added.
     pub async fn add_schema(&self, new: NewSchema, created_by: &str) -> Result<(Tagged<SchemaView>, u32), DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+        let name = name_of::<SchemaDocument>(&new.name)?;
+        let NewSchema { kind, schema: text, message, imports, .. } = new;
+        let source = SchemaSource { kind, text, message, imports };
+        let bytes = source.text.len() + source.imports.values().map(String::len).sum::<usize>();
+        if bytes > REGISTRY_DOCUMENT_BYTES_MAX {
+            let text = format!("the schema has {bytes} bytes; it may have {REGISTRY_DOCUMENT_BYTES_MAX}");
+            return Err(DeskError::Invalid(text));
+        }
+        // What is refused anyway is not compiled.
+        let version = SchemaVersion {
+            version: 1,
+            text: source.text.clone(),
+            message: source.message.clone(),
+            imports: source.imports.clone(),
+            created_by: created_by.to_owned(),
+            created_ms: now_ms(),
+        };
+        next_document(&name, self.book().await?.schemas.get(&name).map(|entry| &*entry.document), kind, &version)?;
+        workshop::compile(source, 1).await.map_err(DeskError::Invalid)?;
+        let added = |now: Now<'_, SchemaDocument>| match now.document() {
+            None if now.stored > 0 => Err(unreadable(&name)),
+            known => next_document(&name, known, kind, &version).map(Amend::Put),
+        };
+        let book = self.amend(|book| &book.schemas, &name, ATTEMPTS_MAX, added).await?;
+        let document = &book.schemas.get(&name).ok_or(DeskError::Unknown(What::Schema))?.document;
+        let mine = document.versions.iter().rev().find(|known| {
+            known.says_the_same(&version)
+                && (&known.created_by, known.created_ms) == (&version.created_by, version.created_ms)
+        });
+        let number = mine.map_or(document.active, |mine| mine.version);
+        tracing::info!(schema = %name, version = number, by = created_by, "added schema");
+        Ok((shown(&book, &name)?, number))
     }
 
     /// Puts a version in force, everywhere: also an older one (the original's "roll back").
@@ -30,11 +74,115 @@ impl Desk {
         version: u32,
         expected: Option<&str>,
     ) -> Result<Tagged<SchemaView>, DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+        let name = name_of::<SchemaDocument>(name)?;
+        let book = self.book().await?;
+        let entry = book.schemas.get(&name).ok_or(DeskError::Unknown(What::Schema))?;
+        let source = entry.document.source(version).ok_or(DeskError::Unknown(What::SchemaVersion))?;
+        // It compiled where it was added, which may have been another version of the program.
+        workshop::compile(source, 1).await.map_err(DeskError::Invalid)?;
+        let activated = |now: Now<'_, SchemaDocument>| {
+            let old = now.document().ok_or(DeskError::Unknown(What::Schema))?;
+            check_tag(expected, &view(now.book, &name, old))?;
+            old.version(version).ok_or(DeskError::Unknown(What::SchemaVersion))?;
+            if old.active == version && now.is_whole() {
+                return Ok(Amend::Keep);
+            }
+            Ok(Amend::Put(SchemaDocument { active: version, ..old.clone() }))
+        };
+        let book = self.amend(|book| &book.schemas, &name, ATTEMPTS_MAX, activated).await?;
+        tracing::info!(schema = %name, version, "activated schema");
+        shown(&book, &name)
     }
 
     /// Removes a schema that no station is attached to.
     pub async fn remove_schema(&self, name: &str, expected: Option<&str>) -> Result<(), DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+        let name = name_of::<SchemaDocument>(name)?;
+        let removed = |now: Now<'_, SchemaDocument>| {
+            if now.stored == 0 {
+                return Err(DeskError::Unknown(What::Schema));
+            }
+            if let Some(document) = now.document() {
+                check_tag(expected, &view(now.book, &name, document))?;
+            }
+            check_detached(now.book, &name).map(|()| Amend::Delete)
+        };
+        let known = self.book().await?.schemas.get(&name).map(|entry| entry.document.clone());
+        let book = self.amend(|book| &book.schemas, &name, ATTEMPTS_MAX, removed).await?;
+        // Somebody attached it at the same time. One of the two gives way, and a schema in use stays.
+        if let (Err(refused), Some(known)) = (check_detached(&book, &name), known) {
+            let restored = |now: Now<'_, SchemaDocument>| match now.stored {
+                0 => Ok(Amend::Put(SchemaDocument::clone(&known))),
+                _ => Ok(Amend::Keep),
+            };
+            self.amend(|book| &book.schemas, &name, ATTEMPTS_MAX, restored).await?;
+            return Err(refused);
+        }
+        tracing::info!(schema = %name, "removed schema");
+        Ok(())
+    }
+}
+
+/// The document with one more version, which is numbered here.
+fn next_document(
+    name: &Name,
+    known: Option<&SchemaDocument>,
+    kind: SchemaType,
+    version: &SchemaVersion,
+) -> Result<SchemaDocument, DeskError> {
+    let Some(known) = known else { return Ok(SchemaDocument::new(kind, version.clone())) };
+    if known.kind != kind {
+        let text = format!("schema {name} already exists with type {}", known.kind.word());
+        return Err(DeskError::Invalid(text));
+    }
+    if known.newest().is_some_and(|newest| newest.says_the_same(version)) {
+        return Err(DeskError::Conflict(format!("schema {name} already exists with the same content")));
+    }
+    if known.versions.len() >= SCHEMA_VERSIONS_MAX {
+        let text =
+            format!("schema {name} has {SCHEMA_VERSIONS_MAX} versions, which is the most: add it under another name");
+        return Err(DeskError::Conflict(text));
+    }
+    let mut document = known.clone();
+    let number = known.newest().map_or(0, |newest| newest.version) + 1;
+    document.versions.push(SchemaVersion { version: number, ..version.clone() });
+    Ok(document)
+}
+
+/// What stands there belongs to a schema that is not understood here; nothing is written over it.
+fn unreadable(name: &Name) -> DeskError {
+    DeskError::Conflict(format!("what the registry has under the name {name} cannot be read here: remove it first"))
+}
+
+fn check_detached(book: &Book, name: &Name) -> Result<(), DeskError> {
+    let stations = book.attached_to(name);
+    if stations.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = stations.iter().take(10).map(Name::as_str).collect();
+    let more = if stations.len() > names.len() { ", …" } else { "" };
+    Err(DeskError::Conflict(format!("schema {name} is attached to {}{more}: detach it there first", names.join(", "))))
+}
+
+fn shown(book: &Book, name: &Name) -> Result<Tagged<SchemaView>, DeskError> {
+    let entry = book.schemas.get(name).ok_or(DeskError::Unknown(What::Schema))?;
+    let value = view(book, name, &entry.document);
+    Ok(Tagged { tag: tag_of(&value), value })
+}
+
+fn view(book: &Book, name: &Name, document: &SchemaDocument) -> SchemaView {
+    let version = |version: &SchemaVersion| SchemaVersionView {
+        version: version.version,
+        schema: version.text.clone(),
+        message: version.message.clone(),
+        imports: version.imports.clone(),
+        created_by: version.created_by.clone(),
+        created_ms: version.created_ms,
+    };
+    SchemaView {
+        name: name.to_string(),
+        kind: document.kind,
+        active_version: document.active,
+        versions: document.versions.iter().map(version).collect(),
+        stations: book.attached_to(name).iter().map(Name::to_string).collect(),
     }
 }

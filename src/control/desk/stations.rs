@@ -1,30 +1,137 @@
 //! Stations: what the streams say of themselves, and what the registry says beside it.
+//!
+//! What is said in two places is changed in the order that is safe if it is cut off between them: a schema is attached before
+//! the stream takes records, and detached after the stream is gone.
 
 use super::{
-    Desk, DeskError,
-    views::{AdoptStation, ChangeStation, NewStation, Page, PageAsk, StationView, Tagged},
+    ATTEMPTS_MAX, Amend, Desk, DeskError, Now, What, check_tag, name_of, page, tag_of,
+    views::{AdoptStation, ChangeStation, DeadLetterSettings, NewStation, Page, PageAsk, StationView, Tagged},
 };
-use crate::reject::Reject;
+use crate::{
+    config::StationSettings,
+    control::{
+        book::Book,
+        documents::{DeadLetters, Document, SchemaDocument, StationDocument},
+        streams::{Adopted, Description, StreamsError},
+    },
+    directory::messages::Push,
+    limits::{DUPLICATE_WINDOW_MAX, DUPLICATE_WINDOW_MIN, REPLICAS_MAX, RETENTION_AGE_MAX},
+    station::{Attributes, AttributesChange, Name, PARTITIONS_MAX, Storage},
+};
+use futures_util::{StreamExt, TryStreamExt};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// Adopted stations that are asked about at a time.
+const DESCRIBED_AT_ONCE: usize = 16;
 
 impl Desk {
     /// Stations that exist, by name: also those that were made on first use.
-    pub async fn stations(&self, page: &PageAsk) -> Result<Page<StationView>, DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+    pub async fn stations(&self, ask: &PageAsk) -> Result<Page<StationView>, DeskError> {
+        let book = self.book().await?;
+        let mut all: BTreeMap<Name, Description> =
+            self.0.streams.list().await?.into_iter().map(|station| (station.name.clone(), station)).collect();
+        let adopted = book.stations.iter().filter_map(|(name, entry)| Some((name, entry.document.adopted.as_ref()?)));
+        let described: Vec<Option<Description>> = futures_util::stream::iter(adopted)
+            .map(|(name, adopted)| async move {
+                match self.0.streams.describe(name, Some(adopted)).await {
+                    Ok(description) => Ok(Some(description)),
+                    Err(StreamsError::Unknown) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
+            .buffered(DESCRIBED_AT_ONCE)
+            .try_collect()
+            .await?;
+        all.extend(described.into_iter().flatten().map(|station| (station.name.clone(), station)));
+        Ok(page(all.into_iter().map(|(name, station)| (name.to_string(), view(&book, station))), ask))
     }
 
     /// One station.
     pub async fn station(&self, name: &str) -> Result<Tagged<StationView>, DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+        let name = name_of::<StationDocument>(name)?;
+        let book = self.book().await?;
+        Ok(tagged(view(&book, self.describe(&book, &name).await?)))
     }
 
     /// Makes a station.
     pub async fn create_station(&self, new: NewStation) -> Result<Tagged<StationView>, DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+        let name = name_of::<StationDocument>(&new.name)?;
+        let attributes = attributes(&self.0.settings.stations, &new)?;
+        let schema = new.schema.as_deref().map(name_of::<SchemaDocument>).transpose()?;
+        let dead_letters = new.dead_letters.as_ref().map(dead_letters).unwrap_or_default();
+        let document = StationDocument { schema, dead_letters, ..StationDocument::default() };
+        document.check().map_err(DeskError::Invalid)?;
+        let book = self.book().await?;
+        let known = self.0.streams.describe(&name, None).await;
+        match known {
+            // It is there: the backend says whether it is the same.
+            Ok(_) => self.0.streams.create(&name, &attributes).await?,
+            Err(StreamsError::Unknown) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let said = self.say(&name, &document).await?;
+        if let Err(error) = self.0.streams.create(&name, &attributes).await {
+            // A station that never was leaves nothing behind, unless somebody has changed it since.
+            let fresh = said && book.stations.stored_revision(&name).is_none();
+            if fresh && !matches!(error, StreamsError::Failed(_)) {
+                let undone = |now: Now<'_, StationDocument>| match now.document() {
+                    Some(now) if *now == document => Ok(Amend::Delete),
+                    _ => Ok(Amend::Keep),
+                };
+                self.amend(|book| &book.stations, &name, ATTEMPTS_MAX, undone).await?;
+            }
+            return Err(error.into());
+        }
+        self.forget(&name).await;
+        tracing::info!(station = %name, "created station");
+        self.station(name.as_str()).await
+    }
+
+    /// Writes what the registry is to say of a new station; whether there was something to write.
+    async fn say(&self, name: &Name, document: &StationDocument) -> Result<bool, DeskError> {
+        let plain = *document == StationDocument::default();
+        let made = |now: Now<'_, StationDocument>| {
+            if let Some(schema) = &document.schema {
+                now.book.schemas.get(schema).ok_or(DeskError::Unknown(What::Schema))?;
+            }
+            match now.document() {
+                Some(known) if known == document && now.is_whole() => Ok(Amend::Keep),
+                None if now.stored == 0 && plain => Ok(Amend::Keep),
+                None if now.stored == 0 => Ok(Amend::Put(document.clone())),
+                _ => Err(DeskError::Exists(What::Station)),
+            }
+        };
+        let book = self.amend(|book| &book.stations, name, ATTEMPTS_MAX, made).await?;
+        self.keep_schema(&book, name, None).await?;
+        Ok(!plain)
     }
 
     /// Makes a station of a stream that exists.
     pub async fn adopt_station(&self, name: &str, adopt: AdoptStation) -> Result<Tagged<StationView>, DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+        let name = name_of::<StationDocument>(name)?;
+        let adopted = Adopted { stream: adopt.stream, subject: adopt.subject };
+        check_subject(&adopted)?;
+        // It is there, and can be a station.
+        self.0.streams.describe(&name, Some(&adopted)).await?;
+        match self.0.streams.describe(&name, None).await {
+            Err(StreamsError::Unknown) => {}
+            Err(error) => return Err(error.into()),
+            // The station of this name is that very stream, or another one.
+            Ok(_) if name.as_str() == adopted.subject => {}
+            Ok(_) => return Err(DeskError::Exists(What::Station)),
+        }
+        let made = |now: Now<'_, StationDocument>| match now.document() {
+            Some(known) if known.adopted.as_ref() == Some(&adopted) && now.is_whole() => Ok(Amend::Keep),
+            Some(known) if known.adopted.is_some() => Err(DeskError::Exists(What::Station)),
+            // The schema of a station that was here before stays.
+            Some(known) => Ok(Amend::Put(StationDocument { adopted: Some(adopted.clone()), ..known.clone() })),
+            None if now.stored > 0 => Err(DeskError::Exists(What::Station)),
+            None => Ok(Amend::Put(StationDocument { adopted: Some(adopted.clone()), ..StationDocument::default() })),
+        };
+        self.amend(|book| &book.stations, &name, ATTEMPTS_MAX, made).await?;
+        self.forget(&name).await;
+        tracing::info!(station = %name, stream = %adopted.stream, "adopted station");
+        self.station(name.as_str()).await
     }
 
     /// Changes what the stream allows; `expected`: the tag that it must have.
@@ -34,12 +141,53 @@ impl Desk {
         change: ChangeStation,
         expected: Option<&str>,
     ) -> Result<Tagged<StationView>, DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+        let name = name_of::<StationDocument>(name)?;
+        let book = self.book().await?;
+        let known = self.describe(&book, &name).await?;
+        check_tag(expected, &stable(view(&book, known.clone())))?;
+        let of_stream = attributes_change(&known.attributes, &change)?;
+        let letters = change.dead_letters.as_ref().map(dead_letters);
+        let before = book.stations.get(&name).map(|entry| entry.document.dead_letters.clone()).unwrap_or_default();
+        if let Some(letters) = letters {
+            let document = StationDocument { dead_letters: letters.clone(), ..StationDocument::default() };
+            document.check().map_err(DeskError::Invalid)?;
+            self.change_document(&name, |old| StationDocument { dead_letters: letters.clone(), ..old }).await?;
+            if letters.retention_age_s != before.retention_age_s {
+                let age = Some(age(letters.retention_age_s));
+                let change = AttributesChange { retention_age: age, ..AttributesChange::default() };
+                match self.0.streams.change(&name.dead_letters(), None, &change).await {
+                    // It is made on first use, and then as the document says.
+                    Ok(()) | Err(StreamsError::Unknown) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        if of_stream != AttributesChange::default() {
+            self.0.streams.change(&name, adopted(&book, &name), &of_stream).await?;
+        }
+        self.forget(&name).await;
+        tracing::info!(station = %name, "changed station");
+        self.station(name.as_str()).await
     }
 
     /// Removes a station with its records and dead letters; of an adopted one only what the registry says.
     pub async fn remove_station(&self, name: &str, expected: Option<&str>) -> Result<(), DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+        let name = name_of::<StationDocument>(name)?;
+        let book = self.book().await?;
+        match self.describe(&book, &name).await {
+            Ok(known) => check_tag(expected, &stable(view(&book, known)))?,
+            // What the registry says of a station that is gone can be removed.
+            Err(DeskError::Unknown(_)) if book.stations.stored_revision(&name).is_some() => {}
+            Err(error) => return Err(error),
+        }
+        if adopted(&book, &name).is_none() {
+            self.0.streams.remove(&name).await?;
+            self.0.streams.remove(&name.dead_letters()).await?;
+        }
+        self.amend(|book| &book.stations, &name, ATTEMPTS_MAX, |_| Ok(Amend::Delete)).await?;
+        self.forget(&name).await;
+        tracing::info!(station = %name, "removed station");
+        Ok(())
     }
 
     /// Records of this station are held against this schema from now on, by all gateways.
@@ -49,11 +197,312 @@ impl Desk {
         schema: &str,
         expected: Option<&str>,
     ) -> Result<Tagged<StationView>, DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+        let schema = name_of::<SchemaDocument>(schema)?;
+        self.set_schema(name, Some(&schema), expected).await
     }
 
     /// Records of this station are held against nothing from now on.
     pub async fn detach_schema(&self, name: &str, expected: Option<&str>) -> Result<Tagged<StationView>, DeskError> {
-        Err(DeskError::Backend(Reject::Internal("not built")))
+        self.set_schema(name, None, expected).await
+    }
+
+    async fn set_schema(
+        &self,
+        name: &str,
+        schema: Option<&Name>,
+        expected: Option<&str>,
+    ) -> Result<Tagged<StationView>, DeskError> {
+        let name = name_of::<StationDocument>(name)?;
+        let before = self.book().await?;
+        let known = self.describe(&before, &name).await?;
+        let changed = |now: Now<'_, StationDocument>| {
+            check_tag(expected, &stable(view(now.book, known.clone())))?;
+            if let Some(schema) = schema {
+                now.book.schemas.get(schema).ok_or(DeskError::Unknown(What::Schema))?;
+            }
+            let old = now.document().cloned().unwrap_or_default();
+            if old.schema.as_ref() == schema && (now.is_whole() || now.stored == 0) {
+                return Ok(Amend::Keep);
+            }
+            Ok(Amend::Put(StationDocument { schema: schema.cloned(), ..old }))
+        };
+        let book = self.amend(|book| &book.stations, &name, ATTEMPTS_MAX, changed).await?;
+        let was = before.stations.get(&name).and_then(|entry| entry.document.schema.clone());
+        self.keep_schema(&book, &name, was).await?;
+        let schema = schema.map_or("none", Name::as_str);
+        tracing::info!(station = %name, schema, "changed the station's schema");
+        Ok(tagged(view(&book, known)))
+    }
+
+    /// A schema that was removed while it was attached is detached again: `before` comes back.
+    async fn keep_schema(&self, book: &Book, name: &Name, before: Option<Name>) -> Result<(), DeskError> {
+        let attached = book.stations.get(name).and_then(|entry| entry.document.schema.clone());
+        let Some(lost) = attached.filter(|schema| book.schemas.stored_revision(schema).is_none()) else {
+            return Ok(());
+        };
+        let undone = |now: Now<'_, StationDocument>| match now.document() {
+            Some(old) if old.schema.as_ref() == Some(&lost) => {
+                Ok(Amend::Put(StationDocument { schema: before.clone(), ..old.clone() }))
+            }
+            _ => Ok(Amend::Keep),
+        };
+        self.amend(|book| &book.stations, name, ATTEMPTS_MAX, undone).await?;
+        Err(DeskError::Unknown(What::Schema))
+    }
+
+    async fn change_document(
+        &self,
+        name: &Name,
+        change: impl Fn(StationDocument) -> StationDocument,
+    ) -> Result<Arc<Book>, DeskError> {
+        let changed = |now: Now<'_, StationDocument>| match now.document() {
+            // Nothing is written over what may say more than is understood here.
+            None if now.stored > 0 => {
+                Err(DeskError::Conflict("what the registry says of this station cannot be read here".to_owned()))
+            }
+            old => Ok(Amend::Put(change(old.cloned().unwrap_or_default()))),
+        };
+        self.amend(|book| &book.stations, name, ATTEMPTS_MAX, changed).await
+    }
+
+    pub(super) async fn describe(&self, book: &Book, name: &Name) -> Result<Description, DeskError> {
+        Ok(self.0.streams.describe(name, adopted(book, name)).await?)
+    }
+
+    /// What the shards know of a station, also that there is none, is asked for anew.
+    async fn forget(&self, name: &Name) {
+        for name in [name.clone(), name.dead_letters()] {
+            self.0.couriers.all(&Push::Forget(name)).await;
+        }
+    }
+}
+
+pub(super) fn adopted<'a>(book: &'a Book, name: &Name) -> Option<&'a Adopted> {
+    book.stations.get(name)?.document.adopted.as_ref()
+}
+
+fn dead_letters(settings: &DeadLetterSettings) -> DeadLetters {
+    let DeadLetterSettings { invalid, deliveries_max, retention_age_s } = *settings;
+    DeadLetters { invalid, deliveries_max, retention_age_s }
+}
+
+/// A subject that one record can be published on.
+fn check_subject(adopted: &Adopted) -> Result<(), DeskError> {
+    let refused = |what: &str| Err(DeskError::Invalid(what.to_owned()));
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !plain(&adopted.stream) || adopted.stream.contains(['.', '*', '>', '/', '\\']) {
+        return refused("the stream's name is not one that a stream can have");
+    }
+    let token = |token: &str| !token.is_empty() && !token.contains(['*', '>']);
+    if !plain(&adopted.subject) || !adopted.subject.split('.').all(token) || adopted.subject.starts_with('$') {
+        return refused("the subject must be one without wildcards that the stream listens on");
+    }
+    Ok(())
+}
+
+fn age(seconds: u64) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// All attributes of a new station: what is absent is as the configuration says.
+fn attributes(settings: &StationSettings, new: &NewStation) -> Result<Attributes, DeskError> {
+    let limit = |given: Option<u64>, default: Option<u64>| given.map_or(default, |limit| (limit > 0).then_some(limit));
+    let default_storage = if settings.memory { Storage::Memory } else { Storage::File };
+    let retention_age = new.retention_age_s.map_or(settings.retention_age, age);
+    let window = match new.idempotency_window_ms {
+        Some(given) => Duration::from_millis(given),
+        // The default never stands in the way of a short retention.
+        None => retention_age.map_or(settings.duplicate_window, |age| age.min(settings.duplicate_window)),
+    };
+    let attributes = Attributes {
+        partitions: new.partitions.unwrap_or(settings.partitions),
+        retention_age,
+        retention_records: limit(new.retention_records, settings.retention_records),
+        retention_bytes: limit(new.retention_bytes, settings.retention_bytes),
+        retention_acknowledged: new.retention_acknowledged.unwrap_or(false),
+        storage: new.storage.unwrap_or(default_storage),
+        replicas: new.replicas.unwrap_or(settings.replicas),
+        duplicate_window: window,
+    };
+    check_attributes(&attributes).map_err(DeskError::Invalid)?;
+    Ok(attributes)
+}
+
+fn check_attributes(attributes: &Attributes) -> Result<(), String> {
+    let window = attributes.duplicate_window;
+    let age_max = RETENTION_AGE_MAX.as_secs();
+    let rules = [
+        (
+            (1..=PARTITIONS_MAX).contains(&attributes.partitions),
+            format!("a station has 1 to {PARTITIONS_MAX} partitions"),
+        ),
+        ((1..=REPLICAS_MAX).contains(&attributes.replicas), format!("a station has 1 to {REPLICAS_MAX} replicas")),
+        (
+            attributes.retention_age.is_none_or(|age| age <= RETENTION_AGE_MAX),
+            format!("records are kept for at most {age_max} s, or for ever (0)"),
+        ),
+        (
+            (DUPLICATE_WINDOW_MIN..=DUPLICATE_WINDOW_MAX).contains(&window),
+            format!(
+                "the idempotency window is {} to {} ms",
+                DUPLICATE_WINDOW_MIN.as_millis(),
+                DUPLICATE_WINDOW_MAX.as_millis()
+            ),
+        ),
+        (
+            attributes.retention_age.is_none_or(|age| window <= age),
+            "the idempotency window must not be longer than records are kept".to_owned(),
+        ),
+    ];
+    rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, text)| Err(text))
+}
+
+/// What of the stream is to become another; what would be the same is left out.
+fn attributes_change(known: &Attributes, change: &ChangeStation) -> Result<AttributesChange, DeskError> {
+    let fixed = |what: &str| Err(DeskError::Invalid(format!("{what} is fixed when the station is made")));
+    if change.partitions.is_some_and(|partitions| partitions != known.partitions) {
+        return fixed("the number of partitions");
+    }
+    if change.storage.is_some_and(|storage| storage != known.storage) {
+        return fixed("the storage");
+    }
+    let limit = |given: Option<u64>, known: Option<u64>| {
+        given.map(|limit| (limit > 0).then_some(limit)).filter(|limit| *limit != known)
+    };
+    let retention_age = change.retention_age_s.map(age).filter(|age| *age != known.retention_age);
+    let age_then = retention_age.unwrap_or(known.retention_age);
+    let window = match change.idempotency_window_ms {
+        Some(given) => Duration::from_millis(given),
+        // The window that was there before never stands in the way of a shorter retention.
+        None => age_then.map_or(known.duplicate_window, |age| age.min(known.duplicate_window)),
+    };
+    let then = Attributes {
+        retention_age: age_then,
+        duplicate_window: window,
+        replicas: change.replicas.unwrap_or(known.replicas),
+        ..known.clone()
+    };
+    let asked = change.idempotency_window_ms.is_some() || change.replicas.is_some() || retention_age.is_some();
+    if asked {
+        check_attributes(&then).map_err(DeskError::Invalid)?;
+    }
+    Ok(AttributesChange {
+        retention_age,
+        retention_records: limit(change.retention_records, known.retention_records),
+        retention_bytes: limit(change.retention_bytes, known.retention_bytes),
+        replicas: change.replicas.filter(|replicas| *replicas != known.replicas),
+        duplicate_window: Some(window).filter(|window| *window != known.duplicate_window),
+    })
+}
+
+fn view(book: &Book, description: Description) -> StationView {
+    let Description { name, attributes, records, bytes } = description;
+    let document = book.stations.get(&name).map(|entry| StationDocument::clone(&entry.document)).unwrap_or_default();
+    let DeadLetters { invalid, deliveries_max, retention_age_s } = document.dead_letters;
+    StationView {
+        name: name.to_string(),
+        partitions: attributes.partitions,
+        retention_age_s: attributes.retention_age.map_or(0, |age| age.as_secs()),
+        retention_records: attributes.retention_records.unwrap_or(0),
+        retention_bytes: attributes.retention_bytes.unwrap_or(0),
+        retention_acknowledged: attributes.retention_acknowledged,
+        storage: attributes.storage,
+        replicas: attributes.replicas,
+        idempotency_window_ms: u64::try_from(attributes.duplicate_window.as_millis()).unwrap_or(u64::MAX),
+        dead_letters: DeadLetterSettings { invalid, deliveries_max, retention_age_s },
+        schema: document.schema.as_ref().map(Name::to_string),
+        adopted: document.adopted.map(|Adopted { stream, subject }| AdoptStation { stream, subject }),
+        records,
+        bytes,
+    }
+}
+
+/// What the tag is of: not the numbers that change by themselves.
+fn stable(view: StationView) -> StationView {
+    StationView { records: 0, bytes: 0, ..view }
+}
+
+fn tagged(view: StationView) -> Tagged<StationView> {
+    Tagged { tag: tag_of(&stable(view.clone())), value: view }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(change: impl FnOnce(&mut NewStation)) -> Result<Attributes, DeskError> {
+        let mut new = NewStation::default();
+        change(&mut new);
+        attributes(&StationSettings::default(), &new)
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_configured_and_what_is_wrong_is_told() {
+        let plain = with(|_| {}).expect("defaults");
+        assert_eq!((plain.partitions, plain.replicas, plain.storage), (1, 1, Storage::File));
+        assert_eq!(plain.retention_age, Some(Duration::from_secs(3_600)));
+        assert_eq!(with(|new| new.retention_age_s = Some(0)).expect("for ever").retention_age, None);
+        let short = with(|new| new.retention_age_s = Some(60)).expect("short");
+        assert_eq!(short.duplicate_window, Duration::from_secs(60), "the default gives way");
+        type Change = fn(&mut NewStation);
+        let wrong: [(Change, &str); 7] = [
+            (|new| new.partitions = Some(0), "1 to 10000 partitions"),
+            (|new| new.partitions = Some(10_001), "1 to 10000 partitions"),
+            (|new| new.replicas = Some(0), "1 to 5 replicas"),
+            (|new| new.replicas = Some(6), "1 to 5 replicas"),
+            (|new| new.idempotency_window_ms = Some(99), "100 to 86400000 ms"),
+            (|new| new.retention_age_s = Some(u64::MAX), "at most"),
+            (|new| (new.retention_age_s, new.idempotency_window_ms) = (Some(1), Some(1_001)), "longer than"),
+        ];
+        for (change, expect) in wrong {
+            assert!(matches!(with(change), Err(DeskError::Invalid(text)) if text.contains(expect)), "{expect}");
+        }
+    }
+
+    #[test]
+    fn a_change_says_what_is_another_and_what_can_be() {
+        let known = with(|_| {}).expect("defaults");
+        let same = ChangeStation {
+            retention_age_s: Some(3_600),
+            replicas: Some(1),
+            partitions: Some(1),
+            storage: Some(Storage::File),
+            idempotency_window_ms: Some(120_000),
+            ..ChangeStation::default()
+        };
+        assert_eq!(attributes_change(&known, &same), Ok(AttributesChange::default()));
+        let shorter =
+            ChangeStation { retention_age_s: Some(60), retention_records: Some(5), ..ChangeStation::default() };
+        let change = attributes_change(&known, &shorter).expect("possible");
+        assert_eq!(change.retention_age, Some(Some(Duration::from_secs(60))));
+        assert_eq!(change.duplicate_window, Some(Duration::from_secs(60)), "the window goes with it");
+        assert_eq!((change.retention_records, change.retention_bytes), (Some(Some(5)), None));
+        for refused in [
+            ChangeStation { partitions: Some(2), ..ChangeStation::default() },
+            ChangeStation { storage: Some(Storage::Memory), ..ChangeStation::default() },
+            ChangeStation { idempotency_window_ms: Some(3_600_001), ..ChangeStation::default() },
+            ChangeStation { replicas: Some(6), ..ChangeStation::default() },
+        ] {
+            assert!(matches!(attributes_change(&known, &refused), Err(DeskError::Invalid(_))), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn subjects_and_streams_that_cannot_be_are_refused() {
+        for (stream, subject, expect) in [
+            ("ORDERS", "orders.new", true),
+            ("ORDERS", "orders.*", false),
+            ("ORDERS", "orders.>", false),
+            ("ORDERS", "orders..new", false),
+            ("ORDERS", "orders new", false),
+            ("ORDERS", "$SYS.x", false),
+            ("ORDERS", "", false),
+            ("", "orders", false),
+            ("a.b", "orders", false),
+            ("a b", "orders", false),
+        ] {
+            let adopted = Adopted { stream: stream.to_owned(), subject: subject.to_owned() };
+            assert_eq!(check_subject(&adopted).is_ok(), expect, "{adopted:?}");
+        }
     }
 }

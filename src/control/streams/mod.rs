@@ -4,6 +4,8 @@
 //! what only the gateway does (docs/adr/0014). Nothing is cached here.
 
 mod local;
+#[cfg(test)]
+pub(super) mod memory;
 mod nats;
 
 use super::broker::Broker;
@@ -21,6 +23,9 @@ use std::sync::Arc;
 pub(super) enum Streams {
     Nats(Broker, Arc<StationSettings>),
     Local(Arc<Store>),
+    /// In a map, for tests.
+    #[cfg(test)]
+    Memory(memory::Stations),
 }
 
 /// An existing stream that serves as a station, as the registry keeps it.
@@ -72,6 +77,8 @@ impl Streams {
         match self {
             Self::Nats(broker, settings) => nats::create(broker, settings, name, attributes).await,
             Self::Local(store) => local::create(store, name, attributes).await,
+            #[cfg(test)]
+            Self::Memory(stations) => stations.create(name, attributes),
         }
     }
 
@@ -80,6 +87,8 @@ impl Streams {
         match self {
             Self::Nats(broker, settings) => nats::describe(broker, settings, name, adopted).await,
             Self::Local(store) => local::describe(store, name).await,
+            #[cfg(test)]
+            Self::Memory(stations) => stations.describe(name, adopted),
         }
     }
 
@@ -88,6 +97,8 @@ impl Streams {
         match self {
             Self::Nats(broker, settings) => nats::list(broker, settings).await,
             Self::Local(store) => local::list(store).await,
+            #[cfg(test)]
+            Self::Memory(stations) => stations.list(),
         }
     }
 
@@ -101,6 +112,8 @@ impl Streams {
         match self {
             Self::Nats(broker, settings) => nats::change(broker, settings, name, adopted, change).await,
             Self::Local(store) => local::change(store, name, change).await,
+            #[cfg(test)]
+            Self::Memory(stations) => stations.change(name, adopted, change),
         }
     }
 
@@ -109,6 +122,11 @@ impl Streams {
         match self {
             Self::Nats(broker, settings) => nats::remove(broker, settings, name).await,
             Self::Local(store) => local::remove(store, name).await,
+            #[cfg(test)]
+            Self::Memory(stations) => {
+                stations.remove(name);
+                Ok(())
+            }
         }
     }
 
@@ -119,6 +137,8 @@ impl Streams {
         match self {
             Self::Nats(broker, settings) => nats::read(broker, settings, name, after, limit).await,
             Self::Local(store) => local::read(store, name, after, limit).await,
+            #[cfg(test)]
+            Self::Memory(stations) => Ok(stations.read(name, after, limit)),
         }
     }
 
@@ -127,6 +147,8 @@ impl Streams {
         match self {
             Self::Nats(broker, settings) => nats::discard(broker, settings, name, sequences).await,
             Self::Local(store) => local::discard(store, name, sequences).await,
+            #[cfg(test)]
+            Self::Memory(stations) => stations.discard(name, sequences),
         }
     }
 
@@ -142,6 +164,8 @@ impl Streams {
         match self {
             Self::Nats(broker, settings) => nats::store(broker, settings, name, adopted, (headers, payload), id).await,
             Self::Local(store) => local::store(store, name, headers, payload, id).await,
+            #[cfg(test)]
+            Self::Memory(stations) => stations.store(name, adopted, headers, payload, id),
         }
     }
 }

@@ -1,0 +1,90 @@
+//! How much API keys are used, by the shards of this process: counts outlive the snapshots that carry them.
+
+use super::{book::Collection, documents::KeyDocument};
+use crate::{auth::keys::KeyUses, station::Name};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// What "the last minute" is.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The counts of all keys. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct KeyUsage {
+    shards: usize,
+    meters: Arc<Mutex<HashMap<Name, Meter>>>,
+}
+
+#[derive(Debug)]
+struct Meter {
+    uses: Arc<KeyUses>,
+    /// All uses up to the end of the last minute.
+    until_minute: u64,
+    /// Those within it.
+    within_minute: u64,
+}
+
+impl KeyUsage {
+    pub(super) fn new(shards: usize) -> Self {
+        Self { shards, meters: Arc::default() }
+    }
+
+    /// What counts the uses of this key.
+    pub(super) fn of(&self, id: &Name) -> Arc<KeyUses> {
+        let meter = || Meter { uses: Arc::new(KeyUses::new(self.shards)), until_minute: 0, within_minute: 0 };
+        Arc::clone(&self.lock().entry(id.clone()).or_insert_with(meter).uses)
+    }
+
+    /// Forgets keys that there are no more.
+    pub(super) fn retain(&self, keys: &Collection<KeyDocument>) {
+        self.lock().retain(|id, _| keys.get(id).is_some());
+    }
+
+    /// Uses of a key since the start, and within the last minute that is over.
+    pub(super) fn uses(&self, id: &Name) -> (u64, u64) {
+        self.lock().get(id).map_or((0, 0), |meter| (meter.uses.total(), meter.within_minute))
+    }
+
+    /// Counts by the minute, for ever.
+    pub(super) async fn run(self) {
+        let mut minutes = interval(MINUTE);
+        minutes.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            minutes.tick().await;
+            self.minute_is_over();
+        }
+    }
+
+    fn minute_is_over(&self) {
+        for meter in self.lock().values_mut() {
+            let total = meter.uses.total();
+            meter.within_minute = total.saturating_sub(meter.until_minute);
+            meter.until_minute = total;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Meter>> {
+        self.meters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_stay_with_their_key_until_it_is_gone() {
+        let usage = KeyUsage::new(2);
+        let id = Name::parse("abc").expect("a name");
+        let uses = usage.of(&id);
+        assert!(Arc::ptr_eq(&uses, &usage.of(&id)));
+        usage.minute_is_over();
+        assert_eq!(usage.uses(&id), (uses.total(), 0));
+        usage.retain(&Collection::default());
+        assert!(!Arc::ptr_eq(&uses, &usage.of(&id)));
+    }
+}

@@ -1,0 +1,222 @@
+//! The registry on a real broker: what one gateway changes holds on the other, and what the shards know is confirmed.
+
+use super::{
+    super::{
+        documents::{Document, StationDocument},
+        testing::{Gateway, PATIENCE, block_on, name, settings},
+        views::{ChangeUser, NewKey, NewSchema},
+    },
+    Server,
+};
+use crate::{
+    control::{DeskError, NewUser, What},
+    directory::{
+        contracts::{Contract, Contracts},
+        messages::Push,
+    },
+    limits::CONTRACTS_AGE_MAX,
+    schema::SchemaType,
+};
+use async_nats::jetstream::{self, kv};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+fn bucket<T>(server: &Server, work: impl AsyncFnOnce(kv::Store) -> T) -> T {
+    block_on(async {
+        let jetstream = jetstream::new(server.client().await);
+        work(jetstream.get_key_value("sluicegate").await.expect("the bucket exists")).await
+    })
+}
+
+fn schema(text: &str) -> NewSchema {
+    NewSchema {
+        name: "prices".to_owned(),
+        kind: SchemaType::Avro,
+        schema: text.to_owned(),
+        message: None,
+        imports: BTreeMap::new(),
+    }
+}
+
+/// Attaches the schema behind the back of all gateways: there is no stream to ask about.
+fn attach(server: &Server, schema: Option<&str>) {
+    let document = StationDocument { schema: schema.map(name), ..StationDocument::default() };
+    let bytes = document.store().expect("stored");
+    bucket(server, async |store| store.put("stations.orders", bytes.into()).await.expect("put"));
+}
+
+/// What a shard knows, as it was told.
+#[derive(Default)]
+struct Shard {
+    contracts: Option<Arc<Contracts>>,
+    confirmed: Option<Instant>,
+}
+
+impl Shard {
+    /// Takes in what the shard is told, until something holds.
+    fn until(&mut self, gateway: &Gateway, what: &str, holds: impl Fn(&Self) -> bool) {
+        let began = Instant::now();
+        while !holds(self) {
+            assert!(began.elapsed() < PATIENCE, "not {what} in time");
+            match gateway.pushes.recv_timeout(Duration::from_millis(100)) {
+                Ok(Push::Contracts(contracts)) => self.contracts = Some(contracts),
+                Ok(Push::Confirmed(at)) => self.confirmed = Some(at),
+                _ => {}
+            }
+        }
+    }
+
+    fn until_version(&mut self, gateway: &Gateway, version: Option<u32>) {
+        let what = format!("told of version {version:?}");
+        self.until(gateway, &what, |shard| shard.contract().is_some_and(|contract| version_of(contract) == version));
+    }
+
+    /// Waits for a confirmation of what is true after now.
+    fn until_confirmed(&mut self, gateway: &Gateway) {
+        let now = Instant::now();
+        self.until(gateway, "confirmed", |shard| shard.confirmed.is_some_and(|at| at > now));
+    }
+
+    fn contract(&self) -> Option<&Contract> {
+        self.contracts.as_ref().map(|contracts| contracts.of(&name("orders")))
+    }
+}
+
+fn version_of(contract: &Contract) -> Option<u32> {
+    contract.schema.as_ref().map(|schema| schema.version)
+}
+
+#[test]
+fn what_one_gateway_changes_the_shards_of_the_other_are_told() {
+    let server = Server::start("");
+    let (one, two) = (Gateway::start(settings(server.port)).ready(), Gateway::start(settings(server.port)).ready());
+    let (mut shard, mut other) = (Shard::default(), Shard::default());
+    let added = block_on(one.desk.add_schema(schema("\"int\""), "ann")).expect("added");
+    assert_eq!(added.1, 1);
+    attach(&server, Some("prices"));
+    other.until_version(&two, Some(1));
+    assert!(other.contracts.as_ref().is_some_and(|contracts| contracts.shared && contracts.complete));
+    block_on(two.desk.add_schema(schema("\"long\""), "bob")).expect("added");
+    let refused = block_on(two.desk.remove_schema("prices", None));
+    assert!(matches!(refused, Err(DeskError::Conflict(text)) if text.contains("orders")));
+    for version in [2, 1, 2] {
+        one.until("aware of both", |gateway| {
+            block_on(gateway.desk.schema("prices")).is_ok_and(|schema| schema.value.versions.len() == 2)
+        });
+        block_on(one.desk.activate_schema("prices", version, None)).expect("activated");
+        shard.until_version(&one, Some(version));
+        other.until_version(&two, Some(version));
+        other.until_confirmed(&two);
+    }
+    attach(&server, None);
+    other.until_version(&two, None);
+
+    let key = block_on(one.desk.create_key(NewKey { admin: true, ..NewKey::default() })).expect("made");
+    two.until("aware of the key", |gateway| gateway.desk.admin_key(&key.key).is_some());
+    block_on(two.desk.revoke_key(&key.view.id, None)).expect("revoked");
+    one.until("aware that it is gone", |gateway| gateway.desk.admin_key(&key.key).is_none());
+
+    let ann = NewUser { name: "ann".to_owned(), password: "long enough".into(), produce: None, consume: None };
+    block_on(one.desk.add_user(ann)).expect("added");
+    two.until("aware of ann", |gateway| block_on(gateway.desk.user("ann")).is_ok());
+    let change = ChangeUser { produce: Some(vec!["a".to_owned()]), consume: None };
+    block_on(two.desk.change_user("ann", change, None)).expect("changed");
+    one.until("aware of the rights", |gateway| {
+        block_on(gateway.desk.user("ann")).is_ok_and(|user| user.value.produce == ["a"])
+    });
+}
+
+#[test]
+fn nothing_is_confirmed_while_the_broker_is_away_and_what_was_missed_holds_before_it_is() {
+    let mut server = Server::start("");
+    let gateway = Gateway::start(settings(server.port)).ready();
+    let mut shard = Shard::default();
+    block_on(gateway.desk.add_schema(schema("\"int\""), "ann")).expect("added");
+    attach(&server, Some("prices"));
+    shard.until_version(&gateway, Some(1));
+    block_on(gateway.desk.add_schema(schema("\"long\""), "ann")).expect("added");
+    let document = bucket(&server, async |store| store.get("schemas.prices").await.expect("read").expect("exists"));
+    let activated = String::from_utf8(document.to_vec()).expect("text").replace("\"active\":1", "\"active\":2");
+    shard.until_confirmed(&gateway);
+    server.kill();
+    gateway.until("away", |gateway| !gateway.desk.reasons_not_ready().is_empty());
+    let down = Instant::now();
+    while down.elapsed() < CONTRACTS_AGE_MAX + Duration::from_millis(500) {
+        if let Ok(Push::Confirmed(at)) = gateway.pushes.recv_timeout(Duration::from_millis(50)) {
+            assert!(at <= down, "nobody has answered since");
+        }
+    }
+    server.run();
+    bucket(&server, async |store| store.put("schemas.prices", activated.into()).await.expect("put"));
+    let changed = Instant::now();
+    // Confirmations of before the change may come; one of after it must not come before the change does.
+    shard.until(&gateway, "told", |shard| {
+        let known = shard.contract().and_then(version_of) == Some(2);
+        assert!(known || shard.confirmed.is_none_or(|at| at < changed), "confirmed, and not what it was");
+        known
+    });
+    shard.until_confirmed(&gateway);
+}
+
+#[test]
+fn a_removal_at_the_end_of_the_bucket_keeps_no_gateway_from_being_sure() {
+    let server = Server::start("");
+    let gateway = Gateway::start(settings(server.port)).ready();
+    block_on(gateway.desk.add_schema(schema("\"int\""), "ann")).expect("added");
+    block_on(gateway.desk.remove_schema("prices", None)).expect("removed");
+    Shard::default().until_confirmed(&gateway);
+    let late = Gateway::start(settings(server.port)).ready();
+    Shard::default().until_confirmed(&late);
+    // Somebody has cleaned up the marker of the removal: the last revision is of nothing that is there.
+    block_on(async {
+        let jetstream = jetstream::new(server.client().await);
+        let mut stream = jetstream.get_stream("KV_sluicegate").await.expect("the bucket's stream");
+        let last = stream.info().await.expect("its state").state.last_sequence;
+        assert!(stream.delete_message(last).await.expect("deleted"));
+    });
+    let later = Gateway::start(settings(server.port)).ready();
+    Shard::default().until_confirmed(&later);
+    Shard::default().until_confirmed(&gateway);
+}
+
+#[test]
+fn a_bucket_that_was_removed_is_not_taken_for_one_that_is_read() {
+    let server = Server::start("");
+    let gateway = Gateway::start(settings(server.port)).ready();
+    let mut shard = Shard::default();
+    block_on(gateway.desk.add_schema(schema("\"int\""), "ann")).expect("added");
+    block_on(async {
+        let jetstream = jetstream::new(server.client().await);
+        jetstream.delete_key_value("sluicegate").await.expect("removed");
+    });
+    gateway.until("told", |gateway| {
+        block_on(gateway.desk.schema("prices")).err() == Some(DeskError::Unknown(What::Schema))
+    });
+    shard.until_confirmed(&gateway);
+    block_on(gateway.desk.add_schema(schema("\"int\""), "ann")).expect("added again");
+}
+
+#[test]
+fn documents_that_do_not_load_are_counted_and_change_nothing() {
+    let server = Server::start("");
+    let gateway = Gateway::start(settings(server.port)).ready();
+    let mut shard = Shard::default();
+    block_on(gateway.desk.add_schema(schema("\"int\""), "ann")).expect("added");
+    attach(&server, Some("prices"));
+    shard.until_version(&gateway, Some(1));
+    bucket(&server, async |store| {
+        for key in ["schemas.prices", "stations.orders", "stations.new", "keys.abc", "users.ann"] {
+            store.put(key, "{\"format\":7}".into()).await.expect("put");
+        }
+    });
+    let refused = "\nsluicegate_registry_documents_refused 5\n";
+    gateway.until("aware of all", |gateway| gateway.desk.metrics_text(None).contains(refused));
+    shard.until(&gateway, "told of the new one", |shard| {
+        shard.contracts.as_ref().is_some_and(|contracts| contracts.of(&name("new")).blocked.is_some())
+    });
+    assert_eq!(shard.contract().and_then(version_of), Some(1));
+    shard.until_confirmed(&gateway);
+}

@@ -1,0 +1,619 @@
+//! Desks over one registry in memory: what each kind of document goes through, and random changes by two of them against a model.
+
+use super::{
+    DeskError, What,
+    documents::{Document, PasswordHash, StationDocument, UserDocument},
+    streams::StreamsError,
+    testing::{Memory, Replica, name},
+    views::{
+        AdoptStation, ChangeStation, ChangeUser, DeadLetterSelection, DeadLetterSettings, NewKey, NewSchema,
+        NewStation, PageAsk, StationView,
+    },
+};
+use crate::{
+    directory::{contracts::Contracts, messages::Push},
+    limits::REGISTRY_DOCUMENT_BYTES_MAX,
+    schema::SchemaType,
+    station::Pattern,
+};
+use proptest::prelude::*;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::{sleep, timeout};
+
+const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHRzb21l$ZX2aMhTrPKuE1PmXlvjrUPOKFJbQrWLxJdMkeRS2bHo";
+const ALL: PageAsk = PageAsk { after: None, limit: 1_000 };
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work)
+}
+
+fn schema(name: &str, text: &str) -> NewSchema {
+    NewSchema {
+        name: name.to_owned(),
+        kind: SchemaType::Avro,
+        schema: text.to_owned(),
+        message: None,
+        imports: BTreeMap::new(),
+    }
+}
+
+fn station(name: &str) -> NewStation {
+    NewStation { name: name.to_owned(), ..NewStation::default() }
+}
+
+impl Replica {
+    /// The newest contracts that the shard was told of.
+    async fn contracts(&self) -> Option<Arc<Contracts>> {
+        let contracts = |push| if let Push::Contracts(contracts) = push { Some(contracts) } else { None };
+        self.told().await.into_iter().filter_map(contracts).last()
+    }
+
+    /// What the shard holds records of a station against, as the newest contracts say.
+    fn in_force(contracts: &Contracts, station: &str) -> Option<(String, u32)> {
+        let contract = contracts.of(&name(station));
+        assert_eq!(contract.blocked, None, "{station}");
+        contract.schema.as_ref().map(|schema| (schema.name.to_string(), schema.version))
+    }
+}
+
+async fn put(memory: &Memory, key: &str, text: &str) {
+    let known = memory.documents.list().await.into_iter().find(|document| document.key == key);
+    let revision = known.map_or(0, |document| document.revision);
+    memory.documents.put(key, text.as_bytes().to_vec(), revision).await.expect("put");
+}
+
+/// Waits until something holds that another replica has to learn first.
+async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
+    let wait = async {
+        while !holds().await {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+#[test]
+fn a_schema_goes_through_its_versions_and_reaches_the_shards_before_the_answer() {
+    run(async {
+        let memory = Memory::default();
+        let replica = Replica::of(&memory);
+        let desk = &replica.desk;
+        let (first, version) = desk.add_schema(schema("Prices", "\"int\""), "ann").await.expect("added");
+        assert_eq!((first.value.name.as_str(), first.value.active_version, version), ("prices", 1, 1));
+        let refused = desk.add_schema(schema("prices", "\"int\""), "ann").await;
+        assert!(matches!(refused, Err(DeskError::Conflict(text)) if text.contains("same content")));
+        let other = NewSchema { kind: SchemaType::Json, ..schema("prices", "{}") };
+        let refused = desk.add_schema(other, "ann").await;
+        assert!(matches!(refused, Err(DeskError::Invalid(text)) if text.contains("already exists with type avro")));
+        assert!(matches!(desk.add_schema(schema("prices", "\"nope\""), "ann").await, Err(DeskError::Invalid(_))));
+        let long = "x".repeat(REGISTRY_DOCUMENT_BYTES_MAX + 1);
+        assert!(matches!(desk.add_schema(schema("prices", &long), "ann").await, Err(DeskError::Invalid(_))));
+        let (second, version) = desk.add_schema(schema("prices", "\"long\""), "bob").await.expect("added");
+        assert_eq!((second.value.active_version, second.value.versions.len(), version), (1, 2, 2));
+        assert_ne!(first.tag, second.tag);
+
+        desk.create_station(station("orders")).await.expect("created");
+        assert_eq!(desk.attach_schema("orders", "none", None).await.err(), Some(DeskError::Unknown(What::Schema)));
+        assert_eq!(desk.attach_schema("none", "prices", None).await.err(), Some(DeskError::Unknown(What::Station)));
+        desk.attach_schema("orders", "prices", None).await.expect("attached");
+        let told = replica.contracts().await.expect("told");
+        assert_eq!(Replica::in_force(&told, "orders"), Some(("prices".to_owned(), 1)));
+        let refused = desk.remove_schema("prices", None).await;
+        assert!(matches!(refused, Err(DeskError::Conflict(text)) if text.contains("orders")));
+
+        assert_eq!(desk.activate_schema("prices", 3, None).await.err(), Some(DeskError::Unknown(What::SchemaVersion)));
+        assert_eq!(desk.activate_schema("prices", 2, Some(&second.tag)).await.err(), Some(DeskError::Changed));
+        let tag = desk.schema("prices").await.expect("there").tag;
+        desk.activate_schema("prices", 2, Some(&tag)).await.expect("activated");
+        assert_eq!(
+            Replica::in_force(&replica.contracts().await.expect("told"), "orders"),
+            Some(("prices".to_owned(), 2))
+        );
+        desk.activate_schema("prices", 1, None).await.expect("rolled back");
+        assert_eq!(
+            Replica::in_force(&replica.contracts().await.expect("told"), "orders"),
+            Some(("prices".to_owned(), 1))
+        );
+        assert_eq!(replica.metrics.schemas.get(), 1);
+
+        desk.detach_schema("orders", None).await.expect("detached");
+        assert_eq!(Replica::in_force(&replica.contracts().await.expect("told"), "orders"), None);
+        desk.remove_schema("prices", None).await.expect("removed");
+        assert_eq!(desk.schema("prices").await.err(), Some(DeskError::Unknown(What::Schema)));
+    });
+}
+
+#[test]
+fn a_change_of_one_schema_leaves_the_others_as_they_were_compiled() {
+    run(async {
+        let memory = Memory::default();
+        let replica = Replica::of(&memory);
+        for text in ["a", "b"] {
+            replica.desk.add_schema(schema(text, "\"int\""), "ann").await.expect("added");
+            let new = NewStation { schema: Some(text.to_owned()), ..station(text) };
+            replica.desk.create_station(new).await.expect("created");
+            // Shared by the stations that have it.
+            let new = NewStation { schema: Some(text.to_owned()), ..station(&format!("{text}2")) };
+            replica.desk.create_station(new).await.expect("created");
+        }
+        let of = |contracts: &Contracts, station: &str| contracts.of(&name(station)).schema.clone().expect("a schema");
+        let before = replica.contracts().await.expect("told");
+        assert!(Arc::ptr_eq(&of(&before, "a"), &of(&before, "a2")));
+        replica.desk.add_schema(schema("b", "\"long\""), "ann").await.expect("added");
+        let after = replica.contracts().await.expect("told");
+        assert!(Arc::ptr_eq(&of(&before, "b"), &of(&after, "b")), "a version that is not active");
+        replica.desk.activate_schema("b", 2, None).await.expect("activated");
+        let after = replica.contracts().await.expect("told");
+        assert!(Arc::ptr_eq(&of(&before, "a"), &of(&after, "a")));
+        assert_eq!(of(&after, "b").version, 2);
+    });
+}
+
+#[test]
+fn what_does_not_load_or_compile_never_replaces_what_does_and_never_opens_a_station() {
+    run(async {
+        let memory = Memory::default();
+        let replica = Replica::of(&memory);
+        let desk = &replica.desk;
+        desk.add_schema(schema("prices", "\"int\""), "ann").await.expect("added");
+        desk.create_station(NewStation { schema: Some("prices".to_owned()), ..station("orders") })
+            .await
+            .expect("created");
+        let refused = |count: u64| {
+            let metrics = Arc::clone(&replica.metrics);
+            move || std::future::ready(metrics.documents_refused.get() == count)
+        };
+        let newest = async |station: &str| replica.contracts().await.expect("told").of(&name(station)).clone();
+        // Written by a later version of the program: its active version does not compile here.
+        let version = |number: u32, text: &str| {
+            format!(
+                r#"{{"version":{number},"text":{text:?},"message":null,"imports":{{}},"created_by":"x","created_ms":1}}"#
+            )
+        };
+        let document = |active: u32, versions: &[String]| {
+            format!(r#"{{"format":1,"type":"avro","active":{active},"versions":[{}]}}"#, versions.join(","))
+        };
+        let versions = [version(1, "\"int\""), version(2, "\"telepathy\"")];
+        put(&memory, "schemas.prices", &document(2, &versions)).await;
+        until("told of the fault", refused(1)).await;
+        let contract = newest("orders").await;
+        assert_eq!(contract.schema.map(|schema| schema.version), Some(1), "what was in force stays");
+        assert_eq!(contract.blocked, None);
+        // A replica that starts now has nothing to fall back on: it takes no record rather than any.
+        let late = Replica::of(&memory);
+        late.desk.schemas(&ALL).await.expect("loaded");
+        let contract = late.contracts().await.expect("told").of(&name("orders")).clone();
+        assert!(contract.schema.is_none() && contract.blocked.is_some_and(|reason| reason.contains("telepathy")));
+        assert!(matches!(desk.activate_schema("prices", 2, None).await, Err(DeskError::Invalid(_))));
+
+        put(&memory, "schemas.prices", "{\"format\":2}").await;
+        put(&memory, "stations.orders", "nonsense").await;
+        put(&memory, "stations.other", "nonsense").await;
+        until("told of the faults", refused(4)).await;
+        let contracts = replica.contracts().await.expect("told");
+        assert!(contracts.of(&name("orders")).schema.is_some());
+        assert!(contracts.of(&name("other")).blocked.is_some(), "it may have a schema");
+        assert!(contracts.of(&name("any")).blocked.is_none());
+        // Mended by an ordinary change.
+        desk.activate_schema("prices", 1, None).await.expect("mended");
+        desk.attach_schema("orders", "prices", None).await.expect("mended");
+        desk.remove_station("other", None).await.expect("removed");
+        until("told that all is well", refused(0)).await;
+        // Removed behind the desk's back.
+        let revision = memory.documents.list().await.into_iter().find(|document| document.key == "schemas.prices");
+        memory.documents.delete("schemas.prices", revision.expect("there").revision).await.expect("deleted");
+        until("told", || async { replica.desk.schema("prices").await.is_err() }).await;
+        assert!(newest("orders").await.blocked.is_some_and(|reason| reason.contains("not in the registry")));
+    });
+}
+
+#[test]
+fn a_station_is_made_shown_changed_and_removed() {
+    run(async {
+        let memory = Memory::default();
+        let replica = Replica::of(&memory);
+        let desk = &replica.desk;
+        let settings = DeadLetterSettings { invalid: false, deliveries_max: 3, retention_age_s: 60 };
+        let new = NewStation { dead_letters: Some(settings.clone()), ..station("Orders") };
+        let made = desk.create_station(new.clone()).await.expect("created");
+        assert_eq!((made.value.name.as_str(), &made.value.dead_letters), ("orders", &settings));
+        assert_eq!(desk.create_station(new.clone()).await.expect("the same again"), made);
+        let other = NewStation { partitions: Some(2), ..new.clone() };
+        assert_eq!(desk.create_station(other).await.err(), Some(DeskError::Exists(What::Station)));
+        let other = NewStation { dead_letters: None, ..new };
+        assert_eq!(desk.create_station(other).await.err(), Some(DeskError::Exists(What::Station)));
+        let contract = replica.contracts().await.expect("told").of(&name("orders")).clone();
+        assert_eq!((contract.invalid_to_dead_letters, contract.deliveries_max), (false, Some(3)));
+        assert_eq!(
+            desk.create_station(station("a b")).await.err(),
+            Some(DeskError::Invalid(
+                "Only alphanumeric and the '_', '-', '.' characters are allowed in Station".to_owned()
+            ))
+        );
+        let lost = NewStation { schema: Some("none".to_owned()), ..station("lost") };
+        assert_eq!(desk.create_station(lost).await.err(), Some(DeskError::Unknown(What::Schema)));
+        assert_eq!(desk.station("lost").await.err(), Some(DeskError::Unknown(What::Station)));
+
+        let change = ChangeStation { retention_age_s: Some(7_200), ..ChangeStation::default() };
+        let changed = desk.change_station("orders", change.clone(), Some(&made.tag)).await.expect("changed");
+        assert_eq!(changed.value.retention_age_s, 7_200);
+        assert_eq!(desk.change_station("orders", change, Some(&made.tag)).await.err(), Some(DeskError::Changed));
+        let never = DeadLetterSettings { deliveries_max: 0, ..settings };
+        let change = ChangeStation { dead_letters: Some(never), ..ChangeStation::default() };
+        desk.change_station("orders", change, Some(&changed.tag)).await.expect("changed");
+        assert_eq!(replica.contracts().await.expect("told").of(&name("orders")).deliveries_max, None);
+        let refused = ChangeStation { partitions: Some(9), ..ChangeStation::default() };
+        assert!(matches!(desk.change_station("orders", refused, None).await, Err(DeskError::Invalid(_))));
+
+        desk.create_station(station("a")).await.expect("created");
+        let names = |stations: Vec<StationView>| stations.into_iter().map(|station| station.name).collect::<Vec<_>>();
+        assert_eq!(names(desk.stations(&ALL).await.expect("listed").items), ["a", "orders"]);
+        assert_eq!(desk.remove_station("orders", Some(&changed.tag)).await, Err(DeskError::Changed));
+        desk.remove_station("orders", None).await.expect("removed");
+        assert_eq!(desk.remove_station("orders", None).await, Err(DeskError::Unknown(What::Station)));
+        assert_eq!(names(desk.stations(&ALL).await.expect("listed").items), ["a"]);
+        let told = replica.contracts().await.expect("told");
+        assert_eq!(told.of(&name("orders")).deliveries_max, Some(10), "nothing is left of it");
+    });
+}
+
+#[test]
+fn an_adopted_stream_is_a_station_and_outlives_it() {
+    run(async {
+        let memory = Memory::default();
+        let replica = Replica::of(&memory);
+        let desk = &replica.desk;
+        desk.create_station(station("legacy")).await.expect("the stream");
+        let adopt = |stream: &str| AdoptStation { stream: stream.to_owned(), subject: "old.orders".to_owned() };
+        assert_eq!(desk.adopt_station("orders", adopt("none")).await.err(), Some(DeskError::Unknown(What::Station)));
+        replica.told().await;
+        let adopted = desk.adopt_station("orders", adopt("legacy")).await.expect("adopted");
+        assert_eq!(adopted.value.adopted, Some(adopt("legacy")));
+        let forgotten =
+            replica.told().await.iter().any(|push| matches!(push, Push::Forget(station) if *station == name("orders")));
+        assert!(forgotten, "the shards ask anew");
+        assert!(desk.adopt_station("orders", adopt("legacy")).await.is_ok());
+        assert!(desk.adopt_station("legacy", adopt("legacy")).await.is_err());
+        let listed = desk.stations(&ALL).await.expect("listed").items;
+        assert_eq!(listed.iter().map(|station| station.name.as_str()).collect::<Vec<_>>(), ["legacy", "orders"]);
+        desk.remove_station("orders", None).await.expect("removed");
+        assert!(desk.station("legacy").await.is_ok(), "the stream is not ours");
+        assert_eq!(desk.station("orders").await.err(), Some(DeskError::Unknown(What::Station)));
+    });
+}
+
+#[test]
+fn dead_letters_are_listed_replayed_through_validation_and_purged() {
+    run(async {
+        let memory = Memory::default();
+        let replica = Replica::of(&memory);
+        let desk = &replica.desk;
+        desk.add_schema(schema("prices", "\"int\""), "ann").await.expect("added");
+        desk.create_station(NewStation { schema: Some("prices".to_owned()), ..station("orders") })
+            .await
+            .expect("created");
+        assert!(desk.dead_letters("orders", &ALL).await.expect("none yet").items.is_empty());
+        assert_eq!(desk.dead_letters("none", &ALL).await.err(), Some(DeskError::Unknown(What::Station)));
+        let (orders, letters) = (name("orders"), name("orders").dead_letters());
+        let attributes = memory.stations.describe(&orders, None).expect("there").attributes;
+        memory.stations.create(&letters, &attributes).expect("made");
+        for (id, payload) in ["1", "\"x\"", "3"].into_iter().enumerate() {
+            let headers =
+                b"Content-Type: application/json\r\nSluicegate-Dead-Letter: schema\r\nSluicegate-Error: no\r\n";
+            memory.stations.store(&letters, None, headers, payload.as_bytes(), &id.to_string()).expect("stored");
+        }
+        let page = desk.dead_letters("orders", &PageAsk { after: None, limit: 2 }).await.expect("listed");
+        assert_eq!((page.items.len(), page.next.as_deref()), (2, Some("2")));
+        let page = desk.dead_letters("orders", &PageAsk { after: page.next, limit: 2 }).await.expect("listed");
+        assert_eq!((page.items.len(), page.next), (1, None));
+        assert_eq!(desk.dead_letter("orders", 2).await.expect("there").message.as_deref(), Some("\"x\""));
+        for absent in [0, 4, u64::MAX] {
+            assert_eq!(desk.dead_letter("orders", absent).await.err(), Some(DeskError::Unknown(What::DeadLetter)));
+        }
+        let some = DeadLetterSelection { ids: Some(vec![1, 9]) };
+        let report = desk.replay_dead_letters("orders", some).await.expect("replayed");
+        assert_eq!((report.replayed, report.failed.len()), (1, 1));
+        let report = desk.replay_dead_letters("orders", DeadLetterSelection::default()).await.expect("replayed");
+        assert_eq!((report.replayed, report.failed.len(), report.failed[0].id), (1, 1, 2));
+        let stored = memory.stations.read(&orders, 0, 10);
+        let payloads: Vec<&[u8]> = stored.iter().map(|letter| &*letter.payload).collect();
+        assert_eq!(payloads, [b"1", b"3"]);
+        assert_eq!(
+            stored[0].headers, b"Content-Type: application/json\r\n",
+            "nothing of the dead letter is left on it"
+        );
+        // Valid as soon as nothing is asked of it.
+        desk.detach_schema("orders", None).await.expect("detached");
+        let purged = desk.purge_dead_letters("orders", DeadLetterSelection { ids: Some(vec![1]) }).await;
+        assert_eq!(purged.expect("purged").purged, 0);
+        let report = desk.replay_dead_letters("orders", DeadLetterSelection::default()).await.expect("replayed");
+        assert_eq!((report.replayed, report.failed.len()), (1, 0));
+        memory.stations.store(&letters, None, b"", b"x", "again").expect("stored");
+        let purged = desk.purge_dead_letters("orders", DeadLetterSelection::default()).await.expect("purged");
+        assert_eq!(purged.purged, 1);
+        desk.remove_station("orders", None).await.expect("removed");
+        assert_eq!(memory.stations.describe(&letters, None), Err(StreamsError::Unknown), "they go with it");
+    });
+}
+
+#[test]
+fn a_key_is_shown_once_and_good_until_it_is_revoked() {
+    run(async {
+        let memory = Memory::default();
+        let replica = Replica::of(&memory);
+        let desk = &replica.desk;
+        let new = NewKey { admin: true, produce: vec!["A.*".to_owned()], expires_in_s: Some(60), ..NewKey::default() };
+        let made = desk.create_key(new).await.expect("made");
+        assert_eq!(made.view.produce, ["a.*"]);
+        assert_eq!(made.view.expires_ms, Some(made.view.created_ms + 60_000));
+        assert_eq!(desk.admin_key(&made.key).as_deref(), Some(made.view.id.as_str()));
+        let plain = desk.create_key(NewKey::default()).await.expect("made");
+        assert_eq!(desk.admin_key(&plain.key), None, "it has no such right");
+        let mut other = made.key.clone();
+        other.pop();
+        other.push(if made.key.ends_with('A') { 'B' } else { 'A' });
+        assert_eq!(desk.admin_key(&other), None);
+        for wrong in [0, u64::MAX] {
+            let new = NewKey { expires_in_s: Some(wrong), ..NewKey::default() };
+            assert!(matches!(desk.create_key(new).await, Err(DeskError::Invalid(_))));
+        }
+        assert_eq!(desk.keys(&ALL).await.expect("listed").items.len(), 2);
+        let shown = desk.key(&made.view.id).await.expect("there");
+        assert_eq!(shown.value, made.view);
+        let documents = memory.documents.list().await;
+        assert!(
+            documents
+                .iter()
+                .all(|document| !String::from_utf8_lossy(document.bytes.as_deref().unwrap()).contains(&made.key))
+        );
+        assert_eq!(desk.revoke_key(&made.view.id, Some("other")).await, Err(DeskError::Changed));
+        desk.revoke_key(&made.view.id, Some(&shown.tag)).await.expect("revoked");
+        assert_eq!(desk.admin_key(&made.key), None);
+        assert_eq!(desk.revoke_key(&made.view.id, None).await, Err(DeskError::Unknown(What::Key)));
+        assert_eq!(replica.metrics.keys.get(), 1);
+    });
+}
+
+/// Says that there is a user, without the work of a password.
+async fn put_user(memory: &Memory) {
+    let everything = vec![Pattern::parse("*").expect("a pattern")];
+    let document = UserDocument::new(1, PasswordHash(HASH.to_owned()), everything.clone(), everything);
+    memory.documents.put("users.ann", document.store().expect("stored"), 0).await.expect("put");
+}
+
+#[test]
+fn rights_change_and_the_password_stays() {
+    run(async {
+        let memory = Memory::default();
+        put_user(&memory).await;
+        let replica = Replica::of(&memory);
+        let desk = &replica.desk;
+        let before = desk.user("ann").await.expect("there");
+        let change = ChangeUser { produce: Some(vec!["a".to_owned()]), consume: None };
+        let after = desk.change_user("ann", change.clone(), Some(&before.tag)).await.expect("changed");
+        assert_eq!((after.value.produce, after.value.consume), (vec!["a".to_owned()], vec!["*".to_owned()]));
+        assert_eq!(desk.change_user("ann", change.clone(), Some(&before.tag)).await.err(), Some(DeskError::Changed));
+        assert_eq!(desk.change_user("bob", change.clone(), None).await.err(), Some(DeskError::Unknown(What::User)));
+        assert_eq!(desk.change_user("root", change, None).await.err(), Some(DeskError::Root));
+        let users = |push| if let Push::Users(users) = push { Some(users) } else { None };
+        let told = replica.told().await.into_iter().filter_map(users).last().expect("told");
+        let ann = told.find(1, "ann").expect("ann");
+        assert_eq!(ann.version, 1, "tokens stay good");
+        assert!(!ann.may(crate::reject::Action::Produce, "b") && ann.may(crate::reject::Action::Produce, "a"));
+    });
+}
+
+/// One change, by one of two replicas. Small numbers stand for names and versions.
+#[derive(Debug, Clone)]
+enum Step {
+    AddSchema(u8, u8),
+    Activate(u8, u32),
+    RemoveSchema(u8),
+    Create(u8),
+    RemoveStation(u8),
+    Attach(u8, u8),
+    Detach(u8),
+    Rights(u8),
+    CreateKey,
+    RevokeKey(usize),
+}
+
+fn step() -> impl Strategy<Value = (usize, Step)> {
+    let (schemas, stations) = (0..3_u8, 0..3_u8);
+    let step = prop_oneof![
+        3 => (schemas.clone(), 0..4_u8).prop_map(|(schema, text)| Step::AddSchema(schema, text)),
+        3 => (schemas.clone(), 1..4_u32).prop_map(|(schema, version)| Step::Activate(schema, version)),
+        1 => schemas.clone().prop_map(Step::RemoveSchema),
+        2 => stations.clone().prop_map(Step::Create),
+        1 => stations.clone().prop_map(Step::RemoveStation),
+        4 => (stations.clone(), schemas).prop_map(|(station, schema)| Step::Attach(station, schema)),
+        1 => stations.prop_map(Step::Detach),
+        1 => (0..5_u8).prop_map(Step::Rights),
+        1 => Just(Step::CreateKey),
+        1 => (0..4_usize).prop_map(Step::RevokeKey),
+    ];
+    (0..2_usize, step)
+}
+
+/// What two replicas should agree on.
+#[derive(Debug, Default)]
+struct Model {
+    /// Texts of the versions, and the active one.
+    schemas: BTreeMap<u8, (Vec<u8>, u32)>,
+    stations: BTreeMap<u8, Option<u8>>,
+    rights: Option<u8>,
+    keys: Vec<String>,
+}
+
+const TEXTS: [&str; 4] = ["\"int\"", "\"long\"", "\"string\"", "\"boolean\""];
+
+impl Model {
+    /// Makes a change on a replica and in the model, which both take or both refuse.
+    async fn take(&mut self, replica: &Replica, step: &Step) {
+        let desk = &replica.desk;
+        let (schema_name, station_name) =
+            (|schema: &u8| format!("schema{schema}"), |station: &u8| format!("station{station}"));
+        let (done, may) = match step {
+            Step::AddSchema(number, text) => {
+                let new = schema(&schema_name(number), TEXTS[usize::from(*text)]);
+                let may = self.schemas.get(number).is_none_or(|(texts, _)| texts.last() != Some(text));
+                if may {
+                    self.schemas.entry(*number).or_insert((Vec::new(), 1)).0.push(*text);
+                }
+                (desk.add_schema(new, "ann").await.map(drop), may)
+            }
+            Step::Activate(number, version) => {
+                let known = self.schemas.get_mut(number).filter(|(texts, _)| texts.len() >= *version as usize);
+                let may = known.map(|(_, active)| *active = *version).is_some();
+                (desk.activate_schema(&schema_name(number), *version, None).await.map(drop), may)
+            }
+            Step::RemoveSchema(number) => {
+                let attached = self.stations.values().any(|schema| schema.as_ref() == Some(number));
+                let may = !attached && self.schemas.remove(number).is_some();
+                (desk.remove_schema(&schema_name(number), None).await, may)
+            }
+            Step::Create(number) => {
+                // Making it again is no error, unless it has a schema, which was not asked for.
+                let may = self.stations.get(number).is_none_or(Option::is_none);
+                self.stations.entry(*number).or_default();
+                (desk.create_station(station(&station_name(number))).await.map(drop), may)
+            }
+            Step::RemoveStation(number) => {
+                (desk.remove_station(&station_name(number), None).await, self.stations.remove(number).is_some())
+            }
+            Step::Attach(number, schema) => {
+                let known = self.stations.get_mut(number).filter(|_| self.schemas.contains_key(schema));
+                let may = known.map(|attached| *attached = Some(*schema)).is_some();
+                (desk.attach_schema(&station_name(number), &schema_name(schema), None).await.map(drop), may)
+            }
+            Step::Detach(number) => {
+                let may = self.stations.get_mut(number).map(|attached| *attached = None).is_some();
+                (desk.detach_schema(&station_name(number), None).await.map(drop), may)
+            }
+            Step::Rights(number) => {
+                self.rights = Some(*number);
+                let change = ChangeUser { produce: Some(vec![station_name(number)]), consume: None };
+                (desk.change_user("ann", change, None).await.map(drop), true)
+            }
+            Step::CreateKey => {
+                let made = desk.create_key(NewKey::default()).await;
+                (made.map(|made| self.keys.push(made.view.id)), true)
+            }
+            Step::RevokeKey(at) => {
+                let id = if *at < self.keys.len() { Some(self.keys.remove(*at)) } else { None };
+                (desk.revoke_key(id.as_deref().unwrap_or("none"), None).await, id.is_some())
+            }
+        };
+        assert_eq!(done.is_ok(), may, "{step:?}: {done:?}\n{self:?}");
+    }
+
+    /// Whether a replica shows all of it.
+    async fn is_shown_by(&self, replica: &Replica) -> bool {
+        let desk = &replica.desk;
+        let schemas = desk.schemas(&ALL).await.expect("listed").items;
+        let schemas: BTreeMap<String, (Vec<String>, u32)> = schemas
+            .into_iter()
+            .map(|schema| {
+                let texts = schema.versions.into_iter().map(|version| version.schema).collect();
+                (schema.name, (texts, schema.active_version))
+            })
+            .collect();
+        let stations = desk.stations(&ALL).await.expect("listed").items;
+        let stations: BTreeMap<String, Option<String>> =
+            stations.into_iter().map(|station| (station.name, station.schema)).collect();
+        let keys = desk.keys(&ALL).await.expect("listed").items.into_iter().map(|key| key.id);
+        let rights = desk.user("ann").await.expect("there").value.produce;
+        let expect: BTreeMap<String, (Vec<String>, u32)> = self
+            .schemas
+            .iter()
+            .map(|(schema, (texts, active))| {
+                let texts = texts.iter().map(|text| TEXTS[usize::from(*text)].to_owned()).collect();
+                (format!("schema{schema}"), (texts, *active))
+            })
+            .collect();
+        let expect_stations: BTreeMap<String, Option<String>> = self
+            .stations
+            .iter()
+            .map(|(station, schema)| (format!("station{station}"), schema.map(|schema| format!("schema{schema}"))))
+            .collect();
+        let right = self.rights.map_or("*".to_owned(), |number| format!("station{number}"));
+        schemas == expect
+            && stations == expect_stations
+            && keys.collect::<BTreeSet<_>>() == self.keys.iter().cloned().collect()
+            && rights == [right]
+    }
+
+    /// Whether a shard that was told this holds records against what it should.
+    fn is_in_force(&self, contracts: &Contracts) -> bool {
+        (0..3).all(|number| {
+            let schema = self.stations.get(&number).copied().flatten();
+            let expect = schema.map(|schema| (format!("schema{schema}"), self.schemas[&schema].1));
+            Replica::in_force(contracts, &format!("station{number}")) == expect
+        })
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn two_replicas_do_what_one_model_does(steps in proptest::collection::vec(step(), 1..40)) {
+        run(async {
+            let memory = Memory::default();
+            put_user(&memory).await;
+            let replicas = [Replica::of(&memory), Replica::of(&memory)];
+            let mut model = Model::default();
+            let mut told = [None, None];
+            for (at, step) in &steps {
+                // Whatever the other has done is known here, or the change is refused for old reasons.
+                until("known", || model.is_shown_by(&replicas[*at])).await;
+                model.take(&replicas[*at], step).await;
+                // Who made the change has told its shards before it was answered.
+                told[*at] = replicas[*at].contracts().await.or(told[*at].take());
+                let contracts = told[*at].as_ref().expect("told at the start");
+                assert!(model.is_in_force(contracts), "{step:?}\n{model:?}\n{contracts:?}");
+            }
+            for (replica, told) in replicas.iter().zip(&mut told) {
+                until("shown", || model.is_shown_by(replica)).await;
+                *told = replica.contracts().await.or(told.take());
+                assert!(model.is_in_force(told.as_ref().expect("told")), "{model:?}");
+            }
+        });
+    }
+}
+
+/// The admin listener runs on any thread: what it waits for must be able to move.
+#[test]
+fn what_is_asked_of_a_desk_can_be_sent_to_another_thread() {
+    fn can<T: Send>(_: T) {}
+    run(async {
+        let replica = Replica::of(&Memory::default());
+        let desk = &replica.desk;
+        can(desk.stations(&ALL));
+        can(desk.create_station(station("a")));
+        can(desk.change_station("a", ChangeStation::default(), None));
+        can(desk.remove_station("a", None));
+        can(desk.attach_schema("a", "a", None));
+        can(desk.add_schema(schema("a", ""), "a"));
+        can(desk.activate_schema("a", 1, None));
+        can(desk.remove_schema("a", None));
+        can(desk.create_key(NewKey::default()));
+        can(desk.revoke_key("a", None));
+        can(desk.change_user("a", ChangeUser::default(), None));
+        can(desk.replay_dead_letters("a", DeadLetterSelection::default()));
+        can(desk.purge_dead_letters("a", DeadLetterSelection::default()));
+    });
+}
+
+#[test]
+fn a_document_of_a_station_without_anything_of_its_own_says_what_none_says() {
+    let document = StationDocument::default();
+    let contract = crate::directory::contracts::Contract::default();
+    assert_eq!(document.dead_letters.invalid, contract.invalid_to_dead_letters);
+    assert_eq!(Some(document.dead_letters.deliveries_max), contract.deliveries_max);
+    assert_eq!(StationDocument::PREFIX, "stations.");
+}

@@ -5,6 +5,7 @@
 
 mod dead_letters;
 mod keys;
+mod rights;
 mod schemas;
 mod stations;
 pub mod views;
@@ -60,7 +61,7 @@ struct Inner {
 }
 
 /// A user, as shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct UserView {
     /// Lower-cased name.
     pub name: String,
@@ -98,6 +99,10 @@ pub enum DeskError {
     Unknown,
     /// The user is root, which comes from the configuration.
     Root,
+    /// What is there forbids it; the text says what.
+    Conflict(String),
+    /// It has another tag than the one that was expected.
+    Stale,
     /// Somebody else changed the same user at the same time, again and again.
     Contended,
     /// Too many passwords are being hashed.

@@ -70,7 +70,7 @@ const RULES: &[Rule] = &[
             "wire",
         ],
     ),
-    ("cli", &["config", "gateway"]),
+    ("cli", &["config", "gateway", "control::views", "schema::SchemaType"]),
     ("main", &["cli", "gateway"]),
 ];
 

@@ -3,7 +3,7 @@
 use super::{
     exchange::{Body, Named, NamedPart, PageQuery, Paging, encoded, listed},
     openapi::refusals::{Away, Bad, Guarded, Missing, TakesBody},
-    problem::{Problem, What},
+    problem::Problem,
 };
 use crate::control::{
     Desk,
@@ -21,7 +21,7 @@ pub(super) async fn list(
     Named(station): Named,
     Paging(ask): Paging,
 ) -> Result<Response, Problem> {
-    let page = desk.dead_letters(&station, &ask).await.map_err(|error| What::Station.problem(error))?;
+    let page = desk.dead_letters(&station, &ask).await?;
     let path = format!("/api/v1/stations/{}/dead-letters", encoded(&station));
     Ok(listed(&path, ask.limit, page.next.as_deref(), &page))
 }
@@ -36,7 +36,7 @@ pub(super) async fn show(
 ) -> Result<Json<DeadLetterView>, Problem> {
     let id =
         id.parse().map_err(|_| Problem::bad("a dead letter is named by its number: the list says which there are"))?;
-    desk.dead_letter(&station, id).await.map(Json).map_err(|error| What::DeadLetter.problem(error))
+    desk.dead_letter(&station, id).await.map(Json).map_err(Problem::from)
 }
 
 /// Replays dead letters: those that are valid now are stored in their station, and dead letters no longer.
@@ -48,7 +48,7 @@ pub(super) async fn replay(
     Named(station): Named,
     Body(which): Body<DeadLetterSelection>,
 ) -> Result<Json<ReplayReport>, Problem> {
-    desk.replay_dead_letters(&station, which).await.map(Json).map_err(|error| What::Station.problem(error))
+    desk.replay_dead_letters(&station, which).await.map(Json).map_err(Problem::from)
 }
 
 /// Removes dead letters: these, or with `{}` all that are there now.
@@ -60,7 +60,7 @@ pub(super) async fn purge(
     Named(station): Named,
     Body(which): Body<DeadLetterSelection>,
 ) -> Result<Json<PurgeReport>, Problem> {
-    desk.purge_dead_letters(&station, which).await.map(Json).map_err(|error| What::Station.problem(error))
+    desk.purge_dead_letters(&station, which).await.map(Json).map_err(Problem::from)
 }
 
 /// Removes all dead letters of a station.
@@ -69,5 +69,5 @@ pub(super) async fn purge(
     responses((status = 200, description = "How many", body = PurgeReport), Bad, Guarded, Missing, Away))]
 pub(super) async fn purge_all(State(desk): State<Desk>, Named(station): Named) -> Result<Json<PurgeReport>, Problem> {
     let purged = desk.purge_dead_letters(&station, DeadLetterSelection::default()).await;
-    purged.map(Json).map_err(|error| What::Station.problem(error))
+    purged.map(Json).map_err(Problem::from)
 }

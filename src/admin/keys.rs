@@ -3,7 +3,7 @@
 use super::{
     exchange::{Body, IfMatch, IfNoneMatch, Named, PageQuery, Paging, created, listed},
     openapi::refusals::{Away, Bad, Guarded, Missing, Stale, TakesBody},
-    problem::{Problem, What},
+    problem::Problem,
 };
 use crate::control::{
     Desk,
@@ -22,7 +22,7 @@ const KEYS: &str = "/api/v1/keys";
     responses((status = 200, description = "A part of the list", body = Page<KeyView>, headers(
         ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded))]
 pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Result<Response, Problem> {
-    let page = desk.keys(&ask).await.map_err(|error| What::Key.problem(error))?;
+    let page = desk.keys(&ask).await?;
     Ok(listed(KEYS, ask.limit, page.next.as_deref(), &page))
 }
 
@@ -30,9 +30,9 @@ pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Resul
 #[utoipa::path(get, path = "/api/v1/keys/{id}", tag = "keys", operation_id = "show_key",
     params(("id" = String, Path, description = "What it is called"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
     responses((status = 200, description = "The key", body = KeyView, headers(("ETag" = String, description = "Changes when what it may do does"))),
-        (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Guarded, Missing))]
+        (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing))]
 pub(super) async fn show(State(desk): State<Desk>, Named(id): Named, known: IfNoneMatch) -> Result<Response, Problem> {
-    desk.key(&id).await.map(|key| known.answer(key)).map_err(|error| What::Key.problem(error))
+    desk.key(&id).await.map(|key| known.answer(key)).map_err(Problem::from)
 }
 
 /// Makes a key. This answer is the only one that shows it.
@@ -41,7 +41,7 @@ pub(super) async fn show(State(desk): State<Desk>, Named(id): Named, known: IfNo
         ("Location" = String, description = "Where what is shown of it is"), ("Cache-Control" = String, description = "`no-store`"))),
         TakesBody, Guarded, Away))]
 pub(super) async fn create(State(desk): State<Desk>, Body(new): Body<NewKey>) -> Result<Response, Problem> {
-    let made = desk.create_key(new).await.map_err(|error| What::Key.problem(error))?;
+    let made = desk.create_key(new).await?;
     let mut response = created(KEYS, &made.view.id, &made);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
@@ -57,5 +57,5 @@ pub(super) async fn revoke(
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
     let revoked = desk.revoke_key(&id, expected.as_deref()).await;
-    revoked.map(|()| StatusCode::NO_CONTENT).map_err(|error| What::Key.problem(error))
+    revoked.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
 }

@@ -1,6 +1,9 @@
 //! Errors of the admin API: RFC 9457, and the one place where an error gets its status.
 
-use crate::{control::DeskError, reject::Reject};
+use crate::{
+    control::{DeskError, What},
+    reject::Reject,
+};
 use axum::{
     extract::rejection::JsonRejection,
     http::{HeaderValue, StatusCode, header},
@@ -37,77 +40,6 @@ pub(super) struct ProblemBody<'a> {
     detail: &'a str,
 }
 
-/// What a request is about: for the words of what is wrong with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
-    Station,
-    DeadLetter,
-    Schema,
-    User,
-    Key,
-    /// A schema, asked for by a station.
-    StationOrSchema,
-    /// A stream, asked for by a station.
-    Stream,
-}
-
-impl What {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Station => "station",
-            Self::DeadLetter => "dead letter",
-            Self::Schema => "schema",
-            Self::User => "user",
-            Self::Key => "key",
-            Self::StationOrSchema => "station or schema",
-            Self::Stream => "stream",
-        }
-    }
-
-    /// What an error of the control plane is in an answer about this.
-    pub(super) fn problem(self, error: DeskError) -> Problem {
-        const ROOT: &str = "the root user comes from the configuration and is not changed here";
-        let word = self.word();
-        match error {
-            DeskError::Invalid(detail) => Problem::new(StatusCode::BAD_REQUEST, detail),
-            DeskError::Exists => {
-                let taken = if self == Self::Stream { "station" } else { word };
-                Problem::new(StatusCode::CONFLICT, format!("there is a {taken} of this name: choose another"))
-            }
-            DeskError::Unknown => Problem::new(
-                StatusCode::NOT_FOUND,
-                format!("there is no {word} of this name: the list says which there are"),
-            ),
-            DeskError::Root => Problem::new(StatusCode::CONFLICT, ROOT),
-            DeskError::Conflict(detail) => Problem::new(StatusCode::CONFLICT, detail),
-            DeskError::Stale => Problem::new(
-                StatusCode::PRECONDITION_FAILED,
-                format!("the {word} is no longer what If-Match says: read it again and decide anew"),
-            ),
-            DeskError::Contended => Problem::new(
-                StatusCode::CONFLICT,
-                format!("the {word} was changed by others at the same time: look what it has become and try again"),
-            ),
-            DeskError::Overloaded => {
-                Problem::later(StatusCode::SERVICE_UNAVAILABLE, "too many passwords are being checked: try again", 1)
-            }
-            DeskError::Backend(Reject::BrokerAway) => Problem::later(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the broker is away; nothing was changed: try again when it is back",
-                2,
-            ),
-            DeskError::Backend(reject) => {
-                tracing::warn!(?reject, "admin: the registry failed");
-                Problem::later(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "the registry did not confirm: the change may have been made, look before you repeat it",
-                    2,
-                )
-            }
-        }
-    }
-}
-
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, detail: detail.into(), retry_after: None }
@@ -134,6 +66,55 @@ impl Problem {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {bytes_max} bytes"))
             }
             status => Self::new(status, rejection.body_text()),
+        }
+    }
+}
+
+impl From<DeskError> for Problem {
+    fn from(error: DeskError) -> Self {
+        const ROOT: &str = "the root user comes from the configuration and is not changed here";
+        match error {
+            DeskError::Invalid(detail) => Self::bad(detail),
+            DeskError::Exists(What::Station) => Self::new(
+                StatusCode::CONFLICT,
+                "there is a station of this name, and it is another one: change that one, or choose another name",
+            ),
+            DeskError::Exists(what) => {
+                Self::new(StatusCode::CONFLICT, format!("there is a {} of this name: choose another", what.word()))
+            }
+            DeskError::Unknown(what) => {
+                let what = what.word();
+                Self::new(
+                    StatusCode::NOT_FOUND,
+                    format!("there is no {what} of this name: the list says which there are"),
+                )
+            }
+            DeskError::Conflict(detail) => Self::new(StatusCode::CONFLICT, detail),
+            DeskError::Changed => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                "it is no longer what If-Match says: read it again and decide anew",
+            ),
+            DeskError::Root => Self::new(StatusCode::CONFLICT, ROOT),
+            DeskError::Contended => Self::new(
+                StatusCode::CONFLICT,
+                "it was changed by others at the same time: read it again and decide anew",
+            ),
+            DeskError::Overloaded => {
+                Self::later(StatusCode::SERVICE_UNAVAILABLE, "too many passwords are being checked: try again", 1)
+            }
+            DeskError::Backend(Reject::BrokerAway) => Self::later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the broker is away; nothing was changed: try again when it is back",
+                2,
+            ),
+            DeskError::Backend(reject) => {
+                tracing::warn!(?reject, "admin: the registry failed");
+                Self::later(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the registry did not confirm: the change may have been made, look before you repeat it",
+                    2,
+                )
+            }
         }
     }
 }

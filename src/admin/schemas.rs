@@ -4,7 +4,7 @@ use super::{
     access::Caller,
     exchange::{Body, IfMatch, IfNoneMatch, Named, PageQuery, Paging, answer, created, listed, with_tag},
     openapi::refusals::{Away, Bad, Guarded, Missing, Stale, Taken, TakesBody},
-    problem::{Problem, What},
+    problem::Problem,
 };
 use crate::control::{
     Desk,
@@ -22,7 +22,7 @@ const SCHEMAS: &str = "/api/v1/schemas";
     responses((status = 200, description = "A part of the list", body = Page<SchemaView>, headers(
         ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded))]
 pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Result<Response, Problem> {
-    let page = desk.schemas(&ask).await.map_err(|error| What::Schema.problem(error))?;
+    let page = desk.schemas(&ask).await?;
     Ok(listed(SCHEMAS, ask.limit, page.next.as_deref(), &page))
 }
 
@@ -30,13 +30,13 @@ pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Resul
 #[utoipa::path(get, path = "/api/v1/schemas/{name}", tag = "schemas", operation_id = "show_schema",
     params(("name" = String, Path, description = "Its name"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
     responses((status = 200, description = "The schema", body = SchemaView, headers(("ETag" = String, description = "Changes when it does"))),
-        (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Guarded, Missing))]
+        (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing))]
 pub(super) async fn show(
     State(desk): State<Desk>,
     Named(name): Named,
     known: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    desk.schema(&name).await.map(|schema| known.answer(schema)).map_err(|error| What::Schema.problem(error))
+    desk.schema(&name).await.map(|schema| known.answer(schema)).map_err(Problem::from)
 }
 
 /// A schema with the version that was just added.
@@ -53,13 +53,13 @@ pub(super) struct AddedSchema {
 #[utoipa::path(post, path = "/api/v1/schemas", tag = "schemas", operation_id = "add_schema", request_body = NewSchema,
     responses((status = 201, description = "Compiled and added", body = AddedSchema, headers(
         ("Location" = String, description = "Where it is"), ("ETag" = String, description = "Changes when it does"))),
-        TakesBody, Guarded, Away))]
+        TakesBody, Guarded, Taken, Away))]
 pub(super) async fn add(
     State(desk): State<Desk>,
     Extension(Caller(caller)): Extension<Caller>,
     Body(new): Body<NewSchema, SCHEMA_BODY_BYTES_MAX>,
 ) -> Result<Response, Problem> {
-    let (added, version) = desk.add_schema(new, &caller).await.map_err(|error| What::Schema.problem(error))?;
+    let (added, version) = desk.add_schema(new, &caller).await?;
     let body = AddedSchema { version, schema: added.value };
     Ok(with_tag(created(SCHEMAS, &body.schema.name, &body), &added.tag))
 }
@@ -85,7 +85,7 @@ pub(super) async fn activate(
     Body(ActivateSchema { version }): Body<ActivateSchema>,
 ) -> Result<Response, Problem> {
     let active = desk.activate_schema(&name, version, expected.as_deref()).await;
-    active.map(answer).map_err(|error| What::Schema.problem(error))
+    active.map(answer).map_err(Problem::from)
 }
 
 /// Removes a schema with all its versions, if it is attached to no station.
@@ -98,5 +98,5 @@ pub(super) async fn remove(
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
     let removed = desk.remove_schema(&name, expected.as_deref()).await;
-    removed.map(|()| StatusCode::NO_CONTENT).map_err(|error| What::Schema.problem(error))
+    removed.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
 }

@@ -3,10 +3,10 @@
 use super::{
     exchange::{Body, IfMatch, IfNoneMatch, Named, PageQuery, Paging, answer, created, listed, with_tag},
     openapi::refusals::{Away, Bad, Guarded, Missing, Stale, Taken, TakesBody},
-    problem::{Problem, What},
+    problem::Problem,
 };
 use crate::control::{
-    Desk, DeskError,
+    Desk, DeskError, What,
     views::{AdoptStation, ChangeStation, NewStation, Page, StationView},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
@@ -20,7 +20,7 @@ const STATIONS: &str = "/api/v1/stations";
     responses((status = 200, description = "A part of the list", body = Page<StationView>, headers(
         ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded, Away))]
 pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Result<Response, Problem> {
-    let page = desk.stations(&ask).await.map_err(|error| What::Station.problem(error))?;
+    let page = desk.stations(&ask).await?;
     Ok(listed(STATIONS, ask.limit, page.next.as_deref(), &page))
 }
 
@@ -34,7 +34,7 @@ pub(super) async fn show(
     Named(name): Named,
     known: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    desk.station(&name).await.map(|station| known.answer(station)).map_err(|error| What::Station.problem(error))
+    desk.station(&name).await.map(|station| known.answer(station)).map_err(Problem::from)
 }
 
 /// Makes a station; what the body leaves out is as the configuration says.
@@ -43,11 +43,7 @@ pub(super) async fn show(
         ("Location" = String, description = "Where it is"), ("ETag" = String, description = "Changes when it does"))),
         TakesBody, Guarded, Missing, Taken, Away))]
 pub(super) async fn create(State(desk): State<Desk>, Body(new): Body<NewStation>) -> Result<Response, Problem> {
-    let made = desk.create_station(new).await.map_err(|error| match error {
-        // Of what a new station names, only the schema can be missing.
-        DeskError::Unknown => What::Schema.problem(error),
-        error => What::Station.problem(error),
-    })?;
+    let made = desk.create_station(new).await?;
     Ok(with_tag(created(STATIONS, &made.value.name, &made.value), &made.tag))
 }
 
@@ -62,7 +58,12 @@ pub(super) async fn adopt(
     Named(name): Named,
     Body(adopt): Body<AdoptStation>,
 ) -> Result<Response, Problem> {
-    let made = desk.adopt_station(&name, adopt).await.map_err(|error| What::Stream.problem(error))?;
+    let made = desk.adopt_station(&name, adopt).await.map_err(|error| match error {
+        DeskError::Unknown(What::Station) => {
+            Problem::new(StatusCode::NOT_FOUND, "there is no such stream: the broker says which there are")
+        }
+        error => error.into(),
+    })?;
     Ok(with_tag(created(STATIONS, &made.value.name, &made.value), &made.tag))
 }
 
@@ -78,7 +79,7 @@ pub(super) async fn change(
     Body(change): Body<ChangeStation>,
 ) -> Result<Response, Problem> {
     let changed = desk.change_station(&name, change, expected.as_deref()).await;
-    changed.map(answer).map_err(|error| What::Station.problem(error))
+    changed.map(answer).map_err(Problem::from)
 }
 
 /// Removes a station with its records and dead letters; of an adopted one the stream stays.
@@ -91,7 +92,7 @@ pub(super) async fn remove(
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
     let removed = desk.remove_station(&name, expected.as_deref()).await;
-    removed.map(|()| StatusCode::NO_CONTENT).map_err(|error| What::Station.problem(error))
+    removed.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
 }
 
 /// Which schema.
@@ -114,7 +115,7 @@ pub(super) async fn attach(
     Body(AttachSchema { schema }): Body<AttachSchema>,
 ) -> Result<Response, Problem> {
     let attached = desk.attach_schema(&name, &schema, expected.as_deref()).await;
-    attached.map(answer).map_err(|error| What::StationOrSchema.problem(error))
+    attached.map(answer).map_err(Problem::from)
 }
 
 /// Detaches the schema: records of the station are held against nothing from now on.
@@ -128,5 +129,5 @@ pub(super) async fn detach(
     IfMatch(expected): IfMatch,
 ) -> Result<Response, Problem> {
     let detached = desk.detach_schema(&name, expected.as_deref()).await;
-    detached.map(answer).map_err(|error| What::Station.problem(error))
+    detached.map(answer).map_err(Problem::from)
 }

@@ -3,7 +3,7 @@
 use super::{
     exchange::{Body, IfMatch, IfNoneMatch, Named, PageQuery, Paging, answer, created, listed},
     openapi::refusals::{Away, Bad, Guarded, Missing, Stale, Taken, TakesBody},
-    problem::{Problem, What},
+    problem::Problem,
 };
 use crate::control::{
     Desk, DeskError, NewUser, UserView,
@@ -29,7 +29,7 @@ pub(super) struct UserList {
     responses((status = 200, description = "A part of the list", body = UserList, headers(
         ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded))]
 pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Result<Response, Problem> {
-    let users = desk.users().await.map_err(|error| What::User.problem(error))?;
+    let users = desk.users().await?;
     let part = part(users, &ask);
     Ok(listed(USERS, ask.limit, part.next.as_deref(), &part))
 }
@@ -59,7 +59,7 @@ pub(super) async fn show(
     Named(name): Named,
     known: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    desk.user(&name).await.map(|user| known.answer(user)).map_err(|error| What::User.problem(error))
+    desk.user(&name).await.map(|user| known.answer(user)).map_err(Problem::from)
 }
 
 /// A user that is to be added.
@@ -84,7 +84,7 @@ pub(super) struct AddUser {
 pub(super) async fn add(State(desk): State<Desk>, Body(new): Body<AddUser>) -> Result<Response, Problem> {
     let AddUser { name, password, produce, consume } = new;
     let added = desk.add_user(NewUser { name, password, produce, consume }).await;
-    added.map(|user| created(USERS, &user.name, &user)).map_err(|error| What::User.problem(error))
+    added.map(|user| created(USERS, &user.name, &user)).map_err(Problem::from)
 }
 
 /// Changes what a user may do: what the body leaves out stays as it is.
@@ -99,7 +99,7 @@ pub(super) async fn change(
     Body(change): Body<ChangeUser>,
 ) -> Result<Response, Problem> {
     let changed = desk.change_user(&name, change, expected.as_deref()).await;
-    changed.map(answer).map_err(|error| What::User.problem(error))
+    changed.map(answer).map_err(Problem::from)
 }
 
 /// Removes a user: its tokens are good no longer, on any gateway.
@@ -112,7 +112,7 @@ pub(super) async fn remove(
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
     expect(&desk, &name, expected.as_deref()).await?;
-    desk.remove_user(&name).await.map(|()| StatusCode::NO_CONTENT).map_err(|error| What::User.problem(error))
+    desk.remove_user(&name).await.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
 }
 
 /// A password that a user is to have.
@@ -136,14 +136,14 @@ pub(super) async fn set_password(
 ) -> Result<StatusCode, Problem> {
     expect(&desk, &name, expected.as_deref()).await?;
     let set = desk.set_password(&name, password).await;
-    set.map(|()| StatusCode::NO_CONTENT).map_err(|error| What::User.problem(error))
+    set.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
 }
 
 /// Fails unless the user has the tag. What follows looks at the same book: nothing is awaited in between but what is there.
 async fn expect(desk: &Desk, name: &str, expected: Option<&str>) -> Result<(), Problem> {
     let Some(expected) = expected else { return Ok(()) };
-    let user = desk.user(name).await.map_err(|error| What::User.problem(error))?;
-    if user.tag == expected { Ok(()) } else { Err(What::User.problem(DeskError::Stale)) }
+    let user = desk.user(name).await?;
+    if user.tag == expected { Ok(()) } else { Err(DeskError::Changed.into()) }
 }
 
 #[cfg(test)]

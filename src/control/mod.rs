@@ -31,7 +31,7 @@ mod tests_local;
 mod tests_nats;
 mod users;
 
-pub use desk::{Desk, DeskError, NewUser, UserView, views};
+pub use desk::{Desk, DeskError, NewUser, UserView, What, views};
 
 use crate::{
     backend::local,

@@ -1,7 +1,7 @@
 //! The control plane on the embedded store: the same questions, the same users.
 
 use super::{
-    DeskError, NewUser,
+    DeskError, NewUser, What,
     testing::{Gateway, block_on, settings},
 };
 use crate::{
@@ -63,7 +63,7 @@ fn users_outlive_the_process() {
     };
     block_on(gateway.desk.add_user(user("ann"))).expect("added");
     block_on(gateway.desk.add_user(user("bob"))).expect("added");
-    assert_eq!(block_on(gateway.desk.add_user(user("ann"))), Err(DeskError::Exists));
+    assert_eq!(block_on(gateway.desk.add_user(user("ann"))), Err(DeskError::Exists(What::User)));
     block_on(gateway.desk.set_password("ann", "other password".into())).expect("changed");
     block_on(gateway.desk.remove_user("bob")).expect("removed");
     close(gateway, store);

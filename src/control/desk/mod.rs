@@ -4,11 +4,14 @@
 //! have been told, so that the next request sees it. Other gateways learn of it by their watch.
 
 mod dead_letters;
+mod error;
 mod keys;
 mod rights;
 mod schemas;
 mod stations;
 pub mod views;
+
+pub use error::{DeskError, What};
 
 use super::{
     keeper::Keeper,
@@ -86,29 +89,6 @@ pub struct NewUser {
     pub produce: Option<Vec<String>>,
     /// Patterns as given; `None`: everything.
     pub consume: Option<Vec<String>>,
-}
-
-/// Why nothing was changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeskError {
-    /// What was asked for is wrong; the text says what.
-    Invalid(String),
-    /// There is such a user.
-    Exists,
-    /// There is no such user.
-    Unknown,
-    /// The user is root, which comes from the configuration.
-    Root,
-    /// What is there forbids it; the text says what.
-    Conflict(String),
-    /// It has another tag than the one that was expected.
-    Stale,
-    /// Somebody else changed the same user at the same time, again and again.
-    Contended,
-    /// Too many passwords are being hashed.
-    Overloaded,
-    /// The registry could not be reached or did not answer; the change may have been made.
-    Backend(Reject),
 }
 
 /// What a desk is made of.
@@ -214,13 +194,13 @@ impl Desk {
         let consume = patterns("consume", new.consume)?;
         // Ask before the hash is made: it is the dear part.
         if self.book().await?.stored_revision(&name).is_some() {
-            return Err(DeskError::Exists);
+            return Err(DeskError::Exists(What::User));
         }
         let hash = self.0.passwords.hash(new.password).await.map_err(|Overloaded| DeskError::Overloaded)?;
         let document = UserDocument::new(next_version(0)?, hash, produce, consume);
         let revision = match self.0.registry.put(&users::key(&name), document.store(), 0).await {
             Ok(revision) => revision,
-            Err(RegistryError::Conflict) => return Err(DeskError::Exists),
+            Err(RegistryError::Conflict) => return Err(DeskError::Exists(What::User)),
             Err(RegistryError::Failed(reject)) => return Err(DeskError::Backend(reject)),
         };
         self.until(|book| book.stored_revision(&name).is_some_and(|have| have >= revision)).await?;
@@ -232,13 +212,13 @@ impl Desk {
     pub async fn set_password(&self, name: &str, password: Box<str>) -> Result<(), DeskError> {
         let name = self.name_of_other(name)?;
         check_rules(&name, &password)?;
-        self.book().await?.get(name.as_str()).ok_or(DeskError::Unknown)?;
+        self.book().await?.get(name.as_str()).ok_or(DeskError::Unknown(What::User))?;
         let hash = self.0.passwords.hash(password).await.map_err(|Overloaded| DeskError::Overloaded)?;
         for _ in 0..ATTEMPTS_MAX {
             let book = self.book().await?;
-            let old = &book.get(name.as_str()).ok_or(DeskError::Unknown)?.document;
+            let old = &book.get(name.as_str()).ok_or(DeskError::Unknown(What::User))?.document;
             // A document that does not load is written over with the one that works.
-            let revision = book.stored_revision(&name).ok_or(DeskError::Unknown)?;
+            let revision = book.stored_revision(&name).ok_or(DeskError::Unknown(What::User))?;
             let version = next_version(old.version)?;
             let document = UserDocument::new(version, hash.clone(), old.produce.clone(), old.consume.clone());
             match self.0.registry.put(&users::key(&name), document.store(), revision).await {
@@ -261,7 +241,7 @@ impl Desk {
     /// is not removed.
     pub async fn remove_user(&self, name: &str) -> Result<(), DeskError> {
         let name = self.name_of_other(name)?;
-        let revision = self.book().await?.stored_revision(&name).ok_or(DeskError::Unknown)?;
+        let revision = self.book().await?.stored_revision(&name).ok_or(DeskError::Unknown(What::User))?;
         match self.0.registry.delete(&users::key(&name), revision).await {
             Ok(()) => {}
             Err(RegistryError::Conflict) => {

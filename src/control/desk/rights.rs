@@ -1,7 +1,7 @@
 //! One user, and changes of what a user may do.
 
 use super::{
-    ATTEMPTS_MAX, Desk, DeskError, UserView, patterns, view,
+    ATTEMPTS_MAX, Desk, DeskError, UserView, What, patterns, view,
     views::{ChangeUser, Tagged},
 };
 use crate::control::{
@@ -15,13 +15,14 @@ impl Desk {
         let name = match self.name_of_other(name) {
             Ok(name) => name,
             Err(DeskError::Root) => {
-                let root = self.users().await?.into_iter().find(|user| user.root).ok_or(DeskError::Unknown)?;
+                let root =
+                    self.users().await?.into_iter().find(|user| user.root).ok_or(DeskError::Unknown(What::User))?;
                 return Ok(Tagged { tag: "root".to_owned(), value: root });
             }
             Err(error) => return Err(error),
         };
         let book = self.book().await?;
-        let entry = book.get(name.as_str()).ok_or(DeskError::Unknown)?;
+        let entry = book.get(name.as_str()).ok_or(DeskError::Unknown(What::User))?;
         Ok(Tagged { tag: entry.revision.to_string(), value: view(&name, &entry.document) })
     }
 
@@ -37,10 +38,10 @@ impl Desk {
         let consume = change.consume.map(|list| patterns("consume", Some(list))).transpose()?;
         for _ in 0..ATTEMPTS_MAX {
             let book = self.book().await?;
-            let entry = book.get(name.as_str()).ok_or(DeskError::Unknown)?;
-            let revision = book.stored_revision(&name).ok_or(DeskError::Unknown)?;
+            let entry = book.get(name.as_str()).ok_or(DeskError::Unknown(What::User))?;
+            let revision = book.stored_revision(&name).ok_or(DeskError::Unknown(What::User))?;
             if expected.is_some_and(|tag| tag != entry.revision.to_string()) {
-                return Err(DeskError::Stale);
+                return Err(DeskError::Changed);
             }
             let old = &entry.document;
             let document = UserDocument::new(

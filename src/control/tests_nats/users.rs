@@ -7,7 +7,7 @@ use super::{
 use crate::{
     auth::Users,
     config::Secret,
-    control::{DeskError, NewUser},
+    control::{DeskError, NewUser, What},
     directory::messages::{Answer, Push, Question},
     limits::LOGINS_WAITING_MAX,
     reject::Reject,
@@ -65,13 +65,13 @@ fn a_user_is_added_comes_in_changes_the_password_and_goes() {
         assert_eq!(gateway.login(1, username, password), expect, "{username}");
     }
     assert_eq!(gateway.login(2, "root", "memphis-root"), Err(Reject::Unauthorized));
-    assert_eq!(block_on(desk.add_user(new_user("ann.bee", "first password"))), Err(DeskError::Exists));
+    assert_eq!(block_on(desk.add_user(new_user("ann.bee", "first password"))), Err(DeskError::Exists(What::User)));
     block_on(desk.set_password("Ann.Bee", "second password".into())).expect("changed");
     assert_eq!(gateway.login(1, "ann.bee", "first password"), Err(Reject::Unauthorized));
     assert_eq!(gateway.login(1, "ann.bee", "second password"), Ok(()));
     block_on(desk.remove_user("ann.bee")).expect("removed");
     assert_eq!(gateway.login(1, "ann.bee", "second password"), Err(Reject::Unauthorized));
-    assert_eq!(block_on(desk.remove_user("ann.bee")), Err(DeskError::Unknown));
+    assert_eq!(block_on(desk.remove_user("ann.bee")), Err(DeskError::Unknown(What::User)));
     // The same name again, where only a marker of the removal is left.
     block_on(desk.add_user(new_user("ann.bee", "third password"))).expect("added again");
     assert_eq!(gateway.login(1, "ann.bee", "third password"), Ok(()));
@@ -204,7 +204,7 @@ fn a_broken_document_leaves_the_user_that_works_and_its_neighbours_alone() {
     let other = Gateway::start(settings(server.port)).ready();
     assert_eq!(other.login(1, "ann", "first password"), Err(Reject::Unauthorized));
     // The one can be mended, the other be removed.
-    assert_eq!(block_on(gateway.desk.add_user(new_user("bob", "first password"))), Err(DeskError::Exists));
+    assert_eq!(block_on(gateway.desk.add_user(new_user("bob", "first password"))), Err(DeskError::Exists(What::User)));
     block_on(gateway.desk.set_password("ann", "second password".into())).expect("mended");
     block_on(gateway.desk.remove_user("bob")).expect("removed");
     gateway.until("aware that all is well", refused("0"));

@@ -107,6 +107,8 @@ pub const QUESTIONS_PER_SHARD_MAX: usize = 1_024;
 pub const LOGINS_WAITING_MAX: usize = 64;
 /// Bytes of an `/auth/*` or consume request's body.
 pub const CONTROL_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Body of a request that adds a schema: 1 MiB of text with every byte escaped, and the rest as any.
+pub const SCHEMA_BODY_BYTES_MAX: usize = 2 * 1024 * 1024 + CONTROL_BODY_BYTES_MAX;
 
 /// From the first byte of a request to the end of its head.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);

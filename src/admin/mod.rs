@@ -1,45 +1,58 @@
-//! The admin listener: health, readiness, metrics, and the users of the gateway.
+//! The admin listener: health, readiness, metrics, and the API of stations, schemas, dead letters, users and keys.
 //!
 //! It runs on the control thread, beside nothing that serves records, and by default on the loopback
-//! address. Health, readiness and metrics are open to whoever can reach it; everything below `/api/`
-//! wants the root user's name and password (HTTP Basic). Errors are `application/problem+json` (RFC 9457).
+//! address. Health, readiness, metrics and the description of the API are open to whoever can reach it; everything
+//! below `/api/` wants root's name and password (HTTP Basic) or an API key that may. Errors are
+//! `application/problem+json` (RFC 9457).
 //!
 //! Deliberately absent: TLS and CORS. Bodies must say that they are JSON, so that no foreign web page
 //! can post one without asking first, and asking is not answered.
 
+mod access;
+mod dead_letters;
+mod exchange;
+mod keys;
+mod openapi;
 mod problem;
 mod process;
+mod schemas;
 mod server;
+mod stations;
 mod users;
 
 pub use server::{bind, serve};
 
-use crate::{control::Desk, metrics::CONTENT_TYPE};
+use crate::{
+    control::Desk,
+    limits::{CONTROL_BODY_BYTES_MAX, SCHEMA_BODY_BYTES_MAX},
+    metrics::CONTENT_TYPE,
+};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, State},
     http::{StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
-    routing,
+    routing::{get, post, put},
 };
 use problem::Problem;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-/// Bytes of a request body.
-const BODY_BYTES_MAX: usize = crate::limits::CONTROL_BODY_BYTES_MAX;
+/// Bytes of a request body, but for a schema's.
+const BODY_BYTES_MAX: usize = CONTROL_BODY_BYTES_MAX;
 
 fn router(desk: Desk) -> Router {
-    let api = Router::new()
-        .route("/users", routing::get(users::list).post(users::add))
-        .route("/users/{name}", routing::delete(users::remove))
-        .route("/users/{name}/password", routing::put(users::set_password))
+    let api = stations_router()
+        .merge(others_router())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(desk.clone(), users::require_root));
+        .layer(middleware::from_fn_with_state(desk.clone(), access::require_admin));
     Router::new()
-        .route("/healthz", routing::get(async || "ok\n"))
-        .route("/readyz", routing::get(ready))
-        .route("/metrics", routing::get(metrics))
+        .route("/healthz", get(healthy))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/openapi.json", get(description))
         .nest("/api/v1", api)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -48,22 +61,76 @@ fn router(desk: Desk) -> Router {
         .with_state(desk)
 }
 
+fn stations_router() -> Router<Desk> {
+    let letters = "/stations/{name}/dead-letters";
+    Router::new()
+        .route("/stations", get(stations::list).post(stations::create))
+        .route("/stations/{name}", get(stations::show).patch(stations::change).delete(stations::remove))
+        .route("/stations/{name}/adopt", post(stations::adopt))
+        .route("/stations/{name}/schema", put(stations::attach).delete(stations::detach))
+        .route(letters, get(dead_letters::list).delete(dead_letters::purge_all))
+        .route(&format!("{letters}/replay"), post(dead_letters::replay))
+        .route(&format!("{letters}/purge"), post(dead_letters::purge))
+        .route(&format!("{letters}/{{id}}"), get(dead_letters::show))
+}
+
+fn others_router() -> Router<Desk> {
+    let add_schema = post(schemas::add).layer(DefaultBodyLimit::max(SCHEMA_BODY_BYTES_MAX));
+    Router::new()
+        .route("/schemas", get(schemas::list).merge(add_schema))
+        .route("/schemas/{name}", get(schemas::show).delete(schemas::remove))
+        .route("/schemas/{name}/active", put(schemas::activate).post(schemas::activate))
+        .route("/users", get(users::list).post(users::add))
+        .route("/users/{name}", get(users::show).patch(users::change).delete(users::remove))
+        .route("/users/{name}/password", put(users::set_password))
+        .route("/keys", get(keys::list).post(keys::create))
+        .route("/keys/{id}", get(keys::show).delete(keys::revoke))
+}
+
+/// Says that the process lives.
+#[utoipa::path(get, path = "/healthz", tag = "health", operation_id = "health", security(()),
+    responses((status = 200, description = "It does", body = String, content_type = "text/plain")))]
+async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+/// Whether requests can be served.
+#[derive(Serialize, ToSchema)]
+struct Readiness {
+    ready: bool,
+    /// What is missing.
+    reasons: Vec<&'static str>,
+}
+
+/// Says whether requests can be served, and what is missing.
+#[utoipa::path(get, path = "/readyz", tag = "health", operation_id = "readiness", security(()),
+    responses((status = 200, description = "They can", body = Readiness), (status = 503, description = "They can not", body = Readiness)))]
 async fn ready(State(desk): State<Desk>) -> Response {
     let reasons = desk.reasons_not_ready();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons }))).into_response()
+    (status, Json(Readiness { ready: reasons.is_empty(), reasons })).into_response()
 }
 
+/// All metrics, as Prometheus reads them.
+#[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "metrics", security(()),
+    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 async fn metrics(State(desk): State<Desk>) -> Response {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], desk.metrics_text(process::read())).into_response()
 }
 
+/// This description.
+#[utoipa::path(get, path = "/openapi.json", tag = "health", operation_id = "description", security(()),
+    responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json")))]
+async fn description() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], openapi::text()).into_response()
+}
+
 async fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "there is nothing here")
+    Problem::new(StatusCode::NOT_FOUND, "there is nothing here: /openapi.json says what there is")
 }
 
 async fn method_not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not supported here")
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not supported here: Allow says which are")
 }
 
 #[cfg(test)]

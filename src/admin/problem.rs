@@ -1,49 +1,72 @@
 //! Errors of the admin API: RFC 9457, and the one place where an error gets its status.
 
-use crate::{control::DeskError, reject::Reject};
+use crate::{
+    control::{DeskError, What},
+    reject::Reject,
+};
 use axum::{
     extract::rejection::JsonRejection,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use serde::Serialize;
+use std::borrow::Cow;
+use utoipa::ToSchema;
+
+/// The media type of an error.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An error as the client sees it.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
-    detail: String,
+    detail: Cow<'static, str>,
     retry_after: Option<u64>,
 }
 
+/// The body of an error (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemBody<'a> {
+    /// `about:blank`: the status says what kind of problem it is.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What was wrong, and what to do.
+    detail: &'a str,
+}
+
 impl Problem {
-    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, detail: detail.into(), retry_after: None }
     }
 
-    fn later(status: StatusCode, detail: &str, seconds: u64) -> Self {
-        Self { status, detail: detail.to_owned(), retry_after: Some(seconds) }
+    pub(super) fn bad(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
     }
-}
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = serde_json::json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
-        let mut response = (self.status, body.to_string()).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    fn later(status: StatusCode, detail: &'static str, seconds: u64) -> Self {
+        Self { status, detail: detail.into(), retry_after: Some(seconds) }
+    }
+
+    /// A body that cannot be read; `bytes_max` is what it may have.
+    pub(super) fn of_body(rejection: &JsonRejection, bytes_max: usize) -> Self {
+        match rejection.status() {
+            // A body that is JSON and does not fit is 422 in axum; here it is a 400 as everything else that is wrong.
+            StatusCode::UNPROCESSABLE_ENTITY => Self::bad(rejection.body_text()),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "the body must be JSON and say so: send Content-Type: application/json",
+            ),
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {bytes_max} bytes"))
+            }
+            status => Self::new(status, rejection.body_text()),
         }
-        if self.status == StatusCode::UNAUTHORIZED {
-            let scheme = HeaderValue::from_static("Basic realm=\"sluicegate admin\", charset=\"UTF-8\"");
-            headers.insert(header::WWW_AUTHENTICATE, scheme);
-        }
-        response
     }
 }
 
@@ -51,25 +74,39 @@ impl From<DeskError> for Problem {
     fn from(error: DeskError) -> Self {
         const ROOT: &str = "the root user comes from the configuration and is not changed here";
         match error {
-            DeskError::Invalid(detail) => Self::new(StatusCode::BAD_REQUEST, detail),
+            DeskError::Invalid(detail) => Self::bad(detail),
+            DeskError::Exists(What::Station) => Self::new(
+                StatusCode::CONFLICT,
+                "there is a station of this name, and it is another one: change that one, or choose another name",
+            ),
             DeskError::Exists(what) => {
-                Self::new(StatusCode::CONFLICT, format!("there is a {} of this name", what.word()))
+                Self::new(StatusCode::CONFLICT, format!("there is a {} of this name: choose another", what.word()))
             }
             DeskError::Unknown(what) => {
-                Self::new(StatusCode::NOT_FOUND, format!("there is no {} of this name", what.word()))
+                let what = what.word();
+                Self::new(
+                    StatusCode::NOT_FOUND,
+                    format!("there is no {what} of this name: the list says which there are"),
+                )
             }
             DeskError::Conflict(detail) => Self::new(StatusCode::CONFLICT, detail),
-            DeskError::Changed => {
-                Self::new(StatusCode::PRECONDITION_FAILED, "it is not as it was when its tag was read")
-            }
+            DeskError::Changed => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                "it is no longer what If-Match says: read it again and decide anew",
+            ),
             DeskError::Root => Self::new(StatusCode::CONFLICT, ROOT),
-            DeskError::Contended => Self::new(StatusCode::CONFLICT, "it was changed by others at the same time"),
+            DeskError::Contended => Self::new(
+                StatusCode::CONFLICT,
+                "it was changed by others at the same time: read it again and decide anew",
+            ),
             DeskError::Overloaded => {
-                Self::later(StatusCode::SERVICE_UNAVAILABLE, "too many passwords are being checked", 1)
+                Self::later(StatusCode::SERVICE_UNAVAILABLE, "too many passwords are being checked: try again", 1)
             }
-            DeskError::Backend(Reject::BrokerAway) => {
-                Self::later(StatusCode::SERVICE_UNAVAILABLE, "the broker is away; nothing was changed", 2)
-            }
+            DeskError::Backend(Reject::BrokerAway) => Self::later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the broker is away; nothing was changed: try again when it is back",
+                2,
+            ),
             DeskError::Backend(reject) => {
                 tracing::warn!(?reject, "admin: the registry failed");
                 Self::later(
@@ -82,13 +119,24 @@ impl From<DeskError> for Problem {
     }
 }
 
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
-        // A body that is JSON and does not fit is 422 in axum; here it is a 400 as everything else that is wrong.
-        let status = match rejection.status() {
-            StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
-            status => status,
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = ProblemBody {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
         };
-        Self::new(status, rejection.body_text())
+        let mut response = (self.status, axum::Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Basic realm=\"sluicegate admin\", charset=\"UTF-8\"");
+            headers.insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
     }
 }

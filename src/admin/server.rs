@@ -6,7 +6,7 @@ use crate::control::Desk;
 use axum::{
     Router,
     extract::Request,
-    http::StatusCode,
+    http::{Method, StatusCode},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -37,6 +37,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEAD_FIELDS_MAX: usize = 64;
 /// From the end of the head to the answer, the body included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// The same of a request that goes through all dead letters of a station. What it has done by then stays done.
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(100);
 /// A connection is then closed after the request that it serves.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 /// What a connection still gets to write its last answer.
@@ -105,9 +107,13 @@ async fn connection(stream: TcpStream, router: Router) {
 
 /// Ends a request that takes too long: its body does not come, or the registry does not answer.
 pub(super) async fn deadline(request: Request, next: Next) -> Response {
-    match timeout(REQUEST_TIMEOUT, next.run(request)).await {
+    let sweeps = request.uri().path().contains("/dead-letters") && request.method() != Method::GET;
+    match timeout(if sweeps { SWEEP_TIMEOUT } else { REQUEST_TIMEOUT }, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Problem::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response(),
+        Err(_) => {
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "the request took too long: look what was done, and try again")
+                .into_response()
+        }
     }
 }
 

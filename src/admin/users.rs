@@ -1,95 +1,149 @@
-//! The users resource, and who may touch it.
+//! Users: added, shown, changed, removed.
 
-use super::problem::Problem;
-use crate::control::{Desk, NewUser, UserView};
-use axum::{
-    Json,
-    extract::{Path, Request, State, rejection::JsonRejection},
-    http::{HeaderMap, StatusCode, header},
-    middleware::Next,
-    response::{IntoResponse, Response},
+use super::{
+    exchange::{Body, IfMatch, IfNoneMatch, Named, PageQuery, Paging, answer, created, listed},
+    openapi::refusals::{Away, Bad, Guarded, Missing, Stale, Taken, TakesBody},
+    problem::Problem,
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
+use crate::control::{
+    Desk, DeskError, NewUser, UserView,
+    views::{ChangeUser, PageAsk},
+};
+use axum::{extract::State, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
-use tokio::time::sleep;
+use utoipa::ToSchema;
 
-/// What a wrong password costs: with the bound on connections, guessing stays slow.
-const REFUSAL_DELAY: Duration = Duration::from_millis(200);
+const USERS: &str = "/api/v1/users";
 
-/// Lets through who knows the root password.
-pub(super) async fn require_root(State(desk): State<Desk>, request: Request, next: Next) -> Response {
-    if basic(request.headers()).is_some_and(|(username, password)| desk.is_root(&username, &password)) {
-        return next.run(request).await;
-    }
-    if request.headers().contains_key(header::AUTHORIZATION) {
-        sleep(REFUSAL_DELAY).await;
-    }
-    Problem::new(StatusCode::UNAUTHORIZED, "the root user's name and password are needed").into_response()
-}
-
-/// Name and password of HTTP Basic (RFC 7617).
-fn basic(headers: &HeaderMap) -> Option<(String, String)> {
-    let mut fields = headers.get_all(header::AUTHORIZATION).into_iter();
-    let (field, None) = (fields.next()?, fields.next()) else { return None };
-    let (scheme, rest) = field.to_str().ok()?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let text = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
-    let (username, password) = text.split_once(':')?;
-    Some((username.to_owned(), password.to_owned()))
-}
-
-/// Answer to `GET /users`.
-#[derive(Debug, Serialize)]
+/// A part of the list of users: root first, then by name.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct UserList {
     users: Vec<UserView>,
+    /// `after` of the next part; absent if this is the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
-pub(super) async fn list(State(desk): State<Desk>) -> Result<Json<UserList>, Problem> {
-    Ok(Json(UserList { users: desk.users().await? }))
+/// Lists the users and what they may do.
+#[utoipa::path(get, path = "/api/v1/users", tag = "users", operation_id = "list_users", params(PageQuery),
+    responses((status = 200, description = "A part of the list", body = UserList, headers(
+        ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded))]
+pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Result<Response, Problem> {
+    let users = desk.users().await?;
+    let part = part(users, &ask);
+    Ok(listed(USERS, ask.limit, part.next.as_deref(), &part))
 }
 
-/// Body of `POST /users`.
-#[derive(Deserialize)]
+/// Root is the first whatever its name is, so it comes before every name.
+fn part(users: Vec<UserView>, ask: &PageAsk) -> UserList {
+    let root_name = users.first().filter(|user| user.root).map(|user| user.name.clone());
+    let behind = |user: &UserView| match &ask.after {
+        None => true,
+        Some(after) if root_name.as_ref() == Some(after) => !user.root,
+        Some(after) => !user.root && user.name > *after,
+    };
+    let mut users: Vec<UserView> = users.into_iter().filter(behind).collect();
+    let more = users.len() > ask.limit;
+    users.truncate(ask.limit);
+    let next = users.last().filter(|_| more).map(|user| user.name.clone());
+    UserList { users, next }
+}
+
+/// Shows a user.
+#[utoipa::path(get, path = "/api/v1/users/{name}", tag = "users", operation_id = "show_user",
+    params(("name" = String, Path, description = "Its name"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
+    responses((status = 200, description = "The user", body = UserView, headers(("ETag" = String, description = "Changes when it does"))),
+        (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing))]
+pub(super) async fn show(
+    State(desk): State<Desk>,
+    Named(name): Named,
+    known: IfNoneMatch,
+) -> Result<Response, Problem> {
+    desk.user(&name).await.map(|user| known.answer(user)).map_err(Problem::from)
+}
+
+/// A user that is to be added.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AddUser {
+    /// Its name.
     name: String,
+    /// Its password: 8 to 128 bytes.
+    #[schema(value_type = String, format = Password)]
     password: Box<str>,
+    /// Patterns of stations that it may produce to; absent: all.
     produce: Option<Vec<String>>,
+    /// Patterns of stations that it may consume from; absent: all.
     consume: Option<Vec<String>>,
 }
 
-pub(super) async fn add(
+/// Adds a user.
+#[utoipa::path(post, path = "/api/v1/users", tag = "users", operation_id = "add_user", request_body = AddUser,
+    responses((status = 201, description = "Added", body = UserView, headers(("Location" = String, description = "Where it is"))),
+        TakesBody, Guarded, Taken, Away))]
+pub(super) async fn add(State(desk): State<Desk>, Body(new): Body<AddUser>) -> Result<Response, Problem> {
+    let AddUser { name, password, produce, consume } = new;
+    let added = desk.add_user(NewUser { name, password, produce, consume }).await;
+    added.map(|user| created(USERS, &user.name, &user)).map_err(Problem::from)
+}
+
+/// Changes what a user may do: what the body leaves out stays as it is.
+#[utoipa::path(patch, path = "/api/v1/users/{name}", tag = "users", operation_id = "change_user", request_body = ChangeUser,
+    params(("name" = String, Path, description = "Its name"), ("If-Match" = Option<String>, Header, description = "The tag that it must have")),
+    responses((status = 200, description = "Changed", body = UserView, headers(("ETag" = String, description = "Its new tag"))),
+        TakesBody, Guarded, Missing, Taken, Stale, Away))]
+pub(super) async fn change(
     State(desk): State<Desk>,
-    body: Result<Json<AddUser>, JsonRejection>,
-) -> Result<(StatusCode, Json<UserView>), Problem> {
-    let Json(AddUser { name, password, produce, consume }) = body?;
-    let added = desk.add_user(NewUser { name, password, produce, consume }).await?;
-    Ok((StatusCode::CREATED, Json(added)))
+    Named(name): Named,
+    IfMatch(expected): IfMatch,
+    Body(change): Body<ChangeUser>,
+) -> Result<Response, Problem> {
+    let changed = desk.change_user(&name, change, expected.as_deref()).await;
+    changed.map(answer).map_err(Problem::from)
 }
 
-pub(super) async fn remove(State(desk): State<Desk>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
-    desk.remove_user(&name).await?;
-    Ok(StatusCode::NO_CONTENT)
+/// Removes a user: its tokens are good no longer, on any gateway.
+#[utoipa::path(delete, path = "/api/v1/users/{name}", tag = "users", operation_id = "remove_user",
+    params(("name" = String, Path, description = "Its name"), ("If-Match" = Option<String>, Header, description = "The tag that it must have")),
+    responses((status = 204, description = "Removed"), Bad, Guarded, Missing, Taken, Stale, Away))]
+pub(super) async fn remove(
+    State(desk): State<Desk>,
+    Named(name): Named,
+    IfMatch(expected): IfMatch,
+) -> Result<StatusCode, Problem> {
+    expect(&desk, &name, expected.as_deref()).await?;
+    desk.remove_user(&name).await.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
 }
 
-/// Body of `PUT /users/{name}/password`.
-#[derive(Deserialize)]
+/// A password that a user is to have.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetPassword {
+    /// 8 to 128 bytes.
+    #[schema(value_type = String, format = Password)]
     password: Box<str>,
 }
 
+/// Gives a user another password: tokens of before are good no longer, on any gateway.
+#[utoipa::path(put, path = "/api/v1/users/{name}/password", tag = "users", operation_id = "set_password", request_body = SetPassword,
+    params(("name" = String, Path, description = "The user"), ("If-Match" = Option<String>, Header, description = "The tag that the user must have")),
+    responses((status = 204, description = "Changed"), TakesBody, Guarded, Missing, Taken, Stale, Away))]
 pub(super) async fn set_password(
     State(desk): State<Desk>,
-    Path(name): Path<String>,
-    body: Result<Json<SetPassword>, JsonRejection>,
+    Named(name): Named,
+    IfMatch(expected): IfMatch,
+    Body(SetPassword { password }): Body<SetPassword>,
 ) -> Result<StatusCode, Problem> {
-    let Json(SetPassword { password }) = body?;
-    desk.set_password(&name, password).await?;
-    Ok(StatusCode::NO_CONTENT)
+    expect(&desk, &name, expected.as_deref()).await?;
+    let set = desk.set_password(&name, password).await;
+    set.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
+}
+
+/// Fails unless the user has the tag. What follows looks at the same book: nothing is awaited in between but what is there.
+async fn expect(desk: &Desk, name: &str, expected: Option<&str>) -> Result<(), Problem> {
+    let Some(expected) = expected else { return Ok(()) };
+    let user = desk.user(name).await?;
+    if user.tag == expected { Ok(()) } else { Err(DeskError::Changed.into()) }
 }
 
 #[cfg(test)]
@@ -97,26 +151,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn basic_credentials_are_read_or_refused() {
-        for (fields, expect) in [
-            (&["Basic cm9vdDpwYTpzcw=="][..], Some(("root", "pa:ss"))),
-            (&["basic cm9vdDpwYTpzcw=="], Some(("root", "pa:ss"))),
-            (&["Basic  cm9vdDo="], Some(("root", ""))),
-            (&[], None),
-            (&["Basic cm9vdDpwYTpzcw==", "Basic cm9vdDpwYTpzcw=="], None),
-            (&["Bearer cm9vdDpwYTpzcw=="], None),
-            (&["Basic"], None),
-            (&["Basic !!!"], None),
-            (&["Basic cm9vdA=="], None),
-            (&["Basic //79"], None),
-        ] {
-            let mut headers = HeaderMap::new();
-            for field in fields {
-                headers.append(header::AUTHORIZATION, field.parse().expect("a header value"));
+    fn the_parts_of_the_list_are_the_list() {
+        let user = |name: &str, root| UserView {
+            name: name.to_owned(),
+            account: 1,
+            produce: Vec::new(),
+            consume: Vec::new(),
+            root,
+        };
+        let all = vec![user("root", true), user("ann", false), user("bob", false), user("zoe", false)];
+        for limit in 1..=5 {
+            let (mut got, mut after, mut parts) = (Vec::new(), None, 0);
+            loop {
+                let part = part(all.clone(), &PageAsk { after, limit });
+                assert!(part.users.len() <= limit);
+                got.extend(part.users);
+                parts += 1;
+                after = part.next;
+                if after.is_none() {
+                    break;
+                }
             }
-            let got = basic(&headers);
-            let got = got.as_ref().map(|(username, password)| (username.as_str(), password.as_str()));
-            assert_eq!(got, expect, "{fields:?}");
+            assert_eq!((got.as_slice(), parts), (all.as_slice(), all.len().div_ceil(limit)), "{limit}");
         }
+        // Who is behind somebody that has gone meanwhile is not passed over.
+        let rest = part(all, &PageAsk { after: Some("anne".to_owned()), limit: 9 });
+        assert_eq!(rest.users.iter().map(|user| user.name.as_str()).collect::<Vec<_>>(), ["bob", "zoe"]);
     }
 }

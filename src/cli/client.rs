@@ -19,7 +19,10 @@ pub(super) struct LoginArgs {
     data_dir: PathBuf,
 }
 
-/// A user name and its password.
+/// What an API key begins with.
+const KEY_PREFIX: &str = "sgk_";
+
+/// A user name and its password, or any name and an API key.
 pub(super) struct Login {
     pub(super) user: String,
     pub(super) password: String,
@@ -35,8 +38,16 @@ impl LoginArgs {
     fn find_in(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Login, Failure> {
         match (variable("SLUICEGATE_USER"), variable("SLUICEGATE_PASSWORD")) {
             (Some(user), Some(password)) => return Ok(Login { user, password }),
+            // A key says itself whose it is.
+            (None, Some(key)) if key.starts_with(KEY_PREFIX) => {
+                return Ok(Login { user: "key".to_owned(), password: key });
+            }
             (None, None) => {}
-            _ => return Err(Failure::usage("set both SLUICEGATE_USER and SLUICEGATE_PASSWORD, or neither")),
+            _ => {
+                return Err(Failure::usage(
+                    "set both SLUICEGATE_USER and SLUICEGATE_PASSWORD, or neither, or an API key alone in SLUICEGATE_PASSWORD",
+                ));
+            }
         }
         if let Some(password) = variable("ROOT_PASSWORD") {
             return Ok(Login { user: variable("ROOT_USER").unwrap_or_else(|| "root".to_owned()), password });
@@ -304,6 +315,8 @@ mod tests {
         let both = [("SLUICEGATE_USER", "u"), ("SLUICEGATE_PASSWORD", "s"), ("ROOT_PASSWORD", "q")];
         assert_eq!(find(&both), Ok("u:s".to_owned()));
         assert_eq!(find(&both[..1]), Err(Exit::Usage));
+        assert_eq!(find(&both[1..]), Err(Exit::Usage));
+        assert_eq!(find(&[("SLUICEGATE_PASSWORD", "sgk_a_b")]), Ok("key:sgk_a_b".to_owned()));
     }
 
     #[test]

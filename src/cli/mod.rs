@@ -9,11 +9,16 @@ pub mod bench;
 mod client;
 mod config;
 mod consume;
+mod dead_letters;
 mod exit;
 pub mod first_minute;
 mod import;
+mod key;
+mod print;
 mod produce;
+mod schema;
 mod serve;
+mod station;
 mod user;
 
 pub use exit::{Exit, Failure};
@@ -37,10 +42,16 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Check or print the configuration
     Config(config::ConfigArgs),
-    /// Add, list and remove users
+    /// Add, list and remove users, and say what they may do
     User(user::UserArgs),
     /// Take over stations and schemas of another system
     Import(import::ImportArgs),
+    /// Make, change and remove stations, and see their dead letters
+    Station(station::StationArgs),
+    /// Add schemas and their versions, and put one in force
+    Schema(schema::SchemaArgs),
+    /// Make and revoke API keys
+    Key(key::KeyArgs),
     /// Send lines of a file or of standard input to a station
     Produce(produce::ProduceArgs),
     /// Print records of a station
@@ -69,6 +80,9 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(&args),
         Command::User(args) => user::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Station(args) => station::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Key(args) => key::run(&args),
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
     };
@@ -115,6 +129,23 @@ mod tests {
             ],
             &["sluicegate", "user", "list", "--json", "--url", "http://h:1"],
             &["sluicegate", "user", "remove", "bob"],
+            &["sluicegate", "user", "rights", "bob", "--produce", "a.*", "--consume", ""],
+            &[
+                "sluicegate",
+                "station",
+                "create",
+                "orders",
+                "--partitions",
+                "2",
+                "--retention-age",
+                "7d",
+                "--storage",
+                "file",
+            ],
+            &["sluicegate", "station", "dead-letters", "orders", "--json"],
+            &["sluicegate", "schema", "add", "s", "--type", "avro", "--file", "f", "--url", "http://h:1"],
+            &["sluicegate", "key", "create", "--produce", "a", "--consume", "b", "--expires", "90d"],
+            &["sluicegate", "key", "revoke", "k"],
             &["sluicegate", "user", "passwd", "bob", "--password-stdin"],
             &["sluicegate", "produce", "orders", "-f", "x.ndjson", "--batch", "10", "--url", "http://h"],
             &["sluicegate", "produce", "orders", "--raw"],
@@ -128,6 +159,10 @@ mod tests {
             &["sluicegate", "--no-such-flag"][..],
             &["sluicegate", "--listen", "127.0.0.1:1", "config", "check"],
             &["sluicegate", "user", "add"],
+            &["sluicegate", "user", "rights", "bob"],
+            &["sluicegate", "station", "create"],
+            &["sluicegate", "schema", "add", "s", "--type", "avro"],
+            &["sluicegate", "key", "revoke"],
             &["sluicegate", "produce"],
         ] {
             assert!(Cli::try_parse_from(line).is_err(), "{line:?}");

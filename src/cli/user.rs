@@ -1,14 +1,14 @@
-//! `sluicegate user add|list|remove|passwd`: over the admin API of a gateway that runs.
+//! `sluicegate user add|rights|list|remove|passwd`: over the admin API of a gateway that runs.
 
-use super::{admin::AdminArgs, exit::Failure};
+use super::{
+    admin::AdminArgs,
+    exit::Failure,
+    print::{Output, encoded, table, words},
+};
 use crate::station::{Name, Pattern};
 use clap::{Args, Subcommand};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
-use std::{
-    fmt::Write as _,
-    io::{BufRead, Write},
-};
+use std::io::BufRead;
 
 /// Add, list and remove users.
 #[derive(Debug, Args)]
@@ -33,13 +33,29 @@ enum UserCommand {
         #[arg(long, value_name = "PATTERN")]
         consume: Vec<String>,
         #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Say anew what a user may do: its tokens stay good, with the new rights
+    Rights {
+        /// Its name
+        name: String,
+        /// Stations that it may produce to, instead of those of before; '' for none; may be given several times
+        #[arg(long, value_name = "PATTERN", required_unless_present = "consume")]
+        produce: Vec<String>,
+        /// Stations that it may consume from, instead of those of before
+        #[arg(long, value_name = "PATTERN")]
+        consume: Vec<String>,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
         admin: AdminArgs,
     },
     /// List the users and what they may do
     List {
-        /// Print the gateway's JSON
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: Output,
         #[command(flatten)]
         admin: AdminArgs,
     },
@@ -47,6 +63,8 @@ enum UserCommand {
     Remove {
         /// Its name
         name: String,
+        #[command(flatten)]
+        output: Output,
         #[command(flatten)]
         admin: AdminArgs,
     },
@@ -58,6 +76,8 @@ enum UserCommand {
         #[arg(long, required = true)]
         password_stdin: bool,
         #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
         admin: AdminArgs,
     },
 }
@@ -68,11 +88,6 @@ struct NewUser<'a> {
     password: &'a str,
     produce: &'a [String],
     consume: &'a [String],
-}
-
-#[derive(Deserialize)]
-struct Listing {
-    users: Vec<ListedUser>,
 }
 
 #[derive(Deserialize)]
@@ -91,55 +106,66 @@ struct ListedUser {
 /// Does what was asked.
 pub(super) fn run(args: &UserArgs) -> Result<(), Failure> {
     match &args.command {
-        UserCommand::Add { name, produce, consume, admin, .. } => add(name, produce, consume, admin),
-        UserCommand::List { json, admin } => list(*json, admin),
-        UserCommand::Remove { name, admin } => {
+        UserCommand::Add { name, produce, consume, output, admin, .. } => add(name, produce, consume, output, admin),
+        UserCommand::Rights { name, produce, consume, output, admin } => {
+            let name = user_name(name)?;
+            let body = rights(produce, consume)?;
+            let answer = admin.call("PATCH", &user_path(&name), Some(&body))?;
+            output.show(&answer, |user: ListedUser| told("changed", &user))
+        }
+        UserCommand::List { output, admin } => output.list(admin, USERS, "users", |users| listing(&users)),
+        UserCommand::Remove { name, output, admin } => {
             let name = user_name(name)?;
             admin.call("DELETE", &user_path(&name), None)?;
-            say(&format!("removed {name}\n"))
+            output.done(&format!("removed {name}\n"))
         }
-        UserCommand::Passwd { name, admin, .. } => {
+        UserCommand::Passwd { name, output, admin, .. } => {
             let name = user_name(name)?;
             let password = password(std::io::stdin().lock())?;
             let body = serde_json::json!({ "password": password }).to_string();
             admin.call("PUT", &format!("{}/password", user_path(&name)), Some(&body))?;
-            say(&format!("{name} has a new password\n"))
+            output.done(&format!("{name} has a new password\n"))
         }
     }
 }
 
-fn add(name: &str, produce: &[String], consume: &[String], admin: &AdminArgs) -> Result<(), Failure> {
+fn add(name: &str, produce: &[String], consume: &[String], output: &Output, admin: &AdminArgs) -> Result<(), Failure> {
     let name = user_name(name)?;
     let (produce, consume) = grants(produce, consume)?;
     let password = password(std::io::stdin().lock())?;
     let user = NewUser { name: &name, password: &password, produce: &produce, consume: &consume };
     let body = serde_json::to_string(&user).map_err(|fault| Failure::other(fault.to_string()))?;
-    admin.call("POST", "/api/v1/users", Some(&body))?;
-    say(&format!("added {name}\n  may produce to:   {}\n  may consume from: {}\n", words(&produce), words(&consume)))
+    let answer = admin.call("POST", USERS, Some(&body))?;
+    output.show(&answer, |user: ListedUser| told("added", &user))
 }
 
-fn list(json: bool, admin: &AdminArgs) -> Result<(), Failure> {
-    let body = admin.call("GET", "/api/v1/users", None)?;
-    if json {
-        return say(&format!("{}\n", String::from_utf8_lossy(&body).trim_end()));
-    }
-    let listing: Listing = serde_json::from_slice(&body)
-        .map_err(|_| Failure::other("the answer is no list of users: is this address a gateway's admin listener?"))?;
-    say(&table(&listing))
+fn told(verb: &str, user: &ListedUser) -> String {
+    let (produce, consume) = (words(&user.produce), words(&user.consume));
+    format!("{verb} {}\n  may produce to:   {produce}\n  may consume from: {consume}\n", user.name)
 }
 
-fn table(listing: &Listing) -> String {
-    let width = listing.users.iter().map(|user| user.name.len()).max().unwrap_or(0).max(4);
-    let mut text = format!("{:width$}  ACCOUNT  PRODUCE / CONSUME\n", "NAME");
-    for user in &listing.users {
+fn listing(users: &[ListedUser]) -> String {
+    let row = |user: &ListedUser| {
         let rights = if user.root {
             "everything (root)".to_owned()
         } else {
             format!("{} / {}", words(&user.produce), words(&user.consume))
         };
-        let _ = writeln!(text, "{:width$}  {:<7}  {rights}", user.name, user.account);
+        [user.name.clone(), user.account.to_string(), rights]
+    };
+    table(["NAME", "ACCOUNT", "PRODUCE / CONSUME"], &users.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The body that changes what is said; a list of nothing but '' is empty.
+fn rights(produce: &[String], consume: &[String]) -> Result<String, Failure> {
+    let mut body = serde_json::Map::new();
+    for (field, patterns) in [("produce", produce), ("consume", consume)] {
+        if !patterns.is_empty() {
+            let said: Vec<String> = patterns.iter().filter(|pattern| !pattern.is_empty()).cloned().collect();
+            body.insert(field.to_owned(), checked(&said)?.into());
+        }
     }
-    text
+    Ok(serde_json::Value::Object(body).to_string())
 }
 
 /// As in the original, a user of whom nothing is said may do everything; once something is said, it is all.
@@ -147,16 +173,12 @@ fn grants(produce: &[String], consume: &[String]) -> Result<(Vec<String>, Vec<St
     if produce.is_empty() && consume.is_empty() {
         return Ok((vec!["*".to_owned()], vec!["*".to_owned()]));
     }
-    let checked = |patterns: &[String]| {
-        patterns.iter().map(|pattern| Pattern::parse(pattern).map(|pattern| pattern.as_str().to_owned())).collect()
-    };
-    let checked =
-        |patterns: &[String]| -> Result<Vec<String>, Failure> { Result::map_err(checked(patterns), Failure::usage) };
     Ok((checked(produce)?, checked(consume)?))
 }
 
-fn words(patterns: &[String]) -> String {
-    if patterns.is_empty() { "nothing".to_owned() } else { patterns.join(", ") }
+fn checked(patterns: &[String]) -> Result<Vec<String>, Failure> {
+    let parsed = patterns.iter().map(|text| Pattern::parse(text).map(|pattern| pattern.as_str().to_owned()));
+    parsed.collect::<Result<_, String>>().map_err(Failure::usage)
 }
 
 fn user_name(name: &str) -> Result<String, Failure> {
@@ -164,7 +186,7 @@ fn user_name(name: &str) -> Result<String, Failure> {
 }
 
 fn user_path(name: &str) -> String {
-    format!("/api/v1/users/{}", utf8_percent_encode(name, NON_ALPHANUMERIC))
+    format!("{USERS}/{}", encoded(name))
 }
 
 /// The first line, without its end. It is on no command line, where other processes could read it.
@@ -181,10 +203,7 @@ fn password(input: impl BufRead) -> Result<String, Failure> {
     Ok(password.to_owned())
 }
 
-fn say(text: &str) -> Result<(), Failure> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(|fault| Failure::other(format!("standard output: {fault}")))
-}
-
+const USERS: &str = "/api/v1/users";
 const PASSWORD_BYTES_MAX: u64 = 4 * 1024;
 
 #[cfg(test)]
@@ -205,6 +224,17 @@ mod tests {
     }
 
     #[test]
+    fn rights_that_are_not_named_stay_and_an_empty_text_takes_them() {
+        let body = |produce: &[&str], consume: &[&str]| {
+            let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+            rights(&list(produce), &list(consume)).ok()
+        };
+        assert_eq!(body(&["A.*", "b"], &[]).as_deref(), Some(r#"{"produce":["a.*","b"]}"#));
+        assert_eq!(body(&[""], &["x"]).as_deref(), Some(r#"{"consume":["x"],"produce":[]}"#));
+        assert_eq!(body(&["a b"], &[]), None);
+    }
+
+    #[test]
     fn a_password_is_one_line_of_standard_input() {
         for (input, expect) in
             [("secret\n", Some("secret")), ("s p \r\nmore\n", Some("s p ")), ("x", Some("x")), ("\n", None), ("", None)]
@@ -215,14 +245,14 @@ mod tests {
 
     #[test]
     fn the_table_says_who_may_do_what() {
-        let listing: Listing = serde_json::from_str(
-            r#"{"users":[{"name":"root","account":1,"produce":[],"consume":[],"root":true},
-                {"name":"bob.the-builder","account":1,"produce":["a.*","b"],"consume":[],"root":false}]}"#,
+        let users: Vec<ListedUser> = serde_json::from_str(
+            r#"[{"name":"root","account":1,"produce":[],"consume":[],"root":true},
+                {"name":"bob.the-builder","account":1,"produce":["a.*","b"],"consume":[],"root":false}]"#,
         )
         .unwrap();
         let expect = "NAME             ACCOUNT  PRODUCE / CONSUME\n\
                       root             1        everything (root)\n\
                       bob.the-builder  1        a.*, b / nothing\n";
-        assert_eq!(table(&listing), expect);
+        assert_eq!(listing(&users), expect);
     }
 }

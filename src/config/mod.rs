@@ -32,6 +32,7 @@ pub use layers::Sources;
 pub use print::documentation;
 pub use resolve::Purpose;
 pub use settings::*;
+pub use value::{parse_size, parse_time};
 
 use std::collections::BTreeMap;
 

@@ -152,6 +152,16 @@ impl Raw {
     }
 }
 
+/// A time as a command line has it: with its unit, in the words of the configuration.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    Raw::Text(text.to_owned()).time(Duration::ZERO).map_err(|bad| bad.remedy)
+}
+
+/// A number of bytes as a command line has it.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    Raw::Text(text.to_owned()).size().map_err(|bad| bad.remedy)
+}
+
 /// Takes off one pair of quotes that shells and compose files leave around a value (`"true"`, `'4444'`).
 pub(super) fn unquote(text: &str) -> Option<&str> {
     ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote))

@@ -32,6 +32,7 @@ mod layering;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod openapi;
 mod publish_modes;
 mod stations;
 mod tidy;

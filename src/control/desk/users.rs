@@ -16,7 +16,7 @@ use crate::{
 use serde::Serialize;
 
 /// A user, as shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct UserView {
     /// Lower-cased name.
     pub name: String,

@@ -7,6 +7,7 @@ pub mod broker;
 pub mod gateway;
 pub mod http;
 pub mod nats;
+pub mod openapi;
 pub mod ports;
 pub mod process;
 pub mod proxy;

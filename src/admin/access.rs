@@ -1,0 +1,114 @@
+//! Who may use the admin API: root by name and password, or a key with the scope `admin`.
+
+use super::problem::Problem;
+use crate::control::Desk;
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// What wrong credentials cost: with the bound on connections, guessing stays slow.
+const REFUSAL_DELAY: Duration = Duration::from_millis(200);
+
+/// Who asks: the name of root, or the id of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Caller(pub(super) String);
+
+/// What a request brings to show who it is from.
+#[derive(Debug, PartialEq, Eq)]
+enum Credential {
+    /// A name and a password, which may be a key.
+    Basic(String, String),
+    /// A key.
+    Bearer(String),
+}
+
+/// Lets through who knows the root password, or has a key that may.
+pub(super) async fn require_admin(State(desk): State<Desk>, mut request: Request, next: Next) -> Response {
+    let credential = credential(request.headers());
+    if let Some(caller) = credential.as_ref().and_then(|credential| caller(&desk, credential)) {
+        request.extensions_mut().insert(caller);
+        return next.run(request).await;
+    }
+    if request.headers().contains_key(header::AUTHORIZATION) {
+        sleep(REFUSAL_DELAY).await;
+    }
+    refusal(&desk, credential.as_ref()).into_response()
+}
+
+fn caller(desk: &Desk, credential: &Credential) -> Option<Caller> {
+    match credential {
+        Credential::Basic(username, password) if desk.is_root(username, password) => {
+            Some(Caller(username.to_ascii_lowercase()))
+        }
+        Credential::Basic(_, key) | Credential::Bearer(key) => desk.admin_key(key).map(Caller),
+    }
+}
+
+/// The only form of credentials that RFC 7617 and RFC 6750 leave open to us.
+fn credential(headers: &HeaderMap) -> Option<Credential> {
+    let mut fields = headers.get_all(header::AUTHORIZATION).into_iter();
+    let (field, None) = (fields.next()?, fields.next()) else { return None };
+    let (scheme, rest) = field.to_str().ok()?.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(Credential::Bearer(rest.trim().to_owned()));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
+    let (username, password) = text.split_once(':')?;
+    Some(Credential::Basic(username.to_owned(), password.to_owned()))
+}
+
+/// Says no: to a key that is good and may not, that it may not; to everything else no more than that it is not enough.
+fn refusal(desk: &Desk, credential: Option<&Credential>) -> Problem {
+    if let Some(Credential::Basic(_, key) | Credential::Bearer(key)) = credential
+        && desk.is_key(key)
+    {
+        return Problem::new(
+            StatusCode::FORBIDDEN,
+            "this API key may not use the admin API: use root's password, or a key that was made with admin",
+        );
+    }
+    Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "send the root user's name and password (HTTP Basic), or an API key that may use the admin API (Bearer, or as the password)",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_read_or_refused() {
+        let basic = |username: &str, password: &str| Some(Credential::Basic(username.to_owned(), password.to_owned()));
+        for (fields, expect) in [
+            (&["Basic cm9vdDpwYTpzcw=="][..], basic("root", "pa:ss")),
+            (&["basic cm9vdDpwYTpzcw=="], basic("root", "pa:ss")),
+            (&["Basic  cm9vdDo="], basic("root", "")),
+            (&["Bearer sgk_a_b"], Some(Credential::Bearer("sgk_a_b".to_owned()))),
+            (&["bearer  sgk_a_b "], Some(Credential::Bearer("sgk_a_b".to_owned()))),
+            (&[], None),
+            (&["Basic cm9vdDpwYTpzcw==", "Basic cm9vdDpwYTpzcw=="], None),
+            (&["Bearer sgk_a_b", "Bearer sgk_a_b"], None),
+            (&["Digest cm9vdDpwYTpzcw=="], None),
+            (&["Basic"], None),
+            (&["Basic !!!"], None),
+            (&["Basic cm9vdA=="], None),
+            (&["Basic //79"], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                headers.append(header::AUTHORIZATION, field.parse().expect("a header value"));
+            }
+            assert_eq!(credential(&headers), expect, "{fields:?}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! API keys: made and shown once, listed without their secret, ended.
+
+use super::{
+    exchange::{Body, IfMatch, IfNoneMatch, Named, PageQuery, Paging, created, listed},
+    openapi::refusals::{Away, Bad, Guarded, Missing, Stale, TakesBody},
+    problem::Problem,
+};
+use crate::control::{
+    Desk,
+    views::{CreatedKey, KeyView, NewKey, Page},
+};
+use axum::{
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+
+const KEYS: &str = "/api/v1/keys";
+
+/// Lists the keys, by id: never the keys themselves.
+#[utoipa::path(get, path = "/api/v1/keys", tag = "keys", operation_id = "list_keys", params(PageQuery),
+    responses((status = 200, description = "A part of the list", body = Page<KeyView>, headers(
+        ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded))]
+pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Result<Response, Problem> {
+    let page = desk.keys(&ask).await?;
+    Ok(listed(KEYS, ask.limit, page.next.as_deref(), &page))
+}
+
+/// Shows what a key may do and how often it was used: never the key itself.
+#[utoipa::path(get, path = "/api/v1/keys/{id}", tag = "keys", operation_id = "show_key",
+    params(("id" = String, Path, description = "What it is called"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
+    responses((status = 200, description = "The key", body = KeyView, headers(("ETag" = String, description = "Changes when what it may do does"))),
+        (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing))]
+pub(super) async fn show(State(desk): State<Desk>, Named(id): Named, known: IfNoneMatch) -> Result<Response, Problem> {
+    desk.key(&id).await.map(|key| known.answer(key)).map_err(Problem::from)
+}
+
+/// Makes a key. This answer is the only one that shows it.
+#[utoipa::path(post, path = "/api/v1/keys", tag = "keys", operation_id = "create_key", request_body = NewKey,
+    responses((status = 201, description = "Made", body = CreatedKey, headers(
+        ("Location" = String, description = "Where what is shown of it is"), ("Cache-Control" = String, description = "`no-store`"))),
+        TakesBody, Guarded, Away))]
+pub(super) async fn create(State(desk): State<Desk>, Body(new): Body<NewKey>) -> Result<Response, Problem> {
+    let made = desk.create_key(new).await?;
+    let mut response = created(KEYS, &made.view.id, &made);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Ends a key: at once, everywhere.
+#[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "keys", operation_id = "revoke_key",
+    params(("id" = String, Path, description = "What it is called"), ("If-Match" = Option<String>, Header, description = "The tag that it must have")),
+    responses((status = 204, description = "Ended"), Bad, Guarded, Missing, Stale, Away))]
+pub(super) async fn revoke(
+    State(desk): State<Desk>,
+    Named(id): Named,
+    IfMatch(expected): IfMatch,
+) -> Result<StatusCode, Problem> {
+    let revoked = desk.revoke_key(&id, expected.as_deref()).await;
+    revoked.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
+}

@@ -1,0 +1,233 @@
+//! The data port's routes, as they are described. They are served by the shards (`dialect/memphis`), which know
+//! no description: a test of the integration suite holds their answers against this one.
+#![expect(dead_code, reason = "what is here is read by the description alone: nothing calls it, nothing is made of it")]
+
+use super::refusals::refusals;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A user's name and password. A form with the same fields is taken as well.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Login {
+    username: String,
+    #[schema(format = Password)]
+    password: Option<String>,
+    /// Tenant: 1 is the only one.
+    account_id: Option<i64>,
+    /// Lifetime of the token.
+    token_expiry_in_minutes: Option<i64>,
+    /// Lifetime of the refresh token.
+    refresh_token_expiry_in_minutes: Option<i64>,
+}
+
+/// A refresh token. A form with the same fields is taken as well.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Refresh {
+    jwt_refresh_token: String,
+    /// Lifetime of the new token.
+    token_expiry_in_minutes: Option<i64>,
+    /// Lifetime of the new refresh token.
+    refresh_token_expiry_in_minutes: Option<i64>,
+}
+
+/// A pair of tokens. Lifetimes are in milliseconds.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Tokens {
+    expires_in: u64,
+    jwt: String,
+    jwt_refresh_token: String,
+    refresh_token_expires_in: u64,
+}
+
+/// Everything is stored.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Stored {
+    /// Always null.
+    #[schema(value_type = Option<String>, required = true)]
+    error: Option<String>,
+    success: bool,
+    /// With `Prefer: return=representation`: one for each record, in their order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    receipts: Option<Vec<Receipt>>,
+}
+
+/// What became of a record: where it is stored, or why it is not.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Receipt {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<String>,
+    /// Its number in the stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence: Option<u64>,
+    /// Whether a record with its message id was stored before, and this one therefore not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicate: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// Some records are stored, others are not.
+#[derive(Serialize, ToSchema)]
+pub(super) struct BatchFailed {
+    /// One for each record that is not stored, in their order: the first thousand.
+    errors: Vec<String>,
+    /// Records that are not stored.
+    fail: u64,
+    /// Records that are stored.
+    sent: u64,
+    success: bool,
+    /// With `Prefer: return=representation`: one for each record, in their order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    receipts: Option<Vec<Receipt>>,
+}
+
+/// The request as a whole is wrong, or its records are.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum BatchRefused {
+    Whole(Failure),
+    Records(BatchFailed),
+}
+
+/// What was wrong.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Failure {
+    error: String,
+    success: bool,
+}
+
+/// No credential, a wrong one, or one that is no longer good.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Unauthorized {
+    message: String,
+}
+
+/// A login with fields of the wrong type, or without a user name.
+#[derive(Serialize, ToSchema)]
+pub(super) struct LoginRefused {
+    /// A text, or a list of fields and what is wrong with them.
+    message: serde_json::Value,
+}
+
+/// What to hand out.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Consume {
+    /// Says who asks; it changes nothing.
+    consumer_name: String,
+    /// Each group gets every record; members of a group share them. The group `rest-gateway` unless told.
+    consumer_group: Option<String>,
+    /// 10 unless told.
+    #[schema(minimum = 1, maximum = 5000)]
+    batch_size: Option<u32>,
+    /// 5,000 unless told; 100 to 60,000, other values are moved to the nearest.
+    batch_max_wait_time_ms: Option<u64>,
+}
+
+/// A record, handed out.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Message {
+    /// Its bytes as text.
+    message: String,
+    /// `base64` if its bytes are not UTF-8: `message` is then base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    encoding: Option<String>,
+    /// Header fields that are stored with it.
+    headers: std::collections::BTreeMap<String, String>,
+}
+
+/// The gateway lives.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Status {
+    status: String,
+}
+
+refusals! { pub(super), "application/json", "Unauthorized" =>
+    /// Wants a token or a key.
+    Anonymous: 401 "No credential, a wrong one, or one that is no longer good";
+}
+
+refusals! { pub(super), "application/json", "Failure" =>
+    /// Has a body that is bounded, and needs the control plane.
+    Login503: 413 "The body is too large", 503 "The users are not known yet, or too many log in at once";
+    /// Puts records in.
+    Producing: 403 "Not allowed to produce to this station, or the broker does not let the gateway",
+        404 "There is no such station, and it is not made on first use",
+        413 "The body, a record or the batch is too large: the text names the limit",
+        415 "A Content-Type or Content-Encoding that is not taken: the text lists what is",
+        429 "Too much is waiting for the broker",
+        431 "The header fields to store are too large",
+        500 "The broker refused, with its code; or a fault of the gateway",
+        501 "All or nothing was asked for, and is not possible here: the text says why",
+        503 "The broker is away, the station is full, its schema cannot be confirmed, or no acknowledgement came: send the same request again, with an id nothing is stored twice";
+    /// Takes records out.
+    Consuming: 400 "The body is wrong: the text says what",
+        403 "Not allowed to consume from this station",
+        404 "There is no such station, and it may not be made",
+        413 "The body is too large",
+        500 "The broker refused, with its code; or a fault of the gateway",
+        503 "The broker is away, or the control plane did not answer";
+}
+
+/// Logs in: a name and a password for a pair of tokens.
+#[utoipa::path(post, path = "/auth/authenticate", tag = "data", operation_id = "authenticate", security(()), request_body = Login,
+    params(("accountId" = Option<i64>, Query, description = "Tenant, unless the body names one")),
+    responses((status = 200, description = "Logged in", body = Tokens), (status = 400, description = "The body is wrong", body = LoginRefused),
+        (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
+        Anonymous, Login503))]
+pub(super) fn authenticate() {}
+
+/// Gives a new pair of tokens for a refresh token.
+#[utoipa::path(post, path = "/auth/refreshToken", tag = "data", operation_id = "refresh_token", security(()), request_body = Refresh,
+    responses((status = 200, description = "A new pair", body = Tokens), (status = 400, description = "The body is wrong", body = Failure),
+        (status = 413, description = "The body is too large", body = Failure),
+        (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
+        Anonymous))]
+pub(super) fn refresh_token() {}
+
+/// Stores one record: the body as it is. On a station with a schema, a record that fails is 400 and becomes a dead letter.
+#[utoipa::path(post, path = "/stations/{name}/produce/single", tag = "data", operation_id = "produce_single",
+    security(("token" = []), ("key" = []), ("query" = [])),
+    params(("name" = String, Path, description = "The station"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The record's message id: sent twice, it is stored once"),
+        ("Prefer" = Option<String>, Header, description = "`return=representation`: the answer has receipts")),
+    request_body(description = "The record", content((String = "text/plain"), (serde_json::Value = "application/json"),
+        (Vec<u8> = "application/octet-stream"), (Vec<u8> = "application/x-protobuf"), (Vec<u8> = "avro/bytes"))),
+    responses((status = 200, description = "Stored, and acknowledged", body = Stored, headers(
+        ("Preference-Applied" = String, description = "The preferences that were honoured"))),
+        (status = 400, description = "The request is wrong, or the record is not what the station's schema says", body = Failure),
+        (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
+        Anonymous, Producing))]
+pub(super) fn produce_single() {}
+
+/// Stores each element of an array as a record. On a station with a schema, records that fail become dead letters, the others are stored.
+#[utoipa::path(post, path = "/stations/{name}/produce/batch", tag = "data", operation_id = "produce_batch",
+    security(("token" = []), ("key" = []), ("query" = [])),
+    params(("name" = String, Path, description = "The station"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Record number i, from 0, has the message id `<key>-<i>`"),
+        ("Prefer" = Option<String>, Header, description = "`handling=strict`: all records are stored or none. `return=representation`: the answer has receipts")),
+    request_body(description = "The records", content = Vec<serde_json::Value>, content_type = "application/json"),
+    responses((status = 200, description = "All are stored, and acknowledged", body = Stored, headers(
+        ("Preference-Applied" = String, description = "The preferences that were honoured"))),
+        (status = 400, description = "The request is wrong, or some of its records are", body = BatchRefused, headers(
+        ("Preference-Applied" = String, description = "The preferences that were honoured"))),
+        (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
+        Anonymous, Producing))]
+pub(super) fn produce_batch() {}
+
+/// Hands out records, oldest first. They are acknowledged once the answer has been written whole.
+#[utoipa::path(post, path = "/stations/{name}/consume/batch", tag = "data", operation_id = "consume_batch",
+    security(("token" = []), ("key" = []), ("query" = [])), request_body = Consume,
+    params(("name" = String, Path, description = "The station")),
+    responses((status = 200, description = "These are yours; none came in time if there are none", body = Vec<Message>),
+        (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
+        Anonymous, Consuming))]
+pub(super) fn consume_batch() {}
+
+/// Says that the gateway lives.
+#[utoipa::path(get, path = "/monitoring/status", tag = "data", operation_id = "status", security(()),
+    responses((status = 200, description = "It does", body = Status),
+        (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which")))))]
+pub(super) fn status() {}

@@ -1,0 +1,100 @@
+//! The description of the API, made of what stands at the handlers: `/openapi.json`, OpenAPI 3.1.
+//!
+//! It describes the admin listener, and the data port beside it, whose routes are described in [`data_path`]. A test of the
+//! integration suite holds real answers against it.
+
+mod data_path;
+pub(super) mod refusals;
+
+use super::{dead_letters, keys, problem::ProblemBody, schemas, stations, users};
+use std::sync::LazyLock;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        self, PathItem,
+        security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
+        server::ServerBuilder,
+    },
+};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Sluicegate",
+        description = "The admin listener's API, and the data port's.\n\n\
+            Any request may also be answered with 408 (its body did not come in time) or, before a route is known, with 431 or a bare 400 \
+            (its head is too large, or not HTTP). The data port answers the same in its own form, and 417, 501 and 505 to what it does not \
+            know of HTTP."
+    ),
+    paths(
+        super::healthy, super::ready, super::metrics, super::description,
+        stations::list, stations::show, stations::create, stations::adopt, stations::change, stations::remove, stations::attach, stations::detach,
+        dead_letters::list, dead_letters::show, dead_letters::replay, dead_letters::purge, dead_letters::purge_all,
+        schemas::list, schemas::show, schemas::add, schemas::activate, schemas::remove,
+        users::list, users::show, users::add, users::change, users::remove, users::set_password,
+        keys::list, keys::show, keys::create, keys::revoke,
+        data_path::authenticate, data_path::refresh_token, data_path::produce_single, data_path::produce_batch,
+        data_path::consume_batch, data_path::status,
+    ),
+    components(schemas(ProblemBody, data_path::Failure, data_path::Unauthorized)),
+    security(("root" = []), ("key" = [])),
+    tags(
+        (name = "health", description = "Open to whoever reaches the admin listener"),
+        (name = "stations", description = "Named streams, and what records are held against"),
+        (name = "dead letters", description = "Records that failed, and why"),
+        (name = "schemas", description = "What records must look like, in versions"),
+        (name = "users", description = "Who may log in, and what they may do"),
+        (name = "keys", description = "API keys, for those who cannot log in"),
+        (name = "data", description = "The data port: records in and out"),
+    ),
+    modifiers(&Surroundings),
+)]
+struct Document;
+
+/// What stands at no handler: how one logs in, and where the data port is.
+struct Surroundings;
+
+impl Modify for Surroundings {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let bearer = || SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        for (name, scheme) in [
+            ("root", SecurityScheme::Http(Http::new(HttpAuthScheme::Basic))),
+            ("key", bearer()),
+            ("token", bearer()),
+            ("query", SecurityScheme::ApiKey(ApiKey::Query(ApiKeyValue::new("authorization")))),
+        ] {
+            components.add_security_scheme(name, scheme);
+        }
+        let data_port = ServerBuilder::new().url("http://localhost:4444").description(Some("The data port")).build();
+        document.paths.paths.retain(|_, item| {
+            for operation in operations(item) {
+                if operation.tags.as_ref().is_some_and(|tags| tags.iter().any(|tag| tag == "data")) {
+                    operation.servers = Some(vec![data_port.clone()]);
+                }
+            }
+            true
+        });
+        // The importer of other programs posts what others put: both are served by one handler.
+        if let Some(item) = document.paths.paths.get_mut("/api/v1/schemas/{name}/active") {
+            item.post = item.put.clone().map(|mut operation| {
+                operation.operation_id = Some("activate_schema_by_post".to_owned());
+                operation
+            });
+        }
+        document.servers = Some(vec![ServerBuilder::new().url("/").description(Some("The admin listener")).build()]);
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut openapi::path::Operation> {
+    [&mut item.get, &mut item.post].into_iter().flatten()
+}
+
+/// The description, as JSON.
+pub(super) fn text() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| Document::openapi().to_json().unwrap_or_default());
+    &TEXT
+}
+
+#[cfg(test)]
+mod tests;

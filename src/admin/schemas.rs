@@ -1,0 +1,102 @@
+//! Schemas and their versions: added, shown, put in force, removed.
+
+use super::{
+    access::Caller,
+    exchange::{Body, IfMatch, IfNoneMatch, Named, PageQuery, Paging, answer, created, listed, with_tag},
+    openapi::refusals::{Away, Bad, Guarded, Missing, Stale, Taken, TakesBody},
+    problem::Problem,
+};
+use crate::control::{
+    Desk,
+    views::{NewSchema, Page, SchemaView},
+};
+use crate::limits::SCHEMA_BODY_BYTES_MAX;
+use axum::{Extension, extract::State, http::StatusCode, response::Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+const SCHEMAS: &str = "/api/v1/schemas";
+
+/// Lists the schemas, by name.
+#[utoipa::path(get, path = "/api/v1/schemas", tag = "schemas", operation_id = "list_schemas", params(PageQuery),
+    responses((status = 200, description = "A part of the list", body = Page<SchemaView>, headers(
+        ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded))]
+pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Result<Response, Problem> {
+    let page = desk.schemas(&ask).await?;
+    Ok(listed(SCHEMAS, ask.limit, page.next.as_deref(), &page))
+}
+
+/// Shows a schema with all its versions.
+#[utoipa::path(get, path = "/api/v1/schemas/{name}", tag = "schemas", operation_id = "show_schema",
+    params(("name" = String, Path, description = "Its name"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
+    responses((status = 200, description = "The schema", body = SchemaView, headers(("ETag" = String, description = "Changes when it does"))),
+        (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing))]
+pub(super) async fn show(
+    State(desk): State<Desk>,
+    Named(name): Named,
+    known: IfNoneMatch,
+) -> Result<Response, Problem> {
+    desk.schema(&name).await.map(|schema| known.answer(schema)).map_err(Problem::from)
+}
+
+/// A schema with the version that was just added.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AddedSchema {
+    /// The version that was added.
+    version: u32,
+    /// The schema with all versions.
+    #[serde(flatten)]
+    schema: SchemaView,
+}
+
+/// Adds a schema, or the next version of the one of this name. The first version is active, others are not yet.
+#[utoipa::path(post, path = "/api/v1/schemas", tag = "schemas", operation_id = "add_schema", request_body = NewSchema,
+    responses((status = 201, description = "Compiled and added", body = AddedSchema, headers(
+        ("Location" = String, description = "Where it is"), ("ETag" = String, description = "Changes when it does"))),
+        TakesBody, Guarded, Taken, Away))]
+pub(super) async fn add(
+    State(desk): State<Desk>,
+    Extension(Caller(caller)): Extension<Caller>,
+    Body(new): Body<NewSchema, SCHEMA_BODY_BYTES_MAX>,
+) -> Result<Response, Problem> {
+    let (added, version) = desk.add_schema(new, &caller).await?;
+    let body = AddedSchema { version, schema: added.value };
+    Ok(with_tag(created(SCHEMAS, &body.schema.name, &body), &added.tag))
+}
+
+/// Which version.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ActivateSchema {
+    /// Its number: also an older one, which is then in force again.
+    #[schema(minimum = 1)]
+    version: u32,
+}
+
+/// Puts a version in force, everywhere.
+#[utoipa::path(put, path = "/api/v1/schemas/{name}/active", tag = "schemas", operation_id = "activate_schema", request_body = ActivateSchema,
+    params(("name" = String, Path, description = "The schema"), ("If-Match" = Option<String>, Header, description = "The tag that it must have")),
+    responses((status = 200, description = "In force", body = SchemaView, headers(("ETag" = String, description = "Its new tag"))),
+        TakesBody, Guarded, Missing, Stale, Away))]
+pub(super) async fn activate(
+    State(desk): State<Desk>,
+    Named(name): Named,
+    IfMatch(expected): IfMatch,
+    Body(ActivateSchema { version }): Body<ActivateSchema>,
+) -> Result<Response, Problem> {
+    let active = desk.activate_schema(&name, version, expected.as_deref()).await;
+    active.map(answer).map_err(Problem::from)
+}
+
+/// Removes a schema with all its versions, if it is attached to no station.
+#[utoipa::path(delete, path = "/api/v1/schemas/{name}", tag = "schemas", operation_id = "remove_schema",
+    params(("name" = String, Path, description = "Its name"), ("If-Match" = Option<String>, Header, description = "The tag that it must have")),
+    responses((status = 204, description = "Removed"), Bad, Guarded, Missing, Taken, Stale, Away))]
+pub(super) async fn remove(
+    State(desk): State<Desk>,
+    Named(name): Named,
+    IfMatch(expected): IfMatch,
+) -> Result<StatusCode, Problem> {
+    let removed = desk.remove_schema(&name, expected.as_deref()).await;
+    removed.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
+}

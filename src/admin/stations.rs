@@ -1,0 +1,133 @@
+//! Stations: made, shown, changed, removed, adopted; and the schema that one is held against.
+
+use super::{
+    exchange::{Body, IfMatch, IfNoneMatch, Named, PageQuery, Paging, answer, created, listed, with_tag},
+    openapi::refusals::{Away, Bad, Guarded, Missing, Stale, Taken, TakesBody},
+    problem::Problem,
+};
+use crate::control::{
+    Desk, DeskError, What,
+    views::{AdoptStation, ChangeStation, NewStation, Page, StationView},
+};
+use axum::{extract::State, http::StatusCode, response::Response};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+const STATIONS: &str = "/api/v1/stations";
+
+/// Lists the stations that exist, by name: also those that were made on first use.
+#[utoipa::path(get, path = "/api/v1/stations", tag = "stations", operation_id = "list_stations", params(PageQuery),
+    responses((status = 200, description = "A part of the list", body = Page<StationView>, headers(
+        ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded, Away))]
+pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Result<Response, Problem> {
+    let page = desk.stations(&ask).await?;
+    Ok(listed(STATIONS, ask.limit, page.next.as_deref(), &page))
+}
+
+/// Shows a station.
+#[utoipa::path(get, path = "/api/v1/stations/{name}", tag = "stations", operation_id = "show_station",
+    params(("name" = String, Path, description = "Its name"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
+    responses((status = 200, description = "The station", body = StationView, headers(("ETag" = String, description = "Changes when it does"))),
+        (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing, Away))]
+pub(super) async fn show(
+    State(desk): State<Desk>,
+    Named(name): Named,
+    known: IfNoneMatch,
+) -> Result<Response, Problem> {
+    desk.station(&name).await.map(|station| known.answer(station)).map_err(Problem::from)
+}
+
+/// Makes a station; what the body leaves out is as the configuration says.
+#[utoipa::path(post, path = "/api/v1/stations", tag = "stations", operation_id = "create_station", request_body = NewStation,
+    responses((status = 201, description = "Made", body = StationView, headers(
+        ("Location" = String, description = "Where it is"), ("ETag" = String, description = "Changes when it does"))),
+        TakesBody, Guarded, Missing, Taken, Away))]
+pub(super) async fn create(State(desk): State<Desk>, Body(new): Body<NewStation>) -> Result<Response, Problem> {
+    let made = desk.create_station(new).await?;
+    Ok(with_tag(created(STATIONS, &made.value.name, &made.value), &made.tag))
+}
+
+/// Makes a station of a stream that exists already.
+#[utoipa::path(post, path = "/api/v1/stations/{name}/adopt", tag = "stations", operation_id = "adopt_station", request_body = AdoptStation,
+    params(("name" = String, Path, description = "The name that it is to have")),
+    responses((status = 201, description = "Made", body = StationView, headers(
+        ("Location" = String, description = "Where it is"), ("ETag" = String, description = "Changes when it does"))),
+        TakesBody, Guarded, Missing, Taken, Away))]
+pub(super) async fn adopt(
+    State(desk): State<Desk>,
+    Named(name): Named,
+    Body(adopt): Body<AdoptStation>,
+) -> Result<Response, Problem> {
+    let made = desk.adopt_station(&name, adopt).await.map_err(|error| match error {
+        DeskError::Unknown(What::Station) => {
+            Problem::new(StatusCode::NOT_FOUND, "there is no such stream: the broker says which there are")
+        }
+        error => error.into(),
+    })?;
+    Ok(with_tag(created(STATIONS, &made.value.name, &made.value), &made.tag))
+}
+
+/// Changes a station: what the body leaves out stays as it is.
+#[utoipa::path(patch, path = "/api/v1/stations/{name}", tag = "stations", operation_id = "change_station", request_body = ChangeStation,
+    params(("name" = String, Path, description = "Its name"), ("If-Match" = Option<String>, Header, description = "The tag that it must have")),
+    responses((status = 200, description = "Changed", body = StationView, headers(("ETag" = String, description = "Its new tag"))),
+        TakesBody, Guarded, Missing, Stale, Away))]
+pub(super) async fn change(
+    State(desk): State<Desk>,
+    Named(name): Named,
+    IfMatch(expected): IfMatch,
+    Body(change): Body<ChangeStation>,
+) -> Result<Response, Problem> {
+    let changed = desk.change_station(&name, change, expected.as_deref()).await;
+    changed.map(answer).map_err(Problem::from)
+}
+
+/// Removes a station with its records and dead letters; of an adopted one the stream stays.
+#[utoipa::path(delete, path = "/api/v1/stations/{name}", tag = "stations", operation_id = "remove_station",
+    params(("name" = String, Path, description = "Its name"), ("If-Match" = Option<String>, Header, description = "The tag that it must have")),
+    responses((status = 204, description = "Removed"), Bad, Guarded, Missing, Stale, Away))]
+pub(super) async fn remove(
+    State(desk): State<Desk>,
+    Named(name): Named,
+    IfMatch(expected): IfMatch,
+) -> Result<StatusCode, Problem> {
+    let removed = desk.remove_station(&name, expected.as_deref()).await;
+    removed.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
+}
+
+/// Which schema.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AttachSchema {
+    /// Its name; the version is the one that is active.
+    schema: String,
+}
+
+/// Attaches a schema: records of the station are held against it from now on, by all gateways.
+#[utoipa::path(put, path = "/api/v1/stations/{name}/schema", tag = "stations", operation_id = "attach_schema", request_body = AttachSchema,
+    params(("name" = String, Path, description = "The station"), ("If-Match" = Option<String>, Header, description = "The tag that the station must have")),
+    responses((status = 200, description = "Attached", body = StationView, headers(("ETag" = String, description = "The station's new tag"))),
+        TakesBody, Guarded, Missing, Stale, Away))]
+pub(super) async fn attach(
+    State(desk): State<Desk>,
+    Named(name): Named,
+    IfMatch(expected): IfMatch,
+    Body(AttachSchema { schema }): Body<AttachSchema>,
+) -> Result<Response, Problem> {
+    let attached = desk.attach_schema(&name, &schema, expected.as_deref()).await;
+    attached.map(answer).map_err(Problem::from)
+}
+
+/// Detaches the schema: records of the station are held against nothing from now on.
+#[utoipa::path(delete, path = "/api/v1/stations/{name}/schema", tag = "stations", operation_id = "detach_schema",
+    params(("name" = String, Path, description = "The station"), ("If-Match" = Option<String>, Header, description = "The tag that the station must have")),
+    responses((status = 200, description = "Detached, or there was none", body = StationView, headers(("ETag" = String, description = "The station's new tag"))),
+        Bad, Guarded, Missing, Stale, Away))]
+pub(super) async fn detach(
+    State(desk): State<Desk>,
+    Named(name): Named,
+    IfMatch(expected): IfMatch,
+) -> Result<Response, Problem> {
+    let detached = desk.detach_schema(&name, expected.as_deref()).await;
+    detached.map(answer).map_err(Problem::from)
+}

@@ -1,0 +1,169 @@
+//! `sluicegate key create|list|revoke`: API keys, for those who cannot log in and renew tokens.
+
+use super::{
+    admin::AdminArgs,
+    exit::Failure,
+    print::{Output, date, encoded, table, words},
+};
+use crate::{
+    config::parse_time,
+    control::views::{CreatedKey, KeyView, NewKey},
+};
+use clap::{Args, Subcommand};
+use std::time::Duration;
+
+const KEYS: &str = "/api/v1/keys";
+
+/// Make and revoke API keys.
+#[derive(Debug, Args)]
+pub(super) struct KeyArgs {
+    #[command(subcommand)]
+    command: KeyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make a key and print it, alone: this is the only time that it is shown
+    Create {
+        /// Stations that it may produce to; `*` stands for any characters; may be given several times
+        #[arg(long, value_name = "PATTERN")]
+        produce: Vec<String>,
+        /// Stations that it may consume from
+        #[arg(long, value_name = "PATTERN")]
+        consume: Vec<String>,
+        /// It may use the admin API
+        #[arg(long = "admin")]
+        admin_scope: bool,
+        /// How long it is good, such as 90d; for ever unless told
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
+        expires: Option<Duration>,
+        /// What it is for
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// List the keys: what they may do, and how much they are used
+    List {
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// End a key, at once and everywhere
+    Revoke {
+        /// What it is called: `key list` says it, and the key itself between its first two underscores
+        id: String,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}
+
+/// Does what was asked.
+pub(super) fn run(args: &KeyArgs) -> Result<(), Failure> {
+    match &args.command {
+        KeyCommand::Create { output, admin, .. } => {
+            let body =
+                serde_json::to_string(&new_key(&args.command)?).map_err(|fault| Failure::other(fault.to_string()))?;
+            let answer = admin.call("POST", KEYS, Some(&body))?;
+            output.show(&answer, |made: CreatedKey| format!("{}\n", made.key))
+        }
+        KeyCommand::List { output, admin } => output.list(admin, KEYS, "items", |keys| listing(&keys)),
+        KeyCommand::Revoke { id, output, admin } => {
+            admin.call("DELETE", &format!("{KEYS}/{}", encoded(id)), None)?;
+            output.done(&format!("revoked {id}\n"))
+        }
+    }
+}
+
+fn new_key(command: &KeyCommand) -> Result<NewKey, Failure> {
+    let KeyCommand::Create { produce, consume, admin_scope, expires, description, .. } = command else {
+        return Ok(NewKey::default());
+    };
+    if produce.is_empty() && consume.is_empty() && !admin_scope {
+        return Err(Failure::usage("the key could do nothing: say --produce, --consume or --admin"));
+    }
+    if expires.is_some_and(|time| time < Duration::from_secs(1)) {
+        return Err(Failure::usage("--expires: at least 1s"));
+    }
+    Ok(NewKey {
+        description: description.clone(),
+        produce: produce.clone(),
+        consume: consume.clone(),
+        admin: *admin_scope,
+        expires_in_s: expires.map(|time| time.as_secs()),
+    })
+}
+
+fn listing(keys: &[KeyView]) -> String {
+    let rows: Vec<_> = keys.iter().map(row).collect();
+    table(["ID", "PRODUCE / CONSUME", "EXPIRES", "REQUESTS", "LAST MINUTE", "FOR"], &rows)
+}
+
+fn row(key: &KeyView) -> [String; 6] {
+    let rights = format!("{} / {}", words(&key.produce), words(&key.consume));
+    [
+        key.id.clone(),
+        if key.admin { format!("{rights}, admin") } else { rights },
+        key.expires_ms.map_or_else(|| "never".to_owned(), date),
+        key.requests.to_string(),
+        key.requests_last_minute.to_string(),
+        key.description.clone().unwrap_or_default(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        key: KeyArgs,
+    }
+
+    fn asked(line: &[&str]) -> Option<NewKey> {
+        let line = Line::try_parse_from([&["key", "create"], line].concat()).ok()?;
+        new_key(&line.key.command).ok()
+    }
+
+    #[test]
+    fn a_key_may_what_is_said_and_nothing_else() {
+        let key = asked(&["--produce", "orders*", "--expires", "90d", "--description", "till"]);
+        let expect = NewKey {
+            description: Some("till".to_owned()),
+            produce: vec!["orders*".to_owned()],
+            expires_in_s: Some(90 * 86_400),
+            ..NewKey::default()
+        };
+        assert_eq!(key, Some(expect));
+        assert_eq!(asked(&["--admin"]), Some(NewKey { admin: true, ..NewKey::default() }));
+        for wrong in [&[][..], &["--expires", "90"], &["--admin", "--expires", "1ms"], &["--produce"]] {
+            assert_eq!(asked(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_list_shows_what_keys_may_and_how_much_they_are_used() {
+        let key = KeyView {
+            id: "k1".to_owned(),
+            description: None,
+            produce: vec!["a".to_owned()],
+            consume: Vec::new(),
+            admin: true,
+            created_ms: 0,
+            expires_ms: None,
+            requests: 7,
+            requests_last_minute: 2,
+        };
+        assert_eq!(
+            listing(&[key]),
+            "ID  PRODUCE / CONSUME   EXPIRES  REQUESTS  LAST MINUTE  FOR\nk1  a / nothing, admin  never    7         2\n"
+        );
+    }
+}

@@ -1,0 +1,161 @@
+//! What the commands print: tables for people, the gateway's JSON for programs.
+
+use super::{admin::AdminArgs, exit::Failure};
+use clap::Args;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+use std::{
+    fmt::Write as _,
+    io::Write,
+    time::{Duration, UNIX_EPOCH},
+};
+
+/// For whom to print.
+#[derive(Debug, Args)]
+pub(super) struct Output {
+    /// Print the gateway's JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Output {
+    /// Prints an answer: as it is, or as `text` puts it.
+    pub(super) fn show<T: DeserializeOwned>(&self, body: &[u8], text: impl FnOnce(T) -> String) -> Result<(), Failure> {
+        if self.json {
+            return say(&format!("{}\n", String::from_utf8_lossy(body).trim_end()));
+        }
+        say(&text(read(body)?))
+    }
+
+    /// Prints that something was done whose answer is empty.
+    pub(super) fn done(&self, text: &str) -> Result<(), Failure> {
+        say(if self.json { "{}\n" } else { text })
+    }
+
+    /// Prints a list that comes in parts, as one; `field` is where the parts have their elements.
+    pub(super) fn list<T: DeserializeOwned>(
+        &self,
+        admin: &AdminArgs,
+        path: &str,
+        field: &str,
+        text: impl FnOnce(Vec<T>) -> String,
+    ) -> Result<(), Failure> {
+        let elements = gather(field, |after| admin.call("GET", &part_of(path, after), None))?;
+        if self.json {
+            let whole = Map::from_iter([(field.to_owned(), Value::Array(elements))]);
+            return say(&format!("{}\n", Value::Object(whole)));
+        }
+        let elements: Result<Vec<T>, _> = elements.into_iter().map(serde_json::from_value).collect();
+        say(&text(elements.map_err(|_| foreign())?))
+    }
+}
+
+/// All elements of a list; `call` answers the part behind a name.
+fn gather(field: &str, mut call: impl FnMut(Option<&str>) -> Result<Vec<u8>, Failure>) -> Result<Vec<Value>, Failure> {
+    #[derive(Deserialize)]
+    struct Part {
+        next: Option<String>,
+        #[serde(flatten)]
+        fields: Map<String, Value>,
+    }
+    let (mut elements, mut after) = (Vec::new(), None);
+    loop {
+        let mut part: Part = read(&call(after.as_deref())?)?;
+        let Some(Value::Array(more)) = part.fields.remove(field) else { return Err(foreign()) };
+        elements.extend(more);
+        if part.next.is_none() || part.next == after {
+            return Ok(elements);
+        }
+        after = part.next;
+    }
+}
+
+fn part_of(path: &str, after: Option<&str>) -> String {
+    after.map_or_else(|| path.to_owned(), |after| format!("{path}?after={}", encoded(after)))
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|_| foreign())
+}
+
+fn foreign() -> Failure {
+    Failure::other("the answer is not what a gateway says: is this address a gateway's admin listener?")
+}
+
+/// A name as a segment of a path.
+pub(super) fn encoded(name: &str) -> String {
+    utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
+}
+
+/// Writes to standard output.
+pub(super) fn say(text: &str) -> Result<(), Failure> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|fault| Failure::other(format!("standard output: {fault}")))
+}
+
+/// Columns as wide as their widest cell; the last has no end.
+pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain(head.get(column).map(|word| word.len())).max().unwrap_or(0)
+    };
+    let mut text = String::new();
+    let mut line = |cells: [&str; N]| {
+        let mut line = String::new();
+        for (column, cell) in cells.into_iter().enumerate() {
+            let width = width(column);
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    };
+    line(head);
+    rows.iter().for_each(|row| line(row.each_ref().map(String::as_str)));
+    text
+}
+
+/// Patterns, or that there are none.
+pub(super) fn words(patterns: &[String]) -> String {
+    if patterns.is_empty() { "nothing".to_owned() } else { patterns.join(", ") }
+}
+
+/// A time of day and its date, in UTC.
+pub(super) fn date(unix_ms: u64) -> String {
+    UNIX_EPOCH.checked_add(Duration::from_millis(unix_ms)).map_or_else(String::new, httpdate::fmt_http_date)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_straight_columns() {
+        let rows = [["a".to_owned(), "1".to_owned()], ["größer".to_owned(), String::new()]];
+        assert_eq!(table(["NAME", "N"], &rows), "NAME    N\na       1\ngrößer\n");
+        assert_eq!(table(["NAME", "N"], &[]), "NAME  N\n");
+    }
+
+    #[test]
+    fn a_list_is_gathered_from_its_parts() {
+        let mut asked = Vec::new();
+        let gathered = gather("items", |after| {
+            asked.push(after.map(str::to_owned));
+            Ok(match after {
+                None => br#"{"items":[1,2],"next":"b"}"#.to_vec(),
+                Some(_) => br#"{"items":[3]}"#.to_vec(),
+            })
+        });
+        assert_eq!(gathered, Ok(vec![1.into(), 2.into(), 3.into()]));
+        assert_eq!(asked, [None, Some("b".to_owned())]);
+        assert!(gather("items", |_| Ok(br#"{"users":[]}"#.to_vec())).is_err());
+        assert!(gather("items", |_| Ok(b"<html>".to_vec())).is_err());
+        // A gateway that goes round in circles is not followed for ever.
+        assert!(gather("items", |_| Ok(br#"{"items":[],"next":"b"}"#.to_vec())).is_ok());
+        assert_eq!(part_of("/x", Some("a b")), "/x?after=a%20b");
+    }
+
+    #[test]
+    fn a_date_is_one_that_people_read() {
+        assert_eq!(date(1_700_000_000_000), "Tue, 14 Nov 2023 22:13:20 GMT");
+    }
+}

@@ -1,0 +1,311 @@
+//! `sluicegate schema add|activate|list|show|remove`: schemas and their versions.
+
+use super::{
+    admin::AdminArgs,
+    exit::Failure,
+    print::{Output, date, encoded, table},
+};
+use crate::{
+    control::views::{NewSchema, SchemaVersionView, SchemaView},
+    limits::SCHEMA_BODY_BYTES_MAX,
+    schema::SchemaType,
+};
+use clap::{Args, Subcommand};
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+const SCHEMAS: &str = "/api/v1/schemas";
+
+/// Add schemas and their versions, and put one in force.
+#[derive(Debug, Args)]
+pub(super) struct SchemaArgs {
+    #[command(subcommand)]
+    command: SchemaCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SchemaCommand {
+    /// Add a schema, or the next version of one: the first is in force at once, others after `schema activate`
+    Add {
+        /// Its name
+        name: String,
+        /// Its language: json, protobuf, avro or graphql
+        #[arg(long = "type", value_name = "TYPE", value_parser = kind)]
+        kind: SchemaType,
+        /// Its text; `-` for standard input
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+        /// Protobuf: the message that records are; the first of the file unless told
+        #[arg(long, value_name = "MESSAGE")]
+        message: Option<String>,
+        /// Protobuf: a file that the text imports, by the name that it imports it by; may be given several times
+        #[arg(long = "import", value_name = "NAME=FILE", value_parser = import)]
+        imports: Vec<(String, PathBuf)>,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Put a version in force, for all producers at once: also an older one
+    Activate {
+        /// The schema
+        name: String,
+        /// Its version
+        version: u32,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// List the schemas
+    List {
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Show a schema: its versions, and the text of the one that is in force
+    Show {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Remove a schema that no station has
+    Remove {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}
+
+/// What adding answers.
+#[derive(Deserialize)]
+struct Added {
+    version: u32,
+    active_version: u32,
+}
+
+/// Does what was asked.
+pub(super) fn run(args: &SchemaArgs) -> Result<(), Failure> {
+    match &args.command {
+        SchemaCommand::Add { name, output, admin, .. } => {
+            let body = new_schema(&args.command)?;
+            let answer = admin.call("POST", SCHEMAS, Some(&body))?;
+            output.show(&answer, |added: Added| told(name, &added))
+        }
+        SchemaCommand::Activate { name, version, output, admin } => {
+            let body = serde_json::json!({ "version": version }).to_string();
+            let answer = admin.call("PUT", &format!("{}/active", path(name)), Some(&body))?;
+            output
+                .show(&answer, |schema: SchemaView| format!("{name}: version {} is in force\n", schema.active_version))
+        }
+        SchemaCommand::List { output, admin } => output.list(admin, SCHEMAS, "items", |schemas| listing(&schemas)),
+        SchemaCommand::Show { name, output, admin } => {
+            output.show(&admin.call("GET", &path(name), None)?, |schema: SchemaView| shown(&schema))
+        }
+        SchemaCommand::Remove { name, output, admin } => {
+            admin.call("DELETE", &path(name), None)?;
+            output.done(&format!("removed {name}\n"))
+        }
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("{SCHEMAS}/{}", encoded(name))
+}
+
+fn kind(text: &str) -> Result<SchemaType, String> {
+    let types = [SchemaType::Json, SchemaType::Protobuf, SchemaType::Avro, SchemaType::Graphql];
+    let known = types.into_iter().find(|kind| kind.word() == text.to_ascii_lowercase());
+    known.ok_or_else(|| format!("write one of: {}", types.map(SchemaType::word).join(", ")))
+}
+
+fn import(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.to_owned(), file.into())),
+        _ => Err("write NAME=FILE, with the name as the import says it".to_owned()),
+    }
+}
+
+/// The body that adds what the command line says.
+fn new_schema(command: &SchemaCommand) -> Result<String, Failure> {
+    let SchemaCommand::Add { name, kind, file, message, imports, .. } = command else {
+        return Err(Failure::usage("nothing to add"));
+    };
+    let imports: Result<BTreeMap<String, String>, Failure> =
+        imports.iter().map(|(name, file)| Ok((name.clone(), text_of(file)?))).collect();
+    let new = NewSchema {
+        name: name.clone(),
+        kind: *kind,
+        schema: text_of(file)?,
+        message: message.clone(),
+        imports: imports?,
+    };
+    serde_json::to_string(&new).map_err(|fault| Failure::other(fault.to_string()))
+}
+
+/// A file's text, up to what the gateway would take.
+fn text_of(file: &Path) -> Result<String, Failure> {
+    let wrong = |fault: &dyn std::fmt::Display| Failure::usage(format!("{}: {fault}", file.display()));
+    let source: Box<dyn Read> = if file.as_os_str() == "-" {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(File::open(file).map_err(|fault| wrong(&fault))?)
+    };
+    let mut text = String::new();
+    source.take(SCHEMA_BODY_BYTES_MAX as u64 + 1).read_to_string(&mut text).map_err(|fault| wrong(&fault))?;
+    if text.len() > SCHEMA_BODY_BYTES_MAX {
+        return Err(wrong(&format!("more than {SCHEMA_BODY_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+fn told(name: &str, added: &Added) -> String {
+    let Added { version, active_version } = added;
+    if version == active_version {
+        format!("added {name}, version {version}, which is in force\n")
+    } else {
+        format!(
+            "added {name}, version {version}; version {active_version} is in force until you say: \
+             sluicegate schema activate {name} {version}\n"
+        )
+    }
+}
+
+fn listing(schemas: &[SchemaView]) -> String {
+    let row = |schema: &SchemaView| {
+        [
+            schema.name.clone(),
+            schema.kind.word().to_owned(),
+            schema.active_version.to_string(),
+            schema.versions.len().to_string(),
+            schema.stations.join(", "),
+        ]
+    };
+    table(["NAME", "TYPE", "ACTIVE", "VERSIONS", "STATIONS"], &schemas.iter().map(row).collect::<Vec<_>>())
+}
+
+fn shown(schema: &SchemaView) -> String {
+    let row = |version: &SchemaVersionView| {
+        [
+            version.version.to_string(),
+            if version.version == schema.active_version { "in force" } else { "" }.to_owned(),
+            date(version.created_ms),
+            version.created_by.clone(),
+            version.message.clone().unwrap_or_default(),
+        ]
+    };
+    let rows: Vec<_> = schema.versions.iter().map(row).collect();
+    let mut text = format!("{} ({})\n", schema.name, schema.kind.word());
+    if !schema.stations.is_empty() {
+        let _ = writeln!(text, "stations: {}", schema.stations.join(", "));
+    }
+    let _ = write!(text, "\n{}", table(["VERSION", "", "ADDED", "BY", "MESSAGE"], &rows));
+    if let Some(active) = schema.versions.iter().find(|version| version.version == schema.active_version) {
+        let _ = write!(text, "\n{}\n", active.schema.trim_end());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use serde_json::{Value, json};
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        schema: SchemaArgs,
+    }
+
+    #[test]
+    fn a_schema_is_read_from_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            std::fs::write(dir.path().join(name), text).unwrap();
+            dir.path().join(name).to_str().unwrap().to_owned()
+        };
+        let (main, other) = (file("a.proto", "message A {}"), file("b.proto", "message B {}"));
+        let imported = format!("x/b.proto={other}");
+        let line =
+            ["schema", "add", "orders", "--type", "Protobuf", "--file", &main, "--message", "A", "--import", &imported];
+        let line = Line::try_parse_from(line).unwrap();
+        let body: Value = serde_json::from_str(&new_schema(&line.schema.command).unwrap()).unwrap();
+        let expect = json!({"name": "orders", "type": "protobuf", "schema": "message A {}", "message": "A",
+            "imports": {"x/b.proto": "message B {}"}});
+        assert_eq!(body, expect);
+        let missing =
+            Line::try_parse_from(["schema", "add", "o", "--type", "json", "--file", "/nothing/here"]).unwrap();
+        assert!(new_schema(&missing.schema.command).is_err_and(|failure| failure.exit == crate::cli::Exit::Usage));
+    }
+
+    #[test]
+    fn the_forms_of_the_command_line() {
+        for line in [
+            &["add", "o", "--type", "json", "--file", "f"][..],
+            &["add", "o", "--type", "graphql", "--file", "-", "--json", "--url", "http://h:1"],
+            &["activate", "o", "3"],
+            &["list", "--json"],
+            &["show", "o"],
+            &["remove", "o"],
+        ] {
+            let line = [&["schema"], line].concat();
+            assert!(Line::try_parse_from(&line).is_ok(), "{line:?}");
+        }
+        for line in [
+            &["add", "o", "--type", "xml", "--file", "f"][..],
+            &["add", "o", "--type", "json"],
+            &["add", "o", "--type", "json", "--file", "f", "--import", "x"],
+            &["activate", "o"],
+            &["activate", "o", "latest"],
+        ] {
+            let line = [&["schema"], line].concat();
+            assert!(Line::try_parse_from(&line).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_force_is_said() {
+        let version = |version, schema: &str| SchemaVersionView {
+            version,
+            schema: schema.to_owned(),
+            message: None,
+            imports: BTreeMap::new(),
+            created_by: "root".to_owned(),
+            created_ms: 1_700_000_000_000,
+        };
+        let schema = SchemaView {
+            name: "o".to_owned(),
+            kind: SchemaType::Json,
+            active_version: 1,
+            versions: vec![version(1, "{}\n"), version(2, "true")],
+            stations: vec!["a".to_owned(), "b".to_owned()],
+        };
+        assert_eq!(
+            listing(std::slice::from_ref(&schema)),
+            "NAME  TYPE  ACTIVE  VERSIONS  STATIONS\no     json  1       2         a, b\n"
+        );
+        assert_eq!(
+            shown(&schema),
+            "o (json)\nstations: a, b\n\n\
+             VERSION            ADDED                          BY    MESSAGE\n\
+             1        in force  Tue, 14 Nov 2023 22:13:20 GMT  root\n\
+             2                  Tue, 14 Nov 2023 22:13:20 GMT  root\n\n{}\n"
+        );
+        assert!(told("o", &Added { version: 1, active_version: 1 }).contains("which is in force"));
+        assert!(told("o", &Added { version: 2, active_version: 1 }).contains("schema activate o 2"));
+    }
+}

@@ -1,0 +1,177 @@
+//! The data port's routes, by the same description.
+
+use crate::support::{
+    gateway::{Gateway, Plan, ROOT_PASSWORD, ROOT_USER},
+    http::{self, Response},
+    openapi::Description,
+};
+use serde_json::{Value, json};
+
+const SINGLE: &str = "/stations/{name}/produce/single";
+const BATCH: &str = "/stations/{name}/produce/batch";
+const CONSUME: &str = "/stations/{name}/consume/batch";
+const AUTHENTICATE: &str = "/auth/authenticate";
+const REFRESH: &str = "/auth/refreshToken";
+const STATUS: &str = "/monitoring/status";
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+/// Everything but what needs the broker to be away.
+pub(super) fn walk(gateway: &Gateway, description: &Description) {
+    login(gateway, description);
+    methods(gateway, description);
+    produced(gateway, description);
+    consumed(gateway, description);
+    refused(gateway, description);
+    bounded(gateway, description);
+}
+
+#[track_caller]
+fn ask(
+    gateway: &Gateway,
+    description: &Description,
+    (method, template): (&str, &str),
+    station: &str,
+    fields: &[(&str, &str)],
+    body: &[u8],
+    status: u16,
+) -> Response {
+    let target = template.replace("{name}", station);
+    let response = http::once(gateway.address(), method, &target, fields, body);
+    assert_eq!(response.status, status, "{method} {target}: {}", response.text());
+    description.holds(method, template, &response);
+    response
+}
+
+/// Produces as root; `route` is `single` or `batch`.
+#[track_caller]
+pub(super) fn produce(
+    gateway: &Gateway,
+    description: &Description,
+    station: &str,
+    route: &str,
+    fields: &[(&str, &str)],
+    body: &str,
+    status: u16,
+) -> Response {
+    let bearer = format!("Bearer {}", gateway.token());
+    let mut all = vec![("Authorization", bearer.as_str())];
+    all.extend(fields);
+    if !fields.iter().any(|(name, _)| *name == "Content-Type") {
+        all.push(JSON);
+    }
+    let template = if route == "single" { SINGLE } else { BATCH };
+    ask(gateway, description, ("POST", template), station, &all, body.as_bytes(), status)
+}
+
+/// Consumes as root.
+#[track_caller]
+pub(super) fn consume(
+    gateway: &Gateway,
+    description: &Description,
+    station: &str,
+    body: &str,
+    status: u16,
+) -> Response {
+    let bearer = format!("Bearer {}", gateway.token());
+    let fields = [("Authorization", bearer.as_str()), JSON];
+    ask(gateway, description, ("POST", CONSUME), station, &fields, body.as_bytes(), status)
+}
+
+fn login(gateway: &Gateway, description: &Description) {
+    let post = |path: &str, body: &str, status| {
+        ask(gateway, description, ("POST", path), "", &[JSON], body.as_bytes(), status)
+    };
+    let good = json!({"username": ROOT_USER, "password": ROOT_PASSWORD}).to_string();
+    let pair = post(AUTHENTICATE, &good, 200).json();
+    post(AUTHENTICATE, "{}", 400);
+    post(AUTHENTICATE, "{\"username\":7}", 400);
+    post(AUTHENTICATE, "{\"username\":\"root\",\"password\":\"wrong\"}", 401);
+    let refresh = json!({"jwt_refresh_token": pair["jwt_refresh_token"]}).to_string();
+    post(REFRESH, &refresh, 200);
+    post(REFRESH, "[]", 400);
+    post(REFRESH, "{\"jwt_refresh_token\":\"x\"}", 401);
+    let large = format!("{{\"username\":\"{}\"}}", "x".repeat(64 * 1024));
+    post(AUTHENTICATE, &large, 413);
+    post(REFRESH, &large, 413);
+}
+
+fn methods(gateway: &Gateway, description: &Description) {
+    ask(gateway, description, ("GET", STATUS), "", &[], b"", 200);
+    let bearer = format!("Bearer {}", gateway.token());
+    for template in [AUTHENTICATE, REFRESH, SINGLE, BATCH, CONSUME, STATUS] {
+        let target = template.replace("{name}", "kept");
+        let (wrong, documented) = if template == STATUS { ("DELETE", "GET") } else { ("GET", "POST") };
+        let response = http::once(gateway.address(), wrong, &target, &[("Authorization", &bearer)], b"");
+        assert_eq!(response.status, 405, "{wrong} {target}");
+        description.holds(documented, template, &response);
+    }
+}
+
+fn produced(gateway: &Gateway, description: &Description) {
+    let receipts = ("Prefer", "return=representation");
+    produce(gateway, description, "described", "single", &[], "1", 200);
+    produce(gateway, description, "described", "batch", &[], "[1,2]", 200);
+    let one = produce(gateway, description, "described", "single", &[receipts], "1", 200);
+    let many = produce(gateway, description, "described", "batch", &[receipts, ("Idempotency-Key", "k")], "[1,2]", 200);
+    for (response, records) in [(one, 1), (many, 2)] {
+        assert!(response.header("preference-applied").is_some(), "{}", response.head);
+        assert_eq!(response.json()["receipts"].as_array().map(Vec::len), Some(records));
+    }
+    produce(gateway, description, "a%20b", "single", &[], "1", 400);
+    produce(gateway, description, "described", "batch", &[], "[1,", 400);
+    let image = [("Content-Type", "image/png")];
+    produce(gateway, description, "described", "single", &image, "1", 415);
+    produce(gateway, description, "described", "batch", &image, "[1]", 415);
+    let large = "x".repeat(9 * 1024);
+    for (route, body) in [("single", "1"), ("batch", "[1]")] {
+        produce(gateway, description, "described", route, &[("X-Large", &large)], body, 431);
+    }
+}
+
+fn consumed(gateway: &Gateway, description: &Description) {
+    let all =
+        consume(gateway, description, "described", "{\"consumer_name\":\"c\",\"batch_max_wait_time_ms\":500}", 200);
+    assert!(!all.json().as_array().unwrap().is_empty());
+    consume(gateway, description, "described", "{}", 400);
+    consume(gateway, description, "described", &format!("{{\"consumer_name\":\"{}\"}}", "x".repeat(64 * 1024)), 413);
+}
+
+/// Who may not, and what is not there.
+fn refused(gateway: &Gateway, description: &Description) {
+    let posts = [(SINGLE, "1"), (BATCH, "[1]"), (CONSUME, "{\"consumer_name\":\"c\"}")];
+    for (template, body) in posts {
+        ask(gateway, description, ("POST", template), "described", &[JSON], body.as_bytes(), 401);
+    }
+    let made = |rights: Value| {
+        let root = super::root_basic();
+        let fields = [("Authorization", root.as_str()), JSON];
+        let made = http::once(gateway.admin(), "POST", "/api/v1/keys", &fields, rights.to_string().as_bytes());
+        assert_eq!(made.status, 201, "{}", made.text());
+        format!("Bearer {}", made.json()["key"].as_str().unwrap())
+    };
+    let elsewhere = made(json!({"produce": ["elsewhere"], "consume": ["elsewhere"]}));
+    for (template, body) in posts {
+        let fields = [("Authorization", elsewhere.as_str()), JSON];
+        ask(gateway, description, ("POST", template), "described", &fields, body.as_bytes(), 403);
+    }
+    // Who may not produce may not make the station by consuming either.
+    let reader = made(json!({"consume": ["*"]}));
+    let fields = [("Authorization", reader.as_str()), JSON];
+    ask(gateway, description, ("POST", CONSUME), "never.made", &fields, b"{\"consumer_name\":\"c\"}", 404);
+}
+
+/// What a gateway with narrower settings answers, by the same description.
+fn bounded(gateway: &Gateway, description: &Description) {
+    let strict = ("Prefer", "handling=strict");
+    let split = Plan::new(gateway.setup()).config("stations.partitions = 2").start();
+    produce(&split, description, "split", "batch", &[strict], "[1,2,3]", 501);
+    drop(split);
+    let narrow =
+        Plan::new(gateway.setup()).config("stations.auto_create = false\nlimits.body_bytes_max = 65536").start();
+    let large = format!("[{}]", "1,".repeat(40_000));
+    for (route, body) in [("single", "1"), ("batch", "[1]")] {
+        produce(&narrow, description, "never-made", route, &[], body, 404);
+        produce(&narrow, description, "never-made", route, &[], &large, 413);
+    }
+}

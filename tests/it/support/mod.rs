@@ -3,6 +3,7 @@
 #[macro_use]
 pub mod setup;
 
+pub mod admin;
 pub mod broker;
 pub mod gateway;
 pub mod http;

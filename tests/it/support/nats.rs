@@ -80,6 +80,11 @@ impl NatsServer {
         self.process = Some(process);
     }
 
+    /// Sends a signal by name, and does not wait.
+    pub fn signal(&self, name: &str) {
+        self.process.as_ref().unwrap().signal(name);
+    }
+
     /// `kill -9`.
     pub fn kill9(&mut self) {
         if let Some(mut process) = self.process.take() {

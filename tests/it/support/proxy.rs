@@ -30,6 +30,10 @@ struct State {
     kept_back: Mutex<Option<Vec<KeptBack>>>,
     /// What the clients may still say before every connection is cut.
     cut_after: Mutex<Option<usize>>,
+    /// Clients whose `CONNECT` says this are cut off, while it is there.
+    cut_off: Mutex<Option<Vec<u8>>>,
+    /// The connections of clients that have said what they are called.
+    named: Mutex<Vec<(Vec<u8>, TcpStream)>>,
 }
 
 /// For whom, and what.
@@ -53,6 +57,8 @@ impl Proxy {
             open: Mutex::new(Vec::new()),
             kept_back: Mutex::new(None),
             cut_after: Mutex::new(None),
+            cut_off: Mutex::new(None),
+            named: Mutex::new(Vec::new()),
         });
         let shared = Arc::clone(&state);
         thread::spawn(move || accept(&listener, &shared));
@@ -92,6 +98,21 @@ impl Proxy {
         *lock(&self.state.cut_after) = Some(bytes);
     }
 
+    /// From now on, clients whose `CONNECT` says this get no connection, and lose the one they have.
+    pub fn cut_off(&self, name: &str) {
+        *lock(&self.state.cut_off) = Some(name.as_bytes().to_vec());
+        for (greeting, stream) in lock(&self.state.named).iter() {
+            if contains(greeting, name.as_bytes()) {
+                drop(stream.shutdown(Shutdown::Both));
+            }
+        }
+    }
+
+    /// From now on, everybody gets a connection again.
+    pub fn let_back(&self) {
+        *lock(&self.state.cut_off) = None;
+    }
+
     /// Ends every connection. New ones work, and hear the server, unless `refuse` says otherwise.
     pub fn cut(&self, refuse: bool) {
         self.state.refuse.store(refuse, Ordering::SeqCst);
@@ -109,6 +130,12 @@ impl State {
 
     /// Passes on what a client said. Returns whether the connection goes on.
     fn upward(&self, server: &mut TcpStream, bytes: &[u8]) -> bool {
+        if bytes.starts_with(b"CONNECT ") {
+            lock(&self.named).push((bytes.to_vec(), server.try_clone().unwrap()));
+            if lock(&self.cut_off).as_ref().is_some_and(|name| contains(bytes, name)) {
+                return false;
+            }
+        }
         // Two clients take turns: together they say so much and no more.
         let mut cut_after = lock(&self.cut_after);
         match &mut *cut_after {
@@ -144,6 +171,10 @@ impl Drop for Proxy {
         self.state.stopped.store(true, Ordering::SeqCst);
         self.cut(true);
     }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    memchr::memmem::find(text, part).is_some()
 }
 
 fn accept(listener: &TcpListener, state: &Arc<State>) {

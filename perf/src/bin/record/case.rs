@@ -51,6 +51,9 @@ pub(crate) struct Load {
     pub(crate) size: u32,
     #[serde(default)]
     pub(crate) gzip: bool,
+    /// Events of seven properties, as a schema describes them, in place of the generator's own.
+    #[serde(default)]
+    pub(crate) described: bool,
     /// Open loop, at this part of what the fastest gateway of the case reaches in a closed one.
     pub(crate) rate_of_max: Option<f64>,
     pub(crate) warmup_s: f64,
@@ -72,6 +75,9 @@ pub(crate) struct Entry {
     pub(crate) args: Vec<String>,
     pub(crate) idle: Option<u32>,
     pub(crate) stations: Option<u32>,
+    /// Schemas, each attached to one of the stations.
+    #[serde(default)]
+    pub(crate) schemas: u32,
     pub(crate) warmup_s: Option<f64>,
 }
 
@@ -131,6 +137,7 @@ pub(crate) struct Contender {
     pub(crate) driver: Option<String>,
     pub(crate) args: Vec<String>,
     pub(crate) load: Load,
+    pub(crate) schemas: u32,
 }
 
 impl Contender {
@@ -164,6 +171,7 @@ impl Case {
                 driver,
                 args: entry.args.clone(),
                 load: load.clone(),
+                schemas: entry.schemas,
             };
             if entry.program.has_drivers() {
                 drivers.iter().map(|driver| with(Some(driver.clone()))).collect()
@@ -185,6 +193,10 @@ impl Case {
         }
         if self.targets.iter().any(|target| target.at_least.is_some() == target.at_most.is_some()) {
             return Err("a target has either at_least or at_most".to_owned());
+        }
+        let stations_of = |entry: &Entry| entry.stations.unwrap_or(self.load.stations);
+        if self.entries.iter().any(|entry| entry.schemas > 0 && entry.schemas != stations_of(entry)) {
+            return Err("there is a schema for each station, or for none".to_owned());
         }
         if self.broker == BrokerKind::None
             && self

@@ -5,6 +5,7 @@ use crate::{
     broker::Broker,
     case::{Case, Contender, Load, Program},
     process::{Process, answers_ok, free_address, named},
+    schema,
 };
 use serde_json::Value;
 use sluicegate_perf::{nats, outcome::Outcome};
@@ -28,6 +29,7 @@ pub(crate) struct Lab<'a> {
 struct Gateway {
     process: Process,
     address: String,
+    admin: String,
 }
 
 impl Lab<'_> {
@@ -56,6 +58,9 @@ impl Lab<'_> {
         let stored = nats::stream_messages(&broker.address, STATION);
         // Deleted in any case, so that the next run begins with nothing.
         let deleted = nats::delete_stream(&broker.address, STATION);
+        if contender.schemas > 0 {
+            nats::delete_stream(&broker.address, REGISTRY)?;
+        }
         let (outcome, records) = outcome?;
         deleted?;
         match stored? {
@@ -69,6 +74,14 @@ impl Lab<'_> {
     /// Starts a gateway, loads it and stops it; answers how many records it acknowledged, too.
     fn run_under_load(&self, contender: &Contender, rate: Option<f64>) -> io::Result<(Outcome, u64)> {
         let gateway = self.start_gateway(contender)?;
+        if contender.schemas > 0 {
+            let sluicegate = &self.args.sluicegate;
+            if contender.load.stations == 1 {
+                schema::create(sluicegate, &gateway.admin, PASSWORD, STATION)?;
+            }
+            let stations = if contender.load.stations > 1 { MANY_STATIONS } else { STATION };
+            schema::attach(sluicegate, &gateway.admin, PASSWORD, stations, contender.schemas, self.work)?;
+        }
         let summary = self.put_load(&gateway, contender, rate)?;
         let (rss_mib, peak_mib) = gateway.process.memory_mib();
         let records = summary.pointer("/records").and_then(Value::as_u64).unwrap_or(0);
@@ -127,7 +140,7 @@ impl Lab<'_> {
         command.args(&contender.args).args(["--listen", &listen]).stdout(log.try_clone()?).stderr(log);
         command.env("ROOT_PASSWORD", PASSWORD).env("JWT_SECRET", SECRET).env("REFRESH_JWT_SECRET", REFRESH_SECRET);
         let mut gateway =
-            Gateway { process: Process(command.spawn().map_err(named(command.get_program()))?), address: listen };
+            Gateway { process: Process(command.spawn().map_err(named(command.get_program()))?), address: listen, admin: admin.clone() };
         let address = gateway.address.clone();
         let is_ready = || match contender.program {
             // It listens before it has found the broker; what it refused until then would count as failed.
@@ -149,13 +162,18 @@ impl Lab<'_> {
         command
             .args(["bench", "produce", "--json", "--url", &format!("http://{}", gateway.address)])
             .args(["--connections", &connections.to_string(), "--idle", &idle.to_string()])
-            .args(["--batch", &batch.to_string(), "--size", &size.to_string()])
+            .args(["--batch", &batch.to_string()])
             .args(["--warmup", &format!("{warmup_s}s"), "--duration", &format!("{duration_s}s")])
             .args(["--account", &accounted.join(",")])
             .args(gzip.then_some("--gzip"))
             .args(rate.iter().flat_map(|rate| ["--rate".to_owned(), rate.to_string()]));
+        if contender.load.described {
+            command.arg("--file").arg(schema::write_events(self.work, size)?);
+        } else {
+            command.args(["--size", &size.to_string()]);
+        }
         if stations > 1 {
-            command.args(["--station", &format!("{STATION}.s"), "--stations", &stations.to_string()]);
+            command.args(["--station", MANY_STATIONS, "--stations", &stations.to_string()]);
         } else {
             command.args(["--station", STATION]);
         }
@@ -199,6 +217,10 @@ fn json(command: &mut Command) -> io::Result<Value> {
 
 /// Station and stream of the runs over HTTP; the stream alone where there are many stations.
 const STATION: &str = "perf";
+/// What the names of many stations begin with; that stream holds them.
+const MANY_STATIONS: &str = "perf.s";
+/// What keeps the schemas of a run.
+const REGISTRY: &str = "KV_sluicegate";
 /// Of this laboratory only, on the loopback, for seconds.
 const PASSWORD: &str = "perf-laboratory-Password-1";
 const SECRET: &str = "perf-laboratory-secret-0123456789abcdef";

@@ -14,6 +14,7 @@ mod lab;
 mod plot;
 mod process;
 mod report;
+mod schema;
 
 use broker::Broker;
 use case::{BrokerKind, Case};

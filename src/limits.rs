@@ -216,10 +216,6 @@ pub const LOCAL_DOCUMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const LOCAL_REMOVED_MAX: usize = 65_536;
 /// Bytes of records that are read for their own sake at a time.
 pub const LOCAL_READ_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Bytes of one registry document of the embedded store.
-pub const LOCAL_DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
-/// How long dead letters are kept unless their station says otherwise.
-pub const DEAD_LETTERS_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Documents of the registry: more are not read.
 pub const REGISTRY_DOCUMENTS_MAX: usize = 100_000;
@@ -233,7 +229,7 @@ pub const SCHEMA_VERSIONS_MAX: usize = 1_000;
 pub const PATTERNS_MAX: usize = 256;
 /// Bytes of what somebody says about an API key.
 pub const KEY_DESCRIPTION_BYTES_MAX: usize = 1_024;
-/// How long dead letters are kept unless their station says otherwise.
+/// How long dead letters are kept unless their station says otherwise: whoever repairs a schema or a consumer has a week.
 pub const DEAD_LETTERS_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Dead letters that are read at a time.
 pub const DEAD_LETTERS_PAGE: usize = 100;
@@ -281,8 +277,6 @@ pub const SCHEMA_JSON_VALUES_MAX: usize = 256 * 1024;
 pub const SCHEMA_FUEL: i64 = 600_000;
 /// Bytes of stack for the check of one record, of the 2 MiB that a thread has.
 pub const SCHEMA_STACK_BYTES_MAX: usize = 1024 * 1024;
-/// How long dead letters are kept unless told: whoever repairs a schema or a consumer has a week.
-pub const DEAD_LETTERS_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Bytes of records that the control plane reads from a stream at a time (the record that crosses it is the last): they
 /// are shown, so all are in memory.
 pub const LETTERS_BYTES_MAX: usize = 16 * 1024 * 1024;

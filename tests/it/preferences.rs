@@ -5,7 +5,7 @@ use crate::support::{
     gateway::Gateway,
     http::Response,
     readback::texts,
-    setup::{Backend, Setup},
+    setup::Backend,
     unique,
 };
 use serde_json::{Value, json};

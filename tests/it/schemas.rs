@@ -4,7 +4,6 @@ use crate::support::{
     admin::{add_schema, api, done, run, station_with_schema},
     gateway::Gateway,
     readback::{stored, texts},
-    setup::Setup,
     unique,
 };
 use serde_json::{Value, json};

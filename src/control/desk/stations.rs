@@ -30,10 +30,13 @@ impl Desk {
         let book = self.book().await?;
         let mut all: BTreeMap<Name, Description> =
             self.0.streams.list().await?.into_iter().map(|station| (station.name.clone(), station)).collect();
-        let adopted = book.stations.iter().filter_map(|(name, entry)| Some((name, entry.document.adopted.as_ref()?)));
+        let mut adopted = Vec::new();
+        for (name, entry) in book.stations.iter() {
+            adopted.extend(entry.document.adopted.clone().map(|adopted| (name.clone(), adopted)));
+        }
         let described: Vec<Option<Description>> = futures_util::stream::iter(adopted)
             .map(|(name, adopted)| async move {
-                match self.0.streams.describe(name, Some(adopted)).await {
+                match self.0.streams.describe(&name, Some(&adopted)).await {
                     Ok(description) => Ok(Some(description)),
                     Err(StreamsError::Unknown) => Ok(None),
                     Err(error) => Err(error),

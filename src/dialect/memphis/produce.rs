@@ -68,7 +68,7 @@ impl Memphis {
             codings: call.codings,
             encoding: call.encoding,
             strict: preferences.strict,
-            principal: call.principal.name.as_str(),
+            principal: call.principal.label(),
             head: request.head,
             head_bytes: request.bytes,
             body,

@@ -1,13 +1,12 @@
 //! The admin API and the commands that use it, as root.
 
 use super::{
-    eventually,
     gateway::{Gateway, ROOT_PASSWORD, ROOT_USER, bare_command, with_input},
     http::{self, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
-use std::{process::Output, time::Duration};
+use std::process::Output;
 
 /// Calls the admin API.
 #[track_caller]
@@ -87,10 +86,4 @@ pub fn records_of(gateway: &Gateway, station: &str) -> u64 {
     let response = api(gateway, "GET", &format!("/stations/{station}"), None);
     assert_eq!(response.status, 200, "{}", response.text());
     response.json()["records"].as_u64().unwrap()
-}
-
-/// Waits until the probe holds for many requests in a row: shards learn of a change one by one, and a connection may
-/// come to any of them.
-pub fn on_all_shards(what: &str, mut probe: impl FnMut() -> bool) {
-    eventually(what, Duration::from_secs(10), || (0..8).all(|_| probe()).then_some(()));
 }

@@ -46,10 +46,7 @@ impl GraphqlSchema {
         if document.definitions.is_empty() {
             return Err(Violation::one("", format!("{NOT_GRAPHQL}: the document is empty")));
         }
-        document
-            .to_executable_validate(&self.schema)
-            .map(drop)
-            .map_err(|found| violation(&found.errors, "graphql"))
+        document.to_executable_validate(&self.schema).map(drop).map_err(|found| violation(&found.errors, "graphql"))
     }
 }
 
@@ -114,12 +111,27 @@ mod tests {
                 "graphql: Cannot query field \"nope\" on type \"Query\". (line 1, column 3); \
                  graphql: Cannot query field \"also\" on type \"Query\". (line 2, column 3)",
             ),
-            ("{ order { id } }", "graphql: Field \"order\" argument \"id\" of type \"ID!\" is required, but it was not provided. (line 1, column 3)"),
-            ("{ order(id: 1, x: 2) { id } }", "graphql: Unknown argument \"x\" on field \"Query.order\". (line 1, column 16)"),
-            ("{ order(id: 1) }", "graphql: Field \"order\" of type \"Query\" must have a selection of subfields. Did you mean \"order { ... }\"? (line 1, column 3)"),
-            ("{ hello { a } }", "graphql: Field \"hello\" must not have a selection since type \"String\" has no subfields (line 1, column 3)"),
+            (
+                "{ order { id } }",
+                "graphql: Field \"order\" argument \"id\" of type \"ID!\" is required, but it was not provided. (line 1, column 3)",
+            ),
+            (
+                "{ order(id: 1, x: 2) { id } }",
+                "graphql: Unknown argument \"x\" on field \"Query.order\". (line 1, column 16)",
+            ),
+            (
+                "{ order(id: 1) }",
+                "graphql: Field \"order\" of type \"Query\" must have a selection of subfields. Did you mean \"order { ... }\"? (line 1, column 3)",
+            ),
+            (
+                "{ hello { a } }",
+                "graphql: Field \"hello\" must not have a selection since type \"String\" has no subfields (line 1, column 3)",
+            ),
             ("{ orders(first: \"a\") { id } }", "graphql: Int cannot represent value: \"a\" (line 1, column 17)"),
-            ("{ orders(first: 3000000000) { id } }", "graphql: Int cannot represent non 32-bit signed integer value: 3000000000 (line 1, column 17)"),
+            (
+                "{ orders(first: 3000000000) { id } }",
+                "graphql: Int cannot represent non 32-bit signed integer value: 3000000000 (line 1, column 17)",
+            ),
             ("query($a: Int) { hello }", "graphql: Variable \"$a\" is never used. (line 1, column 7)"),
             ("{ orders(first: $a) { id } }", "x8"),
             ("{ ...F }", "x9"),
@@ -147,7 +159,15 @@ mod tests {
     #[test]
     fn what_does_not_compile_is_told_with_its_place() {
         let refused = |text: &str| GraphqlSchema::compile(text).unwrap_err().0;
-        let said = ["type Query { a: Nope }", "type Query {", "zzz", "", "type A { a: Int }", "type Query { a: Int } type Query { b: Int }"].map(refused);
+        let said = [
+            "type Query { a: Nope }",
+            "type Query {",
+            "zzz",
+            "",
+            "type A { a: Int }",
+            "type Query { a: Int } type Query { b: Int }",
+        ]
+        .map(refused);
         assert_eq!(said, ["z"; 6].map(str::to_owned));
         let many = format!("type Query {{ {} }}", (0..10_000).map(|n| format!("f{n}: Nope{n} ")).collect::<String>());
         let said = refused(&many);
@@ -156,7 +176,12 @@ mod tests {
 
     #[test]
     fn hostile_schemas_end() {
-        for text in ["{".repeat(100_000), "[".repeat(100_000), format!("type Query {{ a: {}Int }}", "[".repeat(60)), "x".repeat(limits::FORMAT_SCHEMA_BYTES_MAX + 1)] {
+        for text in [
+            "{".repeat(100_000),
+            "[".repeat(100_000),
+            format!("type Query {{ a: {}Int }}", "[".repeat(60)),
+            "x".repeat(limits::FORMAT_SCHEMA_BYTES_MAX + 1),
+        ] {
             assert!(GraphqlSchema::compile(&text).is_err());
         }
     }

@@ -265,7 +265,10 @@ fn bytes(text: &str) -> Result<usize, String> {
     let mut length = 0;
     for letter in text.chars() {
         if letter > '\u{ff}' {
-            return Err(format!("avro: {} is not a byte: bytes are the characters U+0000 to U+00FF", quoted(&letter.to_string())));
+            return Err(format!(
+                "avro: {} is not a byte: bytes are the characters U+0000 to U+00FF",
+                quoted(&letter.to_string())
+            ));
         }
         length += 1;
     }

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::limits;
-use prost_reflect::prost::Message;
 use proptest::prelude::*;
+use prost_reflect::prost::Message;
 
 const PROTO3: &str = r#"
     syntax = "proto3";
@@ -76,7 +76,7 @@ fn check(schema: &ProtobufSchema, record: &[u8], encoding: Encoding) -> Result<V
 }
 
 #[test]
-fn wire_format_is_valid_or_told_why_not() {
+fn wire_format_is_valid() {
     let schema = compile(PROTO3);
     let valid: [&[u8]; 16] = [
         b"",
@@ -101,20 +101,39 @@ fn wire_format_is_valid_or_told_why_not() {
         assert_eq!(check(&schema, record, Encoding::Binary), Ok(record.to_vec()), "{record:x?}");
         assert_eq!(check(&schema, record, Encoding::Unsaid), Ok(record.to_vec()), "{record:x?}");
     }
+}
+
+#[test]
+fn wire_format_is_told_why_it_is_not_valid() {
+    let schema = compile(PROTO3);
     let not = "invalid message format, expecting protobuf";
-    let invalid: [(&[u8], String); 20] = [
-        (b"zzz", format!("{not}: wire type 2 announced")),
+    let invalid: [(&[u8], String); 19] = [
         (b"\x08", format!("'id': {not}: a number that does not end, at byte 1")),
-        (b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", format!("'id': {not}: a number of more than 64 bits, at byte 1")),
+        (
+            b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
+            format!("'id': {not}: a number of more than 64 bits, at byte 1"),
+        ),
         (b"\x12\x05hi", format!("'name': {not}: 5 bytes announced, 2 left, at byte 2")),
-        (b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\x7f", format!("'name': {not}: 9223372036854775807 bytes announced, 0 left, at byte 10")),
+        (
+            b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
+            format!("'name': {not}: 9223372036854775807 bytes announced, 0 left, at byte 10"),
+        ),
         (b"\x0a\x01x", format!("'id': {not}: wire type 2, where the field has 0 (varint), at byte 0")),
         (b"\x10\x01", format!("'name': {not}: wire type 0, where the field has 2 (length-delimited), at byte 0")),
         (b"\x12\x02\xff\xfe", "'name': proto: field shop.Order.name contains invalid UTF-8".into()),
-        (b"\x1a\x00\x08\x01\x1a\x03\x0a\x01\xff", "'items[1].sku': proto: field shop.Item.sku contains invalid UTF-8".into()),
-        (b"\x22\x03\x0a\x01\xff", "'counts[0].key': proto: field shop.Order.CountsEntry.key contains invalid UTF-8".into()),
+        (
+            b"\x1a\x00\x08\x01\x1a\x03\x0a\x01\xff",
+            "'items[1].sku': proto: field shop.Item.sku contains invalid UTF-8".into(),
+        ),
+        (
+            b"\x22\x03\x0a\x01\xff",
+            "'counts[0].key': proto: field shop.Order.CountsEntry.key contains invalid UTF-8".into(),
+        ),
         (b"\x2a\x02\x01\xff", format!("'deltas[0]': {not}: a number that does not end, at byte 3")),
-        (b"\x6a\x07\x01\x02\x03\x04\x05\x06\x07", format!("'wide[0]': {not}: 7 bytes are not a number of 8 byte items, at byte 2")),
+        (
+            b"\x6a\x07\x01\x02\x03\x04\x05\x06\x07",
+            format!("'wide[0]': {not}: 7 bytes are not a number of 8 byte items, at byte 2"),
+        ),
         (b"\x4d\x01\x02", format!("'small': {not}: 4 bytes announced, 2 left, at byte 1")),
         (b"\x00", format!("{not}: field number 0, at byte 0")),
         (b"\x0e\x01", format!("{not}: wire type 6, which does not exist, at byte 0")),
@@ -131,8 +150,8 @@ fn wire_format_is_valid_or_told_why_not() {
             ),
         ),
     ];
-    for (record, text) in invalid.iter().skip(1) {
-        assert_eq!(check(&schema, record, Encoding::Binary), Err(text.clone()), "{record:x?}");
+    for (record, text) in invalid {
+        assert_eq!(check(&schema, record, Encoding::Binary), Err(text), "{record:x?}");
     }
     assert_eq!(
         check(&schema, b"not protobuf", Encoding::Binary),
@@ -203,7 +222,10 @@ fn json_becomes_wire_format() {
     ];
     for (json, wire) in cases {
         assert_eq!(check(&schema, json.as_bytes(), Encoding::Json), Ok(wire.to_vec()), "{json}");
-        assert_eq!(check(&schema, json.as_bytes(), Encoding::Unsaid), Ok(if json == "{}" { wire } else { wire }.to_vec()));
+        assert_eq!(
+            check(&schema, json.as_bytes(), Encoding::Unsaid),
+            Ok(wire.to_vec())
+        );
         let decoded = DynamicMessage::decode(schema.message.clone(), wire).unwrap();
         assert!(decoded.unknown_fields().next().is_none());
     }
@@ -246,7 +268,8 @@ fn maps_are_written_in_one_order() {
         "syntax = \"proto3\"; message M { map<int32, In> a = 2; repeated In b = 1; In c = 3; map<string, bool> d = 4; }\
          message In { map<string, string> m = 1; repeated int32 n = 2; string s = 3; }",
     );
-    let entries: Vec<String> = (0..20).map(|n| format!("\"{n}\":{{\"m\":{{\"x\":\"1\",\"y\":\"2\",\"\":\"\"}}}}")).collect();
+    let entries: Vec<String> =
+        (0..20).map(|n| format!("\"{n}\":{{\"m\":{{\"x\":\"1\",\"y\":\"2\",\"\":\"\"}}}}")).collect();
     let json = format!(
         "{{\"a\":{{{}}},\"b\":[{{\"s\":\"a\"}},{{\"n\":[1,2]}}],\"c\":{{}},\"d\":{{\"\":false}}}}",
         entries.join(",")
@@ -310,7 +333,13 @@ fn what_does_not_compile_is_told_with_its_place() {
 
 #[test]
 fn hostile_schemas_end() {
-    for deep in ["message A {", "option (a) = {", "option (a) = { b: [", "message A { oneof x {", "message A { optional group A = 1 {"] {
+    for deep in [
+        "message A {",
+        "option (a) = {",
+        "option (a) = { b: [",
+        "message A { oneof x {",
+        "message A { optional group A = 1 {",
+    ] {
         let said = refused(&deep.repeat(20_000));
         assert!(said.contains("nested deeper") || said.contains("at most"), "{said}");
     }
@@ -363,7 +392,10 @@ fn hostile_records_are_bounded() {
     assert_eq!(said, "the record has more than 200000 values");
     let faults = b"\x1a\x03\x0a\x01\xff".repeat(50_000);
     let said = check(&schema, &faults, Encoding::Binary).unwrap_err();
-    assert!(said.ends_with("'items[9].sku': proto: field shop.Item.sku contains invalid UTF-8; and 49990 more"), "{said}");
+    assert!(
+        said.ends_with("'items[9].sku': proto: field shop.Item.sku contains invalid UTF-8; and 49990 more"),
+        "{said}"
+    );
     let large = vec![0; limits::FORMAT_BINARY_BYTES_MAX + 1];
     assert!(check(&schema, &large, Encoding::Binary).unwrap_err().contains("at most 4194304"));
     let deep = "{\"parent\":".repeat(100_000);
@@ -399,13 +431,15 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
         Just(b"\xa2\x01\x02\x08\x01".to_vec()),
         Just(b"\x2a\x02\x01\x02".to_vec()),
     ];
-    (prop::collection::vec(piece, 0..6), any::<prop::sample::Index>(), any::<bool>()).prop_map(|(pieces, cut, whole)| {
-        let mut bytes = pieces.concat();
-        if !whole && !bytes.is_empty() {
-            bytes.truncate(cut.index(bytes.len()));
-        }
-        bytes
-    })
+    (prop::collection::vec(piece, 0..6), any::<prop::sample::Index>(), any::<bool>()).prop_map(
+        |(pieces, cut, whole)| {
+            let mut bytes = pieces.concat();
+            if !whole && !bytes.is_empty() {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            bytes
+        },
+    )
 }
 
 proptest! {

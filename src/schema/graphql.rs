@@ -81,7 +81,7 @@ fn told(errors: &DiagnosticList) -> impl Iterator<Item = String> {
 mod tests {
     use super::*;
 
-    const SHOP: &str = r#"
+    const SHOP: &str = r"
         type Query { order(id: ID!): Order, orders(first: Int): [Order!]!, node: Node, hello: String }
         type Mutation { place(input: NewOrder!): Order }
         interface Node { id: ID! }
@@ -89,7 +89,7 @@ mod tests {
         type Line { sku: String, pieces: Int }
         enum State { OPEN PAID }
         input NewOrder { sku: String!, pieces: Int = 1 }
-    "#;
+    ";
 
     fn check(schema: &GraphqlSchema, record: &str) -> String {
         schema.check(record.as_bytes()).map_or_else(|violation| violation.to_string(), |()| String::new())
@@ -199,7 +199,7 @@ mod tests {
                 "the type `Query` is defined multiple times in the schema (line 1, column 28)"
             ]
         );
-        let many = format!("type Query {{ {} }}", (0..10_000).map(|n| format!("f{n}: Nope{n} ")).collect::<String>());
+        let many = format!("type Query {{ {} }}", each(0..10_000, |n| format!("f{n}: Nope{n} ")));
         let said = refused(&many);
         assert!(said.len() < 2_010 && said.lines().count() <= FAULTS_MAX, "{said}");
     }
@@ -216,13 +216,17 @@ mod tests {
         }
     }
 
+    fn each(numbers: std::ops::Range<usize>, text: impl Fn(usize) -> String) -> String {
+        numbers.map(text).collect::<Vec<_>>().concat()
+    }
+
     /// Documents that cost validation much, within the limits or just over them.
     fn hostile() -> Vec<String> {
         let fragments = |times: usize| {
             let spread = |n: usize| format!("...f{n} ").repeat(times);
-            let defined: String = (0..limits::GRAPHQL_TOKENS_MAX / (4 * times + 12))
-                .map(|n| format!("fragment f{n} on Order {{ id parent {{ {} }} }} ", spread(n + 1)))
-                .collect();
+            let defined: String = each(0..limits::GRAPHQL_TOKENS_MAX / (4 * times + 12), |n| {
+                format!("fragment f{n} on Order {{ id parent {{ {} }} }} ", spread(n + 1))
+            });
             format!("{{ order(id: 1) {{ {} }} }} {defined}", spread(0))
         };
         let most = limits::GRAPHQL_TOKENS_MAX;
@@ -237,18 +241,18 @@ mod tests {
             format!("{{ {} }}", "hello ".repeat(most / 2)),
             format!("{{ {} }}", "hello ".repeat(most / 2 - 4)),
             format!("{{ {} }}", "nope ".repeat(most / 2 - 4)),
-            format!("{{ {} }}", (0..most / 5).map(|n| format!("a{n}: hello ")).collect::<String>()),
+            format!("{{ {} }}", each(0..most / 5, |n| format!("a{n}: hello "))),
             format!("{{ {} }}", "a:hello a:node{id} ".repeat(most / 12)),
             format!("{{ order(id:1) {{ {} }} }}", "parent{id}".repeat(most / 4 - 10)),
             format!("{{ order(id:1) {{ {} id {} }} }}", "parent{id ".repeat(depth - 10), "}".repeat(depth - 10)),
             format!("{{ {} }}", "order(id:1){lines(kind:\"a\"){sku}} ".repeat(most / 20)),
             format!("{{ {} }}", "node{...on Order{id} ...on Node{id}} ".repeat(most / 20)),
-            (0..most / 8).map(|n| format!("query q{n} {{hello}} ")).collect(),
-            (0..most / 9).map(|n| format!("query q{n} {{...f}} ")).collect::<String>() + "fragment f on Query {hello}",
+            each(0..most / 8, |n| format!("query q{n} {{hello}} ")),
+            each(0..most / 9, |n| format!("query q{n} {{...f}} ")) + "fragment f on Query {hello}",
             fragments(1),
             fragments(2),
             fragments(10),
-            format!("query({}) {{ hello }}", (0..most / 7).map(|n| format!("$v{n}: Int ")).collect::<String>()),
+            format!("query({}) {{ hello }}", each(0..most / 7, |n| format!("$v{n}: Int "))),
         ]
     }
 

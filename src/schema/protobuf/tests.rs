@@ -4,7 +4,6 @@
 use super::*;
 use crate::limits;
 use proptest::prelude::*;
-use prost_reflect::prost::Message;
 
 const PROTO3: &str = r#"
     syntax = "proto3";
@@ -178,7 +177,7 @@ fn required_fields_of_proto2_are_missed_wherever_they_are() {
         (b"\x0a\x01\xff\x22\x01\xff", ""),
     ];
     for (record, text) in cases {
-        let said = check(&schema, record, Encoding::Binary).map(|_| String::new()).unwrap_or_else(|text| text);
+        let said = check(&schema, record, Encoding::Binary).map_or_else(|text| text, |_| String::new());
         assert_eq!(said, text, "{record:x?}");
     }
     assert_eq!(check(&schema, b"{}", Encoding::Json), Err("proto: required field Test.field1 not set".into()));
@@ -187,7 +186,8 @@ fn required_fields_of_proto2_are_missed_wherever_they_are() {
 
 #[test]
 fn more_required_fields_than_a_word_has_bits() {
-    let fields: String = (1..=70).map(|n| format!("required int32 f{n} = {n};")).collect();
+    let fields: Vec<String> = (1..=70).map(|n| format!("required int32 f{n} = {n};")).collect();
+    let fields = fields.concat();
     let schema = compile(&format!("syntax = \"proto2\"; message M {{ {fields} }}"));
     let json: Vec<String> = (1..=70).map(|n| format!("\"f{n}\":0")).collect();
     assert!(check(&schema, format!("{{{}}}", json.join(",")).as_bytes(), Encoding::Json).is_ok());
@@ -351,7 +351,7 @@ fn hostile_schemas_end() {
         let said = refused(&deep.repeat(20_000));
         assert!(said.contains("nested deeper") || said.contains("at most"), "{said}");
     }
-    assert!(refused(&"x".repeat(limits::FORMAT_SCHEMA_BYTES_MAX + 1)).contains("at most 1048576"));
+    assert!(refused(&"x".repeat(limits::FORMAT_SCHEMA_BYTES_MAX + 1)).contains("at most 262144"));
     // What nests less than the limit does not exhaust a small stack.
     let deep = limits::FORMAT_SCHEMA_DEPTH_MAX;
     for open in ["message A {", "option (a) = {", "option (a) = { b {", "option (a) = [", "-"] {
@@ -420,7 +420,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
             prost_reflect::prost::encoding::encode_varint(u64::from(number << 3 | wire), &mut out);
             bytes.truncate(12);
             if wire == 2 {
-                out.push(bytes.len() as u8);
+                out.push(u8::try_from(bytes.len()).unwrap());
             }
             out.extend(bytes);
             out

@@ -70,7 +70,7 @@ struct Walk<'a> {
     violation: Option<Violation>,
 }
 
-impl<'a> Walk<'a> {
+impl Walk<'_> {
     /// Walks one message and returns where it ends.
     fn message(&mut self, part: Part, depth: usize, up: Option<&Crumb<'_>>) -> Result<usize, Stop> {
         let message = self.tables.message(part.place);
@@ -148,7 +148,7 @@ impl<'a> Walk<'a> {
             (Shape::Fixed32 | Shape::Fixed64, DELIMITED) if field.repeated => {
                 let from = self.delimited(at, to, here)?;
                 let size = if field.shape == Shape::Fixed32 { 4 } else { 8 };
-                if (*at - from) % size == 0 {
+                if (*at - from).is_multiple_of(size) {
                     return Ok(());
                 }
                 Err(self.broken(here, from, &format!("{} bytes are not a number of {size} byte items", *at - from)))

@@ -231,7 +231,7 @@ pub const FORMAT_BINARY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of a JSON record that is held against a Protobuf or Avro schema. Reading JSON costs more than walking binary.
 pub const FORMAT_JSON_BYTES_MAX: usize = 1024 * 1024;
 /// Values of a binary record: fields, items, entries.
-pub const FORMAT_VALUES_MAX: usize = 200_000;
+pub const FORMAT_VALUES_MAX: usize = 100_000;
 /// Values of a JSON record: each becomes a node in memory.
 pub const FORMAT_JSON_VALUES_MAX: usize = 50_000;
 /// Nesting of a record: the default limit of Protobuf's own decoders, and less than what `serde_json` reads (128).

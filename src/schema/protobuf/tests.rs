@@ -397,7 +397,7 @@ fn hostile_records_are_bounded() {
     let many = b"\x08\x01".repeat(limits::FORMAT_VALUES_MAX);
     assert!(check(&schema, &many, Encoding::Binary).is_ok());
     let said = check(&schema, &[many, vec![8, 1]].concat(), Encoding::Binary).unwrap_err();
-    assert_eq!(said, "the record has more than 200000 values");
+    assert_eq!(said, "the record has more than 100000 values");
     let faults = b"\x1a\x03\x0a\x01\xff".repeat(50_000);
     let said = check(&schema, &faults, Encoding::Binary).unwrap_err();
     assert!(

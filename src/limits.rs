@@ -324,8 +324,8 @@ const _: () = assert!(FETCH_WAIT_MAX.as_secs() < IDLE_TIMEOUT.as_secs());
 const _: () = assert!(VIOLATION_BYTES_MIN <= RECORD_OVERHEAD_BYTES, "what is kept beside each record");
 const _: () = assert!(VIOLATION_BYTES_MIN <= VIOLATION_BYTES_MAX && VIOLATION_BYTES_MAX <= VIOLATIONS_BYTES_MAX);
 
-/// Bytes of a Protobuf, Avro or GraphQL schema, its imports included: compiling is the control plane's work, and must end.
-pub const FORMAT_SCHEMA_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a Protobuf, Avro or GraphQL schema, its imports included: compilers need the square of it at worst.
+pub const FORMAT_SCHEMA_BYTES_MAX: usize = 256 * 1024;
 /// Nesting of brackets in the text of a schema: compilers are recursive.
 pub const FORMAT_SCHEMA_DEPTH_MAX: usize = 64;
 /// Bytes of a binary record that is held against a schema: with [`FORMAT_VALUES_MAX`] what keeps a check under 10 ms.
@@ -333,10 +333,10 @@ pub const FORMAT_BINARY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of a JSON record that is held against a Protobuf or Avro schema. Reading JSON costs more than walking binary.
 pub const FORMAT_JSON_BYTES_MAX: usize = 1024 * 1024;
 /// Values of a binary record: fields, items, entries.
-pub const FORMAT_VALUES_MAX: usize = 200_000;
+pub const FORMAT_VALUES_MAX: usize = 100_000;
 /// Values of a JSON record: each becomes a node in memory.
 pub const FORMAT_JSON_VALUES_MAX: usize = 50_000;
-/// Nesting of a record: the default limit of Protobuf's own decoders, and less than what serde_json reads (128).
+/// Nesting of a record: the default limit of Protobuf's own decoders, and less than what `serde_json` reads (128).
 pub const FORMAT_DEPTH_MAX: usize = 100;
 /// Bytes of a GraphQL document.
 pub const GRAPHQL_BYTES_MAX: usize = 64 * 1024;

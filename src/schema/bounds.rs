@@ -135,7 +135,10 @@ mod tests {
     fn depth_and_values_are_counted_outside_strings() {
         let deep = "[".repeat(limits::FORMAT_DEPTH_MAX);
         assert_eq!(json_record(deep.as_bytes()), Ok(()));
-        assert_eq!(json_record(format!("{deep}[").as_bytes()).unwrap_err().to_string(), "nested deeper than 100 levels");
+        assert_eq!(
+            json_record(format!("{deep}[").as_bytes()).unwrap_err().to_string(),
+            "nested deeper than 100 levels"
+        );
         assert_eq!(json_record(format!("\"{deep}[\\\"[\"").as_bytes()), Ok(()));
         let many = ",".repeat(limits::FORMAT_JSON_VALUES_MAX);
         assert!(json_record(many.as_bytes()).is_err());

@@ -26,12 +26,10 @@ impl GraphqlSchema {
     pub fn compile(text: &str) -> Result<Self, CompileError> {
         bounds::schema_text(text.len(), text)?;
         let mut parser = Parser::new().recursion_limit(limits::FORMAT_SCHEMA_DEPTH_MAX);
-        let parsed = parser.parse_schema(text, "schema").map_err(|found| found.errors);
-        let schema = parsed.and_then(|schema| schema.validate().map_err(|found| found.errors));
-        match schema {
-            Ok(schema) => Ok(Self { schema }),
-            Err(errors) => Err(refusal(&errors)),
-        }
+        // Of broken syntax the first fault alone: what the parser says after that are mostly consequences.
+        let document = parser.parse_ast(text, "schema").map_err(|found| refusal(&found.errors, 1))?;
+        let schema = document.to_schema_validate().map_err(|found| refusal(&found.errors, FAULTS_MAX))?;
+        Ok(Self { schema })
     }
 
     /// Holds a record against the schema.
@@ -41,43 +39,41 @@ impl GraphqlSchema {
             .map_err(|fault| Violation::one("", format!("{NOT_GRAPHQL}: no UTF-8 at byte {}", fault.valid_up_to())))?;
         let mut parser =
             Parser::new().recursion_limit(limits::GRAPHQL_DEPTH_MAX).token_limit(limits::GRAPHQL_TOKENS_MAX);
-        // Syntax first, and alone: what the parser made of a broken document is not worth a word.
-        let document = parser.parse_ast(text, "record").map_err(|found| violation(&found.errors, NOT_GRAPHQL))?;
-        if document.definitions.is_empty() {
-            return Err(Violation::one("", format!("{NOT_GRAPHQL}: the document is empty")));
-        }
-        document
-            .to_executable_validate(&self.schema)
-            .map(drop)
-            .map_err(|found| violation(&found.errors, "graphql"))
+        let document = parser.parse_ast(text, "record").map_err(|found| not_graphql(&found.errors))?;
+        document.to_executable_validate(&self.schema).map(drop).map_err(|found| violation(&found.errors))
     }
 }
 
+/// Where the syntax is broken first: what the parser says after that are mostly consequences.
+fn not_graphql(errors: &DiagnosticList) -> Violation {
+    let first = told(errors).next().map(|fault| format!(": {fault}")).unwrap_or_default();
+    Violation::one("", format!("{NOT_GRAPHQL}{first}"))
+}
+
 /// What is wrong with a record: each fault by itself, in the order of the text.
-fn violation(errors: &DiagnosticList, prefix: &str) -> Violation {
-    let mut violation = Violation { faults: Vec::new(), more: 0 };
-    for (text, place) in told(errors) {
-        violation.add(String::new(), format!("{prefix}: {text}{place}"));
-    }
-    if violation.faults.is_empty() {
-        return Violation::one("", prefix);
+fn violation(errors: &DiagnosticList) -> Violation {
+    let mut violation = Violation { faults: Vec::new(), more: errors.len().saturating_sub(FAULTS_MAX) };
+    for fault in told(errors).take(FAULTS_MAX) {
+        violation.add(String::new(), format!("graphql: {fault}"));
     }
     violation
 }
 
-/// Why a schema does not compile: a line for each fault.
-fn refusal(errors: &DiagnosticList) -> CompileError {
-    let lines: Vec<String> = told(errors).take(FAULTS_MAX).map(|(text, place)| format!("{text}{place}")).collect();
+/// Why a schema does not compile: a line for each of the first `most` faults.
+fn refusal(errors: &DiagnosticList, most: usize) -> CompileError {
+    let lines: Vec<String> = told(errors).take(most).collect();
     bounds::compiler_says(lines.join("\n"))
 }
 
-/// Text and place of each fault, in the words of the reference implementation where the compiler knows them.
-fn told(errors: &DiagnosticList) -> impl Iterator<Item = (String, String)> {
+/// Each fault with its place, in the words of the reference implementation where the compiler knows them.
+fn told(errors: &DiagnosticList) -> impl Iterator<Item = String> {
     errors.iter().map(|found| {
         let text = found.error.unstable_compat_message().unwrap_or_else(|| found.error.to_string());
-        let start = found.line_column_range().map(|range| range.start);
-        let place = start.map(|at| format!(" (line {}, column {})", at.line, at.column)).unwrap_or_default();
-        (text, place)
+        let text = text.strip_prefix("syntax error: ").unwrap_or(&text);
+        match found.line_column_range() {
+            Some(range) => format!("{text} (line {}, column {})", range.start.line, range.start.column),
+            None => text.to_owned(),
+        }
     })
 }
 
@@ -85,7 +81,7 @@ fn told(errors: &DiagnosticList) -> impl Iterator<Item = (String, String)> {
 mod tests {
     use super::*;
 
-    const SHOP: &str = r#"
+    const SHOP: &str = r"
         type Query { order(id: ID!): Order, orders(first: Int): [Order!]!, node: Node, hello: String }
         type Mutation { place(input: NewOrder!): Order }
         interface Node { id: ID! }
@@ -93,7 +89,7 @@ mod tests {
         type Line { sku: String, pieces: Int }
         enum State { OPEN PAID }
         input NewOrder { sku: String!, pieces: Int = 1 }
-    "#;
+    ";
 
     fn check(schema: &GraphqlSchema, record: &str) -> String {
         schema.check(record.as_bytes()).map_or_else(|violation| violation.to_string(), |()| String::new())
@@ -114,29 +110,65 @@ mod tests {
                 "graphql: Cannot query field \"nope\" on type \"Query\". (line 1, column 3); \
                  graphql: Cannot query field \"also\" on type \"Query\". (line 2, column 3)",
             ),
-            ("{ order { id } }", "graphql: Field \"order\" argument \"id\" of type \"ID!\" is required, but it was not provided. (line 1, column 3)"),
-            ("{ order(id: 1, x: 2) { id } }", "graphql: Unknown argument \"x\" on field \"Query.order\". (line 1, column 16)"),
-            ("{ order(id: 1) }", "graphql: Field \"order\" of type \"Query\" must have a selection of subfields. Did you mean \"order { ... }\"? (line 1, column 3)"),
-            ("{ hello { a } }", "graphql: Field \"hello\" must not have a selection since type \"String\" has no subfields (line 1, column 3)"),
+            (
+                "{ order { id } }",
+                "graphql: Field \"order\" argument \"id\" of type \"ID!\" is required, but it was not provided. (line 1, column 3)",
+            ),
+            (
+                "{ order(id: 1, x: 2) { id } }",
+                "graphql: Unknown argument \"x\" on field \"Query.order\". (line 1, column 16)",
+            ),
+            (
+                "{ order(id: 1) }",
+                "graphql: Field \"order\" of type \"Query\" must have a selection of subfields. Did you mean \"order { ... }\"? (line 1, column 3)",
+            ),
+            (
+                "{ hello { a } }",
+                "graphql: Field \"hello\" must not have a selection since type \"String\" has no subfields (line 1, column 3)",
+            ),
             ("{ orders(first: \"a\") { id } }", "graphql: Int cannot represent value: \"a\" (line 1, column 17)"),
-            ("{ orders(first: 3000000000) { id } }", "graphql: Int cannot represent non 32-bit signed integer value: 3000000000 (line 1, column 17)"),
+            (
+                "{ orders(first: 3000000000) { id } }",
+                "graphql: Int cannot represent non 32-bit signed integer value: 3000000000 (line 1, column 17)",
+            ),
             ("query($a: Int) { hello }", "graphql: Variable \"$a\" is never used. (line 1, column 7)"),
-            ("{ orders(first: $a) { id } }", "x8"),
-            ("{ ...F }", "x9"),
-            ("{ hello } fragment F on Order { id }", "x10"),
-            ("{ ...F } fragment F on Query { ...F }", "x11"),
-            ("mutation { place(input: {pieces: 1}) { id } }", "x12"),
-            ("subscription { a }", "x13"),
-            ("{ hello } query A { hello }", "x14"),
-            ("{ a: hello a: node { id } }", "x15"),
-            ("{ hello @nope }", "x16"),
-            ("type A { b: Int }", "x17"),
-            ("zzz", "y1"),
-            ("{", "y2"),
-            ("", "y3"),
-            ("# nothing", "y4"),
-            ("{ hello(a: \"", "y5"),
-            ("{ hello } }", "y6"),
+            ("{ orders(first: $a) { id } }", "graphql: Variable \"$a\" is not defined. (line 1, column 17)"),
+            ("{ ...F }", "graphql: Unknown fragment \"F\". (line 1, column 3)"),
+            ("{ hello } fragment F on Order { id }", "graphql: Fragment \"F\" is never used. (line 1, column 11)"),
+            (
+                "{ ...F } fragment F on Query { ...F }",
+                "graphql: Cannot spread fragment \"F\" within itself via \"F\" (line 1, column 10)",
+            ),
+            (
+                "mutation { place(input: {pieces: 1}) { id } }",
+                "graphql: Field \"NewOrder.sku\" of required type \"String!\" was not provided. (line 1, column 25)",
+            ),
+            ("subscription { a }", "graphql: The schema has no \"subscription\" root type defined (line 1, column 1)"),
+            (
+                "{ hello } query A { hello }",
+                "graphql: This anonymous operation must be the only defined operation. (line 1, column 1)",
+            ),
+            (
+                "{ a: hello a: node { id } }",
+                "graphql: Fields \"a\" conflict because they return conflicting types \"String and \"Node\". Use different aliases on the fields to fetch both if this was intentional. (line 1, column 12); graphql: Fields \"a\" conflict because \"hello\" and \"node\" are different fields. Use different aliases on the fields to fetch both if this was intentional. (line 1, column 12)",
+            ),
+            ("{ hello @nope }", "graphql: Unknown directive \"@nope\". (line 1, column 9)"),
+            ("type A { b: Int }", "graphql: The \"A\" definition is not executable. (line 1, column 1)"),
+            ("zzz", "invalid message format, expecting GraphQL: expected definition (line 1, column 1)"),
+            (
+                "{",
+                "invalid message format, expecting GraphQL: expected at least one Selection in Selection Set (line 1, column 2)",
+            ),
+            ("", "invalid message format, expecting GraphQL: Unexpected <EOF>. (line 1, column 1)"),
+            ("# nothing", "invalid message format, expecting GraphQL: Unexpected <EOF>. (line 1, column 10)"),
+            (
+                "{ hello(a: \"",
+                "invalid message format, expecting GraphQL: unexpected end of data while lexing string value (line 1, column 12)",
+            ),
+            (
+                "{ hello } }",
+                "invalid message format, expecting GraphQL: expected a StringValue, Name or OperationDefinition (line 1, column 11)",
+            ),
         ];
         let said = cases.map(|(record, _)| (record, check(&schema, record)));
         assert_eq!(said, cases.map(|(record, text)| (record, text.to_owned())));
@@ -147,27 +179,54 @@ mod tests {
     #[test]
     fn what_does_not_compile_is_told_with_its_place() {
         let refused = |text: &str| GraphqlSchema::compile(text).unwrap_err().0;
-        let said = ["type Query { a: Nope }", "type Query {", "zzz", "", "type A { a: Int }", "type Query { a: Int } type Query { b: Int }"].map(refused);
-        assert_eq!(said, ["z"; 6].map(str::to_owned));
-        let many = format!("type Query {{ {} }}", (0..10_000).map(|n| format!("f{n}: Nope{n} ")).collect::<String>());
+        let said = [
+            "type Query { a: Nope }",
+            "type Query {",
+            "zzz",
+            "",
+            "type A { a: Int }",
+            "type Query { a: Int } type Query { b: Int }",
+        ]
+        .map(refused);
+        assert_eq!(
+            said,
+            [
+                "Unknown type \"Nope\". (line 1, column 17)",
+                "expected Field Definition (line 1, column 13)",
+                "expected definition (line 1, column 1)",
+                "Unexpected <EOF>. (line 1, column 1)",
+                "missing query root operation type in schema definition",
+                "the type `Query` is defined multiple times in the schema (line 1, column 28)"
+            ]
+        );
+        let many = format!("type Query {{ {} }}", each(0..10_000, |n| format!("f{n}: Nope{n} ")));
         let said = refused(&many);
         assert!(said.len() < 2_010 && said.lines().count() <= FAULTS_MAX, "{said}");
     }
 
     #[test]
     fn hostile_schemas_end() {
-        for text in ["{".repeat(100_000), "[".repeat(100_000), format!("type Query {{ a: {}Int }}", "[".repeat(60)), "x".repeat(limits::FORMAT_SCHEMA_BYTES_MAX + 1)] {
+        for text in [
+            "{".repeat(100_000),
+            "[".repeat(100_000),
+            format!("type Query {{ a: {}Int }}", "[".repeat(60)),
+            "x".repeat(limits::FORMAT_SCHEMA_BYTES_MAX + 1),
+        ] {
             assert!(GraphqlSchema::compile(&text).is_err());
         }
     }
 
+    fn each(numbers: std::ops::Range<usize>, text: impl Fn(usize) -> String) -> String {
+        numbers.map(text).collect::<Vec<_>>().concat()
+    }
+
     /// Documents that cost validation much, within the limits or just over them.
-    pub(crate) fn hostile() -> Vec<String> {
+    fn hostile() -> Vec<String> {
         let fragments = |times: usize| {
             let spread = |n: usize| format!("...f{n} ").repeat(times);
-            let defined: String = (0..limits::GRAPHQL_TOKENS_MAX / (4 * times + 12))
-                .map(|n| format!("fragment f{n} on Order {{ id parent {{ {} }} }} ", spread(n + 1)))
-                .collect();
+            let defined: String = each(0..limits::GRAPHQL_TOKENS_MAX / (4 * times + 12), |n| {
+                format!("fragment f{n} on Order {{ id parent {{ {} }} }} ", spread(n + 1))
+            });
             format!("{{ order(id: 1) {{ {} }} }} {defined}", spread(0))
         };
         let most = limits::GRAPHQL_TOKENS_MAX;
@@ -182,18 +241,18 @@ mod tests {
             format!("{{ {} }}", "hello ".repeat(most / 2)),
             format!("{{ {} }}", "hello ".repeat(most / 2 - 4)),
             format!("{{ {} }}", "nope ".repeat(most / 2 - 4)),
-            format!("{{ {} }}", (0..most / 5).map(|n| format!("a{n}: hello ")).collect::<String>()),
+            format!("{{ {} }}", each(0..most / 5, |n| format!("a{n}: hello "))),
             format!("{{ {} }}", "a:hello a:node{id} ".repeat(most / 12)),
             format!("{{ order(id:1) {{ {} }} }}", "parent{id}".repeat(most / 4 - 10)),
             format!("{{ order(id:1) {{ {} id {} }} }}", "parent{id ".repeat(depth - 10), "}".repeat(depth - 10)),
             format!("{{ {} }}", "order(id:1){lines(kind:\"a\"){sku}} ".repeat(most / 20)),
             format!("{{ {} }}", "node{...on Order{id} ...on Node{id}} ".repeat(most / 20)),
-            (0..most / 8).map(|n| format!("query q{n} {{hello}} ")).collect(),
-            (0..most / 9).map(|n| format!("query q{n} {{...f}} ")).collect::<String>() + "fragment f on Query {hello}",
+            each(0..most / 8, |n| format!("query q{n} {{hello}} ")),
+            each(0..most / 9, |n| format!("query q{n} {{...f}} ")) + "fragment f on Query {hello}",
             fragments(1),
             fragments(2),
             fragments(10),
-            format!("query({}) {{ hello }}", (0..most / 7).map(|n| format!("$v{n}: Int ")).collect::<String>()),
+            format!("query({}) {{ hello }}", each(0..most / 7, |n| format!("$v{n}: Int "))),
         ]
     }
 

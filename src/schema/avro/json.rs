@@ -233,14 +233,14 @@ fn fits(of: &Type, value: &Json<'_>) -> bool {
 fn scalar(of: &Type, value: &Json<'_>) -> Result<(), String> {
     let range = |name: &str| Err(format!("avro: {value} is out of range for {name}"));
     match (of, value) {
-        (Type::Null, Json::Null)
-        | (Type::Boolean, Json::Boolean(_))
-        | (Type::String, Json::Text(_))
-        | (Type::Double, Json::Integer(_) | Json::Float(_)) => Ok(()),
         (Type::Int, Json::Integer(number)) if i32::try_from(*number).is_err() => range("int"),
         (Type::Long, Json::Integer(number)) if i64::try_from(*number).is_err() => range("long"),
         (Type::Float, Json::Float(number)) if number.abs() > f64::from(f32::MAX) => range("float"),
-        (Type::Int | Type::Long | Type::Float, Json::Integer(_)) | (Type::Float, Json::Float(_)) => Ok(()),
+        (Type::Null, Json::Null)
+        | (Type::Boolean, Json::Boolean(_))
+        | (Type::String, Json::Text(_))
+        | (Type::Int | Type::Long, Json::Integer(_))
+        | (Type::Float | Type::Double, Json::Integer(_) | Json::Float(_)) => Ok(()),
         (Type::Float | Type::Double, Json::Text(text)) if ["NaN", "Infinity", "-Infinity"].contains(&text.as_ref()) => {
             Ok(())
         }
@@ -265,7 +265,10 @@ fn bytes(text: &str) -> Result<usize, String> {
     let mut length = 0;
     for letter in text.chars() {
         if letter > '\u{ff}' {
-            return Err(format!("avro: {} is not a byte: bytes are the characters U+0000 to U+00FF", quoted(&letter.to_string())));
+            return Err(format!(
+                "avro: {} is not a byte: bytes are the characters U+0000 to U+00FF",
+                quoted(&letter.to_string())
+            ));
         }
         length += 1;
     }

@@ -36,8 +36,7 @@ impl AvroSchema {
     /// Compiles a schema, written in JSON.
     pub fn compile(text: &str) -> Result<Self, CompileError> {
         bounds::schema_text(text.len(), text)?;
-        let schema =
-            apache_avro::Schema::parse_str(text).map_err(|error| bounds::compiler_says(error.to_string()))?;
+        let schema = apache_avro::Schema::parse_str(text).map_err(|error| bounds::compiler_says(error.to_string()))?;
         let types = Types::of(&schema).map_err(bounds::compiler_says)?;
         let fingerprint = canonical::fingerprint(&canonical::form(&types));
         Ok(Self { types, fingerprint })
@@ -76,5 +75,6 @@ impl AvroSchema {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
 }

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 /// The types of a schema.
 #[derive(Debug)]
 pub(super) struct Types {
-    types: Vec<Type>,
+    all: Vec<Type>,
     root: usize,
     /// Which types are written as no bytes at all: `null`, and what consists of it.
     empty: Vec<bool>,
@@ -90,7 +90,7 @@ impl Types {
                 record.written = (0..record.fields.len()).filter(|at| !empty[record.fields[*at].of]).collect();
             }
         }
-        Ok(Self { types, root, empty })
+        Ok(Self { all: types, root, empty })
     }
 
     /// The type of records.
@@ -100,7 +100,7 @@ impl Types {
 
     /// A type by its place.
     pub(super) fn at(&self, place: usize) -> &Type {
-        &self.types[place]
+        &self.all[place]
     }
 
     /// Is the type written as no bytes at all?

@@ -84,7 +84,7 @@ impl ProtobufSchema {
     }
 }
 
-/// What serde_json says, in the original's frame.
+/// What `serde_json` says, in the original's frame.
 fn not_json(error: &serde_json::Error) -> Violation {
     let text = match error.classify() {
         Category::Data => format!("proto: {error}"),

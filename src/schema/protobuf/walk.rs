@@ -70,11 +70,12 @@ struct Walk<'a> {
     violation: Option<Violation>,
 }
 
-impl<'a> Walk<'a> {
+impl Walk<'_> {
     /// Walks one message and returns where it ends.
     fn message(&mut self, part: Part, depth: usize, up: Option<&Crumb<'_>>) -> Result<usize, Stop> {
         let message = self.tables.message(part.place);
         let mut seen = Seen::of(message.required.len());
+        self.count(seen.rest.len())?;
         let mut at = part.from;
         loop {
             if at == part.to && part.group.is_none() {
@@ -88,11 +89,7 @@ impl<'a> Walk<'a> {
                 }
                 return Err(self.broken(up, start, &format!("an end of group {number} that did not begin")));
             }
-            self.fields += 1;
-            if self.fields > FORMAT_VALUES_MAX {
-                self.violation = Some(too_many(FORMAT_VALUES_MAX));
-                return Err(Stop);
-            }
+            self.count(1)?;
             match message.field(number) {
                 None => self.skip(number, wire, &mut at, part.to, depth, up)?,
                 Some(field) => {
@@ -104,10 +101,18 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+        let mut missing = message.required.len() - seen.count;
         for (nth, place) in message.required.iter().enumerate() {
+            if missing == 0 {
+                break;
+            }
+            if let Some(violation) = self.full() {
+                violation.more += missing;
+                break;
+            }
             if !seen.has(nth) {
-                let text = format!("proto: required field {} not set", message.fields[*place].full_name);
-                self.note(up, text);
+                missing -= 1;
+                self.note(up, || format!("proto: required field {} not set", message.fields[*place].full_name));
             }
         }
         Ok(at)
@@ -126,7 +131,7 @@ impl<'a> Walk<'a> {
             (Shape::Text, DELIMITED) => {
                 let from = self.delimited(at, to, here)?;
                 if str::from_utf8(&self.record[from..*at]).is_err() {
-                    self.note(here, format!("proto: field {} contains invalid UTF-8", field.full_name));
+                    self.note(here, || format!("proto: field {} contains invalid UTF-8", field.full_name));
                 }
                 Ok(())
             }
@@ -140,6 +145,9 @@ impl<'a> Walk<'a> {
             }
             (Shape::Varint, DELIMITED) if field.repeated => {
                 let mut from = self.delimited(at, to, here)?;
+                if are_varints(&self.record[from..*at]) {
+                    return Ok(());
+                }
                 while from < *at {
                     self.varint(&mut from, *at, here)?;
                 }
@@ -148,7 +156,7 @@ impl<'a> Walk<'a> {
             (Shape::Fixed32 | Shape::Fixed64, DELIMITED) if field.repeated => {
                 let from = self.delimited(at, to, here)?;
                 let size = if field.shape == Shape::Fixed32 { 4 } else { 8 };
-                if (*at - from) % size == 0 {
+                if (*at - from).is_multiple_of(size) {
                     return Ok(());
                 }
                 Err(self.broken(here, from, &format!("{} bytes are not a number of {size} byte items", *at - from)))
@@ -203,12 +211,18 @@ impl<'a> Walk<'a> {
             }
             start = *at;
             (number, wire) = self.tag(at, to, up)?;
-            self.fields += 1;
-            if self.fields > FORMAT_VALUES_MAX {
-                self.violation = Some(too_many(FORMAT_VALUES_MAX));
-                return Err(Stop);
-            }
+            self.count(1)?;
         }
+    }
+
+    /// Counts fields, and what is as much work as they are.
+    fn count(&mut self, fields: usize) -> Result<(), Stop> {
+        self.fields += fields;
+        if self.fields > FORMAT_VALUES_MAX {
+            self.violation = Some(too_many(FORMAT_VALUES_MAX));
+            return Err(Stop);
+        }
+        Ok(())
     }
 
     /// A field's number and its wire type, which exists.
@@ -268,16 +282,23 @@ impl<'a> Walk<'a> {
 
     /// Notes a fault after which nothing can be read.
     fn broken(&mut self, here: Option<&Crumb<'_>>, at: usize, what: &str) -> Stop {
-        self.note(here, format!("{NOT_PROTOBUF}: {what}, at byte {at}"));
+        self.note(here, || format!("{NOT_PROTOBUF}: {what}, at byte {at}"));
         Stop
     }
 
-    fn note(&mut self, here: Option<&Crumb<'_>>, text: String) {
-        let path = match &self.violation {
-            Some(violation) if violation.faults.len() >= FAULTS_MAX => String::new(),
-            _ => self.path(here),
-        };
-        self.violation.get_or_insert(Violation { faults: Vec::new(), more: 0 }).add(path, text);
+    /// Notes a fault; if there are enough, that there was one.
+    fn note(&mut self, here: Option<&Crumb<'_>>, text: impl FnOnce() -> String) {
+        if let Some(violation) = self.full() {
+            violation.more += 1;
+            return;
+        }
+        let path = self.path(here);
+        self.violation.get_or_insert(Violation { faults: Vec::new(), more: 0 }).add(path, text());
+    }
+
+    /// What was found, if it holds as many faults as are told.
+    fn full(&mut self) -> Option<&mut Violation> {
+        self.violation.as_mut().filter(|violation| violation.faults.len() >= FAULTS_MAX)
     }
 
     /// The names of the fields on the way, items of repeated fields by their place.
@@ -328,28 +349,42 @@ impl Shape {
     }
 }
 
+/// Are these bytes varints, one after the other, and nothing else?
+fn are_varints(bytes: &[u8]) -> bool {
+    let mut run = 0;
+    for byte in bytes {
+        if *byte >= 0x80 {
+            run += 1;
+        } else if run >= 9 && (run > 9 || *byte > 1) {
+            return false;
+        } else {
+            run = 0;
+        }
+    }
+    run == 0
+}
+
 /// Which required fields of a message have been met. Only messages with more than 64 of them allocate.
 struct Seen {
+    count: usize,
     first: u64,
-    rest: Vec<bool>,
+    rest: Vec<u64>,
 }
 
 impl Seen {
     fn of(required: usize) -> Self {
-        Self { first: 0, rest: vec![false; required.saturating_sub(64)] }
+        Self { count: 0, first: 0, rest: vec![0; required.saturating_sub(64).div_ceil(64)] }
     }
 
     fn add(&mut self, nth: usize) {
-        match nth.checked_sub(64).and_then(|place| self.rest.get_mut(place)) {
-            Some(bit) => *bit = true,
-            None => self.first |= 1_u64 << (nth & 63),
-        }
+        let word = nth.checked_sub(64).and_then(|place| self.rest.get_mut(place / 64)).unwrap_or(&mut self.first);
+        let bit = 1_u64 << (nth % 64);
+        self.count += usize::from(*word & bit == 0);
+        *word |= bit;
     }
 
     fn has(&self, nth: usize) -> bool {
-        match nth.checked_sub(64) {
-            Some(place) => self.rest.get(place).copied().unwrap_or(true),
-            None => self.first & (1_u64 << nth) != 0,
-        }
+        let word = nth.checked_sub(64).and_then(|place| self.rest.get(place / 64)).unwrap_or(&self.first);
+        word & (1_u64 << (nth % 64)) != 0
     }
 }

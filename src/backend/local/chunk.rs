@@ -157,22 +157,23 @@ mod tests {
     use crate::backend::local::format::{Record, record_key};
     use proptest::prelude::*;
 
-    type Row = (Vec<u8>, Option<Vec<u8>>, Vec<u8>);
+    /// Common fields, own fields, id, payload.
+    type Row = (Vec<u8>, Vec<u8>, Option<Vec<u8>>, Vec<u8>);
 
     fn build(rows: &[Row]) -> Vec<u8> {
         let mut builder = ChunkBuilder::default();
         builder.begin(b"left over".to_vec(), 77);
-        for (headers, id, payload) in rows {
-            builder.push(&NewRecord { headers, own: b"", id: id.as_deref(), payload });
+        for (headers, own, id, payload) in rows {
+            builder.push(&NewRecord { headers, own, id: id.as_deref(), payload });
         }
         builder.finish()
     }
 
     fn rows() -> impl Strategy<Value = Vec<Row>> {
-        let headers = "([A-Z]: [a-z]{0,9}\r\n){0,3}".prop_map(String::into_bytes);
+        let headers = || "([A-Z]: [a-z]{0,9}\r\n){0,3}".prop_map(String::into_bytes);
         let id = prop::option::of("[!-~]{1,20}".prop_map(String::into_bytes));
         let payload = prop::collection::vec(any::<u8>(), 0..40);
-        prop::collection::vec((headers, id, payload), 1..20)
+        prop::collection::vec((headers(), headers(), id, payload), 1..20)
     }
 
     proptest! {
@@ -184,11 +185,11 @@ mod tests {
             prop_assert_eq!(chunk.time_ms, 77);
             let found: Vec<_> = chunk.records().collect();
             prop_assert_eq!(found.len(), rows.len());
-            for ((sequence, body), (at, (headers, id, payload))) in found.into_iter().zip((before + 1..).zip(rows)) {
+            for ((sequence, body), (at, (headers, own, id, payload))) in found.into_iter().zip((before + 1..).zip(rows)) {
                 let record = Record::parse(body).expect("a body");
                 prop_assert_eq!((sequence, record.payload), (at, payload.as_slice()));
-                prop_assert!(record.headers.starts_with(&headers));
-                let new = NewRecord { headers: &headers, own: b"", id: id.as_deref(), payload: &payload };
+                prop_assert!(record.headers.starts_with(&[headers.as_slice(), &own].concat()));
+                let new = NewRecord { headers: &headers, own: &own, id: id.as_deref(), payload: &payload };
                 prop_assert_eq!(body.len(), BODY_HEAD + new.bytes());
                 if let Some(id) = &id {
                     prop_assert_eq!(record.id(), Some(id.as_slice()));

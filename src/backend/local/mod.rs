@@ -290,6 +290,12 @@ impl Store {
         self.keep.send(Keep::Close).ok();
     }
 
+    /// The next write fails, and with it the store.
+    #[cfg(test)]
+    pub(crate) fn refuse_writes(&self) {
+        self.shared.fail_next_commit.store(true, Ordering::SeqCst);
+    }
+
     async fn ask<T>(&self, control: impl FnOnce(flume::Sender<T>) -> Control) -> Result<T, Reject> {
         let (reply, answer) = flume::bounded(1);
         // Counted in until it is answered, so that an ending writer answers it.

@@ -36,7 +36,7 @@ pub struct StoredRecord {
 
 /// Records that were found and may be removed: sequence and bytes of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found(Vec<(u64, u64)>);
+pub struct Found(pub(super) Vec<(u64, u64)>);
 
 impl Store {
     /// The records of a station's first partition; `None` if there is no such station.

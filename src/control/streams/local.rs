@@ -126,3 +126,124 @@ pub(super) async fn store(
         None => Err(StreamsError::Failed(Reject::OutcomeUnknown)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::local::{Clock, StationDefaults},
+        control::streams::Streams,
+        limits::LOCAL_RECORD_BYTES_MAX,
+        station::Storage,
+    };
+    use std::time::Duration;
+
+    const HEADERS: &[u8] = b"A: b\r\n";
+
+    fn attributes() -> Attributes {
+        Attributes {
+            partitions: 1,
+            retention_age: Some(Duration::from_secs(3_600)),
+            retention_records: None,
+            retention_bytes: None,
+            retention_acknowledged: false,
+            storage: Storage::File,
+            replicas: 1,
+            duplicate_window: Duration::from_secs(120),
+        }
+    }
+
+    /// Runs a test against a new store.
+    fn with_streams<F: Future<Output = ()>>(test: impl FnOnce(Streams, Arc<Store>) -> F) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let defaults = StationDefaults {
+            partitions: 1,
+            retention_age: None,
+            retention_records: None,
+            retention_bytes: None,
+            duplicate_window: Duration::from_secs(120),
+        };
+        let store = Arc::new(Store::open(directory.path(), defaults, Clock::system()).expect("the store opens"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(test(Streams::Local(Arc::clone(&store)), Arc::clone(&store)));
+        drop(runtime);
+        assert!(Arc::into_inner(store).expect("nobody else has it").close(Duration::from_secs(20)));
+    }
+
+    fn orders() -> Name {
+        Name::parse("orders").expect("a name")
+    }
+
+    #[test]
+    fn stations_are_made_described_changed_and_removed() {
+        with_streams(|streams, _store| async move {
+            let name = orders();
+            assert_eq!(streams.describe(&name, None).await, Err(StreamsError::Unknown));
+            assert_eq!(streams.remove(&name).await, Ok(()), "that there is none is no error");
+            let change = AttributesChange { retention_records: Some(Some(5)), ..AttributesChange::default() };
+            assert_eq!(streams.change(&name, None, &change).await, Err(StreamsError::Unknown));
+            assert_eq!(streams.create(&name, &attributes()).await, Ok(()));
+            assert_eq!(streams.create(&name, &attributes()).await, Ok(()));
+            let other = Attributes { partitions: 2, ..attributes() };
+            assert_eq!(streams.create(&name, &other).await, Err(StreamsError::Exists));
+            let memory = Attributes { storage: Storage::Memory, ..attributes() };
+            assert!(matches!(streams.create(&name, &memory).await, Err(StreamsError::Invalid(_))));
+            assert_eq!(streams.change(&name, None, &change).await, Ok(()));
+            streams.store(&name, None, HEADERS, b"payload", "id").await.expect("stored");
+            let expect = Description {
+                name: name.clone(),
+                attributes: Attributes { retention_records: Some(5), ..attributes() },
+                records: 1,
+                bytes: (HEADERS.len() + b"Nats-Msg-Id: id\r\n".len() + b"payload".len()) as u64,
+            };
+            assert_eq!(streams.describe(&name, None).await, Ok(expect.clone()));
+            streams.create(&name.dead_letters(), &attributes()).await.expect("made");
+            assert_eq!(streams.list().await, Ok(vec![expect]), "those of dead letters are not listed");
+            assert_eq!(streams.remove(&name).await, Ok(()));
+            assert_eq!(streams.list().await, Ok(Vec::new()));
+        });
+    }
+
+    #[test]
+    fn letters_are_stored_once_read_and_removed() {
+        with_streams(|streams, _store| async move {
+            let name = orders().dead_letters();
+            assert_eq!(streams.store(&name, None, b"", b"a", "1").await, Err(StreamsError::Unknown));
+            assert_eq!(streams.read(&name, 0, 10).await, Ok(Vec::new()));
+            assert_eq!(streams.discard(&name, None).await, Ok(0));
+            assert_eq!(streams.discard(&name, Some(&[1])).await, Ok(0));
+            streams.create(&name, &attributes()).await.expect("made");
+            for id in ["1", "2", "2", "3"] {
+                assert_eq!(streams.store(&name, None, HEADERS, id.as_bytes(), id).await, Ok(()));
+            }
+            let too_large = vec![b'x'; LOCAL_RECORD_BYTES_MAX];
+            let refused = streams.store(&name, None, HEADERS, &too_large, "4").await;
+            assert!(matches!(refused, Err(StreamsError::Failed(Reject::TooLarge(..)))), "{refused:?}");
+            let letters = streams.read(&name, 1, 10).await.expect("read");
+            let found: Vec<(u64, &[u8], &[u8])> =
+                letters.iter().map(|one| (one.sequence, one.headers.as_slice(), one.payload.as_slice())).collect();
+            let expect: [(u64, &[u8], &[u8]); 2] =
+                [(2, b"A: b\r\nNats-Msg-Id: 2\r\n", b"2"), (3, b"A: b\r\nNats-Msg-Id: 3\r\n", b"3")];
+            assert_eq!(found, expect);
+            assert!(letters.iter().all(|one| one.time_ms > 1_600_000_000_000), "ms since 1970");
+            assert_eq!(streams.discard(&name, Some(&[2, 9])).await, Ok(1));
+            assert_eq!(streams.describe(&name, None).await.map(|one| one.records), Ok(2));
+            assert_eq!(streams.read(&name, 1, 10).await.map(|letters| letters.len()), Ok(1));
+            assert_eq!(streams.discard(&name, None).await, Ok(2));
+            assert_eq!(streams.describe(&name, None).await.map(|one| (one.records, one.bytes)), Ok((0, 0)));
+        });
+    }
+
+    #[test]
+    fn a_store_that_cannot_write_says_so() {
+        with_streams(|streams, store| async move {
+            streams.create(&orders(), &attributes()).await.expect("made");
+            store.refuse_writes();
+            let change = AttributesChange { retention_records: Some(Some(5)), ..AttributesChange::default() };
+            assert!(matches!(streams.change(&orders(), None, &change).await, Err(StreamsError::Failed(_))));
+            assert!(matches!(streams.store(&orders(), None, b"", b"a", "1").await, Err(StreamsError::Failed(_))));
+            assert!(matches!(streams.remove(&orders()).await, Err(StreamsError::Failed(_))));
+            assert!(streams.describe(&orders(), None).await.is_ok(), "what is there can still be read");
+        });
+    }
+}

@@ -153,6 +153,38 @@ fn what_is_not_settled_comes_again_and_what_is_given_back_comes_at_once() {
 }
 
 #[test]
+fn a_message_says_how_often_it_was_handed_out() {
+    let mut fixture = Fixture::new(defaults(1));
+    let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+    let (consumer, other) = (fixture.consumer(&station, "g"), fixture.consumer(&station, "other"));
+    publish(&handle, &station, &["a", "b"], None).expect("published");
+    let deliveries = |consumer: &crate::station::Consumer, settlement: Option<Settlement>| {
+        // The reader learns of the time with the first request; the second one sees what has expired.
+        let first = fetch(&handle, &station, consumer, 10, 0).expect("fetched");
+        let delivered =
+            if first.messages.is_empty() { fetch(&handle, &station, consumer, 10, 0).expect("fetched") } else { first };
+        if let Some(settlement) = settlement {
+            handle.settle(&station.name, consumer, &delivered, settlement);
+        }
+        delivered.messages.iter().map(|one| (one.sequence, one.deliveries)).collect::<Vec<_>>()
+    };
+    assert_eq!(deliveries(&consumer, Some(Settlement::Redeliver)), [(1, 1), (2, 1)]);
+    assert_eq!(deliveries(&consumer, None), [(1, 2), (2, 2)], "given back");
+    fixture.advance(consumer.ack_wait);
+    assert_eq!(deliveries(&consumer, Some(Settlement::Redeliver)), [(1, 3), (2, 3)], "not acknowledged in time");
+    assert_eq!(deliveries(&other, None), [(1, 1), (2, 1)], "each group counts for itself");
+    publish(&handle, &station, &["c"], None).expect("published");
+    assert_eq!(deliveries(&consumer, Some(Settlement::Acknowledge)), [(1, 4), (2, 4), (3, 1)]);
+    publish(&handle, &station, &["d"], None).expect("published");
+    assert_eq!(deliveries(&consumer, None), [(4, 1)]);
+    fixture.reopen();
+    let handle = fixture.store().handle();
+    let delivered = fetch(&handle, &station, &consumer, 10, 0).expect("fetched");
+    let counts: Vec<(u64, u32)> = delivered.messages.iter().map(|one| (one.sequence, one.deliveries)).collect();
+    assert_eq!(counts, [(4, 1)], "a restart begins anew");
+}
+
+#[test]
 fn stations_are_made_when_allowed_and_deleted_for_good() {
     let mut fixture = Fixture::new(defaults(2));
     let unknown = block_on(fixture.store().station(&parse("orders"), false));

@@ -20,7 +20,7 @@ const HEADER: u64 = 13;
 
 impl Fixture {
     /// The retention thread has looked at everything and the writer has done what it asked for.
-    fn look(&self, station: &Station) -> (u64, u64, u64) {
+    pub(super) fn look(&self, station: &Station) -> (u64, u64, u64) {
         let (done, seen) = flume::bounded(1);
         self.store().keep.send(Keep::Look(done)).expect("the thread runs");
         seen.recv().expect("it looked");

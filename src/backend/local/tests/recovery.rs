@@ -15,12 +15,12 @@ use std::{
 };
 
 /// A store's directory as it was, and where each of its commits ends in the journal.
-struct Written {
+pub(super) struct Written {
     _fixture: Fixture,
     dir: PathBuf,
     journal: PathBuf,
-    /// End of the journal after record `i` was acknowledged; `ends[0]` before the first.
-    ends: Vec<u64>,
+    /// End of the journal after step `i` was acknowledged; `ends[0]` before the first.
+    pub(super) ends: Vec<u64>,
 }
 
 fn payload(number: usize) -> String {
@@ -33,20 +33,20 @@ fn payload(number: usize) -> String {
 fn write(count: usize) -> Written {
     let fixture = Fixture::new(defaults(1));
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
-    let journal = newest_journal(&fixture.dir());
-    let end = || Tail::read(&journal).expect("read").valid;
-    let mut ends = vec![end()];
+    let mut ends = vec![journal_end(&fixture)];
     for number in 1..=count {
         let id = format!("id-{number}");
         let id = Some(MessageId { base: &id, numbered: false });
         let outcomes = publish(&handle, &station, &[&payload(number)], id).expect("published");
         assert_eq!(stored(&outcomes), [(0, number as u64, false)]);
-        ends.push(end());
+        ends.push(journal_end(&fixture));
     }
-    let dir = fixture.dir().with_file_name("copy");
-    copy_dir(&fixture.dir(), &dir);
-    let name = journal.file_name().expect("a name").to_owned();
-    Written { journal: dir.join("store/db").join(name), dir, ends, _fixture: fixture }
+    Written::of(fixture, ends)
+}
+
+/// Where the last commit ends in the journal.
+pub(super) fn journal_end(fixture: &Fixture) -> u64 {
+    Tail::read(&newest_journal(&fixture.dir())).expect("read").valid
 }
 
 fn newest_journal(dir: &Path) -> PathBuf {
@@ -60,13 +60,20 @@ fn newest_journal(dir: &Path) -> PathBuf {
 }
 
 impl Written {
+    /// What is there now of a store whose commits end there.
+    pub(super) fn of(fixture: Fixture, ends: Vec<u64>) -> Self {
+        let dir = fixture.dir().with_file_name("copy");
+        copy_dir(&fixture.dir(), &dir);
+        Self { journal: newest_journal(&dir), dir, ends, _fixture: fixture }
+    }
+
     /// Records that a journal of `length` bytes holds whole.
-    fn whole(&self, length: u64) -> usize {
+    pub(super) fn whole(&self, length: u64) -> usize {
         self.ends.iter().filter(|end| **end <= length).count().saturating_sub(1)
     }
 
     /// A copy whose journal holds exactly `bytes`.
-    fn with_journal(&self, bytes: &[u8]) -> PathBuf {
+    pub(super) fn with_journal(&self, bytes: &[u8]) -> PathBuf {
         let dir = self.dir.with_file_name("case");
         fs::remove_dir_all(&dir).ok();
         copy_dir(&self.dir, &dir);
@@ -76,13 +83,13 @@ impl Written {
         dir
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let end = usize::try_from(*self.ends.last().expect("one")).expect("small");
         fs::read(&self.journal).expect("read").get(..end).expect("as long").to_vec()
     }
 }
 
-fn open(dir: &Path) -> Result<Store, OpenError> {
+pub(super) fn open(dir: &Path) -> Result<Store, OpenError> {
     // Within the duplicate window of what was written.
     let clock = Clock::Manual(std::sync::Arc::new(super::support::START_MS.into()));
     Store::open(dir, defaults(1), clock)

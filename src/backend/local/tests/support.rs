@@ -3,7 +3,7 @@
 use crate::{
     backend::{
         Delivered, Fetch, MessageId, Outcome, Publish, Settlement,
-        local::{Clock, Handle, StationDefaults, Store},
+        local::{Clock, Handle, StationDefaults, StationInfo, Store},
     },
     reject::Reject,
     station::{Consumer, Name, Station},
@@ -104,6 +104,10 @@ impl Fixture {
         block_on(self.store().station(&parse(name), true)).expect("a station")
     }
 
+    pub(super) fn info(&self, name: &Name) -> StationInfo {
+        block_on(self.store().describe_station(name)).expect("answered").expect("there")
+    }
+
     pub(super) fn consumer(&self, station: &Station, group: &str) -> Arc<Consumer> {
         block_on(self.store().consumer(station, Some(&parse(group)))).expect("a consumer")
     }
@@ -127,6 +131,19 @@ pub(super) fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
+/// Texts one after the other, and the place of each.
+pub(super) fn spans(texts: &[&str]) -> (Vec<u8>, Vec<Span>) {
+    let mut block = Vec::new();
+    let mut spans = Vec::new();
+    let at = |block: &Vec<u8>| u32::try_from(block.len()).expect("short");
+    for text in texts {
+        let start = at(&block);
+        block.extend_from_slice(text.as_bytes());
+        spans.push(Span { start, end: at(&block) });
+    }
+    (block, spans)
+}
+
 /// Publishes payloads, and answers their outcomes.
 pub(super) fn publish(
     handle: &Handle,
@@ -134,26 +151,10 @@ pub(super) fn publish(
     payloads: &[&str],
     id: Option<MessageId<'_>>,
 ) -> Result<Vec<Outcome>, Reject> {
-    let body = payloads.concat();
-    let mut at = 0;
-    let records: Vec<Span> = payloads
-        .iter()
-        .map(|payload| {
-            let start = at;
-            at += u32::try_from(payload.len()).expect("short");
-            Span { start, end: at }
-        })
-        .collect();
+    let (body, records) = spans(payloads);
     let mut outcomes = Vec::new();
-    let publish = Publish {
-        station,
-        body: body.as_bytes(),
-        records: &records,
-        headers: b"X-Test: yes\r\n",
-        id,
-        own: None,
-        whole: false,
-    };
+    let publish =
+        Publish { station, body: &body, records: &records, headers: b"X-Test: yes\r\n", id, own: None, whole: false };
     block_on(handle.publish(&publish, &mut outcomes)).map(|()| outcomes)
 }
 

@@ -175,20 +175,11 @@ impl Retention {
         self.drop_dead(state.id, mark.first);
         let rules = station.rules();
         let mut progress = self.progress.get(&state.id).copied().unwrap_or_default();
-        if progress.asked > mark.first {
-            if progress.asked_from == mark.first {
-                // The writer has not come to the last one yet; its byte count would be wrong.
-                return Ok(progress.full);
-            }
-            // Records were removed meanwhile, so that it did not do what it was asked: from the beginning.
-            progress.not_before_ms = 0;
+        if progress.is_waiting(mark.first, rules.age_ms) {
+            return Ok(progress.full);
         }
         if mark.first > mark.last || !rules.retire_something() {
             return Ok(false);
-        }
-        if progress.age_ms != rules.age_ms {
-            progress.age_ms = rules.age_ms;
-            progress.not_before_ms = 0;
         }
         let removed =
             if state.removed() == 0 { BTreeMap::new() } else { self.disk.removed(state.id, mark.first, mark.last)? };
@@ -287,6 +278,21 @@ impl Retention {
 }
 
 impl Progress {
+    /// Whether the writer has not come yet to what it was asked; a byte count of now would be wrong then. If not, what is
+    /// known of ages is dropped unless it still holds.
+    fn is_waiting(&mut self, first: u64, age_ms: Option<u64>) -> bool {
+        let asked_more = self.asked > first;
+        if asked_more && self.asked_from == first {
+            return true;
+        }
+        // More than is done, and not waiting: records were removed meanwhile, so that the writer did nothing.
+        if asked_more || self.age_ms != age_ms {
+            self.not_before_ms = 0;
+        }
+        self.age_ms = age_ms;
+        false
+    }
+
     /// Whether a record of this time is older than `max`; the oldest one is asked for first. Remembers when it will be.
     fn is_old(&mut self, time_ms: u64, max: u64, now_ms: u64, monotonic_ms: u64) -> bool {
         if time_ms > now_ms.saturating_add(FUTURE_MS) {

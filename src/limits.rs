@@ -265,6 +265,9 @@ pub const SCHEMA_JSON_IN_PLACE_MAX: u64 = 10_000;
 /// Steps of `$ref`, `allOf` and the like that do not move into the record: what they need of the stack is not counted while a record
 /// is checked.
 pub const SCHEMA_JSON_IN_PLACE_DEPTH_MAX: usize = 100;
+/// `$ref`s and the like from one `$id` to another in a JSON Schema that has `$dynamicRef` or `$recursiveRef`: what they lead to is compiled
+/// anew for each way there, and the ways grow as a factorial.
+pub const SCHEMA_JSON_DYNAMIC_CROSSINGS_MAX: usize = 6;
 /// Patterns of a JSON Schema: each is an automaton, with its caches, on each shard.
 pub const SCHEMA_JSON_PATTERNS_MAX: usize = 200;
 /// Bytes of one pattern's automaton. Its worst case for a byte of text is proportional to it.

@@ -6,7 +6,7 @@
 //! remains to be counted while a record is checked is what is asked of the record.
 
 use crate::limits::{
-    SCHEMA_JSON_IN_PLACE_DEPTH_MAX, SCHEMA_JSON_IN_PLACE_MAX, SCHEMA_JSON_PATTERNS_MAX, SCHEMA_JSON_SUBSCHEMAS_MAX,
+    SCHEMA_JSON_DYNAMIC_CROSSINGS_MAX, SCHEMA_JSON_IN_PLACE_DEPTH_MAX, SCHEMA_JSON_IN_PLACE_MAX, SCHEMA_JSON_PATTERNS_MAX, SCHEMA_JSON_SUBSCHEMAS_MAX,
 };
 use jsonschema::{Draft, ReferencingError, Registry, Retrieve, Uri};
 use serde_json::{Map, Value};
@@ -70,12 +70,40 @@ pub(super) fn examine(schema: &Value) -> Result<Facts, String> {
         .and_then(|builder| builder.prepare())
         .map_err(|error| reason(&error))?;
     let base = jsonschema::uri::from_str(NAMELESS).map_err(|error| error.to_string())?;
-    let mut walk = Walk { registry: &registry, costs: HashMap::new(), seen: HashSet::new(), to_see: Vec::new(), facts: Facts::default() };
+    let mut own = HashSet::new();
+    addresses(schema, &mut own);
+    let mut walk = Walk {
+        registry: &registry,
+        own,
+        costs: HashMap::new(),
+        seen: HashSet::new(),
+        to_see: Vec::new(),
+        dynamic: false,
+        crossings: 0,
+        facts: Facts::default(),
+    };
     walk.to_see.push(Place { schema, base: Arc::new(base), draft });
     while let Some(place) = walk.to_see.pop() {
         walk.see(&place)?;
     }
+    if walk.dynamic && walk.crossings > SCHEMA_JSON_DYNAMIC_CROSSINGS_MAX {
+        return Err(format!(
+            "it has dynamic references and more than {SCHEMA_JSON_DYNAMIC_CROSSINGS_MAX} references from one `$id` to another"
+        ));
+    }
     Ok(walk.facts)
+}
+
+/// Where the objects of a schema are, so that they can be told from those of the metaschemas.
+fn addresses(value: &Value, all: &mut HashSet<usize>) {
+    match value {
+        Value::Object(members) => {
+            all.insert(ptr::from_ref(value).addr());
+            members.values().for_each(|value| addresses(value, all));
+        }
+        Value::Array(elements) => elements.iter().for_each(|value| addresses(value, all)),
+        _ => {}
+    }
 }
 
 /// Why a reference leads nowhere.
@@ -112,10 +140,16 @@ enum Cost {
 
 struct Walk<'r> {
     registry: &'r Registry<'r>,
+    /// The addresses of the schema's own subschemas.
+    own: HashSet<usize>,
     /// By the address of the subschema, which stays where it is as long as the registry does.
     costs: HashMap<usize, Cost>,
     seen: HashSet<usize>,
     to_see: Vec<Place<'r>>,
+    /// Whether the schema has dynamic references of its own.
+    dynamic: bool,
+    /// Its references from one `$id` to another.
+    crossings: usize,
     facts: Facts,
 }
 
@@ -164,6 +198,10 @@ impl<'r> Walk<'r> {
         for keyword in REFERENCES {
             if let Some(Value::String(reference)) = keywords.get(keyword) {
                 let target = self.target(&inner, reference)?;
+                if self.own.contains(&address) {
+                    self.dynamic |= keyword != "$ref";
+                    self.crossings += usize::from(target.base != inner.base);
+                }
                 self.to_see.push(target.clone());
                 targets.push(target);
             }

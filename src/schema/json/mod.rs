@@ -31,10 +31,14 @@ use read::{Unreadable, read};
 use serde_json::Value;
 use std::fmt::{self, Write};
 
-/// Bytes of automaton that the smallest price of text pays for.
+/// The smallest bound that is tried for an automaton.
 const PATTERN_BYTES_MIN: usize = 1024;
-/// Keywords that the smallest price of a value pays for.
-const KEYWORDS_PER_UNIT: u64 = 32;
+/// What sixteen bytes of text cost against any pattern.
+const TEXT_UNITS_MIN: usize = 4;
+/// Bytes of automaton that make text dearer by one unit.
+const PATTERN_BYTES_PER_UNIT: usize = 512;
+/// Keywords that make a value dearer by one unit.
+const KEYWORDS_PER_UNIT: u64 = 8;
 
 /// A compiled schema.
 #[derive(Debug)]
@@ -54,10 +58,10 @@ impl JsonSchema {
             serde_json::from_str(text).map_err(|error| CompileError(format!("the schema is not JSON: {error}")))?;
         let facts = guard::examine(&schema).map_err(CompileError)?;
         let (validator, pattern_bytes) = build(&schema, facts.patterns > 0)?;
-        let units = |amount: u64| u32::try_from(1 + amount).unwrap_or(u32::MAX);
+        let text = if facts.patterns == 0 { 1 } else { TEXT_UNITS_MIN + pattern_bytes / PATTERN_BYTES_PER_UNIT };
         let prices = Prices {
-            value: units(facts.in_place / KEYWORDS_PER_UNIT),
-            text: units((pattern_bytes / PATTERN_BYTES_MIN) as u64),
+            value: u32::try_from(1 + facts.in_place / KEYWORDS_PER_UNIT).unwrap_or(u32::MAX),
+            text: u32::try_from(text).unwrap_or(u32::MAX),
         };
         Ok(Self { validator, prices })
     }

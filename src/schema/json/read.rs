@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 
 /// What is kept from one record to the next.
 #[derive(Debug, Default)]
-pub(in crate::schema) struct Scratch {
+pub struct Scratch {
     entries: Vec<Entry>,
     unescaped: String,
     open: Vec<Open>,

@@ -180,7 +180,7 @@ fn of_a_request_that_cannot_be_stored_whole_nothing_is_stored() {
     let station = gateway.station("full", false).expect("found");
     let outcomes = publish_on(&server, &station, &whole(&["a", "b", "c"], Some("x"))).expect("outcomes");
     assert!(outcomes.iter().all(|one| matches!(one, Outcome::Failed(Reject::StreamFull(_)))), "{outcomes:?}");
-    assert_eq!(messages(&server, "full"), 0);
+    assert_eq!(messages(&server, "FULL"), 0);
     assert_eq!(publish_on(&server, &station, &whole(&["a", "b"], Some("x"))), stored(&[1, 2], false));
 
     // The stream does not allow it any more, and is no more.

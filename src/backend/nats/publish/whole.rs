@@ -4,7 +4,7 @@
 //! batch was stored before (its answer was lost, and it is sent again) or only a part of it: each id is asked for, with a
 //! record that is never stored ([`ASK_ONLY`]).
 
-use super::{Plan, Scratch, Sent, is_unknown};
+use super::{Plan, Scratch, is_unknown};
 use crate::{
     backend::{Outcome, Publish, nats::Link},
     limits::PUBLISH_ATTEMPTS_MAX,

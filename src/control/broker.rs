@@ -129,7 +129,7 @@ pub(super) mod codes {
     /// There is no record at or behind this place.
     pub(in super::super) const NO_MESSAGE: u32 = 10_037;
     /// The record that is to be removed is not there.
-    pub(in super::super) const MESSAGE_DELETE_FAILED: u32 = 10_057;
+    pub(in super::super) const SEQUENCE_NOT_FOUND: u32 = 10_043;
     /// Another stream has the subject.
     pub(in super::super) const SUBJECT_OVERLAP: u32 = 10_065;
     /// JetStream is not enabled.

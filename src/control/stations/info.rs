@@ -32,6 +32,8 @@ pub(in super::super) struct StreamState {
     pub(in super::super) messages: u64,
     #[serde(default)]
     pub(in super::super) bytes: u64,
+    #[serde(default)]
+    pub(in super::super) last_seq: u64,
 }
 
 /// Where a stream is: a server that is alone says its own name as the leader's, and no cluster's.
@@ -44,8 +46,12 @@ struct Cluster {
 impl StreamInfo {
     /// Whether one server stores and answers alone: then there is no other copy, now or later.
     pub(super) fn is_alone(&self) -> bool {
-        let in_a_cluster = self.cluster.as_ref().and_then(|cluster| cluster.name.as_deref());
-        self.config.num_replicas <= 1 && in_a_cluster.is_none_or(str::is_empty)
+        self.config.num_replicas <= 1 && !self.is_in_a_cluster()
+    }
+
+    /// Whether its server is a member of a cluster.
+    pub(in super::super) fn is_in_a_cluster(&self) -> bool {
+        self.cluster.as_ref().and_then(|cluster| cluster.name.as_deref()).is_some_and(|name| !name.is_empty())
     }
 }
 

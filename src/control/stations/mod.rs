@@ -20,7 +20,7 @@ pub(super) use make::{limit, nanos, window};
 pub(super) use slot::{Slot, partition_of};
 
 use super::{
-    broker::{Broker, codes},
+    broker::{Broker, CallError, codes},
     publishing::{StreamTraits, Version},
     streams::Adopted,
 };
@@ -107,14 +107,12 @@ pub(super) async fn locate(
             Err(error) => return Err(error.into()),
         }
     }
-    match taken {
-        Some(overlap @ super::broker::CallError::Refused(codes::SUBJECT_OVERLAP, _)) => Err(overlap.into()),
-        _ => {
-            let slot = Slot::of(layout, name, 1, create.map_or(1, |attributes| attributes.partitions));
-            let text = format!("a stream named {:?} exists and does not capture {:?}", slot.stream, slot.captures);
-            Err(Reject::BrokerRefused(codes::STREAM_NAME_IN_USE, text.into()))
-        }
+    if let Some(overlap @ CallError::Refused(codes::SUBJECT_OVERLAP, _)) = taken {
+        return Err(overlap.into());
     }
+    let slot = Slot::of(layout, name, 1, create.map_or(1, |attributes| attributes.partitions));
+    let text = format!("a stream named {:?} exists and does not capture {:?}", slot.stream, slot.captures);
+    Err(Reject::BrokerRefused(codes::STREAM_NAME_IN_USE, text.into()))
 }
 
 /// The station that these streams make up.

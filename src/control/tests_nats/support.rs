@@ -92,6 +92,13 @@ impl Server {
         }
     }
 
+    /// Stops the server where it is: what is sent to it from now on is not read.
+    pub(super) fn freeze(&self) {
+        let child = self.child.as_ref().expect("the server runs");
+        let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("the server is ours");
+    }
+
     /// A client of our own, to look at what was made.
     pub(super) async fn client(&self) -> async_nats::Client {
         async_nats::connect(format!("127.0.0.1:{}", self.port)).await.expect("a connection")

@@ -21,10 +21,10 @@ use crate::{
 use serde_json::json;
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-/// Runs something on a shard's connection to the server.
-fn on_link<T, F: Future<Output = T>>(server: &Server, limits: &Limits, work: impl FnOnce(Rc<Link>) -> F) -> T {
+/// Runs something on a shard's connection to the server of this port.
+fn on_link<T, F: Future<Output = T>>(port: u16, limits: &Limits, work: impl FnOnce(Rc<Link>) -> F) -> T {
     let settings = LinkSettings {
-        servers: vec![("127.0.0.1".to_owned(), server.port)],
+        servers: vec![("127.0.0.1".to_owned(), port)],
         credential: Credential::None,
         name: "test".to_owned(),
         flavor: Flavor::Epoll,
@@ -82,13 +82,15 @@ async fn publish(link: &Link, station: &Station, request: &Request<'_>) -> Resul
 }
 
 fn publish_on(server: &Server, station: &Station, request: &Request<'_>) -> Result<Vec<Outcome>, Reject> {
-    on_link(server, &Limits::default(), |link| async move { publish(&link, station, request).await })
+    on_link(server.port, &Limits::default(), |link| async move { publish(&link, station, request).await })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "compared with what a publish returns")]
 fn stored(sequences: &[u64], duplicate: bool) -> Result<Vec<Outcome>, Reject> {
     Ok(sequences.iter().map(|sequence| Outcome::Stored { partition: 0, sequence: *sequence, duplicate }).collect())
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "compared with what a publish returns")]
 fn failed(rejects: Vec<Reject>) -> Result<Vec<Outcome>, Reject> {
     Ok(rejects.into_iter().map(Outcome::Failed).collect())
 }
@@ -180,7 +182,7 @@ fn of_a_request_that_cannot_be_stored_whole_nothing_is_stored() {
     let station = gateway.station("full", false).expect("found");
     let outcomes = publish_on(&server, &station, &whole(&["a", "b", "c"], Some("x"))).expect("outcomes");
     assert!(outcomes.iter().all(|one| matches!(one, Outcome::Failed(Reject::StreamFull(_)))), "{outcomes:?}");
-    assert_eq!(messages(&server, "full"), 0);
+    assert_eq!(messages(&server, "FULL"), 0);
     assert_eq!(publish_on(&server, &station, &whole(&["a", "b"], Some("x"))), stored(&[1, 2], false));
 
     // The stream does not allow it any more, and is no more.
@@ -221,13 +223,43 @@ fn what_the_window_or_the_partitions_cannot_take_whole_is_refused_before_it_is_s
     let station = Gateway::start(settings(server.port)).station("one", true).expect("made");
     let narrow = Limits { window_messages_max: 3, ..Limits::default() };
     let (three, four) = (whole(&["a", "b", "c"], None), whole(&["a", "b", "c", "d"], None));
-    on_link(&server, &narrow, |link| async move {
+    on_link(server.port, &narrow, |link| async move {
         let refused = publish(&link, &station, &four).await;
         assert!(matches!(refused, Err(Reject::NotAtomic(why)) if why.contains("in flight")), "{refused:?}");
         // Two at once that do not both fit: one waits for the other.
         let both = futures_util::future::join(publish(&link, &station, &three), publish(&link, &station, &three)).await;
         assert_eq!(both, (stored(&[1, 2, 3], false), stored(&[4, 5, 6], false)));
     });
+}
+
+#[test]
+fn a_request_whose_answer_is_lost_is_sent_again_as_a_whole_if_it_has_a_message_id() {
+    let server = Server::start("");
+    if minor(&server) < 12 {
+        return a_request_is_refused_by_an_old_broker(&server);
+    }
+    let station = Gateway::start(settings(server.port)).station("s", true).expect("made");
+    let server = std::cell::RefCell::new(server);
+    for (id, expect) in [(Some("x"), stored(&[2, 3, 4], false)), (None, failed(vec![Reject::OutcomeUnknown; 3]))] {
+        let (port, station) = (server.borrow().port, &station);
+        let outcomes = on_link(port, &Limits::default(), |link| {
+            let server = &server;
+            async move {
+                let first = publish(&link, station, &whole(&["z"], Some("first"))).await;
+                assert!(matches!(first.as_deref(), Ok([Outcome::Stored { sequence: 1, .. }])), "{first:?}");
+                server.borrow().freeze();
+                let restart = async {
+                    rt::sleep(Duration::from_millis(300)).await;
+                    let mut server = server.borrow_mut();
+                    server.kill();
+                    server.run();
+                };
+                futures_util::future::join(publish(&link, station, &whole(&["a", "b", "c"], id)), restart).await.0
+            }
+        });
+        assert_eq!(outcomes, expect, "{id:?}");
+    }
+    assert_eq!(messages(&server.borrow(), "s"), 4);
 }
 
 #[test]
@@ -258,7 +290,7 @@ fn a_message_says_its_place_and_how_often_it_was_handed_out() {
     let gateway = Gateway::start(settings(server.port));
     let station = gateway.station("s", true).expect("made");
     let group = gateway.consumer(&station, None).expect("made");
-    on_link(&server, &Limits::default(), |link| async move {
+    on_link(server.port, &Limits::default(), |link| async move {
         let request = Request { whole: false, ..whole(&["a", "b"], None) };
         assert_eq!(publish(&link, &station, &request).await, stored(&[1, 2], false));
         for deliveries in 1..4 {

@@ -4,7 +4,7 @@
 //! batch was stored before (its answer was lost, and it is sent again) or only a part of it: each id is asked for, with a
 //! record that is never stored ([`ASK_ONLY`]).
 
-use super::{Plan, Scratch, Sent, is_unknown};
+use super::{Plan, Scratch, is_unknown};
 use crate::{
     backend::{Outcome, Publish, nats::Link},
     limits::PUBLISH_ATTEMPTS_MAX,
@@ -21,11 +21,11 @@ use crate::{
 };
 use std::future::poll_fn;
 
-/// No stream has this as its last sequence, so the broker stores nothing; but it looks for the message id first, and
-/// says where the record with it is.
-const ASK_ONLY: &[u8] = b"Nats-Expected-Last-Sequence: 9223372036854775807\r\n";
-/// "wrong last sequence", in words of older and newer servers.
-const WRONG_LAST_SEQUENCE: [u32; 2] = [10_071, 10_164];
+/// The last record of no stream has this id (a client's has no blanks), so the broker stores nothing; but it looks for the
+/// record's own id first, and says where that is. (A last sequence that cannot be is looked at before the id, since 2.12.)
+const ASK_ONLY: &[u8] = b"Nats-Expected-Last-Msg-Id: the gateway only asks\r\n";
+/// "wrong last msg ID": so the record's own is not known.
+const WRONG_LAST_ID: u32 = 10_070;
 
 const TOO_MANY: &str = "there are more records than can be stored all or nothing at a time";
 const TOO_LARGE: &str = "the records are larger than what the gateway may have in flight (limits.window_bytes_max)";
@@ -139,7 +139,7 @@ impl Link {
             return settle(outcomes, |_| why.clone());
         }
         let is_known = |outcome: &Outcome| matches!(outcome, Outcome::Stored { .. });
-        let is_absent = |outcome: &Outcome| matches!(outcome, Outcome::Failed(Reject::BrokerRefused(code, _)) if WRONG_LAST_SEQUENCE.contains(code));
+        let is_absent = |outcome: &Outcome| matches!(outcome, Outcome::Failed(Reject::BrokerRefused(WRONG_LAST_ID, _)));
         let unclear = found.iter().find_map(|outcome| match outcome {
             Outcome::Failed(why) if !is_absent(outcome) => Some(why.clone()),
             _ => None,

@@ -140,6 +140,10 @@ pub(super) async fn change(
     change: &AttributesChange,
 ) -> Result<(), StreamsError> {
     let parts = stations::locate(broker, settings.layout, name, adopted, None).await.map_err(failed)?;
+    // Servers before 2.14 take this and keep one copy.
+    if change.replicas.is_some_and(|replicas| replicas > 1) && !parts.iter().all(|part| part.info.is_in_a_cluster()) {
+        return Err(StreamsError::Invalid("replicas: the broker's server is alone, copies need a cluster".to_owned()));
+    }
     let change_one = |stream: Box<str>| async move { change_stream(broker, &stream, change).await };
     let mut streams = parts.into_iter().map(|part| part.info.config.name);
     // What the broker refuses it refuses for the first one: then nothing has changed.

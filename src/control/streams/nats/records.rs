@@ -97,12 +97,14 @@ pub(in super::super) async fn discard(
         // Not overwritten with noise: that costs a write for each, and the block goes in time.
         match broker.call::<IgnoredAny>(verb, &json!({ "seq": sequence, "no_erase": true })).await {
             Ok(_) => Ok(1),
-            Err(CallError::Refused(codes::NO_MESSAGE | codes::MESSAGE_DELETE_FAILED, _)) => Ok(0),
+            Err(CallError::Refused(codes::NO_MESSAGE | codes::SEQUENCE_NOT_FOUND, _)) => Ok(0),
             Err(error) => Err(refused(error)),
         }
     };
     let count = |sum, one| async move { Ok(sum + one) };
-    stream::iter(sequences.to_vec()).map(delete).buffered(CALLS_AT_ONCE).try_fold(0, count).await
+    // What lies beyond the end the broker answers in the words of its files.
+    let there = sequences.iter().copied().filter(|sequence| (1..=info.state.last_seq).contains(sequence));
+    stream::iter(there.collect::<Vec<u64>>()).map(delete).buffered(CALLS_AT_ONCE).try_fold(0, count).await
 }
 
 pub(in super::super) async fn store(

@@ -1,5 +1,7 @@
 //! Desks over one registry in memory: what each kind of document goes through, and random changes by two of them against a model.
 
+mod model;
+
 use super::{
     DeskError, What,
     documents::{Document, PasswordHash, StationDocument, UserDocument},
@@ -16,12 +18,7 @@ use crate::{
     schema::SchemaType,
     station::Pattern,
 };
-use proptest::prelude::*;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
 
 const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHRzb21l$ZX2aMhTrPKuE1PmXlvjrUPOKFJbQrWLxJdMkeRS2bHo";
@@ -405,185 +402,6 @@ fn rights_change_and_the_password_stays() {
         assert_eq!(ann.version, 1, "tokens stay good");
         assert!(!ann.may(crate::reject::Action::Produce, "b") && ann.may(crate::reject::Action::Produce, "a"));
     });
-}
-
-/// One change, by one of two replicas. Small numbers stand for names and versions.
-#[derive(Debug, Clone)]
-enum Step {
-    AddSchema(u8, u8),
-    Activate(u8, u32),
-    RemoveSchema(u8),
-    Create(u8),
-    RemoveStation(u8),
-    Attach(u8, u8),
-    Detach(u8),
-    Rights(u8),
-    CreateKey,
-    RevokeKey(usize),
-}
-
-fn step() -> impl Strategy<Value = (usize, Step)> {
-    let (schemas, stations) = (0..3_u8, 0..3_u8);
-    let step = prop_oneof![
-        3 => (schemas.clone(), 0..4_u8).prop_map(|(schema, text)| Step::AddSchema(schema, text)),
-        3 => (schemas.clone(), 1..4_u32).prop_map(|(schema, version)| Step::Activate(schema, version)),
-        1 => schemas.clone().prop_map(Step::RemoveSchema),
-        2 => stations.clone().prop_map(Step::Create),
-        1 => stations.clone().prop_map(Step::RemoveStation),
-        4 => (stations.clone(), schemas).prop_map(|(station, schema)| Step::Attach(station, schema)),
-        1 => stations.prop_map(Step::Detach),
-        1 => (0..5_u8).prop_map(Step::Rights),
-        1 => Just(Step::CreateKey),
-        1 => (0..4_usize).prop_map(Step::RevokeKey),
-    ];
-    (0..2_usize, step)
-}
-
-/// What two replicas should agree on.
-#[derive(Debug, Default)]
-struct Model {
-    /// Texts of the versions, and the active one.
-    schemas: BTreeMap<u8, (Vec<u8>, u32)>,
-    stations: BTreeMap<u8, Option<u8>>,
-    rights: Option<u8>,
-    keys: Vec<String>,
-}
-
-const TEXTS: [&str; 4] = ["\"int\"", "\"long\"", "\"string\"", "\"boolean\""];
-
-impl Model {
-    /// Makes a change on a replica and in the model, which both take or both refuse.
-    async fn take(&mut self, replica: &Replica, step: &Step) {
-        let desk = &replica.desk;
-        let (schema_name, station_name) =
-            (|schema: &u8| format!("schema{schema}"), |station: &u8| format!("station{station}"));
-        let (done, may) = match step {
-            Step::AddSchema(number, text) => {
-                let new = schema(&schema_name(number), TEXTS[usize::from(*text)]);
-                let may = self.schemas.get(number).is_none_or(|(texts, _)| texts.last() != Some(text));
-                if may {
-                    self.schemas.entry(*number).or_insert((Vec::new(), 1)).0.push(*text);
-                }
-                (desk.add_schema(new, "ann").await.map(drop), may)
-            }
-            Step::Activate(number, version) => {
-                let known = self.schemas.get_mut(number).filter(|(texts, _)| texts.len() >= *version as usize);
-                let may = known.map(|(_, active)| *active = *version).is_some();
-                (desk.activate_schema(&schema_name(number), *version, None).await.map(drop), may)
-            }
-            Step::RemoveSchema(number) => {
-                let attached = self.stations.values().any(|schema| schema.as_ref() == Some(number));
-                let may = !attached && self.schemas.remove(number).is_some();
-                (desk.remove_schema(&schema_name(number), None).await, may)
-            }
-            Step::Create(number) => {
-                // Making it again is no error, unless it has a schema, which was not asked for.
-                let may = self.stations.get(number).is_none_or(Option::is_none);
-                self.stations.entry(*number).or_default();
-                (desk.create_station(station(&station_name(number))).await.map(drop), may)
-            }
-            Step::RemoveStation(number) => {
-                (desk.remove_station(&station_name(number), None).await, self.stations.remove(number).is_some())
-            }
-            Step::Attach(number, schema) => {
-                let known = self.stations.get_mut(number).filter(|_| self.schemas.contains_key(schema));
-                let may = known.map(|attached| *attached = Some(*schema)).is_some();
-                (desk.attach_schema(&station_name(number), &schema_name(schema), None).await.map(drop), may)
-            }
-            Step::Detach(number) => {
-                let may = self.stations.get_mut(number).map(|attached| *attached = None).is_some();
-                (desk.detach_schema(&station_name(number), None).await.map(drop), may)
-            }
-            Step::Rights(number) => {
-                self.rights = Some(*number);
-                let change = ChangeUser { produce: Some(vec![station_name(number)]), consume: None };
-                (desk.change_user("ann", change, None).await.map(drop), true)
-            }
-            Step::CreateKey => {
-                let made = desk.create_key(NewKey::default()).await;
-                (made.map(|made| self.keys.push(made.view.id)), true)
-            }
-            Step::RevokeKey(at) => {
-                let id = if *at < self.keys.len() { Some(self.keys.remove(*at)) } else { None };
-                (desk.revoke_key(id.as_deref().unwrap_or("none"), None).await, id.is_some())
-            }
-        };
-        assert_eq!(done.is_ok(), may, "{step:?}: {done:?}\n{self:?}");
-    }
-
-    /// Whether a replica shows all of it.
-    async fn is_shown_by(&self, replica: &Replica) -> bool {
-        let desk = &replica.desk;
-        let schemas = desk.schemas(&ALL).await.expect("listed").items;
-        let schemas: BTreeMap<String, (Vec<String>, u32)> = schemas
-            .into_iter()
-            .map(|schema| {
-                let texts = schema.versions.into_iter().map(|version| version.schema).collect();
-                (schema.name, (texts, schema.active_version))
-            })
-            .collect();
-        let stations = desk.stations(&ALL).await.expect("listed").items;
-        let stations: BTreeMap<String, Option<String>> =
-            stations.into_iter().map(|station| (station.name, station.schema)).collect();
-        let keys = desk.keys(&ALL).await.expect("listed").items.into_iter().map(|key| key.id);
-        let rights = desk.user("ann").await.expect("there").value.produce;
-        let expect: BTreeMap<String, (Vec<String>, u32)> = self
-            .schemas
-            .iter()
-            .map(|(schema, (texts, active))| {
-                let texts = texts.iter().map(|text| TEXTS[usize::from(*text)].to_owned()).collect();
-                (format!("schema{schema}"), (texts, *active))
-            })
-            .collect();
-        let expect_stations: BTreeMap<String, Option<String>> = self
-            .stations
-            .iter()
-            .map(|(station, schema)| (format!("station{station}"), schema.map(|schema| format!("schema{schema}"))))
-            .collect();
-        let right = self.rights.map_or("*".to_owned(), |number| format!("station{number}"));
-        schemas == expect
-            && stations == expect_stations
-            && keys.collect::<BTreeSet<_>>() == self.keys.iter().cloned().collect()
-            && rights == [right]
-    }
-
-    /// Whether a shard that was told this holds records against what it should.
-    fn is_in_force(&self, contracts: &Contracts) -> bool {
-        (0..3).all(|number| {
-            let schema = self.stations.get(&number).copied().flatten();
-            let expect = schema.map(|schema| (format!("schema{schema}"), self.schemas[&schema].1));
-            Replica::in_force(contracts, &format!("station{number}")) == expect
-        })
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
-
-    #[test]
-    fn two_replicas_do_what_one_model_does(steps in proptest::collection::vec(step(), 1..40)) {
-        run(async {
-            let memory = Memory::default();
-            put_user(&memory).await;
-            let replicas = [Replica::of(&memory), Replica::of(&memory)];
-            let mut model = Model::default();
-            let mut told = [None, None];
-            for (at, step) in &steps {
-                // Whatever the other has done is known here, or the change is refused for old reasons.
-                until("known", || model.is_shown_by(&replicas[*at])).await;
-                model.take(&replicas[*at], step).await;
-                // Who made the change has told its shards before it was answered.
-                told[*at] = replicas[*at].contracts().await.or(told[*at].take());
-                let contracts = told[*at].as_ref().expect("told at the start");
-                assert!(model.is_in_force(contracts), "{step:?}\n{model:?}\n{contracts:?}");
-            }
-            for (replica, told) in replicas.iter().zip(&mut told) {
-                until("shown", || model.is_shown_by(replica)).await;
-                *told = replica.contracts().await.or(told.take());
-                assert!(model.is_in_force(told.as_ref().expect("told")), "{model:?}");
-            }
-        });
-    }
 }
 
 /// The admin listener runs on any thread: what it waits for must be able to move.

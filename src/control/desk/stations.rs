@@ -30,21 +30,20 @@ impl Desk {
         let book = self.book().await?;
         let mut all: BTreeMap<Name, Description> =
             self.0.streams.list().await?.into_iter().map(|station| (station.name.clone(), station)).collect();
-        let mut adopted = Vec::new();
-        for (name, entry) in book.stations.iter() {
-            adopted.extend(entry.document.adopted.clone().map(|adopted| (name.clone(), adopted)));
-        }
-        let described: Vec<Option<Description>> = futures_util::stream::iter(adopted)
-            .map(|(name, adopted)| async move {
-                match self.0.streams.describe(&name, Some(&adopted)).await {
+        let adopted = book.stations.iter().filter_map(|(name, entry)| Some((name, entry.document.adopted.as_ref()?)));
+        // Owned: what is asked must be able to move to another thread.
+        let adopted: Vec<(Name, Adopted)> = adopted.map(|(name, adopted)| (name.clone(), adopted.clone())).collect();
+        let described = futures_util::stream::iter(adopted).map(|(name, adopted)| {
+            let streams = self.0.streams.clone();
+            async move {
+                match streams.describe(&name, Some(&adopted)).await {
                     Ok(description) => Ok(Some(description)),
                     Err(StreamsError::Unknown) => Ok(None),
                     Err(error) => Err(error),
                 }
-            })
-            .buffered(DESCRIBED_AT_ONCE)
-            .try_collect()
-            .await?;
+            }
+        });
+        let described: Vec<Option<Description>> = described.buffered(DESCRIBED_AT_ONCE).try_collect().await?;
         all.extend(described.into_iter().flatten().map(|station| (station.name.clone(), station)));
         Ok(page(all.into_iter().map(|(name, station)| (name.to_string(), view(&book, station))), ask))
     }

@@ -22,7 +22,7 @@ pub(super) struct Login {
 
 /// A refresh token. A form with the same fields is taken as well.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Refresh {
+pub(super) struct Renewal {
     jwt_refresh_token: String,
     /// Lifetime of the new token.
     token_expiry_in_minutes: Option<i64>,
@@ -127,7 +127,7 @@ pub(super) struct Consume {
 
 /// A record, handed out.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Message {
+pub(super) struct Record {
     /// Its bytes as text.
     message: String,
     /// `base64` if its bytes are not UTF-8: `message` is then base64.
@@ -151,7 +151,7 @@ refusals! { pub(super), "application/json", "Unauthorized" =>
 
 refusals! { pub(super), "application/json", "Failure" =>
     /// Has a body that is bounded, and needs the control plane.
-    Login503: 413 "The body is too large", 503 "The users are not known yet, or too many log in at once";
+    LoggingIn: 413 "The body is too large", 503 "The users are not known yet, or too many log in at once";
     /// Puts records in.
     Producing: 403 "Not allowed to produce to this station, or the broker does not let the gateway",
         404 "There is no such station, and it is not made on first use",
@@ -176,11 +176,11 @@ refusals! { pub(super), "application/json", "Failure" =>
     params(("accountId" = Option<i64>, Query, description = "Tenant, unless the body names one")),
     responses((status = 200, description = "Logged in", body = Tokens), (status = 400, description = "The body is wrong", body = LoginRefused),
         (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
-        Anonymous, Login503))]
+        Anonymous, LoggingIn))]
 pub(super) fn authenticate() {}
 
 /// Gives a new pair of tokens for a refresh token.
-#[utoipa::path(post, path = "/auth/refreshToken", tag = "data", operation_id = "refresh_token", security(()), request_body = Refresh,
+#[utoipa::path(post, path = "/auth/refreshToken", tag = "data", operation_id = "refresh_token", security(()), request_body = Renewal,
     responses((status = 200, description = "A new pair", body = Tokens), (status = 400, description = "The body is wrong", body = Failure),
         (status = 413, description = "The body is too large", body = Failure),
         (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
@@ -221,7 +221,7 @@ pub(super) fn produce_batch() {}
 #[utoipa::path(post, path = "/stations/{name}/consume/batch", tag = "data", operation_id = "consume_batch",
     security(("token" = []), ("key" = []), ("query" = [])), request_body = Consume,
     params(("name" = String, Path, description = "The station")),
-    responses((status = 200, description = "These are yours; none came in time if there are none", body = Vec<Message>),
+    responses((status = 200, description = "These are yours; none came in time if there are none", body = Vec<Record>),
         (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
         Anonymous, Consuming))]
 pub(super) fn consume_batch() {}

@@ -1,4 +1,4 @@
-//! The description of the API, made of what stands at the handlers: `/openapi.json`, OpenAPI 3.1.
+//! The description of the API, made of what stands at the handlers: `/openapi.json`, in version 3.1 of that form.
 //!
 //! It describes the admin listener, and the data port beside it, whose routes are described in [`data_path`]. A test of the
 //! integration suite holds real answers against it.

@@ -87,8 +87,19 @@ pub(super) struct BatchFailed {
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum BatchRefused {
-    Whole(Failure),
+    Whole(Refused),
     Records(BatchFailed),
+}
+
+/// Nothing is stored, and why.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Refused {
+    error: String,
+    success: bool,
+    /// With `Prefer: return=representation`, if there were records: one for each, in their order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    receipts: Option<Vec<Receipt>>,
 }
 
 /// What was wrong.
@@ -160,8 +171,9 @@ refusals! { pub(super), "application/json", "Failure" =>
         429 "Too much is waiting for the broker",
         431 "The header fields to store are too large",
         500 "The broker refused, with its code; or a fault of the gateway",
-        501 "All or nothing was asked for, and is not possible here: the text says why",
         503 "The broker is away, the station is full, its schema cannot be confirmed, or no acknowledgement came: send the same request again, with an id nothing is stored twice";
+    /// May ask for all or nothing.
+    Strict: 501 "All or nothing was asked for, and is not possible here: the text says why";
     /// Takes records out.
     Consuming: 400 "The body is wrong: the text says what",
         403 "Not allowed to consume from this station",
@@ -197,7 +209,8 @@ pub(super) fn refresh_token() {}
         (Vec<u8> = "application/octet-stream"), (Vec<u8> = "application/x-protobuf"), (Vec<u8> = "avro/bytes"))),
     responses((status = 200, description = "Stored, and acknowledged", body = Stored, headers(
         ("Preference-Applied" = String, description = "The preferences that were honoured"))),
-        (status = 400, description = "The request is wrong, or the record is not what the station's schema says", body = Failure),
+        (status = 400, description = "The request is wrong, or the record is not what the station's schema says", body = Refused, headers(
+        ("Preference-Applied" = String, description = "The preferences that were honoured"))),
         (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
         Anonymous, Producing))]
 pub(super) fn produce_single() {}
@@ -214,7 +227,7 @@ pub(super) fn produce_single() {}
         (status = 400, description = "The request is wrong, or some of its records are", body = BatchRefused, headers(
         ("Preference-Applied" = String, description = "The preferences that were honoured"))),
         (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
-        Anonymous, Producing))]
+        Anonymous, Producing, Strict))]
 pub(super) fn produce_batch() {}
 
 /// Hands out records, oldest first. They are acknowledged once the answer has been written whole.

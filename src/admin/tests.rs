@@ -201,6 +201,63 @@ fn users_come_and_go() {
 }
 
 #[test]
+fn a_users_rights_change_if_the_user_is_what_was_seen() {
+    let admin = Admin::start();
+    let ann = Some(r#"{"name":"ann","password":"long enough","produce":["a"],"consume":["b"]}"#);
+    let added = admin.root("POST", "/api/v1/users", ann);
+    assert!(added.head.contains("\r\nlocation: /api/v1/users/ann"), "{added:?}");
+    let tag_of = |reply: &Reply| {
+        let at = reply.head.split("\r\netag: ").nth(1).expect("a tag");
+        at.split("\r\n").next().expect("a line").to_owned()
+    };
+    let with = |method: &str, path: &str, field: &str, body: &str| {
+        let length = body.len();
+        admin.raw(
+            format!(
+                "{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Basic cm9vdDptZW1waGlzLXJvb3Q=\r\n\
+                 {field}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            )
+            .as_bytes(),
+        )
+    };
+    let path = "/api/v1/users/ann";
+    let shown = admin.root("GET", path, None);
+    assert_eq!((shown.status, shown.json()["consume"].clone()), (200, json!(["b"])));
+    let seen = tag_of(&shown);
+    let again = with("GET", path, &format!("If-None-Match: {seen}"), "");
+    assert_eq!((again.status, again.body.as_str(), tag_of(&again)), (304, "", seen.clone()));
+    let changed = with("PATCH", path, &format!("If-Match: {seen}"), r#"{"produce":["A.*"]}"#);
+    assert_eq!(
+        (changed.status, &changed.json()["produce"], &changed.json()["consume"]),
+        (200, &json!(["a.*"]), &json!(["b"]))
+    );
+    assert_ne!(tag_of(&changed), seen);
+    for (method, path, body) in [
+        ("PATCH", path, "{}"),
+        ("DELETE", path, ""),
+        ("PUT", "/api/v1/users/ann/password", r#"{"password":"long enough"}"#),
+    ] {
+        with(method, path, &format!("If-Match: {seen}"), body).problem(412);
+    }
+    with("DELETE", path, "If-Match: nonsense", "").problem(400);
+    admin.root("PATCH", path, Some(r#"{"admin":true}"#)).problem(400);
+    admin.root("PATCH", path, Some(r#"{"produce":["a b"]}"#)).problem(400);
+    admin.root("PATCH", "/api/v1/users/root", Some("{}")).problem(409);
+    admin.root("PATCH", "/api/v1/users/nobody", Some("{}")).problem(404);
+    admin.root("GET", "/api/v1/users/%FF", None).problem(400);
+    assert_eq!(with("DELETE", path, &format!("If-Match: {}", tag_of(&changed)), "").status, 204);
+}
+
+#[test]
+fn the_description_is_open_and_served_whole() {
+    let admin = Admin::start();
+    let description = admin.send("GET", "/openapi.json", None, None);
+    assert_eq!(description.status, 200);
+    assert!(description.head.contains("content-type: application/json"), "{}", description.head);
+    assert!(description.json()["openapi"].as_str().is_some_and(|version| version.starts_with("3.1.")));
+}
+
+#[test]
 fn what_is_wrong_with_a_request_is_said() {
     let admin = Admin::start();
     let long = format!(r#"{{"name":"ann","password":"{}"}}"#, "x".repeat(129));
@@ -238,6 +295,9 @@ fn heads_and_bodies_are_bounded() {
     let admin = Admin::start();
     let huge = format!(r#"{{"name":"ann","password":"{}"}}"#, "x".repeat(BODY_BYTES_MAX));
     admin.root("POST", "/api/v1/users", Some(&huge)).problem(413);
+    // A schema may be larger: this one is read, and is none of a language that there is.
+    let schema = format!(r#"{{"name":"s","type":"none","schema":"{}"}}"#, "x".repeat(BODY_BYTES_MAX));
+    admin.root("POST", "/api/v1/schemas", Some(&schema)).problem(400);
     let head = format!("GET /healthz HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(40_000));
     assert_eq!(admin.raw(head.as_bytes()).status, 431);
     let fields = format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(70));

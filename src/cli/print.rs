@@ -110,7 +110,9 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
         text.push('\n');
     };
     line(head);
-    rows.iter().for_each(|row| line(row.each_ref().map(String::as_str)));
+    for row in rows {
+        line(row.each_ref().map(String::as_str));
+    }
     text
 }
 

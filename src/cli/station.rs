@@ -152,7 +152,7 @@ pub(super) fn run(args: &StationArgs) -> Result<(), Failure> {
         StationCommand::List { common: Common { output, admin } } => {
             output.list(admin, STATIONS, "items", |stations| listing(&stations))
         }
-        StationCommand::Show { name, common } => common.ask("GET", &path(name)?, None, |station| shown(station)),
+        StationCommand::Show { name, common } => common.ask("GET", &path(name)?, None, shown),
         StationCommand::Change { name, kept, common } => {
             let body = json(&change(kept)?)?;
             common.ask("PATCH", &path(name)?, Some(&body), |station| format!("changed {}", shown(station)))

@@ -22,7 +22,7 @@ pub(super) struct Login {
 
 /// A refresh token. A form with the same fields is taken as well.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Refresh {
+pub(super) struct Renewal {
     jwt_refresh_token: String,
     /// Lifetime of the new token.
     token_expiry_in_minutes: Option<i64>,
@@ -87,8 +87,19 @@ pub(super) struct BatchFailed {
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum BatchRefused {
-    Whole(Failure),
+    Whole(Refused),
     Records(BatchFailed),
+}
+
+/// Nothing is stored, and why.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Refused {
+    error: String,
+    success: bool,
+    /// With `Prefer: return=representation`, if there were records: one for each, in their order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    receipts: Option<Vec<Receipt>>,
 }
 
 /// What was wrong.
@@ -127,7 +138,7 @@ pub(super) struct Consume {
 
 /// A record, handed out.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Message {
+pub(super) struct Record {
     /// Its bytes as text.
     message: String,
     /// `base64` if its bytes are not UTF-8: `message` is then base64.
@@ -151,7 +162,7 @@ refusals! { pub(super), "application/json", "Unauthorized" =>
 
 refusals! { pub(super), "application/json", "Failure" =>
     /// Has a body that is bounded, and needs the control plane.
-    Login503: 413 "The body is too large", 503 "The users are not known yet, or too many log in at once";
+    LoggingIn: 413 "The body is too large", 503 "The users are not known yet, or too many log in at once";
     /// Puts records in.
     Producing: 403 "Not allowed to produce to this station, or the broker does not let the gateway",
         404 "There is no such station, and it is not made on first use",
@@ -160,8 +171,9 @@ refusals! { pub(super), "application/json", "Failure" =>
         429 "Too much is waiting for the broker",
         431 "The header fields to store are too large",
         500 "The broker refused, with its code; or a fault of the gateway",
-        501 "All or nothing was asked for, and is not possible here: the text says why",
         503 "The broker is away, the station is full, its schema cannot be confirmed, or no acknowledgement came: send the same request again, with an id nothing is stored twice";
+    /// May ask for all or nothing.
+    Strict: 501 "All or nothing was asked for, and is not possible here: the text says why";
     /// Takes records out.
     Consuming: 400 "The body is wrong: the text says what",
         403 "Not allowed to consume from this station",
@@ -176,11 +188,11 @@ refusals! { pub(super), "application/json", "Failure" =>
     params(("accountId" = Option<i64>, Query, description = "Tenant, unless the body names one")),
     responses((status = 200, description = "Logged in", body = Tokens), (status = 400, description = "The body is wrong", body = LoginRefused),
         (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
-        Anonymous, Login503))]
+        Anonymous, LoggingIn))]
 pub(super) fn authenticate() {}
 
 /// Gives a new pair of tokens for a refresh token.
-#[utoipa::path(post, path = "/auth/refreshToken", tag = "data", operation_id = "refresh_token", security(()), request_body = Refresh,
+#[utoipa::path(post, path = "/auth/refreshToken", tag = "data", operation_id = "refresh_token", security(()), request_body = Renewal,
     responses((status = 200, description = "A new pair", body = Tokens), (status = 400, description = "The body is wrong", body = Failure),
         (status = 413, description = "The body is too large", body = Failure),
         (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
@@ -197,7 +209,8 @@ pub(super) fn refresh_token() {}
         (Vec<u8> = "application/octet-stream"), (Vec<u8> = "application/x-protobuf"), (Vec<u8> = "avro/bytes"))),
     responses((status = 200, description = "Stored, and acknowledged", body = Stored, headers(
         ("Preference-Applied" = String, description = "The preferences that were honoured"))),
-        (status = 400, description = "The request is wrong, or the record is not what the station's schema says", body = Failure),
+        (status = 400, description = "The request is wrong, or the record is not what the station's schema says", body = Refused, headers(
+        ("Preference-Applied" = String, description = "The preferences that were honoured"))),
         (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
         Anonymous, Producing))]
 pub(super) fn produce_single() {}
@@ -214,14 +227,14 @@ pub(super) fn produce_single() {}
         (status = 400, description = "The request is wrong, or some of its records are", body = BatchRefused, headers(
         ("Preference-Applied" = String, description = "The preferences that were honoured"))),
         (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
-        Anonymous, Producing))]
+        Anonymous, Producing, Strict))]
 pub(super) fn produce_batch() {}
 
 /// Hands out records, oldest first. They are acknowledged once the answer has been written whole.
 #[utoipa::path(post, path = "/stations/{name}/consume/batch", tag = "data", operation_id = "consume_batch",
     security(("token" = []), ("key" = []), ("query" = [])), request_body = Consume,
     params(("name" = String, Path, description = "The station")),
-    responses((status = 200, description = "These are yours; none came in time if there are none", body = Vec<Message>),
+    responses((status = 200, description = "These are yours; none came in time if there are none", body = Vec<Record>),
         (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
         Anonymous, Consuming))]
 pub(super) fn consume_batch() {}

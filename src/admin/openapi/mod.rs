@@ -1,4 +1,4 @@
-//! The description of the API, made of what stands at the handlers: `/openapi.json`, OpenAPI 3.1.
+//! The description of the API, made of what stands at the handlers: `/openapi.json`, in version 3.1 of that form.
 //!
 //! It describes the admin listener, and the data port beside it, whose routes are described in [`data_path`]. A test of the
 //! integration suite holds real answers against it.
@@ -22,6 +22,7 @@ use utoipa::{
     info(
         title = "Sluicegate",
         description = "The admin listener's API, and the data port's.\n\n\
+            Below `/api/v1` everything is 503 with `Retry-After` until the registry was read once. \
             Any request may also be answered with 408 (its body did not come in time) or, before a route is known, with 431 or a bare 400 \
             (its head is too large, or not HTTP). The data port answers the same in its own form, and 417, 501 and 505 to what it does not \
             know of HTTP."

@@ -15,8 +15,8 @@ fn attributes() -> Attributes {
     Attributes::from(&defaults(1))
 }
 
-fn id(base: &str) -> Option<MessageId<'_>> {
-    Some(MessageId { base, numbered: false })
+fn id(base: &str) -> MessageId<'_> {
+    MessageId { base, numbered: false }
 }
 
 impl Fixture {
@@ -139,7 +139,7 @@ fn a_changed_window_holds_for_what_comes_and_a_shorter_one_for_what_is_there() {
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     let window =
         |seconds| AttributesChange { duplicate_window: Some(Duration::from_secs(seconds)), ..Default::default() };
-    let put = |base: &str| stored(&publish(&handle, &station, &["x"], id(base)).expect("published"))[0];
+    let put = |base: &str| stored(&publish(&handle, &station, &["x"], Some(id(base))).expect("published"))[0];
     assert_eq!(put("a"), (0, 1, false));
     fixture.advance(Duration::from_secs(30));
     assert_eq!(put("a"), (0, 1, true));
@@ -153,9 +153,9 @@ fn a_changed_window_holds_for_what_comes_and_a_shorter_one_for_what_is_there() {
     assert_eq!(put("b"), (0, 3, true), "longer");
     fixture.reopen();
     let handle = fixture.store().handle();
-    assert_eq!(stored(&publish(&handle, &station, &["x"], id("b")).expect("published")), [(0, 3, true)]);
+    assert_eq!(stored(&publish(&handle, &station, &["x"], Some(id("b"))).expect("published")), [(0, 3, true)]);
     fixture.advance(Duration::from_secs(1));
-    assert_eq!(stored(&publish(&handle, &station, &["x"], id("b")).expect("published")), [(0, 4, false)]);
+    assert_eq!(stored(&publish(&handle, &station, &["x"], Some(id("b"))).expect("published")), [(0, 4, false)]);
 }
 
 #[test]

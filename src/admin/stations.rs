@@ -6,7 +6,7 @@ use super::{
     problem::Problem,
 };
 use crate::control::{
-    Desk, DeskError, What,
+    Desk,
     views::{AdoptStation, ChangeStation, NewStation, Page, StationView},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
@@ -52,18 +52,13 @@ pub(super) async fn create(State(desk): State<Desk>, Body(new): Body<NewStation>
     params(("name" = String, Path, description = "The name that it is to have")),
     responses((status = 201, description = "Made", body = StationView, headers(
         ("Location" = String, description = "Where it is"), ("ETag" = String, description = "Changes when it does"))),
-        TakesBody, Guarded, Missing, Taken, Away))]
+        TakesBody, Guarded, Taken, Away))]
 pub(super) async fn adopt(
     State(desk): State<Desk>,
     Named(name): Named,
     Body(adopt): Body<AdoptStation>,
 ) -> Result<Response, Problem> {
-    let made = desk.adopt_station(&name, adopt).await.map_err(|error| match error {
-        DeskError::Unknown(What::Station) => {
-            Problem::new(StatusCode::NOT_FOUND, "there is no such stream: the broker says which there are")
-        }
-        error => error.into(),
-    })?;
+    let made = desk.adopt_station(&name, adopt).await?;
     Ok(with_tag(created(STATIONS, &made.value.name, &made.value), &made.tag))
 }
 

@@ -274,8 +274,8 @@ fn what_does_not_compile_is_told() {
 
 #[test]
 fn hostile_schemas_end() {
-    assert!(refused(&"[".repeat(100_000)).contains("nested deeper than 64 levels"));
-    assert!(refused(&"{\"type\":".repeat(100_000)).contains("nested deeper than 64 levels"));
+    assert!(refused(&"[".repeat(20_000)).contains("nested deeper than 64 levels"));
+    assert!(refused(&"{\"type\":".repeat(20_000)).contains("nested deeper than 64 levels"));
     assert!(refused(&" ".repeat(limits::FORMAT_SCHEMA_BYTES_MAX + 1)).contains("at most"));
     let depth = limits::FORMAT_SCHEMA_DEPTH_MAX;
     let array = "{\"type\":\"array\",\"items\":";

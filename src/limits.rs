@@ -337,14 +337,25 @@ pub const FORMAT_BINARY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const FORMAT_JSON_BYTES_MAX: usize = 1024 * 1024;
 /// Values of a binary record: fields, items, entries.
 pub const FORMAT_VALUES_MAX: usize = 100_000;
-/// Values of a JSON record: each becomes a node in memory.
-pub const FORMAT_JSON_VALUES_MAX: usize = 50_000;
+/// Values of a JSON record on an Avro station: each becomes a node in memory.
+pub const AVRO_JSON_VALUES_MAX: usize = 30_000;
+/// Values of a JSON record on a Protobuf station: each becomes a field of a dynamic message, entries of maps the dearest.
+pub const PROTOBUF_JSON_VALUES_MAX: usize = 10_000;
+/// The same, where the schema knows `google.protobuf.Value` or `Any`, whose values are several messages each.
+pub const PROTOBUF_DYNAMIC_VALUES_MAX: usize = 2_500;
+/// Opening parentheses in the text of a Protobuf schema, which begin the names of custom options: the compiler needs the
+/// square of their number.
+pub const PROTOBUF_PARENTHESES_MAX: usize = 1_000;
 /// Nesting of a record: the default limit of Protobuf's own decoders, and less than what `serde_json` reads (128).
 pub const FORMAT_DEPTH_MAX: usize = 100;
 /// Bytes of a GraphQL document.
 pub const GRAPHQL_BYTES_MAX: usize = 64 * 1024;
 /// Tokens of a GraphQL document, white space and commas included.
 pub const GRAPHQL_TOKENS_MAX: usize = 4_000;
+/// Operations of a GraphQL document. Each is validated along all fragments that it reaches.
+pub const GRAPHQL_OPERATIONS_MAX: usize = 10;
+/// Fragments of a GraphQL document.
+pub const GRAPHQL_FRAGMENTS_MAX: usize = 50;
 /// Nesting of a GraphQL document.
 pub const GRAPHQL_DEPTH_MAX: usize = 50;
 const _: () = assert!(REGISTRY_DOCUMENT_BYTES_MAX < LOCAL_DOCUMENT_BYTES_MAX);

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     auth::{self, UserRecord},
     config::AuthSettings,
+    reject::Reject,
     station::Name,
 };
 use std::{
@@ -176,6 +177,8 @@ pub(super) struct Book {
     pub(super) revision: u64,
     /// Whether the registry was read whole at least once.
     pub(super) loaded: bool,
+    /// Why it was not, where waiting does not help.
+    pub(super) refused: Option<Reject>,
 }
 
 impl Book {
@@ -215,6 +218,7 @@ impl Book {
         }
         self.revision = self.revision.max(*seen);
         self.loaded = true;
+        self.refused = None;
     }
 
     /// Whether this is of the registry that was made then.

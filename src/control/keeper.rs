@@ -111,6 +111,9 @@ impl Keeper {
                 continue;
             };
             tracing::warn!(?error, "registry: cannot be read; what is known so far stays in force");
+            if let RegistryError::Failed(reject @ (Reject::BrokerForbidden(_) | Reject::BrokerRefused(..))) = error {
+                self.book.send_modify(|book| Arc::make_mut(book).refused = Some(reject));
+            }
             sleep(retry).await;
             let progressed = self.book.borrow().loaded != loaded_before;
             retry = if progressed { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };

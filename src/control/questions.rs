@@ -125,8 +125,10 @@ impl Oracle {
     /// The book, once it was read: a station may be another stream than its name says.
     async fn known_book(&self) -> Result<Arc<Book>, Reject> {
         let mut book = self.book.clone();
-        match timeout(self.settings.limits.hold, book.wait_for(|book| book.loaded)).await {
-            Ok(Ok(book)) => Ok(Arc::clone(&book)),
+        let known = book.wait_for(|book| book.loaded || book.refused.is_some());
+        match timeout(self.settings.limits.hold, known).await {
+            Ok(Ok(book)) if book.loaded => Ok(Arc::clone(&book)),
+            Ok(Ok(book)) => Err(book.refused.clone().unwrap_or(Reject::ControlTimeout)),
             Ok(Err(_)) | Err(_) => Err(Reject::ControlTimeout),
         }
     }

@@ -34,7 +34,7 @@ pub(super) fn schema_text(bytes: usize, text: &str) -> Result<(), CompileError> 
 
 /// Refuses a JSON record that is too large, nests too deep or holds too many values to be read within bounds. Whether
 /// it is JSON at all is its parser's question.
-pub(super) fn json_record(record: &[u8]) -> Result<(), Violation> {
+pub(super) fn json_record(record: &[u8], values_max: usize) -> Result<(), Violation> {
     record_bytes(record, limits::FORMAT_JSON_BYTES_MAX)?;
     let (mut depth, mut values, mut at) = (0_usize, 1_usize, 0);
     while let Some(byte) = record.get(at) {
@@ -51,8 +51,8 @@ pub(super) fn json_record(record: &[u8]) -> Result<(), Violation> {
         if depth > limits::FORMAT_DEPTH_MAX {
             return Err(too_deep(""));
         }
-        if values > limits::FORMAT_JSON_VALUES_MAX {
-            return Err(too_many(limits::FORMAT_JSON_VALUES_MAX));
+        if values > values_max {
+            return Err(too_many(values_max));
         }
         at += 1;
     }
@@ -131,6 +131,12 @@ pub(super) fn compiler_says(mut text: String) -> CompileError {
 mod tests {
     use super::*;
 
+    const VALUES_MAX: usize = 1_000;
+
+    fn json_record(record: &[u8]) -> Result<(), Violation> {
+        super::json_record(record, VALUES_MAX)
+    }
+
     #[test]
     fn depth_and_values_are_counted_outside_strings() {
         let deep = "[".repeat(limits::FORMAT_DEPTH_MAX);
@@ -140,7 +146,7 @@ mod tests {
             "nested deeper than 100 levels"
         );
         assert_eq!(json_record(format!("\"{deep}[\\\"[\"").as_bytes()), Ok(()));
-        let many = ",".repeat(limits::FORMAT_JSON_VALUES_MAX);
+        let many = ",".repeat(VALUES_MAX);
         assert!(json_record(many.as_bytes()).is_err());
         assert_eq!(json_record(&many.as_bytes()[1..]), Ok(()));
         assert_eq!(json_record(format!("\"{many}\"").as_bytes()), Ok(()));

@@ -8,6 +8,7 @@ use super::{CompileError, Violation, bounds, violation::FAULTS_MAX};
 use crate::limits;
 use apollo_compiler::{
     Schema,
+    ast::{Definition, Document},
     parser::Parser,
     validation::{DiagnosticList, Valid},
 };
@@ -40,6 +41,7 @@ impl GraphqlSchema {
         let mut parser =
             Parser::new().recursion_limit(limits::GRAPHQL_DEPTH_MAX).token_limit(limits::GRAPHQL_TOKENS_MAX);
         let document = parser.parse_ast(text, "record").map_err(|found| not_graphql(&found.errors))?;
+        few_definitions(&document)?;
         document.to_executable_validate(&self.schema).map(drop).map_err(|found| violation(&found.errors))
     }
 }
@@ -48,6 +50,25 @@ impl GraphqlSchema {
 fn not_graphql(errors: &DiagnosticList) -> Violation {
     let first = told(errors).next().map(|fault| format!(": {fault}")).unwrap_or_default();
     Violation::one("", format!("{NOT_GRAPHQL}{first}"))
+}
+
+/// Refuses documents of more operations or fragments than are validated in bounded time.
+fn few_definitions(document: &Document) -> Result<(), Violation> {
+    let count = |of: fn(&Definition) -> bool| document.definitions.iter().filter(|one| of(one)).count();
+    let operations = count(|one| matches!(one, Definition::OperationDefinition(_)));
+    let fragments = count(|one| matches!(one, Definition::FragmentDefinition(_)));
+    for (what, count, most) in [
+        ("operations", operations, limits::GRAPHQL_OPERATIONS_MAX),
+        ("fragments", fragments, limits::GRAPHQL_FRAGMENTS_MAX),
+    ] {
+        if count > most {
+            return Err(Violation::one(
+                "",
+                format!("graphql: the document has {count} {what}; at most {most} are allowed"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What is wrong with a record: each fault by itself, in the order of the text.
@@ -69,6 +90,8 @@ fn refusal(errors: &DiagnosticList, most: usize) -> CompileError {
 fn told(errors: &DiagnosticList) -> impl Iterator<Item = String> {
     errors.iter().map(|found| {
         let text = found.error.unstable_compat_message().unwrap_or_else(|| found.error.to_string());
+        // The compiler prints values over several lines.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let text = text.strip_prefix("syntax error: ").unwrap_or(&text);
         match found.line_column_range() {
             Some(range) => format!("{text} (line {}, column {})", range.start.line, range.start.column),
@@ -266,6 +289,10 @@ mod tests {
         for text in texts {
             check(&schema, &text);
         }
+        let many = check(&schema, &"query q {hello} ".repeat(11));
+        assert_eq!(many, "graphql: the document has 11 operations; at most 10 are allowed");
+        let many = check(&schema, &("{hello}".to_owned() + &"fragment f on Order {id} ".repeat(51)));
+        assert_eq!(many, "graphql: the document has 51 fragments; at most 50 are allowed");
         let said = check(&schema, &hostile()[8]);
         assert!(said.ends_with("more"), "{said}");
     }

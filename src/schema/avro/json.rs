@@ -18,7 +18,7 @@ use super::{
     types::{Enum, Record, Type, Types},
 };
 use crate::{
-    limits::FORMAT_VALUES_MAX,
+    limits::{AVRO_JSON_VALUES_MAX, FORMAT_VALUES_MAX},
     schema::{
         Violation,
         bounds::{json_record, path_end, quoted, too_many},
@@ -30,7 +30,7 @@ use std::{borrow::Cow, fmt};
 
 /// Holds a record against the schema.
 pub(super) fn check(types: &Types, record: &[u8]) -> Result<(), Violation> {
-    json_record(record)?;
+    json_record(record, AVRO_JSON_VALUES_MAX)?;
     let value: Json<'_> =
         serde_json::from_slice(record).map_err(|error| Violation::one("", format!("{NOT_AVRO}{error}")))?;
     let mut check = Check { types, tried: 0, violation: Violation { faults: Vec::new(), more: 0 } };

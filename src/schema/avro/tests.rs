@@ -274,8 +274,8 @@ fn what_does_not_compile_is_told() {
 
 #[test]
 fn hostile_schemas_end() {
-    assert!(refused(&"[".repeat(100_000)).contains("nested deeper than 64 levels"));
-    assert!(refused(&"{\"type\":".repeat(100_000)).contains("nested deeper than 64 levels"));
+    assert!(refused(&"[".repeat(20_000)).contains("nested deeper than 64 levels"));
+    assert!(refused(&"{\"type\":".repeat(20_000)).contains("nested deeper than 64 levels"));
     assert!(refused(&" ".repeat(limits::FORMAT_SCHEMA_BYTES_MAX + 1)).contains("at most"));
     let depth = limits::FORMAT_SCHEMA_DEPTH_MAX;
     let array = "{\"type\":\"array\",\"items\":";
@@ -334,14 +334,14 @@ fn hostile_records_are_bounded() {
     let union = compile(&format!("{{\"type\":\"array\",\"items\":[{}]}}", branches.join(",")));
     assert_eq!(json(&union, "[{\"f1999\":1},{\"f7\":1}]"), "");
     assert_eq!(json(&union, &format!("[{}{{}}]", "{\"f1999\":1},".repeat(10_000))), many);
-    let said = json(&ints, &format!("[{}0]", "\"\",".repeat(40_000)));
-    assert!(said.ends_with("; and 39990 more"), "{said}");
+    let said = json(&ints, &format!("[{}0]", "\"\",".repeat(20_000)));
+    assert!(said.ends_with("; and 19990 more"), "{said}");
     let fields: Vec<String> = (0..5_000).map(|n| format!(r#"{{"name":"f{n}","type":"int"}}"#)).collect();
     let wide = compile(&format!(
         r#"{{"type":"array","items":{{"type":"record","name":"W","fields":[{}]}}}}"#,
         fields.join(",")
     ));
-    assert!(json(&wide, &format!("[{}{{}}]", "{},".repeat(20_000))).ends_with("; and 100004990 more"));
+    assert!(json(&wide, &format!("[{}{{}}]", "{},".repeat(10_000))).ends_with("; and 50004990 more"));
 }
 
 /// A schema, and a value of it.

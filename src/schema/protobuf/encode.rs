@@ -9,12 +9,9 @@ const LENGTH_DELIMITED: u64 = 2;
 const GROUP_START: u64 = 3;
 const GROUP_END: u64 = 4;
 
-/// Appends a message. Where its type knows no map, `maps` is false and the way is short.
-pub(super) fn message(mut message: DynamicMessage, maps: bool, out: &mut Vec<u8>) {
-    if !maps {
-        message.encode_raw(out);
-        return;
-    }
+/// Appends a message. What is within it is written first and then copied: prost would measure each message anew at each
+/// level above it.
+pub(super) fn message(mut message: DynamicMessage, out: &mut Vec<u8>) {
     let owner = message.descriptor();
     let fields: Vec<(FieldDescriptor, Value)> = message.take_fields().collect();
     for (field, value) in fields {
@@ -50,12 +47,12 @@ fn one(owner: &MessageDescriptor, field: &FieldDescriptor, value: Value, out: &m
     match value {
         Value::Message(inner) if field.is_group() => {
             tag(field.number(), GROUP_START, out);
-            message(inner, true, out);
+            message(inner, out);
             tag(field.number(), GROUP_END, out);
         }
         Value::Message(inner) => {
             let mut bytes = Vec::new();
-            message(inner, true, &mut bytes);
+            message(inner, &mut bytes);
             delimited(field.number(), &bytes, out);
         }
         value => {

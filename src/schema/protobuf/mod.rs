@@ -12,6 +12,7 @@ mod tests;
 mod walk;
 
 use super::{Checked, CompileError, Encoding, SchemaSource, Violation, bounds};
+use crate::limits;
 use prost_reflect::{DescriptorPool, DynamicMessage, FileDescriptor, MessageDescriptor};
 use protox::{
     Compiler, Error,
@@ -33,14 +34,21 @@ const NAMED_MAX: usize = 20;
 pub struct ProtobufSchema {
     message: MessageDescriptor,
     tables: Tables,
+    /// Of a JSON record.
+    values_max: usize,
 }
 
 impl ProtobufSchema {
     /// Compiles a file and what it imports. Imports come from the source and from `google/protobuf/`; never from a disk.
     pub fn compile(source: &SchemaSource) -> Result<Self, CompileError> {
-        let bytes = source.text.len() + source.imports.values().map(String::len).sum::<usize>();
-        for text in std::iter::once(&source.text).chain(source.imports.values()) {
+        let texts = || std::iter::once(&source.text).chain(source.imports.values());
+        let bytes = texts().map(String::len).sum();
+        for text in texts() {
             bounds::schema_text(bytes, text)?;
+        }
+        if texts().map(|text| text.matches('(').count()).sum::<usize>() > limits::PROTOBUF_PARENTHESES_MAX {
+            let most = limits::PROTOBUF_PARENTHESES_MAX;
+            return Err(CompileError(format!("the schema has more than {most} parentheses: too many custom options")));
         }
         if source.imports.contains_key(MAIN) {
             return Err(CompileError(format!("an import cannot be named {MAIN}: that is the schema itself")));
@@ -55,7 +63,9 @@ impl ProtobufSchema {
         let file = pool.get_file_by_name(MAIN).ok_or_else(|| CompileError(format!("{MAIN} is not there")))?;
         let message = choose(&pool, &file, source.message.as_deref())?;
         let tables = Tables::of(&message);
-        Ok(Self { message, tables })
+        let values_max =
+            if tables.dynamic() { limits::PROTOBUF_DYNAMIC_VALUES_MAX } else { limits::PROTOBUF_JSON_VALUES_MAX };
+        Ok(Self { message, tables, values_max })
     }
 
     /// Holds a record against the message type.
@@ -72,13 +82,13 @@ impl ProtobufSchema {
 
     /// JSON into wire format. Nothing is left in `out` of a record that is not valid.
     fn transcode(&self, record: &[u8], out: &mut Vec<u8>) -> Result<Checked, Violation> {
-        bounds::json_record(record)?;
+        bounds::json_record(record, self.values_max)?;
         let mut json = serde_json::Deserializer::from_slice(record);
         let message = DynamicMessage::deserialize(self.message.clone(), &mut json)
             .and_then(|message| json.end().map(|()| message))
             .map_err(|error| not_json(&error))?;
         let before = out.len();
-        encode::message(message, self.tables.maps(), out);
+        encode::message(message, out);
         walk::check(&self.tables, &out[before..]).inspect_err(|_| out.truncate(before))?;
         Ok(Checked::Transcoded)
     }

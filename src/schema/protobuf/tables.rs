@@ -7,7 +7,7 @@ use std::collections::HashMap;
 #[derive(Debug)]
 pub(super) struct Tables {
     messages: Vec<Message>,
-    maps: bool,
+    dynamic: bool,
 }
 
 /// One message type.
@@ -59,12 +59,14 @@ impl Tables {
         while let Some(next) = known.found.get(messages.len()).cloned() {
             messages.push(table(&next, &mut known));
         }
-        Self { messages, maps: known.found.iter().any(MessageDescriptor::is_map_entry) }
+        let dynamic =
+            ["google.protobuf.Value", "google.protobuf.Any"].iter().any(|name| known.places.contains_key(*name));
+        Self { messages, dynamic }
     }
 
-    /// Is there a map in what a record can hold?
-    pub(super) fn maps(&self) -> bool {
-        self.maps
+    /// Can a record hold messages that stand for any value?
+    pub(super) fn dynamic(&self) -> bool {
+        self.dynamic
     }
 
     /// A message type. [`Shape`] names only what is there.

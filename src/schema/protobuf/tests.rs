@@ -2,7 +2,6 @@
 //! prost-reflect's decoder.
 
 use super::*;
-use crate::limits;
 use proptest::prelude::*;
 
 const PROTO3: &str = r#"
@@ -352,6 +351,7 @@ fn hostile_schemas_end() {
         assert!(said.contains("nested deeper") || said.contains("at most"), "{said}");
     }
     assert!(refused(&"x".repeat(limits::FORMAT_SCHEMA_BYTES_MAX + 1)).contains("at most 262144"));
+    assert!(refused(&"option (a) = 1;".repeat(1_001)).contains("more than 1000 parentheses"));
     // What nests less than the limit does not exhaust a small stack.
     let deep = limits::FORMAT_SCHEMA_DEPTH_MAX;
     for open in ["message A {", "option (a) = {", "option (a) = { b {", "option (a) = [", "-"] {

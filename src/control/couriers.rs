@@ -17,6 +17,8 @@ use tokio::{
 const PUSHES_UNASKED_MAX: usize = 64;
 /// How often it is said that a push to all shards still waits for one.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a shard may take to take what it was told: it is busy with one turn of its loop at the most.
+const TAKEN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The ways to all shards. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -71,6 +73,16 @@ impl Couriers {
             }
         });
         join_all(sends).await;
+    }
+
+    /// Waits until every shard has taken what it was sent before, or has ended. A shard that does not run is not
+    /// waited for longer than [`TAKEN_TIMEOUT`].
+    pub(super) async fn taken(&self) {
+        let (heard, all_heard) = flume::bounded(1);
+        self.all(&Push::Taken(heard)).await;
+        if timeout(TAKEN_TIMEOUT, all_heard.recv_async()).await.is_err() {
+            tracing::warn!("a shard has not yet taken what it was told");
+        }
     }
 
     /// Sends the same to all shards, but not to one that has not taken what it was sent before: what is soon said anew.

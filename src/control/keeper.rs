@@ -201,8 +201,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// First the shards, then everybody else: who sees a document in the book may rely on the shards
-    /// knowing it before they get any answer.
+    /// First the shards, then everybody else: who sees a document in the book may rely on every shard
+    /// knowing it by then.
     async fn publish(&mut self, book: Book) {
         let book = Arc::new(book);
         let before = Arc::clone(&self.book.borrow());
@@ -214,6 +214,7 @@ impl Keeper {
             let contracts = self.workshop.contracts(&book).await;
             self.couriers.each(|shard| contracts.get(shard).cloned().map(Push::Contracts)).await;
         }
+        self.couriers.taken().await;
         let gauges = [
             (&self.metrics.registry_revision, book.revision),
             (&self.metrics.users, book.users.len() as u64),

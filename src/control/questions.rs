@@ -10,7 +10,7 @@ use super::{
     broker::Broker,
     consumers,
     couriers::Couriers,
-    documents::{ACCOUNT, DeadLetters},
+    documents::ACCOUNT,
     passwords::{Expected, Overloaded, Passwords},
     publishing::{SyncMode, decide},
     stations::{self, Found},
@@ -18,12 +18,12 @@ use super::{
 };
 use crate::{
     backend::local,
-    config::{PublishModeChoice, Settings, StationSettings},
+    config::{PublishModeChoice, Settings},
     directory::messages::{Answer, Ask, Push, Question},
     limits::{QUESTION_TIMEOUT, QUESTIONS_PER_SHARD_MAX},
     metrics::{ControlMetrics, LoginResult, QuestionKind},
     reject::Reject,
-    station::{Attributes, Consumer, Name, Station, Storage},
+    station::{Attributes, Consumer, Name, Station},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
@@ -98,7 +98,8 @@ impl Oracle {
             found => return found,
         }
         let known = book.stations.get(&of).map(|entry| entry.document.dead_letters.clone()).unwrap_or_default();
-        match self.streams.create(name, &letters_attributes(&self.settings.stations, &known)).await {
+        let age = (known.retention_age_s > 0).then(|| Duration::from_secs(known.retention_age_s));
+        match self.streams.create(name, &stations::letters_attributes(&self.settings.stations, age)).await {
             // Somebody else was quicker, and may know of another retention by now.
             Ok(()) | Err(StreamsError::Exists) => self.find(&book, name, false).await,
             Err(StreamsError::Failed(reject)) => Err(reject),
@@ -201,22 +202,6 @@ impl Oracle {
             lookup.await
         };
         timeout(ANSWER_TIMEOUT, lookup).await.unwrap_or(Err(Reject::ControlTimeout))
-    }
-}
-
-/// What the station of dead letters is made with.
-fn letters_attributes(settings: &StationSettings, known: &DeadLetters) -> Attributes {
-    let retention_age = (known.retention_age_s > 0).then(|| Duration::from_secs(known.retention_age_s));
-    Attributes {
-        partitions: 1,
-        retention_age,
-        retention_records: None,
-        retention_bytes: None,
-        retention_acknowledged: false,
-        storage: if settings.memory { Storage::Memory } else { Storage::File },
-        replicas: settings.replicas,
-        // The broker refuses a window that is longer than the records live.
-        duplicate_window: retention_age.map_or(settings.duplicate_window, |age| age.min(settings.duplicate_window)),
     }
 }
 

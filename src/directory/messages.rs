@@ -78,6 +78,8 @@ pub enum Push {
     Contracts(Arc<Contracts>),
     /// Then the registry said what the last snapshots of users and contracts do.
     Confirmed(Instant),
+    /// Everything before this has been taken: to be dropped. Who waits for that hears it by the end of the channel.
+    Taken(flume::Sender<()>),
     /// What is known of this station is no longer true: ask again.
     Forget(Name),
     /// What is known of any station is no longer true (the broker has changed). Their groups stay.

@@ -178,6 +178,7 @@ async fn listen_to_control(
             Push::Users(users) => gate.borrow_mut().set_users(users),
             Push::Contracts(contracts) => directory.set_contracts(contracts),
             Push::Confirmed(at) => directory.confirm(at),
+            Push::Taken(heard) => drop(heard),
             Push::Forget(station) => directory.forget(&station),
             Push::ForgetStations => directory.forget_stations(),
             Push::Drain if connections.is_draining() => {}

@@ -145,7 +145,11 @@ fn replay_goes_through_validation_again(setup: Setup) {
     let replay = |body: &Value| api(&gateway, "POST", "/stations/replayed/dead-letters/replay", Some(body));
     // Nothing has changed: nothing is valid.
     let report = replay(&json!({})).json();
-    assert_eq!((report["replayed"].as_u64(), report["failed"].as_array().map(Vec::len)), (Some(0), Some(3)), "{report}");
+    assert_eq!(
+        (report["replayed"].as_u64(), report["failed"].as_array().map(Vec::len)),
+        (Some(0), Some(3)),
+        "{report}"
+    );
     assert_eq!(dead_letters(&gateway, "replayed").len(), 3);
     // The next version takes text too.
     let wider = NUMBER.replace("\"integer\"", "[\"integer\",\"string\"]");

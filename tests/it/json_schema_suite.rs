@@ -3,12 +3,7 @@
 //! `tests/data/json-schema` holds a sample, a folder for each draft; `SLUICEGATE_JSON_SCHEMA_SUITE` may name a checkout's
 //! `tests` folder instead. What is left out, and why, stands in [`LEFT_OUT`].
 
-use crate::support::{
-    admin::api,
-    gateway::Gateway,
-    report,
-    setup::Setup,
-};
+use crate::support::{admin::api, gateway::Gateway, report, setup::Setup};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 

@@ -239,7 +239,8 @@ fn a_version_is_in_force_when_it_is_activated_and_so_is_an_older_one(gateway: &G
 
 fn every_fault_is_told_with_its_place(gateway: &Gateway) {
     let station = unique("faults");
-    let schema = r#"{"type":"object","required":["id"],"properties":{"a":{"type":"array","items":{"type":"integer"}}}}"#;
+    let schema =
+        r#"{"type":"object","required":["id"],"properties":{"a":{"type":"array","items":{"type":"integer"}}}}"#;
     station_with_schema(gateway, &station, "json", schema, &[]);
     let text = gateway.single(&station, JSON, br#"{"a":[1,"x",2,null]}"#).is_error(400);
     for part in ["'/a/1': \"x\" is not of type \"integer\"", "'/a/3': null is not of type", "\"id\" is a required"] {

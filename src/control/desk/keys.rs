@@ -11,6 +11,7 @@ use crate::{
     reject::Reject,
     station::Name,
 };
+use std::sync::Arc;
 
 impl Desk {
     /// Keys, by id.
@@ -76,13 +77,22 @@ impl Desk {
     /// The id of the key that this is, if it is one that may use the admin API now.
     #[must_use]
     pub fn admin_key(&self, key: &str) -> Option<String> {
+        self.good_key(key).filter(|(_, document)| document.admin).map(|(id, _)| id.to_string())
+    }
+
+    /// Whether this is a key that is good now, whatever it may do.
+    #[must_use]
+    pub fn is_key(&self, key: &str) -> bool {
+        self.good_key(key).is_some()
+    }
+
+    fn good_key(&self, key: &str) -> Option<(Name, Arc<KeyDocument>)> {
         let id = Name::parse(keys::id_of(key)?).ok()?;
-        let book = self.0.book.borrow();
-        let document = &book.keys.get(&id)?.document;
+        let document = Arc::clone(&self.0.book.borrow().keys.get(&id)?.document);
         // Compared whatever else holds, and in constant time.
         let same = keys::is_key(key, &document.hash()?);
-        let good = document.admin && document.expires_ms.is_none_or(|expires| now_ms() < expires);
-        (same && good).then(|| id.to_string())
+        let good = document.expires_ms.is_none_or(|expires| now_ms() < expires);
+        (same && good).then_some((id, document))
     }
 
     fn key_view(&self, id: &Name, document: &KeyDocument) -> KeyView {
@@ -98,11 +108,5 @@ impl Desk {
             requests,
             requests_last_minute,
         }
-    }
-
-    /// Whether this is a key that is good now, whatever it may do.
-    #[must_use]
-    pub fn is_key(&self, _key: &str) -> bool {
-        false
     }
 }

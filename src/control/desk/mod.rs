@@ -156,12 +156,14 @@ impl Desk {
     #[must_use]
     pub fn metrics_text(&self, process: Option<ProcessMetrics>) -> String {
         let inner = &self.0;
+        let keys: Vec<(String, u64)> =
+            inner.book.borrow().keys.iter().map(|(id, _)| (id.to_string(), inner.usage.uses(id).0)).collect();
         metrics::render(metrics::Sources {
             shards: &inner.shards,
             control: &inner.control,
             store: self.store_metrics(),
             process,
-            keys: &[],
+            keys: &keys,
         })
     }
 

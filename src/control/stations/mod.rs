@@ -26,10 +26,10 @@ use super::{
 };
 use crate::{
     config::{Layout, StationSettings},
-    limits::DEAD_LETTERS_AGE,
     reject::Reject,
     station::{Attributes, Name, Partition, PublishMode, STREAM_NOT_ATOMIC, Station},
 };
+use std::time::Duration;
 
 /// How often a station is looked for again because somebody else made it meanwhile.
 const LOOKS_MAX: usize = 3;
@@ -50,20 +50,17 @@ pub(super) struct Found {
     pub(super) streams: Box<[StreamTraits]>,
 }
 
-/// What a station is made with that nobody has asked for by name. Dead letters have one partition and an age of their own:
-/// they are few, and read long after their time.
-pub(super) fn defaults(settings: &StationSettings, name: &Name) -> Attributes {
-    let attributes = Attributes::from(settings);
-    if name.letters_of().is_none() {
-        return attributes;
-    }
+/// What the station of dead letters is made with: one partition and an age of its own, for they are few, and read long
+/// after their time.
+pub(super) fn letters_attributes(settings: &StationSettings, retention_age: Option<Duration>) -> Attributes {
     Attributes {
         partitions: 1,
-        retention_age: Some(DEAD_LETTERS_AGE),
+        retention_age,
         retention_records: None,
         retention_bytes: None,
-        duplicate_window: StationSettings::default().duplicate_window,
-        ..attributes
+        // The broker refuses a window that is longer than the records live.
+        duplicate_window: retention_age.map_or(settings.duplicate_window, |age| age.min(settings.duplicate_window)),
+        ..Attributes::from(settings)
     }
 }
 
@@ -159,7 +156,6 @@ fn not_atomic(streams: &[StreamTraits], version: Option<Version>) -> Option<&'st
 #[cfg(test)]
 mod tests {
     use super::{info::tests::info, *};
-    use std::time::Duration;
 
     fn part(subject: &str, text: &str) -> Part {
         Part { subject: subject.to_owned(), info: info(text) }
@@ -234,13 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn dead_letters_are_kept_in_one_partition_for_a_week() {
+    fn dead_letters_are_kept_in_one_partition_with_an_age_of_their_own() {
         let settings = StationSettings { partitions: 5, replicas: 3, ..StationSettings::default() };
-        let name = Name::parse("s").expect("a name");
-        let own = defaults(&settings, &name);
-        assert_eq!((own.partitions, own.retention_age), (5, Some(Duration::from_secs(3_600))));
-        let letters = defaults(&settings, &name.dead_letters());
-        let expect = Attributes { partitions: 1, retention_age: Some(DEAD_LETTERS_AGE), ..own };
-        assert_eq!(letters, expect);
+        let own = Attributes::from(&settings);
+        let week = Some(Duration::from_secs(7 * 24 * 60 * 60));
+        let expect = Attributes { partitions: 1, retention_age: week, ..own.clone() };
+        assert_eq!(letters_attributes(&settings, week), expect);
+        let brief = Some(Duration::from_secs(1));
+        assert_eq!(letters_attributes(&settings, brief).duplicate_window, Duration::from_secs(1));
+        assert_eq!(letters_attributes(&settings, None).duplicate_window, own.duplicate_window);
     }
 }

@@ -91,7 +91,8 @@ impl JsonSchema {
             }
         }
         if violation.faults.is_empty() {
-            violation.add(String::new(), "it does not match the schema, and it needs too much work to say where".to_owned());
+            violation
+                .add(String::new(), "it does not match the schema, and it needs too much work to say where".to_owned());
         }
         violation
     }
@@ -103,8 +104,9 @@ const TOO_MUCH: &str = "it needs too much work to validate";
 fn build(schema: &Value, has_patterns: bool) -> Result<(Validator<TapeJson>, usize), CompileError> {
     let mut bytes = if has_patterns { PATTERN_BYTES_MIN } else { 0 };
     loop {
-        let patterns =
-            PatternOptions::regex().size_limit(bytes.max(PATTERN_BYTES_MIN)).dfa_size_limit(SCHEMA_JSON_PATTERN_CACHE_BYTES);
+        let patterns = PatternOptions::regex()
+            .size_limit(bytes.max(PATTERN_BYTES_MIN))
+            .dfa_size_limit(SCHEMA_JSON_PATTERN_CACHE_BYTES);
         let built = ValidationOptions::<'_, _, TapeJson>::default()
             .with_retriever(guard::NothingElse)
             .with_pattern_options(patterns)
@@ -159,7 +161,11 @@ struct Bounded(String);
 impl Write for Bounded {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = (super::violation::TEXT_BYTES_MAX + 1).saturating_sub(self.0.len());
-        let end = if text.len() <= room { text.len() } else { (0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0) };
+        let end = if text.len() <= room {
+            text.len()
+        } else {
+            (0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+        };
         self.0.push_str(text.get(..end).unwrap_or(""));
         if end < text.len() { Err(fmt::Error) } else { Ok(()) }
     }
@@ -169,8 +175,9 @@ impl Write for Bounded {
 fn told(unreadable: &Unreadable) -> Violation {
     match unreadable {
         Unreadable::Malformed { at, reason } => Violation::one("", format!("Bad JSON format - {reason} at byte {at}")),
-        Unreadable::TooMany => {
-            Violation::one("", format!("it has more than {SCHEMA_JSON_VALUES_MAX} values, which is too much to validate"))
-        }
+        Unreadable::TooMany => Violation::one(
+            "",
+            format!("it has more than {SCHEMA_JSON_VALUES_MAX} values, which is too much to validate"),
+        ),
     }
 }

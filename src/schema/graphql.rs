@@ -177,6 +177,15 @@ mod tests {
             ),
             ("{ hello @nope }", "graphql: Unknown directive \"@nope\". (line 1, column 9)"),
             ("type A { b: Int }", "graphql: The \"A\" definition is not executable. (line 1, column 1)"),
+        ];
+        let said = cases.map(|(record, _)| (record, check(&schema, record)));
+        assert_eq!(said, cases.map(|(record, text)| (record, text.to_owned())));
+    }
+
+    #[test]
+    fn what_is_no_graphql_is_told_so() {
+        let schema = GraphqlSchema::compile(SHOP).unwrap();
+        let cases = [
             ("zzz", "invalid message format, expecting GraphQL: expected definition (line 1, column 1)"),
             (
                 "{",

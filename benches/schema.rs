@@ -44,7 +44,8 @@ fn compiled(index: usize) -> Schema {
 
 fn json(criterion: &mut Criterion) {
     let thousand: Vec<Schema> = (0..1_000).map(compiled).collect();
-    let tree = jsonschema::validator_for(&serde_json::from_str(&source(0)).expect("JSON")).expect("the schema compiles");
+    let tree =
+        jsonschema::validator_for(&serde_json::from_str(&source(0)).expect("JSON")).expect("the schema compiles");
     for bytes in [256, 1_024] {
         let event = event(bytes);
         let record = event.as_bytes();

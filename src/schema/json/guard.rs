@@ -6,7 +6,8 @@
 //! remains to be counted while a record is checked is what is asked of the record.
 
 use crate::limits::{
-    SCHEMA_JSON_DYNAMIC_CROSSINGS_MAX, SCHEMA_JSON_IN_PLACE_DEPTH_MAX, SCHEMA_JSON_IN_PLACE_MAX, SCHEMA_JSON_PATTERNS_MAX, SCHEMA_JSON_SUBSCHEMAS_MAX,
+    SCHEMA_JSON_DYNAMIC_CROSSINGS_MAX, SCHEMA_JSON_IN_PLACE_DEPTH_MAX, SCHEMA_JSON_IN_PLACE_MAX,
+    SCHEMA_JSON_PATTERNS_MAX, SCHEMA_JSON_SUBSCHEMAS_MAX,
 };
 use jsonschema::{Draft, ReferencingError, Registry, Retrieve, Uri};
 use serde_json::{Map, Value};
@@ -110,7 +111,10 @@ fn addresses(value: &Value, all: &mut HashSet<usize>) {
 pub(super) fn reason(error: &ReferencingError) -> String {
     match error {
         ReferencingError::Unretrievable { uri, .. } => {
-            format!("`{}` {ELSEWHERE}: a schema may refer to itself and to the metaschemas only", uri.trim_start_matches(NAMELESS))
+            format!(
+                "`{}` {ELSEWHERE}: a schema may refer to itself and to the metaschemas only",
+                uri.trim_start_matches(NAMELESS)
+            )
         }
         ReferencingError::UnknownSpecification { specification } => {
             format!("`{specification}` {ELSEWHERE}, and is none of the drafts 4, 6, 7, 2019-09 and 2020-12")
@@ -135,7 +139,10 @@ struct Place<'r> {
 enum Cost {
     /// Its end has not been reached: who comes here again goes in a circle.
     Open,
-    Known { keywords: u64, depth: usize },
+    Known {
+        keywords: u64,
+        depth: usize,
+    },
 }
 
 struct Walk<'r> {
@@ -182,10 +189,16 @@ impl<'r> Walk<'r> {
         let address = ptr::from_ref(place.schema).addr();
         match self.costs.get(&address) {
             Some(Cost::Known { keywords, depth }) => return Ok((*keywords, *depth)),
-            Some(Cost::Open) => return Err("a reference comes back to where it began without moving into the record".to_owned()),
+            Some(Cost::Open) => {
+                return Err("a reference comes back to where it began without moving into the record".to_owned());
+            }
             None => {}
         }
-        let too_deep = || format!("more than {SCHEMA_JSON_IN_PLACE_DEPTH_MAX} steps of `$ref`, `allOf` and the like apply to one value");
+        let too_deep = || {
+            format!(
+                "more than {SCHEMA_JSON_IN_PLACE_DEPTH_MAX} steps of `$ref`, `allOf` and the like apply to one value"
+            )
+        };
         if above > SCHEMA_JSON_IN_PLACE_DEPTH_MAX {
             return Err(too_deep());
         }
@@ -216,7 +229,9 @@ impl<'r> Walk<'r> {
             sum = sum.saturating_mul(2);
         }
         if sum > SCHEMA_JSON_IN_PLACE_MAX {
-            return Err(format!("more than {SCHEMA_JSON_IN_PLACE_MAX} keywords apply to one value, `$ref`, `allOf` and the like followed"));
+            return Err(format!(
+                "more than {SCHEMA_JSON_IN_PLACE_MAX} keywords apply to one value, `$ref`, `allOf` and the like followed"
+            ));
         }
         if deepest >= SCHEMA_JSON_IN_PLACE_DEPTH_MAX {
             return Err(too_deep());
@@ -245,11 +260,16 @@ impl<'r> Walk<'r> {
 }
 
 /// The subschemas that stand at these keywords: alone, in an array, or by name.
-fn below<'r>(keywords: &'r Map<String, Value>, plain: &'r [&str], named: &'r [&str]) -> impl Iterator<Item = &'r Value> {
+fn below<'r>(
+    keywords: &'r Map<String, Value>,
+    plain: &'r [&str],
+    named: &'r [&str],
+) -> impl Iterator<Item = &'r Value> {
     let plain = plain.iter().filter_map(|keyword| keywords.get(*keyword)).flat_map(|value| match value {
         Value::Array(several) => several.as_slice(),
         one => std::slice::from_ref(one),
     });
-    let named = named.iter().filter_map(|keyword| keywords.get(*keyword)).filter_map(Value::as_object).flat_map(Map::values);
+    let named =
+        named.iter().filter_map(|keyword| keywords.get(*keyword)).filter_map(Value::as_object).flat_map(Map::values);
     plain.chain(named).filter(|schema| schema.is_object() || schema.is_boolean())
 }

@@ -90,7 +90,8 @@ fn is_whole(text: &str) -> bool {
     }
     let zeros = digits().rev().take_while(|digit| *digit == b'0').count();
     // Digits behind the point once the zeros at the end are gone, before the exponent moves it.
-    let behind = i64::try_from(fraction.len()).unwrap_or(i64::MAX).saturating_sub(i64::try_from(zeros).unwrap_or(i64::MAX));
+    let behind =
+        i64::try_from(fraction.len()).unwrap_or(i64::MAX).saturating_sub(i64::try_from(zeros).unwrap_or(i64::MAX));
     let moved = exponent.parse().unwrap_or(if exponent.starts_with('-') { i64::MIN } else { i64::MAX });
     behind <= moved
 }
@@ -105,9 +106,21 @@ mod tests {
 
     #[test]
     fn an_integer_is_what_has_no_digits_behind_the_point() {
-        for whole in
-            ["0", "-0", "1", "1.0", "-1.000", "1e0", "1.5e1", "150e-1", "0e-9", "0.0e-99", "1e999", "1e99999999999999999999", "12.0e-0"]
-        {
+        for whole in [
+            "0",
+            "-0",
+            "1",
+            "1.0",
+            "-1.000",
+            "1e0",
+            "1.5e1",
+            "150e-1",
+            "0e-9",
+            "0.0e-99",
+            "1e999",
+            "1e99999999999999999999",
+            "12.0e-0",
+        ] {
             assert!(number(whole).is_integer(), "{whole}");
         }
         for broken in ["1.5", "1e-1", "1.55e1", "15e-1", "1e-999", "1e-99999999999999999999", "0.1"] {
@@ -128,7 +141,8 @@ mod tests {
         for (left, right) in equal {
             assert_eq!(number(left).magnitude(), number(right).magnitude(), "{left} {right}");
         }
-        for (left, right) in [("9007199254740993", "9007199254740992"), ("1", "-1"), ("1e999", "2e999"), ("0.1", "0.2")] {
+        for (left, right) in [("9007199254740993", "9007199254740992"), ("1", "-1"), ("1e999", "2e999"), ("0.1", "0.2")]
+        {
             assert_ne!(number(left).magnitude(), number(right).magnitude(), "{left} {right}");
         }
     }

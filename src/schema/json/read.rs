@@ -374,7 +374,8 @@ impl Names {
         let mut index = object + 1;
         for _ in 0..members {
             let tape = Tape { record, unescaped, entries };
-            let (Ok(at), Some(name), Some(value)) = (u32::try_from(index), entries.get(index), entries.get(index + 1)) else {
+            let (Ok(at), Some(name), Some(value)) = (u32::try_from(index), entries.get(index), entries.get(index + 1))
+            else {
                 return;
             };
             let (next, text) = (value.next as usize, tape.text(*name));

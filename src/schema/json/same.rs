@@ -1,11 +1,7 @@
 //! Whether values are equal: of a record and a schema (`const`, `enum`), and of a record among themselves (`uniqueItems`).
 //! Members may come in any order, and `1.0` is `1`.
 
-use super::{
-    instance::TapeNode,
-    meter,
-    tape::Kind,
-};
+use super::{instance::TapeNode, meter, tape::Kind};
 use jsonschema::json::cmp::equal_numbers;
 use serde_json::Value;
 use std::{

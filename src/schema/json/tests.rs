@@ -8,7 +8,10 @@ use serde_json::{Value, json, value::RawValue};
 /// What is wrong with a record; nothing if it is valid.
 fn verdict(schema: &Value, record: &str) -> String {
     let schema = JsonSchema::compile(&schema.to_string()).expect("the schema compiles");
-    schema.check(record.as_bytes(), &mut Scratch::default()).err().map_or_else(String::new, |violation| violation.to_string())
+    schema
+        .check(record.as_bytes(), &mut Scratch::default())
+        .err()
+        .map_or_else(String::new, |violation| violation.to_string())
 }
 
 /// Why a schema does not compile.
@@ -56,15 +59,31 @@ fn each_keyword_says_what_is_wrong() {
         (json!({"exclusiveMinimum": 0}), "0.0", "0.0 is less than or equal to the minimum of 0"),
         (json!({"multipleOf": 0.5}), "0.7", "0.7 is not a multiple of 0.5"),
         (json!({"pattern": "^a+$"}), r#""ab""#, r#""ab" does not match "^a+$""#),
-        (json!({"items": {"type": "string"}}), r#"["a",1,{}]"#, r#"'/1': 1 is not of type "string"; '/2': {} is not of type "string""#),
-        (json!({"uniqueItems": true}), r#"[{"a":1,"b":2},{"b":2.0,"a":1}]"#, r#"[{"a":1,"b":2},{"a":1,"b":2.0}] has non-unique elements"#),
+        (
+            json!({"items": {"type": "string"}}),
+            r#"["a",1,{}]"#,
+            r#"'/1': 1 is not of type "string"; '/2': {} is not of type "string""#,
+        ),
+        (
+            json!({"uniqueItems": true}),
+            r#"[{"a":1,"b":2},{"b":2.0,"a":1}]"#,
+            r#"[{"a":1,"b":2},{"a":1,"b":2.0}] has non-unique elements"#,
+        ),
         (json!({"contains": {"const": 1}}), "[2]", "None of [2] are valid under the given schema"),
         (json!({"properties": {"a/b~c": false}}), r#"{"a/b~c":1}"#, "'/a~1b~0c': False schema does not allow 1"),
-        (json!({"anyOf": [{"type": "string"}, {"minimum": 2}]}), "1", "1 is not valid under any of the schemas listed in the 'anyOf' keyword"),
+        (
+            json!({"anyOf": [{"type": "string"}, {"minimum": 2}]}),
+            "1",
+            "1 is not valid under any of the schemas listed in the 'anyOf' keyword",
+        ),
         (json!({"not": {"type": "null"}}), "null", r#"{"type":"null"} is not allowed for null"#),
         (json!({"propertyNames": {"maxLength": 1}}), r#"{"ab":1}"#, r#""ab" is longer than 1 character"#),
         (json!({"dependentRequired": {"a": ["b"]}}), r#"{"a":1}"#, r#""b" is a required property"#),
-        (json!({"properties": {"a": true}, "unevaluatedProperties": false}), r#"{"b":1}"#, "Unevaluated properties are not allowed ('b' was unexpected)"),
+        (
+            json!({"properties": {"a": true}, "unevaluatedProperties": false}),
+            r#"{"b":1}"#,
+            "Unevaluated properties are not allowed ('b' was unexpected)",
+        ),
         (
             json!({"$schema": "http://json-schema.org/draft-07/schema#", "items": [true], "additionalItems": false}),
             "[0,1,2,3,4,5,6,7,8,9,10]",
@@ -135,7 +154,10 @@ fn what_is_told_is_cut() {
 fn a_schema_that_does_not_compile_is_refused_with_the_reason() {
     let rows = [
         ("", "the schema is not JSON: EOF while parsing a value at line 1 column 0"),
-        (r#"{"type": "strin"}"#, r#"'/type': "strin" is not valid under any of the schemas listed in the 'anyOf' keyword"#),
+        (
+            r#"{"type": "strin"}"#,
+            r#"'/type': "strin" is not valid under any of the schemas listed in the 'anyOf' keyword"#,
+        ),
         (r#"{"minimum": "1"}"#, r#"'/minimum': "1" is not of type "number""#),
         (
             r#"{"properties": {"a": {"$ref": "https://example.com/a.json"}}}"#,
@@ -175,7 +197,8 @@ fn references_within_the_schema_and_to_the_metaschemas_work() {
         verdict(&tree, r#"{"value":1,"children":[{"value":2,"children":[{}]}]}"#),
         r#"'/children/0/children/0': "value" is a required property"#
     );
-    let by_id = json!({"$ref": "https://example.com/b", "$defs": {"b": {"$id": "https://example.com/b", "type": "integer"}}});
+    let by_id =
+        json!({"$ref": "https://example.com/b", "$defs": {"b": {"$id": "https://example.com/b", "type": "integer"}}});
     assert_eq!(verdict(&by_id, "1"), "");
     assert_eq!(verdict(&by_id, "\"1\""), r#""1" is not of type "integer""#);
     for meta in ["https://json-schema.org/draft/2020-12/schema", "http://json-schema.org/draft-07/schema#"] {
@@ -188,9 +211,47 @@ fn references_within_the_schema_and_to_the_metaschemas_work() {
 #[test]
 fn a_record_is_json_when_serde_json_says_so() {
     let texts = [
-        "1", "-", "01", "1.", ".5", "1e", "1e+", "-0.0e-0", "tru", "true", "nulll", "\"", "\"\\\"", "\"\\x\"", "\"\\u12\"", "\"\\u12g4\"", "\"\t\"",
-        "[", "[]", "[1,]", "[,1]", "[1 2]", "[1]]", "{", "{}", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "{\"a\":1 \"b\":2}", "[1}", "{\"a\":1]",
-        " \r\n\t[ 1 , { \"a\" : [ ] } ] ", "\u{feff}1", "1 2", "\"\u{7f}\"", "\"12345678\\n12345678\"", "\"1234567\u{1f}\"", "\"\\ud800\\ud800\"", "nul", "",
+        "1",
+        "-",
+        "01",
+        "1.",
+        ".5",
+        "1e",
+        "1e+",
+        "-0.0e-0",
+        "tru",
+        "true",
+        "nulll",
+        "\"",
+        "\"\\\"",
+        "\"\\x\"",
+        "\"\\u12\"",
+        "\"\\u12g4\"",
+        "\"\t\"",
+        "[",
+        "[]",
+        "[1,]",
+        "[,1]",
+        "[1 2]",
+        "[1]]",
+        "{",
+        "{}",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{,}",
+        "{\"a\":1 \"b\":2}",
+        "[1}",
+        "{\"a\":1]",
+        " \r\n\t[ 1 , { \"a\" : [ ] } ] ",
+        "\u{feff}1",
+        "1 2",
+        "\"\u{7f}\"",
+        "\"12345678\\n12345678\"",
+        "\"1234567\u{1f}\"",
+        "\"\\ud800\\ud800\"",
+        "nul",
+        "",
         " ",
     ];
     for text in texts {
@@ -240,7 +301,8 @@ fn values() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 40, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..12).prop_map(Value::from),
-            prop::collection::vec(("[a-d]{1,2}", inner), 0..10).prop_map(|members| Value::Object(members.into_iter().collect())),
+            prop::collection::vec(("[a-d]{1,2}", inner), 0..10)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
         ]
     })
 }

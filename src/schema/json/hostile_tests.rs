@@ -64,7 +64,7 @@ fn a_schema_that_is_too_large_too_deep_or_a_circle_is_refused() {
             "comes back",
         ),
         ("circle out of the way", r##"{"properties":{"a":{"$ref":"#/x"}},"x":{"items":{"$ref":"#/x/items"}}}"##.into(), "comes back"),
-        ("doubling", format!(r##"{{"$ref":"#/$defs/d0","$defs":{doubling}}}"##).replace(r##"#/$defs/d39"##, "#/$defs/end").replacen("\"d0\"", "\"end\":true,\"d0\"", 1), "keywords apply"),
+        ("doubling", format!(r##"{{"$ref":"#/$defs/d0","$defs":{doubling}}}"##).replace("#/$defs/d39", "#/$defs/end").replacen("\"d0\"", "\"end\":true,\"d0\"", 1), "keywords apply"),
         ("chain", chain(2_000), "steps of"),
         ("wide", format!(r#"{{"anyOf":{}}}"#, list(9_000, |_| "{\"type\":\"null\"}".into())), "keywords apply"),
         ("subschemas", format!(r#"{{"properties":{}}}"#, object(12_000, |index| format!(r#""{index}":true"#))), "subschemas"),
@@ -91,7 +91,7 @@ fn a_schema_that_unfolds_moves_into_the_record_or_is_refused() {
     compile("doubling, downwards", format!(r##"{{"$ref":"#/$defs/d0","$defs":{doubling}}}"##)).expect("it is a schema");
     let big = object(4_000, |index| format!(r#""{index}":{{"type":"null"}}"#));
     let uses = object(4_000, |index| format!(r##""{index}":{{"$ref":"#/$defs/big"}}"##));
-    compile("large, often", format!(r##"{{"properties":{uses},"$defs":{{"big":{{"properties":{big}}}}}}}"##))
+    compile("large, often", format!(r#"{{"properties":{uses},"$defs":{{"big":{{"properties":{big}}}}}}}"#))
         .expect("it is a schema");
     for (count, allowed) in [(2, true), (3, false), (40, false)] {
         let resources = object(count, |index| {
@@ -101,7 +101,7 @@ fn a_schema_that_unfolds_moves_into_the_record_or_is_refused() {
             )
         });
         let name = format!("dynamic scopes, {count}");
-        let schema = format!(r##"{{"$id":"http://example.com/r","$ref":"r0","$defs":{resources}}}"##);
+        let schema = format!(r#"{{"$id":"http://example.com/r","$ref":"r0","$defs":{resources}}}"#);
         assert_eq!(compile(&name, schema).is_ok(), allowed, "{name}");
     }
 }
@@ -112,7 +112,7 @@ fn a_record_that_is_too_much_work_is_not_valid_and_the_rest_is() {
     let zeros_and_ones: String =
         (0_u32..1 << 20).map(|index| if index.wrapping_mul(2_654_435_761) >> 31 == 0 { '0' } else { '1' }).collect();
     let bits = format!("\"{zeros_and_ones}\"");
-    let deep = format!("{}{}", r#"{"a":"#.repeat(1_000), format!("1{}", "}".repeat(1_000)));
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(1_000), "}".repeat(1_000));
     let deep_arrays = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
     let keys = object(50_000, |index| format!(r#""k{index}":1"#));
     let long_number = format!("{}.5", "9".repeat(1 << 20));
@@ -146,7 +146,7 @@ fn a_record_that_is_too_much_work_is_not_valid_and_the_rest_is() {
             "properties by many names",
             json!({"properties": (0..5_000).map(|index| (format!("p{index}"), json!(true))).collect::<serde_json::Map<_, _>>()}),
             keys.clone(),
-            TOO_MUCH,
+            "",
         ),
         (
             "required by many names",
@@ -195,7 +195,7 @@ fn a_record_that_is_too_much_work_is_not_valid_and_the_rest_is() {
         (
             "unique objects",
             json!({"uniqueItems": true}),
-            list(20_000, |index| format!(r#"{{"a":{index},"b":[]}}"#)),
+            list(10_000, |index| format!(r#"{{"a":{index},"b":[]}}"#)),
             "",
         ),
         ("many faults", json!({"items": {"type": "null"}}), numbers, "and"),
@@ -257,10 +257,10 @@ fn a_long_string_is_matched_as_far_as_the_pattern_allows() {
         ),
     ];
     for (name, pattern, valid) in rows {
-        for bytes in [1 << 8, 1 << 13, 1 << 16, 1 << 20] {
+        for bytes in [1 << 7, 1 << 13, 1 << 16, 1 << 20] {
             let told = check(&format!("{name}, {bytes}"), &json!({"pattern": pattern}), &text(bytes));
             assert!(told.is_empty() == valid || told == TOO_MUCH, "{name}: {told}");
-            assert!(bytes > 1 << 8 || told != TOO_MUCH, "a short string can be held against {name}");
+            assert!(bytes > 1 << 7 || told != TOO_MUCH, "a short string can be held against {name}");
         }
     }
 }

@@ -277,7 +277,7 @@ pub const SCHEMA_JSON_PATTERN_CACHE_BYTES: usize = 256 * 1024;
 /// Values (and names) of a record that is held against a JSON Schema: they are 16 bytes each in a shard's scratch.
 pub const SCHEMA_JSON_VALUES_MAX: usize = 256 * 1024;
 /// Units of work that the check of one record may cost; about 5 ns each, and twice if the record is not valid.
-pub const SCHEMA_FUEL: i64 = 600_000;
+pub const SCHEMA_FUEL: i64 = 1_000_000;
 /// Bytes of stack for the check of one record, of the 2 MiB that a thread has.
 pub const SCHEMA_STACK_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of records that the control plane reads from a stream at a time (the record that crosses it is the last): they

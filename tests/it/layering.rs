@@ -90,7 +90,6 @@ const CRATES: &[Rule] = &[
     ("jsonwebtoken", &["auth"]),
     ("argon2", &["auth", "control", "cli"]),
     ("jsonschema", &["schema"]),
-    ("simd_json", &["schema"]),
     ("prost_reflect", &["schema"]),
     ("protox", &["schema"]),
     ("apache_avro", &["schema"]),

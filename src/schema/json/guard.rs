@@ -68,7 +68,7 @@ pub(super) fn examine(schema: &Value) -> Result<Facts, String> {
         .draft(draft)
         .retriever(NothingElse)
         .add(NAMELESS, schema)
-        .and_then(|builder| builder.prepare())
+        .and_then(jsonschema::RegistryBuilder::prepare)
         .map_err(|error| reason(&error))?;
     let base = jsonschema::uri::from_str(NAMELESS).map_err(|error| error.to_string())?;
     let mut own = HashSet::new();

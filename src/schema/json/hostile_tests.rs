@@ -64,7 +64,7 @@ fn a_schema_that_is_too_large_too_deep_or_a_circle_is_refused() {
             "comes back",
         ),
         ("circle out of the way", r##"{"properties":{"a":{"$ref":"#/x"}},"x":{"items":{"$ref":"#/x/items"}}}"##.into(), "comes back"),
-        ("doubling", format!(r##"{{"$ref":"#/$defs/d0","$defs":{doubling}}}"##).replace(r##"#/$defs/d39"##, "#/$defs/end").replacen("\"d0\"", "\"end\":true,\"d0\"", 1), "keywords apply"),
+        ("doubling", format!(r##"{{"$ref":"#/$defs/d0","$defs":{doubling}}}"##).replace("#/$defs/d39", "#/$defs/end").replacen("\"d0\"", "\"end\":true,\"d0\"", 1), "keywords apply"),
         ("chain", chain(2_000), "steps of"),
         ("wide", format!(r#"{{"anyOf":{}}}"#, list(9_000, |_| "{\"type\":\"null\"}".into())), "keywords apply"),
         ("subschemas", format!(r#"{{"properties":{}}}"#, object(12_000, |index| format!(r#""{index}":true"#))), "subschemas"),
@@ -91,9 +91,9 @@ fn a_schema_that_unfolds_moves_into_the_record_or_is_refused() {
     compile("doubling, downwards", format!(r##"{{"$ref":"#/$defs/d0","$defs":{doubling}}}"##)).expect("it is a schema");
     let big = object(4_000, |index| format!(r#""{index}":{{"type":"null"}}"#));
     let uses = object(4_000, |index| format!(r##""{index}":{{"$ref":"#/$defs/big"}}"##));
-    compile("large, often", format!(r##"{{"properties":{uses},"$defs":{{"big":{{"properties":{big}}}}}}}"##))
+    compile("large, often", format!(r#"{{"properties":{uses},"$defs":{{"big":{{"properties":{big}}}}}}}"#))
         .expect("it is a schema");
-    for (count, allowed) in [(2, true), (3, true), (4, false), (40, false)] {
+    for (count, allowed) in [(2, true), (3, false), (40, false)] {
         let resources = object(count, |index| {
             let others = object(count, |other| format!(r#""{other}":{{"$ref":"r{other}"}}"#));
             format!(
@@ -101,23 +101,31 @@ fn a_schema_that_unfolds_moves_into_the_record_or_is_refused() {
             )
         });
         let name = format!("dynamic scopes, {count}");
-        let schema = format!(r##"{{"$id":"http://example.com/r","$ref":"r0","$defs":{resources}}}"##);
+        let schema = format!(r#"{{"$id":"http://example.com/r","$ref":"r0","$defs":{resources}}}"#);
         assert_eq!(compile(&name, schema).is_ok(), allowed, "{name}");
     }
 }
 
+/// Checks them all before it complains.
+fn hold<const COUNT: usize>(rows: [(&str, Value, String, &str); COUNT]) {
+    let wrong: Vec<String> = rows
+        .into_iter()
+        .filter_map(|(name, schema, record, expected)| {
+            let told = check(name, &schema, &record);
+            let right = told.contains(expected) && told.is_empty() == expected.is_empty() && told.len() < 4_000;
+            (!right).then(|| format!("{name}: {told}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
-fn a_record_that_is_too_much_work_is_not_valid_and_the_rest_is() {
-    let numbers = list(100_000, |index| index.to_string());
-    let zeros_and_ones: String =
-        (0_u32..1 << 20).map(|index| if index.wrapping_mul(2_654_435_761) >> 31 == 0 { '0' } else { '1' }).collect();
-    let bits = format!("\"{zeros_and_ones}\"");
-    let deep = format!("{}{}", r#"{"a":"#.repeat(1_000), format!("1{}", "}".repeat(1_000)));
-    let deep_arrays = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
-    let keys = object(50_000, |index| format!(r#""k{index}":1"#));
+fn much_work_for_many_items_is_not_done() {
+    let numbers = list(100_000, |index| (index % 20_000).to_string());
+    let long = format!("\"{}\"", "0".repeat(1 << 20));
     let long_number = format!("{}.5", "9".repeat(1 << 20));
     let anything = |count: usize, schema: Value| json!(vec![schema; count]);
-    let rows = [
+    hold([
         (
             "trivial schemas by many items",
             json!({"items": {"allOf": anything(4_000, json!(true))}}),
@@ -132,26 +140,8 @@ fn a_record_that_is_too_much_work_is_not_valid_and_the_rest_is() {
         ),
         (
             "large enum by many items",
-            json!({"items": {"enum": (0..20_000).rev().collect::<Vec<_>>()}}),
+            json!({"items": {"enum": (0..20_000).rev().map(Value::from).chain([json!("x")]).collect::<Vec<_>>()}}),
             numbers.clone(),
-            TOO_MUCH,
-        ),
-        (
-            "patterns by many names",
-            json!({"patternProperties": (0..200).map(|index| (format!("^x{index}.*y"), json!(true))).collect::<serde_json::Map<_, _>>()}),
-            keys.clone(),
-            TOO_MUCH,
-        ),
-        (
-            "properties by many names",
-            json!({"properties": (0..5_000).map(|index| (format!("p{index}"), json!(true))).collect::<serde_json::Map<_, _>>()}),
-            keys.clone(),
-            TOO_MUCH,
-        ),
-        (
-            "required by many names",
-            json!({"required": (0..9_000).map(|index| format!("k{index}")).collect::<Vec<_>>()}),
-            keys.clone(),
             TOO_MUCH,
         ),
         (
@@ -163,7 +153,7 @@ fn a_record_that_is_too_much_work_is_not_valid_and_the_rest_is() {
         (
             "lengths of a long string",
             json!({"allOf": (0..2_000).map(|index| json!({"minLength": index})).collect::<Vec<_>>()}),
-            bits.clone(),
+            long,
             TOO_MUCH,
         ),
         (
@@ -172,17 +162,65 @@ fn a_record_that_is_too_much_work_is_not_valid_and_the_rest_is() {
             long_number,
             TOO_MUCH,
         ),
+        ("many faults", json!({"items": {"type": "null"}}), numbers, "and"),
+        (
+            "many faults in branches",
+            json!({"items": {"oneOf": anything(20, json!({"type": "null"}))}}),
+            list(3_000, |index| index.to_string()),
+            "oneOf",
+        ),
+    ]);
+}
+
+#[test]
+fn much_work_for_many_names_is_not_done() {
+    let keys = object(50_000, |index| format!(r#""k{index}":1"#));
+    let anything = |count: usize, schema: Value| json!(vec![schema; count]);
+    hold([
+        (
+            "patterns by many names",
+            json!({"patternProperties": (0..200).map(|index| (format!("^x{index}.*y"), json!(true))).collect::<serde_json::Map<_, _>>()}),
+            keys.clone(),
+            TOO_MUCH,
+        ),
+        (
+            "properties by many names",
+            json!({"properties": (0..5_000).map(|index| (format!("p{index}"), json!(true))).collect::<serde_json::Map<_, _>>()}),
+            keys.clone(),
+            "",
+        ),
+        (
+            "required by many names",
+            json!({"required": (0..9_000).map(|index| format!("k{index}")).collect::<Vec<_>>()}),
+            keys.clone(),
+            TOO_MUCH,
+        ),
+        (
+            "a name after the other",
+            json!({"propertyNames": {"allOf": anything(200, json!({"pattern": "k.*[0-9]$"}))}}),
+            keys,
+            TOO_MUCH,
+        ),
+    ]);
+}
+
+#[test]
+fn much_work_for_depth_and_for_equality_is_not_done() {
+    let numbers = list(100_000, |index| (index % 20_000).to_string());
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(1_000), "}".repeat(1_000));
+    let deep_arrays = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
+    hold([
         (
             "two to the depth",
             json!({"anyOf": [{"properties": {"a": {"$ref": "#"}}, "required": ["x"]}, {"properties": {"a": {"$ref": "#"}}, "required": ["y"]}]}),
             deep.clone(),
-            "anyOf",
+            "too much work",
         ),
         (
             "unevaluated all the way",
             json!({"$dynamicAnchor": "n", "anyOf": [{"properties": {"a": {"$dynamicRef": "#n"}}}, {"properties": {"a": {"$dynamicRef": "#n"}}}], "unevaluatedProperties": false, "unevaluatedItems": false}),
             deep.clone(),
-            "",
+            TOO_MUCH,
         ),
         ("deep", json!({"items": {"$ref": "#"}, "properties": {"a": {"$ref": "#"}}}), deep_arrays.clone(), ""),
         (
@@ -195,39 +233,23 @@ fn a_record_that_is_too_much_work_is_not_valid_and_the_rest_is() {
         (
             "unique objects",
             json!({"uniqueItems": true}),
-            list(20_000, |index| format!(r#"{{"a":{index},"b":[]}}"#)),
+            list(10_000, |index| format!(r#"{{"a":{index},"b":[]}}"#)),
             "",
         ),
-        ("many faults", json!({"items": {"type": "null"}}), numbers, "and"),
-        (
-            "many faults in branches",
-            json!({"items": {"oneOf": anything(20, json!({"type": "null"}))}}),
-            list(3_000, |index| index.to_string()),
-            "oneOf",
-        ),
-        (
-            "a name after the other",
-            json!({"propertyNames": {"allOf": anything(200, json!({"pattern": "b.*c$"}))}}),
-            keys,
-            TOO_MUCH,
-        ),
-    ];
-    for (name, schema, record, expected) in rows {
-        let told = check(name, &schema, &record);
-        assert!(
-            told.contains(expected) && told.is_empty() == expected.is_empty() && told.len() < 4_000,
-            "{name}: {told}"
-        );
-    }
+    ]);
 }
 
 /// Text against patterns: what is quick for all text, and what is not.
 #[test]
 fn a_long_string_is_matched_as_far_as_the_pattern_allows() {
+    // Bits without a pattern of their own, by a shift register: else automata come round to where they were.
     let text = |bytes: usize| -> String {
-        let bits =
-            (0_u32..).map(|index| if index.wrapping_mul(2_654_435_761).rotate_left(9) & 64 == 0 { '0' } else { '1' });
-        format!("\"{}\"", bits.take(bytes).collect::<String>())
+        let bits = std::iter::successors(Some(0x9E37_79B9_7F4A_7C15_u64), |state| {
+            let state = state ^ (state << 13);
+            let state = state ^ (state >> 7);
+            Some(state ^ (state << 17))
+        });
+        format!("\"{}\"", bits.take(bytes).map(|state| if state & 64 == 0 { '0' } else { '1' }).collect::<String>())
     };
     let rows = [
         ("simple", "^[01]+$".to_owned(), true),
@@ -244,7 +266,7 @@ fn a_long_string_is_matched_as_far_as_the_pattern_allows() {
         ("letters", "^\\p{L}+[01]*\\p{L}{3}$".to_owned(), false),
         (
             "alternatives",
-            (0..400).fold("x".to_owned(), |mut all, index| {
+            (0..100).fold("x".to_owned(), |mut all, index| {
                 let _ = write!(all, "|[01]*{index:09b}[^01]");
                 all
             }),
@@ -252,10 +274,10 @@ fn a_long_string_is_matched_as_far_as_the_pattern_allows() {
         ),
     ];
     for (name, pattern, valid) in rows {
-        for bytes in [1 << 10, 1 << 13, 1 << 16, 1 << 20] {
+        for bytes in [1 << 7, 1 << 13, 1 << 16, 1 << 20] {
             let told = check(&format!("{name}, {bytes}"), &json!({"pattern": pattern}), &text(bytes));
             assert!(told.is_empty() == valid || told == TOO_MUCH, "{name}: {told}");
-            assert!(bytes > 1 << 10 || told != TOO_MUCH, "a short string can be held against {name}");
+            assert!(bytes > 1 << 7 || told != TOO_MUCH, "a short string can be held against {name}");
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{cell::Cell, hint::black_box, ptr};
 pub(super) struct Prices {
     /// Of a value that is handed to a subschema: for what the subschema does without asking the value.
     pub(super) value: u32,
-    /// Of sixteen bytes of text that is held against a pattern.
+    /// Of four bytes of text that is held against a pattern.
     pub(super) text: u32,
 }
 
@@ -67,8 +67,8 @@ pub(super) fn spend_on_value() -> bool {
 #[inline]
 pub(super) fn spend_on_text(bytes: usize) -> bool {
     METER.with(|meter| {
-        let blocks = i64::try_from(bytes / 16).unwrap_or(i64::MAX);
-        pay(meter, blocks.saturating_mul(i64::from(meter.text.get())).saturating_add(1))
+        let words = i64::try_from(bytes.div_ceil(4)).unwrap_or(i64::MAX);
+        pay(meter, words.saturating_mul(i64::from(meter.text.get())).saturating_add(1))
     })
 }
 

@@ -33,12 +33,13 @@ use std::fmt::{self, Write};
 
 /// The smallest bound that is tried for an automaton.
 const PATTERN_BYTES_MIN: usize = 1024;
-/// What sixteen bytes of text cost against any pattern.
-const TEXT_UNITS_MIN: usize = 4;
-/// Bytes of automaton that make text dearer by one unit.
-const PATTERN_BYTES_PER_UNIT: usize = 512;
+/// Bytes of automaton that make four bytes of text dearer by one unit. Measured: text without a pattern of its own takes, for each of
+/// its bytes, 0.26 µs against 4 KiB of automaton, 3 µs against 64 KiB and 14 µs against 256 KiB.
+const PATTERN_BYTES_PER_UNIT: usize = 12;
+/// The same for automata of the smallest size, which never get out of step: 5 ns a byte.
+const TEXT_UNITS_MIN: usize = 2;
 /// Keywords that make a value dearer by one unit.
-const KEYWORDS_PER_UNIT: u64 = 8;
+const KEYWORDS_PER_UNIT: u64 = 4;
 
 /// A compiled schema.
 #[derive(Debug)]
@@ -58,7 +59,11 @@ impl JsonSchema {
             serde_json::from_str(text).map_err(|error| CompileError(format!("the schema is not JSON: {error}")))?;
         let facts = guard::examine(&schema).map_err(CompileError)?;
         let (validator, pattern_bytes) = build(&schema, facts.patterns > 0)?;
-        let text = if facts.patterns == 0 { 1 } else { TEXT_UNITS_MIN + pattern_bytes / PATTERN_BYTES_PER_UNIT };
+        let text = match pattern_bytes {
+            0 => 1,
+            1..=PATTERN_BYTES_MIN => TEXT_UNITS_MIN,
+            more => more / PATTERN_BYTES_PER_UNIT,
+        };
         let prices = Prices {
             value: u32::try_from(1 + facts.in_place / KEYWORDS_PER_UNIT).unwrap_or(u32::MAX),
             text: u32::try_from(text).unwrap_or(u32::MAX),
@@ -100,7 +105,7 @@ impl JsonSchema {
 
 const TOO_MUCH: &str = "it needs too much work to validate";
 
-/// The validator, and the bytes of its largest pattern's automaton, to a power of four.
+/// The validator, and the bytes of its largest pattern's automaton, to a power of two.
 fn build(schema: &Value, has_patterns: bool) -> Result<(Validator<TapeJson>, usize), CompileError> {
     let mut bytes = if has_patterns { PATTERN_BYTES_MIN } else { 0 };
     loop {
@@ -117,7 +122,7 @@ fn build(schema: &Value, has_patterns: bool) -> Result<(Validator<TapeJson>, usi
         match built {
             Ok(validator) => return Ok((validator, bytes)),
             // The error does not say that it is for the size, so larger ones are tried.
-            Err(_) if has_patterns && bytes < SCHEMA_JSON_PATTERN_BYTES_MAX => bytes *= 4,
+            Err(_) if has_patterns && bytes < SCHEMA_JSON_PATTERN_BYTES_MAX => bytes *= 2,
             Err(error) => return Err(CompileError(refusal(&error))),
         }
     }

@@ -28,10 +28,10 @@ pub(super) enum Magnitude<'a> {
 impl<'a> Number<'a> {
     /// The number in a form that can be compared.
     pub(super) fn magnitude(&self) -> Magnitude<'a> {
-        if self.written_as_integer {
-            if let Ok(whole) = self.text.parse() {
-                return Magnitude::Whole(whole);
-            }
+        if self.written_as_integer
+            && let Ok(whole) = self.text.parse()
+        {
+            return Magnitude::Whole(whole);
         }
         let Some(double) = self.as_f64().filter(|double| double.is_finite()) else { return Magnitude::Text(self.text) };
         if double.fract() == 0.0 && double.abs() < 1e38 {

@@ -237,13 +237,14 @@ impl Reader<'_, '_> {
     fn unicode_escape(&mut self) -> Result<(), Unreadable> {
         let Some(first) = self.four_digits() else { return self.fault("expected four hexadecimal digits after `\\u`") };
         self.at += 6;
-        if (0xD800..0xDC00).contains(&first) && self.bytes.get(self.at..self.at + 2) == Some(b"\\u") {
-            if let Some(second @ 0xDC00..0xE000) = self.four_digits() {
-                self.at += 6;
-                let point = 0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00);
-                self.scratch.unescaped.push(char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER));
-                return Ok(());
-            }
+        if (0xD800..0xDC00).contains(&first)
+            && self.bytes.get(self.at..self.at + 2) == Some(b"\\u")
+            && let Some(second @ 0xDC00..0xE000) = self.four_digits()
+        {
+            self.at += 6;
+            let point = 0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00);
+            self.scratch.unescaped.push(char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER));
+            return Ok(());
         }
         self.scratch.unescaped.push(char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER));
         Ok(())

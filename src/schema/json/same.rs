@@ -51,7 +51,7 @@ pub(super) fn all_different(array: TapeNode<'_>) -> bool {
         return array
             .elements()
             .enumerate()
-            .all(|(index, element)| array.elements().take(index).all(|earlier| !equal(earlier, element)));
+            .all(|(index, element)| array.elements().take(index).all(|earlier| differ(earlier, element)));
     }
     // Sorting is an element's logarithm; the fuel for it is paid at once.
     if !meter::spend(len.saturating_mul(8)) {
@@ -61,12 +61,16 @@ pub(super) fn all_different(array: TapeNode<'_>) -> bool {
     hashed.sort_unstable();
     hashed.chunk_by(|left, right| left.0 == right.0).all(|run| {
         let node = |(_, index): &(u64, u32)| TapeNode { tape: array.tape, index: *index };
-        run.iter().enumerate().all(|(at, right)| run.iter().take(at).all(|left| !equal(node(left), node(right))))
+        run.iter().enumerate().all(|(at, right)| run.iter().take(at).all(|left| differ(node(left), node(right))))
     })
 }
 
-/// Whether two values of a record are equal; `false` when the fuel is used up, so that whoever looks for equal ones goes on to
-/// the end that is near.
+/// Whether two values are known not to be equal; without fuel nothing is, so that whoever asks about many stops.
+fn differ(left: TapeNode<'_>, right: TapeNode<'_>) -> bool {
+    !equal(left, right) && !meter::is_empty()
+}
+
+/// Whether two values of a record are equal.
 fn equal(left: TapeNode<'_>, right: TapeNode<'_>) -> bool {
     if !meter::spend(1) {
         return false;
@@ -108,7 +112,7 @@ fn hash(node: TapeNode<'_>) -> u64 {
 
 fn hash_into(node: TapeNode<'_>, state: &mut DefaultHasher) {
     let entry = node.entry();
-    if !meter::spend(4) {
+    if !meter::spend(8) {
         return;
     }
     match entry.kind {

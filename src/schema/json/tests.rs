@@ -267,7 +267,7 @@ fn a_record_is_json_when_serde_json_says_so() {
     assert!(read(many.as_bytes(), &mut Scratch::default()).is_err());
 }
 
-/// The tree of a tape, to be compared with serde_json's.
+/// The tree of a tape, to be compared with that of `serde_json`.
 fn tree(record: &str) -> Value {
     fn value(tape: &super::tape::Tape<'_>, index: u32) -> Value {
         let entry = tape.entry(index);
@@ -369,7 +369,7 @@ proptest! {
         })?;
     }
 
-    /// Whatever bytes come, it is serde_json's opinion whether they are JSON.
+    /// Whatever bytes come, it is the opinion of `serde_json` whether they are JSON.
     #[test]
     fn the_reader_agrees_with_serde_json(text in r#"[\[\]{},:"\\eE+.0-2a-cnulltruefals \u{e9}-]{0,24}"#) {
         let ours = read(text.as_bytes(), &mut Scratch::default()).is_ok();

@@ -2,12 +2,11 @@
 
 use super::{book::Collection, documents::KeyDocument};
 use crate::{auth::keys::KeyUses, station::Name};
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
 };
-use tokio::time::{MissedTickBehavior, interval};
 
 /// What "the last minute" is.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -16,7 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub(super) struct KeyUsage {
     shards: usize,
-    meters: Arc<Mutex<HashMap<Name, Meter>>>,
+    meters: watch::Sender<HashMap<Name, Meter>>,
 }
 
 #[derive(Debug)]
@@ -30,23 +29,29 @@ struct Meter {
 
 impl KeyUsage {
     pub(super) fn new(shards: usize) -> Self {
-        Self { shards, meters: Arc::default() }
+        Self { shards, meters: watch::Sender::default() }
     }
 
     /// What counts the uses of this key.
     pub(super) fn of(&self, id: &Name) -> Arc<KeyUses> {
         let meter = || Meter { uses: Arc::new(KeyUses::new(self.shards)), until_minute: 0, within_minute: 0 };
-        Arc::clone(&self.lock().entry(id.clone()).or_insert_with(meter).uses)
+        if let Some(meter) = self.meters.borrow().get(id) {
+            return Arc::clone(&meter.uses);
+        }
+        let meter = meter();
+        let uses = Arc::clone(&meter.uses);
+        self.meters.send_modify(|meters| drop(meters.insert(id.clone(), meter)));
+        uses
     }
 
     /// Forgets keys that there are no more.
     pub(super) fn retain(&self, keys: &Collection<KeyDocument>) {
-        self.lock().retain(|id, _| keys.get(id).is_some());
+        self.meters.send_modify(|meters| meters.retain(|id, _| keys.get(id).is_some()));
     }
 
     /// Uses of a key since the start, and within the last minute that is over.
     pub(super) fn uses(&self, id: &Name) -> (u64, u64) {
-        self.lock().get(id).map_or((0, 0), |meter| (meter.uses.total(), meter.within_minute))
+        self.meters.borrow().get(id).map_or((0, 0), |meter| (meter.uses.total(), meter.within_minute))
     }
 
     /// Counts by the minute, for ever.
@@ -60,15 +65,13 @@ impl KeyUsage {
     }
 
     fn minute_is_over(&self) {
-        for meter in self.lock().values_mut() {
-            let total = meter.uses.total();
-            meter.within_minute = total.saturating_sub(meter.until_minute);
-            meter.until_minute = total;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Meter>> {
-        self.meters.lock().unwrap_or_else(PoisonError::into_inner)
+        self.meters.send_modify(|meters| {
+            for meter in meters.values_mut() {
+                let total = meter.uses.total();
+                meter.within_minute = total.saturating_sub(meter.until_minute);
+                meter.until_minute = total;
+            }
+        });
     }
 }
 

@@ -55,13 +55,11 @@ impl Desk {
     /// One dead letter.
     pub async fn dead_letter(&self, station: &str, id: u64) -> Result<DeadLetterView, DeskError> {
         let name = name_of::<StationDocument>(station)?;
-        match self.letter(&name, id).await? {
-            Some(letter) => Ok(view(letter)),
-            None => {
-                self.exists(&name).await?;
-                Err(DeskError::Unknown(What::DeadLetter))
-            }
+        if let Some(letter) = self.letter(&name, id).await? {
+            return Ok(view(letter));
         }
+        self.exists(&name).await?;
+        Err(DeskError::Unknown(What::DeadLetter))
     }
 
     /// Stores dead letters in their station, if they are valid now; what was stored is a dead letter no longer.
@@ -147,9 +145,10 @@ impl Desk {
                 Ok(Some(schema)) => valid(Arc::clone(schema), letter.payload, encoding(&parts)).await?,
                 Err(fault) => return Err(fault.clone()),
             };
-            let headers: String = parts.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let headers: Vec<u8> =
+                parts.headers.iter().flat_map(|(name, value)| format!("{name}: {value}\r\n").into_bytes()).collect();
             let message = format!("dead-letter-{name}-{id}");
-            let stored = self.0.streams.store(name, adopted(book, name), headers.as_bytes(), &payload, &message).await;
+            let stored = self.0.streams.store(name, adopted(book, name), &headers, &payload, &message).await;
             stored.map_err(|error| words(&error))?;
             match self.0.streams.discard(&name.dead_letters(), Some(&[id])).await {
                 Ok(_) => Ok(()),

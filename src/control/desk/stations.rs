@@ -432,6 +432,8 @@ fn tagged(view: StationView) -> Tagged<StationView> {
 mod tests {
     use super::*;
 
+    type Change = fn(&mut NewStation);
+
     fn with(change: impl FnOnce(&mut NewStation)) -> Result<Attributes, DeskError> {
         let mut new = NewStation::default();
         change(&mut new);
@@ -446,7 +448,6 @@ mod tests {
         assert_eq!(with(|new| new.retention_age_s = Some(0)).expect("for ever").retention_age, None);
         let short = with(|new| new.retention_age_s = Some(60)).expect("short");
         assert_eq!(short.duplicate_window, Duration::from_secs(60), "the default gives way");
-        type Change = fn(&mut NewStation);
         let wrong: [(Change, &str); 7] = [
             (|new| new.partitions = Some(0), "1 to 10000 partitions"),
             (|new| new.partitions = Some(10_001), "1 to 10000 partitions"),

@@ -163,6 +163,8 @@ pub enum Reject {
     UsersUnknown,
     /// What the registry says now is not known: whether the station's schema is still the one that is known here.
     ContractsUnknown,
+    /// Nothing can be taken for this station: its schema is of no use here; the text says which and why.
+    StationBlocked(Box<str>),
     /// Records failed and could not be kept as dead letters, for this reason.
     DeadLetters(Box<Reject>),
     /// The gateway is shutting down.
@@ -209,6 +211,7 @@ impl Reject {
             | Self::ControlTimeout
             | Self::UsersUnknown
             | Self::ContractsUnknown
+            | Self::StationBlocked(_)
             | Self::DeadLetters(_)
             | Self::Draining => Fault::Upstream,
             Self::Internal(_) => Fault::Bug,
@@ -227,7 +230,9 @@ impl Reject {
             | Self::UsersUnknown
             | Self::ContractsUnknown
             | Self::DeadLetters(_) => Some(Duration::from_secs(1)),
-            Self::BrokerAway | Self::NoStream | Self::StoreFailed(_) | Self::Draining => Some(Duration::from_secs(2)),
+            Self::BrokerAway | Self::NoStream | Self::StoreFailed(_) | Self::StationBlocked(_) | Self::Draining => {
+                Some(Duration::from_secs(2))
+            }
             Self::StreamFull(_) => Some(Duration::from_secs(10)),
             _ => None,
         }

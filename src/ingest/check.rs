@@ -35,7 +35,8 @@ impl Ingest {
     /// Whether records of this station are held against a schema, or it is not known yet.
     pub(super) fn is_checked(&self, station: &Name) -> bool {
         let contracts = self.directory.contracts();
-        !contracts.complete || contracts.of(station).schema.is_some()
+        let contract = contracts.of(station);
+        !contracts.complete || contract.schema.is_some() || contract.blocked.is_some()
     }
 
     /// [`Ingest::produce`] from there on. `held` counts what lies in memory beside the request.
@@ -112,6 +113,9 @@ impl Ingest {
                 None => contracts.complete,
                 Some(_) => self.directory.contracts_are_fresh(now),
             };
+            if let Some(why) = &contract.blocked {
+                return Err(Reject::StationBlocked(why.clone()));
+            }
             if is_known {
                 return Ok(contract.clone());
             }

@@ -118,68 +118,71 @@ mod tests {
         schema.check(record.as_bytes()).map_or_else(|violation| violation.to_string(), |()| String::new())
     }
 
+    /// Documents, and what is wrong with each; nothing if nothing is.
+    const DOCUMENTS: &[(&str, &str)] = &[
+        ("{ hello }", ""),
+        ("query Q($id: ID!) { order(id: $id) { id total state lines { sku } } }", ""),
+        ("mutation { place(input: {sku: \"a\"}) { id } }", ""),
+        ("query { node { ... on Order { total } ...F } } fragment F on Node { id }", ""),
+        ("{ __typename __schema { types { name } } }", ""),
+        ("query { nope }", "graphql: Cannot query field \"nope\" on type \"Query\". (line 1, column 9)"),
+        (
+            "{ nope\n  also }",
+            "graphql: Cannot query field \"nope\" on type \"Query\". (line 1, column 3); \
+             graphql: Cannot query field \"also\" on type \"Query\". (line 2, column 3)",
+        ),
+        (
+            "{ order { id } }",
+            "graphql: Field \"order\" argument \"id\" of type \"ID!\" is required, but it was not provided. (line 1, column 3)",
+        ),
+        (
+            "{ order(id: 1, x: 2) { id } }",
+            "graphql: Unknown argument \"x\" on field \"Query.order\". (line 1, column 16)",
+        ),
+        (
+            "{ order(id: 1) }",
+            "graphql: Field \"order\" of type \"Query\" must have a selection of subfields. Did you mean \"order { ... }\"? (line 1, column 3)",
+        ),
+        (
+            "{ hello { a } }",
+            "graphql: Field \"hello\" must not have a selection since type \"String\" has no subfields (line 1, column 3)",
+        ),
+        ("{ orders(first: \"a\") { id } }", "graphql: Int cannot represent value: \"a\" (line 1, column 17)"),
+        (
+            "{ orders(first: 3000000000) { id } }",
+            "graphql: Int cannot represent non 32-bit signed integer value: 3000000000 (line 1, column 17)",
+        ),
+        ("query($a: Int) { hello }", "graphql: Variable \"$a\" is never used. (line 1, column 7)"),
+        ("{ orders(first: $a) { id } }", "graphql: Variable \"$a\" is not defined. (line 1, column 17)"),
+        ("{ ...F }", "graphql: Unknown fragment \"F\". (line 1, column 3)"),
+        ("{ hello } fragment F on Order { id }", "graphql: Fragment \"F\" is never used. (line 1, column 11)"),
+        (
+            "{ ...F } fragment F on Query { ...F }",
+            "graphql: Cannot spread fragment \"F\" within itself via \"F\" (line 1, column 10)",
+        ),
+        (
+            "mutation { place(input: {pieces: 1}) { id } }",
+            "graphql: Field \"NewOrder.sku\" of required type \"String!\" was not provided. (line 1, column 25)",
+        ),
+        ("subscription { a }", "graphql: The schema has no \"subscription\" root type defined (line 1, column 1)"),
+        (
+            "{ hello } query A { hello }",
+            "graphql: This anonymous operation must be the only defined operation. (line 1, column 1)",
+        ),
+        (
+            "{ a: hello a: node { id } }",
+            "graphql: Fields \"a\" conflict because they return conflicting types \"String and \"Node\". Use different aliases on the fields to fetch both if this was intentional. (line 1, column 12); graphql: Fields \"a\" conflict because \"hello\" and \"node\" are different fields. Use different aliases on the fields to fetch both if this was intentional. (line 1, column 12)",
+        ),
+        ("{ hello @nope }", "graphql: Unknown directive \"@nope\". (line 1, column 9)"),
+        ("type A { b: Int }", "graphql: The \"A\" definition is not executable. (line 1, column 1)"),
+    ];
+
     #[test]
     fn documents_are_valid_or_told_why_not() {
         let schema = GraphqlSchema::compile(SHOP).unwrap();
-        let cases = [
-            ("{ hello }", ""),
-            ("query Q($id: ID!) { order(id: $id) { id total state lines { sku } } }", ""),
-            ("mutation { place(input: {sku: \"a\"}) { id } }", ""),
-            ("query { node { ... on Order { total } ...F } } fragment F on Node { id }", ""),
-            ("{ __typename __schema { types { name } } }", ""),
-            ("query { nope }", "graphql: Cannot query field \"nope\" on type \"Query\". (line 1, column 9)"),
-            (
-                "{ nope\n  also }",
-                "graphql: Cannot query field \"nope\" on type \"Query\". (line 1, column 3); \
-                 graphql: Cannot query field \"also\" on type \"Query\". (line 2, column 3)",
-            ),
-            (
-                "{ order { id } }",
-                "graphql: Field \"order\" argument \"id\" of type \"ID!\" is required, but it was not provided. (line 1, column 3)",
-            ),
-            (
-                "{ order(id: 1, x: 2) { id } }",
-                "graphql: Unknown argument \"x\" on field \"Query.order\". (line 1, column 16)",
-            ),
-            (
-                "{ order(id: 1) }",
-                "graphql: Field \"order\" of type \"Query\" must have a selection of subfields. Did you mean \"order { ... }\"? (line 1, column 3)",
-            ),
-            (
-                "{ hello { a } }",
-                "graphql: Field \"hello\" must not have a selection since type \"String\" has no subfields (line 1, column 3)",
-            ),
-            ("{ orders(first: \"a\") { id } }", "graphql: Int cannot represent value: \"a\" (line 1, column 17)"),
-            (
-                "{ orders(first: 3000000000) { id } }",
-                "graphql: Int cannot represent non 32-bit signed integer value: 3000000000 (line 1, column 17)",
-            ),
-            ("query($a: Int) { hello }", "graphql: Variable \"$a\" is never used. (line 1, column 7)"),
-            ("{ orders(first: $a) { id } }", "graphql: Variable \"$a\" is not defined. (line 1, column 17)"),
-            ("{ ...F }", "graphql: Unknown fragment \"F\". (line 1, column 3)"),
-            ("{ hello } fragment F on Order { id }", "graphql: Fragment \"F\" is never used. (line 1, column 11)"),
-            (
-                "{ ...F } fragment F on Query { ...F }",
-                "graphql: Cannot spread fragment \"F\" within itself via \"F\" (line 1, column 10)",
-            ),
-            (
-                "mutation { place(input: {pieces: 1}) { id } }",
-                "graphql: Field \"NewOrder.sku\" of required type \"String!\" was not provided. (line 1, column 25)",
-            ),
-            ("subscription { a }", "graphql: The schema has no \"subscription\" root type defined (line 1, column 1)"),
-            (
-                "{ hello } query A { hello }",
-                "graphql: This anonymous operation must be the only defined operation. (line 1, column 1)",
-            ),
-            (
-                "{ a: hello a: node { id } }",
-                "graphql: Fields \"a\" conflict because they return conflicting types \"String and \"Node\". Use different aliases on the fields to fetch both if this was intentional. (line 1, column 12); graphql: Fields \"a\" conflict because \"hello\" and \"node\" are different fields. Use different aliases on the fields to fetch both if this was intentional. (line 1, column 12)",
-            ),
-            ("{ hello @nope }", "graphql: Unknown directive \"@nope\". (line 1, column 9)"),
-            ("type A { b: Int }", "graphql: The \"A\" definition is not executable. (line 1, column 1)"),
-        ];
-        let said = cases.map(|(record, _)| (record, check(&schema, record)));
-        assert_eq!(said, cases.map(|(record, text)| (record, text.to_owned())));
+        for (record, fault) in DOCUMENTS {
+            assert_eq!(check(&schema, record), *fault, "{record}");
+        }
     }
 
     #[test]

@@ -98,17 +98,7 @@ async fn run(parts: Parts) -> io::Result<()> {
     let stop_listening = listener.guard();
     let directory = Rc::new(Directory::new(parts.index, parts.asks));
     let budget = Budget::new(parts.limits.shard_body_bytes_max);
-    let (backend, link) = match parts.backend {
-        BackendParts::Nats(settings, identity) => {
-            let link = nats::Link::new(settings, &identity, parts.limits.clone(), Arc::clone(&parts.metrics));
-            rt::spawn(Rc::clone(&link).run(parts.index.into()));
-            (Backend::Nats(Rc::clone(&link)), Some(link))
-        }
-        BackendParts::Local(handle) => {
-            parts.metrics.link_up.set(1);
-            (Backend::Local(Rc::new(handle)), None)
-        }
-    };
+    let (backend, link) = open(parts.backend, parts.index, &parts.limits, &parts.metrics);
     let gate = Rc::new(RefCell::new(Gate::new(parts.index, parts.keys, parts.users)));
     let metrics = || Arc::clone(&parts.metrics);
     let draining = Rc::new(Once::default());
@@ -163,6 +153,26 @@ async fn run(parts: Parts) -> io::Result<()> {
         link.stop();
     }
     Ok(())
+}
+
+/// Where records go, and the link to it that has to be ended, if it has one.
+fn open(
+    backend: BackendParts,
+    index: u16,
+    limits: &Limits,
+    metrics: &Arc<ShardMetrics>,
+) -> (Backend, Option<Rc<nats::Link>>) {
+    match backend {
+        BackendParts::Nats(settings, identity) => {
+            let link = nats::Link::new(settings, &identity, limits.clone(), Arc::clone(metrics));
+            rt::spawn(Rc::clone(&link).run(index.into()));
+            (Backend::Nats(Rc::clone(&link)), Some(link))
+        }
+        BackendParts::Local(handle) => {
+            metrics.link_up.set(1);
+            (Backend::Local(Rc::new(handle)), None)
+        }
+    }
 }
 
 /// Takes what the control plane says, until it says to drain (or is gone).

@@ -4,7 +4,8 @@
 //! `tests` folder instead. What is left out, and why, stands in [`LEFT_OUT`].
 
 use crate::support::{admin::api, gateway::Gateway, report, setup::Setup};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
 use std::path::{Path, PathBuf};
 
 on_setups!(
@@ -22,6 +23,21 @@ const DRAFTS: [(&str, &str); 5] = [
 
 /// Files of the suite that are not held against the gateway: they want schemas from the network, which it never asks.
 const LEFT_OUT: [&str; 3] = ["refRemote.json", "vocabulary.json", "optional"];
+
+/// A schema of the suite and the instances that are held against it: as they are written, for numbers that no float holds.
+#[derive(Debug, Deserialize)]
+struct Group {
+    description: String,
+    schema: Value,
+    tests: Vec<Instance>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Instance {
+    description: String,
+    data: Box<RawValue>,
+    valid: bool,
+}
 
 #[derive(Debug, Default)]
 struct Count {
@@ -41,7 +57,7 @@ fn the_suite_holds_through_the_gateway(setup: Setup) {
         let folder = directory.join(draft);
         let before = count.instances;
         for file in json_files(&folder) {
-            let groups: Vec<Value> = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            let groups: Vec<Group> = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
             for group in groups {
                 let name = format!("{draft}/{}", file.file_name().unwrap().to_string_lossy());
                 one_schema(&gateway, &name, dialect, &group, &mut count);
@@ -80,11 +96,11 @@ fn of_draft(schema: &Value, dialect: &str) -> Value {
     schema
 }
 
-fn one_schema(gateway: &Gateway, file: &str, dialect: &str, group: &Value, count: &mut Count) {
-    let title = format!("{file}: {}", group["description"].as_str().unwrap());
+fn one_schema(gateway: &Gateway, file: &str, dialect: &str, group: &Group, count: &mut Count) {
+    let title = format!("{file}: {}", group.description);
     count.schemas += 1;
     let (schema, station) = (format!("s{}", count.schemas), format!("t{}", count.schemas));
-    let text = of_draft(&group["schema"], dialect).to_string();
+    let text = of_draft(&group.schema, dialect).to_string();
     let added = api(gateway, "POST", "/schemas", Some(&json!({"name": schema, "type": "json", "schema": text})));
     if added.status != 201 {
         count.refused.push(format!("{title}: {}", added.text()));
@@ -92,15 +108,14 @@ fn one_schema(gateway: &Gateway, file: &str, dialect: &str, group: &Value, count
     }
     let made = api(gateway, "POST", "/stations", Some(&json!({"name": station, "schema": schema})));
     assert_eq!(made.status, 201, "{title}: {}", made.text());
-    let tests = group["tests"].as_array().unwrap();
-    let body = serde_json::to_vec(&tests.iter().map(|test| &test["data"]).collect::<Vec<_>>()).unwrap();
+    let body = serde_json::to_vec(&group.tests.iter().map(|test| &test.data).collect::<Vec<_>>()).unwrap();
     let headers = [("Content-Type", "application/json"), ("Prefer", "return=representation")];
     let answer = gateway.post(&format!("/stations/{station}/produce/batch"), &headers, &body).json();
-    for (test, receipt) in tests.iter().zip(answer["receipts"].as_array().unwrap()) {
+    for (test, receipt) in group.tests.iter().zip(answer["receipts"].as_array().unwrap()) {
         count.instances += 1;
         let stored = receipt.get("sequence").is_some();
-        if test["valid"] != stored {
-            count.wrong.push(format!("{title}: {}: {receipt}", test["description"]));
+        if test.valid != stored {
+            count.wrong.push(format!("{title}: {}: {receipt}", test.description));
         }
     }
     // One station at a time: a broker need not keep hundreds of streams for this.

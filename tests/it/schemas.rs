@@ -183,7 +183,14 @@ fn graphql_records_are_documents(gateway: &Gateway) {
                 b"query myQuery { nope }",
                 Some(r#"graphql: Cannot query field "nope" on type "Query". (line 1, column 17)"#),
             ),
-            ("text/plain", b"query {", Some("invalid message format, expecting GraphQL")),
+            (
+                "text/plain",
+                b"query {",
+                Some(
+                    "invalid message format, expecting GraphQL: \
+                     expected at least one Selection in Selection Set (line 1, column 8)",
+                ),
+            ),
         ],
     );
     assert_eq!(texts(gateway, &station), ["query myQuery { greeting }", "{ students { id name } }"]);

@@ -118,6 +118,7 @@ fn status_of(reject: &Reject) -> u16 {
         | Reject::ControlTimeout
         | Reject::UsersUnknown
         | Reject::ContractsUnknown
+        | Reject::StationBlocked(_)
         | Reject::DeadLetters(_)
         | Reject::Draining => 503,
         Reject::Version => 505,
@@ -180,6 +181,7 @@ pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
             "nothing was stored: another record of the request failed, and all or nothing was asked for"
         }
         Reject::ContractsUnknown => "the station's schema cannot be confirmed at the moment; send the request again",
+        Reject::StationBlocked(why) => why,
         Reject::DeadLetters(why) => {
             return format!("records failed and could not be kept as dead letters: {}", text_of(why)).into();
         }

@@ -250,7 +250,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// The digits of the `\uXXXX` that begins here.
+    /// The digits of the escape `\u….` that begins here.
     fn four_digits(&self) -> Option<u32> {
         let digits = self.bytes.get(self.at + 2..self.at + 6)?;
         digits.iter().try_fold(0, |sum, digit| Some(sum << 4 | char::from(*digit).to_digit(16)?))

@@ -83,6 +83,20 @@ pub(super) fn descend() -> bool {
     })
 }
 
+/// Pays for a fault: to say where it is takes the longer the deeper it is, which the stack tells.
+pub(super) fn spend_on_fault() -> bool {
+    METER.with(|meter| {
+        let top = meter.stack_floor.get().saturating_add(SCHEMA_STACK_BYTES_MAX);
+        let depth = top.saturating_sub(stack_pointer()) / STACK_BYTES_PER_UNIT;
+        pay(meter, FAULT_UNITS.saturating_add(i64::try_from(depth).unwrap_or(i64::MAX)))
+    })
+}
+
+/// Of a fault at the top of the record.
+const FAULT_UNITS: i64 = 64;
+/// Bytes of stack that make a fault dearer by one unit.
+const STACK_BYTES_PER_UNIT: usize = 32;
+
 #[inline]
 fn pay(meter: &Meter, units: i64) -> bool {
     let left = meter.left.get().saturating_sub(units);

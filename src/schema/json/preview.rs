@@ -10,8 +10,6 @@ const TEXT_BYTES: usize = 64;
 const PARTS: usize = 8;
 /// Containers within one another that are shown.
 const DEPTH: usize = 3;
-/// Fuel for an error: about what the validator and we spend to make one.
-const PRICE: usize = 64;
 
 /// Says of an error that it was made after the fuel had been used up, so that it means nothing. No record can hold it: a
 /// record's strings are shown up to [`TEXT_BYTES`].
@@ -23,7 +21,7 @@ const VOID_BYTES: usize = 4 * TEXT_BYTES;
 
 /// The value, cut.
 pub(super) fn preview(node: TapeNode<'_>) -> Value {
-    if meter::spend(PRICE) { cut(node, DEPTH) } else { Value::String(" ".repeat(VOID_BYTES)) }
+    if meter::spend_on_fault() { cut(node, DEPTH) } else { Value::String(" ".repeat(VOID_BYTES)) }
 }
 
 fn cut(node: TapeNode<'_>, depth: usize) -> Value {

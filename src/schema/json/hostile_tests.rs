@@ -222,6 +222,16 @@ fn much_work_for_depth_and_for_equality_is_not_done() {
             format!("{}1{}", r#"{"a":"#.repeat(60), "}".repeat(60)),
             "",
         ),
+        // Without its end the stack would be the thread's.
+        (
+            "deep in the stack",
+            (0..45).fold(
+                json!({"properties": {"a": {"$ref": "#"}}}),
+                |inner, _| json!({"allOf": [inner, {"minProperties": 1}]}),
+            ),
+            deep.clone(),
+            TOO_MUCH,
+        ),
         ("deep", json!({"items": {"$ref": "#"}, "properties": {"a": {"$ref": "#"}}}), deep_arrays.clone(), ""),
         (
             "many equal hashes",

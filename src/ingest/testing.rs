@@ -122,6 +122,13 @@ impl World {
         self.contracts(&[(station, Contract { schema: Some(number_schema(3)), ..Contract::default() })]);
     }
 
+    /// The same, as a registry says it that others write to as well.
+    pub(crate) fn attach_shared(&self, station: &str) {
+        let contract = Contract { schema: Some(number_schema(3)), ..Contract::default() };
+        let contracts = Contracts::new([(name(station), contract)].into(), 1);
+        self.directory.set_contracts(Arc::new(contracts.of_shared_registry()));
+    }
+
     pub(crate) fn ingest(&self) -> Ingest {
         Ingest {
             directory: Rc::clone(&self.directory),

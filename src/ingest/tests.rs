@@ -156,7 +156,7 @@ fn a_record_too_large_for_a_dead_letter_is_told_so() {
 #[test]
 fn no_record_is_held_against_a_schema_that_is_not_known_to_be_in_force() {
     run(async |world: &World| {
-        world.attach("orders");
+        world.attach_shared("orders");
         let body = br#"[{"n":1}]"#;
         let post = async |station| world.post(&world.ingest(), station, Form::Batch, (false, "", body)).await;
         let long_ago = Instant::now().checked_sub(Duration::from_secs(2)).expect("a time");

@@ -57,7 +57,13 @@ pub(super) fn all_different(array: TapeNode<'_>) -> bool {
     if !meter::spend(len.saturating_mul(8)) {
         return true;
     }
-    let mut hashed: Vec<(u64, u32)> = array.elements().map(|element| (hash(element), element.index)).collect();
+    let mut hashed: Vec<(u64, u32)> = array
+        .elements()
+        .map_while(|element| {
+            let hash = hash(element);
+            (!meter::is_empty()).then_some((hash, element.index))
+        })
+        .collect();
     hashed.sort_unstable();
     hashed.chunk_by(|left, right| left.0 == right.0).all(|run| {
         let node = |(_, index): &(u64, u32)| TapeNode { tape: array.tape, index: *index };

@@ -21,13 +21,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+// What is promised in seconds takes seconds: each once, and on the newest server alone.
 on_setups!(
-    nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
+    broker_io_uring NATS_IO_URING => [
         a_change_holds_on_the_other_within_a_second_under_load,
-        a_change_that_was_missed_holds_within_a_second_of_coming_back,
         no_record_is_held_against_an_old_version_while_the_watch_is_away,
     ]
 );
+on_setups!(broker_epoll NATS_EPOLL => [a_change_that_was_missed_holds_within_a_second_of_coming_back]);
 
 /// The promise.
 const SECOND: Duration = Duration::from_secs(1);

@@ -340,7 +340,7 @@ pub const FORMAT_VALUES_MAX: usize = 100_000;
 /// Values of a JSON record on an Avro station: each becomes a node in memory.
 pub const AVRO_JSON_VALUES_MAX: usize = 30_000;
 /// Values of a JSON record on a Protobuf station: each becomes a field of a dynamic message, entries of maps the dearest.
-pub const PROTOBUF_JSON_VALUES_MAX: usize = 8_000;
+pub const PROTOBUF_JSON_VALUES_MAX: usize = 5_000;
 /// The same, where the schema knows `google.protobuf.Value` or `Any`, whose values are several messages each.
 pub const PROTOBUF_DYNAMIC_VALUES_MAX: usize = 2_500;
 /// Opening parentheses in the text of a Protobuf schema, which begin the names of custom options: the compiler needs the

@@ -48,6 +48,8 @@ fn post(gateway: &Gateway, station: &str, records: &[Value], headers: &[(&str, &
             tally.stored += answer["sent"].as_u64().unwrap();
             tally.failed += answer["fail"].as_u64().unwrap();
         }
+        // All or nothing, where the broker cannot keep it: refused as a whole.
+        501 => tally.failed += records.len() as u64,
         other => panic!("{other}: {answer}"),
     }
     answer

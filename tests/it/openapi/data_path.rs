@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const SINGLE: &str = "/stations/{name}/produce/single";
 const BATCH: &str = "/stations/{name}/produce/batch";
 const CONSUME: &str = "/stations/{name}/consume/batch";
-const AUTHENTICATE: &str = "/auth/authenticate";
+pub(super) const AUTHENTICATE: &str = "/auth/authenticate";
 const REFRESH: &str = "/auth/refreshToken";
 const STATUS: &str = "/monitoring/status";
 

@@ -2,8 +2,9 @@
 //! it says.
 //!
 //! One test walks through all of them, because only together they are all: the admin routes here, the data port's in
-//! [`data_path`]. What cannot be provoked is listed, with the reason.
+//! [`data_path`], and in [`crowded`] what takes a crowd or a broker that will not.
 
+mod crowded;
 mod data_path;
 
 use crate::support::{
@@ -16,23 +17,7 @@ use crate::support::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, time::Duration};
-
-/// Documented, and not provoked here: the response, and why. May only shrink.
-const NOT_PROVOKED: &[(&str, &str)] = &[
-    (
-        "POST /auth/authenticate: 503",
-        "the users are unknown only before the registry was read, or under a flood of logins",
-    ),
-    ("POST /stations/{name}/produce/single: 429", "a full window is a race against the broker: limits.rs fills it"),
-    ("POST /stations/{name}/produce/batch: 429", "as above"),
-    (
-        "POST /stations/{name}/produce/single: 500",
-        "no request makes a healthy broker refuse a record for a reason of its own",
-    ),
-    ("POST /stations/{name}/produce/batch: 500", "as above"),
-    ("POST /stations/{name}/consume/batch: 500", "as above"),
-];
+use std::time::Duration;
 
 /// The largest body, and the largest that adds a schema.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -145,13 +130,10 @@ fn every_documented_response_of_every_route_is_seen_and_is_what_it_says() {
     adopted(&walk);
     dead_letters(&walk);
     data_path::walk(&walk.gateway, &walk.description);
+    crowded::walk(&walk.gateway, &walk.description);
     without_broker(&mut walk);
-    let excused: BTreeSet<String> = NOT_PROVOKED.iter().map(|(response, _)| (*response).to_owned()).collect();
     let unseen = walk.description.unseen();
-    let missing: Vec<&String> = unseen.difference(&excused).collect();
-    assert!(missing.is_empty(), "documented and never seen: {missing:#?}");
-    let needless: Vec<&String> = excused.difference(&unseen).collect();
-    assert!(needless.is_empty(), "seen after all, or documented no longer: {needless:#?}");
+    assert!(unseen.is_empty(), "documented and never seen: {unseen:#?}");
 }
 
 fn open_routes(walk: &Walk) {

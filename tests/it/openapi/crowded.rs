@@ -1,0 +1,70 @@
+//! What the data port answers to a crowd, and when the broker will not.
+
+use super::data_path::{AUTHENTICATE, consume, produce};
+use crate::support::{
+    broker::Broker,
+    gateway::{Gateway, Plan},
+    http,
+    openapi::Description,
+};
+use serde_json::json;
+use std::{thread, time::Duration};
+
+/// More than may wait for a password to be checked.
+const CROWD: usize = 150;
+
+pub(super) fn walk(gateway: &Gateway, description: &Description) {
+    logins(gateway, description);
+    full_window(gateway, description);
+    refusing_broker(gateway, description);
+}
+
+fn logins(gateway: &Gateway, description: &Description) {
+    let body = json!({"username": "nobody", "password": "whatever it is"}).to_string();
+    let refused = thread::scope(|scope| {
+        let all: Vec<_> = (0..CROWD)
+            .map(|_| {
+                scope.spawn(|| {
+                    let headers = [("Content-Type", "application/json")];
+                    let response = http::once(gateway.address(), "POST", AUTHENTICATE, &headers, body.as_bytes());
+                    description.holds("POST", AUTHENTICATE, &response);
+                    response.status
+                })
+            })
+            .collect();
+        all.into_iter().map(|one| one.join().unwrap()).filter(|status| *status == 503).count()
+    });
+    assert!(refused > 0, "{CROWD} logins at once, and all were heard");
+}
+
+/// One record has all the room there is, and the broker says nothing.
+fn full_window(gateway: &Gateway, description: &Description) {
+    let limits = "[limits]\nwindow_messages_max = 1\nhold = \"300ms\"\nack_timeout = \"4s\"";
+    let narrow = Plan::new(gateway.setup()).config(limits).shards(1).start();
+    produce(&narrow, description, "narrow", "single", &[], "1", 200);
+    narrow.nats().signal("STOP");
+    thread::scope(|scope| {
+        let first = scope.spawn(|| produce(&narrow, description, "narrow", "single", &[], "2", 503));
+        thread::sleep(Duration::from_millis(500));
+        produce(&narrow, description, "narrow", "single", &[], "3", 429);
+        produce(&narrow, description, "narrow", "batch", &[], "[4]", 429);
+        first.join().unwrap();
+    });
+    narrow.nats().signal("CONT");
+}
+
+/// Streams that their owner has closed, or bounded.
+fn refusing_broker(gateway: &Gateway, description: &Description) {
+    let mut broker = Broker::connect(gateway.nats());
+    broker.create_stream("SEALED", "sealed", &json!({}));
+    let mut config = broker.stream("SEALED")["config"].clone();
+    config["sealed"] = true.into();
+    broker.api("STREAM.UPDATE.SEALED", &config);
+    produce(gateway, description, "sealed", "single", &[], "1", 500);
+    produce(gateway, description, "sealed", "batch", &[], "[1,2]", 500);
+    broker.create_stream("BOUNDED", "bounded", &json!({"max_consumers": 1}));
+    let ask =
+        |group: &str| json!({"consumer_name": "c", "consumer_group": group, "batch_max_wait_time_ms": 100}).to_string();
+    consume(gateway, description, "bounded", &ask("one"), 200);
+    consume(gateway, description, "bounded", &ask("two"), 500);
+}

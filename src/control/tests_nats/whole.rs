@@ -75,7 +75,9 @@ async fn publish(link: &Link, station: &Station, request: &Request<'_>) -> Resul
         headers: b"All: 1\r\n",
         id: request.id,
         own,
+        places: None,
         whole: request.whole,
+        until: None,
     };
     let mut outcomes = Vec::new();
     link.publish(&publish, &mut outcomes).await.map(|()| outcomes)

@@ -55,7 +55,9 @@ fn store(criterion: &mut Criterion) {
             headers: b"",
             id: None,
             own: None,
+            places: None,
             whole: false,
+            until: None,
         };
         group.throughput(Throughput::Elements((jobs * RECORDS) as u64));
         group.bench_function(BenchmarkId::new("store", jobs), |bencher| {

@@ -35,14 +35,16 @@ pub(crate) struct Letters<'a> {
     fields: Vec<Span>,
     block: Vec<u8>,
     time_ms: u64,
+    /// Nothing is begun after that.
+    until: Instant,
 }
 
 impl<'a> Letters<'a> {
-    /// None yet, of records in `body`.
-    pub(crate) fn new(body: &'a [u8]) -> Self {
+    /// None yet, of records in `body`, of a request that begins nothing new after `until`.
+    pub(crate) fn new(body: &'a [u8], until: Instant) -> Self {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let time_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
-        Self { body, entries: Vec::new(), fields: Vec::new(), block: Vec::new(), time_ms }
+        Self { body, entries: Vec::new(), fields: Vec::new(), block: Vec::new(), time_ms, until }
     }
 
     /// When they become dead letters, ms since 1970.
@@ -68,7 +70,8 @@ impl<'a> Letters<'a> {
 
     /// Bytes that they take beside the body.
     pub(crate) fn bytes(&self) -> usize {
-        self.block.capacity()
+        let ids: usize = self.entries.iter().filter_map(|entry| entry.id.as_ref()).map(String::capacity).sum();
+        self.block.capacity() + ids + self.entries.capacity() * (size_of::<Entry>() + size_of::<Span>())
     }
 
     /// Stores them with the dead letters of `station`, and forgets them. Says of each whether it is kept: one that is too large
@@ -102,20 +105,37 @@ impl<'a> Letters<'a> {
 
     /// Publishes; once more with a fresh look at the station if its stream has gone.
     async fn publish(&self, name: &Name, directory: &Directory, backend: &Backend) -> Result<Vec<Outcome>, Reject> {
-        let station = directory.station(name, true, Instant::now()).await?;
+        let station = directory.station(name, true, self.in_time()?).await?;
         let outcomes = self.publish_to(&station, backend).await?;
-        if !outcomes.iter().all(|outcome| *outcome == Outcome::Failed(Reject::NoStream)) {
+        if !Outcome::say_no_stream(&outcomes) {
             return Ok(outcomes);
         }
         directory.forget(name);
-        let station = directory.station(name, true, Instant::now()).await?;
+        let station = directory.station(name, true, self.in_time()?).await?;
         self.publish_to(&station, backend).await
     }
 
+    /// The time, if something may still be begun.
+    fn in_time(&self) -> Result<Instant, Reject> {
+        let now = Instant::now();
+        if now < self.until { Ok(now) } else { Err(Reject::WindowFull) }
+    }
+
     async fn publish_to(&self, station: &Station, backend: &Backend) -> Result<Vec<Outcome>, Reject> {
-        let Self { body, entries, fields, block, .. } = self;
-        let publish = Publish { station, body, records: &[], headers: &[], id: None, own: None, whole: false };
+        let Self { body, entries, fields, block, until, .. } = self;
+        let publish = Publish {
+            station,
+            body,
+            records: &[],
+            headers: &[],
+            id: None,
+            own: None,
+            places: None,
+            whole: false,
+            until: Some(*until),
+        };
         if entries.iter().all(|entry| entry.id.is_none()) {
+            self.in_time()?;
             let records: Vec<Span> = entries.iter().map(|entry| entry.payload).collect();
             let own = Some(OwnHeaders { block, spans: fields });
             let mut outcomes = Vec::new();
@@ -125,6 +145,7 @@ impl<'a> Letters<'a> {
         // The ids are no row of numbers, so each is a publish of its own; they are under way together, in their order.
         let mut all = Vec::with_capacity(entries.len());
         for (entries, fields) in entries.chunks(IDS_AT_A_TIME).zip(fields.chunks(IDS_AT_A_TIME)) {
+            self.in_time()?;
             let calls = entries.iter().zip(fields).map(|(entry, fields)| async move {
                 let id = entry.id.as_deref().map(|base| MessageId { base, numbered: false });
                 let own = Some(OwnHeaders { block, spans: std::slice::from_ref(fields) });

@@ -126,6 +126,9 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request waits for room in the window, or for a broker that is away, before it is refused.
 pub const HOLD: Duration = Duration::from_secs(5);
+/// A produce call begins nothing new so long after it is there: no look at the control plane, no publish or part or repetition of
+/// one, dead letters included. What is under way by then comes to its end by its own limit.
+pub const PRODUCE_TIMEOUT: Duration = Duration::from_secs(35);
 /// How long a request waits for the control plane.
 pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How old the knowledge of what the registry says may be when a record is held against a schema.
@@ -192,8 +195,10 @@ pub const CHECKED_RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// How long a shard holds records against schemas before it looks at its sockets, its timers and its inbox again: well under the
 /// 10 ms that nobody may wait for somebody else's batch.
 pub const CHECK_TURN: Duration = Duration::from_millis(4);
-/// What each request may use of that although others have used it up: enough to get on, and to finish a small one.
+/// What a request may use of that when it comes although others have used it up: enough to finish a small one.
 pub const CHECK_TURN_MIN: Duration = Duration::from_micros(100);
+/// How often the next in line waits although it is its turn, because others have used all of that, before it gets that little.
+pub const CHECK_WAITS_MAX: u32 = 16;
 /// Bytes of the text about one record that is not valid.
 pub const VIOLATION_BYTES_MAX: usize = 2 * 1024;
 /// Bytes of these texts of one request; past it, each is cut to [`VIOLATION_BYTES_MIN`], so that a batch of 100,000 invalid
@@ -209,6 +214,8 @@ pub const LETTERS_AT_A_TIME: usize = 1_000;
 pub const ERRORS_LISTED_MAX: usize = 1_000;
 /// Bytes of the errors that the answer to a batch lists; the one that crosses it is the last.
 pub const ERRORS_LISTED_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a receipt in the answer, beside the name of its stream. Room for all of them is taken before anything is stored.
+pub const RECEIPT_BYTES: usize = 96;
 /// Bytes of one registry document of the embedded store. The largest holds all versions of a schema.
 pub const LOCAL_DOCUMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Records of one partition of the embedded store that were removed from between others and are remembered one by one:
@@ -303,9 +310,11 @@ const _: () = assert!(TOKEN_BYTES_MAX < TOKEN_CACHE_BYTES_MAX);
 const _: () = assert!(PASSWORD_BYTES_MIN < PASSWORD_BYTES_MAX && PASSWORD_BYTES_MAX < CONTROL_BODY_BYTES_MAX);
 const _: () = assert!(FETCH_BYTES_MAX <= SHARD_BODY_BYTES_MAX);
 const _: () = assert!(
-    QUESTION_TIMEOUT.as_secs() + PUBLISH_ATTEMPTS_MAX as u64 * (HOLD.as_secs() + ACK_TIMEOUT.as_secs()) < 60,
-    "Debezium gives up after 60 s",
+    PRODUCE_TIMEOUT.as_secs() + 2 * HOLD.as_secs() + ACK_TIMEOUT.as_secs() < 60,
+    "Debezium gives up after 60 s; the last thing that begins may wait for the broker, for room, and for its acknowledgement",
 );
+const _: () =
+    assert!(QUESTION_TIMEOUT.as_secs() <= 2 * HOLD.as_secs() + ACK_TIMEOUT.as_secs(), "no longer than a publish");
 const _: () = assert!(
     INFLATED_BYTES_MAX + RECORD_HEADER_BYTES_MAX <= LOCAL_QUEUE_BYTES_MAX,
     "one largest request fits the embedded store's queue"

@@ -13,7 +13,10 @@ use crate::{
     station::{Consumer, Station},
     wire::Span,
 };
-use std::{rc::Rc, time::Duration};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 /// Where a shard keeps records.
 #[derive(Debug, Clone)]
@@ -74,8 +77,26 @@ pub struct Publish<'a> {
     pub id: Option<MessageId<'a>>,
     /// Header fields that single records have beside these: none, or one block for each record.
     pub own: Option<OwnHeaders<'a>>,
+    /// Which record of the request each is, if others of it are not among them: what message ids are numbered by.
+    pub places: Option<&'a [u32]>,
     /// All records are stored, or none. A station that cannot do it ([`Station::not_atomic`]) is refused before.
     pub whole: bool,
+    /// Nothing is sent after that; `None`: the limits on single waits are enough.
+    pub until: Option<Instant>,
+}
+
+impl Publish<'_> {
+    /// Which record of the request record `index` is.
+    #[must_use]
+    pub fn place(&self, index: usize) -> usize {
+        self.places.and_then(|places| places.get(index)).map_or(index, |place| *place as usize)
+    }
+
+    /// Whether the time to send something is over.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
 }
 
 /// Header fields of single records: `Name: value\r\n` each.
@@ -109,6 +130,17 @@ pub enum Outcome {
     },
     /// Not stored, or not known to be ([`Reject::OutcomeUnknown`]).
     Failed(Reject),
+}
+
+impl Outcome {
+    /// Whether these say that the stream of a station has gone: nothing is stored, and might be in the one that is there now.
+    #[must_use]
+    pub fn say_no_stream(outcomes: &[Self]) -> bool {
+        let is_gone = |outcome: &Self| *outcome == Self::Failed(Reject::NoStream);
+        // A record that is too large for the station was not even sent.
+        let fits = |outcome: &Self| is_gone(outcome) || matches!(outcome, Self::Failed(Reject::TooLarge(..)));
+        outcomes.iter().all(fits) && outcomes.iter().any(is_gone)
+    }
 }
 
 /// A consume call.
@@ -159,4 +191,27 @@ pub enum Settlement {
     Acknowledge,
     /// It has not: hand them out again at once.
     Redeliver,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reject::SizeLimit;
+
+    #[test]
+    fn a_stream_has_gone_if_nothing_else_is_said_of_what_was_sent() {
+        let gone = || Outcome::Failed(Reject::NoStream);
+        let large = || Outcome::Failed(Reject::TooLarge(SizeLimit::Record, 1));
+        let stored = Outcome::Stored { partition: 0, sequence: 1, duplicate: false };
+        for (outcomes, expect) in [
+            (vec![], false),
+            (vec![gone()], true),
+            (vec![large(), gone(), gone()], true),
+            (vec![large()], false),
+            (vec![gone(), stored], false),
+            (vec![gone(), Outcome::Failed(Reject::OutcomeUnknown)], false),
+        ] {
+            assert_eq!(Outcome::say_no_stream(&outcomes), expect, "{outcomes:?}");
+        }
+    }
 }

@@ -314,7 +314,8 @@ impl<'a> Session<'a> {
         let close = self.closes_after(&reply);
         self.append(&reply, close);
         self.advance(next);
-        let Reply { delivery, body, .. } = reply;
+        // `held` lives until a large answer has left.
+        let Reply { delivery, body, held: _held, .. } = reply;
         drop(body);
         if let Some(delivery) = delivery {
             // What is written to a socket whose peer has gone is lost without an error.

@@ -22,6 +22,7 @@ pub(super) fn reply() -> Reply {
         extra: Cow::Borrowed(b"Access-Control-Allow-Origin: *\r\nVary: Origin\r\n"),
         close: false,
         delivery: None,
+        held: None,
         route: Route::Other,
     }
 }

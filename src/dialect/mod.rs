@@ -6,7 +6,7 @@
 mod fixed;
 pub mod memphis;
 
-use crate::{fetch::Delivery, metrics::Route, reject::Reject, wire::http1::Head};
+use crate::{budget::Held, fetch::Delivery, metrics::Route, reject::Reject, wire::http1::Head};
 use std::{borrow::Cow, time::Instant};
 
 /// One reading of the clocks, taken by the connection.
@@ -126,6 +126,8 @@ pub struct Reply {
     pub close: bool,
     /// Messages that are acknowledged once the reply has left whole.
     pub delivery: Option<Delivery>,
+    /// What is held for it, until it has left.
+    pub held: Option<Held>,
     /// What it is counted as.
     pub route: Route,
 }

@@ -14,10 +14,12 @@ use crate::{
         letter::{Kind, Letter},
     },
     letters::Letters,
+    limits::PRODUCE_TIMEOUT,
     reject::Reject,
     station::Name,
     wire::Span,
 };
+use std::time::Instant;
 
 /// The group of who names none, as clients know it.
 const GROUP_DEFAULT: &str = "rest-gateway";
@@ -47,7 +49,8 @@ impl Fetcher {
     async fn keep_letters(&self, call: &Consume<'_>, delivery: &mut Delivery, over: &[usize]) -> Result<(), Reject> {
         let mut done = Vec::with_capacity(over.len());
         let bytes = delivery.held.bytes();
-        let mut letters = Letters::new(&delivery.delivered.arena);
+        let until = Instant::now() + PRODUCE_TIMEOUT;
+        let mut letters = Letters::new(&delivery.delivered.arena, until);
         let mut from = 0;
         let mut failed = None;
         while from < over.len() && failed.is_none() {

@@ -52,24 +52,26 @@ impl Ingest {
         let count = records.len();
         let bytes = held.bytes();
         let mut sieve = Sieve::new(body, records, call.encoding);
-        let contract = self.sift(call.station, &mut sieve, &mut held, bytes).await?;
+        let contract = self.sift(call.station, &mut sieve, (&mut held, bytes), terms.until).await?;
         let invalid = sieve.refused().iter().filter(|refused| matches!(refused.reject, Reject::Schema(_))).count();
         self.metrics.records_invalid.add(invalid as u64);
         if call.strict && !sieve.refused().is_empty() {
             let passed = count - sieve.refused().len();
             let outcomes = sieve.merge(vec![Outcome::Failed(Reject::NothingStored); passed]);
-            return Ok(Produced { outcomes, station });
+            return Ok(Produced { outcomes, station, held });
         }
         if contract.invalid_to_dead_letters {
             self.keep_refused(call, &mut sieve, terms, &mut held, bytes).await?;
         }
         let (passed_body, passed) = sieve.passed();
+        // A message id is numbered by the record's place in what was posted, whoever else of it passes this time.
+        let places = sieve.places();
         let outcomes = if passed.is_empty() {
             Vec::new()
         } else {
-            self.publish(call, &mut station, passed_body, passed, terms).await?
+            self.publish(call, &mut station, (passed_body, passed, places.as_deref()), terms).await?
         };
-        Ok(Produced { outcomes: sieve.merge(outcomes), station })
+        Ok(Produced { outcomes: sieve.merge(outcomes), station, held })
     }
 
     /// Holds every record against the schema that is in force when its turn comes. Returns the contract that was last.
@@ -77,9 +79,10 @@ impl Ingest {
         &self,
         station: &Name,
         sieve: &mut Sieve<'_>,
-        held: &mut Held,
-        bytes: usize,
+        (held, bytes): (&mut Held, usize),
+        until: Instant,
     ) -> Result<Contract, Reject> {
+        let mut place = self.turns.place();
         loop {
             let contract = self.contract(station).await?;
             match &contract.schema {
@@ -87,15 +90,20 @@ impl Ingest {
                 Some(schema) => {
                     let before = sieve.looked_at();
                     let begin = Instant::now();
-                    sieve.turn(schema, &mut self.scratch.borrow_mut(), begin + self.turns.begin(begin))?;
-                    let end = Instant::now();
-                    self.turns.end(end - begin, end);
+                    if let Some(turn) = place.begin(begin) {
+                        sieve.turn(schema, &mut self.scratch.borrow_mut(), begin + turn)?;
+                        let end = Instant::now();
+                        place.end(end - begin, end);
+                    }
                     self.metrics.records_checked.add((sieve.looked_at() - before) as u64);
                 }
             }
             held.grow_to(bytes + sieve.bytes())?;
             if sieve.is_done() {
                 return Ok(contract);
+            }
+            if Instant::now() >= until {
+                return Err(Reject::Overloaded("the time for checking records"));
             }
             // Until the next tick of the timer: the runtime looks at sockets, timers and other threads only when every task waits.
             rt::sleep(Duration::ZERO).await;
@@ -135,7 +143,7 @@ impl Ingest {
         held: &mut Held,
         bytes: usize,
     ) -> Result<(), Reject> {
-        let mut letters = Letters::new(sieve.body());
+        let mut letters = Letters::new(sieve.body(), terms.until);
         let mut from = 0;
         let mut places = Vec::new();
         while let Some(refused) = sieve.refused().get(from) {

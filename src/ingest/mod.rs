@@ -19,9 +19,9 @@ pub use turns::Turns;
 
 use crate::{
     backend::{Backend, MessageId, Outcome, Publish},
-    budget::Budget,
+    budget::{Budget, Held},
     directory::{Directory, Known},
-    limits::{Limits, RECORD_OVERHEAD_BYTES},
+    limits::{Limits, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
     metrics::ShardMetrics,
     reject::Reject,
     schema::Scratch,
@@ -64,6 +64,8 @@ pub struct Produce<'a> {
     pub encoding: Encoding,
     /// All records are stored, or none.
     pub strict: bool,
+    /// The answer will say of each record where it is: room for that is taken before anything is stored.
+    pub receipts: bool,
     /// Who posts them, as dead letters say it.
     pub principal: &'a str,
     /// The request's head,
@@ -83,6 +85,8 @@ pub struct Produced {
     pub outcomes: Vec<Outcome>,
     /// Where those are that were stored.
     pub station: Rc<Known<Station>>,
+    /// What is held for the call, until its answer has left.
+    pub held: Held,
 }
 
 /// What holds for all records of a call.
@@ -92,6 +96,8 @@ struct Terms<'a> {
     headers: &'a [u8],
     id: Option<MessageId<'a>>,
     whole: bool,
+    /// Nothing is begun after that.
+    until: Instant,
 }
 
 /// The produce service of one shard.
@@ -133,37 +139,53 @@ impl Ingest {
         held.grow_to(decoded_bytes + records.len() * RECORD_OVERHEAD_BYTES)?;
         let mut station = self.directory.station(call.station, call.create, call.now).await?;
         if records.is_empty() {
-            return Ok(Produced { outcomes: Vec::new(), station });
+            return Ok(Produced { outcomes: Vec::new(), station, held });
         }
-        let terms = Terms { headers: &header_block, id, whole: call.strict && records.len() > 1 };
+        let (whole, until) = (call.strict && records.len() > 1, call.now + PRODUCE_TIMEOUT);
+        let terms = Terms { headers: &header_block, id, whole, until };
         terms.check(&station, records.len())?;
+        if call.receipts {
+            held.grow_to(held.bytes() + receipts_bytes(&station, records.len()))?;
+        }
         if self.is_checked(call.station) {
             // Boxed: who has no schema keeps no room for it.
             return Box::pin(self.produce_checked(call, station, body, records, terms, held)).await;
         }
-        let outcomes = self.publish(call, &mut station, body, &records, terms).await?;
-        Ok(Produced { outcomes, station })
+        let outcomes = self.publish(call, &mut station, (body, &records, None), terms).await?;
+        Ok(Produced { outcomes, station, held })
     }
 
-    /// Publishes; once more with a fresh look at the station if its stream has gone.
+    /// Publishes records, of which it says where in a body they are and, if they are not all of the request, which; once more
+    /// with a fresh look at the station if its stream has gone.
     async fn publish(
         &self,
         call: &Produce<'_>,
         station: &mut Rc<Known<Station>>,
-        body: &[u8],
-        records: &[Span],
+        (body, records, places): (&[u8], &[Span], Option<&[u32]>),
         terms: Terms<'_>,
     ) -> Result<Vec<Outcome>, Reject> {
         let begun = Instant::now();
+        if begun >= terms.until {
+            return Err(Reject::WindowFull);
+        }
         let mut outcomes = Vec::new();
-        self.backend.publish(&terms.publish(station, body, records), &mut outcomes).await?;
-        if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(Reject::NoStream))) {
+        let publish = Publish { places, ..terms.publish(station, body, records) };
+        self.backend.publish(&publish, &mut outcomes).await?;
+        if Outcome::say_no_stream(&outcomes) {
             self.directory.forget(call.station);
             let again = async {
-                *station = self.directory.station(call.station, call.create, Instant::now()).await?;
+                let now = Instant::now();
+                if now >= terms.until {
+                    return Ok(());
+                }
+                *station = self.directory.station(call.station, call.create, now).await?;
                 terms.check(station, records.len())?;
+                if Instant::now() >= terms.until {
+                    return Ok(());
+                }
                 outcomes.clear();
-                self.backend.publish(&terms.publish(station, body, records), &mut outcomes).await
+                let publish = Publish { places, ..terms.publish(station, body, records) };
+                self.backend.publish(&publish, &mut outcomes).await
             };
             // Boxed, as whatever comes seldom.
             Box::pin(again).await?;
@@ -210,6 +232,12 @@ impl Ingest {
     }
 }
 
+/// What the receipts of so many records take, twice: in the body of the answer and in what is written.
+fn receipts_bytes(station: &Station, records: usize) -> usize {
+    let stream = station.partitions.iter().map(|partition| partition.stream.len()).max().unwrap_or_default();
+    2 * records * (RECEIPT_BYTES + stream)
+}
+
 impl<'a> Terms<'a> {
     /// Whether the station can keep them, for so many records.
     fn check(&self, station: &Station, records: usize) -> Result<(), Reject> {
@@ -227,7 +255,7 @@ impl<'a> Terms<'a> {
     where
         'a: 'b,
     {
-        let Self { headers, id, whole } = *self;
-        Publish { station, body, records, headers, id, own: None, whole }
+        let Self { headers, id, whole, until } = *self;
+        Publish { station, body, records, headers, id, own: None, places: None, whole, until: Some(until) }
     }
 }

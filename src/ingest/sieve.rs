@@ -14,8 +14,8 @@ use crate::{
 };
 use std::{sync::Arc, time::Instant};
 
-/// Records between two looks at the clock.
-const CLOCK_EVERY: usize = 4;
+/// Bytes of records between two looks at the clock: what they may cost grows with them. Each larger one is followed by a look.
+const CLOCK_EVERY_BYTES: usize = 512;
 
 /// A record that is not stored.
 #[derive(Debug)]
@@ -87,8 +87,8 @@ impl<'a> Sieve<'a> {
         is_over: impl Fn() -> bool,
     ) -> Result<(), Reject> {
         let mut fresh = Vec::new();
-        for count in 1.. {
-            let Some(record) = self.records.get(self.next).copied() else { break };
+        let mut bytes = 0;
+        while let Some(record) = self.records.get(self.next).copied() {
             if record.len() > CHECKED_RECORD_BYTES_MAX {
                 self.refuse(schema, record, Reject::TooLarge(SizeLimit::Record, CHECKED_RECORD_BYTES_MAX as u64));
             } else {
@@ -104,8 +104,13 @@ impl<'a> Sieve<'a> {
                     }
                 }
             }
-            if count % CLOCK_EVERY == 0 && is_over() {
-                break;
+            // The smallest record is a byte, and something beside it.
+            bytes += record.len() + CLOCK_EVERY_BYTES / 16;
+            if bytes >= CLOCK_EVERY_BYTES {
+                if is_over() {
+                    break;
+                }
+                bytes = 0;
             }
         }
         Ok(())
@@ -181,6 +186,15 @@ impl<'a> Sieve<'a> {
     /// What passed: spans, and what they point into.
     pub(super) fn passed(&self) -> (&[u8], &[Span]) {
         (self.rewritten.as_deref().unwrap_or(self.body), self.records.get(..self.valid).unwrap_or_default())
+    }
+
+    /// Which records of the request passed, if not all did.
+    pub(super) fn places(&self) -> Option<Vec<u32>> {
+        let mut refused = self.refused.iter().map(|refused| refused.index).peekable();
+        refused.peek()?;
+        let passed = (0..self.records.len()).filter(|index| refused.next_if_eq(index).is_none());
+        // A body has fewer records than a span holds.
+        Some(passed.map(|index| u32::try_from(index).unwrap_or(u32::MAX)).collect())
     }
 
     /// What did not, in input order.
@@ -265,23 +279,42 @@ mod tests {
 
     #[test]
     fn a_turn_ends_when_its_time_has_come_and_the_next_goes_on_with_another_schema() {
-        let records: Vec<String> = ["a0", "i1", "a2", "a3", "a4", "i5", "t6"].map(str::to_owned).into();
+        let mut records: Vec<String> = ["a0", "i1", "a2", "a3", "a4", "i5", "t6"].map(str::to_owned).into();
+        records[3].push_str(&"-".repeat(CLOCK_EVERY_BYTES));
         let (body, spans) = body_of(&records);
         let mut sieve = Sieve::new(&body, spans, Encoding::Json);
         let (first, second) = (number_schema(1), number_schema(2));
         sieve.turn_with(&first, pretend, || true).unwrap();
-        assert_eq!((sieve.looked_at(), sieve.is_done()), (CLOCK_EVERY, false));
+        assert_eq!((sieve.looked_at(), sieve.is_done()), (4, false));
         sieve.turn_with(&second, pretend, || false).unwrap();
         assert!(sieve.is_done());
         let refused: Vec<_> = sieve.refused().iter().map(|refused| (refused.index, refused.schema.version)).collect();
         assert_eq!(refused, [(1, 1), (5, 2)]);
-        assert_eq!(passed(&sieve), ["a0", "a2", "a3", "a4", "wire t6"]);
+        assert_eq!(passed(&sieve), ["a0", "a2", &records[3], "a4", "wire t6"]);
+        assert_eq!(sieve.places(), Some(vec![0, 2, 3, 4, 6]));
+    }
+
+    #[test]
+    fn the_clock_is_looked_at_as_often_as_the_records_are_large() {
+        for (len, records, looks) in [(1, 1_000, 1_000 / 16), (100, 1_000, 1_000 / 4), (512, 10, 10), (10_000, 10, 10)]
+        {
+            let (body, spans) = body_of(&vec!["a".repeat(len); records]);
+            let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+            let looked = Cell::new(0);
+            let is_over = || {
+                looked.set(looked.get() + 1);
+                false
+            };
+            sieve.turn_with(&number_schema(1), pretend, is_over).unwrap();
+            assert!((looks..=looks + 1).contains(&looked.get()), "{len}: {}", looked.get());
+        }
     }
 
     #[test]
     fn what_is_left_passes_when_no_schema_is_in_force_any_more() {
         for first in ["a", "t", "i"] {
-            let records: Vec<String> = [first, "a", "b", "c", "i", "t"].map(str::to_owned).into();
+            let mut records: Vec<String> = [first, "a", "b", "c", "i", "t"].map(str::to_owned).into();
+            records[3].push_str(&"-".repeat(CLOCK_EVERY_BYTES));
             let (body, spans) = body_of(&records);
             let mut sieve = Sieve::new(&body, spans, Encoding::Json);
             sieve.turn_with(&number_schema(1), pretend, || true).unwrap();

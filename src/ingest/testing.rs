@@ -148,7 +148,19 @@ impl World {
         ingest: &Ingest,
         station: &str,
         form: Form,
+        call: (bool, &str, &[u8]),
+    ) -> Result<Produced, Reject> {
+        self.post_at(ingest, station, form, call, Instant::now()).await
+    }
+
+    /// The same, as if it were then.
+    pub(crate) async fn post_at(
+        &self,
+        ingest: &Ingest,
+        station: &str,
+        form: Form,
         (strict, fields, body): (bool, &str, &[u8]),
+        now: Instant,
     ) -> Result<Produced, Reject> {
         let head_bytes = format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
         let mut head = http1::Head::default();
@@ -160,11 +172,12 @@ impl World {
             codings: Codings::default(),
             encoding: Encoding::Json,
             strict,
+            receipts: fields.contains("return=representation"),
             principal: "ada",
             head: &head,
             head_bytes: head_bytes.as_bytes(),
             body,
-            now: Instant::now(),
+            now,
         };
         ingest.produce(&call).await
     }

@@ -10,7 +10,7 @@ use crate::{
         letter::{Kind, Letter},
     },
     directory::contracts::{Contract, Contracts},
-    limits::LOCAL_RECORD_BYTES_MAX,
+    limits::{LOCAL_RECORD_BYTES_MAX, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
     reject::Reject,
     rt,
 };
@@ -54,6 +54,7 @@ fn valid_records_are_stored_and_the_others_become_dead_letters() {
         let metrics = &world.metrics;
         assert_eq!((metrics.records_checked.get(), metrics.records_invalid.get()), (4, 2));
         assert_eq!((metrics.dead_letters.get(), metrics.records_in.get()), (2, 2));
+        drop(produced);
         assert_eq!(world.budget.used(), 0);
     });
 }
@@ -125,6 +126,64 @@ fn a_request_that_is_sent_again_keeps_each_dead_letter_once() {
         let letters = world.payloads(&name("again").dead_letters()).await;
         assert_eq!(letters, [r#"{"n": "x"}"#, "7", "0"], "in the order of the records");
         assert_eq!(world.payloads(&name("again")).await.len(), 2);
+    });
+}
+
+#[test]
+fn a_message_id_is_numbered_by_the_place_in_what_was_posted() {
+    run(async |world: &World| {
+        let post = async || {
+            let body = br#"[{"n":1},{"n":"b"},{"n":3}]"#;
+            let call = (false, "Idempotency-Key: k\r\n", body.as_slice());
+            world.post(&world.ingest(), "ids", Form::Batch, call).await.expect("outcomes").outcomes
+        };
+        world.attach("ids");
+        assert_eq!(sequences(&post().await), [Some(1), None, Some(2)]);
+        // Sent again when the schema has been taken off: the second record is not one that is known.
+        world.contracts(&[]);
+        let stored = |sequence, duplicate| Outcome::Stored { partition: 0, sequence, duplicate };
+        assert_eq!(post().await, [stored(1, true), stored(3, false), stored(2, true)]);
+        assert_eq!(world.payloads(&name("ids")).await, [r#"{"n":1}"#, r#"{"n":3}"#, r#"{"n":"b"}"#]);
+    });
+}
+
+#[test]
+fn room_for_receipts_is_taken_before_anything_is_stored() {
+    run(async |world: &World| {
+        let ingest = world.ingest();
+        let body = format!("[{}]", vec!["1"; 1_000].join(","));
+        let call = (false, "Prefer: return=representation\r\n", body.as_bytes());
+        let produced = world.post(&ingest, "told", Form::Batch, call).await.expect("outcomes");
+        let needed = world.budget.used();
+        assert!(
+            needed >= 1_000 * (RECORD_OVERHEAD_BYTES + 2 * RECEIPT_BYTES),
+            "held until the answer has left: {needed}"
+        );
+        drop(produced);
+        let mut others = world.budget.hold();
+        others.grow_to(world.budget.left() - needed + 1).expect("room");
+        let refused = world.post(&ingest, "told", Form::Batch, call).await.err();
+        assert_eq!(refused, Some(Reject::Overloaded("memory for request bodies")));
+        assert_eq!(world.payloads(&name("told")).await.len(), 1_000);
+        let without = world.post(&ingest, "told", Form::Batch, (false, "", body.as_bytes())).await;
+        assert!(without.is_ok(), "{without:?}");
+    });
+}
+
+#[test]
+fn nothing_is_begun_when_the_time_of_a_call_is_over() {
+    run(async |world: &World| {
+        world.attach("late");
+        world.post(&world.ingest(), "late", Form::Single, (false, "", br#"{"n":1}"#)).await.expect("known");
+        let long_ago = Instant::now().checked_sub(PRODUCE_TIMEOUT).expect("a time");
+        let late = async |body: &[u8]| {
+            world.post_at(&world.ingest(), "late", Form::Single, (false, "", body), long_ago).await.err()
+        };
+        assert_eq!(late(br#"{"n":2}"#).await, Some(Reject::WindowFull));
+        assert_eq!(late(b"7").await, Some(Reject::DeadLetters(Box::new(Reject::WindowFull))));
+        assert_eq!(world.payloads(&name("late")).await, [r#"{"n":1}"#]);
+        assert!(!world.asked.borrow().contains(&name("late").dead_letters()));
+        assert_eq!(world.budget.used(), 0);
     });
 }
 

@@ -1,12 +1,14 @@
 //! How long a shard may check records before it has to look at its sockets again. Pure.
 //!
 //! Requests that check share one allowance: what one uses, the next to come does not have. It fills again while the shard does
-//! anything else, four times as quickly as it is used, so that records which are checked quickly never wait for it. Whoever has
-//! none left gets a little all the same, and then sleeps.
+//! anything else, four times as quickly as it is used, so that records which are checked quickly never wait for it. Who comes when
+//! none is left gets a little all the same, enough for a small request; who goes on stands in line, and the first there has
+//! the next turn. So however many check at a time, the shard looks at its sockets in between.
 
-use crate::limits::{CHECK_TURN, CHECK_TURN_MIN};
+use crate::limits::{CHECK_TURN, CHECK_TURN_MIN, CHECK_WAITS_MAX};
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
@@ -19,20 +21,75 @@ pub struct Turns {
     used: Cell<Duration>,
     /// When it was used last.
     at: Cell<Option<Instant>>,
+    /// Those in line.
+    line: RefCell<BTreeSet<u64>>,
+    tickets: Cell<u64>,
+}
+
+/// A request that checks; it leaves the line when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    turns: &'a Turns,
+    /// Its place in line, once it has begun.
+    ticket: Option<u64>,
+    /// How often it was the first and had to wait.
+    waited: u32,
 }
 
 impl Turns {
-    /// How long a turn that begins now may take.
-    pub(super) fn begin(&self, now: Instant) -> Duration {
-        let idle = self.at.get().map_or(Duration::MAX, |at| now.saturating_duration_since(at));
-        self.used.set(self.used.get().saturating_sub(idle.saturating_mul(FILLS)));
-        CHECK_TURN.saturating_sub(self.used.get()).max(CHECK_TURN_MIN)
+    /// The place of a request that begins.
+    pub(super) fn place(&self) -> Place<'_> {
+        Place { turns: self, ticket: None, waited: 0 }
     }
 
-    /// A turn that took so long has ended now.
-    pub(super) fn end(&self, took: Duration, now: Instant) {
-        self.used.set((self.used.get() + took).min(CHECK_TURN));
+    /// What is left of the allowance.
+    fn left(&self, now: Instant) -> Duration {
+        let idle = self.at.get().map_or(Duration::MAX, |at| now.saturating_duration_since(at));
+        self.used.set(self.used.get().saturating_sub(idle.saturating_mul(FILLS)));
         self.at.set(Some(now));
+        CHECK_TURN.saturating_sub(self.used.get())
+    }
+}
+
+impl Place<'_> {
+    /// How long a turn that begins now may take; `None`: it is not this request's.
+    pub(super) fn begin(&mut self, now: Instant) -> Option<Duration> {
+        let left = self.turns.left(now);
+        if let Some(ticket) = self.ticket {
+            if self.turns.line.borrow().first() != Some(&ticket) {
+                return None;
+            }
+            // Small requests alone may use all of it.
+            if left < CHECK_TURN_MIN && self.waited < CHECK_WAITS_MAX {
+                self.waited += 1;
+                return None;
+            }
+        }
+        Some(left.max(CHECK_TURN_MIN))
+    }
+
+    /// A turn that took so long has ended now. The next one comes after those of all who are in line.
+    pub(super) fn end(&mut self, took: Duration, now: Instant) {
+        let turns = self.turns;
+        turns.used.set((turns.used.get() + took).min(CHECK_TURN));
+        turns.at.set(Some(now));
+        self.leave();
+        let ticket = turns.tickets.get();
+        turns.tickets.set(ticket + 1);
+        turns.line.borrow_mut().insert(ticket);
+        (self.ticket, self.waited) = (Some(ticket), 0);
+    }
+
+    fn leave(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.turns.line.borrow_mut().remove(&ticket);
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -47,7 +104,7 @@ mod tests {
         let millis = Duration::from_millis;
         let micros = Duration::from_micros;
         let left = |used| CHECK_TURN.saturating_sub(millis(used));
-        assert_eq!(turns.begin(now), CHECK_TURN);
+        assert_eq!(turns.place().begin(now), Some(CHECK_TURN));
         // Idle before, used, what the next one then has.
         for (idle, took, expect) in [
             (millis(0), millis(1), left(1)),
@@ -59,10 +116,52 @@ mod tests {
             (millis(1), millis(0), CHECK_TURN),
         ] {
             now += idle;
-            turns.begin(now);
+            let mut place = turns.place();
+            place.begin(now);
             now += took;
-            turns.end(took, now);
-            assert_eq!(turns.begin(now), expect, "{idle:?} {took:?}");
+            place.end(took, now);
+            assert_eq!(turns.place().begin(now), Some(expect), "{idle:?} {took:?}");
+            assert_eq!(place.begin(now), Some(expect).filter(|left| *left > CHECK_TURN_MIN), "{idle:?} {took:?}");
         }
+    }
+
+    /// Requests that never end, all woken at each tick, always in the same order.
+    #[test]
+    fn a_thousand_at_a_time_leave_the_shard_its_ticks_and_each_has_its_turn() {
+        const COUNT: usize = 1_000;
+        let turns = Turns::default();
+        let mut now = Instant::now();
+        let mut places: Vec<_> = (0..COUNT).map(|_| (turns.place(), 0_u32)).collect();
+        for tick in 0..2 * COUNT {
+            let begun = now;
+            for (place, had) in &mut places {
+                if let Some(turn) = place.begin(now) {
+                    *had += 1;
+                    now += turn;
+                    place.end(turn, now);
+                }
+            }
+            // In the first, all come at once.
+            assert!(tick == 0 || now - begun <= CHECK_TURN, "{tick}: {:?}", now - begun);
+            now += Duration::from_millis(1);
+        }
+        assert!(places.iter().all(|(_, had)| *had >= 2), "{places:?}");
+        drop(places);
+        assert_eq!(turns.line.borrow().len(), 0);
+    }
+
+    #[test]
+    fn who_is_first_goes_on_although_small_requests_use_the_allowance() {
+        let turns = Turns::default();
+        let now = Instant::now();
+        let mut large = turns.place();
+        large.end(CHECK_TURN, now);
+        let mut waited = 0;
+        while large.begin(now).is_none() {
+            assert_eq!(turns.place().begin(now), Some(CHECK_TURN_MIN));
+            waited += 1;
+            assert!(waited <= CHECK_WAITS_MAX);
+        }
+        assert_eq!(waited, CHECK_WAITS_MAX);
     }
 }

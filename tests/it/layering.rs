@@ -32,7 +32,7 @@ const RULES: &[Rule] = &[
     ("letters", &["directory", "backend", "wire", "metrics"]),
     ("ingest", &["letters", "directory", "backend", "wire", "budget", "metrics", "schema", "rt"]),
     ("fetch", &["letters", "rt", "directory", "backend", "wire", "budget", "metrics"]),
-    ("dialect", &["ingest", "fetch", "directory", "auth", "wire", "metrics", "backend::Outcome"]),
+    ("dialect", &["ingest", "fetch", "directory", "auth", "wire", "metrics", "backend::Outcome", "budget::Held"]),
     ("conn", &["dialect", "wire::http1", "wire::Span", "rt", "budget", "metrics"]),
     (
         "shard",

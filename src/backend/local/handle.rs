@@ -156,8 +156,9 @@ impl Handle {
                 payloads.extend_from_slice(span.of(publish.body));
             }
             let payload = Span { start, end: offset(payloads.len())? };
-            let partition = partition::choose(publish.id, index, turn, publish.station.partitions.len());
-            records.push(PlannedRecord { payload, partition, fits });
+            let place = publish.place(index);
+            let partition = partition::choose(publish.id, place, turn, publish.station.partitions.len());
+            records.push(PlannedRecord { payload, place, partition, fits });
         }
         let (reply, answer) = flume::bounded(1);
         let job = PublishJob {
@@ -285,7 +286,9 @@ mod tests {
             headers: b"",
             id: None,
             own: None,
+            places: None,
             whole: false,
+            until: None,
         };
         let unknown = vec![Outcome::Failed(Reject::OutcomeUnknown); 2];
 

@@ -66,6 +66,8 @@ pub(super) struct PublishJob {
 pub(super) struct PlannedRecord {
     /// In `payloads`.
     pub(super) payload: Span,
+    /// Which record of the request it is.
+    pub(super) place: usize,
     pub(super) partition: u16,
     /// Too large ones are answered in their place and not stored.
     pub(super) fits: bool,

@@ -345,7 +345,7 @@ impl Writer {
                 self.id.extend_from_slice(id.base.as_bytes());
                 if id.numbered {
                     // Writing into a vector cannot fail.
-                    write!(self.id, "-{index}").ok();
+                    write!(self.id, "-{}", planned.place).ok();
                 }
                 self.id.as_slice()
             });

@@ -86,6 +86,9 @@ impl Link {
             if attempt > 1 {
                 // The next server may take less, and what was refused or lost as a batch does not go as one again.
                 let Ok(record_bytes_max) = self.connected().await else { return Ok(()) };
+                if publish.is_late() {
+                    return Ok(());
+                }
                 plan.limit(record_bytes_max);
                 plan.naming = naming_of_singles(publish.station);
             }
@@ -127,6 +130,10 @@ impl Link {
         scratch.sent.clear();
         let (mut at, mut until) = (0, None);
         while at < scratch.todo.len() {
+            // Whoever sends the first has looked at the time.
+            if at > 0 && plan.publish.is_late() {
+                return (Some((at, Reject::WindowFull)), false);
+            }
             match self.grant(plan, scratch, at, &mut until).await {
                 Ok((key, records)) => {
                     scratch.sent.push(Sent { key, records: at..at + records });
@@ -380,7 +387,8 @@ impl<'a> Plan<'a> {
 
     fn id(&self, index: u32) -> Option<RecordId<'a>> {
         let id = self.publish.id?;
-        Some(RecordId { base: id.base.as_bytes(), index: id.numbered.then_some(index) })
+        let place = u32::try_from(self.publish.place(index as usize)).unwrap_or(index);
+        Some(RecordId { base: id.base.as_bytes(), index: id.numbered.then_some(place) })
     }
 
     fn partition(&self, index: u32) -> usize {
@@ -388,7 +396,7 @@ impl<'a> Plan<'a> {
         if partitions <= 1 {
             return 0;
         }
-        partition::choose(self.publish.id, index as usize, self.spread, partitions).into()
+        partition::choose(self.publish.id, self.publish.place(index as usize), self.spread, partitions).into()
     }
 
     fn subject(&self, partition: usize) -> &'a [u8] {

@@ -114,7 +114,9 @@ pub(super) async fn store(
         headers,
         id: Some(MessageId { base: id, numbered: false }),
         own: None,
+        places: None,
         whole: false,
+        until: None,
     };
     let mut outcomes = Vec::new();
     let handle = store.handle();

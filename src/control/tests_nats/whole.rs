@@ -56,12 +56,14 @@ struct Request<'a> {
     /// Of each record, if there are any.
     own: &'a [&'a str],
     id: Option<MessageId<'a>>,
+    /// Which of what was posted they are, if not all.
+    places: Option<&'a [u32]>,
     whole: bool,
 }
 
 fn whole<'a>(records: &'a [&'a str], id: Option<&'a str>) -> Request<'a> {
     let id = id.map(|base| MessageId { base, numbered: true });
-    Request { records, own: &[], id, whole: true }
+    Request { records, own: &[], id, places: None, whole: true }
 }
 
 async fn publish(link: &Link, station: &Station, request: &Request<'_>) -> Result<Vec<Outcome>, Reject> {
@@ -75,7 +77,9 @@ async fn publish(link: &Link, station: &Station, request: &Request<'_>) -> Resul
         headers: b"All: 1\r\n",
         id: request.id,
         own,
+        places: request.places,
         whole: request.whole,
+        until: None,
     };
     let mut outcomes = Vec::new();
     link.publish(&publish, &mut outcomes).await.map(|()| outcomes)
@@ -148,6 +152,24 @@ fn a_request_is_stored_whole_and_again_found_whole() {
     let refused = publish_on(&server, &station, &whole(&vec!["r"; 1_001], None));
     assert!(matches!(refused, Err(Reject::NotAtomic(_))), "{refused:?}");
     assert_eq!(messages(&server, "s"), 1_007);
+}
+
+#[test]
+fn ids_are_numbered_by_the_place_in_what_was_posted() {
+    let server = Server::start("");
+    let gateway = Gateway::start(settings(server.port));
+    let station = gateway.station("s", true).expect("made");
+    let singly = |records, places| Request { places, whole: false, ..whole(records, Some("x")) };
+    assert_eq!(publish_on(&server, &station, &singly(&["a", "c"], Some(&[0, 2]))), stored(&[1, 2], false));
+    let all = publish_on(&server, &station, &singly(&["a", "b", "c"], None)).expect("outcomes");
+    let is = |sequence, duplicate| Outcome::Stored { partition: 0, sequence, duplicate };
+    assert_eq!(all, [is(1, true), is(3, false), is(2, true)]);
+    if station.not_atomic.is_none() {
+        let part = Request { places: Some(&[1, 3]), ..whole(&["f", "h"], Some("y")) };
+        assert_eq!(publish_on(&server, &station, &part), stored(&[4, 5], false));
+        assert_eq!(publish_on(&server, &station, &part), stored(&[4, 5], true), "each is asked for under its own id");
+        assert_eq!(record(&server, "s", 5), ("All=1 Nats-Msg-Id=y-3".to_owned(), "h".to_owned()));
+    }
 }
 
 #[test]

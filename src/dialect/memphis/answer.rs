@@ -61,9 +61,8 @@ enum Verdict<'a> {
 }
 
 fn verdict(outcomes: &[Outcome], form: Form) -> Verdict<'_> {
-    let Some((_, first)) = culprits(outcomes).next().or_else(|| failures(outcomes).next()) else {
-        return Verdict::Stored;
-    };
+    let Some((_, first)) = failures(outcomes).next() else { return Verdict::Stored };
+    let first = culprits(outcomes).next().map_or(first, |(_, culprit)| culprit);
     if let Some((_, unknown)) = culprits(outcomes).find(|(_, reject)| **reject == Reject::OutcomeUnknown) {
         return Verdict::Refused(unknown);
     }

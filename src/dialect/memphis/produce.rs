@@ -4,7 +4,7 @@ use super::{Memphis, answer, prefer::Preferences, reply};
 use crate::{
     auth::Principal,
     dialect::{Reply, Request},
-    ingest::{Encoding, Form, Produce},
+    ingest::{Encoding, Form, Produce, Produced},
     metrics::Route,
     station::Name,
     wire::content::Codings,
@@ -68,6 +68,7 @@ impl Memphis {
             codings: call.codings,
             encoding: call.encoding,
             strict: preferences.strict,
+            receipts: preferences.receipts,
             principal: call.principal.label(),
             head: request.head,
             head_bytes: request.bytes,
@@ -75,7 +76,12 @@ impl Memphis {
             now: request.now.instant,
         };
         match self.ingest.produce(&produce).await {
-            Ok(produced) => answer::of(&produced.outcomes, &produced.station.partitions, call.form, preferences),
+            Ok(Produced { outcomes, station, mut held }) => {
+                let reply = answer::of(&outcomes, &station.partitions, call.form, preferences);
+                // What is stored has to be answered, whether there is room for a list of errors or not.
+                let _ = held.grow_to(reply.body.len());
+                Reply { held: Some(held), ..reply }
+            }
             Err(reject) => reply::reject(&reject, call.route()),
         }
     }

@@ -30,6 +30,7 @@ pub(super) fn json(status: u16, body: impl Into<Cow<'static, [u8]>>, route: Rout
         extra: Cow::Borrowed(CORS),
         close: false,
         delivery: None,
+        held: None,
         route,
     }
 }
@@ -231,6 +232,7 @@ mod tests {
             Reject::TooManyForWhole(1),
             Reject::NothingStored,
             Reject::ContractsUnknown,
+            Reject::StationBlocked("x".into()),
             Reject::DeadLetters(Box::new(Reject::NoStream)),
             Reject::Unauthorized,
             Reject::Forbidden(Action::Produce, "s".into()),

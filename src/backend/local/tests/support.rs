@@ -153,8 +153,17 @@ pub(super) fn publish(
 ) -> Result<Vec<Outcome>, Reject> {
     let (body, records) = spans(payloads);
     let mut outcomes = Vec::new();
-    let publish =
-        Publish { station, body: &body, records: &records, headers: b"X-Test: yes\r\n", id, own: None, whole: false };
+    let publish = Publish {
+        station,
+        body: &body,
+        records: &records,
+        headers: b"X-Test: yes\r\n",
+        id,
+        own: None,
+        places: None,
+        whole: false,
+        until: None,
+    };
     block_on(handle.publish(&publish, &mut outcomes)).map(|()| outcomes)
 }
 

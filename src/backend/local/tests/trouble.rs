@@ -77,8 +77,17 @@ fn a_request_larger_than_a_commit_is_stored_whole_and_in_order() {
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     let count = LOCAL_COMMIT_RECORDS_MAX * 2 + 100;
     let records = vec![Span { start: 0, end: 3 }; count];
-    let publish =
-        Publish { station: &station, body: b"abc", records: &records, headers: b"", id: None, own: None, whole: false };
+    let publish = Publish {
+        station: &station,
+        body: b"abc",
+        records: &records,
+        headers: b"",
+        id: None,
+        own: None,
+        places: None,
+        whole: false,
+        until: None,
+    };
     let mut outcomes = Vec::new();
     block_on(handle.publish(&publish, &mut outcomes)).expect("published");
     let expect: Vec<(u16, u64, bool)> = (1..=count as u64).map(|sequence| (0, sequence, false)).collect();
@@ -118,7 +127,9 @@ fn a_publisher_that_goes_away_leaves_the_store_whole() {
             headers: b"",
             id: None,
             own: None,
+            places: None,
             whole: false,
+            until: None,
         };
         let mut outcomes = Vec::new();
         let mut future = pin!(handle.publish(&gone, &mut outcomes));

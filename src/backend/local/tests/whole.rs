@@ -27,7 +27,7 @@ fn publish(handle: &Handle, publish: &Publish<'_>) -> Result<Vec<Outcome>, Rejec
 }
 
 fn whole<'a>(station: &'a Station, body: &'a [u8], records: &'a [Span]) -> Publish<'a> {
-    Publish { station, body, records, headers: b"", id: None, own: None, whole: true }
+    Publish { station, body, records, headers: b"", id: None, own: None, places: None, whole: true, until: None }
 }
 
 /// Newest sequence of each partition.
@@ -46,7 +46,9 @@ fn a_records_own_fields_stand_between_the_common_ones_and_its_id() {
         headers: b"Common: yes\r\n",
         id: Some(MessageId { base: "id", numbered: true }),
         own: Some(OwnHeaders { block: &block, spans: &own }),
+        places: None,
         whole: false,
+        until: None,
         ..whole(&station, &body, &records)
     };
     assert_eq!(stored(&publish(&handle, &call).expect("published")), [(0, 1, false), (0, 2, false), (0, 3, false)]);

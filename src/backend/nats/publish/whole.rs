@@ -64,6 +64,9 @@ impl Link {
         for attempt in 1..=PUBLISH_ATTEMPTS_MAX {
             if attempt > 1 {
                 let Ok(record_bytes_max) = self.connected().await else { return Ok(()) };
+                if publish.is_late() {
+                    return Ok(());
+                }
                 plan.limit(record_bytes_max);
             }
             if !plan.all_fit(&scratch.todo, outcomes) {
@@ -123,6 +126,9 @@ impl Link {
 
     /// The broker knows message ids of the batch: of all of them, then it is stored; or of some, then it cannot be.
     async fn settle_known(&self, publish: &Publish<'_>, outcomes: &mut [Outcome]) {
+        if publish.is_late() {
+            return settle(outcomes, |_| Reject::OutcomeUnknown);
+        }
         let station = Station { publish_mode: PublishMode::Single, ..publish.station.clone() };
         let records = vec![Span::default(); publish.records.len()];
         let ask = Publish {
@@ -131,7 +137,9 @@ impl Link {
             records: &records,
             headers: ASK_ONLY,
             own: None,
+            places: publish.places,
             whole: false,
+            until: publish.until,
             id: publish.id,
         };
         let mut found = Vec::new();

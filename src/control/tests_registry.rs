@@ -338,6 +338,41 @@ fn dead_letters_are_listed_replayed_through_validation_and_purged() {
 }
 
 #[test]
+fn replayed_records_of_a_protobuf_station_are_stored_in_wire_format() {
+    run(async {
+        let memory = Memory::default();
+        let replica = Replica::of(&memory);
+        let desk = &replica.desk;
+        let text = "syntax = \"proto3\"; message Price { int32 amount = 1; }";
+        desk.add_schema(NewSchema { kind: SchemaType::Protobuf, ..schema("prices", text) }, "ann")
+            .await
+            .expect("added");
+        let new = NewStation { schema: Some("prices".to_owned()), ..station("orders") };
+        desk.create_station(new).await.expect("created");
+        let (orders, letters) = (name("orders"), name("orders").dead_letters());
+        let attributes = memory.stations.describe(&orders, None).expect("there").attributes;
+        memory.stations.create(&letters, &attributes).expect("made");
+        // What was handed out too often is in wire format already, and keeps the media type that it was posted with.
+        for (kind, payload) in [("schema", &b"{\"amount\": 7}"[..]), ("deliveries", &[8, 9]), ("schema", &[8, 9])] {
+            let headers = format!("Content-Type: application/json\r\nSluicegate-Dead-Letter: {kind}\r\n");
+            let id = format!("{kind}{payload:?}");
+            memory.stations.store(&letters, None, headers.as_bytes(), payload, &id).expect("stored");
+        }
+        let report = desk.replay_dead_letters("orders", DeadLetterSelection::default()).await.expect("replayed");
+        assert_eq!((report.replayed, report.failed.len(), report.failed[0].id), (2, 1, 3));
+        let stored = memory.stations.read(&orders, 0, 10);
+        assert_eq!(stored.iter().map(|letter| &*letter.payload).collect::<Vec<_>>(), [[8, 7], [8, 9]]);
+        // The dead letters begin again at 1 within the station's window: another record, and not the same once more.
+        memory.stations.remove(&letters);
+        memory.stations.create(&letters, &attributes).expect("made");
+        sleep(Duration::from_millis(2)).await;
+        memory.stations.store(&letters, None, b"", b"{\"amount\": 3}", "1").expect("stored");
+        let report = desk.replay_dead_letters("orders", DeadLetterSelection::default()).await.expect("replayed");
+        assert_eq!((report.replayed, memory.stations.read(&orders, 0, 10).len()), (1, 3));
+    });
+}
+
+#[test]
 fn a_key_is_shown_once_and_good_until_it_is_revoked() {
     run(async {
         let memory = Memory::default();

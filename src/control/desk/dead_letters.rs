@@ -102,12 +102,15 @@ impl Desk {
     ) -> Result<PurgeReport, DeskError> {
         let name = name_of::<StationDocument>(station)?;
         check_selection(&which)?;
-        self.exists(&name).await?;
-        match self.0.streams.discard(&name.dead_letters(), which.ids.as_deref()).await {
-            Ok(purged) => Ok(PurgeReport { purged }),
-            Err(StreamsError::Unknown) => Ok(PurgeReport { purged: 0 }),
-            Err(error) => Err(error.into()),
+        let purged = match self.0.streams.discard(&name.dead_letters(), which.ids.as_deref()).await {
+            Ok(purged) => purged,
+            Err(StreamsError::Unknown) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        if purged == 0 {
+            self.exists(&name).await?;
         }
+        Ok(PurgeReport { purged })
     }
 
     /// Whether there is such a station, or something is known of one.
@@ -208,7 +211,7 @@ fn words(error: &StreamsError) -> String {
     match error {
         StreamsError::Exists => "the station is another now".to_owned(),
         StreamsError::Unknown => "the station is gone".to_owned(),
-        StreamsError::Invalid(text) => text.clone(),
+        StreamsError::Invalid(text) | StreamsError::Missing(text) => text.clone(),
         StreamsError::Failed(Reject::BrokerRefused(_, text) | Reject::StreamFull(text)) => text.to_string(),
         StreamsError::Failed(reject) => format!("it was not stored: {reject:?}"),
     }

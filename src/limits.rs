@@ -250,7 +250,7 @@ pub const DUPLICATE_WINDOW_MIN: Duration = Duration::from_millis(100);
 pub const DUPLICATE_WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Copies of a stream: what JetStream can have.
 pub const REPLICAS_MAX: u8 = 5;
-/// How long a schema may take to be compiled for all shards: no honest one comes near.
+/// How long a schema may take to be compiled for one shard: no honest one comes near.
 pub const SCHEMA_COMPILE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the registry is asked whether there is news. Three questions fit into [`CONTRACTS_AGE_MAX`], so that one
 /// lost answer is no outage.

@@ -177,7 +177,11 @@ pub(super) struct Book {
     pub(super) revision: u64,
     /// Whether the registry was read whole at least once.
     pub(super) loaded: bool,
-    /// Why it was not, where waiting does not help.
+    /// Attached schemas that are being compiled: their stations take no record until they are.
+    pub(super) compiling: BTreeSet<Name>,
+    /// Whether all of them were compiled once, or found not to compile.
+    pub(super) compiled: bool,
+    /// Why the registry was not read, where waiting does not help.
     pub(super) refused: Option<Reject>,
 }
 

@@ -6,7 +6,8 @@
 //! this process, so it is read at the start and after each change.
 //!
 //! Between changes the bucket is asked how far it is. If no further than the book, the shards are told that
-//! what they know was true when that was asked: they hold no record against a schema on older knowledge.
+//! what they know was true when that was asked: they hold no record against a schema on older knowledge. Nothing that takes
+//! long comes between, least of all the compiling of a schema: its stations wait for it, and no others.
 
 use super::{
     book::{Book, Root},
@@ -24,6 +25,7 @@ use crate::{
 };
 use futures_util::{FutureExt, StreamExt};
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -102,7 +104,7 @@ impl Keeper {
                 Registry::Memory(documents) => {
                     let mut written = documents.written();
                     let read = self.read_now(&registry).await;
-                    let _changed = written.changed().await;
+                    self.wait_for(written.changed().map(drop)).await;
                     read
                 }
             };
@@ -160,6 +162,7 @@ impl Keeper {
                     }
                     sounding.set(sound(nats.clone(), self.book.subscribe()));
                 }
+                () = self.workshop.finished() => self.publish_compiled().await,
                 _ = connections.changed() => return Ok(()),
                 () = &mut reread => return Ok(()),
             }
@@ -190,8 +193,20 @@ impl Keeper {
     /// Reads everything, then waits for a change made through this process.
     async fn read(&mut self, registry: &Registry) -> Result<(), RegistryError> {
         self.read_now(registry).await?;
-        self.changed.notified().await;
+        let changed = Arc::clone(&self.changed);
+        self.wait_for(changed.notified()).await;
         Ok(())
+    }
+
+    /// Waits for news of the registry, and has the shards told meanwhile of what is compiled.
+    async fn wait_for(&mut self, news: impl Future<Output = ()>) {
+        let mut news = pin!(news);
+        loop {
+            tokio::select! {
+                () = &mut news => return,
+                () = self.workshop.finished() => self.publish_compiled().await,
+            }
+        }
     }
 
     async fn read_now(&mut self, registry: &Registry) -> Result<(), RegistryError> {
@@ -204,16 +219,37 @@ impl Keeper {
     /// First the shards, then everybody else: who sees a document in the book may rely on every shard
     /// knowing it by then.
     async fn publish(&mut self, book: Book) {
-        let book = Arc::new(book);
         let before = Arc::clone(&self.book.borrow());
         if !before.loaded || !book.users.same(&before.users) || !book.keys.same(&before.keys) {
             self.usage.retain(&book.keys);
             self.tell_users(&book).await;
         }
-        if !before.loaded || !book.stations.same(&before.stations) || !book.schemas.same(&before.schemas) {
-            let contracts = self.workshop.contracts(&book).await;
-            self.couriers.each(|shard| contracts.get(shard).cloned().map(Push::Contracts)).await;
+        let changed = !before.loaded || !book.stations.same(&before.stations) || !book.schemas.same(&before.schemas);
+        if changed {
+            self.workshop.order(&book);
+            self.workshop.settle().await;
         }
+        if changed || self.workshop.has_news() {
+            self.tell_contracts(&book).await;
+        }
+        self.show(book).await;
+        self.forget_adopted(&before).await;
+    }
+
+    /// The book is as it was, and more of its schemas are compiled.
+    async fn publish_compiled(&mut self) {
+        let book = Book::clone(&self.book.borrow());
+        self.tell_contracts(&book).await;
+        self.show(book).await;
+    }
+
+    async fn tell_contracts(&mut self, book: &Book) {
+        let contracts = self.workshop.contracts(book);
+        self.couriers.each(|shard| contracts.get(shard).cloned().map(Push::Contracts)).await;
+    }
+
+    /// Shows everybody a book that the shards were told of.
+    async fn show(&self, mut book: Book) {
         self.couriers.taken().await;
         let gauges = [
             (&self.metrics.registry_revision, book.revision),
@@ -226,19 +262,21 @@ impl Keeper {
         for (gauge, value) in gauges {
             gauge.set(value);
         }
-        self.book.send_replace(Arc::clone(&book));
-        self.forget_adopted(&before, &book).await;
+        book.compiling = self.workshop.compiling();
+        book.compiled |= book.compiling.is_empty();
+        self.book.send_replace(Arc::new(book));
     }
 
     /// Has the shards forget stations that are another stream now. After the book is published: whoever asks again is
     /// answered from it.
-    async fn forget_adopted(&self, before: &Book, book: &Book) {
+    async fn forget_adopted(&self, before: &Book) {
+        let book = Arc::clone(&self.book.borrow());
         if book.stations.same(&before.stations) {
             return;
         }
         let adopted = |book: &Book, name| book.stations.get(name).and_then(|entry| entry.document.adopted.clone());
         let names = before.stations.iter().chain(book.stations.iter()).map(|(name, _)| name);
-        for name in names.filter(|name| adopted(before, name) != adopted(book, name)) {
+        for name in names.filter(|name| adopted(before, name) != adopted(&book, name)) {
             self.couriers.all(&Push::Forget(name.clone())).await;
         }
     }

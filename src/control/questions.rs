@@ -103,7 +103,9 @@ impl Oracle {
             // Somebody else was quicker, and may know of another retention by now.
             Ok(()) | Err(StreamsError::Exists) => self.find(&book, name, false).await,
             Err(StreamsError::Failed(reject)) => Err(reject),
-            Err(StreamsError::Invalid(text)) => Err(Reject::BrokerRefused(0, text.into())),
+            Err(StreamsError::Invalid(text) | StreamsError::Missing(text)) => {
+                Err(Reject::BrokerRefused(0, text.into()))
+            }
             Err(StreamsError::Unknown) => Err(Reject::StationUnknown(name.as_str().into())),
         }
     }

@@ -338,6 +338,78 @@ fn dead_letters_are_listed_replayed_through_validation_and_purged() {
 }
 
 #[test]
+fn what_is_left_of_a_station_that_is_gone_can_be_seen_and_removed() {
+    run(async {
+        let memory = Memory::default();
+        let replica = Replica::of(&memory);
+        let desk = &replica.desk;
+        desk.create_station(station("orders")).await.expect("created");
+        let (orders, letters) = (name("orders"), name("orders").dead_letters());
+        let attributes = memory.stations.describe(&orders, None).expect("there").attributes;
+        memory.stations.create(&letters, &attributes).expect("made");
+        memory.stations.store(&letters, None, b"", b"x", "1").expect("stored");
+        // Its dead letters are kept for as long as was said, also when that was said before and did not reach them.
+        let change = || {
+            let kept = DeadLetterSettings { invalid: true, deliveries_max: 10, retention_age_s: 60 };
+            desk.change_station("orders", ChangeStation { dead_letters: Some(kept), ..ChangeStation::default() }, None)
+        };
+        let age = || memory.stations.describe(&letters, None).expect("there").attributes.retention_age;
+        change().await.expect("changed");
+        assert_eq!(age(), Some(Duration::from_secs(60)));
+        memory.stations.remove(&letters);
+        memory.stations.create(&letters, &attributes).expect("made");
+        memory.stations.store(&letters, None, b"", b"x", "1").expect("stored");
+        change().await.expect("changed");
+        assert_eq!(age(), Some(Duration::from_secs(60)));
+        desk.remove_station("orders", None).await.expect("removed");
+        // A request that was under way has kept its dead letter after that.
+        memory.stations.create(&letters, &attributes).expect("made");
+        memory.stations.store(&letters, None, b"", b"x", "1").expect("stored");
+        assert_eq!(desk.dead_letters("orders", &ALL).await.expect("shown").items.len(), 1);
+        let purged = desk.purge_dead_letters("orders", DeadLetterSelection::default()).await.expect("purged");
+        assert_eq!(purged.purged, 1);
+        desk.remove_station("orders", None).await.expect("what is left goes");
+        assert_eq!(memory.stations.describe(&letters, None), Err(StreamsError::Unknown));
+        assert_eq!(desk.remove_station("orders", None).await, Err(DeskError::Unknown(What::Station)));
+    });
+}
+
+#[test]
+fn replayed_records_of_a_protobuf_station_are_stored_in_wire_format() {
+    run(async {
+        let memory = Memory::default();
+        let replica = Replica::of(&memory);
+        let desk = &replica.desk;
+        let text = "syntax = \"proto3\"; message Price { int32 amount = 1; }";
+        desk.add_schema(NewSchema { kind: SchemaType::Protobuf, ..schema("prices", text) }, "ann")
+            .await
+            .expect("added");
+        let new = NewStation { schema: Some("prices".to_owned()), ..station("orders") };
+        desk.create_station(new).await.expect("created");
+        let (orders, letters) = (name("orders"), name("orders").dead_letters());
+        let attributes = memory.stations.describe(&orders, None).expect("there").attributes;
+        memory.stations.create(&letters, &attributes).expect("made");
+        // What was handed out too often is in wire format already, and keeps the media type that it was posted with.
+        for (kind, payload) in [("schema", &b"{\"amount\": 7}"[..]), ("deliveries", &[8, 9]), ("schema", &[8, 9])] {
+            let headers = format!("Content-Type: application/json\r\nSluicegate-Dead-Letter: {kind}\r\n");
+            let id = format!("{kind}{payload:?}");
+            memory.stations.store(&letters, None, headers.as_bytes(), payload, &id).expect("stored");
+        }
+        let report = desk.replay_dead_letters("orders", DeadLetterSelection::default()).await.expect("replayed");
+        assert_eq!((report.replayed, report.failed.len(), report.failed[0].id), (2, 1, 3));
+        let stored = memory.stations.read(&orders, 0, 10);
+        assert_eq!(stored.iter().map(|letter| &*letter.payload).collect::<Vec<_>>(), [[8, 7], [8, 9]]);
+        // The dead letters begin again at 1 within the station's window: another record, and not the same once more.
+        memory.stations.remove(&letters);
+        memory.stations.create(&letters, &attributes).expect("made");
+        sleep(Duration::from_millis(2)).await;
+        memory.stations.store(&letters, None, b"", b"{\"amount\": 3}", "1").expect("stored");
+        let report = desk.replay_dead_letters("orders", DeadLetterSelection::default()).await.expect("replayed");
+        assert_eq!((report.replayed, memory.stations.read(&orders, 0, 10).len()), (1, 3));
+    });
+}
+
+#[test]
 fn a_key_is_shown_once_and_good_until_it_is_revoked() {
     run(async {
         let memory = Memory::default();

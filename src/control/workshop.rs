@@ -3,6 +3,9 @@
 //! Only schemas that are attached are compiled, once for each shard, on the blocking threads. What has not changed is
 //! used again: a change of one schema costs the same among a thousand. A version that does not compile here never
 //! replaces the one that does; where there is none, the station takes no record at all.
+//!
+//! Nobody waits for a schema that takes long but its own stations: the others' contracts, and the word that they are true, go
+//! on to the shards meanwhile.
 
 use super::{
     book::Book,
@@ -14,15 +17,19 @@ use crate::{
     schema::{Schema, SchemaSource},
     station::Name,
 };
-use futures_util::StreamExt;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    future::pending,
     sync::Arc,
+    time::Duration,
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
 /// Schemas that are compiled at a time: fewer than there are blocking threads, which passwords need too.
 const COMPILING_MAX: usize = 3;
+/// How long a snapshot waits for schemas that are being compiled: most are done by then, and many that are done one after the other
+/// make one snapshot. Short of what a confirmation may be late ([`CONTRACTS_AGE_MAX`](crate::limits::CONTRACTS_AGE_MAX)).
+const GRACE: Duration = Duration::from_millis(100);
 
 /// The schemas that were compiled, and for how many shards.
 #[derive(Debug)]
@@ -31,6 +38,21 @@ pub(super) struct Workshop {
     /// Whether others write to the registry as well.
     shared: bool,
     shelf: BTreeMap<Name, Made>,
+    /// What is being compiled.
+    works: JoinSet<Work>,
+    /// Number of the last of them.
+    works_begun: u64,
+    places: Arc<Semaphore>,
+    /// Whether something came of them that no snapshot has told.
+    untold: bool,
+}
+
+/// A schema that was compiled for all shards.
+struct Work {
+    name: Name,
+    number: u64,
+    version: u32,
+    result: Result<Vec<Schema>, String>,
 }
 
 /// What was made of a schema.
@@ -42,6 +64,8 @@ struct Made {
     compiled: Vec<Arc<ActiveSchema>>,
     /// Why the document's active version does not compile.
     fault: Option<Box<str>>,
+    /// The work that is to say what is in force.
+    work: Option<u64>,
 }
 
 impl Made {
@@ -58,7 +82,15 @@ impl Made {
 
 impl Workshop {
     pub(super) fn new(shards: usize, shared: bool) -> Self {
-        Self { shards, shared, shelf: BTreeMap::new() }
+        Self {
+            shards,
+            shared,
+            shelf: BTreeMap::new(),
+            works: JoinSet::new(),
+            works_begun: 0,
+            places: Arc::new(Semaphore::new(COMPILING_MAX)),
+            untold: false,
+        }
     }
 
     /// Schemas that are attached and do not compile.
@@ -66,9 +98,19 @@ impl Workshop {
         self.shelf.values().filter(|made| made.fault.is_some()).count()
     }
 
-    /// The contracts that the book says, by shard.
-    pub(super) async fn contracts(&mut self, book: &Book) -> Vec<Arc<Contracts>> {
-        self.compile(book).await;
+    /// Schemas that are attached and being compiled.
+    pub(super) fn compiling(&self) -> BTreeSet<Name> {
+        self.shelf.iter().filter(|(_, made)| made.work.is_some()).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether something was compiled that no snapshot has told.
+    pub(super) fn has_news(&self) -> bool {
+        self.untold
+    }
+
+    /// The contracts that the book says, by shard, with what is compiled by now.
+    pub(super) fn contracts(&mut self, book: &Book) -> Vec<Arc<Contracts>> {
+        self.untold = false;
         let of_shard = |shard| {
             let told = book.stations.iter().map(|(name, entry)| (name.clone(), self.contract(&entry.document, shard)));
             let unknown = book.stations.unknown().map(|name| (name, unknown_station()));
@@ -83,13 +125,15 @@ impl Workshop {
         let mut contract = Contract {
             schema: None,
             blocked: None,
+            compiling: false,
             invalid_to_dead_letters: dead_letters.invalid,
             deliveries_max: Some(dead_letters.deliveries_max).filter(|max| *max > 0),
         };
         if let Some(name) = &document.schema {
             let made = self.shelf.get(name);
             contract.schema = made.and_then(|made| made.compiled.get(shard)).cloned();
-            if contract.schema.is_none() {
+            contract.compiling = made.is_some_and(|made| made.work.is_some());
+            if contract.schema.is_none() && !contract.compiling {
                 let fault = made.and_then(|made| made.fault.as_deref()).unwrap_or("it is not in the registry");
                 contract.blocked = Some(format!("the station's schema {name} cannot be used: {fault}").into());
             }
@@ -97,47 +141,80 @@ impl Workshop {
         contract
     }
 
-    /// Compiles what is attached and has changed, and lets go of what is not attached any more.
-    async fn compile(&mut self, book: &Book) {
+    /// Begins to compile what is attached and has changed, and lets go of what is not attached any more.
+    pub(super) fn order(&mut self, book: &Book) {
         let attached: BTreeSet<Name> =
             book.stations.iter().filter_map(|(_, entry)| entry.document.schema.clone()).collect();
         self.shelf.retain(|name, _| attached.contains(name) && book.schemas.get(name).is_some());
-        let mut changed = Vec::new();
         for name in attached {
             let Some(entry) = book.schemas.get(&name) else { continue };
             match self.shelf.get_mut(&name) {
                 Some(made) if made.serves(&entry.document) => made.document = Arc::clone(&entry.document),
-                _ => changed.push((name, Arc::clone(&entry.document))),
+                _ => self.begin(name, Arc::clone(&entry.document)),
             }
-        }
-        let copies = self.shards;
-        let results = futures_util::stream::iter(changed).map(|(name, document)| async move {
-            let result = match document.source(document.active) {
-                Some(source) => compile(source, copies).await,
-                None => Err("the active version is not there".to_owned()),
-            };
-            (name, document, result)
-        });
-        let results: Vec<_> = results.buffer_unordered(COMPILING_MAX).collect().await;
-        for (name, document, result) in results {
-            self.take(name, document, result);
         }
     }
 
-    fn take(&mut self, name: Name, document: Arc<SchemaDocument>, result: Result<Vec<Schema>, String>) {
-        let version = document.active;
-        let before = self.shelf.remove(&name).map(|made| made.compiled).unwrap_or_default();
-        let (compiled, fault) = match result {
+    fn begin(&mut self, name: Name, document: Arc<SchemaDocument>) {
+        self.works_begun += 1;
+        let (number, version, copies) = (self.works_begun, document.active, self.shards);
+        let (source, places, of) = (document.source(version), Arc::clone(&self.places), name.clone());
+        self.works.spawn(async move {
+            // The semaphore is never closed.
+            let _place = places.acquire().await;
+            let result = match source {
+                Some(source) => compile(source, copies).await,
+                None => Err("the active version is not there".to_owned()),
+            };
+            Work { name: of, number, version, result }
+        });
+        let compiled = self.shelf.remove(&name).map(|made| made.compiled).unwrap_or_default();
+        self.shelf.insert(name, Made { document, compiled, fault: None, work: Some(number) });
+    }
+
+    /// Returns when something was compiled that no snapshot has told; never, if nothing is.
+    pub(super) async fn finished(&mut self) {
+        while !self.untold {
+            match self.works.join_next().await {
+                Some(Ok(work)) => self.take(work),
+                // Nothing in it can panic.
+                Some(Err(_)) => {}
+                None => pending().await,
+            }
+        }
+        self.settle().await;
+    }
+
+    /// Waits a little for what is being compiled.
+    pub(super) async fn settle(&mut self) {
+        let all = async {
+            while self.shelf.values().any(|made| made.work.is_some()) {
+                let Some(work) = self.works.join_next().await else { break };
+                if let Ok(work) = work {
+                    self.take(work);
+                }
+            }
+        };
+        // What is not done by then goes on.
+        let _not_all = timeout(GRACE, all).await;
+    }
+
+    fn take(&mut self, work: Work) {
+        let Work { name, number, version, result } = work;
+        // Detached, or changed again meanwhile.
+        let Some(made) = self.shelf.get_mut(&name).filter(|made| made.work == Some(number)) else { return };
+        made.work = None;
+        match result {
             Ok(schemas) => {
                 let active = |schema| Arc::new(ActiveSchema { name: name.clone(), version, schema });
-                (schemas.into_iter().map(active).collect(), None)
+                made.compiled = schemas.into_iter().map(active).collect();
             }
             Err(reason) => {
                 tracing::error!(schema = %name, version, %reason, "registry: a schema does not compile and is not used");
-                (before, Some(reason.into()))
+                made.fault = Some(reason.into());
             }
-        };
-        self.shelf.insert(name, Made { document, compiled, fault });
+        }
+        self.untold = true;
     }
 }
 
@@ -147,15 +224,17 @@ fn unknown_station() -> Contract {
     Contract { blocked: Some(blocked.into()), ..Contract::default() }
 }
 
-/// Compiles a schema so many times, away from the control thread and for a bounded time. The error is its compiler's text.
+/// Compiles a schema so many times, away from the control thread and for a bounded time. The error is its compiler's text. (The time
+/// is for each: what one gateway took in does not fail on another that has more shards.)
 pub(super) async fn compile(source: SchemaSource, copies: usize) -> Result<Vec<Schema>, String> {
     let work = tokio::task::spawn_blocking(move || {
         let compiled: Result<Vec<Schema>, _> = (0..copies).map(|_| Schema::compile(&source)).collect();
         compiled.map_err(|error| error.0)
     });
-    match timeout(SCHEMA_COMPILE_TIMEOUT, work).await {
+    let limit = SCHEMA_COMPILE_TIMEOUT.saturating_mul(u32::try_from(copies).unwrap_or(u32::MAX));
+    match timeout(limit, work).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err("the compiler broke down".to_owned()),
-        Err(_) => Err(format!("it did not compile within {} s", SCHEMA_COMPILE_TIMEOUT.as_secs())),
+        Err(_) => Err(format!("it did not compile within {} s", limit.as_secs())),
     }
 }

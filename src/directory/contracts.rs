@@ -24,6 +24,8 @@ pub struct Contract {
     pub schema: Option<Arc<ActiveSchema>>,
     /// Why no record can be taken: there is a schema that records are to be held against, and it is not there or of no use here.
     pub blocked: Option<Box<str>>,
+    /// What records are to be held against is being compiled: none is taken, nor held against what was before.
+    pub compiling: bool,
     /// Records that fail validation are kept as dead letters.
     pub invalid_to_dead_letters: bool,
     /// A record that was handed out this often without being acknowledged becomes a dead letter; `None`: never.
@@ -38,6 +40,7 @@ impl Default for Contract {
         Self {
             schema: None,
             blocked: None,
+            compiling: false,
             invalid_to_dead_letters: true,
             deliveries_max: Some(DELIVERIES_MAX_DEFAULT),
         }

@@ -36,7 +36,7 @@ impl Ingest {
     pub(super) fn is_checked(&self, station: &Name) -> bool {
         let contracts = self.directory.contracts();
         let contract = contracts.of(station);
-        !contracts.complete || contract.schema.is_some() || contract.blocked.is_some()
+        !contracts.complete || contract.schema.is_some() || contract.blocked.is_some() || contract.compiling
     }
 
     /// [`Ingest::produce`] from there on. `held` counts what lies in memory beside the request.
@@ -118,6 +118,7 @@ impl Ingest {
             let contract = contracts.of(station);
             let now = Instant::now();
             let is_known = match contract.schema {
+                _ if contract.compiling => false,
                 None => contracts.complete,
                 Some(_) => self.directory.contracts_are_fresh(now),
             };

@@ -113,6 +113,21 @@ fn a_station_without_dead_letters_only_tells() {
 }
 
 #[test]
+fn nothing_is_taken_while_the_schema_of_a_station_is_being_compiled() {
+    run(async |world: &World| {
+        for schema in [None, Some(number_schema(1))] {
+            world.contracts(&[("orders", Contract { schema, compiling: true, ..Contract::default() })]);
+            let refused = world.post(&world.ingest(), "orders", Form::Single, (false, "", br#"{"n":1}"#)).await;
+            assert_eq!(refused.err(), Some(Reject::ContractsUnknown), "nor held against what was before");
+            world.post(&world.ingest(), "other", Form::Single, (false, "", br#"{"n":1}"#)).await.expect("outcomes");
+        }
+        world.attach("orders");
+        world.post(&world.ingest(), "orders", Form::Single, (false, "", br#"{"n":1}"#)).await.expect("outcomes");
+        assert_eq!(world.payloads(&name("orders")).await.len(), 1);
+    });
+}
+
+#[test]
 fn a_request_that_is_sent_again_keeps_each_dead_letter_once() {
     run(async |world: &World| {
         world.attach("again");

@@ -367,6 +367,13 @@ mod tests {
         let exported: BTreeSet<&str> = page.keys().map(String::as_str).collect();
         assert_eq!(declared, exported);
         assert!(exported.len() > 30);
+        let documented = |name: &str| {
+            let whole = |end| include_str!("../../docs/operations.md").contains(&format!("`{name}{end}"));
+            whole('`') || whole('{')
+        };
+        let own = declared.iter().filter(|name| name.starts_with("sluicegate_"));
+        let undocumented: Vec<&&str> = own.filter(|name| !documented(name)).collect();
+        assert!(undocumented.is_empty(), "{undocumented:?}");
         // A family without a sample says nothing.
         assert!(page.values().all(|(_, samples)| !samples.is_empty()));
     }

@@ -77,6 +77,18 @@ pub enum Encoding {
     Unsaid,
 }
 
+impl Encoding {
+    /// What a media type says, lower-cased and without parameters.
+    #[must_use]
+    pub fn of_media_type(kind: Option<&str>) -> Self {
+        match kind {
+            None => Self::Unsaid,
+            Some("application/x-protobuf" | "application/octet-stream" | "avro/bytes") => Self::Binary,
+            Some(_) => Self::Json,
+        }
+    }
+}
+
 /// What becomes of a valid record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checked {

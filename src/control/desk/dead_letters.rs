@@ -8,6 +8,7 @@ use super::{
     },
 };
 use crate::{
+    backend::letter,
     control::{
         book::Book,
         documents::StationDocument,
@@ -20,16 +21,7 @@ use crate::{
     station::Name,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use std::{collections::BTreeMap, sync::Arc};
-
-/// A dead letter, taken apart.
-#[derive(Debug, Default)]
-struct Parts {
-    /// What stands on it beside the record's own header fields, by name in lower case.
-    marks: BTreeMap<String, String>,
-    /// The record's own header fields.
-    headers: Vec<(String, String)>,
-}
+use std::sync::Arc;
 
 impl Desk {
     /// Dead letters of a station, oldest first.
@@ -83,13 +75,19 @@ impl Desk {
             }
             return Ok(report);
         }
-        // What comes meanwhile is for the next time.
-        let (until, mut after) = (super::now_ms(), 0);
-        for _ in 0..DEAD_LETTERS_PER_CALL_MAX.div_ceil(DEAD_LETTERS_PAGE) {
-            let letters = self.0.streams.read(&name.dead_letters(), after, DEAD_LETTERS_PAGE).await?;
+        // So many are there now: what comes meanwhile is for the next time.
+        let there = match self.0.streams.describe(&name.dead_letters(), None).await {
+            Ok(letters) => usize::try_from(letters.records).unwrap_or(usize::MAX),
+            Err(StreamsError::Unknown) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        let (mut left, mut after) = (there.min(DEAD_LETTERS_PER_CALL_MAX), 0);
+        while left > 0 {
+            let letters = self.0.streams.read(&name.dead_letters(), after, left.min(DEAD_LETTERS_PAGE)).await?;
             let Some(last) = letters.last() else { break };
             after = last.sequence;
-            for letter in letters.into_iter().filter(|letter| letter.time_ms <= until) {
+            left = left.saturating_sub(letters.len());
+            for letter in letters {
                 self.replay(&book, &name, &schema, letter, &mut report).await;
             }
         }
@@ -104,12 +102,15 @@ impl Desk {
     ) -> Result<PurgeReport, DeskError> {
         let name = name_of::<StationDocument>(station)?;
         check_selection(&which)?;
-        self.exists(&name).await?;
-        match self.0.streams.discard(&name.dead_letters(), which.ids.as_deref()).await {
-            Ok(purged) => Ok(PurgeReport { purged }),
-            Err(StreamsError::Unknown) => Ok(PurgeReport { purged: 0 }),
-            Err(error) => Err(error.into()),
+        let purged = match self.0.streams.discard(&name.dead_letters(), which.ids.as_deref()).await {
+            Ok(purged) => purged,
+            Err(StreamsError::Unknown) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        if purged == 0 {
+            self.exists(&name).await?;
         }
+        Ok(PurgeReport { purged })
     }
 
     /// Whether there is such a station, or something is known of one.
@@ -139,15 +140,16 @@ impl Desk {
     ) {
         let id = letter.sequence;
         let result = async {
-            let parts = parts(&letter.headers);
+            let encoding = encoding(&letter.headers);
             let payload = match schema {
                 Ok(None) => letter.payload,
-                Ok(Some(schema)) => valid(Arc::clone(schema), letter.payload, encoding(&parts)).await?,
+                Ok(Some(schema)) => valid(Arc::clone(schema), letter.payload, encoding).await?,
                 Err(fault) => return Err(fault.clone()),
             };
-            let headers: Vec<u8> =
-                parts.headers.iter().flat_map(|(name, value)| format!("{name}: {value}\r\n").into_bytes()).collect();
-            let message = format!("dead-letter-{name}-{id}");
+            let mut headers = Vec::new();
+            letter::append_own_fields(&letter.headers, &mut headers);
+            // Numbers begin again when the stream of dead letters is made anew; the time does not.
+            let message = format!("dead-letter-{name}-{id}-{}", letter.time_ms);
             let stored = self.0.streams.store(name, adopted(book, name), &headers, &payload, &message).await;
             stored.map_err(|error| words(&error))?;
             match self.0.streams.discard(&name.dead_letters(), Some(&[id])).await {
@@ -194,69 +196,56 @@ async fn valid(schema: Arc<Schema>, payload: Vec<u8>, encoding: Encoding) -> Res
     check.await.unwrap_or_else(|_| Err("the validator broke down".to_owned()))
 }
 
-/// How a record is written, as far as its media type says.
-fn encoding(parts: &Parts) -> Encoding {
-    let field = parts.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
-    let media = field.map_or("", |(_, value)| value).split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    match media.as_str() {
-        "application/x-protobuf" | "application/protobuf" | "avro/bytes" | "application/octet-stream" => {
-            Encoding::Binary
-        }
-        media if media.contains("json") || media.starts_with("text/") => Encoding::Json,
-        _ => Encoding::Unsaid,
+/// How the record of a dead letter is written. What failed validation is as it was posted; what was handed out too often is as it
+/// was stored, which may be in another form than its media type says.
+fn encoding(block: &[u8]) -> Encoding {
+    if letter::Letter::read(block).is_some_and(|letter| letter.kind == letter::Kind::Deliveries) {
+        return Encoding::Unsaid;
     }
+    let field = letter::fields(block).find(|(name, _)| name.eq_ignore_ascii_case(b"content-type"));
+    let kind = field.map(|(_, value)| String::from_utf8_lossy(value).to_ascii_lowercase());
+    Encoding::of_media_type(kind.as_deref().map(|kind| kind.split(';').next().unwrap_or_default().trim_ascii()))
 }
 
 fn words(error: &StreamsError) -> String {
     match error {
         StreamsError::Exists => "the station is another now".to_owned(),
         StreamsError::Unknown => "the station is gone".to_owned(),
-        StreamsError::Invalid(text) => text.clone(),
+        StreamsError::Invalid(text) | StreamsError::Missing(text) => text.clone(),
         StreamsError::Failed(Reject::BrokerRefused(_, text) | Reject::StreamFull(text)) => text.to_string(),
         StreamsError::Failed(reject) => format!("it was not stored: {reject:?}"),
     }
 }
 
-/// Takes the header fields of a dead letter apart.
-fn parts(block: &[u8]) -> Parts {
-    let mut parts = Parts::default();
-    for line in String::from_utf8_lossy(block).split("\r\n") {
-        let Some((name, value)) = line.split_once(':') else { continue };
-        let (name, value) = (name.trim(), value.trim().to_owned());
-        let lower = name.to_ascii_lowercase();
-        match lower.strip_prefix("sluicegate-") {
-            Some(mark) => drop(parts.marks.insert(mark.to_owned(), value)),
-            // The broker's own are of the letter, not of the record.
-            None if lower.starts_with("nats-") => {}
-            None => parts.headers.push((name.to_owned(), value)),
-        }
-    }
-    parts
-}
-
-fn view(letter: Letter) -> DeadLetterView {
-    let Letter { sequence, time_ms, headers, payload } = letter;
-    let Parts { mut marks, headers } = parts(&headers);
-    let kind = match marks.get("dead-letter").map(String::as_str) {
-        Some("deliveries") => DeadLetterKind::Deliveries,
-        _ => DeadLetterKind::Schema,
-    };
+fn view(stored: Letter) -> DeadLetterView {
+    let Letter { sequence, time_ms, headers, payload } = stored;
     let (message, message_base64) = match String::from_utf8(payload) {
         Ok(text) => (Some(text), None),
         Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
     };
+    let mut own = Vec::new();
+    letter::append_own_fields(&headers, &mut own);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let headers_shown = letter::fields(&own).map(|(name, value)| (text(name), text(value))).collect();
+    // Whoever else has stored something there has said nothing of it.
+    let said = letter::Letter::read(&headers);
+    let kind = match said.as_ref().map(|said| said.kind) {
+        Some(letter::Kind::Deliveries) => DeadLetterKind::Deliveries,
+        Some(letter::Kind::Schema) | None => DeadLetterKind::Schema,
+    };
+    let (schema, schema_version) = said.as_ref().and_then(|said| said.schema.clone()).unzip();
     DeadLetterView {
         id: sequence,
         kind,
-        error: marks.remove("error").unwrap_or_default(),
-        schema: marks.remove("schema"),
-        schema_version: marks.get("schema-version").and_then(|text| text.parse().ok()),
-        group: marks.remove("group"),
-        principal: marks.remove("principal"),
-        time_ms: marks.get("time").and_then(|text| text.parse().ok()).unwrap_or(time_ms),
+        error: said.as_ref().map(|said| said.error.to_string()).unwrap_or_default(),
+        schema: schema.map(Into::into),
+        schema_version,
+        group: said.as_ref().and_then(|said| said.group.as_deref()).map(str::to_owned),
+        principal: said.as_ref().and_then(|said| said.principal.as_deref()).map(str::to_owned),
+        time_ms: said.map(|said| said.time_ms).filter(|time| *time > 0).unwrap_or(time_ms),
         message,
         message_base64,
-        headers: headers.into_iter().collect(),
+        headers: headers_shown,
     }
 }
 
@@ -280,20 +269,20 @@ mod tests {
         assert_eq!((shown.message.as_deref(), shown.message_base64), (Some("{}"), None));
         let shown = view(letter(&[0xff]));
         assert_eq!((shown.message, shown.message_base64.as_deref()), (None, Some("/w==")));
-        assert_eq!(encoding(&parts(headers)), Encoding::Json);
+        let shown = view(Letter { sequence: 1, time_ms: 9, headers: b"X-A: b\r\n".to_vec(), payload: Vec::new() });
+        assert_eq!((shown.error.as_str(), shown.time_ms, shown.headers.len()), ("", 9, 1), "nothing is said of it");
     }
 
     #[test]
-    fn the_media_type_says_how_a_record_is_written() {
-        for (field, expect) in [
+    fn a_record_is_read_as_it_was_posted_or_as_it_was_stored() {
+        for (fields, expect) in [
             ("", Encoding::Unsaid),
-            ("Content-Type: application/x-protobuf\r\n", Encoding::Binary),
-            ("content-type: avro/bytes\r\n", Encoding::Binary),
-            ("Content-Type: text/plain\r\n", Encoding::Json),
-            ("Content-Type: application/cloudevents+json\r\n", Encoding::Json),
-            ("Content-Type: image/png\r\n", Encoding::Unsaid),
+            ("Sluicegate-Dead-Letter: schema\r\nContent-Type: application/x-protobuf\r\n", Encoding::Binary),
+            ("content-type: Avro/Bytes\r\n", Encoding::Binary),
+            ("Content-Type: application/json; charset=utf-8\r\n", Encoding::Json),
+            ("Content-Type: application/json\r\nSluicegate-Dead-Letter: deliveries\r\n", Encoding::Unsaid),
         ] {
-            assert_eq!(encoding(&parts(field.as_bytes())), expect, "{field}");
+            assert_eq!(encoding(fields.as_bytes()), expect, "{fields}");
         }
     }
 }

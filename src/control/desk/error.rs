@@ -63,7 +63,7 @@ impl From<StreamsError> for DeskError {
         match error {
             StreamsError::Exists => Self::Exists(What::Station),
             StreamsError::Unknown => Self::Unknown(What::Station),
-            StreamsError::Invalid(text) => Self::Invalid(text),
+            StreamsError::Invalid(text) | StreamsError::Missing(text) => Self::Invalid(text),
             StreamsError::Failed(reject) => Self::Backend(reject),
         }
     }

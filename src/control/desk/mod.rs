@@ -146,6 +146,7 @@ impl Desk {
             (on_broker && broker_away, "broker away"),
             (read_only, "store read-only"),
             (!inner.book.borrow().loaded, "users not loaded"),
+            (inner.book.borrow().loaded && !inner.book.borrow().compiled, "schemas not compiled"),
         ]
         .into_iter()
         .filter_map(|(holds, reason)| holds.then_some(reason))
@@ -241,6 +242,14 @@ impl Desk {
             }
         }
         Err(DeskError::Contended)
+    }
+
+    /// Waits until records are held against what this schema says now. Not for long: until then they are held against nothing else,
+    /// and are not taken.
+    async fn compiled(&self, schema: &Name) {
+        let mut book = self.0.book.clone();
+        let compiled = book.wait_for(|book| !book.compiling.contains(schema));
+        let _not_yet = timeout(ECHO_TIMEOUT, compiled).await;
     }
 
     /// Waits until the book shows a change that the registry has taken.

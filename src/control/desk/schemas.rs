@@ -90,6 +90,7 @@ impl Desk {
             Ok(Amend::Put(SchemaDocument { active: version, ..old.clone() }))
         };
         let book = self.amend(|book| &book.schemas, &name, ATTEMPTS_MAX, activated).await?;
+        self.compiled(&name).await;
         tracing::info!(schema = %name, version, "activated schema");
         shown(&book, &name)
     }

@@ -19,7 +19,7 @@ use crate::{
     station::{Attributes, AttributesChange, Name, PARTITIONS_MAX, Storage},
 };
 use futures_util::{StreamExt, TryStreamExt};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 /// Adopted stations that are asked about at a time.
 const DESCRIBED_AT_ONCE: usize = 16;
@@ -38,7 +38,8 @@ impl Desk {
             async move {
                 match streams.describe(&name, Some(&adopted)).await {
                     Ok(description) => Ok(Some(description)),
-                    Err(StreamsError::Unknown) => Ok(None),
+                    // One whose stream is gone hides no other.
+                    Err(StreamsError::Unknown | StreamsError::Missing(_)) => Ok(None),
                     Err(error) => Err(error),
                 }
             }
@@ -105,6 +106,9 @@ impl Desk {
         };
         let book = self.amend(|book| &book.stations, name, ATTEMPTS_MAX, made).await?;
         self.keep_schema(&book, name, None).await?;
+        if let Some(schema) = &document.schema {
+            self.compiled(schema).await;
+        }
         Ok(!plain)
     }
 
@@ -148,20 +152,27 @@ impl Desk {
         let known = self.describe(&book, &name).await?;
         check_tag(expected, &stable(view(&book, known.clone())))?;
         let of_stream = attributes_change(&known.attributes, &change)?;
-        let letters = change.dead_letters.as_ref().map(dead_letters);
-        let before = book.stations.get(&name).map(|entry| entry.document.dead_letters.clone()).unwrap_or_default();
-        if let Some(letters) = letters {
+        if let Some(letters) = change.dead_letters.as_ref().map(dead_letters) {
             let document = StationDocument { dead_letters: letters.clone(), ..StationDocument::default() };
             document.check().map_err(DeskError::Invalid)?;
-            self.change_document(&name, |old| StationDocument { dead_letters: letters.clone(), ..old }).await?;
-            if letters.retention_age_s != before.retention_age_s {
-                let age = Some(age(letters.retention_age_s));
-                let change = AttributesChange { retention_age: age, ..AttributesChange::default() };
-                match self.0.streams.change(&name.dead_letters(), None, &change).await {
-                    // It is made on first use, and then as the document says.
-                    Ok(()) | Err(StreamsError::Unknown) => {}
-                    Err(error) => return Err(error.into()),
+            let changed = |now: Now<'_, StationDocument>| {
+                // Nothing is written over what may say more than is understood here.
+                if now.document().is_none() && now.stored > 0 {
+                    let text = "what the registry says of this station cannot be read here";
+                    return Err(DeskError::Conflict(text.to_owned()));
                 }
+                check_tag(expected, &stable(view(now.book, known.clone())))?;
+                let old = now.document().cloned().unwrap_or_default();
+                Ok(Amend::Put(StationDocument { dead_letters: letters.clone(), ..old }))
+            };
+            self.amend(|book| &book.stations, &name, ATTEMPTS_MAX, changed).await?;
+            let age = Some(age(letters.retention_age_s));
+            let change = AttributesChange { retention_age: age, ..AttributesChange::default() };
+            // Also where the document said so already: a change that was cut off between the two is made whole by another attempt.
+            match self.0.streams.change(&name.dead_letters(), None, &change).await {
+                // It is made on first use, and then as the document says.
+                Ok(()) | Err(StreamsError::Unknown) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         if of_stream != AttributesChange::default() {
@@ -176,11 +187,15 @@ impl Desk {
     pub async fn remove_station(&self, name: &str, expected: Option<&str>) -> Result<(), DeskError> {
         let name = name_of::<StationDocument>(name)?;
         let book = self.book().await?;
-        match self.describe(&book, &name).await {
+        match self.0.streams.describe(&name, adopted(&book, &name)).await {
             Ok(known) => check_tag(expected, &stable(view(&book, known)))?,
-            // What the registry says of a station that is gone can be removed.
-            Err(DeskError::Unknown(_)) if book.stations.stored_revision(&name).is_some() => {}
-            Err(error) => return Err(error),
+            // A part of it is there, or was.
+            Err(StreamsError::Missing(_)) => {}
+            // What is left of a station that is gone can be removed.
+            Err(StreamsError::Unknown)
+                if book.stations.stored_revision(&name).is_some()
+                    || self.0.streams.describe(&name.dead_letters(), None).await.is_ok() => {}
+            Err(error) => return Err(error.into()),
         }
         if adopted(&book, &name).is_none() {
             self.0.streams.remove(&name).await?;
@@ -231,6 +246,9 @@ impl Desk {
         let book = self.amend(|book| &book.stations, &name, ATTEMPTS_MAX, changed).await?;
         let was = before.stations.get(&name).and_then(|entry| entry.document.schema.clone());
         self.keep_schema(&book, &name, was).await?;
+        if let Some(schema) = schema {
+            self.compiled(schema).await;
+        }
         let schema = schema.map_or("none", Name::as_str);
         tracing::info!(station = %name, schema, "changed the station's schema");
         Ok(tagged(view(&book, known)))
@@ -250,21 +268,6 @@ impl Desk {
         };
         self.amend(|book| &book.stations, name, ATTEMPTS_MAX, undone).await?;
         Err(DeskError::Unknown(What::Schema))
-    }
-
-    async fn change_document(
-        &self,
-        name: &Name,
-        change: impl Fn(StationDocument) -> StationDocument,
-    ) -> Result<Arc<Book>, DeskError> {
-        let changed = |now: Now<'_, StationDocument>| match now.document() {
-            // Nothing is written over what may say more than is understood here.
-            None if now.stored > 0 => {
-                Err(DeskError::Conflict("what the registry says of this station cannot be read here".to_owned()))
-            }
-            old => Ok(Amend::Put(change(old.cloned().unwrap_or_default()))),
-        };
-        self.amend(|book| &book.stations, name, ATTEMPTS_MAX, changed).await
     }
 
     pub(super) async fn describe(&self, book: &Book, name: &Name) -> Result<Description, DeskError> {

@@ -2,7 +2,10 @@
 
 use super::{Adopted, Description, Letter, StreamsError};
 use crate::station::{Attributes, AttributesChange, Name};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
 use tokio::sync::watch;
 
 /// Stations by name; streams that can be adopted are stations of the stream's name.
@@ -67,7 +70,7 @@ impl Stations {
         })
     }
 
-    pub(super) fn remove(&self, name: &Name) {
+    pub(in super::super) fn remove(&self, name: &Name) {
         self.0.send_modify(|stations| drop(stations.remove(name.as_str())));
     }
 
@@ -99,7 +102,9 @@ impl Stations {
             if stored.ids.insert(id.to_owned()) {
                 stored.last += 1;
                 let (headers, payload) = (headers.to_vec(), payload.to_vec());
-                stored.letters.push(Letter { sequence: stored.last, time_ms: 1, headers, payload });
+                let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                let time_ms = u64::try_from(since.as_millis()).unwrap_or(0);
+                stored.letters.push(Letter { sequence: stored.last, time_ms, headers, payload });
             }
             Ok(())
         })

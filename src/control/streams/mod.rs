@@ -54,6 +54,8 @@ pub(super) enum StreamsError {
     Exists,
     /// There is none.
     Unknown,
+    /// A stream that it is made of is not there; the text says which.
+    Missing(String),
     /// What was asked for is wrong or cannot be done to this stream; the text says what and why.
     Invalid(String),
     /// The backend failed; it may have been done.

@@ -2,9 +2,9 @@
 
 use super::{
     super::{
-        documents::{Document, StationDocument},
+        documents::{Document, SchemaDocument, SchemaVersion, StationDocument},
         testing::{Gateway, PATIENCE, block_on, name, settings},
-        views::{ChangeUser, NewKey, NewSchema},
+        views::{AdoptStation, ChangeUser, NewKey, NewSchema, NewStation, PageAsk},
     },
     Server,
 };
@@ -129,6 +129,54 @@ fn what_one_gateway_changes_the_shards_of_the_other_are_told() {
     });
 }
 
+/// Schemas that take seconds to be compiled, together.
+const SLOW: usize = 80;
+
+/// One of them.
+fn slow_schema() -> Vec<u8> {
+    let patterns: Vec<String> = (0..150).map(|at| format!(r#"{{"pattern":"^\\p{{Lu}}{at}$"}}"#)).collect();
+    let version = SchemaVersion {
+        version: 1,
+        text: format!(r#"{{"anyOf":[{}]}}"#, patterns.join(",")),
+        message: None,
+        imports: BTreeMap::new(),
+        created_by: "ann".to_owned(),
+        created_ms: 1,
+    };
+    SchemaDocument::new(SchemaType::Json, version).store().expect("stored")
+}
+
+#[test]
+fn schemas_that_take_long_to_compile_delay_their_own_stations_alone() {
+    let server = Server::start("");
+    let gateway = Gateway::start(settings(server.port)).ready();
+    let mut shard = Shard::default();
+    block_on(gateway.desk.add_schema(schema("\"int\""), "ann")).expect("added");
+    attach(&server, Some("prices"));
+    shard.until_version(&gateway, Some(1));
+    bucket(&server, async |store| {
+        for at in 0..SLOW {
+            store.put(format!("schemas.slow{at}"), slow_schema().into()).await.expect("put");
+        }
+        for at in 0..SLOW {
+            let schema = Some(name(&format!("slow{at}")));
+            let station = StationDocument { schema, ..StationDocument::default() }.store().expect("stored");
+            store.put(format!("stations.slow{at}"), station.into()).await.expect("put");
+        }
+    });
+    let slow = |shard: &Shard, what: fn(&Contract) -> bool| {
+        let Some(contracts) = &shard.contracts else { return 0 };
+        (0..SLOW).filter(|at| what(contracts.of(&name(&format!("slow{at}"))))).count()
+    };
+    shard.until(&gateway, "told that some wait", |shard| slow(shard, |contract| contract.compiling) > 0);
+    shard.until_confirmed(&gateway);
+    shard.until_confirmed(&gateway);
+    assert!(slow(&shard, |contract| contract.compiling) > 0, "sure of the others meanwhile");
+    assert_eq!(shard.contract().and_then(version_of), Some(1));
+    shard.until(&gateway, "told of all", |shard| slow(shard, |contract| contract.schema.is_some()) == SLOW);
+    assert_eq!(slow(&shard, |contract| contract.compiling || contract.blocked.is_some()), 0);
+}
+
 #[test]
 fn nothing_is_confirmed_while_the_broker_is_away_and_what_was_missed_holds_before_it_is() {
     let mut server = Server::start("");
@@ -200,6 +248,33 @@ fn a_bucket_that_was_removed_is_not_taken_for_one_that_is_read() {
     });
     shard.until_confirmed(&gateway);
     block_on(gateway.desk.add_schema(schema("\"int\""), "ann")).expect("added again");
+}
+
+#[test]
+fn an_adopted_stream_that_was_removed_hides_no_other_station_and_can_be_let_go() {
+    let server = Server::start("");
+    let gateway = Gateway::start(settings(server.port)).ready();
+    let desk = &gateway.desk;
+    let stream = |work: &str, body: serde_json::Value| {
+        block_on(async {
+            let client = server.client().await;
+            let body = serde_json::to_vec(&body).expect("a body");
+            client.request(format!("$JS.API.STREAM.{work}.THEIRS"), body.into()).await.expect("an answer");
+        });
+    };
+    stream("CREATE", serde_json::json!({"name": "THEIRS", "subjects": ["theirs"]}));
+    block_on(desk.create_station(NewStation { name: "own".to_owned(), ..NewStation::default() })).expect("created");
+    let adopt = AdoptStation { stream: "THEIRS".to_owned(), subject: "theirs".to_owned() };
+    block_on(desk.adopt_station("orders", adopt)).expect("adopted");
+    let listed = || {
+        let page = block_on(desk.stations(&PageAsk { after: None, limit: 10 })).expect("listed");
+        page.items.into_iter().map(|station| station.name).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(), ["orders", "own"]);
+    stream("DELETE", serde_json::json!({}));
+    assert_eq!(listed(), ["own"]);
+    block_on(desk.remove_station("orders", None)).expect("let go");
+    assert_eq!(block_on(desk.station("orders")).err(), Some(DeskError::Unknown(What::Station)));
 }
 
 #[test]

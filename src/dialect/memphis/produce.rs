@@ -42,18 +42,15 @@ pub(super) fn takes_media_type(form: Form, media_type: Option<&str>) -> bool {
     let text_or_json = kind.starts_with("text/") || super::is_json(kind);
     match form {
         Form::Batch => text_or_json,
-        Form::Single => {
-            text_or_json || matches!(kind, "application/x-protobuf" | "application/octet-stream" | "avro/bytes")
-        }
+        Form::Single => text_or_json || Encoding::of_media_type(media_type) == Encoding::Binary,
     }
 }
 
 /// How the records of a produce call are written, as its media type (which the route takes) says.
 pub(super) fn encoding_of(form: Form, media_type: Option<&str>) -> Encoding {
-    match (form, media_type) {
-        (Form::Single, None) => Encoding::Unsaid,
-        (Form::Single, Some("application/x-protobuf" | "application/octet-stream" | "avro/bytes")) => Encoding::Binary,
-        (Form::Batch, _) | (Form::Single, Some(_)) => Encoding::Json,
+    match form {
+        Form::Single => Encoding::of_media_type(media_type),
+        Form::Batch => Encoding::Json,
     }
 }
 

@@ -279,6 +279,7 @@ fn is_own(layout: Layout, name: &Name, info: &StreamInfo) -> bool {
 fn failed(reject: Reject) -> StreamsError {
     match reject {
         Reject::StationUnknown(_) => StreamsError::Unknown,
+        Reject::BrokerRefused(codes::STREAM_NOT_FOUND, text) => StreamsError::Missing(text.into()),
         // The broker's own words about what was asked for.
         Reject::BrokerRefused(code, text) if code != 0 && code != codes::NOT_ENABLED => {
             StreamsError::Invalid(text.into())
@@ -355,6 +356,7 @@ mod tests {
         let refusal = |code| Reject::BrokerRefused(code, "text".into());
         for (reject, expect) in [
             (refusal(10_052), StreamsError::Invalid("text".to_owned())),
+            (refusal(10_059), StreamsError::Missing("text".to_owned())),
             (refusal(0), StreamsError::Failed(refusal(0))),
             (refusal(10_076), StreamsError::Failed(refusal(10_076))),
             (Reject::StationUnknown("s".into()), StreamsError::Unknown),

@@ -29,6 +29,7 @@ mod defects;
 mod framing;
 mod framing_cases;
 mod json_schema_suite;
+mod keys;
 mod kill;
 mod layering;
 mod lifecycle;

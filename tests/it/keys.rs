@@ -7,7 +7,7 @@ use crate::support::{
     eventually,
     gateway::{Gateway, Plan, ROOT_USER, bare_command, with_input},
     http::{self, Http, Response, request},
-    readback::{stored, texts},
+    readback::{Stored, stored, texts},
     setup::{Backend, Setup},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -286,7 +286,7 @@ fn a_key_stands_in_no_log_metric_or_record(setup: Setup) {
         assert_eq!(letter["principal"], json!(format!("key:{id}")), "{letter}");
     }
     let records = stored(&gateway, "seen");
-    assert_eq!(records.iter().map(|record| record.text()).collect::<Vec<_>>(), ["1", "2", "3", "4"]);
+    assert_eq!(records.iter().map(Stored::text).collect::<Vec<_>>(), ["1", "2", "3", "4"]);
     if setup.backend == Backend::Nats {
         let registry = Broker::connect(gateway.nats()).messages("KV_sluicegate");
         let of_key = registry.iter().filter(|document| document.subject.ends_with(id)).count();

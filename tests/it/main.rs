@@ -18,6 +18,7 @@ mod support;
 
 mod broker_login;
 mod cannot_store;
+mod commands;
 mod compat;
 mod contract_auth;
 mod contract_consume;
@@ -26,8 +27,10 @@ mod contract_names;
 mod contract_produce;
 mod dead_letters;
 mod defects;
+mod documented;
 mod framing;
 mod framing_cases;
+mod import;
 mod json_schema_suite;
 mod keys;
 mod kill;

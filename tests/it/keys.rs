@@ -235,6 +235,9 @@ fn a_key_with_the_scope_uses_the_admin_api_and_another_does_not(setup: Setup) {
     assert_eq!(api(&gateway, "GET", "/stations/by-other", None).status, 404);
     // The scope is the admin API's alone: it is no right to stations.
     bearer(&gateway, &admin, "/stations/by-key/produce/single", "1").is_error(403);
+    // What it is used for here counts too: two requests each by hand, one by a command, and one of the data port.
+    let uses = |key: &str| api(&gateway, "GET", &format!("/keys/{}", id_of(key)), None).json()["requests"].clone();
+    assert_eq!((uses(&admin), uses(&plain)), (json!(4), json!(3)));
     // Who asks for nothing gets no admin key.
     let made = api(&gateway, "POST", "/keys", Some(&json!({}))).json();
     assert_eq!((&made["admin"], &made["produce"]), (&json!(false), &json!([])));

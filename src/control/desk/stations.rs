@@ -118,13 +118,7 @@ impl Desk {
             return Err(DeskError::Invalid(text.to_owned()));
         }
         // It is there, and can be a station.
-        self.0.streams.describe(&name, Some(&adopted)).await.map_err(|error| match error {
-            StreamsError::Unknown => DeskError::Invalid(format!(
-                "the broker has no stream {:?} that listens on {:?}: `nats stream info` shows what it has",
-                adopted.stream, adopted.subject
-            )),
-            error => error.into(),
-        })?;
+        self.0.streams.describe(&name, Some(&adopted)).await?;
         match self.0.streams.describe(&name, None).await {
             Err(StreamsError::Unknown) => {}
             Err(error) => return Err(error.into()),

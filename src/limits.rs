@@ -238,6 +238,8 @@ pub const PATTERNS_MAX: usize = 256;
 pub const KEY_DESCRIPTION_BYTES_MAX: usize = 1_024;
 /// How long dead letters are kept unless their station says otherwise: whoever repairs a schema or a consumer has a week.
 pub const DEAD_LETTERS_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Bytes of schemas that one part of their list shows (the one that crosses it is its last): a list is put together in memory.
+pub const SCHEMAS_PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Dead letters that are read at a time.
 pub const DEAD_LETTERS_PAGE: usize = 100;
 /// Dead letters that one call may name or replay.

@@ -30,23 +30,38 @@ enum Credential {
 
 /// Lets through who knows the root password, or has a key that may.
 pub(super) async fn require_admin(State(desk): State<Desk>, mut request: Request, next: Next) -> Response {
-    let credential = credential(request.headers());
-    if let Some(caller) = credential.as_ref().and_then(|credential| caller(&desk, credential)) {
-        request.extensions_mut().insert(caller);
-        return next.run(request).await;
-    }
+    let problem = match caller(&desk, credential(request.headers())) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            return next.run(request).await;
+        }
+        Err(problem) => problem,
+    };
     if request.headers().contains_key(header::AUTHORIZATION) {
         sleep(REFUSAL_DELAY).await;
     }
-    refusal(&desk, credential.as_ref()).into_response()
+    problem.into_response()
 }
 
-fn caller(desk: &Desk, credential: &Credential) -> Option<Caller> {
-    match credential {
-        Credential::Basic(username, password) if desk.is_root(username, password) => {
-            Some(Caller(username.to_ascii_lowercase()))
+/// Who asks. A key that is good and may not is told that it may not; everybody else no more than that it is not enough.
+fn caller(desk: &Desk, credential: Option<Credential>) -> Result<Caller, Problem> {
+    let known = match credential {
+        Some(Credential::Basic(username, password)) if desk.is_root(&username, &password) => {
+            return Ok(Caller(username.to_ascii_lowercase()));
         }
-        Credential::Basic(_, key) | Credential::Bearer(key) => desk.admin_key(key).map(Caller),
+        Some(Credential::Basic(_, key) | Credential::Bearer(key)) => desk.key_used(&key),
+        None => None,
+    };
+    match known {
+        Some((id, true)) => Ok(Caller(id)),
+        Some((_, false)) => Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "this API key may not use the admin API: use root's password, or a key that was made with admin",
+        )),
+        None => Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "send the root user's name and password (HTTP Basic), or an API key that may use the admin API (Bearer, or as the password)",
+        )),
     }
 }
 
@@ -64,22 +79,6 @@ fn credential(headers: &HeaderMap) -> Option<Credential> {
     let text = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
     let (username, password) = text.split_once(':')?;
     Some(Credential::Basic(username.to_owned(), password.to_owned()))
-}
-
-/// Says no: to a key that is good and may not, that it may not; to everything else no more than that it is not enough.
-fn refusal(desk: &Desk, credential: Option<&Credential>) -> Problem {
-    if let Some(Credential::Basic(_, key) | Credential::Bearer(key)) = credential
-        && desk.is_key(key)
-    {
-        return Problem::new(
-            StatusCode::FORBIDDEN,
-            "this API key may not use the admin API: use root's password, or a key that was made with admin",
-        );
-    }
-    Problem::new(
-        StatusCode::UNAUTHORIZED,
-        "send the root user's name and password (HTTP Basic), or an API key that may use the admin API (Bearer, or as the password)",
-    )
 }
 
 #[cfg(test)]

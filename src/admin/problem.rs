@@ -72,7 +72,7 @@ impl Problem {
 
 impl From<DeskError> for Problem {
     fn from(error: DeskError) -> Self {
-        const ROOT: &str = "the root user comes from the configuration and is not changed here";
+        const ROOT: &str = "the root user comes from the configuration: change it there, and start the gateway again";
         match error {
             DeskError::Invalid(detail) => Self::bad(detail),
             DeskError::Exists(What::Station) => Self::new(
@@ -82,6 +82,13 @@ impl From<DeskError> for Problem {
             DeskError::Exists(what) => {
                 Self::new(StatusCode::CONFLICT, format!("there is a {} of this name: choose another", what.word()))
             }
+            DeskError::Unknown(What::SchemaVersion) => {
+                Self::new(StatusCode::NOT_FOUND, "the schema has no such version: it shows which it has")
+            }
+            DeskError::Unknown(What::DeadLetter) => Self::new(
+                StatusCode::NOT_FOUND,
+                "there is no dead letter of this number: the list says which there are",
+            ),
             DeskError::Unknown(what) => {
                 let what = what.word();
                 Self::new(
@@ -138,5 +145,35 @@ impl IntoResponse for Problem {
             headers.insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_says_what_to_do() {
+        let unknown = [What::User, What::Station, What::Schema, What::SchemaVersion, What::Key, What::DeadLetter];
+        let others = [
+            (DeskError::Exists(What::Station), 409),
+            (DeskError::Exists(What::User), 409),
+            (DeskError::Changed, 412),
+            (DeskError::Root, 409),
+            (DeskError::Contended, 409),
+            (DeskError::Overloaded, 503),
+            (DeskError::Backend(Reject::BrokerAway), 503),
+            (DeskError::Backend(Reject::OutcomeUnknown), 503),
+        ];
+        for (error, status) in unknown.map(|what| (DeskError::Unknown(what), 404)).into_iter().chain(others) {
+            let said = format!("{error:?}");
+            let problem = Problem::from(error);
+            assert_eq!(problem.status.as_u16(), status, "{said}");
+            assert_eq!(problem.retry_after.is_some(), status == 503, "{said}");
+            let way_out = problem.detail.split_once([':', ',']).map(|(_, way_out)| way_out.trim());
+            assert!(way_out.is_some_and(|text| text.len() >= 9), "{said}: {}", problem.detail);
+        }
+        let nameless = Problem::from(DeskError::Unknown(What::DeadLetter));
+        assert!(nameless.detail.contains("number"), "{}", nameless.detail);
     }
 }

@@ -6,7 +6,7 @@ use super::{
     problem::Problem,
 };
 use crate::control::{
-    Desk, DeskError, NewUser, UserView,
+    Desk, NewUser, UserView,
     views::{ChangeUser, PageAsk},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
@@ -111,8 +111,7 @@ pub(super) async fn remove(
     Named(name): Named,
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
-    expect(&desk, &name, expected.as_deref()).await?;
-    desk.remove_user(&name).await.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
+    desk.remove_user(&name, expected.as_deref()).await.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
 }
 
 /// A password that a user is to have.
@@ -134,16 +133,8 @@ pub(super) async fn set_password(
     IfMatch(expected): IfMatch,
     Body(SetPassword { password }): Body<SetPassword>,
 ) -> Result<StatusCode, Problem> {
-    expect(&desk, &name, expected.as_deref()).await?;
-    let set = desk.set_password(&name, password).await;
+    let set = desk.set_password(&name, password, expected.as_deref()).await;
     set.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
-}
-
-/// Fails unless the user has the tag. What follows looks at the same book: nothing is awaited in between but what is there.
-async fn expect(desk: &Desk, name: &str, expected: Option<&str>) -> Result<(), Problem> {
-    let Some(expected) = expected else { return Ok(()) };
-    let user = desk.user(name).await?;
-    if user.tag == expected { Ok(()) } else { Err(DeskError::Changed.into()) }
 }
 
 #[cfg(test)]

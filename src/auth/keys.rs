@@ -42,7 +42,7 @@ pub struct KeyRecord {
     pub uses: Arc<KeyUses>,
 }
 
-/// How often a key was used: one cell for each shard, which alone writes it.
+/// How often a key was used: one cell for each shard, which alone writes it, and one for the control thread.
 #[derive(Debug)]
 pub struct KeyUses {
     shards: Box<[ShardUses]>,
@@ -60,8 +60,8 @@ impl KeyUses {
         Self { shards: std::iter::repeat_with(ShardUses::default).take(shards).collect() }
     }
 
-    /// One more request with this key, on this shard. Nobody but that shard calls it.
-    pub(super) fn count(&self, shard: u16) {
+    /// One more request with this key, on this shard. Nobody but that shard calls it; behind the shards comes the control thread.
+    pub fn count(&self, shard: u16) {
         if let Some(uses) = self.shards.get(usize::from(shard)) {
             uses.0.increment();
         }

@@ -23,7 +23,8 @@ pub(super) struct KeyArgs {
 
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
-    /// Make a key and print it, alone: this is the only time that it is shown
+    /// Make a key and print it, alone: this is the only time that it is shown. Without --produce, --consume and --admin it
+    /// may produce to and consume from every station
     Create {
         /// Stations that it may produce to; `*` stands for any characters; may be given several times
         #[arg(long, value_name = "PATTERN")]
@@ -84,16 +85,16 @@ fn new_key(command: &KeyCommand) -> Result<NewKey, Failure> {
     let KeyCommand::Create { produce, consume, admin_scope, expires, description, .. } = command else {
         return Ok(NewKey::default());
     };
-    if produce.is_empty() && consume.is_empty() && !admin_scope {
-        return Err(Failure::usage("the key could do nothing: say --produce, --consume or --admin"));
-    }
     if expires.is_some_and(|time| time < Duration::from_secs(1)) {
         return Err(Failure::usage("--expires: at least 1s"));
     }
+    // As with a user: of whom nothing is said may produce and consume; once something is said, it is all.
+    let unsaid = produce.is_empty() && consume.is_empty() && !admin_scope;
+    let patterns = |said: &[String]| if unsaid { vec!["*".to_owned()] } else { said.to_vec() };
     Ok(NewKey {
         description: description.clone(),
-        produce: produce.clone(),
-        consume: consume.clone(),
+        produce: patterns(produce),
+        consume: patterns(consume),
         admin: *admin_scope,
         expires_in_s: expires.map(|time| time.as_secs()),
     })
@@ -143,7 +144,9 @@ mod tests {
         };
         assert_eq!(key, Some(expect));
         assert_eq!(asked(&["--admin"]), Some(NewKey { admin: true, ..NewKey::default() }));
-        for wrong in [&[][..], &["--expires", "90"], &["--admin", "--expires", "1ms"], &["--produce"]] {
+        let all = || vec!["*".to_owned()];
+        assert_eq!(asked(&[]), Some(NewKey { produce: all(), consume: all(), ..NewKey::default() }));
+        for wrong in [&["--expires", "90"][..], &["--admin", "--expires", "1ms"], &["--produce"]] {
             assert_eq!(asked(wrong), None, "{wrong:?}");
         }
     }

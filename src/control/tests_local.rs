@@ -64,8 +64,8 @@ fn users_outlive_the_process() {
     block_on(gateway.desk.add_user(user("ann"))).expect("added");
     block_on(gateway.desk.add_user(user("bob"))).expect("added");
     assert_eq!(block_on(gateway.desk.add_user(user("ann"))), Err(DeskError::Exists(What::User)));
-    block_on(gateway.desk.set_password("ann", "other password".into())).expect("changed");
-    block_on(gateway.desk.remove_user("bob")).expect("removed");
+    block_on(gateway.desk.set_password("ann", "other password".into(), None)).expect("changed");
+    block_on(gateway.desk.remove_user("bob", None)).expect("removed");
     close(gateway, store);
 
     let store = open(directory.path(), &settings(0));
@@ -91,9 +91,9 @@ fn nobody_removes_a_user_that_others_have_just_changed() {
     // Behind the back of the control plane, as another gateway would.
     let document = store.registry_get("users.ann").expect("read").expect("exists");
     block_on(store.registry_put("users.ann", &document.value, None)).expect("put");
-    assert_eq!(block_on(gateway.desk.remove_user("ann")), Err(DeskError::Contended));
+    assert_eq!(block_on(gateway.desk.remove_user("ann", None)), Err(DeskError::Contended));
     assert_eq!(gateway.login(1, "ann", "long enough"), Ok(()));
-    assert_eq!(block_on(gateway.desk.remove_user("ann")), Ok(()));
+    assert_eq!(block_on(gateway.desk.remove_user("ann", None)), Ok(()));
     assert_eq!(gateway.login(1, "ann", "long enough"), Err(Reject::Unauthorized));
     close(gateway, store);
 }

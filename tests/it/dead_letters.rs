@@ -19,6 +19,7 @@ on_setups!(
         a_dead_letter_is_the_record_and_why,
         a_request_that_is_sent_again_has_each_dead_letter_once,
         replay_goes_through_validation_again,
+        large_dead_letters_are_all_listed,
         what_is_purged_is_gone_and_nothing_else,
         a_record_that_is_never_acknowledged_becomes_a_dead_letter,
         a_station_without_dead_letters_only_tells,
@@ -167,6 +168,21 @@ fn replay_goes_through_validation_again(setup: Setup) {
     // What is replayed is the record as it was posted: nothing of the letter is in it.
     let headers = &stored(&gateway, "replayed")[0].headers;
     assert!(headers.keys().all(|name| !name.starts_with("Sluicegate-")), "{headers:?}");
+}
+
+/// So large together that they are read a few at a time.
+fn large_dead_letters_are_all_listed(setup: Setup) {
+    let gateway = Gateway::start(setup);
+    station_with_schema(&gateway, "large", "json", NUMBER, &[]);
+    let posted: Vec<String> = (0..20).map(|n| format!("{{\"n\":\"{n} {}\"}}", "x".repeat(900_000))).collect();
+    for record in &posted {
+        gateway.single("large", "application/json", record.as_bytes()).is_error(400);
+    }
+    let listed = dead_letters(&gateway, "large");
+    assert_eq!(listed.iter().map(|letter| letter["message"].as_str().unwrap()).collect::<Vec<_>>(), posted);
+    let all: Value =
+        serde_json::from_str(&done(&gateway, &["station", "dead-letters", "large", "--json"], "")).unwrap();
+    assert_eq!(all["items"].as_array().map(Vec::len), Some(posted.len()));
 }
 
 fn what_is_purged_is_gone_and_nothing_else(setup: Setup) {

@@ -1,6 +1,7 @@
 //! Users with allow-lists, and the commands of the binary that are clients: `user`, `produce`, `consume`.
 
 use crate::support::{
+    admin::{api, api_with},
     eventually,
     gateway::Gateway,
     http::{self, Response},
@@ -14,6 +15,7 @@ on_setups!(
     local_io_uring LOCAL_IO_URING, local_epoll LOCAL_EPOLL, nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
         a_user_may_do_what_the_lists_allow_and_nothing_else,
         a_user_that_is_removed_is_out_and_a_new_password_is_the_only_one,
+        of_changes_that_are_meant_for_one_state_one_is_made,
         users_outlive_a_restart,
         lines_go_in_and_come_out_by_the_shell,
     ]
@@ -104,6 +106,26 @@ fn a_user_that_is_removed_is_out_and_a_new_password_is_the_only_one(setup: Setup
     });
     let twice = user(&gateway, &["remove", "guest"], "");
     assert_ne!(twice.status.code(), Some(0), "there is nobody to remove");
+}
+
+fn of_changes_that_are_meant_for_one_state_one_is_made(setup: Setup) {
+    let gateway = Gateway::start(setup);
+    done(&user(&gateway, &["add", "twice", "--password-stdin"], &format!("{PASSWORD}\n")));
+    let path = "/users/twice/password";
+    let tag = api(&gateway, "GET", "/users/twice", None).header("etag").unwrap().to_owned();
+    let put = |password: &str| {
+        let body = serde_json::json!({ "password": password });
+        api_with(&gateway, "PUT", path, &[("If-Match", &tag)], Some(&body)).status
+    };
+    // Both have seen the same user, and both passwords take their time to be hashed.
+    let mut answers = std::thread::scope(|scope| {
+        ["First-Horse-1!", "Other-Horse-2!"]
+            .map(|password| scope.spawn(move || put(password)))
+            .map(|one| one.join().unwrap())
+    });
+    answers.sort_unstable();
+    assert_eq!(answers, [204, 412]);
+    assert_eq!(api_with(&gateway, "DELETE", "/users/twice", &[("If-Match", &tag)], None).status, 412);
 }
 
 fn users_outlive_a_restart(setup: Setup) {

@@ -74,16 +74,13 @@ impl Desk {
         Ok(())
     }
 
-    /// The id of the key that this is, if it is one that may use the admin API now.
+    /// The id of the key that this is, if it is good now, and whether it may use the admin API. To be called once a request: it
+    /// counts as a use of the key.
     #[must_use]
-    pub fn admin_key(&self, key: &str) -> Option<String> {
-        self.good_key(key).filter(|(_, document)| document.admin).map(|(id, _)| id.to_string())
-    }
-
-    /// Whether this is a key that is good now, whatever it may do.
-    #[must_use]
-    pub fn is_key(&self, key: &str) -> bool {
-        self.good_key(key).is_some()
+    pub fn key_used(&self, key: &str) -> Option<(String, bool)> {
+        let (id, document) = self.good_key(key)?;
+        self.0.usage.count(&id);
+        Some((id.to_string(), document.admin))
     }
 
     fn good_key(&self, key: &str) -> Option<(Name, Arc<KeyDocument>)> {

@@ -10,7 +10,7 @@ use crate::{
         documents::{SchemaDocument, SchemaVersion},
         workshop,
     },
-    limits::{REGISTRY_DOCUMENT_BYTES_MAX, SCHEMA_VERSIONS_MAX},
+    limits::{REGISTRY_DOCUMENT_BYTES_MAX, SCHEMA_VERSIONS_MAX, SCHEMAS_PAGE_BYTES},
     schema::{SchemaSource, SchemaType},
     station::Name,
 };
@@ -19,9 +19,10 @@ impl Desk {
     /// Schemas, by name.
     pub async fn schemas(&self, ask: &PageAsk) -> Result<Page<SchemaView>, DeskError> {
         let book = self.book().await?;
-        let names = page(book.schemas.iter().map(|(name, entry)| (name.to_string(), (name, &entry.document))), ask);
-        let items = names.items.into_iter().map(|(name, document)| view(&book, name, document)).collect();
-        Ok(Page { items, next: names.next })
+        let all = page(book.schemas.iter().map(|(name, entry)| (name.to_string(), (name, &*entry.document))), ask);
+        let part = bounded(all, |(name, document)| (name.to_string(), bytes_of(document)));
+        let items = part.items.into_iter().map(|(name, document)| view(&book, name, document)).collect();
+        Ok(Page { items, next: part.next })
     }
 
     /// One schema with all versions.
@@ -123,6 +124,30 @@ impl Desk {
     }
 }
 
+/// A page without what would make it too large for an answer: the one that crosses the bound is its last. `of` says an element's
+/// key and bytes.
+fn bounded<T>(page: Page<T>, of: impl Fn(&T) -> (String, usize)) -> Page<T> {
+    let Page { mut items, mut next } = page;
+    let mut bytes = 0;
+    for at in 0..items.len() {
+        let Some((key, more)) = items.get(at).map(&of) else { break };
+        bytes += more;
+        if bytes >= SCHEMAS_PAGE_BYTES && at + 1 < items.len() {
+            items.truncate(at + 1);
+            next = Some(key);
+            break;
+        }
+    }
+    Page { items, next }
+}
+
+/// Bytes of a schema's texts.
+fn bytes_of(document: &SchemaDocument) -> usize {
+    let version =
+        |version: &SchemaVersion| version.text.len() + version.imports.values().map(String::len).sum::<usize>();
+    document.versions.iter().map(version).sum()
+}
+
 /// The document with one more version, which is numbered here.
 fn next_document(
     name: &Name,
@@ -185,5 +210,27 @@ fn view(book: &Book, name: &Name, document: &SchemaDocument) -> SchemaView {
         active_version: document.active,
         versions: document.versions.iter().map(version).collect(),
         stations: book.attached_to(name).iter().map(Name::to_string).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_large_schemas_is_short_and_the_next_begins_behind_it() {
+        let sizes = |sizes: &[usize]| -> Vec<(String, usize)> {
+            sizes.iter().enumerate().map(|(at, size)| (format!("s{at}"), *size)).collect()
+        };
+        let cut = |items: Vec<(String, usize)>, next: Option<&str>| {
+            let page = bounded(Page { items, next: next.map(str::to_owned) }, Clone::clone);
+            (page.items.len(), page.next)
+        };
+        let half = SCHEMAS_PAGE_BYTES / 2;
+        assert_eq!(cut(sizes(&[]), None), (0, None));
+        assert_eq!(cut(sizes(&[1, 1, 1]), Some("s2")), (3, Some("s2".to_owned())));
+        assert_eq!(cut(sizes(&[half, half, 1, 1]), Some("s3")), (2, Some("s1".to_owned())));
+        assert_eq!(cut(sizes(&[half, half]), None), (2, None), "nothing is behind the last");
+        assert_eq!(cut(sizes(&[SCHEMAS_PAGE_BYTES * 9, 1]), None), (1, Some("s0".to_owned())), "there is progress");
     }
 }

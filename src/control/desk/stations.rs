@@ -12,7 +12,7 @@ use crate::{
     control::{
         book::Book,
         documents::{DeadLetters, Document, SchemaDocument, StationDocument},
-        streams::{Adopted, Description, StreamsError},
+        streams::{Adopted, Description, Streams, StreamsError},
     },
     directory::messages::Push,
     limits::{DUPLICATE_WINDOW_MAX, DUPLICATE_WINDOW_MIN, REPLICAS_MAX, RETENTION_AGE_MAX},
@@ -117,6 +117,10 @@ impl Desk {
         let name = name_of::<StationDocument>(name)?;
         let adopted = Adopted { stream: adopt.stream, subject: adopt.subject };
         check_subject(&adopted)?;
+        if matches!(self.0.streams, Streams::Local(_)) {
+            let text = "the embedded store has no streams to adopt: a station of it is made by `station create`";
+            return Err(DeskError::Invalid(text.to_owned()));
+        }
         // It is there, and can be a station.
         self.0.streams.describe(&name, Some(&adopted)).await?;
         match self.0.streams.describe(&name, None).await {
@@ -152,35 +156,54 @@ impl Desk {
         let known = self.describe(&book, &name).await?;
         check_tag(expected, &stable(view(&book, known.clone())))?;
         let of_stream = attributes_change(&known.attributes, &change)?;
-        if let Some(letters) = change.dead_letters.as_ref().map(dead_letters) {
+        let letters = change.dead_letters.as_ref().map(dead_letters);
+        if let Some(letters) = &letters {
             let document = StationDocument { dead_letters: letters.clone(), ..StationDocument::default() };
             document.check().map_err(DeskError::Invalid)?;
-            let changed = |now: Now<'_, StationDocument>| {
-                // Nothing is written over what may say more than is understood here.
-                if now.document().is_none() && now.stored > 0 {
-                    let text = "what the registry says of this station cannot be read here";
-                    return Err(DeskError::Conflict(text.to_owned()));
-                }
-                check_tag(expected, &stable(view(now.book, known.clone())))?;
-                let old = now.document().cloned().unwrap_or_default();
-                Ok(Amend::Put(StationDocument { dead_letters: letters.clone(), ..old }))
-            };
-            self.amend(|book| &book.stations, &name, ATTEMPTS_MAX, changed).await?;
-            let age = Some(age(letters.retention_age_s));
-            let change = AttributesChange { retention_age: age, ..AttributesChange::default() };
-            // Also where the document said so already: a change that was cut off between the two is made whole by another attempt.
-            match self.0.streams.change(&name.dead_letters(), None, &change).await {
-                // It is made on first use, and then as the document says.
-                Ok(()) | Err(StreamsError::Unknown) => {}
-                Err(error) => return Err(error.into()),
-            }
         }
+        // The stream may refuse, and then nothing has changed; the registry is asked after it.
         if of_stream != AttributesChange::default() {
             self.0.streams.change(&name, adopted(&book, &name), &of_stream).await?;
+        }
+        if let Some(letters) = &letters {
+            self.change_letters(&book, &name, letters, expected.map(|_| &known)).await?;
         }
         self.forget(&name).await;
         tracing::info!(station = %name, "changed station");
         self.station(name.as_str()).await
+    }
+
+    /// Changes what becomes of a station's records that fail. `seen`: the station as the caller must have seen it, but for what
+    /// the registry says, which must still be what `before` has.
+    async fn change_letters(
+        &self,
+        before: &Book,
+        name: &Name,
+        letters: &DeadLetters,
+        seen: Option<&Description>,
+    ) -> Result<(), DeskError> {
+        let tag = seen.map(|known| tag_of(&stable(view(before, known.clone()))));
+        let changed = |now: Now<'_, StationDocument>| match now.document() {
+            // Nothing is written over what may say more than is understood here.
+            None if now.stored > 0 => {
+                Err(DeskError::Conflict("what the registry says of this station cannot be read here".to_owned()))
+            }
+            old => {
+                if let Some(known) = seen {
+                    check_tag(tag.as_deref(), &stable(view(now.book, known.clone())))?;
+                }
+                Ok(Amend::Put(StationDocument { dead_letters: letters.clone(), ..old.cloned().unwrap_or_default() }))
+            }
+        };
+        self.amend(|book| &book.stations, name, ATTEMPTS_MAX, changed).await?;
+        // Also if it says the same as before: then an earlier change was cut off here.
+        let age = Some(age(letters.retention_age_s));
+        let change = AttributesChange { retention_age: age, ..AttributesChange::default() };
+        match self.0.streams.change(&name.dead_letters(), None, &change).await {
+            // It is made on first use, and then as the document says.
+            Ok(()) | Err(StreamsError::Unknown) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes a station with its records and dead letters; of an adopted one only what the registry says.

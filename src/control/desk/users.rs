@@ -88,14 +88,17 @@ impl Desk {
     }
 
     /// Gives a user another password. Tokens that were issued before are no longer valid.
-    pub async fn set_password(&self, name: &str, password: Box<str>) -> Result<(), DeskError> {
+    pub async fn set_password(&self, name: &str, password: Box<str>, expected: Option<&str>) -> Result<(), DeskError> {
         let name = self.name_of_other(name)?;
         check_rules(&name, &password)?;
-        self.book().await?.users.get(&name).ok_or(DeskError::Unknown(What::User))?;
+        let book = self.book().await?;
+        let known = book.users.get(&name).ok_or(DeskError::Unknown(What::User))?;
+        check_tag(expected, &shown(&name, &known.document))?;
         let hash = self.0.passwords.hash(password).await.map_err(|Overloaded| DeskError::Overloaded)?;
         // A document that does not load is written over with the one that works.
         let changed = |now: super::Now<'_, UserDocument>| {
             let old = now.document().ok_or(DeskError::Unknown(What::User))?;
+            check_tag(expected, &shown(&name, old))?;
             let version = next_version(old.version)?;
             Ok(Amend::Put(UserDocument { version, password: hash.clone(), ..old.clone() }))
         };
@@ -131,11 +134,12 @@ impl Desk {
 
     /// Removes a user, or a document in its place that does not load. Whoever was changed by others meanwhile
     /// is not removed.
-    pub async fn remove_user(&self, name: &str) -> Result<(), DeskError> {
+    pub async fn remove_user(&self, name: &str, expected: Option<&str>) -> Result<(), DeskError> {
         let name = self.name_of_other(name)?;
-        let removed = |now: super::Now<'_, UserDocument>| match now.stored {
-            0 => Err(DeskError::Unknown(What::User)),
-            _ => Ok(Amend::Delete),
+        let removed = |now: super::Now<'_, UserDocument>| match now.document() {
+            Some(document) => check_tag(expected, &shown(&name, document)).map(|()| Amend::Delete),
+            None if now.stored > 0 => Ok(Amend::Delete),
+            None => Err(DeskError::Unknown(What::User)),
         };
         self.amend(|book| &book.users, &name, 1, removed).await?;
         tracing::info!(user = %name, "removed user");

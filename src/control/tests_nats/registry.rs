@@ -115,9 +115,9 @@ fn what_one_gateway_changes_the_shards_of_the_other_are_told() {
     other.until_version(&two, None);
 
     let key = block_on(one.desk.create_key(NewKey { admin: true, ..NewKey::default() })).expect("made");
-    two.until("aware of the key", |gateway| gateway.desk.admin_key(&key.key).is_some());
+    two.until("aware of the key", |gateway| gateway.desk.key_used(&key.key).is_some());
     block_on(two.desk.revoke_key(&key.view.id, None)).expect("revoked");
-    one.until("aware that it is gone", |gateway| gateway.desk.admin_key(&key.key).is_none());
+    one.until("aware that it is gone", |gateway| gateway.desk.key_used(&key.key).is_none());
 
     let ann = NewUser { name: "ann".to_owned(), password: "long enough".into(), produce: None, consume: None };
     block_on(one.desk.add_user(ann)).expect("added");

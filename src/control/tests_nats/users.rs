@@ -66,16 +66,18 @@ fn a_user_is_added_comes_in_changes_the_password_and_goes() {
     }
     assert_eq!(gateway.login(2, "root", "memphis-root"), Err(Reject::Unauthorized));
     assert_eq!(block_on(desk.add_user(new_user("ann.bee", "first password"))), Err(DeskError::Exists(What::User)));
-    block_on(desk.set_password("Ann.Bee", "second password".into())).expect("changed");
+    block_on(desk.set_password("Ann.Bee", "second password".into(), None)).expect("changed");
     assert_eq!(gateway.login(1, "ann.bee", "first password"), Err(Reject::Unauthorized));
     assert_eq!(gateway.login(1, "ann.bee", "second password"), Ok(()));
-    block_on(desk.remove_user("ann.bee")).expect("removed");
+    block_on(desk.remove_user("ann.bee", None)).expect("removed");
     assert_eq!(gateway.login(1, "ann.bee", "second password"), Err(Reject::Unauthorized));
-    assert_eq!(block_on(desk.remove_user("ann.bee")), Err(DeskError::Unknown(What::User)));
+    assert_eq!(block_on(desk.remove_user("ann.bee", None)), Err(DeskError::Unknown(What::User)));
     // The same name again, where only a marker of the removal is left.
     block_on(desk.add_user(new_user("ann.bee", "third password"))).expect("added again");
     assert_eq!(gateway.login(1, "ann.bee", "third password"), Ok(()));
-    for refused in [block_on(desk.remove_user("root")), block_on(desk.set_password("ROOT", "long enough".into()))] {
+    for refused in
+        [block_on(desk.remove_user("root", None)), block_on(desk.set_password("ROOT", "long enough".into(), None))]
+    {
         assert_eq!(refused, Err(DeskError::Root));
     }
 }
@@ -97,10 +99,10 @@ fn versions_change_with_the_password_and_never_come_back() {
     block_on(gateway.desk.add_user(new_user("ann", "first password"))).expect("added");
     seen(&gateway, "first password");
     for password in ["second password", "third password", "first password"] {
-        block_on(gateway.desk.set_password("ann", password.into())).expect("changed");
+        block_on(gateway.desk.set_password("ann", password.into(), None)).expect("changed");
         seen(&gateway, password);
     }
-    block_on(gateway.desk.remove_user("ann")).expect("removed");
+    block_on(gateway.desk.remove_user("ann", None)).expect("removed");
     assert!(next_users(&gateway).find(1, "ann").is_none());
     block_on(gateway.desk.add_user(new_user("ann", "first password"))).expect("added again");
     seen(&gateway, "first password");
@@ -135,7 +137,7 @@ fn nobody_removes_a_user_that_others_have_just_changed() {
     });
     assert_eq!(other, Err(kv::DeleteErrorKind::WrongLastRevision), "the broker compares");
     // The gateway learns of the change and then removes what it has seen.
-    gateway.until("removed", |gateway| match block_on(gateway.desk.remove_user("ann")) {
+    gateway.until("removed", |gateway| match block_on(gateway.desk.remove_user("ann", None)) {
         Ok(()) => true,
         Err(DeskError::Contended) => false,
         Err(error) => panic!("{error:?}"),
@@ -149,7 +151,7 @@ fn a_bucket_that_was_made_again_is_believed() {
     let gateway = Gateway::start(settings(server.port)).ready();
     for password in ["first password", "second password", "third password"] {
         let _exists = block_on(gateway.desk.add_user(new_user("ann", "zeroth password")));
-        block_on(gateway.desk.set_password("ann", password.into())).expect("changed");
+        block_on(gateway.desk.set_password("ann", password.into(), None)).expect("changed");
     }
     block_on(gateway.desk.add_user(new_user("bob", "first password"))).expect("added");
     let document = bucket(&server, async |store| store.get("users.bob").await.expect("read").expect("exists"));
@@ -179,7 +181,7 @@ fn every_gateway_learns_of_a_change() {
     block_on(one.desk.add_user(new_user("ann", "first password"))).expect("added");
     two.until("told", |gateway| names(gateway).len() == 2);
     assert_eq!(two.login(1, "ann", "first password"), Ok(()));
-    block_on(two.desk.remove_user("ann")).expect("removed");
+    block_on(two.desk.remove_user("ann", None)).expect("removed");
     one.until("told", |gateway| names(gateway).len() == 1);
 }
 
@@ -205,8 +207,8 @@ fn a_broken_document_leaves_the_user_that_works_and_its_neighbours_alone() {
     assert_eq!(other.login(1, "ann", "first password"), Err(Reject::Unauthorized));
     // The one can be mended, the other be removed.
     assert_eq!(block_on(gateway.desk.add_user(new_user("bob", "first password"))), Err(DeskError::Exists(What::User)));
-    block_on(gateway.desk.set_password("ann", "second password".into())).expect("mended");
-    block_on(gateway.desk.remove_user("bob")).expect("removed");
+    block_on(gateway.desk.set_password("ann", "second password".into(), None)).expect("mended");
+    block_on(gateway.desk.remove_user("bob", None)).expect("removed");
     gateway.until("aware that all is well", refused("0"));
     other.until("aware that all is well", refused("0"));
     assert_eq!(other.login(1, "ann", "second password"), Ok(()));

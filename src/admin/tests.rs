@@ -33,6 +33,8 @@ impl Admin {
             runtime.block_on(async {
                 let (desk, draining, store) = desk_in_memory();
                 let knobs = Knobs { draining, store };
+                // Answered once the registry was read.
+                desk.users().await.expect("users");
                 tokio::spawn(serve(listener, desk));
                 while let Ok(turn) = turns.recv_async().await {
                     turn(&knobs);

@@ -42,7 +42,6 @@ pub(crate) fn desk_in_memory() -> (Desk, Arc<AtomicBool>, Arc<StoreMetrics>) {
 }
 
 /// More than any test causes.
-const PUSHES_MAX: usize = 10_000;
 
 /// What replicas in memory share.
 #[derive(Debug, Clone, Default)]
@@ -68,7 +67,7 @@ impl Replica {
         let mut settings = settings(0);
         settings.backend = BackendSettings::Local;
         let metrics = Arc::new(ControlMetrics::default());
-        let (inbox, pushes) = flume::bounded(PUSHES_MAX);
+        let (inbox, pushes) = inbox();
         let couriers = Couriers::new(vec![inbox], Arc::clone(&metrics));
         let registry = Registry::Memory(memory.documents.clone());
         let keeper = Keeper::new(registry, Root::new(&settings.auth), couriers.clone(), Arc::clone(&metrics));
@@ -132,6 +131,20 @@ pub(crate) fn settings(port: u16) -> Settings {
     }
 }
 
+/// The inbox of a shard that says at once that it has taken what it was told, and what it was told.
+fn inbox() -> (flume::Sender<Push>, flume::Receiver<Push>) {
+    let (inbox, told) = flume::bounded(4);
+    let (kept, pushes) = flume::unbounded();
+    std::thread::spawn(move || {
+        for push in told {
+            if !matches!(push, Push::Taken(_)) && kept.send(push).is_err() {
+                break;
+            }
+        }
+    });
+    (inbox, pushes)
+}
+
 /// A control plane and one shard's side of its channels.
 pub(super) struct Gateway {
     control: Option<ControlHandle>,
@@ -156,7 +169,7 @@ impl Gateway {
 
     fn start_on(settings: Settings, local: Option<(Arc<local::Store>, Arc<StoreMetrics>)>) -> Self {
         let (asks, questions) = flume::bounded(1_024);
-        let (inbox, pushes) = flume::bounded(4);
+        let (inbox, pushes) = inbox();
         let metrics = Arc::new(ShardMetrics::default());
         metrics.link_up.set(1);
         let (desk_out, desk_in) = flume::bounded(1);

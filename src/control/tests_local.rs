@@ -108,7 +108,7 @@ fn a_shard_is_told_of_users_once_and_of_the_drain() {
     while !matches!(pushes.last(), Some(Push::Drain)) {
         pushes.push(gateway.pushes.recv_timeout(Duration::from_secs(10)).expect("a push"));
     }
-    assert!(matches!(&*pushes, [Push::Users(_), Push::Contracts(_), Push::Taken(_), Push::Drain]), "{pushes:?}");
+    assert!(matches!(&*pushes, [Push::Users(_), Push::Contracts(_), Push::Drain]), "{pushes:?}");
     assert_eq!(gateway.desk.reasons_not_ready(), ["draining"]);
     // Requests in flight may still ask.
     assert!(gateway.station("orders", true).is_ok());

@@ -35,7 +35,7 @@ fn next_users(gateway: &Gateway) -> Arc<Users> {
     loop {
         match gateway.pushes.recv_timeout(Duration::from_secs(15)).expect("a push in time") {
             Push::Users(users) => return users,
-            Push::Answer { .. } | Push::Contracts(_) | Push::Taken(_) | Push::Confirmed(_) => {}
+            Push::Answer { .. } | Push::Contracts(_) | Push::Confirmed(_) => {}
             other => panic!("unexpected {other:?}"),
         }
     }

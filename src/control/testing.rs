@@ -42,6 +42,7 @@ pub(crate) fn desk_in_memory() -> (Desk, Arc<AtomicBool>, Arc<StoreMetrics>) {
 }
 
 /// More than any test causes.
+const PUSHES_MAX: usize = 10_000;
 
 /// What replicas in memory share.
 #[derive(Debug, Clone, Default)]
@@ -134,7 +135,7 @@ pub(crate) fn settings(port: u16) -> Settings {
 /// The inbox of a shard that says at once that it has taken what it was told, and what it was told.
 fn inbox() -> (flume::Sender<Push>, flume::Receiver<Push>) {
     let (inbox, told) = flume::bounded(4);
-    let (kept, pushes) = flume::unbounded();
+    let (kept, pushes) = flume::bounded(PUSHES_MAX);
     std::thread::spawn(move || {
         for push in told {
             if !matches!(push, Push::Taken(_)) && kept.send(push).is_err() {

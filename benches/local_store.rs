@@ -48,17 +48,7 @@ fn store(criterion: &mut Criterion) {
         let name = Name::parse("bench").expect("a name");
         let station = runtime.block_on(store.station(&name, true)).expect("a station");
         let handle = store.handle();
-        let publish = Publish {
-            station: &station,
-            body: &body,
-            records: &records,
-            headers: b"",
-            id: None,
-            own: None,
-            places: None,
-            whole: false,
-            until: None,
-        };
+        let publish = Publish::of(&station, &body, &records);
         group.throughput(Throughput::Elements((jobs * RECORDS) as u64));
         group.bench_function(BenchmarkId::new("store", jobs), |bencher| {
             bencher.iter(|| {

@@ -123,17 +123,7 @@ impl<'a> Letters<'a> {
 
     async fn publish_to(&self, station: &Station, backend: &Backend) -> Result<Vec<Outcome>, Reject> {
         let Self { body, entries, fields, block, until, .. } = self;
-        let publish = Publish {
-            station,
-            body,
-            records: &[],
-            headers: &[],
-            id: None,
-            own: None,
-            places: None,
-            whole: false,
-            until: Some(*until),
-        };
+        let publish = Publish { headers: &[], until: Some(*until), ..Publish::of(station, body, &[]) };
         if entries.iter().all(|entry| entry.id.is_none()) {
             self.in_time()?;
             let records: Vec<Span> = entries.iter().map(|entry| entry.payload).collect();

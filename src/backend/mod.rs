@@ -85,7 +85,14 @@ pub struct Publish<'a> {
     pub until: Option<Instant>,
 }
 
-impl Publish<'_> {
+impl<'a> Publish<'a> {
+    /// Records as they are, with nothing beside them.
+    #[must_use]
+    pub fn of(station: &'a Station, body: &'a [u8], records: &'a [Span]) -> Self {
+        let (headers, id, own, places) = (b"".as_slice(), None, None, None);
+        Self { station, body, records, headers, id, own, places, whole: false, until: None }
+    }
+
     /// Which record of the request record `index` is.
     #[must_use]
     pub fn place(&self, index: usize) -> usize {

@@ -256,6 +256,6 @@ impl<'a> Terms<'a> {
         'a: 'b,
     {
         let Self { headers, id, whole, until } = *self;
-        Publish { station, body, records, headers, id, own: None, places: None, whole, until: Some(until) }
+        Publish { headers, id, whole, until: Some(until), ..Publish::of(station, body, records) }
     }
 }

@@ -279,17 +279,7 @@ mod tests {
         let handle = Handle::new(writer, reader, Arc::default(), Duration::from_millis(20), 0);
         let station = station();
         let records = [Span { start: 0, end: 1 }; 2];
-        let publish = Publish {
-            station: &station,
-            body: b"a",
-            records: &records,
-            headers: b"",
-            id: None,
-            own: None,
-            places: None,
-            whole: false,
-            until: None,
-        };
+        let publish = Publish::of(&station, b"a", &records);
         let unknown = vec![Outcome::Failed(Reject::OutcomeUnknown); 2];
 
         let mut outcomes = Vec::new();

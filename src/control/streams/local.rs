@@ -107,16 +107,11 @@ pub(super) async fn store(
         why => StreamsError::Failed(why),
     })?;
     let end = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let whole = [Span { start: 0, end }];
     let publish = Publish {
-        station: &station,
-        body: payload,
-        records: &[Span { start: 0, end }],
         headers,
         id: Some(MessageId { base: id, numbered: false }),
-        own: None,
-        places: None,
-        whole: false,
-        until: None,
+        ..Publish::of(&station, payload, &whole)
     };
     let mut outcomes = Vec::new();
     let handle = store.handle();

@@ -71,15 +71,12 @@ async fn publish(link: &Link, station: &Station, request: &Request<'_>) -> Resul
     let (block, spans) = self::body(request.own);
     let own = (!request.own.is_empty()).then_some(OwnHeaders { block: &block, spans: &spans });
     let publish = Publish {
-        station,
-        body: &body,
-        records: &records,
         headers: b"All: 1\r\n",
         id: request.id,
         own,
         places: request.places,
         whole: request.whole,
-        until: None,
+        ..Publish::of(station, &body, &records)
     };
     let mut outcomes = Vec::new();
     link.publish(&publish, &mut outcomes).await.map(|()| outcomes)

@@ -143,17 +143,7 @@ fn large_and_small_records_of_one_request_keep_their_order() {
         })
         .collect();
     let mut outcomes = Vec::new();
-    let call = Publish {
-        station: &station,
-        body: &body,
-        records: &records,
-        headers: b"",
-        id: None,
-        own: None,
-        places: None,
-        whole: false,
-        until: None,
-    };
+    let call = Publish::of(&station, &body, &records);
     block_on(handle.publish(&call, &mut outcomes)).expect("published");
     let places = stored(&outcomes);
     let consumer = fixture.consumer(&station, "g");

@@ -198,17 +198,7 @@ fn more_than_one_look_can_take_goes_at_once_all_the_same() {
     let fixture = Fixture::new(StationDefaults { retention_records: Some(1), ..defaults(1) });
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     let records = vec![Span { start: 0, end: 1 }; 300_000];
-    let publish = Publish {
-        station: &station,
-        body: b"x",
-        records: &records,
-        headers: b"",
-        id: None,
-        own: None,
-        places: None,
-        whole: false,
-        until: None,
-    };
+    let publish = Publish::of(&station, b"x", &records);
     block_on(handle.publish(&publish, &mut Vec::new())).expect("published");
     // Nineteen looks, of which all but the first follow in milliseconds; a quarter of a second each would be 4.75 s.
     let begun = Instant::now();

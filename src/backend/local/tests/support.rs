@@ -153,17 +153,7 @@ pub(super) fn publish(
 ) -> Result<Vec<Outcome>, Reject> {
     let (body, records) = spans(payloads);
     let mut outcomes = Vec::new();
-    let publish = Publish {
-        station,
-        body: &body,
-        records: &records,
-        headers: b"X-Test: yes\r\n",
-        id,
-        own: None,
-        places: None,
-        whole: false,
-        until: None,
-    };
+    let publish = Publish { headers: b"X-Test: yes\r\n", id, ..Publish::of(station, &body, &records) };
     block_on(handle.publish(&publish, &mut outcomes)).map(|()| outcomes)
 }
 

@@ -77,17 +77,7 @@ fn a_request_larger_than_a_commit_is_stored_whole_and_in_order() {
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     let count = LOCAL_COMMIT_RECORDS_MAX * 2 + 100;
     let records = vec![Span { start: 0, end: 3 }; count];
-    let publish = Publish {
-        station: &station,
-        body: b"abc",
-        records: &records,
-        headers: b"",
-        id: None,
-        own: None,
-        places: None,
-        whole: false,
-        until: None,
-    };
+    let publish = Publish::of(&station, b"abc", &records);
     let mut outcomes = Vec::new();
     block_on(handle.publish(&publish, &mut outcomes)).expect("published");
     let expect: Vec<(u16, u64, bool)> = (1..=count as u64).map(|sequence| (0, sequence, false)).collect();
@@ -120,17 +110,7 @@ fn a_publisher_that_goes_away_leaves_the_store_whole() {
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     {
         let records = [Span { start: 0, end: 1 }];
-        let gone = Publish {
-            station: &station,
-            body: b"a",
-            records: &records,
-            headers: b"",
-            id: None,
-            own: None,
-            places: None,
-            whole: false,
-            until: None,
-        };
+        let gone = Publish::of(&station, b"a", &records);
         let mut outcomes = Vec::new();
         let mut future = pin!(handle.publish(&gone, &mut outcomes));
         assert!(matches!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));

@@ -27,7 +27,7 @@ fn publish(handle: &Handle, publish: &Publish<'_>) -> Result<Vec<Outcome>, Rejec
 }
 
 fn whole<'a>(station: &'a Station, body: &'a [u8], records: &'a [Span]) -> Publish<'a> {
-    Publish { station, body, records, headers: b"", id: None, own: None, places: None, whole: true, until: None }
+    Publish { whole: true, ..Publish::of(station, body, records) }
 }
 
 /// Newest sequence of each partition.

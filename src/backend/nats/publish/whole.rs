@@ -132,15 +132,11 @@ impl Link {
         let station = Station { publish_mode: PublishMode::Single, ..publish.station.clone() };
         let records = vec![Span::default(); publish.records.len()];
         let ask = Publish {
-            station: &station,
-            body: &[],
-            records: &records,
             headers: ASK_ONLY,
-            own: None,
             places: publish.places,
-            whole: false,
             until: publish.until,
             id: publish.id,
+            ..Publish::of(&station, &[], &records)
         };
         let mut found = Vec::new();
         if let Err(why) = self.publish_with(&ask, &mut found, &mut Scratch::default()).await {

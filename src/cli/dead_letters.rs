@@ -1,9 +1,8 @@
 //! `sluicegate station dead-letters NAME`: what failed and why; replayed, or removed.
 
 use super::{
-    admin::AdminArgs,
     exit::Failure,
-    print::{Output, date, table},
+    print::{Common, date, json, table},
 };
 use crate::control::views::{
     DeadLetterKind, DeadLetterSelection, DeadLetterView, PurgeReport, ReplayFailure, ReplayReport,
@@ -41,15 +40,14 @@ fn number(text: &str) -> Result<Number, String> {
 }
 
 /// Does what was asked; `path` is where the station's dead letters are.
-pub(super) fn run(path: &str, work: &Work, output: &Output, admin: &AdminArgs) -> Result<(), Failure> {
+pub(super) fn run(path: &str, work: &Work, common: &Common) -> Result<(), Failure> {
     let send = |verb: &str, numbers: &[Number]| {
-        let body = serde_json::to_string(&selection(numbers)).map_err(|fault| Failure::other(fault.to_string()))?;
-        admin.call("POST", &format!("{path}/{verb}"), Some(&body))
+        common.call("POST", &format!("{path}/{verb}"), Some(&json(&selection(numbers))?))
     };
     match (&work.replay, &work.purge) {
         (Some(numbers), _) => {
             let answer = send("replay", numbers)?;
-            output.show(&answer, |report: ReplayReport| replayed(&report))?;
+            common.show(&answer, |report: ReplayReport| replayed(&report))?;
             let report: Option<ReplayReport> = serde_json::from_slice(&answer).ok();
             match report.map_or(0, |report| report.failed.len()) {
                 0 => Ok(()),
@@ -57,9 +55,9 @@ pub(super) fn run(path: &str, work: &Work, output: &Output, admin: &AdminArgs) -
             }
         }
         (None, Some(numbers)) => {
-            output.show(&send("purge", numbers)?, |report: PurgeReport| format!("removed {}\n", report.purged))
+            common.show(&send("purge", numbers)?, |report: PurgeReport| format!("removed {}\n", report.purged))
         }
-        (None, None) => output.list(admin, path, "items", |letters| listing(&letters)),
+        (None, None) => common.list(path, "items", |letters| listing(&letters)),
     }
 }
 

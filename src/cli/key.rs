@@ -1,9 +1,8 @@
 //! `sluicegate key create|list|revoke`: API keys, for those who cannot log in and renew tokens.
 
 use super::{
-    admin::AdminArgs,
     exit::Failure,
-    print::{Output, date, encoded, table, words},
+    print::{Common, date, encoded, json, table, words},
 };
 use crate::{
     config::parse_time,
@@ -42,41 +41,32 @@ enum KeyCommand {
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
         #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        admin: AdminArgs,
+        common: Common,
     },
     /// List the keys: what they may do, and how much they are used
     List {
         #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        admin: AdminArgs,
+        common: Common,
     },
     /// End a key, at once and everywhere
     Revoke {
         /// What it is called: `key list` says it, and the key itself between its first two underscores
         id: String,
         #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        admin: AdminArgs,
+        common: Common,
     },
 }
 
 /// Does what was asked.
 pub(super) fn run(args: &KeyArgs) -> Result<(), Failure> {
     match &args.command {
-        KeyCommand::Create { output, admin, .. } => {
-            let body =
-                serde_json::to_string(&new_key(&args.command)?).map_err(|fault| Failure::other(fault.to_string()))?;
-            let answer = admin.call("POST", KEYS, Some(&body))?;
-            output.show(&answer, |made: CreatedKey| format!("{}\n", made.key))
+        KeyCommand::Create { common, .. } => {
+            let body = json(&new_key(&args.command)?)?;
+            common.ask("POST", KEYS, Some(&body), |made: CreatedKey| format!("{}\n", made.key))
         }
-        KeyCommand::List { output, admin } => output.list(admin, KEYS, "items", |keys| listing(&keys)),
-        KeyCommand::Revoke { id, output, admin } => {
-            admin.call("DELETE", &format!("{KEYS}/{}", encoded(id)), None)?;
-            output.done(&format!("revoked {id}\n"))
+        KeyCommand::List { common } => common.list(KEYS, "items", |keys| listing(&keys)),
+        KeyCommand::Revoke { id, common } => {
+            common.order("DELETE", &format!("{KEYS}/{}", encoded(id)), None, &format!("revoked {id}\n"))
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{admin::AdminArgs, exit::Failure};
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use std::{
     fmt::Write as _,
@@ -11,15 +11,22 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-/// For whom to print.
+/// What the commands of the admin API have in common: for whom to print, and which gateway.
 #[derive(Debug, Args)]
-pub(super) struct Output {
+pub(super) struct Common {
     /// Print the gateway's JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
-impl Output {
+impl Common {
+    /// The body of a good answer.
+    pub(super) fn call(&self, method: &str, path: &str, body: Option<&str>) -> Result<Vec<u8>, Failure> {
+        self.admin.call(method, path, body)
+    }
+
     /// Prints an answer: as it is, or as `text` puts it.
     pub(super) fn show<T: DeserializeOwned>(&self, body: &[u8], text: impl FnOnce(T) -> String) -> Result<(), Failure> {
         if self.json {
@@ -28,20 +35,31 @@ impl Output {
         say(&text(read(body)?))
     }
 
-    /// Prints that something was done whose answer is empty.
-    pub(super) fn done(&self, text: &str) -> Result<(), Failure> {
+    /// Asks something, and prints the answer.
+    pub(super) fn ask<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+        text: impl FnOnce(T) -> String,
+    ) -> Result<(), Failure> {
+        self.show(&self.call(method, path, body)?, text)
+    }
+
+    /// Has something done whose answer is empty, and prints that it was.
+    pub(super) fn order(&self, method: &str, path: &str, body: Option<&str>, text: &str) -> Result<(), Failure> {
+        self.call(method, path, body)?;
         say(if self.json { "{}\n" } else { text })
     }
 
     /// Prints a list that comes in parts, as one; `field` is where the parts have their elements.
     pub(super) fn list<T: DeserializeOwned>(
         &self,
-        admin: &AdminArgs,
         path: &str,
         field: &str,
         text: impl FnOnce(Vec<T>) -> String,
     ) -> Result<(), Failure> {
-        let elements = gather(field, |after| admin.call("GET", &part_of(path, after), None))?;
+        let elements = gather(field, |after| self.call("GET", &part_of(path, after), None))?;
         if self.json {
             let whole = Map::from_iter([(field.to_owned(), Value::Array(elements))]);
             return say(&format!("{}\n", Value::Object(whole)));
@@ -49,6 +67,11 @@ impl Output {
         let elements: Result<Vec<T>, _> = elements.into_iter().map(serde_json::from_value).collect();
         say(&text(elements.map_err(|_| foreign())?))
     }
+}
+
+/// A body.
+pub(super) fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|fault| Failure::other(fault.to_string()))
 }
 
 /// All elements of a list; `call` answers the part behind a name.

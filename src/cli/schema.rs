@@ -1,9 +1,8 @@
 //! `sluicegate schema add|activate|list|show|remove`: schemas and their versions.
 
 use super::{
-    admin::AdminArgs,
     exit::Failure,
-    print::{Output, date, encoded, table},
+    print::{Common, date, encoded, json, table},
 };
 use crate::{
     control::views::{NewSchema, SchemaVersionView, SchemaView},
@@ -48,9 +47,7 @@ enum SchemaCommand {
         #[arg(long = "import", value_name = "NAME=FILE", value_parser = import)]
         imports: Vec<(String, PathBuf)>,
         #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        admin: AdminArgs,
+        common: Common,
     },
     /// Put a version in force, for all producers at once: also an older one
     Activate {
@@ -59,34 +56,26 @@ enum SchemaCommand {
         /// Its version
         version: u32,
         #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        admin: AdminArgs,
+        common: Common,
     },
     /// List the schemas
     List {
         #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        admin: AdminArgs,
+        common: Common,
     },
     /// Show a schema: its versions, and the text of the one that is in force
     Show {
         /// Its name
         name: String,
         #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        admin: AdminArgs,
+        common: Common,
     },
     /// Remove a schema that no station has
     Remove {
         /// Its name
         name: String,
         #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        admin: AdminArgs,
+        common: Common,
     },
 }
 
@@ -100,24 +89,22 @@ struct Added {
 /// Does what was asked.
 pub(super) fn run(args: &SchemaArgs) -> Result<(), Failure> {
     match &args.command {
-        SchemaCommand::Add { name, output, admin, .. } => {
+        SchemaCommand::Add { name, common, .. } => {
             let body = new_schema(&args.command)?;
-            let answer = admin.call("POST", SCHEMAS, Some(&body))?;
-            output.show(&answer, |added: Added| told(name, &added))
+            common.ask("POST", SCHEMAS, Some(&body), |added: Added| told(name, &added))
         }
-        SchemaCommand::Activate { name, version, output, admin } => {
+        SchemaCommand::Activate { name, version, common } => {
             let body = serde_json::json!({ "version": version }).to_string();
-            let answer = admin.call("PUT", &format!("{}/active", path(name)), Some(&body))?;
-            output
-                .show(&answer, |schema: SchemaView| format!("{name}: version {} is in force\n", schema.active_version))
+            common.ask("PUT", &format!("{}/active", path(name)), Some(&body), |schema: SchemaView| {
+                format!("{name}: version {} is in force\n", schema.active_version)
+            })
         }
-        SchemaCommand::List { output, admin } => output.list(admin, SCHEMAS, "items", |schemas| listing(&schemas)),
-        SchemaCommand::Show { name, output, admin } => {
-            output.show(&admin.call("GET", &path(name), None)?, |schema: SchemaView| shown(&schema))
+        SchemaCommand::List { common } => common.list(SCHEMAS, "items", |schemas| listing(&schemas)),
+        SchemaCommand::Show { name, common } => {
+            common.ask("GET", &path(name), None, |schema: SchemaView| shown(&schema))
         }
-        SchemaCommand::Remove { name, output, admin } => {
-            admin.call("DELETE", &path(name), None)?;
-            output.done(&format!("removed {name}\n"))
+        SchemaCommand::Remove { name, common } => {
+            common.order("DELETE", &path(name), None, &format!("removed {name}\n"))
         }
     }
 }
@@ -153,7 +140,7 @@ fn new_schema(command: &SchemaCommand) -> Result<String, Failure> {
         message: message.clone(),
         imports: imports?,
     };
-    serde_json::to_string(&new).map_err(|fault| Failure::other(fault.to_string()))
+    json(&new)
 }
 
 /// A file's text, up to what the gateway would take.

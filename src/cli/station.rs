@@ -1,10 +1,9 @@
 //! `sluicegate station create|list|show|change|remove|attach|detach|adopt|dead-letters`.
 
 use super::{
-    admin::AdminArgs,
     dead_letters,
     exit::Failure,
-    print::{Output, encoded, table},
+    print::{Common, encoded, json, table},
 };
 use crate::{
     config::{parse_size, parse_time},
@@ -12,7 +11,6 @@ use crate::{
     station::{Name, Storage},
 };
 use clap::{Args, Subcommand};
-use serde::Serialize;
 use std::{fmt::Write as _, time::Duration};
 
 const STATIONS: &str = "/api/v1/stations";
@@ -133,73 +131,43 @@ struct KeptArgs {
     idempotency_window: Option<Duration>,
 }
 
-/// For whom to print, and which gateway.
-#[derive(Debug, Args)]
-struct Common {
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    admin: AdminArgs,
-}
-
 /// Does what was asked.
 pub(super) fn run(args: &StationArgs) -> Result<(), Failure> {
     match &args.command {
         StationCommand::Create { common, .. } => {
-            let answer = common.admin.call("POST", STATIONS, Some(&json(&new_station(&args.command)?)?))?;
-            common.output.show(&answer, |station: StationView| format!("created {}", shown(&station)))
+            let body = json(&new_station(&args.command)?)?;
+            common.ask("POST", STATIONS, Some(&body), |station| format!("created {}", shown(&station)))
         }
-        StationCommand::List { common: Common { output, admin } } => {
-            output.list(admin, STATIONS, "items", |stations| listing(&stations))
-        }
-        StationCommand::Show { name, common } => common.ask("GET", &path(name)?, None, shown),
+        StationCommand::List { common } => common.list(STATIONS, "items", |stations| listing(&stations)),
+        StationCommand::Show { name, common } => common.ask("GET", &path(name)?, None, |station| shown(&station)),
         StationCommand::Change { name, kept, common } => {
             let body = json(&change(kept)?)?;
-            common.ask("PATCH", &path(name)?, Some(&body), |station| format!("changed {}", shown(station)))
+            common.ask("PATCH", &path(name)?, Some(&body), |station| format!("changed {}", shown(&station)))
         }
-        StationCommand::Remove { name, common: Common { output, admin } } => {
-            admin.call("DELETE", &path(name)?, None)?;
-            output.done(&format!("removed {name}\n"))
+        StationCommand::Remove { name, common } => {
+            common.order("DELETE", &path(name)?, None, &format!("removed {name}\n"))
         }
         StationCommand::Attach { name, schema, common } => {
             let body = serde_json::json!({ "schema": schema }).to_string();
-            common.ask("PUT", &format!("{}/schema", path(name)?), Some(&body), |station| {
+            common.ask("PUT", &format!("{}/schema", path(name)?), Some(&body), |station: StationView| {
                 format!("records of {} are held against {schema}\n", station.name)
             })
         }
         StationCommand::Detach { name, common } => {
-            common.ask("DELETE", &format!("{}/schema", path(name)?), None, |station| {
+            common.ask("DELETE", &format!("{}/schema", path(name)?), None, |station: StationView| {
                 format!("records of {} are held against nothing\n", station.name)
             })
         }
         StationCommand::Adopt { name, stream, subject, common } => {
             let body = json(&AdoptStation { stream: stream.clone(), subject: subject.clone() })?;
             common.ask("POST", &format!("{}/adopt", path(name)?), Some(&body), |station| {
-                format!("adopted {}", shown(station))
+                format!("adopted {}", shown(&station))
             })
         }
-        StationCommand::DeadLetters { name, work, common: Common { output, admin } } => {
-            dead_letters::run(&format!("{}/dead-letters", path(name)?), work, output, admin)
+        StationCommand::DeadLetters { name, work, common } => {
+            dead_letters::run(&format!("{}/dead-letters", path(name)?), work, common)
         }
     }
-}
-
-impl Common {
-    /// Asks something whose answer is a station.
-    fn ask(
-        &self,
-        method: &str,
-        path: &str,
-        body: Option<&str>,
-        text: impl FnOnce(&StationView) -> String,
-    ) -> Result<(), Failure> {
-        let answer = self.admin.call(method, path, body)?;
-        self.output.show(&answer, |station: StationView| text(&station))
-    }
-}
-
-fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
-    serde_json::to_string(value).map_err(|fault| Failure::other(fault.to_string()))
 }
 
 fn path(name: &str) -> Result<String, Failure> {

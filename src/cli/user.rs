@@ -1,9 +1,8 @@
 //! `sluicegate user add|rights|list|remove|passwd`: over the admin API of a gateway that runs.
 
 use super::{
-    admin::AdminArgs,
     exit::Failure,
-    print::{Output, encoded, table, words},
+    print::{Common, encoded, json, table, words},
 };
 use crate::station::{Name, Pattern};
 use clap::{Args, Subcommand};
@@ -33,9 +32,7 @@ enum UserCommand {
         #[arg(long, value_name = "PATTERN")]
         consume: Vec<String>,
         #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        admin: AdminArgs,
+        common: Common,
     },
     /// Say anew what a user may do: its tokens stay good, with the new rights
     Rights {
@@ -48,25 +45,19 @@ enum UserCommand {
         #[arg(long, value_name = "PATTERN")]
         consume: Vec<String>,
         #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        admin: AdminArgs,
+        common: Common,
     },
     /// List the users and what they may do
     List {
         #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        admin: AdminArgs,
+        common: Common,
     },
     /// Remove a user
     Remove {
         /// Its name
         name: String,
         #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        admin: AdminArgs,
+        common: Common,
     },
     /// Give a user another password
     Passwd {
@@ -76,9 +67,7 @@ enum UserCommand {
         #[arg(long, required = true)]
         password_stdin: bool,
         #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        admin: AdminArgs,
+        common: Common,
     },
 }
 
@@ -106,37 +95,33 @@ struct ListedUser {
 /// Does what was asked.
 pub(super) fn run(args: &UserArgs) -> Result<(), Failure> {
     match &args.command {
-        UserCommand::Add { name, produce, consume, output, admin, .. } => add(name, produce, consume, output, admin),
-        UserCommand::Rights { name, produce, consume, output, admin } => {
+        UserCommand::Add { name, produce, consume, common, .. } => add(name, produce, consume, common),
+        UserCommand::Rights { name, produce, consume, common } => {
             let name = user_name(name)?;
             let body = rights(produce, consume)?;
-            let answer = admin.call("PATCH", &user_path(&name), Some(&body))?;
-            output.show(&answer, |user: ListedUser| told("changed", &user))
+            common.ask("PATCH", &user_path(&name), Some(&body), |user: ListedUser| told("changed", &user))
         }
-        UserCommand::List { output, admin } => output.list(admin, USERS, "users", |users| listing(&users)),
-        UserCommand::Remove { name, output, admin } => {
+        UserCommand::List { common } => common.list(USERS, "users", |users| listing(&users)),
+        UserCommand::Remove { name, common } => {
             let name = user_name(name)?;
-            admin.call("DELETE", &user_path(&name), None)?;
-            output.done(&format!("removed {name}\n"))
+            common.order("DELETE", &user_path(&name), None, &format!("removed {name}\n"))
         }
-        UserCommand::Passwd { name, output, admin, .. } => {
+        UserCommand::Passwd { name, common, .. } => {
             let name = user_name(name)?;
             let password = password(std::io::stdin().lock())?;
             let body = serde_json::json!({ "password": password }).to_string();
-            admin.call("PUT", &format!("{}/password", user_path(&name)), Some(&body))?;
-            output.done(&format!("{name} has a new password\n"))
+            let path = format!("{}/password", user_path(&name));
+            common.order("PUT", &path, Some(&body), &format!("{name} has a new password\n"))
         }
     }
 }
 
-fn add(name: &str, produce: &[String], consume: &[String], output: &Output, admin: &AdminArgs) -> Result<(), Failure> {
+fn add(name: &str, produce: &[String], consume: &[String], common: &Common) -> Result<(), Failure> {
     let name = user_name(name)?;
     let (produce, consume) = grants(produce, consume)?;
     let password = password(std::io::stdin().lock())?;
     let user = NewUser { name: &name, password: &password, produce: &produce, consume: &consume };
-    let body = serde_json::to_string(&user).map_err(|fault| Failure::other(fault.to_string()))?;
-    let answer = admin.call("POST", USERS, Some(&body))?;
-    output.show(&answer, |user: ListedUser| told("added", &user))
+    common.ask("POST", USERS, Some(&json(&user)?), |user: ListedUser| told("added", &user))
 }
 
 fn told(verb: &str, user: &ListedUser) -> String {

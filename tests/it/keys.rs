@@ -2,7 +2,7 @@
 
 use crate::support::{
     PATIENCE,
-    admin::{api, dead_letters, done, run, station_with_schema},
+    admin::{api, basic, dead_letters, done, run, station_with_schema},
     broker::Broker,
     eventually,
     gateway::{Gateway, Plan, ROOT_USER, bare_command, with_input},
@@ -10,7 +10,6 @@ use crate::support::{
     readback::{Stored, stored, texts},
     setup::{Backend, Setup},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::{
     process::Output,
@@ -54,10 +53,6 @@ fn is_a_key(text: &str) -> bool {
             secret.len() == 43 && secret.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         id && secret
     })
-}
-
-fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
 fn call(gateway: &Gateway, target: &str, authorization: Option<&str>, body: &str) -> Response {

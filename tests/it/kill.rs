@@ -6,7 +6,7 @@
 //! first kind may not be doubled by that, records of the second kind not by anybody.
 
 use crate::support::{
-    alone,
+    StopOnDrop, alone,
     gateway::{Gateway, Plan},
     http::{Http, request},
     readback::{Stored, stored},
@@ -73,7 +73,7 @@ fn one_cycle(gateway: &mut Gateway, cycle: usize) -> Verdict {
             })
             .collect();
         // A failure here must not leave the producers running: the scope would wait for them for ever.
-        let stop = StopOnDrop(&load);
+        let stop = StopOnDrop(&load.stop);
         load.wait_for(LOAD);
         // Not at the same point of the load each time.
         thread::sleep(Duration::from_millis(37 * cycle as u64 % 150));
@@ -114,14 +114,6 @@ impl Load {
             assert!(start.elapsed() < Duration::from_secs(60), "{} of {count} acknowledged", self.count());
             thread::sleep(Duration::from_millis(2));
         }
-    }
-}
-
-struct StopOnDrop<'a>(&'a Load);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.stop.store(true, Ordering::Relaxed);
     }
 }
 

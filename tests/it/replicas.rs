@@ -2,7 +2,7 @@
 //! other could not hear of it meanwhile.
 
 use crate::support::{
-    PATIENCE,
+    PATIENCE, StopOnDrop,
     admin::{add_schema, api, done},
     alone, eventually,
     gateway::{Gateway, Plan},
@@ -82,14 +82,6 @@ fn load<T>(gateway: &Gateway, during: impl FnOnce(&Mutex<Vec<Seen>>) -> T) -> (T
         result
     });
     (result, seen.into_inner().unwrap())
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 fn one_connection(gateway: &Gateway, seen: &Mutex<Vec<Seen>>, stop: &AtomicBool) {

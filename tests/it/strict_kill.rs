@@ -1,7 +1,7 @@
 //! All or nothing under `kill -9`: of every strict batch all records are stored, or none.
 
 use crate::support::{
-    alone,
+    StopOnDrop, alone,
     gateway::{Gateway, Plan},
     http::{Http, request},
     readback::texts,
@@ -94,14 +94,6 @@ fn one_cycle(gateway: &mut Gateway, station: &str, kill: impl Fn(&mut Gateway)) 
         drop(stopper);
         producers.into_iter().flat_map(|producer| producer.join().unwrap()).collect()
     })
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 fn wait_for(count: &AtomicU64, target: u64) {

@@ -8,6 +8,7 @@ mod crowded;
 mod data_path;
 
 use crate::support::{
+    admin::basic,
     broker::Broker,
     eventually,
     gateway::{Gateway, Plan, ROOT_PASSWORD, ROOT_USER},
@@ -15,7 +16,6 @@ use crate::support::{
     openapi::{Description, Operation},
     setup::Setup,
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ const WRONG_TAG: (&str, &str) = ("If-Match", "\"of-nothing\"");
 
 /// Root's credentials, as the admin listener takes them.
 fn root_basic() -> String {
-    format!("Basic {}", STANDARD.encode(format!("{ROOT_USER}:{ROOT_PASSWORD}")))
+    basic(ROOT_USER, ROOT_PASSWORD)
 }
 
 /// A gateway, its description, and who asks.

@@ -3,7 +3,7 @@
 
 use super::{OK, WAYS, Way, array, create_full_at, knows_batches, named_in, send_batch, stored};
 use crate::support::{
-    alone,
+    StopOnDrop, alone,
     broker::Broker,
     gateway::Gateway,
     http::{Http, Response},
@@ -143,14 +143,6 @@ impl Run {
 }
 
 /// Ends the run also when the test fails: the scope would wait for the producers for ever.
-struct StopOnDrop<'a>(&'a Run);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.stop.store(true, Ordering::Relaxed);
-    }
-}
-
 fn acknowledged_batches_survive_kill_9_once_and_in_order(setup: Setup) {
     let _turn = alone();
     for way in WAYS {
@@ -162,7 +154,7 @@ fn acknowledged_batches_survive_kill_9_once_and_in_order(setup: Setup) {
             let (run, gateway) = (&run, &gateway);
             let producers: Vec<_> =
                 (0..16).map(|connection| scope.spawn(move || run.produce(gateway, connection))).collect();
-            let stop = StopOnDrop(run);
+            let stop = StopOnDrop(&run.stop);
             for pause in [0, 7, 23] {
                 run.wait_for_more(40);
                 thread::sleep(Duration::from_millis(pause));

@@ -23,10 +23,15 @@ pub fn api_with(
     headers: &[(&str, &str)],
     body: Option<&Value>,
 ) -> Response {
-    let basic = format!("Basic {}", STANDARD.encode(format!("{ROOT_USER}:{ROOT_PASSWORD}")));
+    let basic = basic(ROOT_USER, ROOT_PASSWORD);
     let own = [("Authorization", basic.as_str()), ("Content-Type", "application/json")];
     let body = body.map(Value::to_string).unwrap_or_default();
     http::once(gateway.admin(), method, &format!("/api/v1{path}"), &[&own, headers].concat(), body.as_bytes())
+}
+
+/// A name and a password as the `Authorization` field has them (RFC 7617).
+pub fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
 /// Runs a command that is a client of the admin API, with the credentials that its users give it.

@@ -9,7 +9,7 @@ use crate::{
     directory::contracts::ActiveSchema,
     limits::{CHECKED_RECORD_BYTES_MAX, VIOLATION_BYTES_MAX, VIOLATION_BYTES_MIN, VIOLATIONS_BYTES_MAX},
     reject::{Reject, SizeLimit},
-    schema::{Checked, Scratch, Violation},
+    schema::{self, Checked, Scratch, Violation},
     wire::Span,
 };
 use std::{sync::Arc, time::Instant};
@@ -174,10 +174,8 @@ impl<'a> Sieve<'a> {
         let mut text = violation.to_string();
         let max = if self.text_bytes < VIOLATIONS_BYTES_MAX { VIOLATION_BYTES_MAX } else { VIOLATION_BYTES_MIN };
         if text.len() > max {
-            let mark = '…';
-            let fits = |at: &usize| text.is_char_boundary(*at);
-            text.truncate((0..=max - mark.len_utf8()).rev().find(fits).unwrap_or(0));
-            text.push(mark);
+            // With its mark it is no longer than that.
+            schema::cut(&mut text, max - '…'.len_utf8());
         }
         self.text_bytes += text.len();
         text.into_boxed_str()

@@ -1,7 +1,7 @@
 //! What holds for the texts of all formats: bounds that are looked at before a parser sees the text, and how what
 //! others say is cut down to a message.
 
-use super::{CompileError, Violation};
+use super::{CompileError, Violation, cut};
 use crate::limits;
 
 /// Bytes of a path in a fault: names are the author's, and may be long.
@@ -119,11 +119,7 @@ pub(super) fn path_end(path: String) -> String {
 
 /// What a compiler says of a schema, cut.
 pub(super) fn compiler_says(mut text: String) -> CompileError {
-    if text.len() > COMPILER_BYTES_MAX {
-        let cut = (0..=COMPILER_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(cut);
-        text.push('…');
-    }
+    cut(&mut text, COMPILER_BYTES_MAX);
     CompileError(text)
 }
 

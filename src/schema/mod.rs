@@ -11,7 +11,7 @@ mod json;
 mod protobuf;
 mod violation;
 
-pub use violation::{Fault, Violation};
+pub use violation::{Fault, Violation, cut};
 
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};

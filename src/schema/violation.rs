@@ -9,6 +9,19 @@ pub(super) const FAULTS_MAX: usize = 10;
 /// Bytes of one fault's text.
 pub(super) const TEXT_BYTES_MAX: usize = 300;
 
+/// Bytes of whole characters that a text begins with, at most so many.
+pub(super) fn whole_chars(text: &str, bytes_max: usize) -> usize {
+    (0..=bytes_max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// Cuts a text that has more bytes than this, and marks that it was cut.
+pub fn cut(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        text.truncate(whole_chars(text, bytes_max));
+        text.push('…');
+    }
+}
+
 /// One fault of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -41,11 +54,7 @@ impl Violation {
             self.more += 1;
             return;
         }
-        if text.len() > TEXT_BYTES_MAX {
-            let cut = (0..=TEXT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-            text.truncate(cut);
-            text.push('…');
-        }
+        cut(&mut text, TEXT_BYTES_MAX);
         self.faults.push(Fault { path, text });
     }
 }

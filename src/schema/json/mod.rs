@@ -166,11 +166,7 @@ struct Bounded(String);
 impl Write for Bounded {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = (super::violation::TEXT_BYTES_MAX + 1).saturating_sub(self.0.len());
-        let end = if text.len() <= room {
-            text.len()
-        } else {
-            (0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
-        };
+        let end = super::violation::whole_chars(text, room);
         self.0.push_str(text.get(..end).unwrap_or(""));
         if end < text.len() { Err(fmt::Error) } else { Ok(()) }
     }

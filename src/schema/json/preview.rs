@@ -1,6 +1,6 @@
 //! A value of a record as it is shown in an error: cut, so that an error costs the same whatever the record is.
 
-use super::{instance::TapeNode, meter, tape::Kind};
+use super::{super::violation::whole_chars, instance::TapeNode, meter, tape::Kind};
 use jsonschema::json::JsonNumber;
 use serde_json::Value;
 
@@ -64,6 +64,5 @@ pub(super) fn cut_str(text: &str) -> String {
     if text.len() <= TEXT_BYTES {
         return text.to_owned();
     }
-    let end = (0..=TEXT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}…", text.get(..end).unwrap_or(""))
+    format!("{}…", text.get(..whole_chars(text, TEXT_BYTES)).unwrap_or(""))
 }

@@ -18,6 +18,7 @@ mod support;
 
 mod broker_login;
 mod cannot_store;
+mod cluster;
 mod commands;
 mod compat;
 mod contract_auth;

@@ -6,7 +6,8 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
+    time::Duration,
 };
 
 /// A connection to a server.
@@ -14,6 +15,7 @@ use std::{
 pub struct Broker {
     reader: BufReader<TcpStream>,
     next_inbox: u32,
+    fields: String,
 }
 
 /// A message of a stream, as it is stored.
@@ -30,25 +32,67 @@ pub struct Raw {
 }
 
 impl Broker {
-    /// Connects without credentials.
+    /// Connects to a server's own account, or as the server takes clients that have no credentials.
     pub fn connect(server: &NatsServer) -> Self {
-        Self::connect_as(server, "")
+        Self::connect_as(server, &server.login())
     }
 
     /// Connects with further fields of CONNECT, such as `"user":"a","pass":"b",`.
     pub fn connect_as(server: &NatsServer, fields: &str) -> Self {
-        let stream = TcpStream::connect(server.address()).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut broker = Self { reader: BufReader::new(stream), next_inbox: 0 };
-        let info = broker.line();
+        Self::try_connect(server.address(), fields, PATIENCE).unwrap()
+    }
+
+    /// Connects, or says why not. No answer on this connection is waited for longer than `limit`.
+    pub fn try_connect(address: SocketAddr, fields: &str, limit: Duration) -> std::io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, limit)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(limit))?;
+        let mut broker = Self { reader: BufReader::new(stream), next_inbox: 0, fields: fields.to_owned() };
+        broker.greet()?;
+        Ok(broker)
+    }
+
+    fn greet(&mut self) -> std::io::Result<()> {
+        let info = self.try_line()?;
         assert!(info.starts_with("INFO "), "{info}");
-        broker.write(&format!(
-            "CONNECT {{{fields}\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\
-             \"lang\":\"test\",\"version\":\"0\"}}\r\nPING\r\n"
-        ));
-        while broker.line() != "PONG" {}
-        broker
+        let connect = format!(
+            "CONNECT {{{}\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\
+             \"lang\":\"test\",\"version\":\"0\"}}\r\nPING\r\n",
+            self.fields
+        );
+        self.reader.get_mut().write_all(connect.as_bytes())?;
+        loop {
+            match self.try_line()?.as_str() {
+                "PONG" => return Ok(()),
+                error if error.starts_with("-ERR") => return Err(std::io::Error::other(error.to_owned())),
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends a request and returns the answer's payload, or that there is none.
+    pub fn try_request(&mut self, subject: &str, payload: &[u8]) -> std::io::Result<Vec<u8>> {
+        let inbox = self.subscribe();
+        let line = format!("PUB {subject} {inbox} {}\r\n", payload.len());
+        self.reader.get_mut().write_all(&[line.as_bytes(), payload, b"\r\n"].concat())?;
+        loop {
+            let line = self.try_line()?;
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[0] {
+                "MSG" | "HMSG" => {
+                    let (to, _, message) = self.try_delivery(&words)?;
+                    if message.headers.contains("503") {
+                        return Err(std::io::Error::other(format!("nobody answers on {subject}")));
+                    }
+                    if to == inbox {
+                        return Ok(message.payload);
+                    }
+                }
+                "PING" => self.reader.get_mut().write_all(b"PONG\r\n")?,
+                "-ERR" => return Err(std::io::Error::other(line)),
+                _ => {}
+            }
+        }
     }
 
     /// Sends a request and returns the answer's payload.
@@ -156,16 +200,8 @@ impl Broker {
     /// A second connection would do as well; asking on this one would mix with the deliveries.
     fn expected_of(&self, stream: &str) -> usize {
         let address = self.reader.get_ref().peer_addr().unwrap();
-        let mut other = Self::over(TcpStream::connect(address).unwrap());
+        let mut other = Self::try_connect(address, &self.fields, PATIENCE).unwrap();
         usize::try_from(other.count(stream)).unwrap()
-    }
-
-    fn over(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut broker = Self { reader: BufReader::new(stream), next_inbox: 0 };
-        broker.line();
-        broker.write("CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\n");
-        broker
     }
 
     fn subscribe(&mut self) -> String {
@@ -202,6 +238,10 @@ impl Broker {
     }
 
     fn delivery(&mut self, words: &[&str]) -> (String, String, Raw) {
+        self.try_delivery(words).unwrap()
+    }
+
+    fn try_delivery(&mut self, words: &[&str]) -> std::io::Result<(String, String, Raw)> {
         let with_headers = words[0] == "HMSG";
         let sizes = if with_headers { 2 } else { 1 };
         let size = |back: usize| words[words.len() - back].parse::<usize>().unwrap();
@@ -209,20 +249,25 @@ impl Broker {
         let head = if with_headers { size(2) } else { 0 };
         let reply = if words.len() == 4 + sizes { words[3] } else { "" };
         let mut bytes = vec![0; total + 2];
-        self.reader.read_exact(&mut bytes).unwrap();
+        self.reader.read_exact(&mut bytes)?;
         bytes.truncate(total);
         let payload = bytes.split_off(head);
         let port = self.reader.get_ref().local_addr().unwrap().port();
         let raw =
             Raw { subject: words[1].to_owned(), sequence: 0, headers: String::from_utf8(bytes).unwrap(), payload };
-        (format!("_INBOX.t{port}.{}", words[2]), reply.to_owned(), raw)
+        Ok((format!("_INBOX.t{port}.{}", words[2]), reply.to_owned(), raw))
     }
 
     fn line(&mut self) -> String {
+        self.try_line().unwrap()
+    }
+
+    fn try_line(&mut self) -> std::io::Result<String> {
         let mut line = String::new();
-        let count = self.reader.read_line(&mut line).unwrap();
-        assert!(count > 0, "the server closed the connection");
-        line.trim_end().to_owned()
+        if self.reader.read_line(&mut line)? == 0 {
+            return Err(std::io::Error::other("the server closed the connection"));
+        }
+        Ok(line.trim_end().to_owned())
     }
 
     fn write(&mut self, text: &str) {

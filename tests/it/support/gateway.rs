@@ -1,7 +1,9 @@
 //! The binary under test, started as a user would start it.
 
 use super::{
-    PATIENCE, eventually,
+    PATIENCE,
+    cluster::Cluster,
+    eventually,
     http::{self, Response},
     nats::NatsServer,
     ports,
@@ -93,7 +95,14 @@ impl Plan {
     /// Everything but the process: for tests that do not wait for it to be ready.
     pub fn prepare(self) -> Gateway {
         let own_nats = self.setup.backend == Backend::Nats && self.nats_url.is_none();
-        let nats = own_nats.then(|| NatsServer::with_config(&self.nats_config));
+        let nats = own_nats.then(|| {
+            if self.setup.replicated {
+                assert_eq!(self.nats_config, "", "the cluster is everybody's");
+                Cluster::shared().account()
+            } else {
+                NatsServer::with_config(&self.nats_config)
+            }
+        });
         let (address, admin, dir) = (ports::free(), ports::free(), scratch("gateway"));
         if !self.config.is_empty() {
             std::fs::write(dir.path().join("sluicegate.toml"), &self.config).unwrap();
@@ -160,6 +169,9 @@ impl Gateway {
         }
         if let Some(path) = self.config_path() {
             command.arg("--config").arg(path);
+        }
+        if self.plan.setup.replicated {
+            command.env("SLUICEGATE_STATIONS_REPLICAS", "3");
         }
         command.env("ROOT_USER", ROOT_USER).env("ROOT_PASSWORD", ROOT_PASSWORD);
         command.env("JWT_SECRET", ACCESS_SECRET).env("REFRESH_JWT_SECRET", REFRESH_SECRET);

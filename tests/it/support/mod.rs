@@ -5,6 +5,8 @@ pub mod setup;
 
 pub mod admin;
 pub mod broker;
+pub mod cluster;
+pub mod frames;
 pub mod gateway;
 pub mod http;
 pub mod nats;

@@ -1,7 +1,7 @@
 //! A real nats-server with JetStream, one per test, on its own port and directory.
 //!
 //! Which one: `SLUICEGATE_NATS_SERVER` (a path), else the newest that `make nats-server` installed.
-//! None is a failure, not a skipped test.
+//! None is a failure, not a skipped test. Three of them together are `cluster`.
 
 use super::{PATIENCE, eventually, ports, process::Process, scratch};
 use std::{
@@ -9,16 +9,20 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::Command,
+    time::Duration,
 };
 
 /// The version that the suite is about when nothing else is said; the Makefile installs it.
 pub const VERSION: &str = "2.15.1";
 
-/// A running server, or one that is stopped and can be started again.
+/// A running server, or one that is stopped and can be started again, or an account at servers that others run.
 #[derive(Debug)]
 pub struct NatsServer {
     address: SocketAddr,
-    dir: tempfile::TempDir,
+    url: String,
+    account: Option<String>,
+    /// Of a server of one's own.
+    dir: Option<tempfile::TempDir>,
     process: Option<Process>,
 }
 
@@ -45,13 +49,21 @@ impl NatsServer {
         Self::stopped("jetstream { store_dir: \"DIR/js\" }")
     }
 
-    fn stopped(lines: &str) -> Self {
+    /// One with these lines alone that is not started yet: `restart` starts it.
+    pub fn stopped(lines: &str) -> Self {
         let (address, dir) = (ports::free(), scratch("nats"));
         let mut text = String::new();
-        writeln!(text, "host: \"127.0.0.1\"\nport: {}\nserver_name: \"t{}\"", address.port(), address.port()).unwrap();
+        writeln!(text, "host: \"127.0.0.1\"\nport: {}\nserver_name: \"{}\"", address.port(), name(address)).unwrap();
         text.push_str(&lines.replace("DIR", dir.path().to_str().unwrap()));
         std::fs::write(dir.path().join("nats.conf"), text).unwrap();
-        Self { address, dir, process: None }
+        Self { address, url: format!("nats://{address}"), account: None, dir: Some(dir), process: None }
+    }
+
+    /// An account of its own (the name is its user's and its password, too) at servers that others start and stop.
+    pub fn account(name: &str, addresses: &[SocketAddr]) -> Self {
+        let url =
+            addresses.iter().map(|address| format!("nats://{name}:{name}@{address}")).collect::<Vec<_>>().join(",");
+        Self { address: addresses[0], url, account: Some(name.to_owned()), dir: None, process: None }
     }
 
     /// Where it listens.
@@ -61,15 +73,26 @@ impl NatsServer {
 
     /// `nats://…` for the gateway.
     pub fn url(&self) -> String {
-        format!("nats://{}", self.address)
+        self.url.clone()
+    }
+
+    /// What others call it.
+    pub fn name(&self) -> String {
+        name(self.address)
+    }
+
+    /// The fields of CONNECT by which one gets to its account.
+    pub fn login(&self) -> String {
+        self.account.as_ref().map_or_else(String::new, |name| format!("\"user\":\"{name}\",\"pass\":\"{name}\","))
     }
 
     /// Starts it (again) on the same port and directory, and waits until it speaks.
     pub fn restart(&mut self) {
         self.stop();
+        let dir = self.dir.as_ref().unwrap().path();
         let mut command = Command::new(binary());
-        command.arg("-c").arg(self.dir.path().join("nats.conf"));
-        let mut process = Process::start(command, self.dir.path(), "nats-server");
+        command.arg("-c").arg(dir.join("nats.conf"));
+        let mut process = Process::start(command, dir, "nats-server");
         eventually("nats-server is ready", PATIENCE, || {
             if let Some(status) = process.ended() {
                 panic!("nats-server ended: {status}\n{}", process.tail());
@@ -78,6 +101,11 @@ impl NatsServer {
             (ready && TcpStream::connect(self.address).is_ok()).then_some(())
         });
         self.process = Some(process);
+    }
+
+    /// Whether it has been started and not stopped since.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Sends a signal by name, and does not wait.
@@ -98,6 +126,18 @@ impl NatsServer {
             process.terminate(PATIENCE);
         }
     }
+
+    /// Waits until it has ended by itself, as it does some time after it was told to (`USR2`: lame duck mode).
+    pub fn wait_for_its_end(&mut self, limit: Duration) {
+        if let Some(mut process) = self.process.take() {
+            process.wait(limit);
+        }
+    }
+}
+
+/// A server's name by its port.
+fn name(address: SocketAddr) -> String {
+    format!("t{}", address.port())
 }
 
 /// `nats-server --version` as it prints it.

@@ -1,16 +1,24 @@
-//! A TCP proxy between the gateway and its broker that can swallow what the broker says, keep it back, and cut.
+//! A TCP proxy between the gateway and its broker, or between two brokers, that makes a bad network of a good one: slow,
+//! late, silent one way or both, cut; it can also lose what the broker says, keep it back, and say it twice.
+//!
+//! All of it can be switched while it runs, and holds for connections that are open as well as for new ones.
 
-use super::ports;
+use super::{frames::Frames, ports};
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+/// How much is moved at a time.
+const CHUNK: usize = 64 * 1_024;
+/// How often whoever waits looks whether there is still something to wait for.
+const TICK: Duration = Duration::from_millis(5);
 
 /// A running proxy.
 #[derive(Debug)]
@@ -19,9 +27,31 @@ pub struct Proxy {
     state: Arc<State>,
 }
 
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From whoever connected to the server behind the proxy.
+    Up,
+    /// From the server to whoever connected.
+    Down,
+}
+
 #[derive(Debug)]
 struct State {
     target: SocketAddr,
+    /// Bytes a second, each way of each connection; 0 is as fast as it goes.
+    rate: AtomicUsize,
+    /// Milliseconds by which everything comes later.
+    delay: AtomicU64,
+    silent_up: AtomicBool,
+    silent_down: AtomicBool,
+    /// Goes up when all connections are ended: what waits for one of them need not wait any longer.
+    epoch: AtomicU64,
+    /// How much later acknowledgements are said again, while they are.
+    repeat: Mutex<Option<Duration>>,
+    /// When, to whom and what is said again.
+    repeats: Mutex<Vec<(Instant, Client, Vec<u8>)>>,
+    repeated: AtomicUsize,
     swallow: AtomicBool,
     refuse: AtomicBool,
     stopped: AtomicBool,
@@ -36,8 +66,11 @@ struct State {
     named: Mutex<Vec<(Vec<u8>, TcpStream)>>,
 }
 
+/// A client's connection. Whoever writes holds it, and writes whole messages.
+type Client = Arc<Mutex<TcpStream>>;
+
 /// For whom, and what.
-type KeptBack = (TcpStream, Vec<u8>);
+type KeptBack = (Client, Vec<u8>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -51,6 +84,14 @@ impl Proxy {
         listener.set_nonblocking(true).unwrap();
         let state = Arc::new(State {
             target,
+            rate: AtomicUsize::new(0),
+            delay: AtomicU64::new(0),
+            silent_up: AtomicBool::new(false),
+            silent_down: AtomicBool::new(false),
+            epoch: AtomicU64::new(0),
+            repeat: Mutex::new(None),
+            repeats: Mutex::new(Vec::new()),
+            repeated: AtomicUsize::new(0),
             swallow: AtomicBool::new(false),
             refuse: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -65,9 +106,50 @@ impl Proxy {
         Self { address, state }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// `nats://…` of the proxy.
     pub fn url(&self) -> String {
         format!("nats://{}", self.address)
+    }
+
+    /// From now on, so many bytes a second pass each way of each connection; `None` is as fast as it goes.
+    pub fn throttle(&self, bytes_a_second: Option<usize>) {
+        self.state.rate.store(bytes_a_second.unwrap_or(0), Ordering::SeqCst);
+    }
+
+    /// From now on, everything comes so much later, and at most 64 KiB in that time.
+    pub fn delay(&self, by: Duration) {
+        self.state.delay.store(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// From now on, nothing passes these ways. Connections stay open, and nothing is lost: what waits comes when the
+    /// proxy speaks again, as after a partition.
+    pub fn silence(&self, ways: &[Way]) {
+        self.state.silent_up.store(ways.contains(&Way::Up), Ordering::SeqCst);
+        self.state.silent_down.store(ways.contains(&Way::Down), Ordering::SeqCst);
+    }
+
+    /// From now on, everything passes again, at once and at full speed, and nothing is said twice.
+    pub fn heal(&self) {
+        self.silence(&[]);
+        self.throttle(None);
+        self.delay(Duration::ZERO);
+        self.repeat_answers(None);
+    }
+
+    /// From now on, every acknowledgement of a publish is said again so much later, as servers do between which
+    /// leadership changes; `None` ends it.
+    pub fn repeat_answers(&self, later: Option<Duration>) {
+        *lock(&self.state.repeat) = later;
+    }
+
+    /// How many acknowledgements were said again.
+    pub fn answers_repeated(&self) -> usize {
+        self.state.repeated.load(Ordering::SeqCst)
     }
 
     /// From now on, what the server says is lost; what the clients say still arrives.
@@ -88,8 +170,8 @@ impl Proxy {
     /// Lets go what was kept back, in its order, and everything that comes after it.
     pub fn let_answers_go(&self) {
         let mut kept_back = lock(&self.state.kept_back);
-        for (mut client, bytes) in kept_back.take().into_iter().flatten() {
-            drop(client.write_all(&bytes));
+        for (client, bytes) in kept_back.take().into_iter().flatten() {
+            drop(lock(&client).write_all(&bytes));
         }
     }
 
@@ -123,6 +205,7 @@ impl Proxy {
 
 impl State {
     fn end_all(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
         for stream in lock(&self.open).drain(..) {
             drop(stream.shutdown(Shutdown::Both));
         }
@@ -151,18 +234,69 @@ impl State {
         server.write_all(bytes).is_ok()
     }
 
-    /// Passes on what the server said, or does not. Returns whether the connection goes on.
-    fn downward(&self, client: &mut TcpStream, bytes: &[u8]) -> bool {
-        if self.swallow.load(Ordering::SeqCst) {
+    /// Passes on whole messages that the server said, or does not. Returns whether the connection goes on.
+    fn downward(&self, client: &Client, bytes: &[u8]) -> bool {
+        if self.swallow.load(Ordering::SeqCst) || bytes.is_empty() {
             return true;
         }
         // Held while it is written: what is let go is not overtaken.
         let mut kept_back = lock(&self.kept_back);
         if let Some(kept_back) = &mut *kept_back {
-            kept_back.push((client.try_clone().unwrap(), bytes.to_vec()));
+            kept_back.push((Arc::clone(client), bytes.to_vec()));
             return true;
         }
-        client.write_all(bytes).is_ok()
+        lock(client).write_all(bytes).is_ok()
+    }
+
+    /// Remembers an acknowledgement that is to be said again.
+    fn note(&self, client: &Client, message: &[u8]) {
+        if let Some(later) = *lock(&self.repeat) {
+            lock(&self.repeats).push((Instant::now() + later, Arc::clone(client), message.to_vec()));
+        }
+    }
+
+    /// Says again what it is time for.
+    fn say_again(&self) {
+        let now = Instant::now();
+        let due: Vec<_> = lock(&self.repeats).extract_if(.., |(due, ..)| *due <= now).collect();
+        for (_, client, message) in due {
+            if lock(&client).write_all(&message).is_ok() {
+                self.repeated.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// How much may be passed on at a time.
+    fn chunk(&self) -> usize {
+        match self.rate.load(Ordering::SeqCst) {
+            0 => CHUNK,
+            rate => (rate / 10).clamp(64, CHUNK),
+        }
+    }
+
+    /// Waits as long as what was just read has to: until it is late enough, and while its way is silent.
+    fn hold_back(&self, way: Way, epoch: u64) {
+        let read = Instant::now();
+        let waits = || {
+            let delay = Duration::from_millis(self.delay.load(Ordering::SeqCst));
+            let silent = if way == Way::Up { &self.silent_up } else { &self.silent_down };
+            read.elapsed() < delay || silent.load(Ordering::SeqCst)
+        };
+        while self.epoch.load(Ordering::SeqCst) == epoch && waits() {
+            thread::sleep(TICK);
+        }
+    }
+
+    /// Waits as long as these bytes take at the speed of the line.
+    fn take_time(&self, bytes: usize, epoch: u64) {
+        let begun = Instant::now();
+        let waits = || match self.rate.load(Ordering::SeqCst) {
+            0 => false,
+            rate => begun.elapsed().as_millis() < (bytes * 1_000 / rate) as u128,
+        };
+        while self.epoch.load(Ordering::SeqCst) == epoch && waits() {
+            thread::sleep(TICK);
+        }
     }
 }
 
@@ -181,9 +315,10 @@ fn accept(listener: &TcpListener, state: &Arc<State>) {
     while !state.stopped.load(Ordering::SeqCst) {
         match listener.accept() {
             Ok((client, _)) => serve(client, state),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(5)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(TICK),
             Err(_) => return,
         }
+        state.say_again();
     }
 }
 
@@ -199,16 +334,36 @@ fn serve(client: TcpStream, state: &Arc<State>) {
     }
     let (client_too, server_too) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     let (up, down) = (Arc::clone(state), Arc::clone(state));
-    thread::spawn(move || pump(client, server, |to, bytes| up.upward(to, bytes)));
-    thread::spawn(move || pump(server_too, client_too, |to, bytes| down.downward(to, bytes)));
+    thread::spawn(move || {
+        let mut to = server.try_clone().unwrap();
+        pump(client, &server, &up, Way::Up, |bytes| up.upward(&mut to, bytes));
+    });
+    thread::spawn(move || {
+        let (to, mut frames) = (Arc::new(Mutex::new(client_too.try_clone().unwrap())), Frames::default());
+        pump(server_too, &client_too, &down, Way::Down, |bytes| {
+            let whole = frames.feed(bytes, |message| down.note(&to, message));
+            down.downward(&to, &whole)
+        });
+    });
 }
 
 /// Moves bytes until either side ends, or `pass` says so.
-fn pump(mut from: TcpStream, mut to: TcpStream, pass: impl Fn(&mut TcpStream, &[u8]) -> bool) {
-    let mut buffer = vec![0; 64 * 1_024];
-    while let Ok(count) = from.read(&mut buffer) {
-        if count == 0 || !pass(&mut to, &buffer[..count]) {
+fn pump(mut from: TcpStream, to: &TcpStream, state: &State, way: Way, mut pass: impl FnMut(&[u8]) -> bool) {
+    let mut buffer = vec![0; CHUNK];
+    let epoch = state.epoch.load(Ordering::SeqCst);
+    'connection: while let Ok(count) = from.read(&mut buffer) {
+        if count == 0 {
             break;
+        }
+        state.hold_back(way, epoch);
+        let mut left = &buffer[..count];
+        while !left.is_empty() {
+            let (piece, rest) = left.split_at(state.chunk().min(left.len()));
+            state.take_time(piece.len(), epoch);
+            if !pass(piece) {
+                break 'connection;
+            }
+            left = rest;
         }
     }
     drop(to.shutdown(Shutdown::Both));
@@ -265,4 +420,51 @@ fn what_is_kept_back_comes_later_and_a_cut_comes_after_so_many_bytes() {
     let mut greeting = [0; 5];
     again.read_exact(&mut greeting).unwrap();
     assert_eq!(&greeting, b"INFO ");
+}
+
+#[test]
+fn a_slow_line_is_slow_a_silent_one_says_it_later_and_an_answer_comes_twice() {
+    use super::{PATIENCE, broker::Broker, eventually, nats::NatsServer};
+    let server = NatsServer::start();
+    let proxy = Proxy::start(server.address());
+    let mut direct = Broker::connect(&server);
+    direct.create_stream("S", "s", &serde_json::json!({}));
+    let mut stream = TcpStream::connect(proxy.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"CONNECT {}\r\nSUB inbox 1\r\nPING\r\n").unwrap();
+    read_until(&mut stream, "PONG\r\n");
+    proxy.throttle(Some(1_000));
+    let start = Instant::now();
+    stream.write_all(format!("PUB s inbox 2000\r\n{}\r\n", "x".repeat(2_000)).as_bytes()).unwrap();
+    read_until(&mut stream, "\"seq\":1}\r\n");
+    assert!(start.elapsed() > Duration::from_secs(1), "2,000 bytes at 1,000 a second: {:?}", start.elapsed());
+    proxy.throttle(None);
+    for (way, stored) in [(Way::Up, 1), (Way::Down, 3)] {
+        proxy.silence(&[way]);
+        stream.write_all(b"PUB s inbox 1\r\ny\r\n").unwrap();
+        if way == Way::Down {
+            eventually("the server heard it", PATIENCE, || (direct.count("S") == stored).then_some(()));
+        } else {
+            thread::sleep(Duration::from_millis(300));
+            assert_eq!(direct.count("S"), stored, "it heard nothing");
+        }
+        proxy.heal();
+        read_until(&mut stream, &format!("\"seq\":{}}}\r\n", if way == Way::Up { 2 } else { 3 }));
+    }
+    proxy.repeat_answers(Some(Duration::from_millis(100)));
+    stream.write_all(b"PUB s inbox 1\r\nz\r\n").unwrap();
+    for _ in 0..2 {
+        read_until(&mut stream, "\"seq\":4}\r\n");
+    }
+    eventually("it is counted", PATIENCE, || (proxy.answers_repeated() == 1).then_some(()));
+}
+
+#[cfg(test)]
+fn read_until(stream: &mut TcpStream, end: &str) {
+    let mut said = Vec::new();
+    while !said.ends_with(end.as_bytes()) {
+        let mut byte = [0; 1];
+        stream.read_exact(&mut byte).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&said)));
+        said.push(byte[0]);
+    }
 }

@@ -1,4 +1,4 @@
-//! The four setups that the contract holds on: two backends, two drivers.
+//! The setups that the contract holds on: two backends, two drivers; and a cluster, with one of the drivers.
 
 use super::gateway::Gateway;
 use std::sync::OnceLock;
@@ -21,13 +21,15 @@ pub enum Driver {
     Epoll,
 }
 
-/// One of the four.
+/// One of the five.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setup {
     /// Where records are kept.
     pub backend: Backend,
     /// Which I/O driver.
     pub driver: Driver,
+    /// Whether the broker is a cluster of three, and everything has three copies.
+    pub replicated: bool,
 }
 
 impl Driver {
@@ -52,19 +54,26 @@ pub fn no_io_uring() -> bool {
 
 impl Setup {
     /// Embedded store, `io_uring`.
-    pub const LOCAL_IO_URING: Self = Self { backend: Backend::Local, driver: Driver::IoUring };
+    pub const LOCAL_IO_URING: Self = Self::alone(Backend::Local, Driver::IoUring);
     /// Embedded store, epoll.
-    pub const LOCAL_EPOLL: Self = Self { backend: Backend::Local, driver: Driver::Epoll };
+    pub const LOCAL_EPOLL: Self = Self::alone(Backend::Local, Driver::Epoll);
     /// NATS, `io_uring`.
-    pub const NATS_IO_URING: Self = Self { backend: Backend::Nats, driver: Driver::IoUring };
+    pub const NATS_IO_URING: Self = Self::alone(Backend::Nats, Driver::IoUring);
     /// NATS, epoll.
-    pub const NATS_EPOLL: Self = Self { backend: Backend::Nats, driver: Driver::Epoll };
+    pub const NATS_EPOLL: Self = Self::alone(Backend::Nats, Driver::Epoll);
+
+    /// A cluster of three nats-servers, epoll: what a cluster does differently has nothing to do with the driver.
+    pub const CLUSTER: Self = Self { replicated: true, ..Self::NATS_EPOLL };
+
+    const fn alone(backend: Backend, driver: Driver) -> Self {
+        Self { backend, driver, replicated: false }
+    }
 
     /// The one gateway of this setup that tests share which change nothing but their own stations.
     pub fn shared(self) -> &'static Gateway {
-        static SHARED: [OnceLock<Gateway>; 4] = [const { OnceLock::new() }; 4];
-        let index = usize::from(self.backend == Backend::Nats) * 2 + usize::from(self.driver == Driver::Epoll);
-        SHARED[index].get_or_init(|| Gateway::start(self))
+        static SHARED: [OnceLock<Gateway>; 5] = [const { OnceLock::new() }; 5];
+        let alone = usize::from(self.backend == Backend::Nats) * 2 + usize::from(self.driver == Driver::Epoll);
+        SHARED[if self.replicated { 4 } else { alone }].get_or_init(|| Gateway::start(self))
     }
 }
 

@@ -1,0 +1,55 @@
+//! A gateway at a cluster of three nats-servers: what it makes has three copies, and what servers and the network
+//! between them do to it.
+
+use crate::support::{
+    PATIENCE,
+    cluster::{Cluster, SERVERS},
+    eventually,
+    gateway::Plan,
+    readback::texts,
+    setup::Setup,
+};
+use serde_json::Value;
+use std::time::Duration;
+
+const OK: &str = "{\"error\":null,\"success\":true}";
+
+#[test]
+fn what_is_made_has_three_copies() {
+    let gateway = Setup::CLUSTER.shared();
+    gateway.single("copied", "text/plain", b"x").is_json(200, OK);
+    gateway.consume("copied", r#"{"consumer_name":"c","batch_max_wait_time_ms":1000}"#);
+    let mut broker = crate::support::broker::Broker::connect(gateway.nats());
+    for stream in ["copied", "KV_sluicegate"] {
+        assert_eq!(broker.stream(stream)["config"]["num_replicas"], SERVERS, "{stream}");
+    }
+    let consumers = broker.api("CONSUMER.LIST.copied", &Value::Null)["consumers"].clone();
+    assert_eq!(consumers[0]["cluster"]["replicas"].as_array().map(Vec::len), Some(SERVERS - 1), "{consumers}");
+    assert_eq!(texts(gateway, "copied"), ["x"]);
+}
+
+#[test]
+fn a_gateway_goes_on_behind_slow_links_and_without_a_server() {
+    let mut cluster = Cluster::start_behind_proxies();
+    let gateway = Plan::new(Setup::CLUSTER).nats_url(&cluster.url()).start();
+    gateway.single("s", "text/plain", b"1").is_json(200, OK);
+    for link in cluster.links() {
+        link.delay(Duration::from_millis(20));
+    }
+    gateway.single("s", "text/plain", b"2").is_json(200, OK);
+    for link in cluster.links() {
+        link.heal();
+    }
+    let meta = eventually("JetStream has a leader", PATIENCE, || cluster.meta_leader());
+    cluster.kill9(meta);
+    cluster.client_link(meta).cut(true);
+    eventually("it goes on", 4 * PATIENCE, || (gateway.single("s", "text/plain", b"3").status == 200).then_some(()));
+    cluster.client_link(meta).cut(false);
+    cluster.restart(meta);
+    cluster.wait_for_all();
+    let other = (meta + 1) % SERVERS;
+    cluster.route_link(meta, other).cut(false);
+    cluster.wait_for_copies("s");
+    let stored: Vec<_> = cluster.broker().messages("s").into_iter().map(|message| message.payload).collect();
+    assert_eq!((stored[0].as_slice(), stored[1].as_slice(), stored[2].as_slice()), (&b"1"[..], &b"2"[..], &b"3"[..]));
+}

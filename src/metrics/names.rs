@@ -73,6 +73,12 @@ pub const DEAD_LETTERS: Metric = counter("sluicegate_dead_letters_total", "Recor
 pub const ACKNOWLEDGEMENT: Metric =
     histogram("sluicegate_acknowledgement_seconds", "Time from publish to acknowledgement, of each record.");
 
+/// Answers for nothing in flight.
+pub const ACKNOWLEDGEMENTS_UNMATCHED: Metric = counter(
+    "sluicegate_acknowledgements_unmatched_total",
+    "Answers of the broker to publishes that were not in flight any more: they came late, or twice.",
+);
+
 /// Publishes in flight.
 pub const WINDOW_MESSAGES: Metric =
     gauge("sluicegate_window_messages", "Publishes in flight: sent and not acknowledged.");

@@ -84,6 +84,8 @@ pub struct ShardMetrics {
     pub dead_letters: Counter,
     /// From publish to acknowledgement, one observation a record.
     pub acknowledgement: Histogram,
+    /// Answers of the broker to publishes that were not in flight any more: late, or given twice.
+    pub acknowledgements_unmatched: Counter,
     /// Publishes in flight.
     pub window_messages: Gauge,
     /// Bytes in flight.

@@ -96,6 +96,7 @@ fn sums(page: &mut Page, shards: &[Arc<ShardMetrics>]) {
     sum(names::RECORDS_CHECKED, |shard| shard.records_checked.get());
     sum(names::RECORDS_INVALID, |shard| shard.records_invalid.get());
     sum(names::DEAD_LETTERS, |shard| shard.dead_letters.get());
+    sum(names::ACKNOWLEDGEMENTS_UNMATCHED, |shard| shard.acknowledgements_unmatched.get());
     sum(names::WINDOW_MESSAGES, |shard| shard.window_messages.get());
     sum(names::WINDOW_BYTES, |shard| shard.window_bytes.get());
     sum(names::WINDOW_MESSAGES_LIMIT, |shard| shard.window_messages_limit.get());

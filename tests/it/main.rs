@@ -19,6 +19,7 @@ mod support;
 mod broker_login;
 mod cannot_store;
 mod cluster;
+mod cluster_publish;
 mod commands;
 mod compat;
 mod contract_auth;

@@ -76,6 +76,7 @@ fn counters_move_by_exactly_what_was_done(setup: Setup) {
         ("sluicegate_requests_total", &["status=\"415\""], 1.0),
         ("sluicegate_connections_accepted_total", &[], 1.0),
         ("sluicegate_window_full_total", &[], 0.0),
+        ("sluicegate_acknowledgements_unmatched_total", &[], 0.0),
         ("sluicegate_broker_reconnects_total", &[], 0.0),
     ] {
         assert!((moved(name, labels) - expect).abs() < 0.5, "{name}{labels:?}: {} not {expect}", moved(name, labels));

@@ -182,7 +182,7 @@ impl Basket {
 impl Link {
     /// Hands out messages of a group.
     pub async fn fetch(&self, fetch: &Fetch<'_>) -> Result<Delivered, Reject> {
-        let record_bytes_max = self.connected().await?;
+        let record_bytes_max = self.connected().await?.record_bytes_max;
         let partitions = &fetch.station.partitions;
         let basket = Rc::new(Basket {
             delivered: RefCell::default(),

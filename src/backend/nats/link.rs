@@ -75,13 +75,29 @@ pub struct Link {
 #[derive(Debug)]
 struct Up {
     guard: Guard,
-    record_bytes_max: usize,
+    server: Server,
     heard: Instant,
     pinged: bool,
     /// The server is about to stop: nothing new is sent, and the connection ends at this time.
     leaving: Option<Instant>,
     /// When the write that is under way began.
     writing_since: Option<Instant>,
+}
+
+/// What matters to a publish of the server that it goes to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Server {
+    /// The most that one record may have in bytes.
+    pub(super) record_bytes_max: usize,
+    /// It is a member of a cluster: another server may answer in its place, or as well.
+    pub(super) clustered: bool,
+}
+
+impl Server {
+    fn of(info: &ServerInfo) -> Self {
+        let clustered = info.cluster.as_deref().is_some_and(|name| !name.is_empty());
+        Self { record_bytes_max: info.record_bytes_max().unwrap_or(usize::MAX), clustered }
+    }
 }
 
 impl Link {
@@ -186,27 +202,27 @@ impl Link {
 
     /// Whether a publish could be sent now.
     pub(super) fn is_up(&self) -> bool {
-        self.record_bytes_max().is_some()
+        self.server().is_some()
     }
 
-    /// Waits for a connection, for the hold at most. Returns the most that one record may have in bytes.
-    pub(super) async fn connected(&self) -> Result<usize, Reject> {
-        match self.record_bytes_max() {
-            Some(record_bytes_max) => Ok(record_bytes_max),
+    /// Waits for a connection, for the hold at most. Returns the server at its other end.
+    pub(super) async fn connected(&self) -> Result<Server, Reject> {
+        match self.server() {
+            Some(server) => Ok(server),
             None => Box::pin(self.come_up()).await,
         }
     }
 
-    /// The most that one record may have in bytes; `None` if nothing can be sent.
-    fn record_bytes_max(&self) -> Option<usize> {
-        self.up.borrow().as_ref().filter(|up| up.leaving.is_none()).map(|up| up.record_bytes_max)
+    /// The server that publishes go to; `None` if nothing can be sent.
+    fn server(&self) -> Option<Server> {
+        self.up.borrow().as_ref().filter(|up| up.leaving.is_none()).map(|up| up.server)
     }
 
-    async fn come_up(&self) -> Result<usize, Reject> {
+    async fn come_up(&self) -> Result<Server, Reject> {
         let until = Instant::now() + self.limits.hold;
         loop {
-            if let Some(record_bytes_max) = self.record_bytes_max() {
-                return Ok(record_bytes_max);
+            if let Some(server) = self.server() {
+                return Ok(server);
             }
             let left = until.saturating_duration_since(Instant::now());
             let changed = self.changed.changed();
@@ -236,7 +252,7 @@ impl Link {
         self.out.borrow_mut().clear();
         *self.up.borrow_mut() = Some(Up {
             guard,
-            record_bytes_max: info.record_bytes_max().unwrap_or(usize::MAX),
+            server: Server::of(&info),
             heard: Instant::now(),
             pinged: false,
             leaving: None,
@@ -359,7 +375,10 @@ impl Link {
             }
         };
         buffer.drain(..at);
-        let (messages, bytes) = self.window.borrow().in_flight();
+        let window = self.window.borrow();
+        let (messages, bytes) = window.in_flight();
+        let unmatched = &self.metrics.acknowledgements_unmatched;
+        unmatched.add(window.stale() - unmatched.get());
         self.metrics.window_messages.set(messages as u64);
         self.metrics.window_bytes.set(bytes as u64);
         Ok(wanted)
@@ -399,11 +418,11 @@ impl Link {
     fn acknowledged(&self, subject: &[u8], payload: &[u8], wakes: &mut Wakes) {
         let Some(token) = Token::of_subject(subject, self.inbox.as_bytes()) else { return };
         let outcome = match puback::parse(payload) {
-            Some(PubAck::Stored { sequence, count: Some(count), .. }) => {
-                self.window.borrow_mut().committed(token, sequence, count, wakes);
+            Some(PubAck::Stored { sequence, count: Some(count), batch, .. }) => {
+                self.window.borrow_mut().committed(token, batch.of(payload), (sequence, count), wakes);
                 return;
             }
-            Some(PubAck::Stored { sequence, duplicate, count: None }) => AckOutcome::Stored { sequence, duplicate },
+            Some(PubAck::Stored { sequence, duplicate, count: None, .. }) => AckOutcome::Stored { sequence, duplicate },
             Some(PubAck::Error { code, err_code, description }) => {
                 AckOutcome::Error { code, err_code, description: puback::description_text(payload, description) }
             }
@@ -429,7 +448,9 @@ impl Link {
     fn informed(&self, json: &[u8]) {
         let Ok(info) = ServerInfo::parse(json) else { return };
         if let Some(up) = &mut *self.up.borrow_mut() {
-            up.record_bytes_max = info.record_bytes_max().unwrap_or(up.record_bytes_max);
+            // What is not said again is as it was.
+            up.server.record_bytes_max = info.record_bytes_max().unwrap_or(up.server.record_bytes_max);
+            up.server.clustered |= Server::of(&info).clustered;
             if info.ldm && up.leaving.is_none() {
                 tracing::info!("the broker is about to stop: going elsewhere");
                 up.leaving = Some(Instant::now() + LAME_DUCK_GRACE);

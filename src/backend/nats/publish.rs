@@ -7,13 +7,12 @@
 
 mod whole;
 
-use super::link::Link;
+use super::link::{Link, Server};
 use crate::{
     backend::{Outcome, Publish, partition},
     limits::{PUBLISH_ATTEMPTS_MAX, PUBLISH_SPARE_RECORDS_MAX, PUBLISH_SPARES_MAX},
     reject::{Reject, SizeLimit},
     rt,
-    station::Station,
     wire::{
         Span,
         jetstream::{
@@ -85,12 +84,12 @@ impl Link {
         for attempt in 1..=PUBLISH_ATTEMPTS_MAX {
             if attempt > 1 {
                 // The next server may take less, and what was refused or lost as a batch does not go as one again.
-                let Ok(record_bytes_max) = self.connected().await else { return Ok(()) };
+                let Ok(server) = self.connected().await else { return Ok(()) };
                 if publish.is_late() {
                     return Ok(());
                 }
-                plan.limit(record_bytes_max);
-                plan.naming = naming_of_singles(publish.station);
+                plan.goes_to(server);
+                plan.naming = plan.naming_of_singles();
             }
             plan.drop_oversized(&mut scratch.todo, outcomes);
             scratch.again.clear();
@@ -169,6 +168,7 @@ impl Link {
         let records = todo.get(at..).unwrap_or_default();
         let ask = || Ask {
             naming: plan.naming,
+            once: plan.once,
             sizes: records.iter().take(BATCH_RECORDS_MAX).map(|index| plan.bytes(*index)),
             all: plan.publish.whole,
             tag: plan.tag,
@@ -194,13 +194,13 @@ impl Link {
             self.window.borrow_mut().revoke(opened.key, &mut Wakes::default());
             return Err(Reject::WindowFull);
         }
-        self.encode(plan, scratch, at..at + opened.records);
+        self.encode(plan, scratch, opened.key, at..at + opened.records);
         self.flush();
         Ok((opened.key, opened.records))
     }
 
     /// Appends the records of a grant to what will be written.
-    fn encode(&self, plan: &Plan<'_>, scratch: &mut Scratch, records: Range<usize>) {
+    fn encode(&self, plan: &Plan<'_>, scratch: &mut Scratch, key: BatchKey, records: Range<usize>) {
         let Scratch { todo, tokens, template, fields, .. } = scratch;
         let records = todo.get(records).unwrap_or_default();
         let prefix = self.inbox.as_bytes();
@@ -208,6 +208,7 @@ impl Link {
         match (plan.naming, tokens.first()) {
             (Naming::Whole, Some(token)) => {
                 let id = self.batch_ids.borrow_mut().next_id();
+                self.window.borrow_mut().call(key, id);
                 let text = token.text();
                 let count = u16::try_from(records.len()).unwrap_or(u16::MAX);
                 for (place, index) in (0..count).zip(records) {
@@ -315,28 +316,40 @@ struct Plan<'a> {
     record_bytes_max: usize,
     tag: u32,
     naming: Naming,
+    /// More than one server may answer, so reply subjects are not used again.
+    once: bool,
 }
 
 impl<'a> Plan<'a> {
-    fn new(publish: &'a Publish<'a>, spread: u64, broker_max: usize) -> Self {
+    fn new(publish: &'a Publish<'a>, spread: u64, server: Server) -> Self {
         // With several partitions a batch has several subjects, and a violation of one says nothing of the others.
         let tag = match &*publish.station.partitions {
             [only] => tag_of(&only.subject),
             _ => TAG_OF_NONE,
         };
-        let naming = naming_of_singles(publish.station);
-        let mut plan = Self { publish, spread, record_bytes_max: broker_max, tag, naming };
-        plan.limit(broker_max);
+        let (record_bytes_max, naming) = (server.record_bytes_max, Naming::Each);
+        let mut plan = Self { publish, spread, record_bytes_max, tag, naming, once: true };
+        plan.goes_to(server);
+        plan.naming = plan.naming_of_singles();
         if plan.fits_a_batch() {
             plan.naming = Naming::Whole;
         }
         plan
     }
 
-    /// What the broker and the stream take at the most.
-    fn limit(&mut self, broker_max: usize) {
-        let stream_max = self.publish.station.record_bytes_max.map_or(usize::MAX, |max| max as usize);
-        self.record_bytes_max = broker_max.min(stream_max);
+    /// What the broker and the stream take at the most, and whether they are one server and no more.
+    fn goes_to(&mut self, server: Server) {
+        let station = self.publish.station;
+        let stream_max = station.record_bytes_max.map_or(usize::MAX, |max| max as usize);
+        self.record_bytes_max = server.record_bytes_max.min(stream_max);
+        // A station of several partitions may be on a server that is alone; what it says of itself tells.
+        let elsewhere = station.partitions.len() == 1 && !station.answers_in_order;
+        self.once = server.clustered || station.replicas > 1 || elsewhere;
+    }
+
+    /// How the answers to records that are published singly find them.
+    fn naming_of_singles(&self) -> Naming {
+        if self.publish.station.answers_in_order && !self.once { Naming::InOrder } else { Naming::Each }
     }
 
     /// Whether the request goes as atomic batches: into one partition, as the station's mode says, every record with
@@ -428,11 +441,6 @@ impl<'a> Plan<'a> {
         let failure = errors::of_outcome(ack, subject, self.record_bytes_max as u64);
         Outcome::Failed(failure.unwrap_or(Reject::Internal("an acknowledgement of no kind")))
     }
-}
-
-/// How the answers to records that are published singly find them.
-fn naming_of_singles(station: &Station) -> Naming {
-    if station.answers_in_order { Naming::InOrder } else { Naming::Each }
 }
 
 /// Whether these answers, which came in order, say of each record what became of it. What the broker refuses at the

@@ -71,7 +71,8 @@ impl Acks {
     /// An acknowledgement of another stream than the last one's, whose opening is remembered.
     #[cold]
     fn other_stream(&mut self, payload: &[u8]) -> Option<u64> {
-        let Some(puback::PubAck::Stored { sequence, duplicate: false, count: None }) = puback::parse(payload) else {
+        let Some(puback::PubAck::Stored { sequence, duplicate: false, count: None, .. }) = puback::parse(payload)
+        else {
             return None;
         };
         let opening = payload.strip_suffix(b"}")?.trim_ascii_end();
@@ -116,7 +117,7 @@ mod tests {
         };
         let token = Token::of_subject(subject.of(buffer), INBOX.as_bytes())?;
         match puback::parse(payload.of(buffer))? {
-            puback::PubAck::Stored { sequence, duplicate: false, count: None } => {
+            puback::PubAck::Stored { sequence, duplicate: false, count: None, .. } => {
                 Some(PlainAck { token, sequence, consumed })
             }
             _ => None,

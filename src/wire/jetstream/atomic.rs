@@ -240,7 +240,8 @@ mod tests {
             (r#"{"stream":"A","seq":10}"#, 3, None),
             (r#"{"stream":"A","seq":10,"batch":"b3","count":3}"#, 0, None),
         ] {
-            let Some(PubAck::Stored { sequence, duplicate: false, count }) = puback::parse(answer.as_bytes()) else {
+            let Some(PubAck::Stored { sequence, duplicate: false, count, .. }) = puback::parse(answer.as_bytes())
+            else {
                 panic!("{answer}")
             };
             assert_eq!(first_sequence(sequence, count, sent), expect, "{answer} {sent}");

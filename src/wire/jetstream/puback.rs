@@ -28,6 +28,8 @@ pub enum PubAck {
         /// Records of an atomic batch, which end at `sequence` and have no gap: at least 1, at most `sequence`.
         /// Only the answer to a commit has it. See [`first_sequence`](super::atomic::first_sequence).
         count: Option<u32>,
+        /// What that batch is called; empty if it is not said.
+        batch: Span,
     },
     /// Not stored.
     Error {
@@ -83,13 +85,13 @@ fn parse_common(payload: &[u8]) -> Option<PubAck> {
         b",\"duplicate\": true}" | b",\"duplicate\":true}" => true,
         _ => return None,
     };
-    (sequence > 0).then_some(PubAck::Stored { sequence, duplicate, count: None })
+    (sequence > 0).then_some(PubAck::Stored { sequence, duplicate, count: None, batch: Span::default() })
 }
 
 /// Any JSON object with the members that an acknowledgement has.
 fn parse_any(payload: &[u8]) -> Option<PubAck> {
     let mut reader = Reader { text: payload, at: 0 };
-    let (mut stream, mut sequence, mut duplicate, mut count) = (false, None, false, None);
+    let (mut stream, mut sequence, mut duplicate, mut count, mut batch) = (false, None, false, None, Span::default());
     let mut error = None;
     reader.object(|reader, key| {
         match key {
@@ -97,6 +99,7 @@ fn parse_any(payload: &[u8]) -> Option<PubAck> {
             b"seq" => sequence = reader.nullable(Reader::unsigned)?,
             b"duplicate" => duplicate = reader.nullable(Reader::boolean)?.unwrap_or(false),
             b"count" => count = reader.nullable(Reader::unsigned)?,
+            b"batch" => batch = reader.nullable(Reader::string)?.unwrap_or_default(),
             b"error" => error = reader.nullable(read_error)?,
             _ => reader.skip()?,
         }
@@ -112,7 +115,7 @@ fn parse_any(payload: &[u8]) -> Option<PubAck> {
         return None;
     }
     let count = count.map(u32::try_from).transpose().ok()?;
-    Some(PubAck::Stored { sequence, duplicate, count })
+    Some(PubAck::Stored { sequence, duplicate, count, batch })
 }
 
 fn read_error(reader: &mut Reader<'_>) -> Option<PubAck> {

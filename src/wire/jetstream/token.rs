@@ -6,9 +6,12 @@
 //!
 //! **Tokens are used again.** The broker remembers how it routed the last few hundred subjects; an answer to a
 //! subject that it has not seen lately costs it as much as a sixth of storing the record (docs/adr/0012). So a cell or
-//! slot keeps its token from use to use, as long as every record got its answer: JetStream answers a message once. What was
-//! given up unanswered (deadline, lost connection) may be answered later: then the generation turns, and the late
+//! slot keeps its token from use to use, as long as every record got its answer: a server that is alone answers a message once.
+//! What was given up unanswered (deadline, lost connection) may be answered later: then the generation turns, and the late
 //! answer is known for one.
+//!
+//! **But not where a stream has several servers.** When leadership changes while the old leader lives, both answer, up to
+//! many seconds apart: there the generation turns with every use.
 
 /// A record or a batch in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

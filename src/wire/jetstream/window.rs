@@ -24,9 +24,12 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-use super::{atomic::first_sequence, token::Token};
+use super::{
+    atomic::{BatchId, first_sequence},
+    token::Token,
+};
 use batches::{Batches, State};
-use cells::{Cells, Completed, List};
+use cells::{Cells, Completed, List, Manner};
 use std::task::{Context, Poll, Waker};
 use turns::Turns;
 
@@ -92,6 +95,9 @@ pub enum Naming {
 pub struct Ask<I> {
     /// How answers find their records.
     pub naming: Naming,
+    /// Whether nobody has these tokens after them, because more than one answer to a record may come: where several servers
+    /// keep a stream, two of them may answer. Elsewhere the tokens are used again as they are.
+    pub once: bool,
     /// Bytes of each record, in order, as the broker counts them.
     pub sizes: I,
     /// Room for all of them or none, and not for as many as fit.
@@ -309,10 +315,16 @@ impl Window {
         true
     }
 
-    /// An atomic batch of `count` records is stored, the last of them at `sequence`. Returns whether it was one in
-    /// flight. If it had another number of records, what became of them is unknown.
-    pub fn committed(&mut self, token: Token, sequence: u64, count: u32, wakes: &mut Wakes) -> bool {
-        let Some((batch, Naming::Whole)) = self.batches.shared(token) else {
+    /// Says what an atomic batch is called. Only an answer that names it so is an answer to it.
+    pub fn call(&mut self, key: BatchKey, id: BatchId) {
+        self.batches.call(key, id);
+    }
+
+    /// The atomic batch `id` of `count` records is stored, the last of them at `sequence`. Returns whether it is the one in
+    /// flight with this token. If it had another number of records, what became of them is unknown.
+    pub fn committed(&mut self, token: Token, id: &[u8], (sequence, count): (u64, u32), wakes: &mut Wakes) -> bool {
+        let known = self.batches.shared(token).filter(|(batch, _)| self.batches.is_called(*batch, id));
+        let Some((batch, Naming::Whole)) = known else {
             self.stale += 1;
             return false;
         };
@@ -414,7 +426,8 @@ impl Window {
                 break;
             }
             let named = ask.naming == Naming::Each;
-            let Some(token) = self.cells.open(key.index(), bytes, named, &mut list) else { break };
+            let manner = Manner { named, once: named && ask.once };
+            let Some(token) = self.cells.open(key.index(), bytes, manner, &mut list) else { break };
             if named {
                 tokens.push(token);
             }
@@ -425,7 +438,7 @@ impl Window {
         if ask.naming != Naming::Each {
             tokens.extend(self.batches.token(key.index()));
         }
-        self.batches.opened(key.index(), list, records, ask.naming);
+        self.batches.opened(key.index(), list, records, (ask.naming, ask.once));
         Opened { key, records: records as usize }
     }
 

@@ -6,7 +6,10 @@
 
 use super::{Plan, Scratch, is_unknown};
 use crate::{
-    backend::{Outcome, Publish, nats::Link},
+    backend::{
+        Outcome, Publish,
+        nats::{Link, link::Server},
+    },
     limits::PUBLISH_ATTEMPTS_MAX,
     reject::{Reject, SizeLimit},
     station::{PublishMode, Station},
@@ -63,11 +66,11 @@ impl Link {
         scratch.todo.extend((0..).take(count));
         for attempt in 1..=PUBLISH_ATTEMPTS_MAX {
             if attempt > 1 {
-                let Ok(record_bytes_max) = self.connected().await else { return Ok(()) };
+                let Ok(server) = self.connected().await else { return Ok(()) };
                 if publish.is_late() {
                     return Ok(());
                 }
-                plan.limit(record_bytes_max);
+                plan.goes_to(server);
             }
             if !plan.all_fit(&scratch.todo, outcomes) {
                 return Ok(());
@@ -171,8 +174,8 @@ fn settle(outcomes: &mut [Outcome], why: impl Fn(usize) -> Reject) {
 
 impl<'a> Plan<'a> {
     /// The plan of a publish that is one batch.
-    fn whole(publish: &'a Publish<'a>, broker_max: usize) -> Self {
-        let mut plan = Self::new(publish, 0, broker_max);
+    fn whole(publish: &'a Publish<'a>, server: Server) -> Self {
+        let mut plan = Self::new(publish, 0, server);
         plan.naming = super::Naming::Whole;
         plan
     }

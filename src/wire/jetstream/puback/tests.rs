@@ -23,7 +23,7 @@ enum Verdict {
 
 fn show(payload: &[u8]) -> Option<Verdict> {
     Some(match parse(payload)? {
-        PubAck::Stored { sequence, duplicate, count } => stored(sequence, duplicate, count),
+        PubAck::Stored { sequence, duplicate, count, .. } => stored(sequence, duplicate, count),
         PubAck::Error { code, err_code, description } => {
             refused(code, err_code, &description_text(payload, description))
         }
@@ -36,6 +36,7 @@ fn oracle(payload: &[u8]) -> Option<Verdict> {
     let object: Members = serde_json::from_slice(payload).ok()?;
     let sequence = member(&object, "seq", Value::as_u64)?;
     let count = member(&object, "count", Value::as_u64)?;
+    member(&object, "batch", |value| value.as_str().map(str::to_owned))?;
     let stream = member(&object, "stream", |value| value.as_str().map(str::to_owned))?;
     let duplicate = member(&object, "duplicate", Value::as_bool)?.unwrap_or(false);
     if let Some(error) = object.get("error").filter(|error| error.get() != "null") {
@@ -111,6 +112,20 @@ fn acknowledgements_are_read_as_the_broker_writes_them() {
         assert_eq!(oracle(text.as_bytes()), Some(expect), "serde_json: {text}");
     }
     assert_eq!(parse(b""), Some(PubAck::BatchStarted));
+}
+
+#[test]
+fn the_answer_to_a_commit_names_its_batch() {
+    for (text, expect) in [
+        (r#"{"stream":"S","seq":8,"batch":"b2","count":3}"#, "b2"),
+        (r#"{"batch":"x-0","stream":"S","seq":8,"count":3}"#, "x-0"),
+        (r#"{"stream":"S","seq":8,"count":3}"#, ""),
+        (r#"{"stream":"S","seq":8,"batch":null,"count":3}"#, ""),
+        (r#"{"stream":"S","seq":1}"#, ""),
+    ] {
+        let Some(PubAck::Stored { batch, .. }) = parse(text.as_bytes()) else { panic!("{text}") };
+        assert_eq!(batch.of(text.as_bytes()), expect.as_bytes(), "{text}");
+    }
 }
 
 #[test]
@@ -196,6 +211,7 @@ fn any_member() -> impl Strategy<Value = (String, Value)> {
         4 => number().prop_map(|value| ("seq".to_owned(), value)),
         1 => prop_oneof![any::<bool>().prop_map(Value::from), any_value()].prop_map(|value| ("duplicate".to_owned(), value)),
         1 => number().prop_map(|value| ("count".to_owned(), value)),
+        1 => text().prop_map(|value| ("batch".to_owned(), value)),
         1 => error.prop_map(|members| ("error".to_owned(), members.into_iter().collect())),
         2 => ("[a-z\"\\\\]{0,6}", any_value()),
     ]

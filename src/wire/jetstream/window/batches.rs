@@ -4,7 +4,10 @@ use super::{
     Naming,
     cells::{List, NONE},
 };
-use crate::wire::jetstream::token::{CELLS_MAX, Token};
+use crate::wire::jetstream::{
+    atomic::BatchId,
+    token::{CELLS_MAX, Token},
+};
 use std::task::{Poll, Waker};
 
 /// Names a batch until it is taken or abandoned, and no other one afterwards.
@@ -55,8 +58,13 @@ struct Batch {
     naming: Naming,
     /// The cell that the next answer to the batch's own token is for.
     unanswered: u32,
-    /// Turns when the batch is given up with records unanswered: an answer that comes later is known by it.
+    /// Turns when the batch is given up with records unanswered, and with every use that is once: an answer that comes later
+    /// is known by it.
     turn: u32,
+    /// Whether nobody else may have the batch's token.
+    once: bool,
+    /// What an atomic batch is called: the answer to its commit says so.
+    id: Option<BatchId>,
     older: u32,
     /// Also the next of the free batches.
     younger: u32,
@@ -82,10 +90,10 @@ impl Batches {
     }
 
     /// So many records are in flight; none, and the batch is whole from the start.
-    pub(super) fn opened(&mut self, index: u32, records: List, in_flight: u32, naming: Naming) {
+    pub(super) fn opened(&mut self, index: u32, records: List, in_flight: u32, (naming, once): (Naming, bool)) {
         let youngest = self.youngest;
         let Some(batch) = self.at_mut(index) else { return };
-        (batch.records, batch.in_flight, batch.naming) = (records, in_flight, naming);
+        (batch.records, batch.in_flight, batch.naming, batch.once) = (records, in_flight, naming, once);
         batch.unanswered = records.first();
         if in_flight == 0 {
             batch.state = State::Whole;
@@ -140,6 +148,18 @@ impl Batches {
         let batch = self.at(index).filter(|batch| batch.turn == token.generation())?;
         let in_flight = matches!(batch.state, State::Open | State::Abandoned) && batch.naming != Naming::Each;
         in_flight.then_some((index, batch.naming))
+    }
+
+    /// The batch that the key names is called so.
+    pub(super) fn call(&mut self, key: BatchKey, id: BatchId) {
+        if let Some(batch) = self.at_mut(key.index).filter(|batch| batch.generation == key.generation) {
+            batch.id = Some(id);
+        }
+    }
+
+    /// Whether the batch is called so.
+    pub(super) fn is_called(&self, index: u32, id: &[u8]) -> bool {
+        self.at(index).and_then(|batch| batch.id.as_ref()).is_some_and(|own| own.as_bytes() == id)
     }
 
     /// The cell that the next answer to the batch's own token is for.
@@ -213,7 +233,8 @@ impl Batches {
     pub(super) fn free(&mut self, index: u32) {
         let free = self.free;
         if let Some(batch) = self.at_mut(index) {
-            *batch = Batch::free(batch.generation.wrapping_add(1), batch.turn, free);
+            let turn = batch.turn.wrapping_add(u32::from(batch.once));
+            *batch = Batch::free(batch.generation.wrapping_add(1), turn, free);
             self.free = index;
         }
     }
@@ -259,6 +280,8 @@ impl Batch {
         Self {
             generation,
             turn,
+            once: false,
+            id: None,
             naming: Naming::Each,
             unanswered: NONE,
             state: State::Free,

@@ -40,7 +40,7 @@ pub(super) struct Cells {
 
 #[derive(Debug)]
 struct Cell {
-    /// Turns when a record is given up unanswered: an answer that comes later is known by it.
+    /// Turns when a record is given up unanswered, and with every use that is once: an answer that comes later is known by it.
     generation: u32,
     /// Next of the batch, or of the free cells.
     next: u32,
@@ -48,7 +48,18 @@ struct Cell {
     bytes: u32,
     /// Whether the record has a token of its own.
     named: bool,
+    /// Whether nobody else may have that token.
+    once: bool,
     state: State,
+}
+
+/// How a record is answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    /// It has a token of its own.
+    pub(super) named: bool,
+    /// Nobody else may have that token.
+    pub(super) once: bool,
 }
 
 #[derive(Debug)]
@@ -64,11 +75,12 @@ impl Cells {
     }
 
     /// A cell in flight, at the end of `list`. `None` only if tokens cannot name another cell.
-    pub(super) fn open(&mut self, batch: u32, bytes: u32, named: bool, list: &mut List) -> Option<Token> {
+    pub(super) fn open(&mut self, batch: u32, bytes: u32, manner: Manner, list: &mut List) -> Option<Token> {
         let index = self.unused()?;
         let cell = self.at(index)?;
         let generation = cell.generation;
-        *cell = Cell { generation, next: NONE, batch, bytes, named, state: State::InFlight };
+        let Manner { named, once } = manner;
+        *cell = Cell { generation, next: NONE, batch, bytes, named, once, state: State::InFlight };
         match self.at(list.last) {
             Some(last) => last.next = index,
             None => list.first = index,
@@ -139,6 +151,7 @@ impl Cells {
                 State::Done(outcome) => each(outcome),
                 State::InFlight | State::Free => debug_assert!(false, "the batch is whole"),
             }
+            cell.generation = cell.generation.wrapping_add(u32::from(cell.once));
             index = cell.next;
         }
         // The whole list goes in front of the free cells as it is.
@@ -157,7 +170,15 @@ impl Cells {
             return Some(free);
         }
         let index = u32::try_from(self.cells.len()).ok().filter(|index| (*index as usize) < CELLS_MAX)?;
-        self.cells.push(Cell { generation: 0, next: NONE, batch: NONE, bytes: 0, named: false, state: State::Free });
+        self.cells.push(Cell {
+            generation: 0,
+            next: NONE,
+            batch: NONE,
+            bytes: 0,
+            named: false,
+            once: false,
+            state: State::Free,
+        });
         Some(index)
     }
 

@@ -21,6 +21,7 @@ enum Step {
         lives_ms: u64,
         waits: bool,
         naming: Naming,
+        once: bool,
         all: bool,
     },
     /// Polls someone in line.
@@ -44,11 +45,11 @@ enum Step {
 fn any_step() -> impl Strategy<Value = Step> {
     let sizes = || prop::collection::vec(prop_oneof![9 => 0usize..30, 1 => 90usize..130], 0..8);
     prop_oneof![
-        6 => (sizes(), 0..TAGS, 0u64..50, any::<[bool; 3]>()).prop_map(|(sizes, tag, lives_ms, [waits, each, all])| {
+        6 => (sizes(), 0..TAGS, 0u64..50, any::<[bool; 4]>()).prop_map(|(sizes, tag, lives_ms, [waits, each, all, once])| {
             let naming = if each { Naming::Each } else { Naming::InOrder };
             // More than a grant is never asked for as a whole.
             let all = all && sizes.len() <= LIMITS.grant_messages;
-            Step::Open { sizes, tag, lives_ms, waits, naming, all }
+            Step::Open { sizes, tag, lives_ms, waits, naming, once, all }
         }),
         3 => any::<Index>().prop_map(Step::PollTurn),
         1 => any::<Index>().prop_map(Step::Leave),
@@ -73,6 +74,8 @@ struct Batch {
     deadline_ms: u64,
     sizes: Vec<usize>,
     tokens: Vec<Token>,
+    /// Nobody may have these tokens after it.
+    once: bool,
     outcomes: Vec<Option<AckOutcome>>,
     /// Taken or abandoned: its requester asks no more.
     gone: bool,
@@ -105,6 +108,7 @@ struct Asker {
     tag: u32,
     lives_ms: u64,
     naming: Naming,
+    once: bool,
     all: bool,
     bell: Arc<Bell>,
     waker: Waker,
@@ -159,10 +163,12 @@ impl World {
         sizes: &[usize],
         tag: u32,
         deadline_ms: u64,
-        tokens: Vec<Token>,
+        (tokens, once): (Vec<Token>, bool),
         expect: usize,
     ) {
         assert_eq!(opened.records, expect);
+        let taken = self.batches.iter().filter(|batch| batch.once).flat_map(|batch| &batch.tokens);
+        assert!(taken.into_iter().all(|token| !tokens.contains(token)), "a token that was to be used once");
         let youngest = self.batches.iter().filter(|batch| !batch.is_whole()).map(|batch| batch.deadline_ms).max();
         let (bell, waker) = Bell::new();
         self.batches.push(Batch {
@@ -171,6 +177,7 @@ impl World {
             deadline_ms: deadline_ms.max(youngest.unwrap_or(0)),
             sizes: sizes[..expect].to_vec(),
             tokens,
+            once,
             outcomes: vec![None; expect],
             gone: false,
             bell,
@@ -179,21 +186,23 @@ impl World {
         });
     }
 
-    fn open(&mut self, sizes: Vec<usize>, tag: u32, lives_ms: u64, waits: bool, (naming, all): (Naming, bool)) {
+    fn open(&mut self, (sizes, tag, lives_ms): (Vec<usize>, u32, u64), waits: bool, manner: (Naming, bool, bool)) {
+        let (naming, once, all) = manner;
         let expect = self.expected(&sizes, all);
         if waits {
             let (bell, waker) = Bell::new();
-            let asker = Asker { turn: Turn::default(), sizes, tag, lives_ms, naming, all, bell, waker, heard: 0 };
+            let turn = Turn::default();
+            let asker = Asker { turn, sizes, tag, lives_ms, naming, once, all, bell, waker, heard: 0 };
             return self.poll_asker(asker, self.queue.len());
         }
         let deadline_ms = self.now_ms + lives_ms;
         let mut tokens = Vec::new();
-        let ask = Ask { naming, sizes: sizes.iter().copied(), all, tag, deadline_ms };
+        let ask = Ask { naming, once, sizes: sizes.iter().copied(), all, tag, deadline_ms };
         let opened = self.window.open(ask, &mut tokens);
         let admitted = sizes.is_empty() || (self.queue.is_empty() && expect > 0);
         assert_eq!(opened.is_some(), admitted);
         if let Some(opened) = opened {
-            self.opened(opened, &sizes, tag, deadline_ms, tokens, expect);
+            self.opened(opened, &sizes, tag, deadline_ms, (tokens, once), expect);
         }
     }
 
@@ -201,8 +210,8 @@ impl World {
     fn poll_asker(&mut self, mut asker: Asker, place: usize) {
         let expect = self.expected(&asker.sizes, asker.all);
         let (mut tokens, deadline_ms) = (Vec::new(), self.now_ms + asker.lives_ms);
-        let Asker { naming, all, tag, .. } = asker;
-        let ask = Ask { naming, sizes: asker.sizes.iter().copied(), all, tag, deadline_ms };
+        let Asker { naming, once, all, tag, .. } = asker;
+        let ask = Ask { naming, once, sizes: asker.sizes.iter().copied(), all, tag, deadline_ms };
         let mut cx = Context::from_waker(&asker.waker);
         let polled = self.window.poll_open(&mut asker.turn, ask, &mut tokens, &mut self.wakes, &mut cx);
         asker.heard = asker.bell.rung();
@@ -210,7 +219,7 @@ impl World {
             Poll::Ready(Ok(opened)) => {
                 assert!(asker.sizes.is_empty() || (place == 0 && expect > 0), "only the first, and only into room");
                 assert!(!asker.turn.is_waiting());
-                self.opened(opened, &asker.sizes, asker.tag, deadline_ms, tokens, expect);
+                self.opened(opened, &asker.sizes, asker.tag, deadline_ms, (tokens, once), expect);
             }
             Poll::Ready(Err(QueueFull)) => {
                 assert_eq!((place, self.queue.len()), (LIMITS.waiters, LIMITS.waiters));
@@ -263,8 +272,8 @@ impl World {
         let batch_at =
             |world: &Self, which: Index| (!world.batches.is_empty()).then(|| which.index(world.batches.len()));
         match step {
-            Step::Open { sizes, tag, lives_ms, waits, naming, all } => {
-                self.open(sizes, tag, lives_ms, waits, (naming, all));
+            Step::Open { sizes, tag, lives_ms, waits, naming, once, all } => {
+                self.open((sizes, tag, lives_ms), waits, (naming, once, all));
             }
             Step::PollTurn(which) if !self.queue.is_empty() => {
                 let place = which.index(self.queue.len());

@@ -1,6 +1,6 @@
 //! What the window promises, one property a test. Any order of everything at once is in [`super::model`].
 
-use super::*;
+use super::{super::atomic::BatchIds, *};
 use std::{
     sync::{
         Arc,
@@ -34,7 +34,7 @@ const LIMITS: WindowLimits = WindowLimits { messages: 4, bytes: 100, grant_messa
 const STORED: AckOutcome = AckOutcome::Stored { sequence: 1, duplicate: false };
 
 fn ask(sizes: &[usize]) -> Ask<impl Iterator<Item = usize> + Clone> {
-    Ask { naming: Naming::Each, sizes: sizes.iter().copied(), all: false, tag: 0, deadline_ms: 10 }
+    Ask { naming: Naming::Each, once: false, sizes: sizes.iter().copied(), all: false, tag: 0, deadline_ms: 10 }
 }
 
 fn open(window: &mut Window, sizes: &[usize]) -> Option<(BatchKey, Vec<Token>)> {
@@ -202,6 +202,54 @@ fn answers_to_a_batchs_own_token_go_to_its_records_in_order() {
     assert_eq!((window.cells.audit(), window.batches.audit()), ((3, 3), (1, 1, 0)));
 }
 
+/// What the first batch of a connection is called.
+const NAME: &[u8] = b"x-0";
+
+#[test]
+fn c1_a_second_answer_settles_nothing_but_its_own_record() {
+    for naming in [Naming::Each, Naming::InOrder] {
+        let (mut window, mut wakes) = (Window::new(LIMITS), Wakes::default());
+        let open = |window: &mut Window| {
+            let mut tokens = Vec::new();
+            let opened = window.open(Ask { naming, once: true, ..ask(&[1]) }, &mut tokens).unwrap();
+            (opened.key, tokens[0])
+        };
+        let (first, token) = open(&mut window);
+        assert!(window.complete(token, STORED, &mut wakes));
+        assert_eq!(take(&mut window, first), Some(vec![STORED]));
+        // The old leader answers too, when the cell is in use again.
+        let (second, own) = open(&mut window);
+        assert_eq!(own.index(), token.index(), "the cell is used again");
+        assert!(!window.complete(token, STORED, &mut wakes), "{naming:?}: the answer of another record");
+        assert_eq!((window.in_flight(), window.stale()), ((1, 1), 1));
+        let own_outcome = AckOutcome::Stored { sequence: 2, duplicate: false };
+        assert!(window.complete(own, own_outcome.clone(), &mut wakes));
+        assert_eq!(take(&mut window, second), Some(vec![own_outcome]));
+    }
+}
+
+#[test]
+fn c1_a_second_answer_to_a_commit_settles_no_other_batch() {
+    let (mut window, mut wakes, mut ids) = (Window::new(LIMITS), Wakes::default(), BatchIds::new("x"));
+    let mut open = |window: &mut Window, once| {
+        let mut tokens = Vec::new();
+        let opened = window.open(Ask { naming: Naming::Whole, once, ..ask(&[1, 1]) }, &mut tokens).unwrap();
+        window.call(opened.key, ids.next_id());
+        (opened.key, tokens[0])
+    };
+    let stored = |first| AckOutcome::Stored { sequence: first, duplicate: false };
+    let (first, token) = open(&mut window, true);
+    assert!(window.committed(token, NAME, (2, 2), &mut wakes));
+    assert_eq!(take(&mut window, first), Some(vec![stored(1), stored(2)]));
+    let (second, own) = open(&mut window, false);
+    assert!(!window.committed(token, NAME, (2, 2), &mut wakes), "its token is not in use any more");
+    assert!(!window.committed(own, NAME, (2, 2), &mut wakes), "it names another batch");
+    assert!(!window.committed(own, b"", (2, 2), &mut wakes), "it names no batch");
+    assert_eq!((window.in_flight(), window.stale()), ((2, 2), 3));
+    assert!(window.committed(own, b"x-1", (4, 2), &mut wakes));
+    assert_eq!(take(&mut window, second), Some(vec![stored(3), stored(4)]));
+}
+
 /// An answer to all records of a batch.
 type Answer = fn(&mut Window, Token, &mut Wakes) -> bool;
 
@@ -210,9 +258,9 @@ fn one_answer_settles_an_atomic_batch() {
     let stored = |sequence| AckOutcome::Stored { sequence, duplicate: false };
     let error = AckOutcome::Error { code: 400, err_code: 10_201, description: "twice".into() };
     let rows: [(Answer, AckOutcome); 5] = [
-        (|window, token, wakes| window.committed(token, 8, 3, wakes), stored(6)),
-        (|window, token, wakes| window.committed(token, 8, 2, wakes), AckOutcome::TimedOut),
-        (|window, token, wakes| window.committed(token, 2, 3, wakes), AckOutcome::TimedOut),
+        (|window, token, wakes| window.committed(token, NAME, (8, 3), wakes), stored(6)),
+        (|window, token, wakes| window.committed(token, NAME, (8, 2), wakes), AckOutcome::TimedOut),
+        (|window, token, wakes| window.committed(token, NAME, (2, 3), wakes), AckOutcome::TimedOut),
         (|window, token, wakes| window.complete(token, STORED, wakes), AckOutcome::TimedOut),
         (
             |window, token, wakes| {
@@ -226,6 +274,7 @@ fn one_answer_settles_an_atomic_batch() {
         let (mut window, mut wakes, mut tokens) = (Window::new(LIMITS), Wakes::default(), Vec::new());
         let opened = window.open(Ask { naming: Naming::Whole, ..ask(&[5, 6, 7]) }, &mut tokens).unwrap();
         assert_eq!((opened.records, tokens.len()), (3, 1), "one token for all");
+        window.call(opened.key, BatchIds::new("x").next_id());
         assert!(answer(&mut window, tokens[0], &mut wakes));
         assert_eq!(window.in_flight(), (0, 0));
         assert!(!answer(&mut window, tokens[0], &mut wakes), "twice");
@@ -237,7 +286,7 @@ fn one_answer_settles_an_atomic_batch() {
     }
     let (mut window, mut tokens) = (Window::new(LIMITS), Vec::new());
     window.open(Ask { naming: Naming::InOrder, ..ask(&[5]) }, &mut tokens).unwrap();
-    assert!(!window.committed(tokens[0], 1, 1, &mut Wakes::default()), "no atomic batch");
+    assert!(!window.committed(tokens[0], NAME, (1, 1), &mut Wakes::default()), "no atomic batch");
 }
 
 #[test]
@@ -246,7 +295,7 @@ fn deadlines_pass_in_the_order_of_opening() {
     let mut wakes = Wakes::default();
     let mut keys = Vec::new();
     for deadline_ms in [10, 20, 5, 30] {
-        let ask = Ask { naming: Naming::Each, sizes: std::iter::once(1), all: false, tag: 0, deadline_ms };
+        let ask = Ask { deadline_ms, ..ask(&[1]) };
         keys.push(window.open(ask, &mut Vec::new()).unwrap().key);
     }
     assert_eq!(window.next_deadline_ms(), Some(10));
@@ -266,7 +315,7 @@ fn a_lost_connection_ends_every_batch_and_a_refused_subject_its_own() {
     let mut wakes = Wakes::default();
     let batch = |window: &mut Window, tag| {
         let mut tokens = Vec::new();
-        let ask = Ask { naming: Naming::Each, sizes: [1, 1].into_iter(), all: false, tag, deadline_ms: 10 };
+        let ask = Ask { tag, ..ask(&[1, 1]) };
         (window.open(ask, &mut tokens).unwrap().key, tokens)
     };
     let (first, tokens) = batch(&mut window, 1);

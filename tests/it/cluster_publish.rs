@@ -6,10 +6,12 @@ use crate::support::{
     eventually,
     gateway::{Gateway, Plan},
     http::{Http, Response},
+    nats::version_line,
     readback::stream_of,
     setup::Setup,
     unique,
 };
+use serde_json::json;
 use std::{collections::HashMap, thread, time::Duration};
 
 const OK: &str = "{\"error\":null,\"success\":true}";
@@ -23,6 +25,28 @@ fn post(gateway: &Gateway, station: &str, form: &str, headers: &[(&str, &str)], 
     let mut all = vec![("Content-Type", "application/json")];
     all.extend_from_slice(headers);
     gateway.post(&format!("/stations/{station}/produce/{form}"), &all, body.as_bytes())
+}
+
+#[test]
+fn c2_a_strict_batch_of_which_some_ids_are_known_is_refused_and_its_stream_lives() {
+    if version_line().contains("v2.10.") {
+        return; // It knows no atomic batches: there is no such request.
+    }
+    let gateway = Setup::CLUSTER.shared();
+    let station = unique("known");
+    let headers = [("Prefer", "handling=strict"), ("Idempotency-Key", "S")];
+    post(gateway, &station, "batch", &headers, r#"["a","b"]"#).is(200, OK);
+    // Sent again whole: it is stored already, and where is known.
+    let receipts = [headers[0], headers[1], ("Prefer", "return=representation")];
+    let again = post(gateway, &station, "batch", &receipts, r#"["a","b"]"#);
+    let receipt = |sequence| json!({"stream": stream_of(&station), "sequence": sequence, "duplicate": true});
+    assert_eq!(again.json()["receipts"], json!([receipt(1), receipt(2)]), "{}", again.text());
+    let some = post(gateway, &station, "batch", &headers, r#"["a","b","c"]"#);
+    assert_eq!(some.status, 400, "{}", some.text());
+    assert!(some.text().contains("the message id is known already"), "{}", some.text());
+    for number in 0..20 {
+        post(gateway, &station, "single", &[], &number.to_string()).is(200, OK);
+    }
 }
 
 /// What a client was told of a record, and what it was.

@@ -2,7 +2,7 @@
 //!
 //! What the broker refuses is refused as a whole. If it refuses because message ids are known, the question is whether the
 //! batch was stored before (its answer was lost, and it is sent again) or only a part of it: each id is asked for, with a
-//! record that is never stored ([`ASK_ONLY`]).
+//! record that is never stored ([`ASK_BY_SEQUENCE`], [`ASK_BY_ID`]).
 
 use super::{Plan, Scratch, is_unknown};
 use crate::{
@@ -24,9 +24,15 @@ use crate::{
 };
 use std::future::poll_fn;
 
-/// The last record of no stream has this id (a client's has no blanks), so the broker stores nothing; but it looks for the
-/// record's own id first, and says where that is. (A last sequence that cannot be is looked at before the id, since 2.12.)
-const ASK_ONLY: &[u8] = b"Nats-Expected-Last-Msg-Id: the gateway only asks\r\n";
+/// No stream's last sequence is this one, so the broker stores nothing. A stream of several copies looks for the record's own
+/// id first, and says where that is. (One of a single copy looks at the sequence first, since 2.12, and says nothing of the id.)
+const ASK_BY_SEQUENCE: &[u8] = b"Nats-Expected-Last-Sequence: 9223372036854775807\r\n";
+/// "wrong last sequence": so the record's own id is not known, as far as this question tells.
+const WRONG_LAST_SEQUENCE: u32 = 10_071;
+/// The last record of no stream has this id (a client's has no blanks). A stream of a single copy looks for the record's own
+/// id first. **Never to be asked of several copies**: they look at this field only when the entry is applied, each of
+/// them, and a mismatch there ends the stream for good.
+const ASK_BY_ID: &[u8] = b"Nats-Expected-Last-Msg-Id: the gateway only asks\r\n";
 /// "wrong last msg ID": so the record's own is not known.
 const WRONG_LAST_ID: u32 = 10_070;
 
@@ -132,21 +138,22 @@ impl Link {
         if publish.is_late() {
             return settle(outcomes, |_| Reject::OutcomeUnknown);
         }
-        let station = Station { publish_mode: PublishMode::Single, ..publish.station.clone() };
-        let records = vec![Span::default(); publish.records.len()];
-        let ask = Publish {
-            headers: ASK_ONLY,
-            places: publish.places,
-            until: publish.until,
-            id: publish.id,
-            ..Publish::of(&station, &[], &records)
+        let is_known = |outcome: &Outcome| matches!(outcome, Outcome::Stored { .. });
+        let is_absent = |outcome: &Outcome| {
+            matches!(outcome, Outcome::Failed(Reject::BrokerRefused(WRONG_LAST_SEQUENCE | WRONG_LAST_ID, _)))
         };
         let mut found = Vec::new();
-        if let Err(why) = self.publish_with(&ask, &mut found, &mut Scratch::default()).await {
+        if let Err(why) = self.ask(publish, ASK_BY_SEQUENCE, &mut found).await {
             return settle(outcomes, |_| why.clone());
         }
-        let is_known = |outcome: &Outcome| matches!(outcome, Outcome::Stored { .. });
-        let is_absent = |outcome: &Outcome| matches!(outcome, Outcome::Failed(Reject::BrokerRefused(WRONG_LAST_ID, _)));
+        // The harmless question comes first whatever is known of the copies, which somebody may have changed: an answer
+        // that knows an id says that there are several.
+        if publish.station.replicas <= 1
+            && found.iter().all(is_absent)
+            && let Err(why) = self.ask(publish, ASK_BY_ID, &mut found).await
+        {
+            return settle(outcomes, |_| why.clone());
+        }
         let unclear = found.iter().find_map(|outcome| match outcome {
             Outcome::Failed(why) if !is_absent(outcome) => Some(why.clone()),
             _ => None,
@@ -162,6 +169,17 @@ impl Link {
             // They were known a moment ago: forgotten since, or being stored by somebody else.
             settle(outcomes, |_| Reject::OutcomeUnknown);
         }
+    }
+}
+
+impl Link {
+    /// Asks for the message id of each record, with records that are not stored because of a header field.
+    async fn ask(&self, publish: &Publish<'_>, field: &[u8], found: &mut Vec<Outcome>) -> Result<(), Reject> {
+        let station = Station { publish_mode: PublishMode::Single, ..publish.station.clone() };
+        let records = vec![Span::default(); publish.records.len()];
+        let Publish { places, until, id, .. } = *publish;
+        let ask = Publish { headers: field, places, until, id, ..Publish::of(&station, &[], &records) };
+        self.publish_with(&ask, found, &mut Scratch::default()).await
     }
 }
 

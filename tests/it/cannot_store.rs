@@ -22,16 +22,22 @@ mod any_backend {
     );
 }
 
+mod any_broker {
+    use super::*;
+    on_setups!(nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL, cluster CLUSTER => [
+        a_full_stream_that_discards_new_records_is_503,
+        a_record_over_the_streams_own_limit_is_413,
+        a_stream_that_was_deleted_is_no_success,
+    ]);
+}
+
 on_setups!(nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
-    a_full_stream_that_discards_new_records_is_503,
     a_record_over_max_payload_is_413_and_costs_nobody_the_connection,
-    a_record_over_the_streams_own_limit_is_413,
     a_stopped_broker_is_503_until_it_is_back,
     acknowledgements_that_never_come_are_503,
     a_broker_lost_between_publish_and_acknowledgement_is_503,
     a_record_with_a_message_id_is_sent_again_and_stored_once,
     a_subject_that_the_broker_forbids_is_no_success,
-    a_stream_that_was_deleted_is_no_success,
     a_broker_without_jetstream_is_no_success,
 ]);
 

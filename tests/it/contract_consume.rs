@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-on_every_setup!(
+on_every_setup_and_the_cluster!(
     a_message_is_its_text_and_its_headers,
     nothing_there_is_an_empty_array_after_the_wait,
     a_station_that_is_new_is_an_empty_array,
@@ -38,7 +38,8 @@ on_every_setup!(
 mod partitioned {
     use super::*;
     on_setups!(
-        local_io_uring LOCAL_IO_URING, local_epoll LOCAL_EPOLL, nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
+        local_io_uring LOCAL_IO_URING, local_epoll LOCAL_EPOLL, nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL,
+        cluster CLUSTER => [
             one_call_reads_all_partitions,
         ]
     );
@@ -46,7 +47,7 @@ mod partitioned {
 
 mod foreign {
     use super::*;
-    on_setups!(nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
+    on_setups!(nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL, cluster CLUSTER => [
         what_others_published_is_handed_out_as_well,
     ]);
 }

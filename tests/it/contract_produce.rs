@@ -11,7 +11,7 @@ use crate::support::{
 use libdeflater::{CompressionLvl, Compressor};
 use std::collections::BTreeMap;
 
-on_every_setup!(
+on_every_setup_and_the_cluster!(
     a_single_record_of_every_media_type_is_stored_as_it_came,
     a_media_type_that_is_not_taken_is_415,
     a_batch_is_stored_byte_for_byte_in_its_order,

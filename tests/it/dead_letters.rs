@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use std::io::Read as _;
 
 on_setups!(
-    local_io_uring LOCAL_IO_URING, local_epoll LOCAL_EPOLL, nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
+    local_io_uring LOCAL_IO_URING, local_epoll LOCAL_EPOLL, nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL,
+    cluster CLUSTER => [
         what_is_posted_is_stored_or_a_dead_letter_or_refused_and_told,
         a_dead_letter_is_the_record_and_why,
         a_request_that_is_sent_again_has_each_dead_letter_once,

@@ -10,7 +10,7 @@ use crate::support::{
 };
 use serde_json::{Value, json};
 
-on_every_setup!(
+on_every_setup_and_the_cluster!(
     receipts_say_where_each_record_is,
     receipts_of_a_batch_say_which_failed,
     strict_stores_nothing_if_one_record_fails,

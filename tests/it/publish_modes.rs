@@ -2,6 +2,7 @@
 
 use crate::support::{
     broker::{Broker, Raw},
+    cluster::Cluster,
     eventually,
     gateway::{Gateway, Plan},
     http::{Http, Response},
@@ -18,20 +19,26 @@ mod outages;
 on_setups!(nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
     the_sync_mode_is_learned_from_the_monitoring_and_shown,
     without_a_monitoring_address_nothing_is_claimed,
-    streams_are_made_to_take_batches_where_the_broker_knows_them,
-    streams_that_exist_stay_as_they_are,
-    batches_are_stored_whole_in_order_and_byte_for_byte,
     what_is_too_little_for_a_batch_goes_singly,
-    consumers_do_not_see_that_a_record_came_in_a_batch,
-    the_same_batch_with_ids_is_stored_once,
-    what_is_missing_of_a_batch_with_ids_is_stored_and_nothing_twice,
-    of_a_batch_that_a_stream_has_no_room_for_the_first_records_are_stored,
-    of_several_batches_each_record_gets_its_own_answer,
-    each_record_gets_its_own_answer_among_known_ids_and_a_full_stream,
-    each_record_gets_its_own_answer_among_records_that_the_stream_finds_too_large,
-    a_batch_with_ids_that_the_window_has_no_room_for_is_stored_in_order,
-    of_several_batches_what_is_stored_is_stored_in_order,
+    streams_that_exist_stay_as_they_are,
 ]);
+
+mod any_broker {
+    use super::*;
+    on_setups!(nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL, cluster CLUSTER => [
+        streams_are_made_to_take_batches_where_the_broker_knows_them,
+        batches_are_stored_whole_in_order_and_byte_for_byte,
+        consumers_do_not_see_that_a_record_came_in_a_batch,
+        the_same_batch_with_ids_is_stored_once,
+        what_is_missing_of_a_batch_with_ids_is_stored_and_nothing_twice,
+        of_a_batch_that_a_stream_has_no_room_for_the_first_records_are_stored,
+        of_several_batches_each_record_gets_its_own_answer,
+        each_record_gets_its_own_answer_among_known_ids_and_a_full_stream,
+        each_record_gets_its_own_answer_among_records_that_the_stream_finds_too_large,
+        a_batch_with_ids_that_the_window_has_no_room_for_is_stored_in_order,
+        of_several_batches_what_is_stored_is_stored_in_order,
+    ]);
+}
 
 const OK: &str = "{\"error\":null,\"success\":true}";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -71,8 +78,16 @@ const WAYS: [Way; 4] = [
     Way { mode: "atomic", sync: "always" },
 ];
 
+/// The ways that are to be told apart: how the shared cluster syncs is the same for all.
+fn ways(setup: Setup) -> impl Iterator<Item = Way> {
+    WAYS.into_iter().filter(move |way| !setup.replicated || way.sync != "always")
+}
+
 impl Way {
-    fn server(self) -> NatsServer {
+    fn server(self, setup: Setup) -> NatsServer {
+        if setup.replicated {
+            return Cluster::shared().account();
+        }
         NatsServer::with_raw_config(&format!(
             "jetstream {{\n  store_dir: \"DIR/js\"\n  sync_interval: {}\n}}\n",
             self.sync
@@ -287,8 +302,8 @@ fn consumers_do_not_see_that_a_record_came_in_a_batch(setup: Setup) {
 }
 
 fn the_same_batch_with_ids_is_stored_once(setup: Setup) {
-    for way in WAYS {
-        let server = way.server();
+    for way in ways(setup) {
+        let server = way.server(setup);
         let gateway = way.gateway(setup, &server.url(), "");
         for (station, count, batches) in [("few", 6, 1), ("many", 1_000, 1), ("most", 1_500, 2)] {
             for _ in 0..3 {
@@ -302,8 +317,8 @@ fn the_same_batch_with_ids_is_stored_once(setup: Setup) {
 }
 
 fn what_is_missing_of_a_batch_with_ids_is_stored_and_nothing_twice(setup: Setup) {
-    for way in WAYS {
-        let server = way.server();
+    for way in ways(setup) {
+        let server = way.server(setup);
         let gateway = way.gateway(setup, &server.url(), "");
         keyed(&gateway, "head", "key", &array(0..3)).is_json(200, OK);
         keyed(&gateway, "head", "key", &array(0..6)).is_json(200, OK);
@@ -323,8 +338,8 @@ fn what_is_missing_of_a_batch_with_ids_is_stored_and_nothing_twice(setup: Setup)
 }
 
 fn of_a_batch_that_a_stream_has_no_room_for_the_first_records_are_stored(setup: Setup) {
-    for way in WAYS {
-        let server = way.server();
+    for way in ways(setup) {
+        let server = way.server(setup);
         let mut broker = create_full_at(&server, "small", 4);
         create_full_at(&server, "large", 700);
         let gateway = way.gateway(setup, &server.url(), "");
@@ -346,9 +361,9 @@ fn of_a_batch_that_a_stream_has_no_room_for_the_first_records_are_stored(setup: 
 }
 
 fn of_several_batches_each_record_gets_its_own_answer(setup: Setup) {
-    for way in WAYS {
+    for way in ways(setup) {
         for room in [1_500, 1_700, 2_300] {
-            let server = way.server();
+            let server = way.server(setup);
             create_full_at(&server, "several", room);
             let gateway = way.gateway(setup, &server.url(), "");
             let response = gateway.batch("several", &array(0..2_500));
@@ -368,8 +383,8 @@ fn of_several_batches_each_record_gets_its_own_answer(setup: Setup) {
 }
 
 fn each_record_gets_its_own_answer_among_known_ids_and_a_full_stream(setup: Setup) {
-    for way in WAYS {
-        let server = way.server();
+    for way in ways(setup) {
+        let server = way.server(setup);
         let mut broker = create_full_at(&server, "mixed", 4);
         for known in [1, 3, 6] {
             broker.publish("mixed", &format!("NATS/1.0\r\nNats-Msg-Id: key-{known}\r\n\r\n"), b"known");
@@ -385,8 +400,8 @@ fn each_record_gets_its_own_answer_among_known_ids_and_a_full_stream(setup: Setu
 }
 
 fn each_record_gets_its_own_answer_among_records_that_the_stream_finds_too_large(setup: Setup) {
-    for way in WAYS {
-        let server = way.server();
+    for way in ways(setup) {
+        let server = way.server(setup);
         let gateway = way.gateway(setup, &server.url(), "");
         gateway.batch("shrunk", "[0]").is_json(200, OK);
         // The gateway has learned the stream's limit, and does not know that it was lowered.
@@ -412,8 +427,8 @@ fn each_record_gets_its_own_answer_among_records_that_the_stream_finds_too_large
 }
 
 fn a_batch_with_ids_that_the_window_has_no_room_for_is_stored_in_order(setup: Setup) {
-    for way in WAYS {
-        let server = way.server();
+    for way in ways(setup) {
+        let server = way.server(setup);
         let gateway = way.gateway(setup, &server.url(), "window_messages_max = 100");
         keyed(&gateway, "narrow", "key", &array(0..50)).is_json(200, OK);
         keyed(&gateway, "narrow", "key", &array(0..300)).is_json(200, OK);
@@ -422,8 +437,8 @@ fn a_batch_with_ids_that_the_window_has_no_room_for_is_stored_in_order(setup: Se
 }
 
 fn of_several_batches_what_is_stored_is_stored_in_order(setup: Setup) {
-    for way in WAYS {
-        let server = way.server();
+    for way in ways(setup) {
+        let server = way.server(setup);
         create_full_at(&server, "ordered", 1_700);
         let gateway = way.gateway(setup, &server.url(), "");
         assert_eq!(gateway.batch("ordered", &array(0..2_500)).status, 400);

@@ -33,7 +33,7 @@ fn length(first: u32) -> u32 {
 
 fn batches_of_many_connections_do_not_mix_up_their_answers(setup: Setup) {
     for way in WAYS {
-        let server = way.server();
+        let server = way.server(setup);
         // It fills up under the load, and the window is too small for it: every kind of answer occurs.
         create_full_at(&server, "load", 5_000);
         let gateway = way.gateway(setup, &server.url(), "window_messages_max = 1500");
@@ -146,7 +146,7 @@ impl Run {
 fn acknowledged_batches_survive_kill_9_once_and_in_order(setup: Setup) {
     let _turn = alone();
     for way in WAYS {
-        let mut server = way.server();
+        let mut server = way.server(setup);
         let gateway = way.gateway(setup, &server.url(), "ack_timeout = \"5s\"\nhold = \"1s\"");
         gateway.token();
         let run = Run::default();

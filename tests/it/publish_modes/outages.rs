@@ -12,7 +12,7 @@ on_setups!(nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
 
 /// A gateway that publishes so, behind a proxy, with a station that both know; it holds one record.
 fn behind_proxy(setup: Setup, way: Way) -> (Gateway, NatsServer, Proxy) {
-    let server = way.server();
+    let server = way.server(setup);
     let proxy = Proxy::start(server.address());
     let gateway = way.gateway(setup, &proxy.url(), "ack_timeout = \"2s\"\nhold = \"5s\"");
     gateway.batch("cut", "[0]").is_json(200, OK);
@@ -75,7 +75,7 @@ fn a_batch_with_ids_that_was_cut_off_is_stored_once_and_in_order(setup: Setup) {
 
 fn late_answers_are_not_taken_for_those_of_later_batches(setup: Setup) {
     for way in WAYS {
-        let server = way.server();
+        let server = way.server(setup);
         let proxy = Proxy::start(server.address());
         let mut broker = create_full_at(&server, "late", 3);
         let gateway = way.gateway(setup, &proxy.url(), "ack_timeout = \"2s\"\nhold = \"2s\"");

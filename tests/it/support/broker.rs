@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// A connection to a server.
@@ -15,7 +15,7 @@ use std::{
 pub struct Broker {
     reader: BufReader<TcpStream>,
     next_inbox: u32,
-    fields: String,
+    copies: usize,
 }
 
 /// A message of a stream, as it is stored.
@@ -34,7 +34,7 @@ pub struct Raw {
 impl Broker {
     /// Connects to a server's own account, or as the server takes clients that have no credentials.
     pub fn connect(server: &NatsServer) -> Self {
-        Self::connect_as(server, &server.login())
+        Self { copies: server.copies(), ..Self::connect_as(server, &server.login()) }
     }
 
     /// Connects with further fields of CONNECT, such as `"user":"a","pass":"b",`.
@@ -47,18 +47,17 @@ impl Broker {
         let stream = TcpStream::connect_timeout(&address, limit)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(limit))?;
-        let mut broker = Self { reader: BufReader::new(stream), next_inbox: 0, fields: fields.to_owned() };
-        broker.greet()?;
+        let mut broker = Self { reader: BufReader::new(stream), next_inbox: 0, copies: 1 };
+        broker.greet(fields)?;
         Ok(broker)
     }
 
-    fn greet(&mut self) -> std::io::Result<()> {
+    fn greet(&mut self, fields: &str) -> std::io::Result<()> {
         let info = self.try_line()?;
         assert!(info.starts_with("INFO "), "{info}");
         let connect = format!(
-            "CONNECT {{{}\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\
-             \"lang\":\"test\",\"version\":\"0\"}}\r\nPING\r\n",
-            self.fields
+            "CONNECT {{{fields}\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\
+             \"lang\":\"test\",\"version\":\"0\"}}\r\nPING\r\n"
         );
         self.reader.get_mut().write_all(connect.as_bytes())?;
         loop {
@@ -121,9 +120,12 @@ impl Broker {
         serde_json::from_slice(&answer).unwrap()
     }
 
-    /// Creates a stream; `config` is merged over a plain file stream of one subject.
+    /// Creates a stream; `config` is merged over a plain file stream of one subject, with as many copies as its servers
+    /// have room for.
     pub fn create_stream(&mut self, name: &str, subject: &str, config: &Value) {
-        let mut whole = json!({"name": name, "subjects": [subject], "retention": "limits", "storage": "file"});
+        let mut whole = json!({
+            "name": name, "subjects": [subject], "retention": "limits", "storage": "file", "num_replicas": self.copies
+        });
         for (key, value) in config.as_object().into_iter().flatten() {
             whole[key] = value.clone();
         }
@@ -158,31 +160,46 @@ impl Broker {
 
     /// Every message of a stream, in its order.
     pub fn messages(&mut self, stream: &str) -> Vec<Raw> {
-        let inbox = self.subscribe();
-        let config = json!({
-            "stream_name": stream,
-            "config": {
-                "deliver_subject": inbox, "deliver_policy": "all", "ack_policy": "none", "replay_policy": "instant",
-                "mem_storage": true, "inactive_threshold": 30_000_000_000_u64, "num_replicas": 1
-            }
-        });
-        // The answer to the creation and the messages come on two inboxes, in any order.
-        let answers = self.subscribe();
-        let body = config.to_string();
-        self.write(&format!("PUB $JS.API.CONSUMER.CREATE.{stream} {answers} {}\r\n{body}\r\n", body.len()));
-        let (mut stored, mut expected) = (Vec::new(), None);
-        while expected.is_none_or(|count| stored.len() < count) {
-            let (to, reply, mut message) = self.next_delivery();
-            if to == answers {
-                let answer: Value = serde_json::from_slice(&message.payload).unwrap();
-                assert!(answer.get("error").is_none(), "{stream}: {answer}");
-                expected = Some(self.expected_of(stream));
-            } else if message.headers.is_empty() || !message.headers.starts_with("NATS/1.0 100") {
+        let mut stored = Vec::new();
+        self.each_message(stream, |message| stored.push(message));
+        stored
+    }
+
+    /// Tells every message of a stream that may be large, in its order: it is asked for piece by piece.
+    pub fn each_message(&mut self, stream: &str, mut told: impl FnMut(Raw)) {
+        const PIECE: usize = 1_000;
+        let mut left = self.count(stream);
+        let config = json!({"stream_name": stream, "config": {
+            "deliver_policy": "all", "ack_policy": "none", "mem_storage": true, "num_replicas": 1,
+            "inactive_threshold": 60_000_000_000_u64
+        }});
+        let made = self.api(&format!("CONSUMER.CREATE.{stream}"), &config);
+        let next = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{}", made["name"].as_str().unwrap());
+        let ask = json!({"batch": PIECE, "no_wait": true}).to_string();
+        let mut last = Instant::now();
+        while left > 0 {
+            let inbox = self.subscribe();
+            self.write(&format!("PUB {next} {inbox} {}\r\n{ask}\r\n", ask.len()));
+            let mut count = 0;
+            while count < PIECE {
+                let (_, reply, mut message) = self.next_delivery();
+                if message.headers.starts_with("NATS/1.0 4") || message.headers.starts_with("NATS/1.0 503") {
+                    break;
+                }
                 message.sequence = reply.split('.').nth(5).and_then(|part| part.parse().ok()).unwrap();
-                stored.push(message);
+                told(message);
+                count += 1;
+            }
+            self.write(&format!("UNSUB {}\r\n", self.next_inbox));
+            left = left.saturating_sub(count as u64);
+            if count > 0 {
+                last = Instant::now();
+            } else {
+                // In a cluster this server may not know the consumer yet, and the consumer's may be behind the leader.
+                assert!(last.elapsed() < PATIENCE, "{stream}: {left} messages do not come");
+                std::thread::sleep(Duration::from_millis(20));
             }
         }
-        stored
     }
 
     /// Publishes a message with a header block (may be empty), without waiting for anything.
@@ -195,13 +212,6 @@ impl Broker {
         }
         self.write_bytes(payload);
         self.write("\r\n");
-    }
-
-    /// A second connection would do as well; asking on this one would mix with the deliveries.
-    fn expected_of(&self, stream: &str) -> usize {
-        let address = self.reader.get_ref().peer_addr().unwrap();
-        let mut other = Self::try_connect(address, &self.fields, PATIENCE).unwrap();
-        usize::try_from(other.count(stream)).unwrap()
     }
 
     fn subscribe(&mut self) -> String {

@@ -4,7 +4,7 @@
 //! connects to the earlier one, and the address that servers tell each other leads nowhere, so that nothing passes by
 //! the proxy. Accounts keep tests apart that share a cluster: what one stores, the others do not see.
 
-use super::{PATIENCE, broker::Broker, eventually, nats::NatsServer, ports, proxy::Proxy};
+use super::{broker::Broker, eventually, nats::NatsServer, ports, proxy::Proxy};
 use serde_json::{Value, json};
 use std::{
     fmt::Write as _,
@@ -373,7 +373,7 @@ fn an_account_of_a_cluster_sees_what_is_its_own() {
     let accounts = [cluster.account(), cluster.account()];
     let mut brokers = accounts.each_ref().map(Broker::connect);
     brokers[0].create_stream("S", "s", &json!({"num_replicas": 3}));
-    eventually("its leader is there", PATIENCE, || {
+    eventually("its leader is there", ELECTION, || {
         brokers[0].publish("s", "", b"x");
         (brokers[0].count("S") > 0).then_some(())
     });

@@ -3,7 +3,7 @@
 //! Which one: `SLUICEGATE_NATS_SERVER` (a path), else the newest that `make nats-server` installed.
 //! None is a failure, not a skipped test. Three of them together are `cluster`.
 
-use super::{PATIENCE, eventually, ports, process::Process, scratch};
+use super::{PATIENCE, cluster::SERVERS, eventually, ports, process::Process, scratch};
 use std::{
     fmt::Write as _,
     net::{SocketAddr, TcpStream},
@@ -59,7 +59,7 @@ impl NatsServer {
         Self { address, url: format!("nats://{address}"), account: None, dir: Some(dir), process: None }
     }
 
-    /// An account of its own (the name is its user's and its password, too) at servers that others start and stop.
+    /// An account of its own (the name is its user's and its password, too) at a cluster that others start and stop.
     pub fn account(name: &str, addresses: &[SocketAddr]) -> Self {
         let url =
             addresses.iter().map(|address| format!("nats://{name}:{name}@{address}")).collect::<Vec<_>>().join(",");
@@ -79,6 +79,11 @@ impl NatsServer {
     /// What others call it.
     pub fn name(&self) -> String {
         name(self.address)
+    }
+
+    /// Copies that everything of it is to have.
+    pub fn copies(&self) -> usize {
+        if self.account.is_some() { SERVERS } else { 1 }
     }
 
     /// The fields of CONNECT by which one gets to its account.

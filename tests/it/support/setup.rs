@@ -97,6 +97,14 @@ macro_rules! on_every_setup {
     };
 }
 
+/// The same, and on the shared gateway of the cluster.
+macro_rules! on_every_setup_and_the_cluster {
+    ($($name:ident),+ $(,)?) => {
+        on_every_setup!($($name),+);
+        on_every_setup!(@each cluster CLUSTER $($name)+);
+    };
+}
+
 /// Makes of each `fn name(setup: Setup)` a test on the setups named: it starts its own gateway.
 macro_rules! on_setups {
     ($($module:ident $setup:ident),+ => $names:tt) => {

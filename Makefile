@@ -10,7 +10,7 @@ nats_server    = target/nats-server/$(1)/bin/nats-server
 # 10,000 connections need as many open files; a test run with fewer says so.
 MORE_FILES := ulimit -n "$$(ulimit -Hn)" 2>/dev/null || true;
 
-.PHONY: test lint unit compat benches-run nats-server run bench perf fuzz deny
+.PHONY: test lint unit compat compat-cluster chaos benches-run nats-server run bench perf fuzz deny
 .DELETE_ON_ERROR:
 
 test: lint unit compat benches-run
@@ -34,6 +34,18 @@ compat-%: driver ?= nats_epoll
 compat-%: $(call nats_server,%)
 	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$(CURDIR)/$< cargo test --locked --lib tests_nats
 	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$(CURDIR)/$< cargo test --locked --test it -- $(driver) nats_version
+
+# What runs on a cluster of three, on the servers that are older: `make test` has it on the newest.
+compat-cluster: compat-cluster-2.14.6 compat-cluster-2.12.8
+
+compat-cluster-%: $(call nats_server,%)
+	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$(CURDIR)/$< cargo test --locked --test it -- cluster::
+
+# Gateways before a cluster of three that is pulled to pieces for MINUTES, by a SEED; whether every promise was kept.
+# FAULTS=kill,lame-duck chooses among the faults, NATS_VERSION=2.12.8 the servers. MINUTES=1 is a smoke test.
+chaos: $(call nats_server,$(NATS_VERSION))
+	$(MORE_FILES) SEED=$(SEED) MINUTES=$(MINUTES) FAULTS=$(FAULTS) SLUICEGATE_NATS_SERVER=$(CURDIR)/$< \
+		cargo test --locked --test chaos
 
 # Each benchmark once, so that they never rot.
 benches-run:

@@ -18,6 +18,8 @@ mod support;
 
 mod broker_login;
 mod cannot_store;
+#[path = "../chaos/verdict.rs"]
+mod chaos_verdict;
 mod cluster;
 mod cluster_publish;
 mod commands;

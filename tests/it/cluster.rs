@@ -3,6 +3,7 @@
 
 use crate::support::{
     PATIENCE,
+    broker::Broker,
     cluster::{Cluster, SERVERS},
     eventually,
     gateway::Plan,
@@ -19,13 +20,40 @@ fn what_is_made_has_three_copies() {
     let gateway = Setup::CLUSTER.shared();
     gateway.single("copied", "text/plain", b"x").is_json(200, OK);
     gateway.consume("copied", r#"{"consumer_name":"c","batch_max_wait_time_ms":1000}"#);
-    let mut broker = crate::support::broker::Broker::connect(gateway.nats());
+    let mut broker = Broker::connect(gateway.nats());
     for stream in ["copied", "KV_sluicegate"] {
         assert_eq!(broker.stream(stream)["config"]["num_replicas"], SERVERS, "{stream}");
     }
     let consumers = broker.api("CONSUMER.LIST.copied", &Value::Null)["consumers"].clone();
     assert_eq!(consumers[0]["cluster"]["replicas"].as_array().map(Vec::len), Some(SERVERS - 1), "{consumers}");
     assert_eq!(texts(gateway, "copied"), ["x"]);
+}
+
+/// A consumer of three copies says that a request is over before it sends what it has counted. Taken for "nothing is
+/// there", the messages were asked for twice and given back, and came again in another order.
+#[test]
+fn c17_the_end_of_a_pull_does_not_overtake_its_messages() {
+    let gateway = Setup::CLUSTER.shared();
+    gateway.batch("overtaken", "[0,1,2,3,4,5,6,7,8,9,10,11]").is_json(200, OK);
+    let mut broker = Broker::connect(gateway.nats());
+    for group in ["a", "b", "c", "d"] {
+        let body = format!(r#"{{"consumer_name":"c","consumer_group":"{group}","batch_max_wait_time_ms":5000}}"#);
+        let read = || {
+            let messages = gateway.consume("overtaken", &body).json();
+            messages
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|one| one["message"].as_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(read(), ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "{group}");
+        assert_eq!(read(), ["10", "11"], "{group}");
+    }
+    let consumers = broker.api("CONSUMER.LIST.overtaken", &Value::Null)["consumers"].clone();
+    for consumer in consumers.as_array().unwrap() {
+        assert_eq!(consumer["delivered"]["consumer_seq"], 12, "each was handed out once: {consumer}");
+    }
 }
 
 #[test]

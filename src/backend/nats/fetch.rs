@@ -56,7 +56,7 @@ struct Basket {
 struct Progress {
     /// Subscription; 0: none yet.
     sid: u64,
-    /// Messages asked for in this round that have not come.
+    /// Messages asked for in this round that have not come and may come.
     open: u32,
     /// How the last request ended, if the broker ended it.
     closed: Option<Closing>,
@@ -68,7 +68,7 @@ impl Pull {
         match Status::of(headers) {
             Some(Status::Heartbeat) => true,
             Some(Status::Closed(closing)) => {
-                self.basket.closed(self.partition, subject, closing);
+                self.basket.closed(self.partition, subject, closing, Status::undelivered(headers));
                 true
             }
             None => self.basket.add(self.partition, reply, headers, payload),
@@ -117,14 +117,16 @@ impl Basket {
         true
     }
 
-    /// The broker ended a request; one of an earlier round does not count.
-    fn closed(&self, partition: usize, subject: &[u8], closing: Closing) {
+    /// The broker ended a request; one of an earlier round does not count. A consumer of several copies says so before
+    /// it sends what it has counted: what is on its way is waited for, or it would be asked for twice, given back, and
+    /// come again in another order.
+    fn closed(&self, partition: usize, subject: &[u8], closing: Closing, undelivered: Option<u32>) {
         let round = subject.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
         if round != self.round.get().to_string().as_bytes() {
             return;
         }
         if let Some(progress) = self.pulls.borrow_mut().get_mut(partition) {
-            progress.open = 0;
+            progress.open = undelivered.map_or(0, |undelivered| progress.open.saturating_sub(undelivered));
             progress.closed = Some(closing);
         }
         self.changed.notify();
@@ -152,11 +154,12 @@ impl Basket {
         }
     }
 
-    /// Pulls that the broker has not answered at all: asking again may help, taking it for "empty" would not.
+    /// Pulls that the broker has not answered at all: asking again may help, taking it for "empty" would not. What it
+    /// said it had sent and did not come, comes again later.
     fn give_up_open_pulls(&self) {
         for pull in self.pulls.borrow_mut().iter_mut().filter(|pull| pull.open > 0) {
             pull.open = 0;
-            pull.closed = Some(Closing::Busy);
+            pull.closed.get_or_insert(Closing::Busy);
         }
     }
 

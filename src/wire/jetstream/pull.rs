@@ -101,7 +101,14 @@ impl Status {
         }))
     }
 
-    /// Whether no more messages come for the request.
+    /// Messages that were asked for and will not come, as the status that ends a request says. Those that it does not
+    /// count have come or are on their way: from a consumer of several copies they come behind the status.
+    #[must_use]
+    pub fn undelivered(block: &[u8]) -> Option<u32> {
+        std::str::from_utf8(headers::find(block, "Nats-Pending-Messages")?).ok()?.parse().ok()
+    }
+
+    /// Whether the broker has ended the request.
     #[must_use]
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Closed(_))
@@ -240,6 +247,13 @@ mod tests {
         ] {
             let block = format!("{line}\r\nNats-Pending-Messages: 3\r\n\r\n");
             assert_eq!(Status::of(block.as_bytes()), expect, "{line}");
+            assert_eq!(Status::undelivered(block.as_bytes()), Some(3), "{line}");
+        }
+        for (line, expect) in
+            [("nats-pending-messages: 0", Some(0)), ("Nats-Pending-Messages: x", None), ("X: 1", None)]
+        {
+            let block = format!("NATS/1.0 409 Batch Completed\r\n{line}\r\n\r\n");
+            assert_eq!(Status::undelivered(block.as_bytes()), expect, "{line}");
         }
         assert!(Status::Closed(Served).is_terminal() && !Status::Heartbeat.is_terminal());
     }
@@ -281,6 +295,7 @@ mod tests {
             let _ = Delivery::parse(&bytes);
             let _ = Delivery::parse(format!("$JS.ACK.{tail}").as_bytes());
             let _ = Status::of(&[b"NATS/1.0 ".as_slice(), &bytes].concat());
+            let _ = Status::undelivered(&[b"NATS/1.0 408\r\nNats-Pending-Messages:".as_slice(), &bytes].concat());
         }
     }
 }

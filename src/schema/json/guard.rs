@@ -83,7 +83,7 @@ pub(super) fn examine(schema: &Value) -> Result<Facts, String> {
         crossings: 0,
         facts: Facts::default(),
     };
-    walk.to_see.push(Place { schema, base: Arc::new(base), draft });
+    walk.to_see.push(Place { schema, base: Arc::new(base), is_own_base: false, draft });
     while let Some(place) = walk.to_see.pop() {
         walk.see(&place)?;
     }
@@ -131,6 +131,8 @@ pub(super) const ELSEWHERE: &str = "is not in the schema";
 struct Place<'r> {
     schema: &'r Value,
     base: Arc<Uri<String>>,
+    /// Whether `base` is the subschema's own already, as it is behind a reference: then its `$id` is not resolved once more.
+    is_own_base: bool,
     draft: Draft,
 }
 
@@ -243,19 +245,22 @@ impl<'r> Walk<'r> {
     /// The place within a subschema: its own `$id` holds there.
     fn inner(&self, place: &Place<'r>) -> Result<Place<'r>, String> {
         let draft = place.draft.detect(place.schema);
+        if place.is_own_base {
+            return Ok(Place { draft, is_own_base: false, ..place.clone() });
+        }
         let resolver = self
             .registry
             .resolver((*place.base).clone())
             .in_subresource(draft.create_resource_ref(place.schema))
             .map_err(|error| reason(&error))?;
-        Ok(Place { schema: place.schema, base: resolver.base_uri(), draft })
+        Ok(Place { schema: place.schema, base: resolver.base_uri(), is_own_base: false, draft })
     }
 
     fn target(&self, from: &Place<'r>, reference: &str) -> Result<Place<'r>, String> {
         let resolved =
             self.registry.resolver((*from.base).clone()).lookup(reference).map_err(|error| reason(&error))?;
         let (schema, resolver, draft) = resolved.into_inner();
-        Ok(Place { schema, base: resolver.base_uri(), draft })
+        Ok(Place { schema, base: resolver.base_uri(), is_own_base: true, draft })
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json, value::RawValue};
 
 /// What is wrong with a record; nothing if it is valid.
 fn verdict(schema: &Value, record: &str) -> String {
-    let schema = JsonSchema::compile(&schema.to_string()).expect("the schema compiles");
+    let schema = JsonSchema::compile(&schema.to_string()).unwrap_or_else(|error| panic!("{schema}: {error:?}"));
     schema
         .check(record.as_bytes(), &mut Scratch::default())
         .err()
@@ -205,6 +205,52 @@ fn references_within_the_schema_and_to_the_metaschemas_work() {
         let schema = json!({"$schema": meta, "$ref": meta});
         assert_eq!(verdict(&schema, r#"{"type":"string"}"#), "");
         assert_ne!(verdict(&schema, r#"{"type":"strin"}"#), "");
+    }
+}
+
+/// JSON Schema core (2020-12), section 8.2.1; RFC 3986, section 5.2: an `$id` is resolved once, against what is around it.
+#[test]
+fn r16_a_nested_id_with_a_folder_is_resolved_once() {
+    let address = |id: &str| {
+        json!({
+            "$id": id, "type": "object", "properties": {"n": {"$ref": "#/$defs/s"}},
+            "$defs": {"s": {"type": "string"}},
+        })
+    };
+    let root = "https://example.com/schemas/customer";
+    // The reference of the outer schema, and what is around the inner one.
+    let by_reference = |reference: &str, id: &str| json!({"$id": root, "properties": {"a": {"$ref": reference}}, "$defs": {"x": address(id)}});
+    let draft7 = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#", "$id": root, "properties": {"a": {"$ref": "common/address.json"}},
+        "definitions": {"x": {"$id": "common/address.json", "properties": {"n": {"$ref": "#/definitions/s"}}, "definitions": {"s": {"type": "string"}}}},
+    });
+    let draft4 = json!({
+        "$schema": "http://json-schema.org/draft-04/schema#", "id": root, "properties": {"a": {"$ref": "common/address.json"}},
+        "definitions": {"x": {"id": "common/address.json", "properties": {"n": {"$ref": "#/definitions/s"}}, "definitions": {"s": {"type": "string"}}}},
+    });
+    let anchored = json!({
+        "$id": root, "properties": {"a": {"$ref": "common/address.json#here"}},
+        "$defs": {"x": {"$id": "common/address.json", "$anchor": "here", "properties": {"n": {"$ref": "#/$defs/s"}}, "$defs": {"s": {"type": "string"}}}},
+    });
+    let twice = json!({
+        "$id": root, "properties": {"a": {"$ref": "one/two/address.json"}},
+        "$defs": {"x": {"$id": "one/other", "$defs": {"y": address("two/address.json")}}},
+    });
+    let schemas = [
+        by_reference("common/address.json", "common/address.json"),
+        by_reference("#/$defs/x", "common/address.json"),
+        by_reference("https://example.com/schemas/common/address.json", "common/address.json"),
+        by_reference("../other/address.json", "../other/address.json"),
+        by_reference("/address.json", "/address.json"),
+        by_reference("address.json#", "address.json"),
+        draft7,
+        draft4,
+        anchored,
+        twice,
+    ];
+    for schema in schemas {
+        assert_eq!(verdict(&schema, r#"{"a":{"n":"x"}}"#), "", "{schema}");
+        assert_eq!(verdict(&schema, r#"{"a":{"n":1}}"#), r#"'/a/n': 1 is not of type "string""#, "{schema}");
     }
 }
 

@@ -34,7 +34,7 @@ impl Json for TapeJson {
         let len = u32::try_from(string.len()).unwrap_or(u32::MAX);
         let entries = [Entry { kind: Kind::Text, at: 0, len, next: 1 }];
         meter::spend_on_value();
-        f(TapeNode::root(&Tape { record: string, unescaped: "", entries: &entries }))
+        f(TapeNode::root(&Tape { record: string, unescaped: "", entries: &entries, exact: None }))
     }
 }
 

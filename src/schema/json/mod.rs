@@ -3,10 +3,13 @@
 //! A record is read into a tape (`read`, `tape`), over which the validator of the `jsonschema` crate walks (`instance`). What a
 //! schema may do is looked at before it is compiled (`guard`); what a record makes it do is counted while it is checked (`meter`).
 
+mod decimal;
+mod exact;
 mod guard;
 #[cfg(test)]
 mod hostile_tests;
 mod instance;
+mod keywords;
 mod meter;
 mod number;
 mod preview;
@@ -24,12 +27,16 @@ use super::{CompileError, Violation, violation::FAULTS_MAX};
 use crate::limits::{
     SCHEMA_JSON_BYTES_MAX, SCHEMA_JSON_PATTERN_BYTES_MAX, SCHEMA_JSON_PATTERN_CACHE_BYTES, SCHEMA_JSON_VALUES_MAX,
 };
+use exact::Exact;
 use instance::{TapeJson, TapeNode};
 use jsonschema::{PatternOptions, ValidationError, ValidationOptions, Validator, error::ValidationErrorKind};
 use meter::Prices;
 use read::{Unreadable, read};
 use serde_json::Value;
-use std::fmt::{self, Write};
+use std::{
+    fmt::{self, Write},
+    sync::Arc,
+};
 
 /// The smallest bound that is tried for an automaton.
 const PATTERN_BYTES_MIN: usize = 1024;
@@ -46,6 +53,8 @@ const KEYWORDS_PER_UNIT: u64 = 4;
 pub struct JsonSchema {
     validator: Validator<TapeJson>,
     prices: Prices,
+    /// Numbers that are not in the tree that was compiled; `None`: it has all of them.
+    exact: Option<Arc<Exact>>,
 }
 
 impl JsonSchema {
@@ -55,10 +64,11 @@ impl JsonSchema {
             return Err(CompileError(format!("the schema is longer than {SCHEMA_JSON_BYTES_MAX} bytes")));
         }
         // serde_json refuses what nests deeper than 128.
-        let schema: Value =
-            serde_json::from_str(text).map_err(|error| CompileError(format!("the schema is not JSON: {error}")))?;
+        let (schema, exact) =
+            exact::parse(text).map_err(|error| CompileError(format!("the schema is not JSON: {error}")))?;
+        let exact = Arc::new(exact);
         let facts = guard::examine(&schema).map_err(CompileError)?;
-        let (validator, pattern_bytes) = build(&schema, facts.patterns > 0)?;
+        let (validator, pattern_bytes) = build(&schema, &exact, facts.patterns > 0)?;
         let text = match pattern_bytes {
             0 => 1,
             1..=PATTERN_BYTES_MIN => TEXT_UNITS_MIN,
@@ -68,12 +78,13 @@ impl JsonSchema {
             value: u32::try_from(1 + facts.in_place / KEYWORDS_PER_UNIT).unwrap_or(u32::MAX),
             text: u32::try_from(text).unwrap_or(u32::MAX),
         };
-        Ok(Self { validator, prices })
+        Ok(Self { validator, prices, exact: Some(exact).filter(|exact| !exact.is_empty()) })
     }
 
     /// Holds a record against it. A valid record costs no allocation, but for schemas that refer to themselves.
     pub fn check(&self, record: &[u8], scratch: &mut Scratch) -> Result<(), Violation> {
-        let tape = read(record, scratch).map_err(|unreadable| told(&unreadable))?;
+        let mut tape = read(record, scratch).map_err(|unreadable| told(&unreadable))?;
+        tape.exact = self.exact.as_deref();
         meter::begin(self.prices);
         let valid = self.validator.is_valid(TapeNode::root(&tape));
         if meter::is_empty() {
@@ -90,7 +101,7 @@ impl JsonSchema {
         let mut violation = Violation { faults: Vec::new(), more: 0 };
         for error in errors.filter(|error| !preview::is_void(error.instance())) {
             if violation.faults.len() < FAULTS_MAX {
-                violation.add(cut(error.instance_path()), words(&error));
+                violation.add(cut(error.instance_path()), self.words(&error));
             } else {
                 violation.more += 1;
             }
@@ -101,18 +112,31 @@ impl JsonSchema {
         }
         violation
     }
+
+    /// What is wrong, of a bounded length.
+    fn words(&self, error: &ValidationError<'_>) -> String {
+        match (error.kind(), &self.exact) {
+            // The crate's own text counts the elements of what is shown, which may be cut.
+            (ValidationErrorKind::AdditionalItems { limit }, _) => format!("more than {limit} items are not allowed"),
+            // And shows the numbers of the tree.
+            (ValidationErrorKind::Enum { options }, Some(exact)) => {
+                cut(&format_args!("{} is none of {}", error.instance(), exact.show(options)))
+            }
+            _ => cut(error),
+        }
+    }
 }
 
 const TOO_MUCH: &str = "it needs too much work to validate";
 
 /// The validator, and the bytes of its largest pattern's automaton, to a power of two.
-fn build(schema: &Value, has_patterns: bool) -> Result<(Validator<TapeJson>, usize), CompileError> {
+fn build(schema: &Value, exact: &Arc<Exact>, has_patterns: bool) -> Result<(Validator<TapeJson>, usize), CompileError> {
     let mut bytes = if has_patterns { PATTERN_BYTES_MIN } else { 0 };
     loop {
         let patterns = PatternOptions::regex()
             .size_limit(bytes.max(PATTERN_BYTES_MIN))
             .dfa_size_limit(SCHEMA_JSON_PATTERN_CACHE_BYTES);
-        let built = ValidationOptions::<'_, _, TapeJson>::default()
+        let built = keywords::install(ValidationOptions::default(), exact)
             .with_retriever(guard::NothingElse)
             .with_pattern_options(patterns)
             .should_validate_formats(false)
@@ -141,15 +165,6 @@ fn refusal(error: &ValidationError<'_>) -> String {
     let path = error.instance_path().as_str();
     let cut = Violation::one(path, text);
     cut.to_string()
-}
-
-/// What is wrong, of a bounded length.
-fn words(error: &ValidationError<'_>) -> String {
-    if let ValidationErrorKind::AdditionalItems { limit } = error.kind() {
-        // The crate's own text counts the elements of what is shown, which may be cut.
-        return format!("more than {limit} items are not allowed");
-    }
-    cut(error)
 }
 
 /// The beginning of a text, which is not written further than a fault may be long.

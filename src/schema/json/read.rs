@@ -47,7 +47,7 @@ pub(super) fn read<'a>(record: &'a [u8], scratch: &'a mut Scratch) -> Result<Tap
     scratch.unescaped.clear();
     scratch.open.clear();
     Reader { text, bytes: record, at: 0, scratch }.read()?;
-    Ok(Tape { record: text, unescaped: &scratch.unescaped, entries: &scratch.entries })
+    Ok(Tape { record: text, unescaped: &scratch.unescaped, entries: &scratch.entries, exact: None })
 }
 
 struct Reader<'a, 's> {
@@ -365,7 +365,7 @@ impl Names {
     /// Marks all but the last member of each name as replaced.
     fn replace(&mut self, entries: &mut [Entry], object: usize, record: &str, unescaped: &str) {
         let members = entries.get(object).map_or(0, |entry| entry.len as usize);
-        if members <= FEW_MEMBERS && all_different(Tape { record, unescaped, entries }, object) {
+        if members <= FEW_MEMBERS && all_different(Tape { record, unescaped, entries, exact: None }, object) {
             return;
         }
         let size = (2 * members).next_power_of_two();
@@ -374,7 +374,7 @@ impl Names {
         let seed = self.seed.hash_one(0_u8);
         let mut index = object + 1;
         for _ in 0..members {
-            let tape = Tape { record, unescaped, entries };
+            let tape = Tape { record, unescaped, entries, exact: None };
             let (Ok(at), Some(name), Some(value)) = (u32::try_from(index), entries.get(index), entries.get(index + 1))
             else {
                 return;

@@ -1,8 +1,8 @@
 //! Whether values are equal: of a record and a schema (`const`, `enum`), and of a record among themselves (`uniqueItems`).
 //! Members may come in any order, and `1.0` is `1`.
 
-use super::{instance::TapeNode, meter, tape::Kind};
-use jsonschema::json::cmp::equal_numbers;
+use super::{exact, instance::TapeNode, meter, number::Number, tape::Kind};
+use jsonschema::json::JsonNumber;
 use serde_json::Value;
 use std::{
     collections::hash_map::DefaultHasher,
@@ -22,7 +22,7 @@ pub(super) fn as_value(node: TapeNode<'_>, expected: &Value) -> bool {
         Value::Bool(expected) => node.entry().kind == if *expected { Kind::True } else { Kind::False },
         Value::Number(expected) => node
             .number()
-            .is_some_and(|number| meter::spend(2 + number.text.len() / 8) && equal_numbers(&number, expected)),
+            .is_some_and(|number| meter::spend(2 + number.text.len() / 8) && is_number(node, &number, expected)),
         Value::String(expected) => node.string().is_some_and(|string| {
             string.len() == expected.len() && meter::spend(string.len() / 64) && string == expected
         }),
@@ -41,6 +41,14 @@ pub(super) fn as_value(node: TapeNode<'_>, expected: &Value) -> bool {
                         && expected.get(name).is_some_and(|expected| as_value(value, expected))
                 })
         }
+    }
+}
+
+/// Whether a number of the record is the schema's.
+fn is_number(node: TapeNode<'_>, number: &Number<'_>, expected: &serde_json::Number) -> bool {
+    match (number.as_i64(), expected.as_i64()) {
+        (Some(number), Some(expected)) => number == expected,
+        _ => exact::with_decimal(node.tape.exact, expected, |expected| number.decimal() == expected),
     }
 }
 
@@ -88,7 +96,7 @@ fn equal(left: TapeNode<'_>, right: TapeNode<'_>) -> bool {
         }
         (Kind::Integer | Kind::Float, Kind::Integer | Kind::Float) => match (left.number(), right.number()) {
             (Some(one), Some(other)) => {
-                meter::spend(4 + (one.text.len() + other.text.len()) / 16) && one.magnitude() == other.magnitude()
+                meter::spend(4 + (one.text.len() + other.text.len()) / 16) && one.decimal() == other.decimal()
             }
             _ => false,
         },
@@ -127,7 +135,7 @@ fn hash_into(node: TapeNode<'_>, state: &mut DefaultHasher) {
                 node.string().hash(state);
             }
         }
-        Kind::Integer | Kind::Float => node.number().map(|number| number.magnitude()).hash(state),
+        Kind::Integer | Kind::Float => node.number().map(|number| number.decimal()).hash(state),
         Kind::Array => {
             if meter::descend() {
                 node.elements().for_each(|element| hash_into(element, state));

@@ -4,6 +4,8 @@
 //! escapes are copied. An object's members are two entries each, name and value; an entry knows where the next of its
 //! own level stands.
 
+use super::exact::Exact;
+
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -47,6 +49,8 @@ pub(super) struct Tape<'a> {
     pub(super) record: &'a str,
     pub(super) unescaped: &'a str,
     pub(super) entries: &'a [Entry],
+    /// The numbers of the schema that it is validated against, if some are not as they stand in its tree.
+    pub(super) exact: Option<&'a Exact>,
 }
 
 impl<'a> Tape<'a> {

@@ -254,6 +254,88 @@ fn r16_a_nested_id_with_a_folder_is_resolved_once() {
     }
 }
 
+/// JSON Schema core, section 4.2.2: a number is its mathematical value, by whatever keyword it is compared.
+#[test]
+fn r17_integers_beyond_64_bits_are_compared_by_their_digits() {
+    let (below, at, above) = (
+        "99999999999999999999999999999999999998",
+        "99999999999999999999999999999999999999",
+        "100000000000000000000000000000000000000",
+    );
+    // The schema is text: a tree of serde_json's would round it.
+    let check = |schema: &str, valid: &[&str], invalid: &[&str]| {
+        let compiled = JsonSchema::compile(schema).expect(schema);
+        let verdict = |record: &str| compiled.check(record.as_bytes(), &mut Scratch::default()).is_ok();
+        for record in valid {
+            assert!(verdict(record), "{schema} takes {record}");
+        }
+        for record in invalid {
+            assert!(!verdict(record), "{schema} refuses {record}");
+        }
+    };
+    check(
+        r#"{"type":"integer","minimum":-9223372036854775808}"#,
+        &["-9223372036854775808", "-9223372036854775807.0", "18446744073709551616"],
+        &["-9223372036854775809", "-9223372036854775808.5", "-1e30"],
+    );
+    check(
+        &format!(r#"{{"maximum":{at}}}"#),
+        &[at, below, "9.9999999999999999999999999999999999999e37", "0"],
+        &[above, "1e38", "1e999"],
+    );
+    check(&format!(r#"{{"exclusiveMaximum":{at}}}"#), &[below], &[at, above]);
+    check(&format!(r#"{{"exclusiveMinimum":{at}}}"#), &[above, "1e38"], &[at, below]);
+    check(&format!(r#"{{"minimum":{at}}}"#), &[at, above], &[below]);
+    check(&format!(r#"{{"const":{at}}}"#), &[at, "99999999999999999999999999999999999999.0"], &[below, above, "1e38"]);
+    check(&format!(r#"{{"enum":[1,"x",{at}]}}"#), &[at, "1.0"], &[below, above, "2"]);
+    check(&format!(r#"{{"enum":[1,2,{at}]}}"#), &[at, "2"], &[below, above]);
+    check(
+        &format!(r#"{{"const":{{"a":[{at}]}}}}"#),
+        &[&format!(r#"{{"a":[{at}]}}"#)],
+        &[&format!(r#"{{"a":[{below}]}}"#)],
+    );
+    check(r#"{"const":9007199254740993}"#, &["9007199254740993", "9007199254740993.0"], &["9007199254740992.0"]);
+    check(r#"{"const":18446744073709551616}"#, &["18446744073709551616"], &["18446744073709551617"]);
+    check(r#"{"multipleOf":2}"#, &[below, above, "1e999", "18446744073709551616"], &[at, "18446744073709551617"]);
+    check(
+        &format!(r#"{{"multipleOf":{at}}}"#)
+            .replace("99999999999999999999999999999999999999", "9999999999999999999999999999999999999"),
+        &["9999999999999999999999999999999999999", "0"],
+        &[at, "1"],
+    );
+    check(r#"{"uniqueItems":true}"#, &[&format!("[{below},{at},{above}]")], &[&format!("[{above},1e38]"), "[1.0,1]"]);
+    let many = |last: &str| format!("[{},{at},{last}]", (0..20).map(|n| n.to_string()).collect::<Vec<_>>().join(","));
+    check(r#"{"uniqueItems":true}"#, &[&many(below)], &[&many("9.9999999999999999999999999999999999999e37")]);
+    check(
+        r#"{"$schema":"http://json-schema.org/draft-04/schema#","minimum":9223372036854775808,"exclusiveMinimum":true}"#,
+        &["9223372036854775809"],
+        &["9223372036854775808", "9223372036854775807"],
+    );
+    check(
+        r#"{"$schema":"http://json-schema.org/draft-04/schema#","maximum":5,"exclusiveMaximum":false}"#,
+        &["5"],
+        &["6"],
+    );
+    // What is said has all digits, too.
+    let said = |schema: &str, record: &str| {
+        let compiled = JsonSchema::compile(schema).expect(schema);
+        compiled.check(record.as_bytes(), &mut Scratch::default()).map_err(|violation| violation.to_string())
+    };
+    for (schema, expect) in [
+        (format!(r#"{{"maximum":{at}}}"#), format!("{above} is greater than the maximum of {at}")),
+        (format!(r#"{{"const":{at}}}"#), format!("{at} was expected")),
+        (r#"{"multipleOf":3}"#.to_owned(), format!("{above} is not a multiple of 3")),
+    ] {
+        assert_eq!(said(&schema, above), Err(expect));
+    }
+    let options = said(&format!(r#"{{"enum":[{at},1]}}"#), "2");
+    assert_eq!(options, Err(format!("2 is none of [{at},1]")));
+    assert_eq!(
+        refusal(&format!(r#"{{"multipleOf":{}}}"#, "1".repeat(38))),
+        format!("'/multipleOf': {} has more than 37 digits to divide by", "1".repeat(38))
+    );
+}
+
 #[test]
 fn a_record_is_json_when_serde_json_says_so() {
     let texts = [

@@ -12,6 +12,7 @@ mod instance;
 mod keywords;
 mod meter;
 mod number;
+mod pattern;
 mod preview;
 mod read;
 mod same;
@@ -31,6 +32,7 @@ use exact::Exact;
 use instance::{TapeJson, TapeNode};
 use jsonschema::{PatternOptions, ValidationError, ValidationOptions, Validator, error::ValidationErrorKind};
 use meter::Prices;
+use pattern::Rewritten;
 use read::{Unreadable, read};
 use serde_json::Value;
 use std::{
@@ -55,6 +57,8 @@ pub struct JsonSchema {
     prices: Prices,
     /// Numbers that are not in the tree that was compiled; `None`: it has all of them.
     exact: Option<Arc<Exact>>,
+    /// What its patterns were before they were rewritten for the engine.
+    rewritten: Rewritten,
 }
 
 impl JsonSchema {
@@ -64,11 +68,14 @@ impl JsonSchema {
             return Err(CompileError(format!("the schema is longer than {SCHEMA_JSON_BYTES_MAX} bytes")));
         }
         // serde_json refuses what nests deeper than 128.
-        let (schema, exact) =
+        let (mut schema, exact) =
             exact::parse(text).map_err(|error| CompileError(format!("the schema is not JSON: {error}")))?;
         let exact = Arc::new(exact);
+        let mut rewritten = Rewritten::new();
+        pattern::rewrite(&mut schema, &mut rewritten)
+            .map_err(|unusable| CompileError(Violation::one(&unusable.path, unusable.text).to_string()))?;
         let facts = guard::examine(&schema).map_err(CompileError)?;
-        let (validator, pattern_bytes) = build(&schema, &exact, facts.patterns > 0)?;
+        let (validator, pattern_bytes) = build(&schema, &exact, &rewritten, facts.patterns > 0)?;
         let text = match pattern_bytes {
             0 => 1,
             1..=PATTERN_BYTES_MIN => TEXT_UNITS_MIN,
@@ -78,7 +85,7 @@ impl JsonSchema {
             value: u32::try_from(1 + facts.in_place / KEYWORDS_PER_UNIT).unwrap_or(u32::MAX),
             text: u32::try_from(text).unwrap_or(u32::MAX),
         };
-        Ok(Self { validator, prices, exact: Some(exact).filter(|exact| !exact.is_empty()) })
+        Ok(Self { validator, prices, exact: Some(exact).filter(|exact| !exact.is_empty()), rewritten })
     }
 
     /// Holds a record against it. A valid record costs no allocation, but for schemas that refer to themselves.
@@ -122,6 +129,12 @@ impl JsonSchema {
             (ValidationErrorKind::Enum { options }, Some(exact)) => {
                 cut(&format_args!("{} is none of {}", error.instance(), exact.show(options)))
             }
+            (ValidationErrorKind::Pattern { pattern }, _) => match self.rewritten.get(pattern) {
+                Some(written) => {
+                    cut(&format_args!("{} does not match {}", error.instance(), Value::from(written.as_str())))
+                }
+                None => cut(error),
+            },
             _ => cut(error),
         }
     }
@@ -130,7 +143,12 @@ impl JsonSchema {
 const TOO_MUCH: &str = "it needs too much work to validate";
 
 /// The validator, and the bytes of its largest pattern's automaton, to a power of two.
-fn build(schema: &Value, exact: &Arc<Exact>, has_patterns: bool) -> Result<(Validator<TapeJson>, usize), CompileError> {
+fn build(
+    schema: &Value,
+    exact: &Arc<Exact>,
+    rewritten: &Rewritten,
+    has_patterns: bool,
+) -> Result<(Validator<TapeJson>, usize), CompileError> {
     let mut bytes = if has_patterns { PATTERN_BYTES_MIN } else { 0 };
     loop {
         let patterns = PatternOptions::regex()
@@ -147,19 +165,18 @@ fn build(schema: &Value, exact: &Arc<Exact>, has_patterns: bool) -> Result<(Vali
             Ok(validator) => return Ok((validator, bytes)),
             // The error does not say that it is for the size, so larger ones are tried.
             Err(_) if has_patterns && bytes < SCHEMA_JSON_PATTERN_BYTES_MAX => bytes *= 2,
-            Err(error) => return Err(CompileError(refusal(&error))),
+            Err(error) => return Err(CompileError(refusal(&error, rewritten))),
         }
     }
 }
 
 /// What the compiler says, and where in the schema.
-fn refusal(error: &ValidationError<'_>) -> String {
+fn refusal(error: &ValidationError<'_>, rewritten: &Rewritten) -> String {
     let text = match error.kind() {
         ValidationErrorKind::Referencing(error) => guard::reason(error),
-        ValidationErrorKind::Format { format } if format == "regex" => format!(
-            "{} is not a pattern of the linear-time engine (no look-around, no back-references, and at most {SCHEMA_JSON_PATTERN_BYTES_MAX} bytes compiled)",
-            error.instance()
-        ),
+        ValidationErrorKind::Format { format } if format == "regex" => {
+            error.instance().as_str().map_or_else(|| error.to_string(), |pattern| pattern::reason(pattern, rewritten))
+        }
         _ => error.to_string(),
     };
     let path = error.instance_path().as_str();

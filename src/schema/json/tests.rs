@@ -180,8 +180,68 @@ fn a_schema_that_does_not_compile_is_refused_with_the_reason() {
     for (schema, expected) in rows {
         assert_eq!(refusal(schema), expected, "{schema}");
     }
-    let pattern = refusal(r#"{"pattern": "(?=a)b"}"#);
-    assert!(pattern.contains("look-around"), "{pattern}");
+}
+
+/// ECMA-262, annex B.1.2, and Go's RE2, which the original used.
+#[test]
+fn r13_patterns_that_others_take_are_taken_and_a_refusal_says_why() {
+    let matches =
+        |pattern: &str, text: &str| verdict(&json!({"pattern": pattern}), &json!(text).to_string()).is_empty();
+    // Each verdict is that of an ECMA-262 engine without the flag `u`.
+    for (pattern, valid, invalid) in [
+        (r"^[\w-.]+@[a-z.]+$", &["a-b.c@x.de", "a_b@x"][..], &["@x.de", "a+b@x.de", "é@x.de"][..]),
+        (r"^[\w.-]+$", &["a-b."], &["a+b"]),
+        (r"^[\d-x]+$", &["1-x"], &["e", "٣"]),
+        (r"^[+--]+$", &["+,-"], &["*", "."]),
+        (r"^[a-\d]+$", &["a-1"], &["b"]),
+        (r"^\{[a-z]+}$", &["{abc}"], &["abc"]),
+        (r"^{[a-z]+}$", &["{abc}"], &["abc"]),
+        (r"^a{,2}$", &["a{,2}"], &["aa", ""]),
+        (r"^a{2}$", &["aa"], &["a{2}"]),
+        (r"^\<[a-z]+\>$", &["<b>"], &["b"]),
+        (r"^[\<\>]$", &["<", ">"], &["\\"]),
+        (r"^https?:\/\/[^\s/$.?#].[^\s]*$", &["https://x.de/a"], &["ftp://x.de", "http:// x"]),
+        (r"^\u00e9\x41\cI$", &["éA\t"], &["eA\t"]),
+        (r"^\uD83D\uDE00$", &["😀"], &["x"]),
+        (r"^[^]$", &["a", "\n"], &["", "ab"]),
+        (r"[]", &[], &["", "a"]),
+        (r"^]$", &["]"], &["["]),
+        (r"^[[a]$", &["[", "a"], &["b"]),
+        (r"^[a&&b]+$", &["a&b"], &["c"]),
+        (r"^\0$", &["\0"], &["0"]),
+        (r"^(?<year>\d{4})-(?:0[1-9]|1[0-2])$", &["2026-11"], &["2026-13"]),
+    ] {
+        for text in valid {
+            assert!(matches(pattern, text), "{pattern} takes {text:?}");
+        }
+        for text in invalid {
+            assert!(!matches(pattern, text), "{pattern} refuses {text:?}");
+        }
+    }
+    let names = json!({"patternProperties": {r"^[\w-.]+$": {"type": "integer"}}, "additionalProperties": false});
+    assert_eq!(verdict(&names, r#"{"a-b.c":1}"#), "");
+    assert_eq!(verdict(&names, r#"{"a-b":"x"}"#), r#"'/a-b': "x" is not of type "integer""#);
+    assert_ne!(verdict(&names, r#"{"a+b":1}"#), "");
+    // The pattern is shown as it was written.
+    assert_eq!(verdict(&json!({"pattern": r"^[\w-.]$"}), r#""+""#), r#""+" does not match "^[\\w-.]$""#);
+    let engine = "is not a pattern of the linear-time engine:";
+    for (pattern, why) in [
+        ("(?=a)b", "at character 1 look-around, which takes more than linear time"),
+        ("é(?<!a)", "at character 2 look-around, which takes more than linear time"),
+        (r"(a)\1", "at character 4 a back-reference, which takes more than linear time"),
+        ("ab(", "at character 3 unclosed group"),
+        ("a[b", "at character 2 unclosed character class"),
+        ("[b-a]", "at character 2 invalid character class range, the start must be <= the end"),
+        ("*a", "at character 1 repetition operator missing expression"),
+        (r"\y", "at character 1 unrecognized escape sequence"),
+        (r"[\w-.](", "unclosed group"),
+        ("(a{100}){100}", "it takes more than 262144 bytes when it is compiled"),
+    ] {
+        let schema = json!({"properties": {"a": {"pattern": pattern}}}).to_string();
+        assert_eq!(refusal(&schema), format!("'/properties/a/pattern': {} {engine} {why}", json!(pattern)));
+    }
+    let named = refusal(r#"{"patternProperties": {"(?!a)": true}}"#);
+    assert!(named.contains("look-around"), "{named}");
 }
 
 #[test]

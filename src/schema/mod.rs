@@ -149,7 +149,7 @@ impl Schema {
     ) -> Result<Checked, Violation> {
         match self {
             Self::Json(schema) => schema.check(record, &mut scratch.json).map(|()| Checked::AsIs),
-            Self::Protobuf(schema) => schema.check(record, encoding, out),
+            Self::Protobuf(schema) => schema.check(record, encoding, &mut scratch.json, out),
             Self::Avro(schema) => schema.check(record, encoding).map(|()| Checked::AsIs),
             Self::Graphql(schema) => schema.check(record).map(|()| Checked::AsIs),
         }

@@ -15,7 +15,7 @@ const SHIFTS_MAX: i64 = 128;
 
 /// A number.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Decimal<'a> {
+pub(in crate::schema) struct Decimal<'a> {
     negative: bool,
     /// From the first digit that is not zero to the last such; a point may stand between. Empty: zero.
     digits: &'a [u8],
@@ -25,7 +25,7 @@ pub(super) struct Decimal<'a> {
 
 impl<'a> Decimal<'a> {
     /// Returns the value of a JSON number.
-    pub(super) fn parse(text: &'a str) -> Self {
+    pub(in crate::schema) fn parse(text: &'a str) -> Self {
         let (negative, text) = text.strip_prefix('-').map_or((false, text), |text| (true, text));
         let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
         let mantissa = mantissa.as_bytes();
@@ -47,6 +47,20 @@ impl<'a> Decimal<'a> {
 
     fn digits(self) -> impl Iterator<Item = u8> {
         self.digits.iter().copied().filter(|byte| *byte != b'.')
+    }
+
+    /// Returns the value, if it is whole and has at most 38 digits.
+    pub(in crate::schema) fn to_whole(self) -> Option<i128> {
+        let zeros = match self.last_exponent() {
+            _ if self.digits.is_empty() => return Some(0),
+            zeros @ 0..=37 => u32::try_from(zeros).ok()?,
+            _ => return None,
+        };
+        let digits = self
+            .digits()
+            .try_fold(0_i128, |value, digit| value.checked_mul(10)?.checked_add(i128::from(digit - b'0')))?;
+        let value = digits.checked_mul(10_i128.pow(zeros))?;
+        Some(if self.negative { -value } else { value })
     }
 
     /// Returns the exponent of the last digit.

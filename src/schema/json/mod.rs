@@ -22,7 +22,9 @@ mod tape;
 #[cfg(test)]
 mod tests;
 
-pub(in crate::schema) use read::Scratch;
+pub(in crate::schema) use decimal::Decimal;
+pub(in crate::schema) use read::{Scratch, read};
+pub(in crate::schema) use tape::{Kind, Tape};
 
 use super::{CompileError, Violation, violation::FAULTS_MAX};
 use crate::limits::{
@@ -33,7 +35,7 @@ use instance::{TapeJson, TapeNode};
 use jsonschema::{PatternOptions, ValidationError, ValidationOptions, Validator, error::ValidationErrorKind};
 use meter::Prices;
 use pattern::Rewritten;
-use read::{Unreadable, read};
+use read::Unreadable;
 use serde_json::Value;
 use std::{
     fmt::{self, Write},

@@ -19,7 +19,7 @@ pub struct Scratch {
 
 /// Why a record cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unreadable {
+pub(in crate::schema) enum Unreadable {
     /// It is not JSON.
     Malformed { at: usize, reason: &'static str },
     /// It has more values than [`SCHEMA_JSON_VALUES_MAX`].
@@ -37,7 +37,7 @@ struct Open {
 }
 
 /// Reads a record.
-pub(super) fn read<'a>(record: &'a [u8], scratch: &'a mut Scratch) -> Result<Tape<'a>, Unreadable> {
+pub(in crate::schema) fn read<'a>(record: &'a [u8], scratch: &'a mut Scratch) -> Result<Tape<'a>, Unreadable> {
     let text = std::str::from_utf8(record)
         .map_err(|error| Unreadable::Malformed { at: error.valid_up_to(), reason: "text that is not UTF-8" })?;
     if record.len() > u32::MAX as usize {

@@ -8,7 +8,7 @@ use super::exact::Exact;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::schema) enum Kind {
     /// `null`
     Null,
     /// `false`
@@ -33,19 +33,19 @@ pub(super) enum Kind {
 
 /// One value, or the name of a member.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    pub(super) kind: Kind,
+pub(in crate::schema) struct Entry {
+    pub(in crate::schema) kind: Kind,
     /// Scalars: where the text begins.
-    pub(super) at: u32,
+    pub(in crate::schema) at: u32,
     /// Scalars: how long the text is. Containers: how many elements or members there are.
-    pub(super) len: u32,
+    pub(in crate::schema) len: u32,
     /// The entry behind this value and all that is within it.
     pub(super) next: u32,
 }
 
 /// A record that has been read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tape<'a> {
+pub(in crate::schema) struct Tape<'a> {
     pub(super) record: &'a str,
     pub(super) unescaped: &'a str,
     pub(super) entries: &'a [Entry],
@@ -56,13 +56,13 @@ pub(super) struct Tape<'a> {
 impl<'a> Tape<'a> {
     /// The entry at an index; `null` where there is none.
     #[inline]
-    pub(super) fn entry(&self, index: u32) -> Entry {
+    pub(in crate::schema) fn entry(&self, index: u32) -> Entry {
         self.entries.get(index as usize).copied().unwrap_or(Entry { kind: Kind::Null, at: 0, len: 0, next: index + 1 })
     }
 
     /// The text of a scalar.
     #[inline]
-    pub(super) fn text(&self, entry: Entry) -> &'a str {
+    pub(in crate::schema) fn text(&self, entry: Entry) -> &'a str {
         let all = if entry.kind == Kind::Unescaped { self.unescaped } else { self.record };
         let from = entry.at as usize;
         all.get(from..from + entry.len as usize).unwrap_or("")
@@ -74,9 +74,22 @@ impl<'a> Tape<'a> {
         Members { tape: *self, at: index + 1, left: self.entry(index).len }
     }
 
+    /// Returns the members of an object in the order of the text, also those that a later one of the same name replaces.
+    pub(in crate::schema) fn every_member(&self, index: u32) -> impl Iterator<Item = (Entry, u32)> + use<'a> {
+        let (tape, end) = (*self, self.entry(index).next);
+        let mut at = index + 1;
+        std::iter::from_fn(move || {
+            let (name, value) = (tape.entry(at), at + 1);
+            (at < end).then(|| {
+                at = tape.entry(value).next;
+                (name, value)
+            })
+        })
+    }
+
     /// The elements of an array.
     #[inline]
-    pub(super) fn elements(&self, index: u32) -> Elements<'a> {
+    pub(in crate::schema) fn elements(&self, index: u32) -> Elements<'a> {
         Elements { tape: *self, at: index + 1, left: self.entry(index).len }
     }
 }
@@ -108,7 +121,7 @@ impl Iterator for Members<'_> {
 
 /// See [`Tape::elements`].
 #[derive(Debug)]
-pub(super) struct Elements<'a> {
+pub(in crate::schema) struct Elements<'a> {
     tape: Tape<'a>,
     at: u32,
     left: u32,

@@ -6,12 +6,13 @@
 //! walked like any other record, which finds the required fields that it lacks.
 
 mod encode;
+mod exact;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod walk;
 
-use super::{Checked, CompileError, Encoding, SchemaSource, Violation, bounds};
+use super::{Checked, CompileError, Encoding, SchemaSource, Violation, bounds, json};
 use crate::limits;
 use prost_reflect::{DescriptorPool, DynamicMessage, FileDescriptor, MessageDescriptor};
 use protox::{
@@ -69,21 +70,32 @@ impl ProtobufSchema {
     }
 
     /// Holds a record against the message type.
-    pub fn check(&self, record: &[u8], encoding: Encoding, out: &mut Vec<u8>) -> Result<Checked, Violation> {
+    pub(in crate::schema) fn check(
+        &self,
+        record: &[u8],
+        encoding: Encoding,
+        scratch: &mut json::Scratch,
+        out: &mut Vec<u8>,
+    ) -> Result<Checked, Violation> {
         if encoding == Encoding::Json {
-            return self.transcode(record, out);
+            return self.transcode(record, scratch, out);
         }
         match walk::check(&self.tables, record) {
             Ok(()) => Ok(Checked::AsIs),
-            Err(_) if encoding == Encoding::Unsaid && looks_like_json(record) => self.transcode(record, out),
+            Err(_) if encoding == Encoding::Unsaid && looks_like_json(record) => self.transcode(record, scratch, out),
             Err(violation) => Err(violation),
         }
     }
 
     /// JSON into wire format. Nothing is left in `out` of a record that is not valid.
-    fn transcode(&self, record: &[u8], out: &mut Vec<u8>) -> Result<Checked, Violation> {
+    fn transcode(&self, record: &[u8], scratch: &mut json::Scratch, out: &mut Vec<u8>) -> Result<Checked, Violation> {
         bounds::json_record(record, self.values_max)?;
-        let mut json = serde_json::Deserializer::from_slice(record);
+        // What cannot be read is prost-reflect's to say, in the words of its parser.
+        let prepared = match json::read(record, scratch) {
+            Ok(tape) => exact::prepared(&self.message, &tape, record)?,
+            Err(_) => record.into(),
+        };
+        let mut json = serde_json::Deserializer::from_slice(&prepared);
         let message = DynamicMessage::deserialize(self.message.clone(), &mut json)
             .and_then(|message| json.end().map(|()| message))
             .map_err(|error| not_json(&error))?;

@@ -60,7 +60,7 @@ fn refused(text: &str) -> String {
 /// What the check says of a record: `Ok` with what is stored.
 fn check(schema: &ProtobufSchema, record: &[u8], encoding: Encoding) -> Result<Vec<u8>, String> {
     let mut out = b"before".to_vec();
-    match schema.check(record, encoding, &mut out) {
+    match schema.check(record, encoding, &mut json::Scratch::default(), &mut out) {
         Ok(Checked::AsIs) => {
             assert_eq!(out, b"before");
             Ok(record.to_vec())
@@ -201,8 +201,7 @@ fn more_required_fields_than_a_word_has_bits() {
 #[test]
 fn json_becomes_wire_format() {
     let schema = compile(PROTO3);
-    let cases: [(&str, &[u8]); 16] = [
-        (r#"{"id":1,"id":2}"#, b"\x08\x02"),
+    let cases: [(&str, &[u8]); 15] = [
         ("{}", b""),
         (r#" {"id": 1, "name": "a"} "#, b"\x08\x01\x12\x01a"),
         (r#"{"name":"a","id":1}"#, b"\x08\x01\x12\x01a"),
@@ -245,6 +244,77 @@ fn json_becomes_wire_format() {
     ];
     let said = invalid.clone().map(|(json, _)| (json, check(&schema, json.as_bytes(), Encoding::Json).unwrap_err()));
     assert_eq!(said, invalid);
+}
+
+/// ProtoJSON, and Protobuf's conformance suite: an integer may have an exponent or a fraction of zeros, in quotes or without.
+#[test]
+fn r18_numbers_of_any_spelling_are_exact_or_refused() {
+    let kinds = "int32 a=1; sint32 b=2; sfixed32 c=3; uint32 d=4; fixed32 e=5; int64 f=6; sint64 g=7; sfixed64 h=8; uint64 i=9; fixed64 j=10;";
+    let schema = compile(&format!(
+        "syntax = \"proto3\"; import \"google/protobuf/wrappers.proto\"; import \"google/protobuf/struct.proto\"; message M {{ {kinds}
+         double k=11; float l=12; string m=13; repeated int64 n=14; map<string, int64> o=15; google.protobuf.Int64Value p=16;
+         M q=17; Kind r=18; google.protobuf.Struct s=19; int32 long_name=20; }} enum Kind {{ NONE = 0; SOME = 1000; }}"
+    ));
+    let check = |json: &str| check(&schema, json.as_bytes(), Encoding::Json);
+    for field in "abcdefghij".chars() {
+        for (odd, plain) in
+            [("1e3", "1000"), ("1.0", "1"), ("1.5e1", "15"), ("100e-2", "1"), ("0.0", "0"), ("1.0e0", "1")]
+        {
+            let expect = check(&format!(r#"{{"{field}":{plain}}}"#));
+            assert!(expect.is_ok(), "{field} {plain}: {expect:?}");
+            assert_eq!(check(&format!(r#"{{"{field}":{odd}}}"#)), expect, "{field} {odd}");
+            assert_eq!(check(&format!(r#"{{"{field}":"{odd}"}}"#)), expect, "{field} {odd} in quotes");
+        }
+        for wrong in [
+            "1.5",
+            "1e-1",
+            "1e99",
+            "99999999999999999999.0",
+            "1.0x",
+            "1.",
+            ".5e1",
+            "+1.0",
+            " 1.0",
+            "1.0 ",
+            "0x1.0",
+            "1e",
+            "NaN.0",
+        ] {
+            assert!(check(&format!(r#"{{"{field}":"{wrong}"}}"#)).is_err(), "{field} {wrong} in quotes");
+        }
+        assert!(check(&format!(r#"{{"{field}":1.5}}"#)).is_err(), "{field}");
+    }
+    assert_eq!(check(r#"{"a":"1e3"}"#), Ok(b"\x08\xe8\x07".to_vec()));
+    for (odd, plain) in [
+        (r#"{"f":9007199254740993.0}"#, r#"{"f":9007199254740993}"#),
+        (r#"{"i":"18446744073709551615.0"}"#, r#"{"i":"18446744073709551615"}"#),
+        (r#"{"f":-9.223372036854775808e18}"#, r#"{"f":"-9223372036854775808"}"#),
+        (r#"{"n":["1e2",2.0,3]}"#, r#"{"n":[100,2,3]}"#),
+        (r#"{"o":{"x":"1e2","y":9007199254740993.0}}"#, r#"{"o":{"x":100,"y":9007199254740993}}"#),
+        (r#"{"p":"9007199254740993.0"}"#, r#"{"p":"9007199254740993"}"#),
+        (r#"{"q":{"q":{"f":"1e1"}},"m":"1e3"}"#, r#"{"q":{"q":{"f":10}},"m":"1e3"}"#),
+        (r#"{"r":1e3}"#, r#"{"r":"SOME"}"#),
+        (r#"{"s":{"a":1.0,"a":"1e3"}}"#, r#"{"s":{"a":"1e3"}}"#),
+        (r#"{"k":"1e3","l":"-Infinity"}"#, r#"{"k":1000.0,"l":"-Infinity"}"#),
+    ] {
+        let expect = check(plain);
+        assert!(expect.is_ok(), "{plain}: {expect:?}");
+        assert_eq!(check(odd), expect, "{odd}");
+    }
+    for (json, expect) in [
+        (r#"{"f":9223372036854775808.0}"#, r#"'/f': proto: "9223372036854775808.0" is not a value of int64"#),
+        (r#"{"i":-1.0}"#, r#"'/i': proto: "-1.0" is not a value of uint64"#),
+        (r#"{"q":{"a":"2147483648.0"}}"#, r#"'/q/a': proto: "2147483648.0" is not a value of int32"#),
+        (r#"{"k":"1e400"}"#, r#"'/k': proto: "1e400" is not a value of double"#),
+        (r#"{"l":3.5e38}"#, r#"'/l': proto: "3.5e38" is not a value of float"#),
+        (r#"{"k":"inf"}"#, r#"'/k': proto: "inf" is not a value of double"#),
+        (r#"{"k":"+1"}"#, r#"'/k': proto: "+1" is not a value of double"#),
+        (r#"{"longName":1,"long_name":2}"#, r#"'/long_name': proto: field "longName" comes twice"#),
+        (r#"{"a":1,"a":2}"#, r#"'/a': proto: field "a" comes twice"#),
+        (r#"{"q":{"a":1,"\u0061":1}}"#, r#"'/q/a': proto: field "a" comes twice"#),
+    ] {
+        assert_eq!(check(json), Err(expect.to_owned()), "{json}");
+    }
 }
 
 /// JSON on a Protobuf station: what the original's documents promised, and its program refused.
@@ -458,7 +528,7 @@ proptest! {
         thread_local!(static SCHEMA: ProtobufSchema = compile(PROTO3));
         SCHEMA.with(|schema| {
             let decoded = DynamicMessage::decode(schema.message.clone(), record.as_slice());
-            let checked = schema.check(&record, Encoding::Binary, &mut Vec::new());
+            let checked = schema.check(&record, Encoding::Binary, &mut json::Scratch::default(), &mut Vec::new());
             prop_assert_eq!(decoded.is_ok(), checked.is_ok(), "{:?} {:?}", decoded, checked);
             Ok(())
         })?;
@@ -473,7 +543,7 @@ proptest! {
             drop(unknown);
             let Ok(json) = serde_json::to_vec(&message) else { return Ok(()) };
             let mut out = Vec::new();
-            prop_assert_eq!(schema.check(&json, Encoding::Json, &mut out), Ok(Checked::Transcoded));
+            prop_assert_eq!(schema.check(&json, Encoding::Json, &mut json::Scratch::default(), &mut out), Ok(Checked::Transcoded));
             let again = DynamicMessage::decode(schema.message.clone(), out.as_slice()).unwrap();
             prop_assert_eq!(serde_json::to_value(&again).unwrap(), serde_json::to_value(&message).unwrap());
             Ok(())

@@ -163,6 +163,10 @@ impl<P: FnMut(&[(&str, &str)], &[u8]) -> Result<Reply, Failure>> Producer<P> {
                 .map_err(|fault| Failure::other(format!("the input cannot be read after line {number}: {fault}")))?;
             let Some(whole) = length else { break };
             number += 1;
+            // RFC 8259, section 8.1: a byte order mark may be passed over. It begins a file and no record.
+            if number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+                line.drain(..BYTE_ORDER_MARK.len());
+            }
             match self.refused(&line, whole) {
                 Some(reason) => self.tally.fail(&[number], 1, Exit::Failed, reason),
                 None if line.is_empty() && !self.raw => {}
@@ -281,6 +285,9 @@ fn partial(body: &[u8]) -> Option<Partial> {
     serde_json::from_slice(body).ok()
 }
 
+/// U+FEFF in UTF-8, which editors on Windows write before a text.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Reads one line without its end. `None` at the end of the input; `Some(false)` if the line was
 /// longer than [`LINE_BYTES_MAX`]: then the rest of it was skipped.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
@@ -394,6 +401,14 @@ mod tests {
         assert_eq!(sent, requests(&[("id-0", "a b"), ("id-1", ""), ("id-2", "\"c")]));
         assert_eq!(tally.stored, 3);
         assert_eq!(produce("", false, 2, good).1, []);
+    }
+
+    #[test]
+    fn r20_a_byte_order_mark_before_the_first_line_is_passed_over() {
+        let (tally, sent, _) = produce("\u{feff}1\n\u{feff}2\n", false, 2, good);
+        assert_eq!(sent, requests(&[("id-0", "[1]")]));
+        assert_eq!((tally.stored, tally.failed), (1, 1));
+        assert_eq!(produce("\u{feff}a\n", true, 1, good).1, requests(&[("id-0", "a")]));
     }
 
     #[test]

@@ -181,7 +181,8 @@ fn password(input: impl BufRead) -> Result<String, Failure> {
         .take(PASSWORD_BYTES_MAX)
         .read_line(&mut line)
         .map_err(|fault| Failure::usage(format!("the password cannot be read from standard input: {fault}")))?;
-    let password = line.trim_end_matches(['\r', '\n']);
+    // Shells on Windows write a byte order mark before what they pipe.
+    let password = line.strip_prefix('\u{feff}').unwrap_or(&line).trim_end_matches(['\r', '\n']);
     if password.is_empty() {
         return Err(Failure::usage("the password is empty: write it to standard input, one line"));
     }
@@ -221,9 +222,14 @@ mod tests {
 
     #[test]
     fn a_password_is_one_line_of_standard_input() {
-        for (input, expect) in
-            [("secret\n", Some("secret")), ("s p \r\nmore\n", Some("s p ")), ("x", Some("x")), ("\n", None), ("", None)]
-        {
+        for (input, expect) in [
+            ("secret\n", Some("secret")),
+            ("s p \r\nmore\n", Some("s p ")),
+            ("x", Some("x")),
+            ("\u{feff}secret\r\n", Some("secret")),
+            ("\n", None),
+            ("", None),
+        ] {
             assert_eq!(password(input.as_bytes()).ok().as_deref(), expect, "{input:?}");
         }
     }

@@ -223,5 +223,6 @@ fn read_bounded(path: &std::path::Path) -> std::io::Result<String> {
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(Error::new(ErrorKind::FileTooLarge, "it is longer than 1 MiB"));
     }
-    Ok(text)
+    // A byte order mark, which editors on Windows write.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }

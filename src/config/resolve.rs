@@ -244,7 +244,8 @@ fn read_file(path: &Path, key: &'static str, findings: &mut Findings<'_>) -> Opt
             "name a file that the gateway may read",
         );
     }
-    text.ok()
+    // A byte order mark, which editors on Windows write.
+    text.ok().map(|text| text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 fn read_seed(path: &Path, key: &'static str, findings: &mut Findings<'_>) -> Option<Secret> {

@@ -556,3 +556,9 @@ proptest! {
         prop_assert!(!sources.contains(refresh.as_str()));
     }
 }
+
+#[test]
+fn r20_a_byte_order_mark_before_the_configuration_is_passed_over() {
+    let (_dir, sources) = file("\u{feff}listen = \"127.0.0.1:4455\"\n");
+    assert_eq!(shown(&inspect(&sources).unwrap(), "listen"), "\"127.0.0.1:4455\"");
+}

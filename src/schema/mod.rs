@@ -14,7 +14,7 @@ mod violation;
 pub use violation::{Fault, Violation, cut};
 
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 /// The four languages of schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -54,6 +54,21 @@ pub struct SchemaSource {
     pub message: Option<String>,
     /// Protobuf: files that it imports, by the name that the import says.
     pub imports: BTreeMap<String, String>,
+}
+
+/// U+FEFF, which editors on Windows write before a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+impl SchemaSource {
+    /// Returns the source with texts that begin with what they say.
+    fn without_marks(&self) -> Cow<'_, Self> {
+        if !std::iter::once(&self.text).chain(self.imports.values()).any(|text| text.starts_with(BYTE_ORDER_MARK)) {
+            return Cow::Borrowed(self);
+        }
+        let plain = |text: &String| text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).to_owned();
+        let imports = self.imports.iter().map(|(name, text)| (name.clone(), plain(text))).collect();
+        Cow::Owned(Self { text: plain(&self.text), imports, ..self.clone() })
+    }
 }
 
 /// Why a schema does not compile, in its compiler's words: one line or more, without a path of this machine.
@@ -120,6 +135,7 @@ pub enum Schema {
 impl Schema {
     /// Compiles a schema. May take long: not for shards.
     pub fn compile(source: &SchemaSource) -> Result<Self, CompileError> {
+        let source = &source.without_marks();
         Ok(match source.kind {
             SchemaType::Json => Self::Json(json::JsonSchema::compile(&source.text)?),
             SchemaType::Protobuf => Self::Protobuf(protobuf::ProtobufSchema::compile(source)?),
@@ -152,6 +168,30 @@ impl Schema {
             Self::Protobuf(schema) => schema.check(record, encoding, &mut scratch.json, out),
             Self::Avro(schema) => schema.check(record, encoding).map(|()| Checked::AsIs),
             Self::Graphql(schema) => schema.check(record).map(|()| Checked::AsIs),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The Unicode Standard, section 23.8: at the beginning of a text the mark is none of its characters.
+    #[test]
+    fn r20_a_byte_order_mark_before_a_schema_is_passed_over() {
+        for (kind, text) in [
+            (SchemaType::Json, r#"{"type":"integer"}"#),
+            (SchemaType::Protobuf, "syntax = \"proto3\"; import \"part.proto\"; message M { Part a = 1; }"),
+            (SchemaType::Avro, r#""int""#),
+            (SchemaType::Graphql, "type Query { a: Int }"),
+        ] {
+            let part = "\u{feff}syntax = \"proto3\"; message Part { int32 a = 1; }".to_owned();
+            let imports = BTreeMap::from([("part.proto".to_owned(), part)]);
+            let source = SchemaSource { kind, text: format!("\u{feff}{text}"), message: None, imports };
+            assert_eq!(Schema::compile(&source).map(|schema| schema.kind()), Ok(kind));
+            // Only the first; to GraphQL it is white space anywhere.
+            let twice = SchemaSource { text: format!("\u{feff}{}", source.text), ..source };
+            assert_eq!(Schema::compile(&twice).is_ok(), kind == SchemaType::Graphql, "{kind:?}");
         }
     }
 }

@@ -367,3 +367,10 @@ fn what_is_no_dump_is_refused_with_the_place() {
     let nothing = Dump::read(br#"{"format":1,"schemas":null,"stations":null}"#).unwrap();
     assert!(nothing.schemas().is_empty() && nothing.stations().is_empty());
 }
+
+#[test]
+fn r20_a_byte_order_mark_before_a_dump_is_passed_over() {
+    let dump = Dump::read("\u{feff}{\"schemas\":[]}".as_bytes()).unwrap();
+    assert!(dump.schemas().is_empty());
+    assert!(Dump::read("\u{feff}\u{feff}{}".as_bytes()).is_err());
+}

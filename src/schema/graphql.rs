@@ -3,15 +3,23 @@
 //! The compiler's parser is told how many tokens it may read and how deep they may nest; the rules of validation, some
 //! of which cost the square of what they look at, therefore never see more than [`limits::GRAPHQL_TOKENS_MAX`] allow.
 //! What it finds is told in the words of the reference implementation, with line and column.
+//!
+//! A record may also be JSON: a string, which is the document, so that a batch can hold several; or an object as every GraphQL client
+//! posts it (GraphQL over HTTP, section 5.4), of which the `query` is the document, and whose `variables` must be those that
+//! its operation declares. What is stored is the record as it came.
 
 use super::{CompileError, Violation, bounds, violation::FAULTS_MAX};
 use crate::limits;
 use apollo_compiler::{
-    Schema,
+    ExecutableDocument, Schema,
     ast::{Definition, Document},
     parser::Parser,
+    request::coerce_variable_values,
+    response::JsonMap,
     validation::{DiagnosticList, Valid},
 };
+use serde::Deserialize;
+use std::borrow::Cow;
 
 /// What the original said of a record that is not GraphQL.
 const NOT_GRAPHQL: &str = "invalid message format, expecting GraphQL";
@@ -38,11 +46,71 @@ impl GraphqlSchema {
         bounds::record_bytes(record, limits::GRAPHQL_BYTES_MAX)?;
         let text = str::from_utf8(record)
             .map_err(|fault| Violation::one("", format!("{NOT_GRAPHQL}: no UTF-8 at byte {}", fault.valid_up_to())))?;
+        match Record::of(text)? {
+            Record::Document(text) => self.document(&text).map(drop),
+            Record::Request(request) => {
+                let document = self.document(&request.query)?;
+                self.variables(&document, &request)
+            }
+        }
+    }
+
+    fn document(&self, text: &str) -> Result<Valid<ExecutableDocument>, Violation> {
         let mut parser =
             Parser::new().recursion_limit(limits::GRAPHQL_DEPTH_MAX).token_limit(limits::GRAPHQL_TOKENS_MAX);
         let document = parser.parse_ast(text, "record").map_err(|found| not_graphql(&found.errors))?;
         few_definitions(&document)?;
-        document.to_executable_validate(&self.schema).map(drop).map_err(|found| violation(&found.errors))
+        document.to_executable_validate(&self.schema).map_err(|found| violation(&found.errors))
+    }
+
+    /// Validates the variables of a request against what its operation declares.
+    fn variables(&self, document: &Valid<ExecutableDocument>, request: &Request<'_>) -> Result<(), Violation> {
+        let name = request.operation_name.as_deref();
+        let told = |text: &str| Violation::one("", format!("graphql: {text}"));
+        let operation = document.operations.get(name).map_err(|_| {
+            told(&match name {
+                Some(name) => format!("Unknown operation named {}.", bounds::quoted(name)),
+                None => "Must provide operation name if query contains multiple operations.".to_owned(),
+            })
+        })?;
+        let none = JsonMap::new();
+        let values = request.variables.as_ref().unwrap_or(&none);
+        coerce_variable_values(&self.schema, operation, values)
+            .map(drop)
+            .map_err(|error| told(&error.message().to_string()))
+    }
+}
+
+/// A request as GraphQL clients post it. Other members, such as `extensions`, say nothing of the document.
+#[derive(Debug, Deserialize)]
+struct Request<'a> {
+    #[serde(borrow)]
+    query: Cow<'a, str>,
+    #[serde(rename = "operationName", borrow, default)]
+    operation_name: Option<Cow<'a, str>>,
+    #[serde(default)]
+    variables: Option<JsonMap>,
+}
+
+/// What a record is.
+enum Record<'a> {
+    Document(Cow<'a, str>),
+    Request(Request<'a>),
+}
+
+impl<'a> Record<'a> {
+    fn of(text: &'a str) -> Result<Self, Violation> {
+        let begin = text.trim_start();
+        // No document begins so.
+        if begin.strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with('"')) {
+            let request = serde_json::from_str(text);
+            return request.map(Self::Request).map_err(|fault| {
+                Violation::one("", format!("{NOT_GRAPHQL}: the JSON is no GraphQL request: {fault}"))
+            });
+        }
+        // A document may begin with a description, but is no JSON then.
+        let quoted = if begin.starts_with('"') { serde_json::from_str(text).ok() } else { None };
+        Ok(Self::Document(quoted.map_or(Cow::Borrowed(text), Cow::Owned)))
     }
 }
 
@@ -209,6 +277,47 @@ mod tests {
         assert_eq!(said, cases.map(|(record, text)| (record, text.to_owned())));
         let said = schema.check(b"{ \xff }").unwrap_err().to_string();
         assert_eq!(said, "invalid message format, expecting GraphQL: no UTF-8 at byte 2");
+    }
+
+    /// GraphQL over HTTP, section 5.4.
+    #[test]
+    fn a_request_in_json_is_its_query_and_its_variables() {
+        let schema = GraphqlSchema::compile(SHOP).unwrap();
+        let place = r#""query":"mutation P($i: NewOrder!) { place(input: $i) { id } }""#;
+        for (record, fault) in [
+            (r#"{"query":"{ hello }"}"#.to_owned(), ""),
+            (
+                r#" { "query" : "{ hello }", "variables": null, "operationName": null, "extensions": {"a": 1} } "#
+                    .to_owned(),
+                "",
+            ),
+            (r#""{ hello }""#.to_owned(), ""),
+            (r#""query A { hello } query B { hello }""#.to_owned(), ""),
+            (r#"{"query":"query A { hello } query B { hello }","operationName":"B"}"#.to_owned(), ""),
+            (format!(r#"{{{place},"variables":{{"i":{{"sku":"a","pieces":2}}}}}}"#), ""),
+            (
+                r#"{"query":"{ nope }"}"#.to_owned(),
+                "graphql: Cannot query field \"nope\" on type \"Query\". (line 1, column 3)",
+            ),
+            (r#""{ nope }""#.to_owned(), "graphql: Cannot query field \"nope\" on type \"Query\". (line 1, column 3)"),
+            (
+                r#"{"query":"query A { hello } query B { hello }"}"#.to_owned(),
+                "graphql: Must provide operation name if query contains multiple operations.",
+            ),
+            (r#"{"query":"{ hello }","operationName":"C"}"#.to_owned(), "graphql: Unknown operation named \"C\"."),
+            (
+                r#"{"variables":{}}"#.to_owned(),
+                "invalid message format, expecting GraphQL: the JSON is no GraphQL request: missing field `query` at line 1 column 16",
+            ),
+        ] {
+            assert_eq!(check(&schema, &record), fault, "{record}");
+        }
+        for variables in
+            ["{}", r#"{"i":{"pieces":2}}"#, r#"{"i":{"sku":1}}"#, r#"{"i":null}"#, r#"{"i":{"sku":"a","x":1}}"#]
+        {
+            let said = check(&schema, &format!(r#"{{{place},"variables":{variables}}}"#));
+            assert!(said.starts_with("graphql: "), "{variables}: {said}");
+        }
     }
 
     #[test]

@@ -51,6 +51,10 @@ impl ProtobufSchema {
             let most = limits::PROTOBUF_PARENTHESES_MAX;
             return Err(CompileError(format!("the schema has more than {most} parentheses: too many custom options")));
         }
+        if texts().any(|text| is_edition(text)) {
+            let text = "editions are not supported yet: write `syntax = \"proto3\";` in place of `edition = …;`";
+            return Err(CompileError(text.to_owned()));
+        }
         if source.imports.contains_key(MAIN) {
             return Err(CompileError(format!("an import cannot be named {MAIN}: that is the schema itself")));
         }
@@ -113,6 +117,20 @@ fn not_json(error: &serde_json::Error) -> Violation {
         Category::Syntax | Category::Eof | Category::Io => format!("{NOT_PROTOBUF}: {error}"),
     };
     Violation::one("", text)
+}
+
+/// Whether the first word of a file, behind comments, is `edition`.
+fn is_edition(text: &str) -> bool {
+    let mut rest = text.trim_start();
+    loop {
+        let comment = match rest.get(..2) {
+            Some("//") => rest.split_once('\n'),
+            Some("/*") => rest.split_once("*/"),
+            _ => return rest.strip_prefix("edition").is_some_and(|rest| rest.trim_start().starts_with('=')),
+        };
+        let Some((_, behind)) = comment else { return false };
+        rest = behind.trim_start();
+    }
 }
 
 fn looks_like_json(record: &[u8]) -> bool {

@@ -409,6 +409,13 @@ fn what_does_not_compile_is_told_with_its_place() {
 }
 
 #[test]
+fn an_edition_is_refused_by_its_name() {
+    let text = "// Copyright\n/* a\n edition */ edition = \"2023\";\nmessage M { int32 a = 1; }";
+    assert!(refused(text).starts_with("editions are not supported yet"), "{}", refused(text));
+    compile("// edition = \"2023\";\nsyntax = \"proto3\"; message edition { int32 edition = 1; }");
+}
+
+#[test]
 fn hostile_schemas_end() {
     for deep in [
         "message A {",

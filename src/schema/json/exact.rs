@@ -145,13 +145,12 @@ fn stand_in(written: &str, taken: &HashSet<u64>) -> (String, u64) {
     let towards_zero = size > 1.0_f64.to_bits();
     let sign = if written.starts_with('-') { -1.0 } else { 1.0 };
     (0..)
-        .filter_map(|step| {
+        .find_map(|step| {
             let bits = if towards_zero { size - step } else { size + step };
             let text = Number::from_f64(sign * f64::from_bits(bits))?.to_string();
             let bits = bits_read_back(&text)?;
             (!taken.contains(&bits)).then_some((text, bits))
         })
-        .next()
         .unwrap_or_default()
 }
 

@@ -31,7 +31,7 @@ pub(super) fn install<'a>(options: Options<'a>, exact: &Arc<Exact>) -> Options<'
         .with_keyword("multipleOf", move |_, value, _| multiple_of(value, &for_divisors));
     BOUNDS.iter().fold(options, |options, bound| {
         let exact = Arc::clone(exact);
-        options.with_keyword(bound.keyword, move |parent, value, _| compile_bound(*bound, parent, value, &exact))
+        options.with_keyword(bound.keyword, move |parent, value, _| Ok(compile_bound(*bound, parent, value, &exact)))
     })
 }
 
@@ -76,12 +76,17 @@ const BOUNDS: [Bound; 4] = [
     BELOW,
 ];
 
-fn compile_bound(bound: Bound, parent: &Map<String, Value>, value: &Value, exact: &Exact) -> Compiled<'static> {
+fn compile_bound(
+    bound: Bound,
+    parent: &Map<String, Value>,
+    value: &Value,
+    exact: &Exact,
+) -> Box<dyn for<'i> Keyword<'i, TapeJson>> {
     // A boolean is draft 4's: it says how the other keyword is meant.
-    let Value::Number(limit) = value else { return Ok(Box::new(Nothing)) };
+    let Value::Number(limit) = value else { return Box::new(Nothing) };
     let strict = bound.exclusive.filter(|(keyword, _)| parent.get(*keyword) == Some(&Value::Bool(true)));
     let bound = strict.map_or(bound, |(_, strict)| *strict);
-    Ok(Box::new(Limit { bound, limit: exact.text(limit).into(), whole: limit.as_i64() }))
+    Box::new(Limit { bound, text: exact.text(limit).into(), whole: limit.as_i64() })
 }
 
 fn multiple_of<'a>(value: &Value, exact: &Exact) -> Compiled<'a> {
@@ -118,7 +123,7 @@ impl<'i> Keyword<'i, TapeJson> for Nothing {
 /// A bound with its number.
 struct Limit {
     bound: Bound,
-    limit: Box<str>,
+    text: Box<str>,
     /// The same, if 64 bits hold it.
     whole: Option<i64>,
 }
@@ -128,7 +133,7 @@ impl Limit {
     fn accepts(&self, number: &Number<'_>) -> bool {
         let order = match (number.as_i64(), self.whole) {
             (Some(number), Some(limit)) => number.cmp(&limit),
-            _ => number.decimal().cmp(&Decimal::parse(&self.limit)),
+            _ => number.decimal().cmp(&Decimal::parse(&self.text)),
         };
         (self.bound.accepts)(order)
     }
@@ -136,7 +141,7 @@ impl Limit {
 
 impl<'i> Keyword<'i, TapeJson> for Limit {
     fn validate(&self, instance: TapeNode<'i>) -> Result<(), ValidationError<'i>> {
-        if self.is_valid(instance) { Ok(()) } else { Err(refused(instance, self.bound.words, &self.limit)) }
+        if self.is_valid(instance) { Ok(()) } else { Err(refused(instance, self.bound.words, &self.text)) }
     }
 
     #[inline]

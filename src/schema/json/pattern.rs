@@ -215,12 +215,11 @@ impl Translator<'_> {
             'a' => return Err(Refused { at, why: BELL }),
             _ => {}
         }
-        match self.character(at, char)? {
-            Some(char) => self.literal(char),
-            None => {
-                let whole = self.escaped(char);
-                self.out.push_str(&whole);
-            }
+        if let Some(char) = self.character(at, char)? {
+            self.literal(char);
+        } else {
+            let whole = self.escaped(char);
+            self.out.push_str(&whole);
         }
         Ok(())
     }

@@ -376,7 +376,12 @@ fn r17_integers_beyond_64_bits_are_compared_by_their_digits() {
         &["5"],
         &["6"],
     );
-    // What is said has all digits, too.
+}
+
+/// What is said of such a number has all digits, too.
+#[test]
+fn r17_numbers_are_shown_with_all_digits() {
+    let (at, above) = ("99999999999999999999999999999999999999", "100000000000000000000000000000000000000");
     let said = |schema: &str, record: &str| {
         let compiled = JsonSchema::compile(schema).expect(schema);
         compiled.check(record.as_bytes(), &mut Scratch::default()).map_err(|violation| violation.to_string())

@@ -1,6 +1,6 @@
 //! JSON of a message, before prost-reflect reads it: its numbers as the fields want them, and no field twice.
 //!
-//! ProtoJSON takes integers with an exponent or a fraction of zeros, quoted or not; prost-reflect takes them unquoted only, and through
+//! `ProtoJSON` takes integers with an exponent or a fraction of zeros, quoted or not; prost-reflect takes them unquoted only, and through
 //! a double, which rounds beyond 53 bits. So a number of an integer field that is not written in plain digits is written so here. A
 //! number that its field cannot hold, and a field that comes twice (by its JSON name and its own, or by one of them), are refused.
 //! What is not of the message's shape is left for prost-reflect to say.
@@ -76,7 +76,7 @@ impl Walk<'_> {
             self.path.push('/');
             self.path.push_str(name);
             if !seen.insert(field.number()) {
-                return Err(self.fault(format!("field {:?} comes twice", field.json_name())));
+                return Err(self.fault(&format!("field {:?} comes twice", field.json_name())));
             }
             self.field(&field, value)?;
             self.path.truncate(before);
@@ -101,8 +101,8 @@ impl Walk<'_> {
     fn value(&mut self, kind: &Kind, index: u32) -> Result<(), Violation> {
         let (least, most) = match kind {
             Kind::Message(message) => return self.message(message, index),
-            Kind::Double => return self.float(index, f64::MAX),
-            Kind::Float => return self.float(index, f64::from(f32::MAX)),
+            Kind::Double => return self.float(index, f64::MAX, "double"),
+            Kind::Float => return self.float(index, f64::from(f32::MAX), "float"),
             Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 | Kind::Enum(_) => (i128::from(i32::MIN), i128::from(i32::MAX)),
             Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => (i128::from(i64::MIN), i128::from(i64::MAX)),
             Kind::Uint32 | Kind::Fixed32 => (0, i128::from(u32::MAX)),
@@ -128,7 +128,7 @@ impl Walk<'_> {
             return Ok(());
         }
         let Some(whole) = Decimal::parse(text).to_whole().filter(|whole| (least..=most).contains(whole)) else {
-            return Err(self.fault(format!("{} is not a value of {}", bounds::quoted(text), name_of(kind))));
+            return Err(self.fault(&format!("{} is not a value of {}", bounds::quoted(text), name_of(kind))));
         };
         let from = entry.at as usize;
         self.patches.push((from..from + entry.len as usize, whole.to_string()));
@@ -136,7 +136,7 @@ impl Walk<'_> {
     }
 
     /// A floating-point number: within the range of its type, and written as JSON has it or as one of three words.
-    fn float(&mut self, index: u32, most: f64) -> Result<(), Violation> {
+    fn float(&mut self, index: u32, most: f64, name: &str) -> Result<(), Violation> {
         let entry = self.tape.entry(index);
         let text = self.tape.text(entry);
         let is_word = ["Infinity", "-Infinity", "NaN"].contains(&text);
@@ -151,11 +151,10 @@ impl Walk<'_> {
         if fits {
             return Ok(());
         }
-        let name = if most == f64::MAX { "double" } else { "float" };
-        Err(self.fault(format!("{} is not a value of {name}", bounds::quoted(text))))
+        Err(self.fault(&format!("{} is not a value of {name}", bounds::quoted(text))))
     }
 
-    fn fault(&self, text: String) -> Violation {
+    fn fault(&self, text: &str) -> Violation {
         Violation::one(&self.path, format!("proto: {text}"))
     }
 }

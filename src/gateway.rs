@@ -264,12 +264,13 @@ fn identity() -> Result<String, Failed> {
 }
 
 fn header_policy(rules: &[HeaderRule]) -> HeaderPolicy {
-    let (mut exact, mut prefixes) = (Vec::new(), Vec::new());
+    let (mut exact, mut prefixes, mut suffixes) = (Vec::new(), Vec::new(), Vec::new());
     for rule in rules {
         match rule {
             HeaderRule::Exact(name) => exact.push(name.clone()),
             HeaderRule::Prefix(prefix) => prefixes.push(prefix.clone()),
+            HeaderRule::Suffix(suffix) => suffixes.push(suffix.clone()),
         }
     }
-    HeaderPolicy::new(exact, prefixes)
+    HeaderPolicy::new(exact, prefixes, suffixes)
 }

@@ -33,7 +33,11 @@ pub const FETCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Bytes of stored header fields of one record: they travel with each record of a batch.
 pub const RECORD_HEADER_BYTES_MAX: usize = 8 * 1024;
-/// Bytes of a message id; `-<i>` of a batch comes on top.
+/// Names of header fields of which a shard remembers whether they are stored.
+pub const HEADER_NAMES_KNOWN_MAX: usize = 64;
+/// Bytes of such a name; a longer one is looked at each time.
+pub const HEADER_NAME_KNOWN_BYTES_MAX: usize = 64;
+/// Bytes of a message id as it is sent; a blank in it and the number of a batch's record come on top.
 pub const MESSAGE_ID_BYTES_MAX: usize = 256;
 /// Bytes of a station, group or user name.
 pub const NAME_BYTES_MAX: usize = 128;

@@ -3,6 +3,7 @@
 //! What has a constant default holds it from the start; what depends on something else is an `Option`.
 
 use super::{
+    headers,
     nats_url::Urls,
     settings::{HeaderRule, LogSettings, PublishModeChoice, Secret, StationSettings},
 };
@@ -57,8 +58,6 @@ pub(super) struct AuthDraft {
 
 impl Default for Draft {
     fn default() -> Self {
-        let prefix = |text: &str| HeaderRule::Prefix(text.to_owned());
-        let exact = |text: &str| HeaderRule::Exact(text.to_owned());
         Self {
             listen: None,
             listen_port: None,
@@ -87,13 +86,7 @@ impl Default for Draft {
                 refresh_lifetime: Duration::from_secs(300 * 60),
             },
             stations: StationSettings::default(),
-            stored_headers: vec![
-                exact("content-type"),
-                prefix("ce-"),
-                exact("traceparent"),
-                exact("tracestate"),
-                prefix("x-"),
-            ],
+            stored_headers: headers::DEFAULT.map(headers::rule_of).into(),
             limits: Limits::default(),
             log: LogSettings { filter: "info".to_owned(), json: None },
         }

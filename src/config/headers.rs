@@ -1,14 +1,46 @@
 //! Rules for stored headers, and the ones that are refused.
 //!
-//! The data path enforces the never-list whatever the rules say. A rule that names nothing but
-//! forbidden headers would therefore do nothing: it is refused, so that nobody believes it works.
+//! The data path enforces the never-list whatever the rules say, and stores credentials only by rules that name them in full. A rule
+//! that names nothing but forbidden headers would therefore do nothing: it is refused, so that nobody believes it works.
 
 use super::{error::Bad, settings::HeaderRule};
-use crate::never_stored::is_never_stored;
+use crate::never_stored::{is_credential, is_never_stored};
 
 const RULES_MAX: usize = 256;
 
-/// Parses the allow-list: names, or prefixes that end in `*`.
+/// What is stored unless the configuration says otherwise. Beside `x-*`: what webhooks are signed with, since a consumer can check a
+/// signature only with the fields that it was made of.
+pub(super) const DEFAULT: [&str; 27] = [
+    "content-type",
+    "ce-*",
+    "traceparent",
+    "tracestate",
+    "x-*",
+    "webhook-*",
+    "svix-*",
+    "*-signature",
+    "signature",
+    "signature-input",
+    "content-digest",
+    "digest",
+    "box-*",
+    "github-public-key-*",
+    "heroku-webhook-*",
+    "klaviyo-*",
+    "linear-*",
+    "lob-signature-*",
+    "messagebird-*",
+    "paypal-transmission-*",
+    "paypal-cert-url",
+    "paypal-auth-algo",
+    "plaid-verification",
+    "sentry-hook-*",
+    "smartsheet-hmac-*",
+    "telnyx-*",
+    "twitch-eventsub-*",
+];
+
+/// Parses the allow-list: names, beginnings that end in `*`, ends that begin with it.
 pub(super) fn parse(list: &[String]) -> Result<Vec<HeaderRule>, Bad> {
     if list.len() > RULES_MAX {
         return Err(Bad::new("has too many rules", format!("write at most {RULES_MAX}; a prefix ends in *")));
@@ -21,30 +53,48 @@ pub(super) fn show(rule: &HeaderRule) -> String {
     match rule {
         HeaderRule::Exact(name) => name.clone(),
         HeaderRule::Prefix(prefix) => format!("{prefix}*"),
+        HeaderRule::Suffix(suffix) => format!("*{suffix}"),
     }
 }
 
-fn parse_rule(rule: &str) -> Result<HeaderRule, Bad> {
-    let lower = rule.to_ascii_lowercase();
-    let (name, prefix) = match lower.strip_suffix('*') {
-        Some(name) => (name, true),
-        None => (lower.as_str(), false),
+/// A name, lower-cased, or its beginning or end; not yet whether it makes sense.
+pub(super) fn rule_of(text: &str) -> HeaderRule {
+    let lower = text.to_ascii_lowercase();
+    match (lower.strip_suffix('*'), lower.strip_prefix('*')) {
+        (Some(prefix), _) => HeaderRule::Prefix(prefix.to_owned()),
+        (None, Some(suffix)) => HeaderRule::Suffix(suffix.to_owned()),
+        (None, None) => HeaderRule::Exact(lower),
+    }
+}
+
+fn parse_rule(text: &str) -> Result<HeaderRule, Bad> {
+    let rule = rule_of(text);
+    // A rule of which every name is a credential does nothing: what is cut off must not end or begin in the middle of a word.
+    let (name, names_secrets) = match &rule {
+        HeaderRule::Exact(name) => (name, false),
+        HeaderRule::Prefix(name) => (name, name.ends_with(['-', '_']) && is_credential(name)),
+        HeaderRule::Suffix(name) => (name, is_credential(name)),
     };
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte);
-    if !name.bytes().all(token) || (name.is_empty() && !prefix) {
+    if !name.bytes().all(token) || (name.is_empty() && !matches!(rule, HeaderRule::Prefix(_))) {
         return Err(Bad::new(
-            format!("has the rule {rule:?}, which is no header name"),
-            "write names such as content-type, or prefixes such as ce-*",
+            format!("has the rule {text:?}, which is no header name"),
+            "write names such as content-type, or ce-* or *-signature",
         ));
     }
     if is_never_stored(name) {
         return Err(Bad::new(
-            format!("has the rule {rule:?}, but such headers are never stored"),
-            "remove the rule: credentials, hop-by-hop headers and Nats-* stay out of stored messages",
+            format!("has the rule {text:?}, but such headers are never stored"),
+            "remove the rule: Authorization, cookies, hop-by-hop headers and Nats-* stay out of stored messages",
         ));
     }
-    let name = name.to_owned();
-    Ok(if prefix { HeaderRule::Prefix(name) } else { HeaderRule::Exact(name) })
+    if names_secrets {
+        return Err(Bad::new(
+            format!("has the rule {text:?}, but by such a rule credentials are never stored"),
+            "remove the rule, or name each header in full",
+        ));
+    }
+    Ok(rule)
 }
 
 #[cfg(test)]
@@ -53,9 +103,11 @@ mod tests {
 
     #[test]
     fn names_and_prefixes_are_lower_cased() {
-        let list = ["Content-Type", "ce-*", "X-*", "*"].map(str::to_owned);
+        let list = ["Content-Type", "ce-*", "X-*", "*", "*-Signature"].map(str::to_owned);
         let shown = parse(&list).map(|rules| rules.iter().map(show).collect::<Vec<_>>());
-        assert_eq!(shown, Ok(["content-type", "ce-*", "x-*", "*"].map(str::to_owned).to_vec()));
+        assert_eq!(shown, Ok(["content-type", "ce-*", "x-*", "*", "*-signature"].map(str::to_owned).to_vec()));
+        let default = DEFAULT.map(str::to_owned);
+        assert_eq!(parse(&default).map(|rules| rules.iter().map(show).collect::<Vec<_>>()), Ok(default.to_vec()));
     }
 
     #[test]
@@ -66,11 +118,10 @@ mod tests {
             "cookie*",
             "Proxy-Authorization",
             "proxy-*",
-            "X-Api-Key",
-            "x-auth-user",
             "X-Auth-*",
-            "X-Csrf-Token",
-            "x-hub-secret",
+            "x-session-*",
+            "*-token",
+            "*-Api-Key",
             "Connection",
             "TE",
             "Transfer-Encoding",
@@ -80,10 +131,13 @@ mod tests {
         ] {
             assert!(parse(&[rule.to_owned()]).is_err_and(|bad| bad.wrong.contains("never stored")), "{rule}");
         }
-        for rule in ["x-token-count", "x-tok*", "naturally", "ten", "x-*", "x-request-id"] {
-            assert!(parse(&[rule.to_owned()]).is_ok(), "{rule}");
+        let in_full = ["X-Api-Key", "x-auth-user", "X-Csrf-Token", "x-hub-secret", "X-Forwarded-For", "Forwarded"];
+        for rule in
+            ["x-token-count", "x-tok*", "x-auth*", "naturally", "ten", "x-*", "x-request-id"].iter().chain(&in_full)
+        {
+            assert!(parse(&[(*rule).to_owned()]).is_ok(), "{rule}");
         }
-        for rule in ["a b", "x-*-y", "ü", ":path", "a**"] {
+        for rule in ["a b", "x-*-y", "ü", ":path", "a**", "**", "*a*"] {
             assert!(parse(&[rule.to_owned()]).is_err_and(|bad| bad.wrong.contains("no header name")), "{rule}");
         }
     }

@@ -204,13 +204,15 @@ impl From<&StationSettings> for Attributes {
     }
 }
 
-/// A rule of the allow-list of stored headers, lower-cased: a name, or a prefix that ended in `*`.
+/// A rule of the allow-list of stored headers, lower-cased: a name, or its beginning or end with `*` for the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderRule {
     /// This field.
     Exact(String),
     /// Fields that begin so.
     Prefix(String),
+    /// Fields that end so.
+    Suffix(String),
 }
 
 /// Logs.

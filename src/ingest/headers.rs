@@ -1,115 +1,245 @@
-//! Which request headers are stored with a record, and which header is its message id. Pure.
+//! Which request headers are stored with a record, as what, and which header is its message id. Pure.
 //!
-//! A header is stored if a rule of the allow-list takes it and the never-list does not. The
-//! never-list cannot be configured away: credentials, hop-by-hop fields, what frames the request,
-//! and everything that the broker would obey.
+//! A header is stored if a rule of the allow-list takes it. Prefixes and suffixes take no credential and nothing personal; what the
+//! never-list names is not stored whatever the rules say ([`crate::never_stored`]). Each name is looked at once: a shard remembers
+//! what it found.
+//!
+//! A stored value is text on one line ([`nats::headers::text`]), so that whoever consumes can read it (ADR 19).
 
 use crate::{
-    backend::MessageId,
-    limits::{MESSAGE_ID_BYTES_MAX, RECORD_HEADER_BYTES_MAX},
-    never_stored::is_never_stored,
+    limits::{HEADER_NAME_KNOWN_BYTES_MAX, HEADER_NAMES_KNOWN_MAX, MESSAGE_ID_BYTES_MAX, RECORD_HEADER_BYTES_MAX},
+    never_stored::{is_credential, is_credential_value, is_never_stored, is_personal},
     reject::{Reject, SizeLimit},
+    wire::nats,
 };
+use std::{borrow::Cow, cell::RefCell};
 
-/// Fields that carry the message id, in the order in which they are looked for.
-const MESSAGE_ID_FIELDS: [&str; 4] = ["idempotency-key", "msg-id", "webhook-id", "nats-msg-id"];
+/// Fields that carry the message id, in the order in which they are looked for. `svix-id` is what `webhook-id` is called by the first
+/// who had it.
+const MESSAGE_ID_FIELDS: [&str; 5] = ["idempotency-key", "msg-id", "webhook-id", "svix-id", "nats-msg-id"];
 
 /// Stored in lower case, as their own specifications spell them (the NATS binding of `CloudEvents`, W3C Trace Context).
 const LOWER_CASE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+
+/// Types of JSON arrays, and the type of an element: what is stored of a batch is its elements.
+const TYPES_OF_ARRAYS: [(&str, &str); 4] = [
+    ("application/cloudevents-batch+json", "application/cloudevents+json"),
+    ("application/json-patch+json", "application/json"),
+    ("application/reports+json", "application/json"),
+    ("application/senml+json", "application/json"),
+];
 
 /// The allow-list.
 #[derive(Debug, Clone, Default)]
 pub struct HeaderPolicy {
     exact: Vec<String>,
     prefixes: Vec<String>,
+    suffixes: Vec<String>,
+    known: RefCell<KnownNames>,
+}
+
+/// What was found of names that requests had.
+#[derive(Debug, Clone, Default)]
+struct KnownNames {
+    /// As they were sent.
+    names: Vec<(Box<[u8]>, Option<Kept>)>,
+    /// The one that goes next, once there is no room.
+    oldest: usize,
+}
+
+/// How a field is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kept {
+    /// `Name: `.
+    begin: Box<str>,
+    /// Whether its values are one list (RFC 9110, section 5.3); else each has a line.
+    is_list: bool,
+    /// Whether a value that is a credential is left out. Who names a header in full wants its value.
+    is_searched: bool,
 }
 
 impl HeaderPolicy {
-    /// A policy of lower-cased exact names and prefixes.
+    /// A policy of lower-cased names, and beginnings and ends of names.
     #[must_use]
-    pub fn new(exact: Vec<String>, prefixes: Vec<String>) -> Self {
-        Self { exact, prefixes }
+    pub fn new(exact: Vec<String>, prefixes: Vec<String>, suffixes: Vec<String>) -> Self {
+        Self { exact, prefixes, suffixes, known: RefCell::default() }
     }
 
     /// Whether a field of this lower-cased name is stored.
     #[must_use]
     pub fn stores(&self, name: &str) -> bool {
-        self.may_store(name.as_bytes()) && !is_never_stored(name)
+        self.look_at(name.as_bytes()).is_some()
     }
 
-    /// Whether a rule of the allow-list takes a field of this name, in any letter case.
-    fn may_store(&self, name: &[u8]) -> bool {
-        let begins = |prefix: &String| {
-            name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()))
-        };
-        self.exact.iter().any(|exact| name.eq_ignore_ascii_case(exact.as_bytes())) || self.prefixes.iter().any(begins)
-    }
-
-    /// Appends the fields to store, `Name: value\r\n` each, to `block`.
-    pub fn select<'a>(
+    /// Appends the fields to store, `Name: value\r\n` each, to `block`. `of_elements`: the records are elements of the body.
+    pub(super) fn select<'a>(
         &self,
-        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+        of_elements: bool,
         block: &mut Vec<u8>,
     ) -> Result<(), Reject> {
-        for (name, value) in fields.filter(|(name, _)| self.may_store(name)) {
-            let lower: String = name.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect();
-            if is_never_stored(&lower) {
+        let mut known = self.known.borrow_mut();
+        for (at, (name, value)) in fields.clone().enumerate() {
+            let Some(kept) = known.find(name, || self.look_at(name)) else { continue };
+            let is_same = |(other, _): &(&[u8], &[u8])| other.eq_ignore_ascii_case(name);
+            if kept.is_list && fields.clone().take(at).any(|field| is_same(&field)) {
                 continue;
             }
-            if block.len() + name.len() + value.len() + 4 > RECORD_HEADER_BYTES_MAX {
+            let more =
+                fields.clone().skip(at + 1).filter(|field| kept.is_list && is_same(field)).map(|(_, value)| value);
+            let mut wanted = std::iter::once(value)
+                .chain(more)
+                .filter(|value| !(kept.is_searched && is_credential_value(value)))
+                .peekable();
+            if wanted.peek().is_none() {
+                continue;
+            }
+            block.extend_from_slice(kept.begin.as_bytes());
+            for (number, value) in wanted.enumerate() {
+                if number > 0 {
+                    block.extend_from_slice(b", ");
+                }
+                let value = nats::headers::text(value);
+                let is_type = of_elements && name.eq_ignore_ascii_case(b"content-type");
+                let value = if is_type { type_of_an_element(&value) } else { value };
+                block.extend_from_slice(value.as_bytes());
+            }
+            block.extend_from_slice(b"\r\n");
+            if block.len() > RECORD_HEADER_BYTES_MAX {
                 return Err(Reject::TooLarge(SizeLimit::RecordHeaders, RECORD_HEADER_BYTES_MAX as u64));
             }
-            push_name(&lower, block);
-            block.extend_from_slice(b": ");
-            block.extend_from_slice(value);
-            block.extend_from_slice(b"\r\n");
         }
         Ok(())
+    }
+
+    /// Whether and how a field of this name, in any letter case, is stored.
+    fn look_at(&self, name: &[u8]) -> Option<Kept> {
+        let lower: String = name.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect();
+        let is_named = self.exact.iter().any(|exact| *exact == lower);
+        let is_taken = || {
+            (self.prefixes.iter().any(|prefix| lower.starts_with(prefix.as_str()))
+                || self.suffixes.iter().any(|suffix| lower.ends_with(suffix.as_str())))
+                && !is_credential(&lower)
+                && !is_personal(&lower)
+        };
+        if is_never_stored(&lower) || !(is_named || is_taken()) {
+            return None;
+        }
+        let mut begin = shown(&lower);
+        begin.push_str(": ");
+        Some(Kept {
+            begin: begin.into_boxed_str(),
+            // An attribute of an event, and a place in a trace, is one value: a list of them would be none.
+            is_list: !lower.starts_with("ce-") && lower != "traceparent",
+            is_searched: !is_named && !lower.contains("signature"),
+        })
+    }
+}
+
+impl KnownNames {
+    /// What is known of a name, or is found of it now.
+    fn find(&mut self, name: &[u8], look_at: impl FnOnce() -> Option<Kept>) -> Option<&Kept> {
+        let at = match self.names.iter().position(|(known, _)| **known == *name) {
+            Some(at) => at,
+            None => self.insert(name, look_at()),
+        };
+        self.names.get(at).and_then(|(_, kept)| kept.as_ref())
+    }
+
+    fn insert(&mut self, name: &[u8], kept: Option<Kept>) -> usize {
+        // A longer one takes the place of what was there, and is not found by itself.
+        let name = if name.len() > HEADER_NAME_KNOWN_BYTES_MAX { &[][..] } else { name };
+        if self.names.len() < HEADER_NAMES_KNOWN_MAX {
+            self.names.push((name.into(), kept));
+            return self.names.len() - 1;
+        }
+        let at = self.oldest;
+        self.oldest = (at + 1) % HEADER_NAMES_KNOWN_MAX;
+        if let Some(place) = self.names.get_mut(at) {
+            *place = (name.into(), kept);
+        }
+        at
     }
 }
 
 /// The message id of a request: the first of the known fields that is present.
-pub(super) fn message_id<'a>(
-    field: impl Fn(&str) -> Option<&'a [u8]>,
-    numbered: bool,
-) -> Result<Option<MessageId<'a>>, Reject> {
+pub(super) fn message_id<'a>(field: impl Fn(&str) -> Option<&'a [u8]>) -> Result<Option<Cow<'a, str>>, Reject> {
     let Some(value) = MESSAGE_ID_FIELDS.iter().find_map(|name| field(name)) else { return Ok(None) };
-    let base = std::str::from_utf8(value)
+    let id = std::str::from_utf8(value)
         .ok()
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '))
         .ok_or(Reject::MessageId("a message id is made of visible ASCII characters"))?;
-    if base.is_empty() {
+    if id.is_empty() {
         return Err(Reject::MessageId("the message id is empty: leave the field out, or give each request its own"));
     }
-    if base.len() > MESSAGE_ID_BYTES_MAX {
+    if id.len() > MESSAGE_ID_BYTES_MAX {
         return Err(Reject::MessageId("a message id has at most 256 bytes"));
     }
-    Ok(Some(MessageId { base, numbered }))
+    Ok(Some(without_blanks(id)))
+}
+
+/// An id as it is stored: a blank in it is written `%20`, and a `%` that would look like the beginning of one, or of itself, `%25`. So
+/// different ids stay different, and none has a blank: that stands only in ids that are put together here.
+fn without_blanks(id: &str) -> Cow<'_, str> {
+    if !id.bytes().any(|byte| matches!(byte, b' ' | b'%')) {
+        return Cow::Borrowed(id);
+    }
+    let mut out = String::with_capacity(id.len() + 8);
+    for (at, char) in id.char_indices() {
+        let rest = id.get(at + 1..).unwrap_or_default();
+        match char {
+            ' ' => out.push_str("%20"),
+            '%' if rest.starts_with("20") || rest.starts_with("25") => out.push_str("%25"),
+            char => out.push(char),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// The type of each record of a body that is of this type, with its parameters.
+fn type_of_an_element(value: &str) -> Cow<'_, str> {
+    let end = value.find(';').unwrap_or(value.len());
+    let (kind, parameters) = value.split_at_checked(end).unwrap_or((value, ""));
+    let of_array = |(array, _): &&(&str, &str)| array.eq_ignore_ascii_case(kind.trim_ascii_end());
+    match TYPES_OF_ARRAYS.iter().find(of_array) {
+        Some((_, element)) => Cow::Owned(format!("{element}{parameters}")),
+        None => Cow::Borrowed(value),
+    }
 }
 
 /// Canonical case (`Content-Type`), as the original stored it; lower case where the field's own specification wants that.
-fn push_name(lower: &str, block: &mut Vec<u8>) {
+fn shown(lower: &str) -> String {
     if lower.starts_with("ce-") || LOWER_CASE.contains(&lower) {
-        block.extend_from_slice(lower.as_bytes());
-        return;
+        return lower.to_owned();
     }
     let mut upper = true;
-    block.extend(lower.bytes().map(|byte| {
-        let shown = if upper { byte.to_ascii_uppercase() } else { byte };
-        upper = byte == b'-';
+    let show = |char: char| {
+        let shown = if upper { char.to_ascii_uppercase() } else { char };
+        upper = char == '-';
         shown
-    }));
+    };
+    lower.chars().map(show).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     fn policy() -> HeaderPolicy {
-        HeaderPolicy::new(
-            vec!["content-type".into(), "traceparent".into(), "tracestate".into()],
-            vec!["ce-".into(), "x-".into()],
-        )
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        HeaderPolicy {
+            exact: owned(&["content-type", "traceparent", "tracestate", "x-gitlab-token", "x-real-ip"]),
+            prefixes: owned(&["ce-", "x-"]),
+            suffixes: owned(&["-signature"]),
+            ..HeaderPolicy::default()
+        }
+    }
+
+    fn selected(policy: &HeaderPolicy, fields: &[(&str, &[u8])]) -> String {
+        let mut block = Vec::new();
+        policy.select(fields.iter().map(|(name, value)| (name.as_bytes(), *value)), false, &mut block).unwrap();
+        String::from_utf8(block).unwrap()
     }
 
     #[test]
@@ -120,69 +250,169 @@ mod tests {
             ("traceparent", true),
             ("x-github-event", true),
             ("x-debezium-key", true),
+            ("stripe-signature", true),
             ("accept", false),
             ("authorization", false),
             ("cookie", false),
             ("proxy-authorization", false),
+            ("proxy-signature", false),
             ("x-api-key", false),
             ("x-auth-user", false),
             ("x-auth", false),
-            ("x-gitlab-token", false),
             ("x-amz-security-token", false),
             ("x-client-secret", false),
             ("x-my-api-key", false),
+            ("x-forwarded-for", false),
             ("nats-msg-id", false),
             ("nats-expected-last-sequence", false),
             ("nats-rollup", false),
+            ("x-gitlab-token", true),
+            ("x-real-ip", true),
         ] {
             assert_eq!(policy().stores(name), stored, "{name}");
         }
-        let everything = HeaderPolicy::new(vec![], vec![String::new()]);
-        for name in ["authorization", "nats-ttl", "content-length", "transfer-encoding", "host", "x-api-key"] {
-            assert!(!everything.stores(name), "{name} cannot be configured in");
+        let everything = HeaderPolicy { prefixes: vec![String::new()], ..HeaderPolicy::default() };
+        for name in
+            ["authorization", "nats-ttl", "content-length", "transfer-encoding", "host", "x-api-key", "forwarded"]
+        {
+            assert!(!everything.stores(name), "{name} is not stored by a prefix");
+        }
+        let named = HeaderPolicy { exact: vec!["authorization".into(), "nats-ttl".into()], ..HeaderPolicy::default() };
+        for name in ["authorization", "nats-ttl"] {
+            assert!(!named.stores(name), "{name} cannot be configured in");
         }
     }
 
     #[test]
-    fn stored_names_are_canonical() {
-        let mut block = Vec::new();
-        let fields: [(&[u8], &[u8]); 5] = [
-            (b"content-TYPE", b"application/json"),
-            (b"CE-Id", b"1"),
-            (b"Traceparent", b"00-a"),
-            (b"x-github-EVENT", b"push"),
-            (b"Accept", b"*/*"),
+    fn stored_names_are_canonical_however_often_they_were_seen() {
+        let policy = policy();
+        let fields: [(&str, &[u8]); 5] = [
+            ("content-TYPE", b"application/json"),
+            ("CE-Id", b"1"),
+            ("Traceparent", b"00-a"),
+            ("x-github-EVENT", b"push"),
+            ("Accept", b"*/*"),
         ];
-        policy().select(fields.into_iter(), &mut block).unwrap();
+        for _ in 0..3 {
+            assert_eq!(
+                selected(&policy, &fields),
+                "Content-Type: application/json\r\nce-id: 1\r\ntraceparent: 00-a\r\nX-Github-Event: push\r\n"
+            );
+            for number in 0..2 * HEADER_NAMES_KNOWN_MAX {
+                let (name, long) =
+                    (format!("X-N-{number}"), format!("X-{number}-{}", "n".repeat(HEADER_NAME_KNOWN_BYTES_MAX)));
+                assert!(selected(&policy, &[(&name, b"1")]).starts_with("X-N-"), "{name}");
+                assert!(selected(&policy, &[(&long, b"1")]).starts_with("X-"), "{long}");
+                assert_eq!(selected(&policy, &[(&format!("X-Token-{number}"), b"1")]), "");
+            }
+        }
+        let known = policy.known.borrow();
+        assert_eq!(known.names.len(), HEADER_NAMES_KNOWN_MAX);
+        assert!(known.names.iter().all(|(name, _)| name.len() <= HEADER_NAME_KNOWN_BYTES_MAX));
+    }
+
+    #[test]
+    fn headers_to_store_are_bounded_as_they_are_stored() {
+        for value in [vec![b'a'; RECORD_HEADER_BYTES_MAX], vec![0xfc; RECORD_HEADER_BYTES_MAX / 2]] {
+            let fields: [(&[u8], &[u8]); 1] = [(b"x-a", &value)];
+            let refused = policy().select(fields.into_iter(), false, &mut Vec::new());
+            assert_eq!(refused, Err(Reject::TooLarge(SizeLimit::RecordHeaders, RECORD_HEADER_BYTES_MAX as u64)));
+        }
+    }
+
+    #[test]
+    fn f14_a_repeated_field_keeps_all_its_values() {
+        let fields: [(&str, &[u8]); 8] = [
+            ("X-Tag", b"1"),
+            ("X-Other", b"o"),
+            ("x-tag", b"2"),
+            ("ce-id", b"1"),
+            ("ce-id", b"2"),
+            ("X-TAG", b"J\xfc"),
+            ("tracestate", b"a=b"),
+            ("tracestate", b"c=d"),
+        ];
         assert_eq!(
-            String::from_utf8(block).unwrap(),
-            "Content-Type: application/json\r\nce-id: 1\r\ntraceparent: 00-a\r\nX-Github-Event: push\r\n"
+            selected(&policy(), &fields),
+            "X-Tag: 1, 2, Jü\r\nX-Other: o\r\nce-id: 1\r\nce-id: 2\r\ntracestate: a=b, c=d\r\n"
         );
     }
 
     #[test]
-    fn headers_to_store_are_bounded() {
-        let value = vec![b'a'; RECORD_HEADER_BYTES_MAX];
-        let fields: [(&[u8], &[u8]); 1] = [(b"x-a", &value)];
-        let refused = policy().select(fields.into_iter(), &mut Vec::new());
-        assert_eq!(refused, Err(Reject::TooLarge(SizeLimit::RecordHeaders, RECORD_HEADER_BYTES_MAX as u64)));
+    fn r3_f5_a_token_is_not_stored_under_any_name_but_one_that_is_configured() {
+        let token: &[u8] = b"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
+        let fields: [(&str, &[u8]); 6] = [
+            ("X-Thing", token),
+            ("X-Original-Url", b"/stations/s/produce/single?authorization=abc"),
+            ("X-Many", b"1"),
+            ("X-Many", b"Bearer abcdefghijklmnop"),
+            ("X-Webhook-Signature", token),
+            ("X-Gitlab-Token", token),
+        ];
+        let token = String::from_utf8_lossy(token);
+        let expect = format!("X-Many: 1\r\nX-Webhook-Signature: {token}\r\nX-Gitlab-Token: {token}\r\n");
+        assert_eq!(selected(&policy(), &fields), expect);
+    }
+
+    #[test]
+    fn r19_the_type_of_a_batch_is_not_its_records_type() {
+        for (sent, stored) in [
+            ("application/cloudevents-batch+json", "application/cloudevents+json"),
+            ("Application/CloudEvents-Batch+JSON ; charset=UTF-8", "application/cloudevents+json; charset=UTF-8"),
+            ("application/reports+json", "application/json"),
+            ("application/json; charset=utf-8", "application/json; charset=utf-8"),
+            ("application/cloudevents+json", "application/cloudevents+json"),
+            ("text/plain", "text/plain"),
+        ] {
+            for (of_elements, expect) in [(true, stored), (false, sent)] {
+                let mut block = Vec::new();
+                let fields: [(&[u8], &[u8]); 1] = [(b"Content-type", sent.as_bytes())];
+                policy().select(fields.into_iter(), of_elements, &mut block).unwrap();
+                assert_eq!(String::from_utf8(block).unwrap(), format!("Content-Type: {expect}\r\n"));
+            }
+        }
     }
 
     #[test]
     fn the_first_known_field_is_the_message_id() {
         let check = |present: &[(&str, &'static str)], expect: Result<Option<&str>, ()>| {
-            let found = message_id(
-                |name| present.iter().find(|(field, _)| *field == name).map(|(_, value)| value.as_bytes()),
-                false,
-            );
-            assert_eq!(found.map(|id| id.map(|id| id.base)).map_err(|_| ()), expect, "{present:?}");
+            let found =
+                message_id(|name| present.iter().find(|(field, _)| *field == name).map(|(_, value)| value.as_bytes()));
+            assert_eq!(found.as_ref().map(Option::as_deref).map_err(|_| ()), expect, "{present:?}");
         };
         check(&[], Ok(None));
         check(&[("nats-msg-id", "n")], Ok(Some("n")));
-        check(&[("webhook-id", "w"), ("nats-msg-id", "n")], Ok(Some("w")));
+        check(&[("svix-id", "s"), ("nats-msg-id", "n")], Ok(Some("s")));
+        check(&[("webhook-id", "w"), ("svix-id", "s")], Ok(Some("w")));
         check(&[("msg-id", "m"), ("webhook-id", "w")], Ok(Some("m")));
         check(&[("idempotency-key", "\"k\""), ("msg-id", "m")], Ok(Some("\"k\"")));
         check(&[("msg-id", "")], Err(()));
         check(&[("msg-id", "é")], Err(()));
+        check(&[("msg-id", "a\tb")], Err(()));
+    }
+
+    #[test]
+    fn r2_different_ids_stay_different_and_have_no_blanks() {
+        let sent = [
+            "a b",
+            "a%20b",
+            "a%2520b",
+            "a%252520b",
+            "a%2 0b",
+            "a% 20b",
+            "a%b",
+            "a%25b",
+            "a%2525b",
+            "%",
+            "% ",
+            "100%",
+            "a-7",
+        ];
+        let stored: HashSet<String> = sent.iter().map(|id| without_blanks(id).into_owned()).collect();
+        assert_eq!(stored.len(), sent.len(), "{stored:?}");
+        assert!(stored.iter().all(|id| !id.contains(' ')), "{stored:?}");
+        for id in ["a%b", "%", "100%", "a-7"] {
+            assert!(stored.contains(id), "{id} is stored as it was sent");
+        }
     }
 }

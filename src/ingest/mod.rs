@@ -18,7 +18,7 @@ pub use headers::HeaderPolicy;
 pub use turns::Turns;
 
 use crate::{
-    backend::{Backend, MessageId, Outcome, Publish},
+    backend::{Backend, MessageId, Outcome, OwnHeaders, Publish},
     budget::{Budget, Held},
     directory::{Directory, Known},
     limits::{Limits, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
@@ -94,6 +94,8 @@ pub struct Produced {
 struct Terms<'a> {
     /// Header fields to store.
     headers: &'a [u8],
+    /// Header fields of single records beside these.
+    own: Option<OwnHeaders<'a>>,
     id: Option<MessageId<'a>>,
     whole: bool,
     /// Nothing is begun after that.
@@ -125,10 +127,11 @@ impl Ingest {
     /// Stores the records of a request. `Ok` carries one outcome a record, in input order; `Err`
     /// means that not one of them was sent.
     pub async fn produce(&self, call: &Produce<'_>) -> Result<Produced, Reject> {
-        let numbered = call.form == Form::Batch;
-        let id = headers::message_id(|name| call.head.field(call.head_bytes, name), numbered)?;
+        let is_batch = call.form == Form::Batch;
+        let base = headers::message_id(|name| call.head.field(call.head_bytes, name))?;
+        let id = base.as_deref().map(|base| MessageId { base, numbered: is_batch });
         let mut header_block = Vec::new();
-        self.policy.select(call.head.fields(call.head_bytes), &mut header_block)?;
+        self.policy.select(call.head.fields(call.head_bytes), is_batch, &mut header_block)?;
 
         let mut held = self.budget.hold();
         let decoded = self.decode(call)?;
@@ -142,7 +145,7 @@ impl Ingest {
             return Ok(Produced { outcomes: Vec::new(), station, held });
         }
         let (whole, until) = (call.strict && records.len() > 1, call.now + PRODUCE_TIMEOUT);
-        let terms = Terms { headers: &header_block, id, whole, until };
+        let terms = Terms { headers: &header_block, own: None, id, whole, until };
         terms.check(&station, records.len())?;
         if call.receipts {
             held.grow_to(held.bytes() + receipts_bytes(&station, records.len()))?;
@@ -255,7 +258,7 @@ impl<'a> Terms<'a> {
     where
         'a: 'b,
     {
-        let Self { headers, id, whole, until } = *self;
-        Publish { headers, id, whole, until: Some(until), ..Publish::of(station, body, records) }
+        let Self { headers, own, id, whole, until } = *self;
+        Publish { headers, own, id, whole, until: Some(until), ..Publish::of(station, body, records) }
     }
 }

@@ -133,7 +133,7 @@ impl World {
         Ingest {
             directory: Rc::clone(&self.directory),
             backend: self.backend.clone(),
-            policy: HeaderPolicy::new(vec!["content-type".into()], vec!["x-".into()]),
+            policy: HeaderPolicy::new(vec!["content-type".into()], vec!["x-".into()], vec![]),
             limits: Limits { hold: Duration::from_millis(60), ..Limits::default() },
             budget: Rc::clone(&self.budget),
             metrics: Arc::clone(&self.metrics),

@@ -10,6 +10,7 @@ use crate::{
     metrics::Route,
     reject::Reject,
     station::Name,
+    wire::nats,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{collections::BTreeMap, io::Write as _, time::Duration};
@@ -132,7 +133,7 @@ fn header_map(headers: &[u8]) -> BTreeMap<String, String> {
             continue;
         }
         let name = String::from_utf8_lossy(name).into_owned();
-        map.entry(name).or_insert_with(|| String::from_utf8_lossy(value).into_owned());
+        map.entry(name).or_insert_with(|| nats::headers::text(value).into_owned());
     }
     map
 }
@@ -176,6 +177,13 @@ mod tests {
         );
         let batched = b"Nats-Batch-Id: b\r\nNats-Batch-Sequence: 2\r\nNats-Batch-Commit: 1\r\nNats-Msg-Id: k-1\r\n$memphis_x: y\r\n";
         assert_eq!(encoded(b"1", batched), r#"{"message":"1","headers":{"Nats-Msg-Id":"k-1"}}"#);
+        let raw = b"X-Name: J\xfcrgen\r\nX-\xff: 1\r\nX-Quoted: \x93\r\n";
+        assert_eq!(
+            encoded(b"1", raw),
+            r#"{"message":"1","headers":{"X-Name":"Jürgen","X-Quoted":"%93","X-\ufffd":"1"}}"#
+                .replace("\\ufffd", "\u{fffd}"),
+            "as others stored it, or an earlier version"
+        );
         assert_eq!(encoded(&[0xff, 0x00], b""), r#"{"message":"/wA=","encoding":"base64","headers":{}}"#);
     }
 }

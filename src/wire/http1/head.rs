@@ -181,7 +181,7 @@ impl Head {
     }
 
     /// All fields in their order: name as sent, value.
-    pub fn fields<'b>(&self, buf: &'b [u8]) -> impl Iterator<Item = (&'b [u8], &'b [u8])> {
+    pub fn fields<'b>(&self, buf: &'b [u8]) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + Clone {
         self.fields.iter().map(move |field| (field.name.of(buf), field.value.of(buf)))
     }
 

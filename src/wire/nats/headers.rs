@@ -5,6 +5,7 @@
 
 use crate::wire::Span;
 use memchr::memchr;
+use std::{borrow::Cow, fmt::Write as _};
 
 /// The status that the broker put into the version line: `NATS/1.0 503 No Responders`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,58 @@ pub fn field_lines(block: &[u8]) -> Span {
         end = next;
     }
     span(start, end)
+}
+
+/// A field's value as text that every client of the broker can read: valid UTF-8 on one line.
+///
+/// What is valid UTF-8 stays as it is; anything else is taken for Latin-1, as HTTP once had it (RFC 9110, section 5.5). Of both, what
+/// ends a line or controls a terminal is percent-encoded; a `%` that was sent stays a `%`. Clients of the broker give up a whole
+/// connection at a header block that is not UTF-8, and come back to the same message for ever.
+#[must_use]
+pub fn text(value: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(value) {
+        // Nearly every value is visible ASCII.
+        Ok(text) if value.iter().all(|byte| matches!(byte, b' '..=b'~')) => Cow::Borrowed(text),
+        Ok(text) if text.chars().all(is_on_a_line) => Cow::Borrowed(text),
+        Ok(text) => {
+            let mut bytes = [0; 4];
+            Cow::Owned(encoded(text.chars(), |char, out| push_encoded(char.encode_utf8(&mut bytes).as_bytes(), out)))
+        }
+        Err(_) => {
+            let chars = value.iter().copied().map(char::from);
+            // Of Latin-1 only what is one byte there can be a control character.
+            Cow::Owned(encoded(chars, |char, out| push_encoded(&[u8::try_from(char).unwrap_or(b'?')], out)))
+        }
+    }
+}
+
+/// Whether a name can be a field's: a token (RFC 9110, section 5.6.2).
+#[must_use]
+pub fn is_name(name: &[u8]) -> bool {
+    let is_token_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !name.is_empty() && name.iter().all(is_token_byte)
+}
+
+/// Whether a character may stand in a value as it is. Some readers take the separators of lines and paragraphs for line ends.
+#[must_use]
+pub fn is_on_a_line(char: char) -> bool {
+    char == '\t' || !(char.is_control() || matches!(char, '\u{2028}' | '\u{2029}'))
+}
+
+fn encoded(chars: impl Iterator<Item = char>, mut encode: impl FnMut(char, &mut String)) -> String {
+    let mut out = String::new();
+    for char in chars {
+        if is_on_a_line(char) { out.push(char) } else { encode(char, &mut out) }
+    }
+    out
+}
+
+/// Appends bytes percent-encoded.
+pub fn push_encoded(bytes: &[u8], out: &mut String) {
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "%{byte:02X}");
+    }
 }
 
 /// Iterator of [`fields`].
@@ -171,7 +224,38 @@ mod tests {
         assert_eq!(find(block, "Nats"), None);
     }
 
+    #[test]
+    fn a_value_is_text_on_one_line() {
+        for (value, expect) in [
+            (&b""[..], ""),
+            (b"plain \t 100%41", "plain \t 100%41"),
+            ("J\u{fc}rgen \u{2713}".as_bytes(), "J\u{fc}rgen \u{2713}"),
+            (b"J\xfcrgen", "J\u{fc}rgen"),
+            (b"\xa0\xff", "\u{a0}\u{ff}"),
+            (b"\x93quoted\x94", "%93quoted%94"),
+            (b"cut \xe2\x9c", "cut \u{e2}%9C"),
+            ("\u{85}\u{93}".as_bytes(), "%C2%85%C2%93"),
+            ("a\u{2028}b\u{2029}".as_bytes(), "a%E2%80%A8b%E2%80%A9"),
+            (b"a\r\nB: c\0\x7f", "a%0D%0AB: c%00%7F"),
+            (b"\xed\xa0\x80", "\u{ed}\u{a0}%80"),
+        ] {
+            assert_eq!(text(value), expect, "{value:?}");
+        }
+        for (name, expect) in
+            [("X-A_b.1", true), ("", false), ("a b", false), ("a:", false), ("\u{fc}", false), ("a\x7f", false)]
+        {
+            assert_eq!(is_name(name.as_bytes()), expect, "{name:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_value_is_one_line_of_text(value in prop::collection::vec(any::<u8>(), 0..60)) {
+            let text = text(&value);
+            prop_assert!(text.chars().all(is_on_a_line));
+            prop_assert_eq!(super::text(text.as_bytes()), text.as_ref(), "and stays what it is");
+        }
+
         #[test]
         fn no_block_panics(block in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b':'), Just(b' '), any::<u8>()], 0..60)) {
             let _ = status(&block);

@@ -4,8 +4,13 @@
 //! say is the gateway's word. A value is one line, at most [`LETTER_VALUE_BYTES_MAX`] bytes, and reads as it is: only what a
 //! line cannot hold is percent-encoded.
 
-use crate::{limits::LETTER_VALUE_BYTES_MAX, never_stored::is_never_stored};
-use std::{borrow::Cow, fmt::Write as _};
+use crate::{
+    backend::MessageId,
+    limits::LETTER_VALUE_BYTES_MAX,
+    never_stored::is_never_stored,
+    wire::nats::{encode::ID_SEPARATOR, headers},
+};
+use std::borrow::Cow;
 
 const KIND: &str = "Sluicegate-Dead-Letter";
 const ERROR: &str = "Sluicegate-Error";
@@ -103,15 +108,51 @@ pub fn fields(block: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// Appends the record's own fields, which may be stored with it anew: nothing of the letter, of the broker, or of a message id.
+/// Appends the record's own fields, which may be stored with it anew: nothing of the letter, of the broker, or of a message id. What
+/// others published may have fields that no record of ours has: values become text, and what has no field's name is left out.
 pub fn append_own_fields(block: &[u8], out: &mut Vec<u8>) {
     for (name, value) in fields(block) {
-        if !is_never_stored(&String::from_utf8_lossy(name).to_ascii_lowercase()) {
-            for part in [name, b": ", value, b"\r\n"] {
+        if headers::is_name(name) && !is_never_stored(&String::from_utf8_lossy(name).to_ascii_lowercase()) {
+            for part in [name, b": ", headers::text(value).as_bytes(), b"\r\n"] {
                 out.extend_from_slice(part);
             }
         }
     }
+}
+
+/// A block with this media type in place of the one that it has, or with none.
+#[must_use]
+pub fn with_media_type(block: &[u8], media_type: Option<&str>) -> Vec<u8> {
+    const NAME: &[u8] = b"Content-Type";
+    let mut out = Vec::with_capacity(block.len() + NAME.len() + media_type.map_or(0, str::len) + 4);
+    if let Some(media_type) = media_type {
+        for part in [NAME, b": ", media_type.as_bytes(), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+    for line in block.split_inclusive(|byte| *byte == b'\n') {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        if !name.eq_ignore_ascii_case(NAME) {
+            out.extend_from_slice(line);
+        }
+    }
+    out
+}
+
+/// The message id of the dead letter that record `index` of a request becomes. No stream's name has a `/`, as the ids of letters that
+/// come from a stream would.
+#[must_use]
+pub fn id_of_invalid(id: MessageId<'_>, index: usize) -> String {
+    let (base, separator) = (id.base, char::from(ID_SEPARATOR));
+    if id.numbered { format!("dls/{base}{separator}{index}") } else { format!("dls/{base}") }
+}
+
+/// The message id of a dead letter that is stored in its station again. With separators in it, it is none that a client can send.
+/// Numbers begin again when the stream of dead letters is made anew; the time does not.
+#[must_use]
+pub fn id_of_replayed(station: &str, sequence: u64, time_ms: u64) -> String {
+    let separator = char::from(ID_SEPARATOR);
+    format!("dead-letter{separator}{station}{separator}{sequence}{separator}{time_ms}")
 }
 
 fn append(block: &mut Vec<u8>, name: &str, value: &str) {
@@ -130,17 +171,15 @@ fn escaped(value: &str) -> String {
         let rest = value.get(at + char.len_utf8()..).unwrap_or_default();
         // White space at the ends would be taken off by whoever reads the field.
         let at_an_end = char == ' ' && (at == 0 || rest.is_empty());
-        let encode = char.is_control() || at_an_end || (char == '%' && hex_pair(rest.as_bytes()).is_some());
+        let is_written_so = char != '\t' && headers::is_on_a_line(char);
+        let encode = !is_written_so || at_an_end || (char == '%' && hex_pair(rest.as_bytes()).is_some());
         let len = if encode { 3 * char.len_utf8() } else { char.len_utf8() };
         if out.len() + len + CUT.len_utf8() > LETTER_VALUE_BYTES_MAX {
             out.push(CUT);
             break;
         }
         if encode {
-            for byte in char.encode_utf8(&mut bytes).bytes() {
-                // Writing to a String cannot fail.
-                let _ = write!(out, "%{byte:02X}");
-            }
+            headers::push_encoded(char.encode_utf8(&mut bytes).as_bytes(), &mut out);
         } else {
             out.push(char);
         }
@@ -218,6 +257,7 @@ mod tests {
             ("%41", "%2541"),
             ("%%41", "%%2541"),
             ("\u{85}", "%C2%85"),
+            ("\u{2028}", "%E2%80%A8"),
             ("", ""),
         ] {
             assert_eq!(escaped(value), expect, "{value:?}");
@@ -248,6 +288,32 @@ mod tests {
         let mut own = b"A: b\r\n".to_vec();
         append_own_fields(&block, &mut own);
         assert_eq!(String::from_utf8(own).unwrap(), "A: b\r\nX-Trace: a:b\r\nce-id: 9\r\n");
+        let mut own = Vec::new();
+        append_own_fields(b"X-Name: J\xfcrgen\r\nX Y: 1\r\n folded: 2\r\n\xff: 3\r\n: 4\r\nX-Empty:\r\n", &mut own);
+        assert_eq!(String::from_utf8(own).unwrap(), "X-Name: J\u{fc}rgen\r\nX-Empty: \r\n");
+    }
+
+    #[test]
+    fn a_block_has_the_media_type_of_what_is_stored() {
+        for (block, media_type, expect) in [
+            ("", Some("a/b"), "Content-Type: a/b\r\n"),
+            (
+                "X: y\r\nContent-Type: old; q=1\r\nZ: content-type: z\r\n",
+                Some("a/b"),
+                "Content-Type: a/b\r\nX: y\r\nZ: content-type: z\r\n",
+            ),
+            ("content-type: old\r\nX: y\r\n", None, "X: y\r\n"),
+        ] {
+            assert_eq!(String::from_utf8(with_media_type(block.as_bytes(), media_type)).unwrap(), expect, "{block:?}");
+        }
+    }
+
+    #[test]
+    fn r2_ids_of_letters_are_none_that_a_client_can_send() {
+        let id = |base, numbered, index| id_of_invalid(MessageId { base, numbered }, index);
+        assert_eq!((id("k", false, 0), id("k", true, 7)), ("dls/k".to_owned(), "dls/k 7".to_owned()));
+        assert_ne!(id("k-7", false, 0), id("k", true, 7));
+        assert_eq!(id_of_replayed("orders", 3, 99), "dead-letter orders 3 99");
     }
 
     proptest! {

@@ -56,9 +56,9 @@ impl Backend {
 /// The message id of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageId<'a> {
-    /// What the client sent: visible ASCII, at most [`crate::limits::MESSAGE_ID_BYTES_MAX`] bytes.
+    /// What the client sent: visible ASCII, and no [`crate::wire::nats::encode::ID_SEPARATOR`].
     pub base: &'a str,
-    /// Whether record `i` gets `<base>-<i>` (a batch) rather than `base` (a single record).
+    /// Whether record `i` gets `<base> <i>` (a batch) rather than `base` (a single record).
     pub numbered: bool,
 }
 

@@ -3,11 +3,11 @@
 //! A record with a message id always goes to the same partition, so that the duplicate window of
 //! that partition sees it again when it is sent again. Records without one take turns.
 //!
-//! The hash is FNV-1a, 64 bits, over the bytes of the whole id (`<base>` or `<base>-<i>`), modulo the
+//! The hash is FNV-1a, 64 bits, over the bytes of the whole id (`<base>` or `<base> <i>`), modulo the
 //! number of partitions. It is part of the contract: a gateway that hashes differently after an
 //! upgrade would store a record twice that was sent before it and again after it.
 
-use crate::backend::MessageId;
+use crate::{backend::MessageId, wire::nats::encode::ID_SEPARATOR};
 
 const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
@@ -20,7 +20,7 @@ pub fn choose(id: Option<MessageId<'_>>, index: usize, turn: u64, partitions: us
     let partitions = u64::try_from(partitions).unwrap_or(1).max(1);
     let place = match id {
         None => turn.wrapping_add(index as u64),
-        Some(id) if id.numbered => hash_number(hash(hash(OFFSET, id.base.as_bytes()), b"-"), index),
+        Some(id) if id.numbered => hash_number(hash(hash(OFFSET, id.base.as_bytes()), &[ID_SEPARATOR]), index),
         Some(id) => hash(OFFSET, id.base.as_bytes()),
     };
     u16::try_from(place % partitions).unwrap_or(0)
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_numbered_id_goes_where_its_written_form_goes() {
-        for (base, index, written) in [("order", 0, "order-0"), ("order", 17, "order-17"), ("x", 99_999, "x-99999")] {
+        for (base, index, written) in [("order", 0, "order 0"), ("order", 17, "order 17"), ("x", 99_999, "x 99999")] {
             for partitions in [1, 2, 3, 7, 10_000] {
                 let numbered = choose(Some(MessageId { base, numbered: true }), index, 5, partitions);
                 let whole = choose(Some(MessageId { base: written, numbered: false }), 0, 9, partitions);

@@ -295,7 +295,7 @@ fn consumers_do_not_see_that_a_record_came_in_a_batch(setup: Setup) {
     assert_eq!(batch_ids(&messages).len(), usize::from(knows_batches()));
     let response = gateway.consume("seen", "{\"consumer_name\":\"c\",\"batch_max_wait_time_ms\":1000}");
     let shown = |number: u32| {
-        let headers = json!({"Content-Type": "application/json", "Nats-Msg-Id": format!("k-{}", number - 1)});
+        let headers = json!({"Content-Type": "application/json", "Nats-Msg-Id": format!("k {}", number - 1)});
         json!({"message": number.to_string(), "headers": headers})
     };
     assert_eq!(response.json(), json!([shown(1), shown(2), shown(3)]));
@@ -329,7 +329,7 @@ fn what_is_missing_of_a_batch_with_ids_is_stored_and_nothing_twice(setup: Setup)
         gateway.batch("middle", "[\"first\"]").is_json(200, OK);
         let mut broker = Broker::connect(&server);
         for known in [1, 4] {
-            broker.publish("middle", &format!("NATS/1.0\r\nNats-Msg-Id: key-{known}\r\n\r\n"), b"known");
+            broker.publish("middle", &format!("NATS/1.0\r\nNats-Msg-Id: key {known}\r\n\r\n"), b"known");
         }
         count_becomes(&server, "middle", 3);
         keyed(&gateway, "middle", "key", &array(0..6)).is_json(200, OK);
@@ -387,7 +387,7 @@ fn each_record_gets_its_own_answer_among_known_ids_and_a_full_stream(setup: Setu
         let server = way.server(setup);
         let mut broker = create_full_at(&server, "mixed", 4);
         for known in [1, 3, 6] {
-            broker.publish("mixed", &format!("NATS/1.0\r\nNats-Msg-Id: key-{known}\r\n\r\n"), b"known");
+            broker.publish("mixed", &format!("NATS/1.0\r\nNats-Msg-Id: key {known}\r\n\r\n"), b"known");
         }
         count_becomes(&server, "mixed", 3);
         let gateway = way.gateway(setup, &server.url(), "");

@@ -30,6 +30,7 @@ use crate::{
     metrics::StoreMetrics,
     reject::{Reject, SizeLimit},
     station::Name,
+    wire::nats::encode::ID_SEPARATOR,
 };
 use fjall::{OwnedWriteBatch, PersistMode};
 use std::{
@@ -344,8 +345,9 @@ impl Writer {
                 self.id.clear();
                 self.id.extend_from_slice(id.base.as_bytes());
                 if id.numbered {
+                    self.id.push(ID_SEPARATOR);
                     // Writing into a vector cannot fail.
-                    write!(self.id, "-{}", planned.place).ok();
+                    write!(self.id, "{}", planned.place).ok();
                 }
                 self.id.as_slice()
             });

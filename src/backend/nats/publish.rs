@@ -452,7 +452,7 @@ fn is_attributable(acks: &[AckOutcome]) -> bool {
     !acks.iter().any(at_the_door) || acks.iter().all(at_the_door)
 }
 
-/// Digits and hyphen of a record's number in a message id.
+/// Digits and separator of a record's number in a message id.
 const NUMBER_BYTES_MAX: usize = 11;
 /// The tag of records that no permissions violation is attributed to.
 const TAG_OF_NONE: u32 = 0;

@@ -16,12 +16,15 @@ pub struct Reply<'a> {
     pub token: &'a [u8],
 }
 
+/// Stands between the parts of an id that was put together here. No client's id has one, so that none of these is a client's.
+pub const ID_SEPARATOR: u8 = b' ';
+
 /// The message id of one record, sent as `Nats-Msg-Id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordId<'a> {
-    /// What the client sent: visible ASCII, not empty.
+    /// What the client sent: visible ASCII, not empty, without [`ID_SEPARATOR`].
     pub base: &'a [u8],
-    /// In a batch, the record's place in it: the id is `<base>-<index>`.
+    /// In a batch, the record's place in it: the id is `<base> <index>`.
     pub index: Option<u32>,
 }
 
@@ -172,7 +175,7 @@ fn hpub_parts<const BLOCKS: usize>(
         out.extend_from_slice(id.base);
         let mut rest = Scratch::new();
         if let Some(index) = id.index {
-            rest.push(b'-');
+            rest.push(ID_SEPARATOR);
             rest.push_number(index as usize);
         }
         rest.push_all(b"\r\n\r\n");
@@ -385,7 +388,7 @@ mod tests {
             ),
             (
                 written(|out| hpub_record(out, b"a", REPLY, b"A: b\r\n", Some(id("m", Some(10))), b"{}")),
-                "<HPUB a _I.x.AB 37 39\r\nNATS/1.0\r\nA: b\r\nNats-Msg-Id: m-10\r\n\r\n{}\r\n",
+                "<HPUB a _I.x.AB 37 39\r\nNATS/1.0\r\nA: b\r\nNats-Msg-Id: m 10\r\n\r\n{}\r\n",
             ),
         ] {
             assert_eq!(text, expect);

@@ -83,7 +83,7 @@ fn a_message_id_is_stored_once_within_its_window_also_after_a_restart() {
     let consumer = fixture.consumer(&station, "g");
     let delivered = fetch(&handle, &station, &consumer, 10, 0).expect("fetched");
     let headers = delivered.messages[1].headers.of(&delivered.arena);
-    assert_eq!(headers, b"X-Test: yes\r\nNats-Msg-Id: y-0\r\n");
+    assert_eq!(headers, b"X-Test: yes\r\nNats-Msg-Id: y 0\r\n");
 }
 
 #[test]

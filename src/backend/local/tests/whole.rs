@@ -66,9 +66,9 @@ fn a_records_own_fields_stand_between_the_common_ones_and_its_id() {
     assert_eq!(
         headers,
         [
-            "Common: yes\r\nOwn: 1\r\nMore: 2\r\nNats-Msg-Id: id-0\r\n",
-            "Common: yes\r\nNats-Msg-Id: id-1\r\n",
-            "Common: yes\r\nOwn: 3\r\nNats-Msg-Id: id-2\r\n"
+            "Common: yes\r\nOwn: 1\r\nMore: 2\r\nNats-Msg-Id: id 0\r\n",
+            "Common: yes\r\nNats-Msg-Id: id 1\r\n",
+            "Common: yes\r\nOwn: 3\r\nNats-Msg-Id: id 2\r\n"
         ]
     );
     assert_eq!(content(&delivered).into_iter().map(|one| one.2).collect::<Vec<_>>(), ["a", "b", "c"]);

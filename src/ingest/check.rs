@@ -10,14 +10,15 @@
 use super::{Ingest, Produce, Produced, Terms, sieve::Sieve};
 use crate::{
     backend::{
-        MessageId, Outcome,
-        letter::{Kind, Letter},
+        Outcome, OwnHeaders,
+        letter::{self, Kind, Letter},
     },
     budget::Held,
     directory::{Known, contracts::Contract},
     letters::Letters,
     reject::Reject,
     rt,
+    schema::PROTOBUF_MEDIA_TYPE,
     station::{Name, Station},
     wire::Span,
 };
@@ -28,8 +29,6 @@ use std::{
 
 /// How often a request that waits for the registry looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Begins the message id of a dead letter. No stream's name has such a character, as the ids of letters that come from a stream do.
-const ID_PREFIX: &str = "dls/";
 
 impl Ingest {
     /// Whether records of this station are held against a schema, or it is not known yet.
@@ -64,6 +63,9 @@ impl Ingest {
             self.keep_refused(call, &mut sieve, terms, &mut held, bytes).await?;
         }
         let (passed_body, passed) = sieve.passed();
+        let typed = Typed::of(terms.headers, &sieve, self.policy.stores("content-type"));
+        held.grow_to(bytes + sieve.bytes() + typed.bytes())?;
+        let terms = Terms { headers: typed.common(terms.headers), own: typed.own(), ..terms };
         // A message id is numbered by the record's place in what was posted, whoever else of it passes this time.
         let places = sieve.places();
         let outcomes = if passed.is_empty() {
@@ -157,7 +159,12 @@ impl Ingest {
                     principal: Some(call.principal.into()),
                     group: None,
                 };
-                letters.add(refused.payload, terms.headers, &why, terms.id.map(|id| letter_id(id, refused.index)));
+                letters.add(
+                    refused.payload,
+                    terms.headers,
+                    &why,
+                    terms.id.map(|id| letter::id_of_invalid(id, refused.index)),
+                );
                 places.push(from);
             }
             from += 1;
@@ -173,8 +180,51 @@ impl Ingest {
     }
 }
 
-/// The message id of the dead letter that record `index` becomes.
-fn letter_id(id: MessageId<'_>, index: usize) -> String {
-    let base = id.base;
-    if id.numbered { format!("{ID_PREFIX}{base}-{index}") } else { format!("{ID_PREFIX}{base}") }
+/// Header fields that name the type of what is stored: of records that became Protobuf that one, of others the type that they came
+/// with (RFC 9110, section 8.3).
+#[derive(Debug, Default)]
+struct Typed {
+    /// In place of the fields that came, once there is a record that became another.
+    common: Option<Vec<u8>>,
+    /// The types of single records, where they have not the same.
+    own: Option<(Vec<u8>, Vec<Span>)>,
+}
+
+impl Typed {
+    fn of(headers: &[u8], sieve: &Sieve<'_>, is_stored: bool) -> Self {
+        let transcoded = sieve.transcoded();
+        if !is_stored || !transcoded.contains(&true) {
+            return Self::default();
+        }
+        if transcoded.iter().all(|became| *became) {
+            return Self { common: Some(letter::with_media_type(headers, Some(PROTOBUF_MEDIA_TYPE))), own: None };
+        }
+        // The schema was replaced by one of another language, or taken off, while records were held against it.
+        let common = letter::with_media_type(headers, None);
+        let mut block = letter::with_media_type(b"", Some(PROTOBUF_MEDIA_TYPE));
+        let became = Span { start: 0, end: place(block.len()) };
+        let came = letter::fields(headers).find(|(name, _)| name.eq_ignore_ascii_case(b"content-type"));
+        let came = came.map(|(_, value)| letter::with_media_type(b"", Some(&String::from_utf8_lossy(value))));
+        block.extend_from_slice(&came.unwrap_or_default());
+        let came = Span { start: became.end, end: place(block.len()) };
+        let spans = transcoded.iter().map(|is| if *is { became } else { came }).collect();
+        Self { common: Some(common), own: Some((block, spans)) }
+    }
+
+    fn common<'a>(&'a self, headers: &'a [u8]) -> &'a [u8] {
+        self.common.as_deref().unwrap_or(headers)
+    }
+
+    fn own(&self) -> Option<OwnHeaders<'_>> {
+        self.own.as_ref().map(|(block, spans)| OwnHeaders { block, spans })
+    }
+
+    fn bytes(&self) -> usize {
+        self.own.as_ref().map_or(0, |(_, spans)| spans.capacity() * size_of::<Span>())
+    }
+}
+
+/// A place in header fields, which have a limit far below what a span holds.
+fn place(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
 }

@@ -41,6 +41,8 @@ pub(super) struct Sieve<'a> {
     next: usize,
     /// What is stored in place of the body, once there is a record that is not stored as it came.
     rewritten: Option<Vec<u8>>,
+    /// Which of those that passed became other bytes, once there is one.
+    transcoded: Vec<bool>,
     refused: Vec<Refused>,
     /// Bytes of the texts of these.
     text_bytes: usize,
@@ -48,7 +50,17 @@ pub(super) struct Sieve<'a> {
 
 impl<'a> Sieve<'a> {
     pub(super) fn new(body: &'a [u8], records: Vec<Span>, encoding: Encoding) -> Self {
-        Self { body, encoding, records, valid: 0, next: 0, rewritten: None, refused: Vec::new(), text_bytes: 0 }
+        Self {
+            body,
+            encoding,
+            records,
+            valid: 0,
+            next: 0,
+            rewritten: None,
+            transcoded: Vec::new(),
+            refused: Vec::new(),
+            text_bytes: 0,
+        }
     }
 
     /// How many records were looked at.
@@ -65,6 +77,7 @@ impl<'a> Sieve<'a> {
     pub(super) fn bytes(&self) -> usize {
         self.text_bytes.min(VIOLATIONS_BYTES_MAX + VIOLATION_BYTES_MAX)
             + self.rewritten.as_ref().map_or(0, Vec::capacity)
+            + self.transcoded.capacity()
             + self.refused.capacity() * size_of::<Refused>()
     }
 
@@ -131,6 +144,7 @@ impl<'a> Sieve<'a> {
             None => record,
             Some(out) => {
                 out.truncate(before);
+                self.transcoded.push(false);
                 append(out, record.of(self.body))?
             }
         };
@@ -148,10 +162,13 @@ impl<'a> Sieve<'a> {
                 *span = append(&mut out, span.of(self.body))?;
             }
             self.rewritten = Some(out);
+            self.transcoded.resize(self.valid, false);
+            self.transcoded.push(true);
             self.keep_span(span(before, end)?);
             return Ok(());
         }
         let end = self.rewritten.as_ref().map_or(0, Vec::len);
+        self.transcoded.push(true);
         self.keep_span(span(before, end)?);
         Ok(())
     }
@@ -184,6 +201,11 @@ impl<'a> Sieve<'a> {
     /// What passed: spans, and what they point into.
     pub(super) fn passed(&self) -> (&[u8], &[Span]) {
         (self.rewritten.as_deref().unwrap_or(self.body), self.records.get(..self.valid).unwrap_or_default())
+    }
+
+    /// Which of them became other bytes; empty if none did.
+    pub(super) fn transcoded(&self) -> &[bool] {
+        &self.transcoded
     }
 
     /// Which records of the request passed, if not all did.
@@ -385,6 +407,8 @@ mod tests {
                 .map(|record| if record.starts_with('t') { format!("wire {record}") } else { record.clone() })
                 .collect();
             prop_assert_eq!(passed(&sieve), expect.clone());
+            let became: Vec<bool> = expect.iter().map(|record| record.starts_with("wire")).collect();
+            prop_assert_eq!(sieve.transcoded(), if became.contains(&true) { became.as_slice() } else { &[] });
             for refused in sieve.refused() {
                 prop_assert_eq!(refused.payload.of(&body), records[refused.index].as_bytes());
             }

@@ -81,12 +81,30 @@ impl fmt::Display for CompileError {
     }
 }
 
+/// The media type of what JSON becomes on a Protobuf station.
+pub const PROTOBUF_MEDIA_TYPE: &str = "application/x-protobuf";
+
+/// Media types of the schema languages' own binary forms. None of Protobuf's and Avro's is registered: each of these is in use.
+const BINARY_MEDIA_TYPES: [&str; 11] = [
+    PROTOBUF_MEDIA_TYPE,
+    "application/octet-stream",
+    "application/protobuf",
+    "application/vnd.google.protobuf",
+    "application/x-google-protobuf",
+    "avro/bytes",
+    "avro/binary",
+    "application/avro",
+    "application/avro+binary",
+    "application/x-avro",
+    "application/vnd.apache.avro+binary",
+];
+
 /// How a record is written, as far as the request says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// JSON: an element of a batch, or a body whose media type says JSON or text.
     Json,
-    /// The schema language's own binary form: `application/x-protobuf`, `avro/bytes`, `application/octet-stream`.
+    /// The schema language's own binary form: `application/x-protobuf`, `avro/bytes`, and what else they are called.
     Binary,
     /// No media type: whichever it is.
     Unsaid,
@@ -98,7 +116,7 @@ impl Encoding {
     pub fn of_media_type(kind: Option<&str>) -> Self {
         match kind {
             None => Self::Unsaid,
-            Some("application/x-protobuf" | "application/octet-stream" | "avro/bytes") => Self::Binary,
+            Some(kind) if BINARY_MEDIA_TYPES.contains(&kind) => Self::Binary,
             Some(_) => Self::Json,
         }
     }

@@ -17,7 +17,7 @@ use crate::{
     },
     limits::{DEAD_LETTERS_PAGE, DEAD_LETTERS_PER_CALL_MAX},
     reject::Reject,
-    schema::{Checked, Encoding, Schema, Scratch},
+    schema::{Checked, Encoding, PROTOBUF_MEDIA_TYPE, Schema, Scratch},
     station::Name,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -146,15 +146,20 @@ impl Desk {
         let id = letter.sequence;
         let result = async {
             let encoding = encoding(&letter.headers);
-            let payload = match schema {
-                Ok(None) => letter.payload,
-                Ok(Some(schema)) => valid(Arc::clone(schema), letter.payload, encoding).await?,
-                Err(fault) => return Err(fault.clone()),
-            };
             let mut headers = Vec::new();
             letter::append_own_fields(&letter.headers, &mut headers);
-            // Numbers begin again when the stream of dead letters is made anew; the time does not.
-            let message = format!("dead-letter-{name}-{id}-{}", letter.time_ms);
+            let payload = match schema {
+                Ok(None) => letter.payload,
+                Ok(Some(schema)) => {
+                    let (payload, checked) = valid(Arc::clone(schema), letter.payload, encoding).await?;
+                    if checked == Checked::Transcoded {
+                        headers = letter::with_media_type(&headers, Some(PROTOBUF_MEDIA_TYPE));
+                    }
+                    payload
+                }
+                Err(fault) => return Err(fault.clone()),
+            };
+            let message = letter::id_of_replayed(name.as_str(), id, letter.time_ms);
             let stored = self.0.streams.store(name, adopted(book, name), &headers, &payload, &message).await;
             stored.map_err(|error| words(&error))?;
             match self.0.streams.discard(&name.dead_letters(), Some(&[id])).await {
@@ -189,12 +194,12 @@ async fn current_schema(book: &Book, name: &Name) -> Result<Option<Arc<Schema>>,
 }
 
 /// What is to be stored of a record, if it is valid.
-async fn valid(schema: Arc<Schema>, payload: Vec<u8>, encoding: Encoding) -> Result<Vec<u8>, String> {
+async fn valid(schema: Arc<Schema>, payload: Vec<u8>, encoding: Encoding) -> Result<(Vec<u8>, Checked), String> {
     let check = tokio::task::spawn_blocking(move || {
         let mut transcoded = Vec::new();
         match schema.check(&payload, encoding, &mut Scratch::default(), &mut transcoded) {
-            Ok(Checked::AsIs) => Ok(payload),
-            Ok(Checked::Transcoded) => Ok(transcoded),
+            Ok(Checked::AsIs) => Ok((payload, Checked::AsIs)),
+            Ok(Checked::Transcoded) => Ok((transcoded, Checked::Transcoded)),
             Err(violation) => Err(violation.to_string()),
         }
     });

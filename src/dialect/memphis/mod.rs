@@ -193,7 +193,7 @@ fn media_type<'a>(request: &Request<'a>) -> Option<Cow<'a, str>> {
     (!kind.is_empty()).then_some(kind)
 }
 
-/// `application/json` and everything that says `+json`.
+/// `application/json`, everything that says `+json`, and what browsers report violations of a page's policy with (CSP 3, section 5).
 fn is_json(media_type: &str) -> bool {
-    media_type.ends_with("/json") || media_type.ends_with("+json")
+    media_type.ends_with("/json") || media_type.ends_with("+json") || media_type == "application/csp-report"
 }

@@ -98,6 +98,13 @@ mod tests {
             (Some("application/x-protobuf"), true, false),
             (Some("application/octet-stream"), true, false),
             (Some("avro/bytes"), true, false),
+            (Some("application/protobuf"), true, false),
+            (Some("application/vnd.google.protobuf"), true, false),
+            (Some("application/avro"), true, false),
+            (Some("avro/binary"), true, false),
+            (Some("application/vnd.apache.avro+binary"), true, false),
+            (Some("application/csp-report"), true, true),
+            (Some("application/reports+json"), true, true),
             (Some("application/x-www-form-urlencoded"), false, false),
             (Some("image/png"), false, false),
         ] {
@@ -116,6 +123,12 @@ mod tests {
             (Some("application/x-protobuf"), Encoding::Binary),
             (Some("application/octet-stream"), Encoding::Binary),
             (Some("avro/bytes"), Encoding::Binary),
+            (Some("application/protobuf"), Encoding::Binary),
+            (Some("application/vnd.google.protobuf"), Encoding::Binary),
+            (Some("application/avro"), Encoding::Binary),
+            (Some("avro/binary"), Encoding::Binary),
+            (Some("application/vnd.apache.avro+binary"), Encoding::Binary),
+            (Some("application/csp-report"), Encoding::Json),
         ] {
             assert_eq!(encoding_of(Form::Single, media_type), single, "{media_type:?}");
             assert_eq!(encoding_of(Form::Batch, media_type), Encoding::Json, "{media_type:?}");

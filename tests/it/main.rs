@@ -49,6 +49,7 @@ mod registry;
 mod replicas;
 mod schemas;
 mod stations;
+mod stored_headers;
 mod strict_kill;
 mod tidy;
 mod users;

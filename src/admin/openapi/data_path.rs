@@ -219,7 +219,7 @@ pub(super) fn produce_single() {}
 #[utoipa::path(post, path = "/stations/{name}/produce/batch", tag = "data", operation_id = "produce_batch",
     security(("token" = []), ("key" = []), ("query" = [])),
     params(("name" = String, Path, description = "The station"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Record number i, from 0, has the message id `<key>-<i>`"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Record number i, from 0, has a message id of its own: `<key> <i>`"),
         ("Prefer" = Option<String>, Header, description = "`handling=strict`: all records are stored or none. `return=representation`: the answer has receipts")),
     request_body(description = "The records", content = Vec<serde_json::Value>, content_type = "application/json"),
     responses((status = 200, description = "All are stored, and acknowledged", body = Stored, headers(

@@ -2,7 +2,7 @@
 //!
 //! Three kinds. What is *never* stored whatever the configuration says ([`is_never_stored`]): what the protocol itself uses, what
 //! the broker would obey, and what dead letters say of themselves. *Credentials* ([`is_credential`]) and what tells where a person
-//! is or who ([`is_personal`]) are stored only if the configuration names the header in full: no prefix takes them.
+//! is or who ([`is_personal`]) are stored only if the configuration names the header: `x-*` does not take them.
 //!
 //! Credentials are told by the words of a name, not by a list of names: whatever the next proxy calls its field has a word in it
 //! that means one. Lists stand here only for what the words get wrong.
@@ -54,9 +54,12 @@ pub fn is_credential(name: &str) -> bool {
     })
 }
 
-/// Whether a lower-cased name is of a field by which proxies say where a client is, or who it is.
+/// Whether a lower-cased name is of a field by which proxies say where a client is, or who it is. (None adds attributes of events.)
 #[must_use]
 pub fn is_personal(name: &str) -> bool {
+    if name.starts_with("ce-") {
+        return false;
+    }
     let last = words(name).last().unwrap_or_default();
     let mut before = "";
     let says_where_or_who = words(name).any(|word| {
@@ -70,7 +73,7 @@ pub fn is_personal(name: &str) -> bool {
     says_where_or_who || ["x-remote-", "x-consumer-username"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Whether a value is a credential, whatever its field is called: a token, or a request's target with one in it (proxies keep the
+/// Whether a value holds a credential, whatever its field is called: a token, or a request's target with one in it (proxies keep the
 /// original URL in fields of their own, and a token may stand in our query).
 #[must_use]
 pub fn is_credential_value(value: &[u8]) -> bool {
@@ -81,21 +84,22 @@ pub fn is_credential_value(value: &[u8]) -> bool {
     // One word that is no word of a language.
     let is_token = |text: &[u8]| text.len() >= 16 && !text.contains(&b' ');
     sent.is_some_and(is_token)
-        || is_jwt(value)
-        || value.starts_with(b"sgk_")
+        || holds_a_jwt(value)
+        || memchr::memmem::find(value, b"sgk_").is_some()
         || memchr::memchr_iter(b'=', value).any(|at| {
             let name = at.checked_sub(IN_QUERY.len()).and_then(|start| value.get(start..at));
             name.is_some_and(|name| name.eq_ignore_ascii_case(IN_QUERY))
         })
 }
 
-/// A JSON object in base64url, a body and a signature. (A signature without its body, as webhooks have it, is no token.)
-fn is_jwt(value: &[u8]) -> bool {
-    let mut parts = value.splitn(3, |byte| *byte == b'.');
-    let base64url = |part: &[u8]| {
-        !part.is_empty() && part.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'='))
-    };
-    value.starts_with(b"eyJ") && parts.by_ref().take(3).filter(|part| base64url(part)).count() == 3
+/// Whether a signed token stands in a value: a JSON object in base64url, a body and a signature. (A signature without its body, as
+/// webhooks have it, is no token.)
+fn holds_a_jwt(value: &[u8]) -> bool {
+    let is_of_a_token = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    value.split(|byte| !is_of_a_token(byte)).any(|text| {
+        let token = memchr::memmem::find(text, b"eyJ").and_then(|start| text.get(start..)).unwrap_or_default();
+        token.split(|byte| *byte == b'.').take(3).filter(|part| !part.is_empty()).count() == 3
+    })
 }
 
 /// Credentials under names that do not say so.
@@ -394,7 +398,7 @@ mod tests {
             assert!(is_personal(name), "{name}");
         }
         for name in "x-forwarded-proto x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-server
-            x-forwarded-uri x-original-method x-email-address x-wallet-address x-chip-id x-shipment-id x-equip x-zip"
+            x-forwarded-uri x-original-method ce-clientip x-email-address x-wallet-address x-chip-id x-shipment-id x-equip x-zip"
             .split_whitespace()
         {
             assert!(!is_personal(name), "{name}");
@@ -409,7 +413,9 @@ mod tests {
             "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
             "sgk_abcdefghijkl_secret",
             "/stations/s/produce/single?authorization=eyJhbGciOi",
-            "https://gw/stations/s/produce/single?x=1&Authorization=sgk_x",
+            "https://gw/stations/s/produce/single?x=1&Authorization=none",
+            "/in?next=%2Fstations%3Fauthorizatio%6E%3DeyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl%26",
+            "/in?key=sgk_abcdefghijkl_secret",
         ] {
             assert!(is_credential_value(value.as_bytes()), "{value}");
         }
@@ -421,6 +427,8 @@ mod tests {
             "eyJhbGciOiJFUzI1NiJ9..c2lnbmF0dXJl",
             "eyJub3QiOiJhIHRva2VuIn0=",
             "eyJ and. so. on",
+            "eyJhbGciOiJFUzI1NiJ9.",
+            "a.b.c eyJ",
             "/stations/s/produce/single?x=1",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ] {

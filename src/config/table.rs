@@ -354,7 +354,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(
         "stored_headers.allow",
         "[\"content-type\", \"ce-*\", \"traceparent\", \"tracestate\", \"x-*\", \"webhook-*\", \"svix-*\", \"*-signature\", \"signature\", \"signature-input\", \"content-digest\", \"digest\", \"box-*\", \"github-public-key-*\", \"heroku-webhook-*\", \"klaviyo-*\", \"linear-*\", \"lob-signature-*\", \"messagebird-*\", \"paypal-transmission-*\", \"paypal-cert-url\", \"paypal-auth-algo\", \"plaid-verification\", \"sentry-hook-*\", \"smartsheet-hmac-*\", \"telnyx-*\", \"twitch-eventsub-*\"]",
-        "Request headers stored with each record: names, or with `*` how they begin or end. Credentials and client addresses are stored only if named in full; `Authorization`, cookies, hop-by-hop headers and `Nats-*` never.",
+        "Request headers stored with each record: names, or with `*` how they begin or end. A rule with `*` takes no credentials, and client addresses only if it says so (`x-forwarded-*`): name such headers in full. `Authorization`, cookies, hop-by-hop headers and `Nats-*` are never stored.",
         |draft, raw| set(&mut draft.stored_headers, raw.list().and_then(|list| headers::parse(&list))),
         |settings| Some(settings.stored_headers.iter().map(|rule| headers::show(rule).into()).collect::<Vec<Value>>().into()),
     ),

@@ -59,12 +59,13 @@ impl Ingest {
             let outcomes = sieve.merge(vec![Outcome::Failed(Reject::NothingStored); passed]);
             return Ok(Produced { outcomes, station, held });
         }
+        let typed = Typed::of(terms.headers, sieve.transcoded(), self.policy.stores("content-type"));
+        let bytes = bytes + typed.bytes();
+        held.grow_to(bytes + sieve.bytes())?;
         if contract.invalid_to_dead_letters {
             self.keep_refused(call, &mut sieve, terms, &mut held, bytes).await?;
         }
         let (passed_body, passed) = sieve.passed();
-        let typed = Typed::of(terms.headers, &sieve, self.policy.stores("content-type"));
-        held.grow_to(bytes + sieve.bytes() + typed.bytes())?;
         let terms = Terms { headers: typed.common(terms.headers), own: typed.own(), ..terms };
         // A message id is numbered by the record's place in what was posted, whoever else of it passes this time.
         let places = sieve.places();
@@ -191,8 +192,8 @@ struct Typed {
 }
 
 impl Typed {
-    fn of(headers: &[u8], sieve: &Sieve<'_>, is_stored: bool) -> Self {
-        let transcoded = sieve.transcoded();
+    /// `transcoded`: which records became others, if any did. `is_stored`: whether media types are stored.
+    fn of(headers: &[u8], transcoded: &[bool], is_stored: bool) -> Self {
         if !is_stored || !transcoded.contains(&true) {
             return Self::default();
         }
@@ -227,4 +228,33 @@ impl Typed {
 /// A place in header fields, which have a limit far below what a span holds.
 fn place(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r14_each_record_has_the_type_of_what_is_stored_of_it() {
+        let json = "X-A: 1\r\nContent-Type: application/json; v=1\r\n";
+        let (as_json, as_protobuf) =
+            ("Content-Type: application/json; v=1\r\n", "Content-Type: application/x-protobuf\r\n");
+        let all = "Content-Type: application/x-protobuf\r\nX-A: 1\r\n";
+        for (headers, transcoded, is_stored, common, own) in [
+            (json, &[][..], true, json, &[][..]),
+            (json, &[true, true], true, all, &[]),
+            (json, &[true, true], false, json, &[]),
+            (json, &[true, false, true], true, "X-A: 1\r\n", &[as_protobuf, as_json, as_protobuf]),
+            ("X-A: 1\r\n", &[false, true], true, "X-A: 1\r\n", &["", as_protobuf]),
+        ] {
+            let typed = Typed::of(headers.as_bytes(), transcoded, is_stored);
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+            let owns: Vec<String> = (0..own.len()).filter_map(|at| Some(text(typed.own()?.of(at)))).collect();
+            assert_eq!(
+                (text(typed.common(headers.as_bytes())), owns),
+                (common.to_owned(), own.iter().map(|own| (*own).to_owned()).collect())
+            );
+            assert_eq!(typed.own().is_some(), !own.is_empty());
+        }
+    }
 }

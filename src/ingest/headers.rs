@@ -1,8 +1,8 @@
 //! Which request headers are stored with a record, as what, and which header is its message id. Pure.
 //!
-//! A header is stored if a rule of the allow-list takes it. Prefixes and suffixes take no credential and nothing personal; what the
-//! never-list names is not stored whatever the rules say ([`crate::never_stored`]). Each name is looked at once: a shard remembers
-//! what it found.
+//! A header is stored if a rule of the allow-list takes it. Prefixes and suffixes take no credential, and nothing personal unless they
+//! say so themselves; what the never-list names is not stored whatever the rules say ([`crate::never_stored`]). Each name is looked
+//! at once: a shard remembers what it found.
 //!
 //! A stored value is text on one line ([`nats::headers::text`]), so that whoever consumes can read it (ADR 19).
 
@@ -74,7 +74,7 @@ impl HeaderPolicy {
     /// Appends the fields to store, `Name: value\r\n` each, to `block`. `of_elements`: the records are elements of the body.
     pub(super) fn select<'a>(
         &self,
-        fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+        fields: &(impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone),
         of_elements: bool,
         block: &mut Vec<u8>,
     ) -> Result<(), Reject> {
@@ -115,12 +115,13 @@ impl HeaderPolicy {
     /// Whether and how a field of this name, in any letter case, is stored.
     fn look_at(&self, name: &[u8]) -> Option<Kept> {
         let lower: String = name.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect();
-        let is_named = self.exact.iter().any(|exact| *exact == lower);
+        let is_named = self.exact.contains(&lower);
         let is_taken = || {
-            (self.prefixes.iter().any(|prefix| lower.starts_with(prefix.as_str()))
-                || self.suffixes.iter().any(|suffix| lower.ends_with(suffix.as_str())))
-                && !is_credential(&lower)
-                && !is_personal(&lower)
+            // Whoever writes `x-forwarded-*` means what proxies say of a client.
+            let takes = |rule: &str| !is_personal(&lower) || is_personal(rule);
+            !is_credential(&lower)
+                && (self.prefixes.iter().any(|prefix| lower.starts_with(prefix.as_str()) && takes(prefix))
+                    || self.suffixes.iter().any(|suffix| lower.ends_with(suffix.as_str()) && takes(suffix)))
         };
         if is_never_stored(&lower) || !(is_named || is_taken()) {
             return None;
@@ -238,7 +239,7 @@ mod tests {
 
     fn selected(policy: &HeaderPolicy, fields: &[(&str, &[u8])]) -> String {
         let mut block = Vec::new();
-        policy.select(fields.iter().map(|(name, value)| (name.as_bytes(), *value)), false, &mut block).unwrap();
+        policy.select(&fields.iter().map(|(name, value)| (name.as_bytes(), *value)), false, &mut block).unwrap();
         String::from_utf8(block).unwrap()
     }
 
@@ -277,6 +278,8 @@ mod tests {
         {
             assert!(!everything.stores(name), "{name} is not stored by a prefix");
         }
+        let forwarded = HeaderPolicy { prefixes: vec!["x-forwarded-".into()], ..HeaderPolicy::default() };
+        assert!(forwarded.stores("x-forwarded-for") && !forwarded.stores("x-forwarded-authorization"));
         let named = HeaderPolicy { exact: vec!["authorization".into(), "nats-ttl".into()], ..HeaderPolicy::default() };
         for name in ["authorization", "nats-ttl"] {
             assert!(!named.stores(name), "{name} cannot be configured in");
@@ -315,7 +318,7 @@ mod tests {
     fn headers_to_store_are_bounded_as_they_are_stored() {
         for value in [vec![b'a'; RECORD_HEADER_BYTES_MAX], vec![0xfc; RECORD_HEADER_BYTES_MAX / 2]] {
             let fields: [(&[u8], &[u8]); 1] = [(b"x-a", &value)];
-            let refused = policy().select(fields.into_iter(), false, &mut Vec::new());
+            let refused = policy().select(&fields.into_iter(), false, &mut Vec::new());
             assert_eq!(refused, Err(Reject::TooLarge(SizeLimit::RecordHeaders, RECORD_HEADER_BYTES_MAX as u64)));
         }
     }
@@ -367,7 +370,7 @@ mod tests {
             for (of_elements, expect) in [(true, stored), (false, sent)] {
                 let mut block = Vec::new();
                 let fields: [(&[u8], &[u8]); 1] = [(b"Content-type", sent.as_bytes())];
-                policy().select(fields.into_iter(), of_elements, &mut block).unwrap();
+                policy().select(&fields.into_iter(), of_elements, &mut block).unwrap();
                 assert_eq!(String::from_utf8(block).unwrap(), format!("Content-Type: {expect}\r\n"));
             }
         }

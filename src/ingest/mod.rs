@@ -131,7 +131,7 @@ impl Ingest {
         let base = headers::message_id(|name| call.head.field(call.head_bytes, name))?;
         let id = base.as_deref().map(|base| MessageId { base, numbered: is_batch });
         let mut header_block = Vec::new();
-        self.policy.select(call.head.fields(call.head_bytes), is_batch, &mut header_block)?;
+        self.policy.select(&call.head.fields(call.head_bytes), is_batch, &mut header_block)?;
 
         let mut held = self.budget.hold();
         let decoded = self.decode(call)?;

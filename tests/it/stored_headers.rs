@@ -8,7 +8,7 @@ use crate::support::{
     gateway::{Gateway, Plan},
     http::{Http, Response},
     nats::NatsServer,
-    readback::{drain, stored, stream_of},
+    readback::{Stored, drain, stored, stream_of},
     setup::Setup,
     unique,
 };
@@ -194,7 +194,7 @@ fn raw_bytes_that_others_stored_do_not_break_a_consume_call(setup: Setup) {
         let records = drain(&gateway, "earlier", &unique("g"));
         (records.len() == 3).then_some(records)
     });
-    assert_eq!(records.iter().map(|record| record.text()).collect::<Vec<_>>(), ["0", "1", "2"]);
+    assert_eq!(records.iter().map(Stored::text).collect::<Vec<_>>(), ["0", "1", "2"]);
     assert_eq!(records[1].headers["X-Name"], "Jürgen");
     assert_eq!(records[1].headers["X-Quoted"], "%93");
 }

@@ -13,6 +13,7 @@ mod dead_letters;
 mod exchange;
 mod keys;
 mod openapi;
+mod places;
 mod problem;
 mod process;
 mod schemas;
@@ -35,8 +36,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
+use places::API_REQUESTS_MAX;
 use problem::Problem;
 use serde::Serialize;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 /// Bytes of a request body, but for a schema's.
@@ -47,7 +51,8 @@ fn router(desk: Desk) -> Router {
         .merge(others_router())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(desk.clone(), access::require_admin));
+        .layer(middleware::from_fn_with_state(desk.clone(), access::require_admin))
+        .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(API_REQUESTS_MAX)), places::one_of_the_api));
     Router::new()
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))

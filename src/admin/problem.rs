@@ -53,6 +53,11 @@ impl Problem {
         Self { status, detail: detail.into(), retry_after: Some(seconds) }
     }
 
+    /// The API serves as many requests as it does at a time.
+    pub(super) fn crowded() -> Self {
+        Self::later(StatusCode::SERVICE_UNAVAILABLE, "too many requests at a time: nothing was done, try again", 1)
+    }
+
     /// A body that cannot be read; `bytes_max` is what it may have.
     pub(super) fn of_body(rejection: &JsonRejection, bytes_max: usize) -> Self {
         match rejection.status() {

@@ -1,7 +1,11 @@
 //! Listening and serving, with bounds: on connections, on the time of a head, of a request and of a
 //! connection.
 
-use super::{problem::Problem, router};
+use super::{
+    places::{Place, Placed, Places},
+    problem::Problem,
+    router,
+};
 use crate::control::Desk;
 use axum::{
     Router,
@@ -23,12 +27,9 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::{sleep, timeout},
 };
 
-/// Connections at a time; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 64;
 /// From the end of a response (or the accept) to the end of the next head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a head.
@@ -43,6 +44,8 @@ const SWEEP_TIMEOUT: Duration = Duration::from_secs(100);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 /// What a connection still gets to write its last answer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a place is looked for while all are in use; who waits for one waits in the kernel's queue.
+const PLACE_PAUSE: Duration = Duration::from_millis(10);
 /// After an accept that failed for want of something (file descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -63,16 +66,17 @@ pub async fn serve(listener: net::TcpListener, desk: Desk) {
         }
     };
     let router = router(desk);
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut places = Places::new();
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let connection = connection(stream, router.clone());
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
+                let place = loop {
+                    match places.take() {
+                        Some(place) => break place,
+                        None => sleep(PLACE_PAUSE).await,
+                    }
+                };
+                tokio::spawn(connection(stream, router.clone(), place));
             }
             Err(error) => {
                 tracing::warn!(%error, "admin: cannot accept a connection");
@@ -82,17 +86,19 @@ pub async fn serve(listener: net::TcpListener, desk: Desk) {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router) {
+async fn connection(stream: TcpStream, router: Router, place: Arc<Place>) {
+    let service = Placed { inner: TowerToHyperService::new(router), place: Arc::clone(&place) };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(HEAD_FIELDS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = sleep(CONNECTION_TIMEOUT) => None,
+        () = place.must_go() => return,
     };
     let ended = if let Some(ended) = ended {
         ended

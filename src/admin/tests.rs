@@ -308,15 +308,39 @@ fn heads_and_bodies_are_bounded() {
     assert_eq!(admin.send("GET", "/healthz", None, None).status, 200);
 }
 
+/// More than there are places, each with the beginning of a request that does not go on.
+fn crowd(admin: &Admin, begun: &[u8]) -> Vec<TcpStream> {
+    let connect = |_| {
+        let mut stream = TcpStream::connect(admin.address).expect("a connection");
+        stream.write_all(begun).expect("sent");
+        stream
+    };
+    (0..100).map(connect).collect()
+}
+
 #[test]
-fn a_head_that_does_not_come_does_not_hold_a_connection() {
+fn f9_heads_that_do_not_come_keep_nobody_from_health() {
     let admin = Admin::start();
-    let mut slow: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(admin.address).expect("a connection")).collect();
-    for stream in &mut slow {
-        stream.write_all(b"GET /healthz HT").expect("sent");
-    }
-    // All connections are taken; the next is served once their time is up.
+    let slow = crowd(&admin, b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: ");
     let began = Instant::now();
-    assert_eq!(admin.send("GET", "/healthz", None, None).status, 200);
-    assert!((Duration::from_secs(5)..Duration::from_secs(20)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(admin.send("GET", path, None, None).status, 200);
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "no deadline had to pass: {:?}", began.elapsed());
+    drop(slow);
+}
+
+#[test]
+fn f9_bodies_that_do_not_come_keep_nobody_from_health() {
+    let admin = Admin::start();
+    let half = b"POST /api/v1/users HTTP/1.1\r\nHost: a\r\nAuthorization: Basic cm9vdDptZW1waGlzLXJvb3Q=\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
+    let slow = crowd(&admin, half);
+    let began = Instant::now();
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(admin.send("GET", path, None, None).status, 200);
+    }
+    let crowded = admin.root("GET", "/api/v1/users", None);
+    assert!(began.elapsed() < Duration::from_secs(10), "no deadline had to pass: {:?}", began.elapsed());
+    crowded.problem(503);
+    drop(slow);
 }

@@ -1,0 +1,183 @@
+//! Who has a place on the admin port, and who makes room.
+//!
+//! Health must be told whatever others do. So the API serves fewer requests at a time than there are connections, and if all places
+//! are taken, who comes takes that of a connection that only waits: of one that has never shown a valid credential first, and of
+//! these the one that has waited longest. A head that does not come holds a place only as long as nobody wants it.
+
+use super::problem::Problem;
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use hyper::{body::Incoming, service::Service};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+use tokio::{sync::Notify, sync::Semaphore, time::Instant};
+
+/// Connections at a time.
+pub(super) const CONNECTIONS_MAX: usize = 64;
+/// Requests of the API at a time; the other places are left to health, readiness and metrics.
+pub(super) const API_REQUESTS_MAX: usize = CONNECTIONS_MAX * 3 / 4;
+
+/// The connections that are open.
+#[derive(Debug)]
+pub(super) struct Places {
+    taken: Vec<Weak<Place>>,
+    begun: Instant,
+}
+
+/// One connection's.
+#[derive(Debug)]
+pub(super) struct Place {
+    is_busy: AtomicBool,
+    is_trusted: AtomicBool,
+    /// When the listener began.
+    begun: Instant,
+    /// Since when it waits, in ms since then.
+    waits_since: AtomicU64,
+    give_way: Notify,
+}
+
+impl Places {
+    pub(super) fn new() -> Self {
+        Self { taken: Vec::new(), begun: Instant::now() }
+    }
+
+    /// A place for a connection; if there is none, somebody is asked to give way. `None`: all are being served.
+    pub(super) fn take(&mut self) -> Option<Arc<Place>> {
+        self.taken.retain(|place| place.strong_count() > 0);
+        if self.taken.len() >= CONNECTIONS_MAX {
+            let waiting = self.taken.iter().filter_map(Weak::upgrade).filter(|place| !place.is_busy.load(Relaxed));
+            let first =
+                waiting.min_by_key(|place| (place.is_trusted.load(Relaxed), place.waits_since.load(Relaxed)))?;
+            self.taken.retain(|place| !std::ptr::eq(place.as_ptr(), Arc::as_ptr(&first)));
+            first.give_way.notify_one();
+        }
+        let place = Arc::new(Place {
+            is_busy: AtomicBool::new(false),
+            is_trusted: AtomicBool::new(false),
+            begun: self.begun,
+            waits_since: AtomicU64::new(0),
+            give_way: Notify::new(),
+        });
+        place.waits();
+        self.taken.push(Arc::downgrade(&place));
+        Some(place)
+    }
+}
+
+impl Place {
+    /// From now on it waits for a request.
+    fn waits(&self) {
+        let since = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.waits_since.store(since, Relaxed);
+        self.is_busy.store(false, Relaxed);
+    }
+
+    /// Waits until somebody else needs the place, and it is not in use.
+    pub(super) async fn must_go(&self) {
+        loop {
+            self.give_way.notified().await;
+            if !self.is_busy.load(Relaxed) {
+                return;
+            }
+        }
+    }
+
+    /// Its peer has shown a valid credential.
+    pub(super) fn trust(&self) {
+        self.is_trusted.store(true, Relaxed);
+    }
+}
+
+/// A service that notes when its connection is being served.
+#[derive(Debug)]
+pub(super) struct Placed<S> {
+    pub(super) inner: S,
+    pub(super) place: Arc<Place>,
+}
+
+/// Ends the use of a place, however the request ends.
+struct Use(Arc<Place>);
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        self.0.waits();
+    }
+}
+
+impl<S> Service<hyper::Request<Incoming>> for Placed<S>
+where
+    S: Service<hyper::Request<Incoming>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(Arc::clone(&self.place));
+        self.place.is_busy.store(true, Relaxed);
+        let used = Use(Arc::clone(&self.place));
+        let served = self.inner.call(request);
+        Box::pin(async move {
+            let _used = used;
+            served.await
+        })
+    }
+}
+
+/// Serves so many requests of the API at a time and refuses what comes beyond, before it is asked who it is from.
+pub(super) async fn one_of_the_api(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    match room.try_acquire() {
+        Ok(_permit) => next.run(request).await,
+        Err(_) => Problem::crowded().into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(places: &mut Places) -> Arc<Place> {
+        places.take().expect("a place")
+    }
+
+    /// Whether a place was asked to give way.
+    async fn must_go(place: &Place) -> bool {
+        tokio::time::timeout(std::time::Duration::from_millis(10), place.must_go()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn f9_who_waits_longest_without_a_credential_gives_way_and_nobody_else() {
+        let mut places = Places::new();
+        let all: Vec<_> = (0..CONNECTIONS_MAX).map(|_| taken(&mut places)).collect();
+        for (index, place) in all.iter().enumerate() {
+            place.waits_since.store(index as u64, Relaxed);
+        }
+        all[0].trust();
+        all[1].is_busy.store(true, Relaxed);
+        let _one_more = taken(&mut places);
+        for (index, place) in all.iter().enumerate() {
+            assert_eq!(must_go(place).await, index == 2, "{index}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_who_is_being_served_gives_way() {
+        let mut places = Places::new();
+        let all: Vec<_> = (0..CONNECTIONS_MAX).map(|_| taken(&mut places)).collect();
+        for place in &all {
+            place.is_busy.store(true, Relaxed);
+        }
+        assert!(places.take().is_none());
+        drop(all);
+        assert!(places.take().is_some());
+    }
+}

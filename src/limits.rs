@@ -21,6 +21,11 @@ pub const CHUNK_EXTRA_BYTES_MAX: usize = 8 * 1024;
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of a request body after its `Content-Encoding` is undone.
 pub const INFLATED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of a request body that is decoded at once, as it comes, and decoded. A larger one is decoded in turns ([`CHECK_TURN`]), by a decoder that
+/// can stop.
+pub const DECODED_AT_ONCE_BYTES_MAX: usize = 128 * 1024;
+/// See [`DECODED_AT_ONCE_BYTES_MAX`].
+pub const INFLATED_AT_ONCE_BYTES_MAX: usize = 512 * 1024;
 /// Records in one batch.
 pub const BATCH_RECORDS_MAX: usize = 100_000;
 /// Nesting of one JSON value (docs/adr/0008).
@@ -46,9 +51,14 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub const SHARDS_MAX: u16 = 1_024;
 /// Connections of one shard.
 pub const CONNECTIONS_PER_SHARD_MAX: usize = 16_384;
+/// Connections of one shard that one client network may have: half, so that no network alone can take all.
+pub const CONNECTIONS_PER_NETWORK_MAX: usize = CONNECTIONS_PER_SHARD_MAX / 2;
 /// Bytes of request bodies, plain and inflated, and of consume answers that one shard holds at a time.
 pub const SHARD_BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Bytes of the read buffer that a connection borrows while it is served.
+/// Requests that have not shown a valid credential hold one part of so many of that, together.
+pub const UNVERIFIED_SHARE: usize = 4;
+/// Bytes of the read buffer that a connection borrows while it is served. They are its own: what a request needs beyond them is
+/// counted as its body.
 pub const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// Answers to pipelined requests that gather before they are written although more requests are there.
 pub const GATHER_BYTES: usize = 64 * 1024;
@@ -116,7 +126,7 @@ pub const SCHEMA_BODY_BYTES_MAX: usize = 2 * 1024 * 1024 + CONTROL_BODY_BYTES_MA
 
 /// From the first byte of a request to the end of its head.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Grace before the minimum body rate is enforced.
+/// The longest silence of a sender of a body, and what it may be behind the minimum rate.
 pub const BODY_GRACE: Duration = Duration::from_secs(10);
 /// Bytes a second below which a sender of a body is cut off.
 pub const BODY_RATE_MIN: u64 = 1_024;
@@ -126,6 +136,11 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 pub const WRITE_RATE_MIN: u64 = 16 * 1024;
 /// A response of which the client reads nothing.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client whose kernel has the whole answer to a consume call may still hang up without having read it, and is
+/// handed the messages again.
+pub const DELIVERY_GRACE: Duration = Duration::from_millis(500);
+/// Deliveries that one sweep asks the kernel about; each costs two calls of it.
+pub const DELIVERIES_PER_SWEEP_MAX: usize = 512;
 /// From publish to acknowledgement; past it the outcome is unknown.
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request waits for room in the window, or for a broker that is away, before it is refused.
@@ -196,7 +211,7 @@ pub const LOCAL_PARTITIONS_MAX: usize = 65_536;
 /// Bytes of a record that is held against a schema: the broker's usual `max_payload`. A larger one would keep its shard from
 /// everybody else for too long.
 pub const CHECKED_RECORD_BYTES_MAX: usize = 1024 * 1024;
-/// How long a shard holds records against schemas before it looks at its sockets, its timers and its inbox again: well under the
+/// How long a shard decodes bodies and holds records against schemas before it looks at its sockets, its timers and its inbox again: well under the
 /// 10 ms that nobody may wait for somebody else's batch.
 pub const CHECK_TURN: Duration = Duration::from_millis(4);
 /// What a request may use of that when it comes although others have used it up: enough to finish a small one.
@@ -304,6 +319,10 @@ const _: () = assert!(2 * IDLE_READ_BYTES <= IDLE_CONNECTION_BYTES && IDLE_READ_
 const _: () = assert!(CHUNK_EXTRA_BYTES_MAX <= HEAD_BYTES_MAX, "what is dropped is no larger than what is kept");
 const _: () = assert!(BODY_BYTES_MAX <= INFLATED_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX + INFLATED_BYTES_MAX <= SHARD_BODY_BYTES_MAX, "one largest request fits a shard");
+const _: () = assert!(
+    HEAD_BYTES_MAX + CONTROL_BODY_BYTES_MAX <= SHARD_BODY_BYTES_MAX / UNVERIFIED_SHARE,
+    "a login fits what those have who have not logged in"
+);
 const _: () = assert!(INFLATED_BYTES_MAX < u32::MAX as usize, "spans are u32");
 const _: () = assert!(WINDOW_BYTES_MAX < 64 * 1024 * 1024, "stays under half of a stream's ingest queue");
 const _: () = assert!(WINDOW_MESSAGES_MAX < 10_000, "one gateway stays under the smallest ingest queue");
@@ -339,6 +358,7 @@ const _: () = assert!(
 );
 const _: () = assert!(2 * HOLD.as_secs() <= ACK_TIMEOUT.as_secs(), "a refusal of the store's writer comes in time");
 const _: () = assert!(FETCH_WAIT_MAX.as_secs() < IDLE_TIMEOUT.as_secs());
+const _: () = assert!(DELIVERY_GRACE.as_secs() < ACK_WAIT.as_secs() && WRITE_TIMEOUT.as_secs() <= ACK_WAIT.as_secs());
 const _: () = assert!(VIOLATION_BYTES_MIN <= RECORD_OVERHEAD_BYTES, "what is kept beside each record");
 const _: () = assert!(VIOLATION_BYTES_MIN <= VIOLATION_BYTES_MAX && VIOLATION_BYTES_MAX <= VIOLATIONS_BYTES_MAX);
 
@@ -391,6 +411,8 @@ pub struct Limits {
     pub batch_records_max: usize,
     /// See [`CONNECTIONS_PER_SHARD_MAX`].
     pub connections_per_shard_max: usize,
+    /// See [`CONNECTIONS_PER_NETWORK_MAX`]; 0: no bound.
+    pub connections_per_network_max: usize,
     /// See [`SHARD_BODY_BYTES_MAX`].
     pub shard_body_bytes_max: usize,
     /// See [`WINDOW_MESSAGES_MAX`].
@@ -422,6 +444,7 @@ impl Default for Limits {
             inflated_bytes_max: INFLATED_BYTES_MAX,
             batch_records_max: BATCH_RECORDS_MAX,
             connections_per_shard_max: CONNECTIONS_PER_SHARD_MAX,
+            connections_per_network_max: CONNECTIONS_PER_NETWORK_MAX,
             shard_body_bytes_max: SHARD_BODY_BYTES_MAX,
             window_messages_max: WINDOW_MESSAGES_MAX,
             window_bytes_max: WINDOW_BYTES_MAX,
@@ -475,7 +498,7 @@ impl Limits {
     /// Upper bound of what one shard holds in memory at a time.
     #[must_use]
     pub fn shard_bytes_max(&self) -> usize {
-        self.connections_per_shard_max * (IDLE_CONNECTION_BYTES + GATHER_BYTES)
+        self.connections_per_shard_max * (IDLE_CONNECTION_BYTES + 2 * READ_BUFFER_BYTES + GATHER_BYTES)
             + POOLED_BUFFERS_MAX * (READ_BUFFER_BYTES + SPARE_ANSWER_BYTES_MAX)
             + PUBLISH_SPARES_MAX * PUBLISH_SPARE_RECORDS_MAX * RECORD_OVERHEAD_BYTES
             + self.shard_body_bytes_max

@@ -5,6 +5,7 @@
 //! store. Nothing is copied or re-encoded on the way (but what the schema transcodes), and nothing here knows an HTTP status.
 
 mod check;
+mod decode;
 mod headers;
 mod sieve;
 #[cfg(test)]
@@ -134,9 +135,13 @@ impl Ingest {
         self.policy.select(&call.head.fields(call.head_bytes), is_batch, &mut header_block)?;
 
         let mut held = self.budget.hold();
-        let decoded = self.decode(call)?;
-        let decoded_bytes = decoded.as_ref().map_or(0, Vec::capacity);
-        held.grow_to(decoded_bytes)?;
+        let decoded = if call.codings.is_identity() {
+            None
+        } else {
+            // Boxed, as whatever takes its time.
+            Some(Box::pin(self.decode(call, &mut held)).await?)
+        };
+        let decoded_bytes = held.bytes();
         let body = decoded.as_deref().unwrap_or(call.body);
         let records = self.split(call.form, body)?;
         held.grow_to(decoded_bytes + records.len() * RECORD_OVERHEAD_BYTES)?;
@@ -204,16 +209,6 @@ impl Ingest {
         self.metrics.records_in.add(count);
         self.metrics.record_bytes_in.add(bytes);
         self.metrics.acknowledgement.observe_many(elapsed, count);
-    }
-
-    /// The body without its `Content-Encoding`, if it has one.
-    fn decode(&self, call: &Produce<'_>) -> Result<Option<Vec<u8>>, Reject> {
-        if call.codings.is_identity() {
-            return Ok(None);
-        }
-        let mut decoded = Vec::new();
-        call.codings.decode(call.body, self.limits.inflated_bytes_max, &mut decoded)?;
-        Ok(Some(decoded))
     }
 
     fn split(&self, form: Form, body: &[u8]) -> Result<Vec<Span>, Reject> {

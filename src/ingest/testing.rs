@@ -169,7 +169,7 @@ impl World {
             station: &name(station),
             create: true,
             form,
-            codings: Codings::default(),
+            codings: Codings::parse(head.values(head_bytes.as_bytes(), "content-encoding")).expect("known codings"),
             encoding: Encoding::Json,
             strict,
             receipts: fields.contains("return=representation"),

@@ -289,3 +289,49 @@ fn all_or_nothing_is_refused_where_it_cannot_be_kept() {
         assert_eq!(post(false, 2).await, None);
     });
 }
+
+/// So much plain text, whose checksum is wrong: nothing is done with it once it is decoded.
+fn gzip_with_a_wrong_end(bytes: usize) -> Vec<u8> {
+    let plain = br#"{"id":9007199254740993,"kind":"click","at":"2026-01-02T03:04:05Z"}"#.repeat(bytes / 66);
+    let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
+    let mut out = vec![0; compressor.gzip_compress_bound(plain.len())];
+    let written = compressor.gzip_compress(&plain, &mut out).expect("room");
+    out.truncate(written);
+    let last = out.last_mut().expect("a trailer");
+    *last = !*last;
+    out
+}
+
+#[test]
+fn f8_while_a_large_body_is_decoded_the_shard_does_other_things() {
+    let body = gzip_with_a_wrong_end(60 << 20);
+    run(async |world: &World| {
+        let ticks = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&ticks);
+        rt::spawn(async move {
+            loop {
+                rt::sleep(Duration::ZERO).await;
+                counted.set(counted.get() + 1);
+            }
+        });
+        let call = (false, "Content-Encoding: gzip\r\n", body.as_slice());
+        let verdict = world.post(&world.ingest(), "large", Form::Single, call).await.err();
+        assert!(matches!(verdict, Some(Reject::CorruptEncoding(_))), "{verdict:?}");
+        // It takes tens of milliseconds on any machine, and a turn 4.
+        assert!(ticks.get() > 5, "{} ticks", ticks.get());
+        assert_eq!(world.budget.used(), 0);
+    });
+}
+
+#[test]
+fn f8_a_body_is_decoded_as_far_as_there_is_memory() {
+    let body = gzip_with_a_wrong_end(60 << 20);
+    run(async |world: &World| {
+        let mut others = world.budget.hold();
+        others.grow_to(world.budget.left() - (16 << 20)).expect("room");
+        let call = (false, "Content-Encoding: gzip\r\n", body.as_slice());
+        let refused = world.post(&world.ingest(), "large", Form::Single, call).await.err();
+        assert_eq!(refused, Some(Reject::Overloaded("memory for request bodies")));
+        assert_eq!(world.budget.used(), others.bytes());
+    });
+}

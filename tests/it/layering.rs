@@ -86,6 +86,7 @@ const CRATES: &[Rule] = &[
     ("axum", &["control", "admin"]),
     // The load generator compresses; only `wire::content` undoes it, and clippy.toml bans that everywhere else.
     ("libdeflater", &["wire::content", "cli::bench"]),
+    ("miniz_oxide", &["wire::content"]),
     ("fjall", &["backend::local"]),
     ("jsonwebtoken", &["auth"]),
     ("argon2", &["auth", "control", "cli"]),

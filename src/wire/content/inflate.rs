@@ -7,14 +7,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the module that may decode: everything it does is capped")]
 
+use super::member::MAGIC;
 use crate::reject::{Reject, SizeLimit};
 use libdeflater::{DecompressionError, Decompressor};
 use memchr::memmem;
 
-const GZIP_CORRUPT: Reject = Reject::CorruptEncoding("the gzip data is corrupt or cut off");
-const GZIP_FOLLOWED: Reject = Reject::CorruptEncoding("the gzip data is followed by something else");
-const DEFLATE_CORRUPT: Reject = Reject::CorruptEncoding("the deflate data is corrupt or cut off");
-const DEFLATE_FOLLOWED: Reject = Reject::CorruptEncoding("the deflate data is followed by something else");
+pub(super) const GZIP_CORRUPT: Reject = Reject::CorruptEncoding("the gzip data is corrupt or cut off");
+pub(super) const GZIP_FOLLOWED: Reject = Reject::CorruptEncoding("the gzip data is followed by something else");
+pub(super) const DEFLATE_CORRUPT: Reject = Reject::CorruptEncoding("the deflate data is corrupt or cut off");
+pub(super) const DEFLATE_FOLLOWED: Reject = Reject::CorruptEncoding("the deflate data is followed by something else");
 
 /// CRC-32 and size, little-endian, at the end of a gzip member.
 const GZIP_TRAILER_BYTES: usize = 8;
@@ -49,7 +50,7 @@ pub(super) fn gzip(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), Rej
     let mut rest = body;
     loop {
         let is_first = rest.len() == body.len();
-        if !is_first && !rest.starts_with(&GZIP_MAGIC) {
+        if !is_first && !rest.starts_with(&MAGIC) {
             return Err(GZIP_FOLLOWED);
         }
         let length = gzip_member(&mut decoder, rest, &mut sink)?;
@@ -65,9 +66,7 @@ pub(super) fn gzip(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), Rej
 pub(super) fn deflate(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), Reject> {
     let mut sink = Sink::new(out, cap, body.len().saturating_mul(ROOM_FACTOR));
     let mut decoder = Decompressor::new();
-    // A bare stream that begins like this would be a stored block with garbage in its padding: no encoder makes it.
-    let is_zlib = matches!(body, [method, flags, ..]
-        if method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31));
+    let is_zlib = is_zlib(body);
     let mut decode = |input: &[u8], room: &mut [u8]| {
         if is_zlib { decoder.zlib_decompress(input, room) } else { decoder.deflate_decompress(input, room) }
     };
@@ -88,7 +87,12 @@ pub(super) fn deflate(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), 
     Ok(())
 }
 
-const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
+/// Whether a deflate body is a zlib stream. A bare one that begins like this would be a stored block with garbage in its padding: no
+/// encoder makes it.
+pub(super) fn is_zlib(body: &[u8]) -> bool {
+    matches!(body, [method, flags, ..]
+        if method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31))
+}
 
 /// Decodes the member at the front of `rest`; returns how long the member is.
 fn gzip_member(decoder: &mut Decompressor, rest: &[u8], sink: &mut Sink<'_>) -> Result<usize, Reject> {
@@ -128,7 +132,7 @@ fn gzip_header(member: &[u8]) -> Option<usize> {
     const HAS_COMMENT: u8 = 16;
     const RESERVED: u8 = 0xe0;
     let flags = *member.get(3)?;
-    if !member.starts_with(&GZIP_MAGIC) || flags & RESERVED != 0 {
+    if !member.starts_with(&MAGIC) || flags & RESERVED != 0 {
         return None;
     }
     let mut at = 10;
@@ -152,7 +156,7 @@ fn gzip_header(member: &[u8]) -> Option<usize> {
     (at < member.len()).then_some(at)
 }
 
-fn too_large(cap: usize) -> Reject {
+pub(super) fn too_large(cap: usize) -> Reject {
     Reject::TooLarge(SizeLimit::Inflated, cap as u64)
 }
 

@@ -8,13 +8,17 @@
 //! header claims; a body is taken only if it is complete and nothing follows it. This is the only module that
 //! names a decoder (`clippy.toml` holds that).
 //!
-//! Deliberately absent: streaming. A body is capped and held whole before it is decoded.
+//! Two ways: [`Codings::decode`] undoes a small body at once, on the quicker decoder; [`Decoder`] undoes one of any size in steps, so that
+//! nobody has to wait for it. What comes out is the same. Either has its body whole before it begins.
 
 mod inflate;
+mod member;
+mod stream;
 #[cfg(test)]
 mod tests;
 
 use crate::reject::Reject;
+pub use stream::Decoder;
 
 /// Codings that one body may have on top of each other, `identity` not counted.
 pub const CODINGS_MAX: usize = 2;
@@ -55,7 +59,13 @@ impl Codings {
         self.applied == [None; CODINGS_MAX]
     }
 
-    /// Undoes the codings: `out` then holds the decoded body, at most `cap` bytes. What was in `out` is gone; its
+    /// Undoes the codings of `body` in steps; a body without any is not for it. At most `cap` bytes come out.
+    #[must_use]
+    pub fn decoder(self, body: &[u8], cap: usize) -> Decoder<'_> {
+        Decoder::new(body, self.applied.into_iter().flatten(), cap)
+    }
+
+    /// Undoes the codings at once: `out` then holds the decoded body, at most `cap` bytes. What was in `out` is gone; its
     /// capacity is kept. A body of two codings takes up to `cap` bytes more while it is decoded.
     ///
     /// Errors: [`Reject::CorruptEncoding`], or [`Reject::TooLarge`] over the cap. After an error `out` is empty.
@@ -86,7 +96,8 @@ pub fn decode<'a>(
     Codings::parse(values)?.decode(body, cap, out)
 }
 
-/// Entry point for fuzzing: no body makes decoding panic or exceed its cap, in length or in memory.
+/// Entry point for fuzzing: no body makes decoding panic or exceed its cap, in length or in memory, and what is decoded at once is what is
+/// decoded in steps.
 #[doc(hidden)]
 pub fn fuzz_decode(data: &[u8]) {
     const CAP: usize = 1 << 20;
@@ -95,6 +106,12 @@ pub fn fuzz_decode(data: &[u8]) {
         let verdict = decode([listed], data, CAP, &mut out);
         assert!(out.capacity() <= CAP, "memory stays under the cap");
         assert!(verdict.is_ok() || out.is_empty(), "nothing is left after an error");
+        let Ok(codings) = Codings::parse([listed]) else { continue };
+        let mut decoder = codings.decoder(data, CAP);
+        let in_steps = std::iter::repeat_with(|| decoder.turn(|_| Ok(()), || true)).find(|done| *done != Ok(false));
+        if verdict.is_ok() {
+            assert!(in_steps == Some(Ok(true)) && decoder.into_body() == out, "both ways give the same");
+        }
     }
 }
 

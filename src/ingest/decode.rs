@@ -1,0 +1,55 @@
+//! Undoes the `Content-Encoding` of a body: small ones at once, others in turns, so that the shard looks at its sockets in between.
+
+use super::{Ingest, Produce};
+use crate::{
+    budget::Held,
+    limits::{CHECK_TURN, DECODED_AT_ONCE_BYTES_MAX, INFLATED_AT_ONCE_BYTES_MAX, PRODUCE_TIMEOUT},
+    reject::{Reject, SizeLimit},
+    rt,
+};
+use std::time::{Duration, Instant};
+
+impl Ingest {
+    /// The body without its codings, of which it has some. `held` counts what it takes, and what it took on the way.
+    pub(super) async fn decode(&self, call: &Produce<'_>, held: &mut Held) -> Result<Vec<u8>, Reject> {
+        let cap = self.limits.inflated_bytes_max;
+        let mut place = self.turns.place();
+        let begin = Instant::now();
+        // Without most of a turn left, others decode as well: then this one waits with them.
+        let has_turn = place.begin(begin).is_some_and(|turn| turn > CHECK_TURN / 2);
+        if has_turn && call.body.len() <= DECODED_AT_ONCE_BYTES_MAX {
+            let mut decoded = Vec::new();
+            let verdict = call.codings.decode(call.body, cap.min(INFLATED_AT_ONCE_BYTES_MAX), &mut decoded);
+            let end = Instant::now();
+            place.end(end - begin, end);
+            match verdict {
+                Err(Reject::TooLarge(SizeLimit::Inflated, _)) if cap > INFLATED_AT_ONCE_BYTES_MAX => {}
+                Err(reject) => return Err(reject),
+                Ok(()) => {
+                    held.grow_to(decoded.capacity())?;
+                    return Ok(decoded);
+                }
+            }
+        }
+        let mut decoder = call.codings.decoder(call.body, cap);
+        loop {
+            let begin = Instant::now();
+            if let Some(turn) = place.begin(begin) {
+                let is_done = decoder.turn(|bytes| held.grow_to(bytes), || begin.elapsed() >= turn)?;
+                let end = Instant::now();
+                place.end(end - begin, end);
+                if is_done {
+                    break;
+                }
+            }
+            if Instant::now() >= call.now + PRODUCE_TIMEOUT {
+                return Err(Reject::Overloaded("the time for decoding bodies"));
+            }
+            // Until the next tick of the timer: the runtime looks at sockets, timers and other threads only when every task waits.
+            rt::sleep(Duration::ZERO).await;
+        }
+        let decoded = decoder.into_body();
+        held.shrink_to(decoded.capacity());
+        Ok(decoded)
+    }
+}

@@ -1,15 +1,18 @@
 //! How many bytes of bodies and answers a shard holds at a time. Pure accounting, single-threaded.
 //!
 //! What would exceed the budget is refused before it is allocated, so that memory under full load
-//! is the sum that `limits.rs` states.
+//! is the sum that `limits.rs` states. Requests that have not shown a valid credential can take a share of it and no
+//! more: whoever has one always finds room beside them.
 
-use crate::reject::Reject;
+use crate::{limits::UNVERIFIED_SHARE, reject::Reject};
 use std::{cell::Cell, rc::Rc};
 
 /// The bytes that a shard may hold.
 #[derive(Debug)]
 pub struct Budget {
     used: Cell<usize>,
+    /// What of it is held for requests without a verified credential.
+    unverified: Cell<usize>,
     max: usize,
 }
 
@@ -17,7 +20,7 @@ impl Budget {
     /// A budget of `max` bytes.
     #[must_use]
     pub fn new(max: usize) -> Rc<Self> {
-        Rc::new(Self { used: Cell::new(0), max })
+        Rc::new(Self { used: Cell::new(0), unverified: Cell::new(0), max })
     }
 
     /// Bytes held now.
@@ -32,10 +35,10 @@ impl Budget {
         self.max.saturating_sub(self.used.get())
     }
 
-    /// Nothing held yet, to be grown.
+    /// Nothing held yet, to be grown for a request whose credential is verified.
     #[must_use]
     pub fn hold(self: &Rc<Self>) -> Held {
-        Held { budget: Rc::clone(self), bytes: 0 }
+        Held { budget: Rc::clone(self), bytes: 0, is_verified: true }
     }
 }
 
@@ -44,6 +47,7 @@ impl Budget {
 pub struct Held {
     budget: Rc<Budget>,
     bytes: usize,
+    is_verified: bool,
 }
 
 impl Held {
@@ -53,12 +57,29 @@ impl Held {
         self.bytes
     }
 
+    /// From now on what is held is for a request whose credential is verified, or is not.
+    pub fn set_verified(&mut self, is_verified: bool) {
+        if self.is_verified != is_verified {
+            let unverified = self.budget.unverified.get();
+            let unverified = if is_verified { unverified.saturating_sub(self.bytes) } else { unverified + self.bytes };
+            self.budget.unverified.set(unverified);
+            self.is_verified = is_verified;
+        }
+    }
+
     /// Holds `bytes` in all from now on, if that is more than before.
     pub fn grow_to(&mut self, bytes: usize) -> Result<(), Reject> {
         let more = bytes.saturating_sub(self.bytes);
         let used = self.budget.used.get().saturating_add(more);
         if used > self.budget.max {
             return Err(Reject::Overloaded("memory for request bodies"));
+        }
+        if !self.is_verified {
+            let unverified = self.budget.unverified.get().saturating_add(more);
+            if unverified > self.budget.max / UNVERIFIED_SHARE {
+                return Err(Reject::Overloaded("memory for requests without a verified credential"));
+            }
+            self.budget.unverified.set(unverified);
         }
         self.budget.used.set(used);
         self.bytes += more;
@@ -69,6 +90,9 @@ impl Held {
     pub fn shrink_to(&mut self, bytes: usize) {
         let less = self.bytes.saturating_sub(bytes);
         self.budget.used.set(self.budget.used.get() - less);
+        if !self.is_verified {
+            self.budget.unverified.set(self.budget.unverified.get().saturating_sub(less));
+        }
         self.bytes -= less;
     }
 }
@@ -96,5 +120,26 @@ mod tests {
         drop(first);
         second.shrink_to(0);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn f4_who_has_shown_no_credential_takes_a_share_and_no_more() {
+        let budget = Budget::new(100);
+        let mut logins = budget.hold();
+        logins.set_verified(false);
+        assert!(logins.grow_to(100 / UNVERIFIED_SHARE + 1).is_err());
+        logins.grow_to(100 / UNVERIFIED_SHARE).unwrap();
+        let mut another = budget.hold();
+        another.set_verified(false);
+        assert!(another.grow_to(1).is_err());
+        // Who shows one has the rest; and what was held until then counts there.
+        another.set_verified(true);
+        another.grow_to(50).unwrap();
+        logins.set_verified(true);
+        let mut later = budget.hold();
+        later.set_verified(false);
+        later.grow_to(20).unwrap();
+        drop((logins, another, later));
+        assert_eq!((budget.used(), budget.unverified.get()), (0, 0));
     }
 }

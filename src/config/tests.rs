@@ -41,7 +41,7 @@ fn shown(loaded: &Loaded, key: &str) -> String {
 }
 
 /// A value of each setting that is not its default, as the file has it.
-const OTHER_VALUES: [(&str, &str); 47] = [
+const OTHER_VALUES: [(&str, &str); 48] = [
     ("listen", "\"10.1.2.3:5000\""),
     ("admin_listen", "\"[::1]:5001\""),
     ("data_dir", "\"/var/lib/x\""),
@@ -71,6 +71,7 @@ const OTHER_VALUES: [(&str, &str); 47] = [
     ("limits.inflated_bytes_max", "\"2MiB\""),
     ("limits.batch_records_max", "10"),
     ("limits.connections_per_shard_max", "100"),
+    ("limits.connections_per_network_max", "50"),
     ("limits.shard_body_bytes_max", "\"99MiB\""),
     ("limits.window_messages_max", "17"),
     ("limits.window_bytes_max", "\"3MiB\""),

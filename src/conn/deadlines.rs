@@ -27,6 +27,33 @@ pub(super) enum Phase {
     Serving,
 }
 
+/// Until when a transfer has to get further. Every byte moves that by its share of the least rate, and never further than to a grace from
+/// now: who was quick at first may not be silent for longer, and who is behind does not get by with a byte now and then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    until: Instant,
+    grace: Duration,
+    /// Bytes a second; 0: any byte will do.
+    rate: u64,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant, grace: Duration, rate: u64) -> Self {
+        Self { until: now + grace, grace, rate }
+    }
+
+    pub(super) fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// So many bytes more.
+    pub(super) fn moved(&mut self, now: Instant, bytes: usize) {
+        let latest = now + self.grace;
+        let earned = (bytes as u64).saturating_mul(1_000_000_000).checked_div(self.rate).map(Duration::from_nanos);
+        self.until = earned.map_or(latest, |earned| latest.min(self.until + earned));
+    }
+}
+
 /// The deadlines of one shard.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
@@ -137,5 +164,42 @@ impl Drop for Armed {
             *slot = None;
             entries.free.push(self.slot);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Moves so many bytes every so many milliseconds until that is too slow, or it is clear that it is not; after how long.
+    fn lasts(mut pace: Pace, begun: Instant, bytes: usize, every_ms: u64) -> Option<Duration> {
+        let mut now = begun;
+        for _ in 0..10_000 {
+            now += Duration::from_millis(every_ms);
+            if pace.until() <= now {
+                return Some(pace.until() - begun);
+            }
+            pace.moved(now, bytes);
+        }
+        None
+    }
+
+    #[test]
+    fn f3_quick_bytes_buy_no_later_silence() {
+        let begun = Instant::now();
+        let grace = Duration::from_secs(10);
+        let mut quick = Pace::new(begun, grace, 1_024);
+        quick.moved(begun, 16 << 20);
+        assert_eq!(quick.until(), begun + grace, "silent from then on");
+        // A byte now and then earns a thousandth of a second each.
+        let drips = lasts(quick, begun, 1, 1_000).expect("cut off");
+        assert!(drips < grace + Duration::from_millis(20), "{drips:?}");
+        // Half of the rate uses the grace up, twice the rate never does.
+        let half = lasts(Pace::new(begun, grace, 1_024), begun, 512, 1_000).expect("cut off");
+        assert!((19..=21).contains(&half.as_secs()), "{half:?}");
+        assert_eq!(lasts(Pace::new(begun, grace, 1_024), begun, 2_048, 1_000), None);
+        // Without a rate only silence counts.
+        assert_eq!(lasts(Pace::new(begun, grace, 0), begun, 1, 9_000), None);
+        assert_eq!(lasts(Pace::new(begun, grace, 0), begun, 1, 11_000), Some(grace));
     }
 }

@@ -4,6 +4,7 @@
 //! [`session`] is made when something is there to read, and gone when everything that came was answered.
 
 mod deadlines;
+mod peers;
 mod session;
 
 use crate::{
@@ -16,9 +17,11 @@ use crate::{
     wire::http1::{DATE_BYTES, Head, Response, date},
 };
 use deadlines::{Deadlines, Phase, SWEEP};
+use peers::{Peer, Peers};
 use session::{Next, Session};
 use std::{
     cell::{Cell, RefCell},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -51,6 +54,7 @@ pub struct Connections {
     spares: RefCell<Vec<Spare>>,
     deadlines: Rc<Deadlines>,
     open: Cell<usize>,
+    peers: Rc<Peers>,
     /// Connections beyond the limit that are being told so.
     refused: Cell<usize>,
     closed: Waiters,
@@ -77,6 +81,7 @@ impl Connections {
     pub fn new(dialect: Dialect, limits: Limits, budget: Rc<Budget>, metrics: Arc<ShardMetrics>) -> Rc<Self> {
         let connections = Self {
             dialect,
+            peers: Peers::new(limits.connections_per_network_max),
             limits,
             budget,
             metrics,
@@ -99,9 +104,9 @@ impl Connections {
         let mut failing = false;
         for count in 1_u64.. {
             match listener.accept().await {
-                Ok(stream) => {
+                Ok((stream, peer)) => {
                     self.metrics.connections_accepted.increment();
-                    self.clone().start(stream);
+                    self.clone().start(stream, peer);
                     failing = false;
                 }
                 Err(_) if self.draining.get() => return,
@@ -150,21 +155,28 @@ impl Connections {
         }
     }
 
-    fn start(self: Rc<Self>, stream: Stream) {
-        let room = self.open.get() < self.limits.connections_per_shard_max;
-        if !room {
+    fn start(self: Rc<Self>, stream: Stream, peer: SocketAddr) {
+        let place = self.place(peer);
+        if place.is_err() {
             self.metrics.connections_refused.increment();
         }
         self.count(1);
         rt::spawn(async move {
-            if room {
-                self.serve(stream).await;
-            } else {
-                self.refuse(stream).await;
+            match place {
+                Ok(_place) => self.serve(stream).await,
+                Err(reject) => self.refuse(stream, &reject).await,
             }
             self.count(-1);
             self.closed.wake_all();
         });
+    }
+
+    /// Room for one more connection, of its network and in all.
+    fn place(&self, peer: SocketAddr) -> Result<Peer, Reject> {
+        if self.open.get() >= self.limits.connections_per_shard_max {
+            return Err(Reject::Overloaded("the number of connections"));
+        }
+        self.peers.enter(peer).ok_or(Reject::Overloaded("the number of connections from one network"))
     }
 
     fn count(&self, change: isize) {
@@ -205,10 +217,10 @@ impl Connections {
     }
 
     /// Too many connections: says so and closes.
-    async fn refuse(&self, mut stream: Stream) {
+    async fn refuse(&self, mut stream: Stream, reject: &Reject) {
         let armed = self.deadlines.register(stream.guard());
         armed.arm(Phase::Writing, Instant::now() + Duration::from_secs(1));
-        let reply = self.dialect.reject(&Reject::Overloaded("the number of connections"), Route::Other);
+        let reply = self.dialect.reject(reject, Route::Other);
         let mut out = Vec::new();
         Response {
             content_type: reply.content_type,

@@ -6,7 +6,7 @@
 
 use super::{
     Connections, Spare,
-    deadlines::{Armed, Phase},
+    deadlines::{Armed, Pace, Phase},
 };
 use crate::{
     budget::Held,
@@ -30,8 +30,8 @@ const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 /// Spare room for a read.
 const READ_BYTES_MIN: usize = 4 * 1024;
-/// The first step when a large body is announced; later steps double what has come.
-const BODY_STEP_BYTES: usize = 256 * 1024;
+/// Room for a body that is announced grows with what has come: this many times as much.
+const ROOM_FACTOR: usize = 4;
 
 /// What a connection does after a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,10 +130,7 @@ impl<'a> Session<'a> {
 
     async fn serve(&mut self) -> Next {
         self.armed.arm(Phase::Reading, Instant::now() + self.connections.limits.head_timeout);
-        let mut first = self.held.grow_to(READ_BUFFER_BYTES).map_err(Stop::from);
-        if first.is_ok() && self.input.is_empty() {
-            first = self.read_more(0).await.map(drop);
-        }
+        let mut first = if self.input.is_empty() { self.read_more(0).await.map(drop) } else { Ok(()) };
         loop {
             let step = match std::mem::replace(&mut first, Ok(())) {
                 Ok(()) => self.request().await,
@@ -178,6 +175,7 @@ impl<'a> Session<'a> {
     /// Reads and serves one request.
     async fn request(&mut self) -> Result<Flow, Stop> {
         self.head_is_read = false;
+        self.held.set_verified(false);
         self.route = Route::Other;
         if !self.read_head().await? {
             return Ok(Flow::Quiet);
@@ -190,6 +188,7 @@ impl<'a> Session<'a> {
             Err(reply) => return self.refuse(*reply).await,
         };
         self.route = admitted.route();
+        self.held.set_verified(admitted.is_verified());
         let body = Body::new(self.head.framing, admitted.body_bytes_max())?;
         let (body, next) = self.read_body(body).await?;
         if admitted.waits() {
@@ -237,12 +236,10 @@ impl<'a> Session<'a> {
 
     /// Reads a body. Returns where it lies and where the next request begins.
     async fn read_body(&mut self, mut body: Body) -> Result<(Span, usize), Stop> {
-        let limits = &self.connections.limits;
-        let (grace, rate) = (limits.body_grace, limits.body_rate_min.max(1));
+        let (grace, rate) = (self.connections.limits.body_grace, self.connections.limits.body_rate_min);
         let start = self.at + self.head.len;
         let mut asked = !self.head.expect_continue;
-        let mut begun = None;
-        let mut received: u64 = 0;
+        let mut pace: Option<Pace> = None;
         loop {
             let wanted = match body.feed(&mut self.input, start)? {
                 Progress::Done { body, consumed_to } => return Ok((body, consumed_to)),
@@ -253,9 +250,10 @@ impl<'a> Session<'a> {
             }
             asked = true;
             self.flush().await?;
-            let begun = *begun.get_or_insert_with(Instant::now);
-            self.armed.arm(Phase::Reading, begun + grace + Duration::from_secs(received / rate));
-            received += self.read_more(wanted).await? as u64;
+            let pace = pace.get_or_insert_with(|| Pace::new(Instant::now(), grace, rate));
+            self.armed.arm(Phase::Reading, pace.until());
+            let read = self.read_more(wanted).await?;
+            pace.moved(Instant::now(), read);
         }
     }
 
@@ -275,16 +273,16 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Room for the next read, within the shard's budget. An announced length is believed in steps only.
+    /// Room for the next read, within the shard's budget. An announced length is believed as far as bytes have come.
     fn make_room(&mut self, wanted: usize) -> Result<(), Reject> {
         let spare = self.input.capacity() - self.input.len();
         let useful = if wanted == 0 { READ_BYTES_MIN } else { wanted.min(READ_BUFFER_BYTES) };
         if spare >= useful {
             return Ok(());
         }
-        let step = wanted.min(self.input.len().max(BODY_STEP_BYTES)).max(useful);
+        let step = wanted.min((ROOM_FACTOR - 1) * self.input.len()).max(useful);
         let capacity = self.input.len() + step;
-        self.held.grow_to(capacity)?;
+        self.held.grow_to(capacity.saturating_sub(READ_BUFFER_BYTES))?;
         self.input.reserve_exact(step);
         Ok(())
     }
@@ -366,7 +364,7 @@ impl<'a> Session<'a> {
             self.input.clear();
         }
         self.at = 0;
-        self.held.shrink_to(READ_BUFFER_BYTES);
+        self.held.shrink_to(0);
     }
 
     /// Writes the answers that have gathered.
@@ -374,19 +372,19 @@ impl<'a> Session<'a> {
         if self.out.is_empty() {
             return Ok(());
         }
-        // Each write must get somewhere within the time-out, and all of them must not crawl.
-        let patience = Duration::from_secs(self.out.len() as u64 / WRITE_RATE_MIN);
-        let last = Instant::now() + self.connections.limits.write_timeout + patience;
+        let mut pace = Pace::new(Instant::now(), self.connections.limits.write_timeout, WRITE_RATE_MIN);
         let mut out = std::mem::take(&mut self.out);
         let mut written = 0;
         while written < out.len() {
-            let next = Instant::now() + self.connections.limits.write_timeout;
-            self.armed.arm(Phase::Writing, next.min(last));
+            self.armed.arm(Phase::Writing, pace.until());
             let (result, buffer) = self.stream.write(out, written).await;
             out = buffer;
             match result {
                 Ok(0) | Err(_) => return Err(Stop::Gone),
-                Ok(count) => written += count,
+                Ok(count) => {
+                    pace.moved(Instant::now(), count);
+                    written += count;
+                }
             }
         }
         if out.capacity() <= GATHER_BYTES {

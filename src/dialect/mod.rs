@@ -97,6 +97,15 @@ impl Admitted {
         }
     }
 
+    /// Whether who asks has shown a valid credential.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        match self {
+            Self::Memphis(admitted) => admitted.is_verified(),
+            Self::Fixed => true,
+        }
+    }
+
     /// Whether serving it may take long by intention, so that earlier replies should leave first.
     #[must_use]
     pub fn waits(&self) -> bool {

@@ -72,11 +72,11 @@ impl Listener {
         Ok(Self(monoio::net::TcpListener::from_std(listener)?))
     }
 
-    /// The next connection. Must run to its end: see [`Listener::guard`] for stopping it.
-    pub async fn accept(&self) -> io::Result<Stream> {
-        let (stream, _) = self.0.accept().await?;
+    /// The next connection, and where it comes from. Must run to its end: see [`Listener::guard`] for stopping it.
+    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        let (stream, peer) = self.0.accept().await?;
         stream.set_nodelay(true)?;
-        Ok(Stream(stream))
+        Ok((Stream(stream), peer))
     }
 
     /// Stops the listener: it refuses new connections and the pending accept ends with an error.

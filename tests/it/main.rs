@@ -43,6 +43,7 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod openapi;
+mod peers;
 mod preferences;
 mod publish_modes;
 mod registry;

@@ -76,6 +76,15 @@ impl Admitted {
         self.route
     }
 
+    /// Whether who asks has shown a valid credential.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        match self.call {
+            Call::Produce(_) | Call::Consume(_) => true,
+            Call::Authenticate | Call::Refresh | Call::Status => false,
+        }
+    }
+
     /// Whether serving it may take long by intention.
     #[must_use]
     pub fn waits(&self) -> bool {

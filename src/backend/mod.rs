@@ -194,7 +194,7 @@ pub struct Delivered {
 /// What becomes of messages that were handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
-    /// The response has left whole: they are done.
+    /// The client has the whole response: they are done.
     Acknowledge,
     /// It has not: hand them out again at once.
     Redeliver,

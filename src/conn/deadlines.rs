@@ -2,9 +2,14 @@
 //!
 //! Every connection has one entry: when it must have got further, and what happens otherwise. One
 //! sweep every [`SWEEP`] looks at all of them. A deadline that passes shuts the socket down, so the
-//! pending read or write *ends*; no future that holds one is ever dropped.
+//! pending read or write *ends*; no future that holds one is ever dropped. The same sweep settles deliveries
+//! whose answer has arrived.
 
-use crate::rt::Guard;
+use super::deliveries::{Sent, Unconfirmed};
+use crate::{
+    limits::DELIVERIES_PER_SWEEP_MAX,
+    rt::{self, Guard, SocketDiag},
+};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -55,10 +60,14 @@ impl Pace {
 }
 
 /// The deadlines of one shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Deadlines {
     entries: RefCell<Entries>,
     expired: Cell<u64>,
+    /// Asks about deliveries, where the kernel answers.
+    diag: Option<SocketDiag>,
+    /// The entry whose delivery the next sweep looks at first.
+    next: Cell<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +82,7 @@ struct Entry {
     phase: Cell<Phase>,
     at: Cell<Option<Instant>>,
     expired: Cell<bool>,
+    sent: Sent,
 }
 
 /// A connection's entry; gone when dropped, which must happen before the socket closes.
@@ -84,10 +94,20 @@ pub(super) struct Armed {
 }
 
 impl Deadlines {
+    /// None yet.
+    pub(super) fn new(diag: Option<SocketDiag>) -> Self {
+        Self { entries: RefCell::default(), expired: Cell::new(0), diag, next: Cell::new(0) }
+    }
+
     /// Adds a connection. It has no deadline yet.
     pub(super) fn register(self: &Rc<Self>, guard: Guard) -> Armed {
-        let entry =
-            Rc::new(Entry { guard, phase: Cell::new(Phase::Serving), at: Cell::new(None), expired: Cell::new(false) });
+        let entry = Rc::new(Entry {
+            guard,
+            phase: Cell::new(Phase::Serving),
+            at: Cell::new(None),
+            expired: Cell::new(false),
+            sent: Sent::default(),
+        });
         let mut entries = self.entries.borrow_mut();
         let slot = entries.free.pop().unwrap_or(entries.slots.len());
         match entries.slots.get_mut(slot) {
@@ -113,6 +133,29 @@ impl Deadlines {
                     self.expired.set(self.expired.get() + 1);
                 }
                 entry.end();
+            }
+        }
+        self.sweep_deliveries(now);
+    }
+
+    /// Settles deliveries whose answer has arrived, or will not; so many at a time.
+    fn sweep_deliveries(&self, now: Instant) {
+        let Some(diag) = &self.diag else { return };
+        let slots = &self.entries.borrow().slots;
+        let first = self.next.get().min(slots.len());
+        let (before, from) = slots.split_at(first);
+        let mut looks = 0;
+        for (count, entry) in from.iter().chain(before).enumerate() {
+            let Some(entry) = entry.as_ref().filter(|entry| entry.sent.is_waiting()) else { continue };
+            if looks == DELIVERIES_PER_SWEEP_MAX {
+                self.next.set((first + count) % slots.len());
+                return;
+            }
+            looks += 1;
+            if !entry.sent.sweep(diag, entry.guard, now) {
+                entry.expired.set(true);
+                self.expired.set(self.expired.get() + 1);
+                entry.guard.shut_down();
             }
         }
     }
@@ -149,6 +192,52 @@ impl Armed {
     pub(super) fn disarm(&self) {
         self.entry.phase.set(Phase::Serving);
         self.entry.at.set(None);
+    }
+
+    /// So many bytes were written.
+    pub(super) fn wrote(&self, bytes: usize) {
+        self.entry.sent.wrote(bytes);
+    }
+
+    /// Nothing more will be written.
+    pub(super) fn finish(&self) {
+        self.entry.sent.finish();
+    }
+
+    /// Where to ask whether an answer has arrived; `None` where the kernel does not say.
+    pub(super) fn diag(&self) -> Option<&SocketDiag> {
+        self.deadlines.diag.as_ref()
+    }
+
+    /// The answer of a delivery was written whole: it is settled when it has arrived. No other may wait.
+    pub(super) fn hand_over(&self, unconfirmed: Unconfirmed) {
+        self.entry.sent.wait(unconfirmed);
+    }
+
+    /// The connection was reset: what waits is handed out again.
+    pub(super) fn give_back(&self) {
+        self.entry.sent.give_back();
+    }
+
+    /// Waits until no delivery of this connection waits: its client wants more, or has closed its side. The sweep ends the wait at last.
+    pub(super) async fn settled(&self) {
+        if self.entry.sent.is_waiting() {
+            // Boxed: a connection that idles keeps no room for what comes seldom.
+            Box::pin(self.wait_for_settlement()).await;
+        }
+    }
+
+    async fn wait_for_settlement(&self) {
+        let Some(diag) = self.diag() else { return };
+        let mut pause = Duration::from_millis(1);
+        loop {
+            self.entry.sent.settle(diag, self.entry.guard);
+            if !self.entry.sent.is_waiting() {
+                return;
+            }
+            rt::sleep(pause).await;
+            pause = (2 * pause).min(SWEEP);
+        }
     }
 
     /// Whether a deadline has passed: the end of stream that was seen is ours.

@@ -4,6 +4,7 @@
 //! [`session`] is made when something is there to read, and gone when everything that came was answered.
 
 mod deadlines;
+mod deliveries;
 mod peers;
 mod session;
 
@@ -13,10 +14,10 @@ use crate::{
     limits::{IDLE_READ_BYTES, Limits, POOLED_BUFFERS_MAX, READ_BUFFER_BYTES, SPARE_ANSWER_BYTES_MAX},
     metrics::{Route, ShardMetrics},
     reject::Reject,
-    rt::{self, BufferPool, Listener, Stream, Waiters},
+    rt::{self, BufferPool, Listener, SocketDiag, Stream, Waiters},
     wire::http1::{DATE_BYTES, Head, Response, date},
 };
-use deadlines::{Deadlines, Phase, SWEEP};
+use deadlines::{Armed, Deadlines, Phase, SWEEP};
 use peers::{Peer, Peers};
 use session::{Next, Session};
 use std::{
@@ -75,6 +76,19 @@ async fn wait_for_more(stream: &mut Stream, buffer: Option<Vec<u8>>) -> Option<V
     matches!(result, Ok(1..)).then_some(buffer)
 }
 
+/// The way to ask the kernel what clients have; without it an answer counts as there once it is written, as far as is known by then.
+fn diag() -> Option<SocketDiag> {
+    SocketDiag::open()
+        .inspect_err(|error| {
+            tracing::warn!(
+                %error,
+                "the kernel does not say what clients have received (sock_diag over netlink): what a consume call takes is \
+                 acknowledged once its answer is written, and a client that has closed its sending side gets none"
+            );
+        })
+        .ok()
+}
+
 impl Connections {
     /// Connections that speak `dialect`.
     #[must_use]
@@ -87,7 +101,7 @@ impl Connections {
             metrics,
             pool: BufferPool::new(READ_BUFFER_BYTES, POOLED_BUFFERS_MAX),
             spares: RefCell::default(),
-            deadlines: Rc::default(),
+            deadlines: Rc::new(Deadlines::new(diag())),
             open: Cell::new(0),
             refused: Cell::new(0),
             closed: Waiters::default(),
@@ -184,9 +198,14 @@ impl Connections {
         self.metrics.connections_open.set(self.open.get() as u64);
     }
 
-    /// Serves one connection to its end.
+    /// Serves one connection to its end, which is when its last answer has arrived.
     async fn serve(&self, mut stream: Stream) {
         let armed = self.deadlines.register(stream.guard());
+        self.converse(&mut stream, &armed).await;
+        armed.settled().await;
+    }
+
+    async fn converse(&self, stream: &mut Stream, armed: &Armed) {
         let mut idle_since = Instant::now();
         // What to wait with for the next request, if it is likely to fit.
         let mut small = None;
@@ -196,12 +215,12 @@ impl Connections {
                 // What has come already is still served; then the read ends.
                 stream.guard().shut_down_read();
             }
-            let Some(begun) = wait_for_more(&mut stream, small.take()).await else { return };
+            let Some(begun) = wait_for_more(stream, small.take()).await else { return };
             if armed.expired() {
                 return;
             }
             // Boxed, so that a connection which waits does not keep room for one that is served.
-            match Box::pin(Session::new(self, &armed, &mut stream, &begun).run()).await {
+            match Box::pin(Session::new(self, armed, stream, &begun).run()).await {
                 Next::Idle { served, received } => {
                     if served {
                         idle_since = Instant::now();

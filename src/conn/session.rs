@@ -7,10 +7,11 @@
 use super::{
     Connections, Spare,
     deadlines::{Armed, Pace, Phase},
+    deliveries::Unconfirmed,
 };
 use crate::{
     budget::Held,
-    dialect::{Admitted, Reply, Request},
+    dialect::{Admitted, Delivery, Reply, Request},
     limits::{GATHER_BYTES, HEAD_EMPTY_LINES_MAX, READ_BUFFER_BYTES, WRITE_RATE_MIN},
     metrics::Route,
     reject::Reject,
@@ -191,10 +192,15 @@ impl<'a> Session<'a> {
         self.held.set_verified(admitted.is_verified());
         let body = Body::new(self.head.framing, admitted.body_bytes_max())?;
         let (body, next) = self.read_body(body).await?;
-        if admitted.waits() {
+        let waits = admitted.waits();
+        if waits {
             self.flush().await?;
         }
         self.armed.disarm();
+        if waits {
+            // A client that asks for more has what it was handed.
+            self.armed.settled().await;
+        }
         let reply = self.handle(admitted, body).await;
         self.answer(reply, next).await
     }
@@ -316,16 +322,40 @@ impl<'a> Session<'a> {
         let Reply { delivery, body, held: _held, .. } = reply;
         drop(body);
         if let Some(delivery) = delivery {
+            self.hand_over(delivery).await?;
+        } else if self.out.len() > GATHER_BYTES {
+            self.flush().await?;
+        }
+        Ok(if close { Flow::Closing } else { Flow::Next })
+    }
+
+    /// Writes the answer of a delivery, and leaves the delivery to be settled when the answer has arrived.
+    async fn hand_over(&mut self, mut delivery: Delivery) -> Result<(), Stop> {
+        let Some(diag) = self.armed.diag() else {
             // What is written to a socket whose peer has gone is lost without an error.
             if self.stream.peer_has_closed() {
                 return Err(Stop::Gone);
             }
             self.flush().await?;
             delivery.acknowledge();
-        } else if self.out.len() > GATHER_BYTES {
-            self.flush().await?;
+            return Ok(());
+        };
+        let patience = self.patience();
+        self.flush().await?;
+        if delivery.messages().is_empty() {
+            return Ok(());
         }
-        Ok(if close { Flow::Closing } else { Flow::Next })
+        // A connection that is not known any more was reset.
+        let (_, id) = diag.identify(self.stream).ok_or(Stop::Gone)?;
+        delivery.answered();
+        let written = Instant::now();
+        self.armed.hand_over(Unconfirmed { delivery, id, written, until: written + patience });
+        Ok(())
+    }
+
+    /// How long the client may take to read the answers that have gathered.
+    fn patience(&self) -> Duration {
+        self.connections.limits.write_timeout + Duration::from_secs(self.out.len() as u64 / WRITE_RATE_MIN)
     }
 
     fn closes_after(&self, reply: &Reply) -> bool {
@@ -382,6 +412,7 @@ impl<'a> Session<'a> {
             match result {
                 Ok(0) | Err(_) => return Err(Stop::Gone),
                 Ok(count) => {
+                    self.armed.wrote(count);
                     pace.moved(Instant::now(), count);
                     written += count;
                 }
@@ -401,11 +432,15 @@ impl<'a> Session<'a> {
         if self.stream.finish_writing().await.is_err() {
             return;
         }
+        self.armed.finish();
         loop {
             let mut scratch = std::mem::take(&mut self.input);
             scratch.clear();
             let (result, scratch) = self.stream.read(scratch).await;
             self.input = scratch;
+            if result.is_err() {
+                self.armed.give_back();
+            }
             if !matches!(result, Ok(1..)) || Instant::now() >= until {
                 return;
             }

@@ -6,7 +6,8 @@
 mod fixed;
 pub mod memphis;
 
-use crate::{budget::Held, fetch::Delivery, metrics::Route, reject::Reject, wire::http1::Head};
+pub use crate::fetch::Delivery;
+use crate::{budget::Held, metrics::Route, reject::Reject, wire::http1::Head};
 use std::{borrow::Cow, time::Instant};
 
 /// One reading of the clocks, taken by the connection.
@@ -133,7 +134,7 @@ pub struct Reply {
     pub extra: Cow<'static, [u8]>,
     /// Whether the connection closes after it.
     pub close: bool,
-    /// Messages that are acknowledged once the reply has left whole.
+    /// Messages that are acknowledged once the client has the whole reply.
     pub delivery: Option<Delivery>,
     /// What is held for it, until it has left.
     pub held: Option<Held>,

@@ -1,4 +1,4 @@
-//! Consume, whatever the dialect: find the group, take what is there, settle when the answer has left.
+//! Consume, whatever the dialect: find the group, take what is there, settle when the client has the answer.
 //!
 //! At least once: a [`Delivery`] that is dropped without having been acknowledged is handed out again. What was handed out
 //! too often becomes a dead letter instead ([`exhausted`]).
@@ -16,6 +16,7 @@ use crate::{
     reject::Reject,
     rt::{self, Once},
     station::{Consumer, Name, Station},
+    wire::Span,
 };
 use std::{
     rc::Rc,
@@ -144,7 +145,24 @@ impl Delivery {
         self.held.grow_to(self.delivered.arena.len() + 2 * bytes)
     }
 
-    /// The answer has left whole: the messages are done.
+    /// The answer is written: lets go of all that the messages hold but what settles them.
+    pub fn answered(&mut self) {
+        let Delivered { arena, messages } = &mut self.delivered;
+        let mut replies = Vec::new();
+        for message in messages.iter_mut() {
+            let start = replies.len();
+            replies.extend_from_slice(message.reply.of(arena));
+            // No longer than the arena, whose spans are `u32`.
+            let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+            message.reply = Span { start: offset(start), end: offset(replies.len()) };
+            (message.headers, message.payload) = (Span::default(), Span::default());
+        }
+        *arena = replies;
+        self.held
+            .shrink_to(self.delivered.arena.capacity() + self.delivered.messages.capacity() * size_of::<Message>());
+    }
+
+    /// The client has the answer: the messages are done.
     pub fn acknowledge(mut self) {
         self.settle(Settlement::Acknowledge);
     }

@@ -5,12 +5,14 @@
 //! an accept or a connect is never cancelled, a read on a living connection is never dropped, no
 //! task wakes itself in a loop.
 
+mod diag;
 mod driver;
 mod net;
 mod notify;
 mod pool;
 mod time;
 
+pub use diag::{ConnectionId, SocketDiag, Unacknowledged};
 pub use driver::{Driver, DriverChoice, Flavor, pin_to_core, raise_file_limit, run};
 pub use net::{Guard, Listener, ReadHalf, Reservation, Stream, WriteHalf, connect};
 pub use notify::{Changed, Notify, Once, Waiters, unless, yield_now};

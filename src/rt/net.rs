@@ -4,7 +4,7 @@ use monoio::{
     buf::{IoBuf, IoBufMut, SliceMut},
     io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt},
 };
-use nix::sys::socket::{MsgFlags, Shutdown, recv};
+use nix::sys::socket::{MsgFlags, Shutdown, getsockopt, recv, sockopt::SocketError};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
@@ -97,6 +97,12 @@ impl Guard {
         let _ = nix::sys::socket::shutdown(self.0, Shutdown::Both);
     }
 
+    /// Whether the kernel has noted an error, such as a reset, that nobody has been told yet.
+    #[must_use]
+    pub fn has_error(self) -> bool {
+        getsockopt(self.0, SocketError).is_ok_and(|error| error != 0)
+    }
+
     /// Reads return end of stream; what is written still leaves.
     pub fn shut_down_read(self) {
         let _ = nix::sys::socket::shutdown(self.0, Shutdown::Read);
@@ -147,6 +153,15 @@ impl Stream {
             Ok(received) => received == 0,
             Err(error) => error != nix::errno::Errno::EAGAIN,
         }
+    }
+
+    /// Its own address and its peer's.
+    pub(super) fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.0.local_addr()?, self.0.peer_addr()?))
+    }
+
+    pub(super) fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 
     /// The handle that ends this connection's pending operations.

@@ -31,6 +31,7 @@ mod contract_names;
 mod contract_produce;
 mod dead_letters;
 mod defects;
+mod delivered;
 mod documented;
 mod framing;
 mod framing_cases;

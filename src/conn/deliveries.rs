@@ -1,0 +1,125 @@
+//! Deliveries whose answer is written, until the client has it.
+//!
+//! What is written lies in this host's kernel first, and would be lost with the connection. So messages are acknowledged once the
+//! client's kernel has acknowledged the whole answer *and* one of these holds: the client asks for more on the same
+//! connection; it has closed its side in order, which no kernel does for a program that left something unread; or
+//! [`DELIVERY_GRACE`] is over and it has not hung up. They are given back if the connection is reset before that, or
+//! if the client's kernel takes too long.
+//!
+//! Bounds: a connection has one at most, and serves no further consume call while it waits; what it holds is counted in the
+//! shard's budget.
+
+use crate::{
+    dialect::Delivery,
+    limits::DELIVERY_GRACE,
+    rt::{ConnectionId, Guard, SocketDiag, Unacknowledged},
+};
+use std::{
+    cell::{Cell, RefCell},
+    time::Instant,
+};
+
+/// A delivery that waits.
+#[derive(Debug)]
+pub(super) struct Unconfirmed {
+    pub(super) delivery: Delivery,
+    pub(super) id: ConnectionId,
+    /// When its answer was written.
+    pub(super) written: Instant,
+    /// When it is given back.
+    pub(super) until: Instant,
+}
+
+/// What a connection has written, and the delivery that waits for it to arrive.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    /// Bytes written so far; the end of the stream counts as one, as it does for the kernel.
+    bytes: Cell<u64>,
+    is_finished: Cell<bool>,
+    /// With the number of bytes up to the end of its answer.
+    waiting: RefCell<Option<Box<(Unconfirmed, u64)>>>,
+}
+
+/// What is known of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    /// The client's kernel has not acknowledged all of it.
+    UnderWay,
+    /// It has.
+    There,
+    /// It never will.
+    Lost,
+}
+
+impl Sent {
+    /// So many bytes more were written.
+    pub(super) fn wrote(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes as u64);
+    }
+
+    /// Nothing more will be written.
+    pub(super) fn finish(&self) {
+        if !self.is_finished.replace(true) {
+            self.wrote(1);
+        }
+    }
+
+    /// The answer of a delivery was written whole.
+    pub(super) fn wait(&self, unconfirmed: Unconfirmed) {
+        *self.waiting.borrow_mut() = Some(Box::new((unconfirmed, self.bytes.get())));
+    }
+
+    /// Whether a delivery waits.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.borrow().is_some()
+    }
+
+    /// Gives back what waits.
+    pub(super) fn give_back(&self) {
+        self.waiting.take();
+    }
+
+    /// Settles what waits if it can be settled: the client wants more, or has closed its side.
+    pub(super) fn settle(&self, diag: &SocketDiag, guard: Guard) {
+        match self.arrival(diag, guard) {
+            Arrival::UnderWay => {}
+            Arrival::There => self.acknowledge(),
+            Arrival::Lost => self.give_back(),
+        }
+    }
+
+    /// The same for a client that says nothing. `false`: its time is over.
+    pub(super) fn sweep(&self, diag: &SocketDiag, guard: Guard, now: Instant) -> bool {
+        let times = self.waiting.borrow().as_ref().map(|waiting| (waiting.0.written, waiting.0.until));
+        let Some((written, until)) = times else { return true };
+        match self.arrival(diag, guard) {
+            Arrival::There if now >= written + DELIVERY_GRACE => self.acknowledge(),
+            Arrival::Lost => self.give_back(),
+            Arrival::There => {}
+            Arrival::UnderWay if now < until => {}
+            Arrival::UnderWay => {
+                self.give_back();
+                return false;
+            }
+        }
+        true
+    }
+
+    fn arrival(&self, diag: &SocketDiag, guard: Guard) -> Arrival {
+        let waiting = self.waiting.borrow();
+        let Some((unconfirmed, end)) = waiting.as_deref() else { return Arrival::There };
+        match diag.unacknowledged(&unconfirmed.id) {
+            Unacknowledged::Bytes(bytes) if self.bytes.get().saturating_sub(bytes.into()) >= *end => Arrival::There,
+            Unacknowledged::Bytes(_) | Unacknowledged::Unknown => Arrival::UnderWay,
+            // Both sides have closed, so the client's kernel has acknowledged our end of the stream and all before it.
+            Unacknowledged::Closed if self.is_finished.get() && !guard.has_error() => Arrival::There,
+            Unacknowledged::Closed => Arrival::Lost,
+        }
+    }
+
+    fn acknowledge(&self) {
+        if let Some(waiting) = self.waiting.take() {
+            waiting.0.delivery.acknowledge();
+        }
+    }
+}

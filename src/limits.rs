@@ -148,6 +148,9 @@ pub const HOLD: Duration = Duration::from_secs(5);
 /// A produce call begins nothing new so long after it is there: no look at the control plane, no publish or part or repetition of
 /// one, dead letters included. What is under way by then comes to its end by its own limit.
 pub const PRODUCE_TIMEOUT: Duration = Duration::from_secs(35);
+/// How often the broker is asked the same again while nobody answers: an election may be under way. The questions before stay
+/// open, at most one for each of these in the hold.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(400);
 /// How long a request waits for the control plane.
 pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How old the knowledge of what the registry says may be when a record is held against a schema.
@@ -338,6 +341,7 @@ const _: () = assert!(
     PRODUCE_TIMEOUT.as_secs() + 2 * HOLD.as_secs() + ACK_TIMEOUT.as_secs() < 60,
     "Debezium gives up after 60 s; the last thing that begins may wait for the broker, for room, and for its acknowledgement",
 );
+const _: () = assert!(10 * LOOK_INTERVAL.as_millis() <= HOLD.as_millis(), "an election is met by several questions");
 const _: () =
     assert!(QUESTION_TIMEOUT.as_secs() <= 2 * HOLD.as_secs() + ACK_TIMEOUT.as_secs(), "no longer than a publish");
 const _: () = assert!(

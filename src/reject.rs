@@ -133,6 +133,9 @@ pub enum Reject {
     Forbidden(Action, Box<str>),
     /// There is no such station and it is not created by itself.
     StationUnknown(Box<str>),
+    /// What is there stands in the way until somebody changes it (a work queue has its group, a limit of the broker is
+    /// reached); the text says what, and what to do.
+    Conflict(Box<str>),
 
     // Too much.
     /// The publish window stayed full for the whole hold.
@@ -155,6 +158,8 @@ pub enum Reject {
     BrokerForbidden(Box<str>),
     /// The broker answered with an error: its code and text. Not stored.
     BrokerRefused(u32, Box<str>),
+    /// The broker cannot be used as it is, or its answer cannot be read; the text says why.
+    BrokerFailed(Box<str>),
     /// The embedded store could not write or read.
     StoreFailed(Box<str>),
     /// The control plane did not answer in time.
@@ -163,7 +168,7 @@ pub enum Reject {
     UsersUnknown,
     /// What the registry says now is not known: whether the station's schema is still the one that is known here.
     ContractsUnknown,
-    /// Nothing can be taken for this station: its schema is of no use here; the text says which and why.
+    /// The station cannot serve as long as its schema or its streams are what they are; the text says which and why.
     StationBlocked(Box<str>),
     /// Records failed and could not be kept as dead letters, for this reason.
     DeadLetters(Box<Reject>),
@@ -199,7 +204,8 @@ impl Reject {
             | Self::NotAtomic(_)
             | Self::TooManyForWhole(_)
             | Self::NothingStored
-            | Self::StationUnknown(_) => Fault::Client,
+            | Self::StationUnknown(_)
+            | Self::Conflict(_) => Fault::Client,
             Self::Unauthorized | Self::Forbidden(..) => Fault::Policy,
             Self::WindowFull | Self::Overloaded(_) | Self::StreamFull(_) | Self::BrokerBusy => Fault::Overload,
             Self::BrokerAway
@@ -207,6 +213,7 @@ impl Reject {
             | Self::NoStream
             | Self::BrokerForbidden(_)
             | Self::BrokerRefused(..)
+            | Self::BrokerFailed(_)
             | Self::StoreFailed(_)
             | Self::ControlTimeout
             | Self::UsersUnknown
@@ -230,9 +237,12 @@ impl Reject {
             | Self::UsersUnknown
             | Self::ContractsUnknown
             | Self::DeadLetters(_) => Some(Duration::from_secs(1)),
-            Self::BrokerAway | Self::NoStream | Self::StoreFailed(_) | Self::StationBlocked(_) | Self::Draining => {
-                Some(Duration::from_secs(2))
-            }
+            Self::BrokerAway
+            | Self::BrokerFailed(_)
+            | Self::NoStream
+            | Self::StoreFailed(_)
+            | Self::StationBlocked(_)
+            | Self::Draining => Some(Duration::from_secs(2)),
             Self::StreamFull(_) => Some(Duration::from_secs(10)),
             _ => None,
         }
@@ -269,6 +279,7 @@ mod tests {
             Reject::OutcomeUnknown,
             Reject::Draining,
             Reject::StoreFailed("".into()),
+            Reject::BrokerFailed("".into()),
             Reject::ContractsUnknown,
             Reject::DeadLetters(Box::new(Reject::MediaType)),
         ] {
@@ -281,6 +292,7 @@ mod tests {
             Reject::Malformed("x"),
             Reject::RouteUnknown,
             Reject::Schema("x".into()),
+            Reject::Conflict("x".into()),
             Reject::NotAtomic("x"),
             Reject::NothingStored,
         ] {

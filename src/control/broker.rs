@@ -100,14 +100,14 @@ impl CallError {
 impl From<CallError> for Reject {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Away | CallError::Refused(codes::TEMPORARILY_UNAVAILABLE, _) => Self::BrokerAway,
+            CallError::Away => Self::BrokerAway,
+            CallError::Refused(code, _) if codes::passes(code) => Self::BrokerAway,
             CallError::TimedOut => Self::ControlTimeout,
             CallError::Forbidden(subject) => Self::BrokerForbidden(subject),
-            CallError::NoJetStream => {
-                Self::BrokerRefused(codes::NOT_ENABLED, "JetStream is not enabled on the broker".into())
-            }
+            CallError::NoJetStream => Self::BrokerFailed("JetStream is not enabled for the gateway's account".into()),
+            CallError::Refused(codes::NOT_ENABLED | codes::NOT_ENABLED_FOR_ACCOUNT, text)
+            | CallError::Unreadable(text) => Self::BrokerFailed(text),
             CallError::Refused(code, text) => Self::BrokerRefused(code, text),
-            CallError::Unreadable(text) => Self::BrokerRefused(0, text),
         }
     }
 }
@@ -116,6 +116,12 @@ impl From<CallError> for Reject {
 pub(super) mod codes {
     /// JetStream has no leader at the moment.
     pub(in super::super) const TEMPORARILY_UNAVAILABLE: u32 = 10_008;
+    /// The server that answered is not the leader, or no longer.
+    const NOT_LEADER: u32 = 10_009;
+    /// No server that has the stream, or the consumer, runs.
+    const STREAM_OFFLINE: u32 = 10_118;
+    /// See [`STREAM_OFFLINE`].
+    const CONSUMER_OFFLINE: u32 = 10_119;
     /// A durable of this name with another configuration.
     pub(in super::super) const CONSUMER_NAME_IN_USE: u32 = 10_013;
     /// No such consumer.
@@ -132,10 +138,17 @@ pub(super) mod codes {
     pub(in super::super) const SEQUENCE_NOT_FOUND: u32 = 10_043;
     /// Another stream has the subject.
     pub(in super::super) const SUBJECT_OVERLAP: u32 = 10_065;
+    /// JetStream is not enabled for this account.
+    pub(in super::super) const NOT_ENABLED_FOR_ACCOUNT: u32 = 10_039;
     /// JetStream is not enabled.
     pub(in super::super) const NOT_ENABLED: u32 = 10_076;
     /// The consumer exists with another configuration (answer to "create only").
     pub(in super::super) const CONSUMER_EXISTS: u32 = 10_148;
+
+    /// Whether an error says nothing of what was asked for, but that nobody leads it at the moment.
+    pub(in super::super) fn passes(code: u32) -> bool {
+        matches!(code, TEMPORARILY_UNAVAILABLE | NOT_LEADER | STREAM_OFFLINE | CONSUMER_OFFLINE)
+    }
 }
 
 impl Broker {
@@ -203,6 +216,11 @@ impl Broker {
         Version::parse(&self.0.client.server_info().version)
     }
 
+    /// How long whoever asks may be kept waiting for what is expected to come back.
+    pub(super) fn hold(&self) -> Duration {
+        self.0.hold
+    }
+
     /// Waits until the connection stands, at most for the hold.
     pub(super) async fn connected(&self) -> Result<(), CallError> {
         let mut up = self.0.up.clone();
@@ -228,10 +246,8 @@ impl Broker {
         let record = Request::new().headers(headers).payload(payload.into());
         match self.request::<Stored>(subject.to_owned(), record).await {
             Ok(_) => Ok(()),
-            Err(CallError::NoJetStream) => {
-                let text = format!("no stream listens on {subject:?}");
-                Err(CallError::Refused(codes::STREAM_NOT_FOUND, text.into()))
-            }
+            // Whoever publishes has just found the stream: nobody leads it at the moment.
+            Err(CallError::NoJetStream) => Err(CallError::Away),
             Err(error) => Err(error),
         }
     }

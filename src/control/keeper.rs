@@ -113,7 +113,10 @@ impl Keeper {
                 continue;
             };
             tracing::warn!(?error, "registry: cannot be read; what is known so far stays in force");
-            if let RegistryError::Failed(reject @ (Reject::BrokerForbidden(_) | Reject::BrokerRefused(..))) = error {
+            if let RegistryError::Failed(
+                reject @ (Reject::BrokerForbidden(_) | Reject::BrokerRefused(..) | Reject::BrokerFailed(_)),
+            ) = error
+            {
                 self.book.send_modify(|book| Arc::make_mut(book).refused = Some(reject));
             }
             sleep(retry).await;
@@ -174,7 +177,9 @@ impl Keeper {
         let (made, last) = match &sounded.answer {
             Some(Ok(answer)) => *answer,
             // The bucket is gone.
-            Some(Err(error @ RegistryError::Failed(Reject::BrokerRefused(..)))) => return Err(error.clone()),
+            Some(Err(error @ RegistryError::Failed(Reject::BrokerRefused(..) | Reject::BrokerFailed(_)))) => {
+                return Err(error.clone());
+            }
             Some(Err(_)) | None => return Ok(true),
         };
         let book = self.book.borrow();

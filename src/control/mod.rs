@@ -20,6 +20,7 @@ mod desk;
 mod documents;
 mod keeper;
 mod key_usage;
+mod lookup;
 mod monitor;
 mod passwords;
 mod publishing;

@@ -175,7 +175,7 @@ impl NatsRegistry {
                     "the bucket {:?} holds more than {REGISTRY_DOCUMENTS_MAX} documents or {REGISTRY_BYTES_MAX} bytes",
                     self.bucket
                 );
-                return Err(RegistryError::Failed(Reject::BrokerRefused(0, text.into())));
+                return Err(RegistryError::Failed(Reject::BrokerFailed(text.into())));
             }
             documents.push(change(entry));
         }
@@ -277,7 +277,7 @@ fn failed(error: impl std::fmt::Display) -> RegistryError {
     RegistryError::Failed(if timed_out {
         Reject::ControlTimeout
     } else {
-        Reject::BrokerRefused(0, format!("registry: {text}").into())
+        Reject::BrokerFailed(format!("registry: {text}").into())
     })
 }
 

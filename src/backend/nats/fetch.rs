@@ -9,6 +9,7 @@
 use super::link::Link;
 use crate::{
     backend::{Delivered, Fetch, Message, Settlement},
+    limits::FETCH_BYTES_MAX,
     reject::Reject,
     rt::{self, Notify},
     station::{Consumer, Partition},
@@ -172,12 +173,20 @@ impl Basket {
             Closing::Served => None,
             Closing::Gone => Some(Reject::NoStream),
             Closing::Moved | Closing::Busy => Some(Reject::BrokerBusy),
-            Closing::BytesMax => {
-                Some(Reject::BrokerRefused(409, "the next message is larger than one answer may be".into()))
-            }
-            Closing::Refused(code) => {
-                Some(Reject::BrokerRefused(code.into(), "the consumer does not allow this pull".into()))
-            }
+            // What others hold of the shard's memory comes back.
+            Closing::BytesMax if self.bytes_max < FETCH_BYTES_MAX => Some(Reject::Overloaded("memory for answers")),
+            Closing::BytesMax => Some(Reject::Conflict(
+                format!(
+                    "the group's next message is larger than an answer may be ({FETCH_BYTES_MAX} bytes): acknowledge it by other \
+                    means"
+                )
+                .into(),
+            )),
+            Closing::Refused(_) => Some(Reject::Conflict(
+                "the group's consumer does not allow such a call (max_batch, max_expires or max_bytes): ask for less, or change \
+                the consumer"
+                    .into(),
+            )),
         })
     }
 }

@@ -222,7 +222,9 @@ fn words(error: &StreamsError) -> String {
         StreamsError::Exists => "the station is another now".to_owned(),
         StreamsError::Unknown => "the station is gone".to_owned(),
         StreamsError::Invalid(text) | StreamsError::Missing(text) => text.clone(),
-        StreamsError::Failed(Reject::BrokerRefused(_, text) | Reject::StreamFull(text)) => text.to_string(),
+        StreamsError::Failed(
+            Reject::BrokerRefused(_, text) | Reject::BrokerFailed(text) | Reject::StreamFull(text),
+        ) => text.to_string(),
         StreamsError::Failed(reject) => format!("it was not stored: {reject:?}"),
     }
 }

@@ -129,7 +129,7 @@ async fn capturing(broker: &Broker, subject: &str) -> Result<Option<String>, Cal
         #[serde(default)]
         streams: Option<Vec<String>>,
     }
-    let names: Names = broker.call("STREAM.NAMES", &serde_json::json!({ "subject": subject })).await?;
+    let names: Names = broker.look("STREAM.NAMES", &serde_json::json!({ "subject": subject })).await?;
     Ok(names.streams.unwrap_or_default().into_iter().next())
 }
 

@@ -134,7 +134,7 @@ impl StreamConfig {
 
 /// What a stream says of itself.
 pub(in super::super) async fn stream_info(broker: &Broker, stream: &str) -> Result<StreamInfo, CallError> {
-    broker.call(&format!("STREAM.INFO.{stream}"), &serde_json::json!({})).await
+    broker.look(&format!("STREAM.INFO.{stream}"), &serde_json::json!({})).await
 }
 
 /// Whether a stream's subject, which may hold wildcards, takes in `literal`.

@@ -103,6 +103,7 @@ fn status_of(reject: &Reject) -> u16 {
         Reject::RouteUnknown | Reject::StationUnknown(_) => 404,
         Reject::MethodNotAllowed(_) => 405,
         Reject::RequestTimeout => 408,
+        Reject::Conflict(_) => 409,
         Reject::TooLarge(SizeLimit::RecordHeaders, _) | Reject::HeadTooLarge => 431,
         Reject::TooLarge(_, _) => 413,
         Reject::MediaType | Reject::ContentEncoding => 415,
@@ -113,6 +114,7 @@ fn status_of(reject: &Reject) -> u16 {
         Reject::Overloaded(_)
         | Reject::StreamFull(_)
         | Reject::BrokerAway
+        | Reject::BrokerFailed(_)
         | Reject::OutcomeUnknown
         | Reject::NoStream
         | Reject::StoreFailed(_)
@@ -148,6 +150,7 @@ pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
         Reject::BrokerRefused(code, text) => {
             return format!("the broker refused the record: {text} (code {code})").into();
         }
+        Reject::BrokerFailed(text) => return format!("the broker cannot be used: {text}").into(),
         Reject::StoreFailed(text) => return format!("the embedded store failed: {text}").into(),
         Reject::Overloaded(what) => return format!("too busy: {what} is full; send the request again later").into(),
         Reject::Internal(what) => return format!("internal error: {what}").into(),
@@ -182,7 +185,7 @@ pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
             "nothing was stored: another record of the request failed, and all or nothing was asked for"
         }
         Reject::ContractsUnknown => "the station's schema cannot be confirmed at the moment; send the request again",
-        Reject::StationBlocked(why) => why,
+        Reject::StationBlocked(why) | Reject::Conflict(why) => why,
         Reject::DeadLetters(why) => {
             return format!("records failed and could not be kept as dead letters: {}", text_of(why)).into();
         }
@@ -237,6 +240,7 @@ mod tests {
             Reject::Unauthorized,
             Reject::Forbidden(Action::Produce, "s".into()),
             Reject::StationUnknown("s".into()),
+            Reject::Conflict("x".into()),
             Reject::WindowFull,
             Reject::Overloaded("x"),
             Reject::StreamFull("x".into()),
@@ -246,6 +250,7 @@ mod tests {
             Reject::NoStream,
             Reject::BrokerForbidden("x".into()),
             Reject::BrokerRefused(1, "x".into()),
+            Reject::BrokerFailed("x".into()),
             Reject::StoreFailed("x".into()),
             Reject::ControlTimeout,
             Reject::UsersUnknown,

@@ -1,0 +1,137 @@
+//! Questions to the broker that change nothing, or nothing more the second time: asked again while nobody answers.
+//!
+//! A question about a stream whose leader has gone is lost, or answered by a server that says that there is no leader. The
+//! next leader is there after a tenth of a second (a hand-over) or after some seconds (an election), and knows nothing of
+//! what was asked before. So the same is asked anew every [`LOOK_INTERVAL`] for as long as the hold, and the first answer
+//! that says something counts. Earlier questions stay open: a broker that is slow answers the first one.
+//!
+//! That a stream is *not there* is never concluded from silence: only its leader, or the cluster's, says so.
+
+use super::broker::{Broker, CallError, codes};
+use crate::limits::LOOK_INTERVAL;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+impl Broker {
+    /// One call of the JetStream API that may be made more than once; answered within the hold, or not at all.
+    pub(super) async fn look<T: DeserializeOwned>(&self, verb: &str, body: &impl Serialize) -> Result<T, CallError> {
+        let mut open = FuturesUnordered::new();
+        let mut last = CallError::TimedOut;
+        let mut ticks = interval(LOOK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let hold = sleep(self.hold());
+        tokio::pin!(hold);
+        loop {
+            tokio::select! {
+                biased;
+                Some(answer) = open.next() => match answer {
+                    Err::<T, CallError>(error) if error.passes() => last = error,
+                    answer => return answer,
+                },
+                () = &mut hold => return Err(last),
+                _ = ticks.tick() => open.push(self.call::<T>(verb, body)),
+            }
+        }
+    }
+}
+
+impl CallError {
+    /// Whether the same question may be answered in a moment.
+    fn passes(&self) -> bool {
+        match self {
+            Self::TimedOut => true,
+            Self::Refused(code, _) => codes::passes(*code),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::settings, *};
+    use crate::{config::BackendSettings, metrics::ControlMetrics};
+    use serde_json::{Value, json};
+    use std::{sync::Arc, time::Duration};
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+        net::{TcpListener, TcpStream},
+    };
+
+    const HOLD: Duration = Duration::from_secs(5);
+
+    /// A broker of which nobody but the connection is awake: the n-th question gets the n-th answer, `None` is silence.
+    async fn serve(stream: TcpStream, answers: Vec<Option<Value>>) -> Option<()> {
+        let (read, mut write) = stream.into_split();
+        let mut lines = BufReader::new(read);
+        write
+            .write_all(
+                b"INFO {\"server_id\":\"a\",\"version\":\"2.15.1\",\"max_payload\":1048576,\"headers\":true}\r\n",
+            )
+            .await
+            .ok()?;
+        let (mut answers, mut sid) = (answers.into_iter(), String::new());
+        loop {
+            let mut line = String::new();
+            lines.read_line(&mut line).await.ok().filter(|length| *length > 0)?;
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match *words.first()? {
+                "PING" => write.write_all(b"PONG\r\n").await.ok()?,
+                "SUB" => sid = (*words.last()?).to_owned(),
+                "PUB" => {
+                    let length: usize = words.last()?.parse().ok()?;
+                    lines.read_exact(&mut vec![0; length + 2]).await.ok()?;
+                    if let Some(answer) = answers.next().flatten() {
+                        let (answer, reply) = (answer.to_string(), words.get(2)?);
+                        let message = format!("MSG {reply} {sid} {}\r\n{answer}\r\n", answer.len());
+                        write.write_all(message.as_bytes()).await.ok()?;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn ask(answers: Vec<Option<Value>>) -> Result<Value, CallError> {
+        super::super::testing::block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let settings = settings(listener.local_addr().expect("an address").port());
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    tokio::spawn(serve(stream, answers.clone()));
+                }
+            });
+            let BackendSettings::Nats(nats) = &settings.backend else { panic!("a broker") };
+            let broker = Broker::connect(nats, HOLD, Arc::new(ControlMetrics::default())).await.expect("settings");
+            broker.look("STREAM.INFO.s", &json!({})).await
+        })
+    }
+
+    fn refused(code: u32) -> Value {
+        json!({"error": {"code": 503, "err_code": code, "description": "x"}})
+    }
+
+    #[test]
+    fn c6_a_question_that_nobody_leads_is_asked_again_until_somebody_does() {
+        let found = json!({"config": {"name": "s"}});
+        for answers in [
+            vec![Some(found.clone())],
+            // Lost, as questions to a stream without a leader are.
+            vec![None, None, Some(found.clone())],
+            vec![Some(refused(10_008)), None, Some(refused(10_009)), Some(refused(10_118)), Some(found.clone())],
+        ] {
+            assert_eq!(ask(answers.clone()), Ok(found.clone()), "{answers:?}");
+        }
+    }
+
+    #[test]
+    fn c6_only_a_leaders_word_says_that_a_stream_is_not_there() {
+        let gone = ask(vec![None, Some(refused(10_059)), Some(json!({}))]);
+        assert_eq!(gone, Err(CallError::Refused(10_059, "x".into())));
+        assert!(gone.is_err_and(|error| error.is_absent()));
+        for silence in [vec![], vec![Some(refused(10_008)); 100]] {
+            let error = ask(silence).expect_err("nobody leads");
+            assert!(!error.is_absent() && error.passes(), "{error:?}");
+        }
+    }
+}

@@ -95,6 +95,8 @@ pub const WINDOW_WAITERS_MAX: usize = 1_024;
 pub const NATS_LINE_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of an `INFO` line: it names every server of a cluster.
 pub const NATS_INFO_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the name of a stream or consumer.
+pub const NATS_NAME_BYTES_MAX: usize = 255;
 /// Bytes of headers and payload of one message from the broker: the most that its `max_payload` can be set to.
 pub const NATS_PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 

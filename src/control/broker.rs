@@ -124,6 +124,10 @@ pub(super) mod codes {
     const CONSUMER_OFFLINE: u32 = 10_119;
     /// A durable of this name with another configuration.
     pub(in super::super) const CONSUMER_NAME_IN_USE: u32 = 10_013;
+    /// The stream, or the account, has as many consumers as it may.
+    pub(in super::super) const CONSUMERS_MAX: u32 = 10_026;
+    /// The account has as many streams as it may.
+    pub(in super::super) const STREAMS_MAX: u32 = 10_027;
     /// No such consumer.
     pub(in super::super) const CONSUMER_NOT_FOUND: u32 = 10_014;
     /// A stream of this name with another configuration.
@@ -142,6 +146,10 @@ pub(super) mod codes {
     pub(in super::super) const NOT_ENABLED_FOR_ACCOUNT: u32 = 10_039;
     /// JetStream is not enabled.
     pub(in super::super) const NOT_ENABLED: u32 = 10_076;
+    /// A work queue has a consumer that reads every subject.
+    pub(in super::super) const WORK_QUEUE_UNFILTERED: u32 = 10_099;
+    /// A work queue has a consumer that reads this subject.
+    pub(in super::super) const WORK_QUEUE_NOT_UNIQUE: u32 = 10_100;
     /// The consumer exists with another configuration (answer to "create only").
     pub(in super::super) const CONSUMER_EXISTS: u32 = 10_148;
 

@@ -1,8 +1,12 @@
 //! Finding and making the durable consumers of a group: one pull consumer on each partition.
 //!
 //! A durable that exists is used as it is, with its own `ack_wait` and delivery limit, unless it
-//! cannot do what a consume call promises: a push consumer, one that reads other subjects, or one
-//! whose acknowledgements are not explicit. Nothing that exists is changed.
+//! cannot do what a consume call promises: a push consumer, or one whose acknowledgements are not explicit. Nothing that exists
+//! is changed.
+//!
+//! A durable's name is unique in its stream, and a stream may serve several stations. So the name that the original gave
+//! (`<group>-rest-gateway`) is the first station's that uses the group; for the others the station's name follows. Whose one is
+//! says its filter, and among stations of one subject what it was made with.
 //!
 //! What is made differs from the original's consumer in two ways, both on purpose (section 10 of the
 //! contract): messages come again until they are acknowledged (`max_deliver` -1 instead of 1), and
@@ -10,76 +14,198 @@
 //! unlimited, so that clients that vanish cannot make the broker remember more than that.
 
 use super::{
-    broker::{Broker, CallError},
-    stations::stream_info,
+    broker::{Broker, CallError, codes},
+    documents::hash_text,
+    stations::{METADATA_STATION, stream_info},
 };
 use crate::{
-    limits::{ACK_WAIT, FETCH_RECORDS_MAX},
+    limits::{ACK_WAIT, FETCH_RECORDS_MAX, NATS_NAME_BYTES_MAX},
     reject::Reject,
     station::{Consumer, Name, Partition, Station},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Messages of one consumer that are handed out and not acknowledged: twenty of the largest consume calls.
 const ACK_PENDING_MAX: u32 = 100_000;
 const _: () = assert!(ACK_PENDING_MAX == 20 * FETCH_RECORDS_MAX);
 /// Calls in flight for one question.
 const CALLS_AT_ONCE: usize = 16;
+/// How often a durable is looked for again because somebody else made one of its name meanwhile.
+const LOOKS_MAX: usize = 3;
 
 /// Finds the group's consumers, or creates them.
 pub(super) async fn resolve(broker: &Broker, station: &Station, group: Option<&Name>) -> Result<Arc<Consumer>, Reject> {
-    let durable = Consumer::durable_name(group).into_boxed_str();
-    let on_partition = |partition: Partition| {
-        let durable = durable.clone();
-        async move { on_partition(broker, &partition, &durable).await }
+    let plain = Consumer::durable_name(group);
+    let (durable, ack_wait) = match &*station.partitions {
+        [only] => on_the_only_partition(broker, &station.name, only, &plain).await?,
+        // The streams of a set serve no other station.
+        partitions => {
+            let on_one = |partition: Partition| {
+                let plain = &plain;
+                async move { find_or_create(broker, &station.name, &partition, plain).await }
+            };
+            let waits: Vec<Duration> =
+                stream::iter(partitions.to_vec()).map(on_one).buffered(CALLS_AT_ONCE).try_collect().await?;
+            (plain.clone(), waits.into_iter().min().unwrap_or(ACK_WAIT))
+        }
     };
-    let waits: Vec<Duration> =
-        stream::iter(station.partitions.to_vec()).map(on_partition).buffered(CALLS_AT_ONCE).try_collect().await?;
-    let ack_wait = waits.into_iter().min().unwrap_or(ACK_WAIT);
-    Ok(Arc::new(Consumer { durable, station: station.name.clone(), ack_wait }))
+    Ok(Arc::new(Consumer { durable: durable.into(), station: station.name.clone(), ack_wait }))
 }
 
-/// The consumer of one partition. Answers its `ack_wait`.
-async fn on_partition(broker: &Broker, partition: &Partition, durable: &str) -> Result<Duration, Reject> {
-    let info = match info(broker, &partition.stream, durable).await {
-        Err(error) if error.is_absent() => match create(broker, partition, durable).await {
-            Ok(info) => info,
-            Err(error) if error.is_taken() => info(broker, &partition.stream, durable).await.map_err(absent)?,
-            Err(error) => return Err(absent(error)),
+/// The consumer of a station of one stream, which may have others: its name and its `ack_wait`.
+async fn on_the_only_partition(
+    broker: &Broker,
+    station: &Name,
+    partition: &Partition,
+    plain: &str,
+) -> Result<(String, Duration), Reject> {
+    let own = with_station(plain, station);
+    if let Some(known) = find(broker, partition, &own).await? {
+        let ack_wait = usable(&known, partition)?;
+        return Ok((own, ack_wait));
+    }
+    for _ in 0..LOOKS_MAX {
+        let name = match find(broker, partition, plain).await? {
+            Some(known) if reads(broker, &known, partition).await? && known.config.may_be_of(station) => {
+                return Ok((plain.to_owned(), usable(&known, partition)?));
+            }
+            // Another station's.
+            Some(_) => &own,
+            None => plain,
+        };
+        match create(broker, station, partition, name).await {
+            Ok(made) => return Ok((name.to_owned(), usable(&made, partition)?)),
+            // Somebody else was quicker, maybe for another station.
+            Err(Taken) => {}
+            Err(Refused(why)) => return Err(why),
+        }
+    }
+    find_or_create(broker, station, partition, &own).await.map(|ack_wait| (own, ack_wait))
+}
+
+/// The consumer of this name on one partition. Answers its `ack_wait`.
+async fn find_or_create(
+    broker: &Broker,
+    station: &Name,
+    partition: &Partition,
+    durable: &str,
+) -> Result<Duration, Reject> {
+    let known = match find(broker, partition, durable).await? {
+        Some(known) => known,
+        None => match create(broker, station, partition, durable).await {
+            Ok(made) => made,
+            Err(Taken) => find(broker, partition, durable).await?.ok_or(Reject::NoStream)?,
+            Err(Refused(why)) => return Err(why),
         },
-        other => other.map_err(absent)?,
     };
-    let filters = info.config.filters();
-    let whole_stream = filters.is_empty() && {
-        let stream = stream_info(broker, &partition.stream).await.map_err(absent)?;
-        matches!(&*stream.config.subjects, [only] if *only == partition.subject)
-    };
-    let fault = if info.config.deliver_subject.is_some() {
-        Some("it is a push consumer")
-    } else if !whole_stream && filters != [&*partition.subject] {
-        Some("it reads other subjects than the station's")
-    } else if info.config.ack_policy != "explicit" {
-        Some("its acknowledgements are not explicit")
-    } else {
-        None
-    };
+    if !reads(broker, &known, partition).await? {
+        return Err(cannot_be_used(&known, partition, "it reads other subjects than the station's"));
+    }
+    usable(&known, partition)
+}
+
+/// The consumer of this name, if there is one.
+async fn find(broker: &Broker, partition: &Partition, durable: &str) -> Result<Option<ConsumerInfo>, Reject> {
+    match broker.look(&format!("CONSUMER.INFO.{}.{durable}", partition.stream), &json!({})).await {
+        Ok(info) => Ok(Some(info)),
+        Err(CallError::Refused(codes::CONSUMER_NOT_FOUND, _)) => Ok(None),
+        Err(error) => Err(refused(error, &partition.stream)),
+    }
+}
+
+/// Whether a consumer hands out the records of this partition, and no others.
+async fn reads(broker: &Broker, known: &ConsumerInfo, partition: &Partition) -> Result<bool, Reject> {
+    let filters = known.config.filters();
+    if !filters.is_empty() {
+        return Ok(filters == [&*partition.subject]);
+    }
+    let stream = stream_info(broker, &partition.stream).await.map_err(absent)?;
+    Ok(stream.config.is_only(&partition.subject))
+}
+
+/// The `ack_wait` of a consumer that can do what a consume call promises.
+fn usable(known: &ConsumerInfo, partition: &Partition) -> Result<Duration, Reject> {
+    let config = &known.config;
+    if config.deliver_subject.is_some() {
+        return Err(cannot_be_used(known, partition, "it is a push consumer"));
+    }
+    if config.ack_policy != "explicit" {
+        return Err(cannot_be_used(known, partition, "its acknowledgements are not explicit"));
+    }
     // The original made its consumers with 1: what a client loses on the way is then lost.
-    if fault.is_none() && info.config.max_deliver > 0 {
+    if config.max_deliver > 0 {
         tracing::warn!(
-            durable,
+            durable = &*known.name,
             stream = &*partition.stream,
-            max_deliver = info.config.max_deliver,
+            max_deliver = config.max_deliver,
             "this consumer hands a message out only so often; set max_deliver to -1 for delivery at least once"
         );
     }
-    match fault {
-        None => Ok(Duration::from_nanos(info.config.ack_wait)),
-        Some(why) => {
-            let text = format!("the consumer {durable:?} of the stream {:?} cannot be used: {why}", partition.stream);
-            Err(Reject::BrokerRefused(0, text.into()))
-        }
+    Ok(Duration::from_nanos(config.ack_wait))
+}
+
+fn cannot_be_used(known: &ConsumerInfo, Partition { stream, .. }: &Partition, why: &str) -> Reject {
+    let durable = &known.name;
+    let text = format!(
+        "the consumer {durable:?} of the stream {stream:?} cannot be used: {why}; remove it, or name another consumer group"
+    );
+    Reject::Conflict(text.into())
+}
+
+/// The name of a group's durable where another station of the stream has the plain one. No group's name holds a `$`.
+fn with_station(plain: &str, station: &Name) -> String {
+    let name = format!("{plain}${}", station.internal());
+    if name.len() <= NATS_NAME_BYTES_MAX {
+        return name;
+    }
+    format!("{plain}${}", hash_text(Sha256::digest(station.as_str()).get(..16).unwrap_or_default()))
+}
+
+/// Why a consumer was not made.
+enum NotMade {
+    /// There is one of its name, with another configuration.
+    Taken,
+    Refused(Reject),
+}
+use NotMade::{Refused, Taken};
+
+async fn create(
+    broker: &Broker,
+    station: &Name,
+    partition: &Partition,
+    durable: &str,
+) -> Result<ConsumerInfo, NotMade> {
+    let stream = stream_info(broker, &partition.stream).await.map_err(|error| Refused(absent(error)))?;
+    let ack_pending_max = stream.config.ack_pending_max(ACK_PENDING_MAX);
+    match create_consumer(broker, &NewConsumer { durable, station, partition, ack_pending_max }).await {
+        Ok(info) => Ok(info),
+        Err(error) if error.is_taken() => Err(Taken),
+        Err(error) => Err(Refused(refused(error, &partition.stream))),
+    }
+}
+
+/// Why there is no such consumer: what somebody has to change is said, and whose limit it is.
+fn refused(error: CallError, stream: &str) -> Reject {
+    match error {
+        CallError::Refused(codes::WORK_QUEUE_UNFILTERED | codes::WORK_QUEUE_NOT_UNIQUE, _) => Reject::Conflict(
+            format!(
+                "the stream {stream:?} is a work queue: one consumer group can read the station, and another one does; use that \
+                group, or remove its consumer"
+            )
+            .into(),
+        ),
+        CallError::Refused(codes::CONSUMERS_MAX, _) => Reject::Conflict(
+            format!(
+                "the stream {stream:?} has as many consumers as it or its account may have (max_consumers): remove one, or raise \
+                the limit"
+            )
+            .into(),
+        ),
+        other => absent(other),
     }
 }
 
@@ -90,12 +216,14 @@ fn absent(error: CallError) -> Reject {
 
 /// What a consumer says of itself, as far as it matters here.
 #[derive(Debug, Deserialize)]
-struct ConsumerInfo {
-    config: ConsumerConfig,
+pub(super) struct ConsumerInfo {
+    #[serde(default)]
+    pub(super) name: Box<str>,
+    pub(super) config: ConsumerConfig,
 }
 
 #[derive(Debug, Deserialize)]
-struct ConsumerConfig {
+pub(super) struct ConsumerConfig {
     #[serde(default)]
     deliver_subject: Option<Box<str>>,
     #[serde(default)]
@@ -108,23 +236,38 @@ struct ConsumerConfig {
     filter_subject: Box<str>,
     #[serde(default)]
     filter_subjects: Vec<Box<str>>,
+    #[serde(default)]
+    metadata: Option<BTreeMap<String, String>>,
 }
 
 impl ConsumerConfig {
-    fn filters(&self) -> Vec<&str> {
+    pub(super) fn filters(&self) -> Vec<&str> {
         let single = (!self.filter_subject.is_empty()).then_some(&*self.filter_subject);
         single.into_iter().chain(self.filter_subjects.iter().map(|subject| &**subject)).collect()
     }
+
+    /// Whether it was made for this station, or says nothing of that: then it is older, or somebody else's.
+    fn may_be_of(&self, station: &Name) -> bool {
+        let stated = self.metadata.as_ref().and_then(|metadata| metadata.get(METADATA_STATION));
+        stated.is_none_or(|stated| stated == station.as_str())
+    }
 }
 
-async fn info(broker: &Broker, stream: &str, durable: &str) -> Result<ConsumerInfo, CallError> {
-    broker.call(&format!("CONSUMER.INFO.{stream}.{durable}"), &serde_json::json!({})).await
+/// A durable pull consumer that is to be: it begins with the oldest record of a partition.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NewConsumer<'a> {
+    pub(super) durable: &'a str,
+    pub(super) station: &'a Name,
+    pub(super) partition: &'a Partition,
+    /// Messages that may be handed out and not acknowledged.
+    pub(super) ack_pending_max: u32,
 }
 
-async fn create(broker: &Broker, partition: &Partition, durable: &str) -> Result<ConsumerInfo, CallError> {
+/// Makes a consumer. That there is one like it is no error.
+pub(super) async fn create_consumer(broker: &Broker, new: &NewConsumer<'_>) -> Result<ConsumerInfo, CallError> {
     /// Only fields that every supported server knows.
     #[derive(Serialize)]
-    struct NewConsumer<'a> {
+    struct Create<'a> {
         stream_name: &'a str,
         config: Config<'a>,
         action: &'static str,
@@ -140,9 +283,11 @@ async fn create(broker: &Broker, partition: &Partition, durable: &str) -> Result
         max_ack_pending: u32,
         filter_subject: &'a str,
         replay_policy: &'static str,
+        metadata: BTreeMap<&'static str, &'a str>,
     }
+    let NewConsumer { durable, station, partition, ack_pending_max } = *new;
     let (stream, subject) = (&*partition.stream, &*partition.subject);
-    let body = NewConsumer {
+    let body = Create {
         stream_name: stream,
         config: Config {
             durable_name: durable,
@@ -151,13 +296,14 @@ async fn create(broker: &Broker, partition: &Partition, durable: &str) -> Result
             ack_policy: "explicit",
             ack_wait: u64::try_from(ACK_WAIT.as_nanos()).unwrap_or(u64::MAX),
             max_deliver: -1,
-            max_ack_pending: ACK_PENDING_MAX,
+            max_ack_pending: ack_pending_max,
             filter_subject: subject,
             replay_policy: "instant",
+            metadata: BTreeMap::from([(METADATA_STATION, station.as_str())]),
         },
         action: "create",
     };
-    broker.call(&format!("CONSUMER.CREATE.{stream}.{durable}.{subject}"), &body).await
+    broker.look(&format!("CONSUMER.CREATE.{stream}.{durable}.{subject}"), &body).await
 }
 
 #[cfg(test)]
@@ -180,5 +326,29 @@ mod tests {
     fn a_stream_that_is_gone_is_not_an_error_of_the_broker() {
         assert_eq!(absent(CallError::Refused(10_059, "stream not found".into())), Reject::NoStream);
         assert_eq!(absent(CallError::Away), Reject::BrokerAway);
+    }
+
+    #[test]
+    fn r4_names_of_durables_differ_by_station_and_are_never_too_long() {
+        let name = |text: &str| Name::parse(text).expect("a name");
+        let long = "l".repeat(128);
+        let longest = Consumer::durable_name(Some(&name(&long)));
+        assert_eq!(with_station("g-rest-gateway", &name("orders.eu")), "g-rest-gateway$orders#eu");
+        let hashed = with_station(&longest, &name(&long));
+        assert!(hashed.len() <= NATS_NAME_BYTES_MAX && hashed.starts_with(&longest), "{hashed}");
+        assert_ne!(hashed, with_station(&longest, &name(&"m".repeat(128))));
+    }
+
+    #[test]
+    fn r12_what_stands_in_the_way_of_a_group_is_said() {
+        for (code, expect) in [(10_099, "work queue"), (10_100, "work queue"), (10_026, "max_consumers")] {
+            let said = refused(CallError::Refused(code, "x".into()), "S");
+            assert!(
+                matches!(&said, Reject::Conflict(text) if text.contains(expect) && text.contains("\"S\"")),
+                "{said:?}"
+            );
+        }
+        assert_eq!(refused(CallError::Refused(10_059, "x".into()), "S"), Reject::NoStream);
+        assert_eq!(refused(CallError::Refused(10_008, "x".into()), "S"), Reject::BrokerAway);
     }
 }

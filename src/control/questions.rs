@@ -7,7 +7,7 @@
 
 use super::{
     book::{Book, Root},
-    broker::Broker,
+    broker::{Broker, codes},
     consumers,
     couriers::Couriers,
     documents::ACCOUNT,
@@ -103,25 +103,56 @@ impl Oracle {
             // Somebody else was quicker, and may know of another retention by now.
             Ok(()) | Err(StreamsError::Exists) => self.find(&book, name, false).await,
             Err(StreamsError::Failed(reject)) => Err(reject),
-            Err(StreamsError::Invalid(text) | StreamsError::Missing(text)) => {
-                Err(Reject::BrokerRefused(0, text.into()))
-            }
+            Err(StreamsError::Invalid(text) | StreamsError::Missing(text)) => Err(Reject::StationBlocked(text.into())),
             Err(StreamsError::Unknown) => Err(Reject::StationUnknown(name.as_str().into())),
         }
     }
 
     async fn find(&self, book: &Book, name: &Name, create: bool) -> Result<Finding, Reject> {
-        let settings = &self.settings.stations;
+        let create = create && self.settings.stations.auto_create;
         match &self.backend {
             Backend::Nats(broker, _) => {
-                let adopted = book.stations.get(name).and_then(|entry| entry.document.adopted.as_ref());
-                let attributes = create.then(|| Attributes::from(settings));
-                stations::resolve(broker, settings, name, adopted, attributes.as_ref()).await.map(Finding::Station)
+                let found = self.find_on(broker, book, name, create).await.map_err(for_clients)?;
+                Ok(Finding::Station(found))
             }
             Backend::Local(store) => {
-                let station = store.station(name, create && settings.auto_create).await?;
+                let station = store.station(name, create).await?;
                 Ok(Finding::Answer(Answer::Station(Ok(station))))
             }
+        }
+    }
+
+    /// Finds a station on the broker, or makes it: one that was given attributes with these, whoever asks, because its streams
+    /// were lost; others with those of the configuration, if they may be.
+    async fn find_on(&self, broker: &Broker, book: &Book, name: &Name, create: bool) -> Result<Found, Reject> {
+        let settings = &self.settings.stations;
+        let document = book.stations.get(name).map(|entry| &entry.document);
+        if document.is_none() && book.stations.stored_revision(name).is_some() {
+            // It may have been given attributes: none are guessed.
+            return stations::resolve(broker, settings, name, None, None).await.map_err(|why| match why {
+                Reject::StationUnknown(_) => Reject::StationBlocked(
+                    format!(
+                        "what the registry says of the station {:?} cannot be read here, and its streams are not there",
+                        name.as_str()
+                    )
+                    .into(),
+                ),
+                other => other,
+            });
+        }
+        if let Some(adopted) = document.and_then(|document| document.adopted.as_ref()) {
+            return stations::resolve(broker, settings, name, Some(adopted), None).await;
+        }
+        let Some(given) = document.and_then(|document| document.attributes()) else {
+            let attributes = create.then(|| Attributes::from(settings));
+            return stations::resolve(broker, settings, name, None, attributes.as_ref()).await;
+        };
+        match stations::resolve(broker, settings, name, None, None).await {
+            Err(Reject::StationUnknown(_) | Reject::BrokerRefused(codes::STREAM_NOT_FOUND, _)) => {
+                tracing::warn!(station = %name, "the station's streams are not there: they are made with the attributes that it was given");
+                stations::resolve(broker, settings, name, None, Some(&given)).await
+            }
+            found => found,
         }
     }
 
@@ -148,7 +179,7 @@ impl Oracle {
     /// Finds or makes a consumer group.
     async fn consumer(&self, station: &Arc<Station>, group: Option<&Name>) -> Result<Arc<Consumer>, Reject> {
         match &self.backend {
-            Backend::Nats(broker, _) => consumers::resolve(broker, station, group).await,
+            Backend::Nats(broker, _) => consumers::resolve(broker, station, group).await.map_err(for_clients),
             Backend::Local(store) => store.consumer(station, group).await,
         }
     }
@@ -204,6 +235,24 @@ impl Oracle {
             lookup.await
         };
         timeout(ANSWER_TIMEOUT, lookup).await.unwrap_or(Err(Reject::ControlTimeout))
+    }
+}
+
+/// Why a station or a group is not to be had, as a client is told: what the broker refuses here was never about a record.
+fn for_clients(reject: Reject) -> Reject {
+    match reject {
+        Reject::BrokerRefused(codes::STREAM_NOT_FOUND | codes::SUBJECT_OVERLAP | codes::STREAM_NAME_IN_USE, text) => {
+            Reject::StationBlocked(text)
+        }
+        Reject::BrokerRefused(codes::STREAMS_MAX, _) => Reject::Conflict(
+            "the broker's account has as many streams as it may have (max_streams), and the station needs one: remove one, or raise \
+            the limit"
+                .into(),
+        ),
+        Reject::BrokerRefused(code, text) => {
+            Reject::StationBlocked(format!("the broker refuses what the station needs: {text} (code {code})").into())
+        }
+        other => other,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a station is made with, and what of it may be changed. Pure.
 
+use crate::limits::{DUPLICATE_WINDOW_MAX, DUPLICATE_WINDOW_MIN, REPLICAS_MAX, RETENTION_AGE_MAX};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -35,6 +36,38 @@ pub struct Attributes {
     pub replicas: u8,
     /// How long a message id is remembered.
     pub duplicate_window: Duration,
+}
+
+impl Attributes {
+    /// Whether a station can be made with these; the text says what is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        let window = self.duplicate_window;
+        let age_max = RETENTION_AGE_MAX.as_secs();
+        let rules = [
+            (
+                (1..=PARTITIONS_MAX).contains(&self.partitions),
+                format!("a station has 1 to {PARTITIONS_MAX} partitions"),
+            ),
+            ((1..=REPLICAS_MAX).contains(&self.replicas), format!("a station has 1 to {REPLICAS_MAX} replicas")),
+            (
+                self.retention_age.is_none_or(|age| age <= RETENTION_AGE_MAX),
+                format!("records are kept for at most {age_max} s, or for ever (0)"),
+            ),
+            (
+                (DUPLICATE_WINDOW_MIN..=DUPLICATE_WINDOW_MAX).contains(&window),
+                format!(
+                    "the idempotency window is {} to {} ms",
+                    DUPLICATE_WINDOW_MIN.as_millis(),
+                    DUPLICATE_WINDOW_MAX.as_millis()
+                ),
+            ),
+            (
+                self.retention_age.is_none_or(|age| window <= age),
+                "the idempotency window must not be longer than records are kept".to_owned(),
+            ),
+        ];
+        rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, text)| Err(text))
+    }
 }
 
 /// What is to become of a station's attributes: `None` leaves one as it is.

@@ -52,6 +52,7 @@ mod replicas;
 mod schemas;
 mod stations;
 mod stored_headers;
+mod streams;
 mod strict_kill;
 mod tidy;
 mod users;

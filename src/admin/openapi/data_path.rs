@@ -178,9 +178,9 @@ refusals! { pub(super), "application/json", "Failure" =>
     Consuming: 400 "The body is wrong: the text says what",
         403 "Not allowed to consume from this station",
         404 "There is no such station, and it may not be made",
+        409 "The station cannot have this consumer group: the text says what stands in the way",
         413 "The body is too large",
-        500 "The broker refused, with its code; or a fault of the gateway",
-        503 "The broker is away, or the control plane did not answer";
+        503 "The broker is away, the station's stream is not there, or the control plane did not answer";
 }
 
 /// Logs in: a name and a password for a pair of tokens.

@@ -1,7 +1,8 @@
 //! Stations: what the streams say of themselves, and what the registry says beside it.
 //!
 //! What is said in two places is changed in the order that is safe if it is cut off between them: a schema is attached before
-//! the stream takes records, and detached after the stream is gone.
+//! the stream takes records, and detached after the stream is gone. What a lost stream is to be made of again is said before
+//! it is made, and no longer when it is removed.
 
 use super::{
     ATTEMPTS_MAX, Amend, Desk, DeskError, Now, What, check_tag, name_of, page, tag_of,
@@ -11,12 +12,11 @@ use crate::{
     config::StationSettings,
     control::{
         book::Book,
-        documents::{DeadLetters, Document, SchemaDocument, StationDocument},
-        streams::{Adopted, Description, Streams, StreamsError},
+        documents::{DeadLetters, Document, Given, SchemaDocument, StationDocument},
+        streams::{Adopted, Description, StreamsError},
     },
     directory::messages::Push,
-    limits::{DUPLICATE_WINDOW_MAX, DUPLICATE_WINDOW_MIN, REPLICAS_MAX, RETENTION_AGE_MAX},
-    station::{Attributes, AttributesChange, Name, PARTITIONS_MAX, Storage},
+    station::{Attributes, AttributesChange, Name, Storage},
 };
 use futures_util::{StreamExt, TryStreamExt};
 use std::{collections::BTreeMap, time::Duration};
@@ -38,8 +38,8 @@ impl Desk {
             async move {
                 match streams.describe(&name, Some(&adopted)).await {
                     Ok(description) => Ok(Some(description)),
-                    // One whose stream is gone hides no other.
-                    Err(StreamsError::Unknown | StreamsError::Missing(_)) => Ok(None),
+                    // One whose stream is gone, or another by now, hides no other.
+                    Err(StreamsError::Unknown | StreamsError::Missing(_) | StreamsError::Invalid(_)) => Ok(None),
                     Err(error) => Err(error),
                 }
             }
@@ -62,17 +62,17 @@ impl Desk {
         let attributes = attributes(&self.0.settings.stations, &new)?;
         let schema = new.schema.as_deref().map(name_of::<SchemaDocument>).transpose()?;
         let dead_letters = new.dead_letters.as_ref().map(dead_letters).unwrap_or_default();
-        let document = StationDocument { schema, dead_letters, ..StationDocument::default() };
+        let given = self.given(&attributes);
+        let document = StationDocument { schema, dead_letters, given, ..StationDocument::default() };
         document.check().map_err(DeskError::Invalid)?;
         let book = self.book().await?;
-        let known = self.0.streams.describe(&name, None).await;
-        match known {
-            // It is there: the backend says whether it is the same.
-            Ok(_) => self.0.streams.create(&name, &attributes).await?,
-            Err(StreamsError::Unknown) => {}
+        let is_there = match self.0.streams.describe(&name, None).await {
+            // The backend says whether it is the same.
+            Ok(_) => self.0.streams.create(&name, &attributes).await.map(|()| true)?,
+            Err(StreamsError::Unknown) => false,
             Err(error) => return Err(error.into()),
-        }
-        let said = self.say(&name, &document).await?;
+        };
+        let said = self.say(&name, &document, is_there).await?;
         if let Err(error) = self.0.streams.create(&name, &attributes).await {
             // A station that never was leaves nothing behind, unless somebody has changed it since.
             let fresh = said && book.stations.stored_revision(&name).is_none();
@@ -90,8 +90,14 @@ impl Desk {
         self.station(name.as_str()).await
     }
 
-    /// Writes what the registry is to say of a new station; whether there was something to write.
-    async fn say(&self, name: &Name, document: &StationDocument) -> Result<bool, DeskError> {
+    /// What the registry keeps of attributes, so that a lost stream can be made as it was.
+    fn given(&self, attributes: &Attributes) -> Option<Given> {
+        (self.0.streams.can_be_lost() && attributes.check().is_ok()).then(|| Given::from(attributes))
+    }
+
+    /// Writes what the registry is to say of a new station, which may be there already as it is wanted; whether there was
+    /// something to write.
+    async fn say(&self, name: &Name, document: &StationDocument, is_there: bool) -> Result<bool, DeskError> {
         let plain = *document == StationDocument::default();
         let made = |now: Now<'_, StationDocument>| {
             if let Some(schema) = &document.schema {
@@ -99,6 +105,14 @@ impl Desk {
             }
             match now.document() {
                 Some(known) if known == document && now.is_whole() => Ok(Amend::Keep),
+                // Its stream is as it is wanted, and what is kept of that older, or nothing.
+                Some(known)
+                    if (is_there || known.given.is_none())
+                        && now.is_whole()
+                        && *document == known.with(document.given.clone()) =>
+                {
+                    Ok(Amend::Put(document.clone()))
+                }
                 None if now.stored == 0 && plain => Ok(Amend::Keep),
                 None if now.stored == 0 => Ok(Amend::Put(document.clone())),
                 _ => Err(DeskError::Exists(What::Station)),
@@ -117,12 +131,8 @@ impl Desk {
         let name = name_of::<StationDocument>(name)?;
         let adopted = Adopted { stream: adopt.stream, subject: adopt.subject };
         check_subject(&adopted)?;
-        if matches!(self.0.streams, Streams::Local(_)) {
-            let text = "the embedded store has no streams to adopt: a station of it is made by `station create`";
-            return Err(DeskError::Invalid(text.to_owned()));
-        }
         // It is there, and can be a station.
-        self.0.streams.describe(&name, Some(&adopted)).await?;
+        self.0.streams.check_adoptable(&name, &adopted).await?;
         match self.0.streams.describe(&name, None).await {
             Err(StreamsError::Unknown) => {}
             Err(error) => return Err(error.into()),
@@ -134,7 +144,7 @@ impl Desk {
             Some(known) if known.adopted.as_ref() == Some(&adopted) && now.is_whole() => Ok(Amend::Keep),
             Some(known) if known.adopted.is_some() => Err(DeskError::Exists(What::Station)),
             // The schema of a station that was here before stays.
-            Some(known) => Ok(Amend::Put(StationDocument { adopted: Some(adopted.clone()), ..known.clone() })),
+            Some(known) => Ok(Amend::Put(StationDocument { adopted: Some(adopted.clone()), ..known.with(None) })),
             None if now.stored > 0 => Err(DeskError::Exists(What::Station)),
             None => Ok(Amend::Put(StationDocument { adopted: Some(adopted.clone()), ..StationDocument::default() })),
         };
@@ -168,9 +178,31 @@ impl Desk {
         if let Some(letters) = &letters {
             self.change_letters(&book, &name, letters, expected.map(|_| &known)).await?;
         }
+        self.remember(&name, of_stream != AttributesChange::default()).await?;
         self.forget(&name).await;
         tracing::info!(station = %name, "changed station");
         self.station(name.as_str()).await
+    }
+
+    /// Has the registry keep what a station is like now, where it keeps that already or it was `changed`. Also if an earlier
+    /// change was cut off here.
+    async fn remember(&self, name: &Name, changed: bool) -> Result<(), DeskError> {
+        let book = self.book().await?;
+        let document = book.stations.get(name).map(|entry| &entry.document);
+        let kept = document.and_then(|document| document.given.as_ref());
+        if adopted(&book, name).is_some() || (kept.is_none() && !changed) {
+            return Ok(());
+        }
+        let given = self.given(&self.describe(&book, name).await?.attributes);
+        if given.as_ref() == kept {
+            return Ok(());
+        }
+        let remembered = |now: Now<'_, StationDocument>| match now.document() {
+            None if now.stored > 0 => Ok(Amend::Keep),
+            Some(old) if old.adopted.is_some() => Ok(Amend::Keep),
+            old => Ok(Amend::Put(old.cloned().unwrap_or_default().with(given.clone()))),
+        };
+        self.amend(|book| &book.stations, name, ATTEMPTS_MAX, remembered).await.map(drop)
     }
 
     /// Changes what becomes of a station's records that fail. `seen`: the station as the caller must have seen it, but for what
@@ -214,6 +246,8 @@ impl Desk {
             Ok(known) => check_tag(expected, &stable(view(&book, known)))?,
             // A part of it is there, or was.
             Err(StreamsError::Missing(_)) => {}
+            // The stream that it was made of is another by now, and is not touched.
+            Err(StreamsError::Invalid(_)) if adopted(&book, &name).is_some() => {}
             // What is left of a station that is gone can be removed.
             Err(StreamsError::Unknown)
                 if book.stations.stored_revision(&name).is_some()
@@ -221,12 +255,33 @@ impl Desk {
             Err(error) => return Err(error.into()),
         }
         if adopted(&book, &name).is_none() {
-            self.0.streams.remove(&name).await?;
-            self.0.streams.remove(&name.dead_letters()).await?;
+            self.remove_streams(&name).await?;
         }
         self.amend(|book| &book.stations, &name, ATTEMPTS_MAX, |_| Ok(Amend::Delete)).await?;
         self.forget(&name).await;
         tracing::info!(station = %name, "removed station");
+        Ok(())
+    }
+
+    /// Removes a station's streams. Before that, the registry no longer says what to make them of again: a gateway that meets
+    /// one that is gone would.
+    async fn remove_streams(&self, name: &Name) -> Result<(), DeskError> {
+        let with = |given: Option<Given>| {
+            move |now: Now<'_, StationDocument>| match now.document() {
+                Some(old) if old.given != given => Ok(Amend::Put(old.with(given.clone()))),
+                _ => Ok(Amend::Keep),
+            }
+        };
+        let kept = self.book().await?.stations.get(name).and_then(|entry| entry.document.given.clone());
+        self.amend(|book| &book.stations, name, ATTEMPTS_MAX, with(None)).await?;
+        let removed = async {
+            self.0.streams.remove(name).await?;
+            self.0.streams.remove(&name.dead_letters()).await
+        };
+        if let Err(error) = removed.await {
+            self.amend(|book| &book.stations, name, ATTEMPTS_MAX, with(kept)).await?;
+            return Err(error.into());
+        }
         Ok(())
     }
 
@@ -352,37 +407,8 @@ fn attributes(settings: &StationSettings, new: &NewStation) -> Result<Attributes
         replicas: new.replicas.unwrap_or(settings.replicas),
         duplicate_window: window,
     };
-    check_attributes(&attributes).map_err(DeskError::Invalid)?;
+    attributes.check().map_err(DeskError::Invalid)?;
     Ok(attributes)
-}
-
-fn check_attributes(attributes: &Attributes) -> Result<(), String> {
-    let window = attributes.duplicate_window;
-    let age_max = RETENTION_AGE_MAX.as_secs();
-    let rules = [
-        (
-            (1..=PARTITIONS_MAX).contains(&attributes.partitions),
-            format!("a station has 1 to {PARTITIONS_MAX} partitions"),
-        ),
-        ((1..=REPLICAS_MAX).contains(&attributes.replicas), format!("a station has 1 to {REPLICAS_MAX} replicas")),
-        (
-            attributes.retention_age.is_none_or(|age| age <= RETENTION_AGE_MAX),
-            format!("records are kept for at most {age_max} s, or for ever (0)"),
-        ),
-        (
-            (DUPLICATE_WINDOW_MIN..=DUPLICATE_WINDOW_MAX).contains(&window),
-            format!(
-                "the idempotency window is {} to {} ms",
-                DUPLICATE_WINDOW_MIN.as_millis(),
-                DUPLICATE_WINDOW_MAX.as_millis()
-            ),
-        ),
-        (
-            attributes.retention_age.is_none_or(|age| window <= age),
-            "the idempotency window must not be longer than records are kept".to_owned(),
-        ),
-    ];
-    rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, text)| Err(text))
 }
 
 /// What of the stream is to become another; what would be the same is left out.
@@ -412,7 +438,7 @@ fn attributes_change(known: &Attributes, change: &ChangeStation) -> Result<Attri
     };
     let asked = change.idempotency_window_ms.is_some() || change.replicas.is_some() || retention_age.is_some();
     if asked {
-        check_attributes(&then).map_err(DeskError::Invalid)?;
+        then.check().map_err(DeskError::Invalid)?;
     }
     Ok(AttributesChange {
         retention_age,

@@ -12,7 +12,7 @@ mod users;
 
 pub(super) use keys::{KeyDocument, hash_text};
 pub(super) use schemas::{SchemaDocument, SchemaVersion};
-pub(super) use stations::{DeadLetters, StationDocument};
+pub(super) use stations::{DeadLetters, Given, StationDocument};
 pub(super) use users::{PasswordHash, UserDocument};
 
 use crate::{

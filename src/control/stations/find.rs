@@ -21,12 +21,12 @@ use serde::Deserialize;
 /// Calls in flight for one question.
 const CALLS_AT_ONCE: usize = 16;
 
-/// The streams of a station, if it exists. A set that was left incomplete is completed if it may be created.
+/// The streams of a station, if it exists. A set of which a part was lost, or never made, is completed if it may be.
 pub(super) async fn find(
     broker: &Broker,
     layout: Layout,
     name: &Name,
-    create: Option<&Attributes>,
+    complete: bool,
 ) -> Result<Option<Vec<Part>>, Reject> {
     if let Some(station) = name.letters_of() {
         return letters(broker, layout, &station).await.map(|part| part.map(|part| vec![part]));
@@ -46,15 +46,28 @@ pub(super) async fn find(
         Some(count) => count,
         None => count_streams(broker, layout, name).await?,
     };
+    let attributes = first_info.config.attributes(count);
+    let like_it = complete.then_some(&attributes);
     let parts = stream::iter(1..=count)
         .map(|at| {
             let first_info = (at == 1).then(|| first_info.clone());
-            partition(broker, layout, name, (at, count), first_info, create)
+            partition(broker, layout, name, (at, count), first_info, like_it)
         })
         .buffered(CALLS_AT_ONCE)
         .try_collect()
         .await?;
     Ok(Some(parts))
+}
+
+/// What a set of partitions is like that has lost its first one, as the second says.
+pub(super) async fn survivor(broker: &Broker, layout: Layout, name: &Name) -> Result<Option<Attributes>, CallError> {
+    let info = match stream_info(broker, &Slot::of(layout, name, 2, 2).stream).await {
+        Ok(info) => info,
+        Err(error) if error.is_absent() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let of_it = info.config.station() == Some(name.as_str());
+    Ok(info.config.partitions().filter(|count| of_it && *count > 1).map(|count| info.config.attributes(count)))
 }
 
 /// The stream that a station was made of. That it is not as it was is an error, and never another stream.
@@ -89,22 +102,28 @@ async fn letters(broker: &Broker, layout: Layout, station: &Name) -> Result<Opti
     }
 }
 
-/// One partition of a set: found, or made where the set was left incomplete.
+/// One partition of a set: found, or made like the others (`like_it`) where it is missing.
 async fn partition(
     broker: &Broker,
     layout: Layout,
     name: &Name,
     (at, count): (u16, u16),
     known: Option<StreamInfo>,
-    create: Option<&Attributes>,
+    like_it: Option<&Attributes>,
 ) -> Result<Part, Reject> {
     // A set is of the partitioned form even if it has one member.
     let slot = Slot::of(layout, name, at, count.max(2));
     let info = match known {
         Some(info) => info,
-        None => match (stream_info(broker, &slot.stream).await, create) {
+        None => match (stream_info(broker, &slot.stream).await, like_it) {
             (Err(error), Some(attributes)) if error.is_absent() => {
+                tracing::warn!(station = %name, stream = slot.stream, "a stream of the station is not there: it is made like the others");
                 make::ensure_stream(broker, name, &slot, count, attributes).await?
+            }
+            (Err(error), None) if error.is_absent() => {
+                let text =
+                    format!("the station {:?} has {count} streams, and {:?} is not there", name.as_str(), slot.stream);
+                return Err(Reject::BrokerRefused(codes::STREAM_NOT_FOUND, text.into()));
             }
             (other, _) => other?,
         },
@@ -118,8 +137,11 @@ fn captures(info: &StreamInfo, subject: &str) -> Result<(), Reject> {
     if info.config.captures(subject) {
         return Ok(());
     }
-    let text = format!("the stream {:?} exists and does not capture {subject:?}", info.config.name);
-    Err(Reject::BrokerRefused(codes::STREAM_NAME_IN_USE, text.into()))
+    let name = &info.config.name;
+    Err(Reject::StationBlocked(match info.config.mirror {
+        Some(_) => format!("the stream {name:?} is a mirror: it takes no records but those of its source").into(),
+        None => format!("the stream {name:?} exists and does not capture {subject:?}").into(),
+    }))
 }
 
 /// The stream that listens on this very subject, if there is one. (JetStream allows one at most.)

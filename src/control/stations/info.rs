@@ -7,7 +7,7 @@ use crate::{
     },
     station::{Attributes, PARTITIONS_MAX, Storage},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use std::{collections::BTreeMap, time::Duration};
 
 /// Key of the stream metadata that names the station.
@@ -70,6 +70,8 @@ pub(in super::super) struct StreamConfig {
     #[serde(default)]
     max_msgs: i64,
     #[serde(default)]
+    max_msgs_per_subject: i64,
+    #[serde(default)]
     max_bytes: i64,
     #[serde(default)]
     pub(super) max_msg_size: i64,
@@ -79,7 +81,18 @@ pub(in super::super) struct StreamConfig {
     #[serde(default)]
     duplicate_window: u64,
     #[serde(default)]
-    pub(super) no_ack: bool,
+    no_ack: bool,
+    #[serde(default)]
+    sealed: bool,
+    #[serde(default)]
+    pub(super) mirror: Option<IgnoredAny>,
+    #[serde(default)]
+    subject_transform: Option<SubjectTransform>,
+    /// Every record has to say what to add to a counter.
+    #[serde(default)]
+    allow_msg_counter: bool,
+    #[serde(default)]
+    consumer_limits: ConsumerLimits,
     #[serde(default)]
     allow_atomic: bool,
     /// `file` unless said.
@@ -92,7 +105,65 @@ pub(in super::super) struct StreamConfig {
     pub(in super::super) metadata: Option<BTreeMap<String, String>>,
 }
 
+/// Under which subjects a stream stores what comes on others.
+#[derive(Debug, Clone, Deserialize)]
+struct SubjectTransform {
+    /// Empty: all.
+    #[serde(default)]
+    src: Box<str>,
+    #[serde(default)]
+    dest: Box<str>,
+}
+
+/// What a stream allows each of its consumers.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct ConsumerLimits {
+    #[serde(default)]
+    max_ack_pending: i64,
+}
+
 impl StreamConfig {
+    /// Whether this is the only subject that it listens on.
+    pub(in super::super) fn is_only(&self, subject: &str) -> bool {
+        matches!(&*self.subjects, [only] if **only == *subject)
+    }
+
+    /// How many messages a consumer may hand out before they are acknowledged, of `wanted`.
+    pub(in super::super) fn ack_pending_max(&self, wanted: u32) -> u32 {
+        match u32::try_from(self.consumer_limits.max_ack_pending) {
+            Ok(limit) if limit > 0 => limit.min(wanted),
+            _ => wanted,
+        }
+    }
+
+    /// Why a station of this subject could acknowledge nothing, or hand out nothing, here.
+    pub(super) fn unusable(&self, subject: &str) -> Option<String> {
+        let name = &self.name;
+        if self.no_ack {
+            return Some(format!("the stream {name:?} has no_ack set: records in it cannot be acknowledged"));
+        }
+        let moved = self.subject_transform.as_ref().filter(|transform| {
+            transform.src != transform.dest && (transform.src.is_empty() || covers(&transform.src, subject))
+        });
+        moved.map(|SubjectTransform { dest, .. }| {
+            format!(
+                "the stream {name:?} has a subject_transform: what comes on {subject:?} is stored as {dest:?}, where no \
+                consumer group of the station would find it"
+            )
+        })
+    }
+
+    /// Why this stream is not to become a station of this subject, for whatever reason.
+    pub(super) fn not_adoptable(&self, subject: &str) -> Option<String> {
+        let name = &self.name;
+        let refused = |why: &str| Some(format!("the stream {name:?} {why}"));
+        match self.unusable(subject) {
+            None if self.sealed => refused("is sealed: it takes no records any more"),
+            None if self.allow_msg_counter => refused("has allow_msg_counter set: it takes changes of counters only"),
+            why => why,
+        }
+    }
+
     pub(super) fn captures(&self, subject: &str) -> bool {
         self.subjects.iter().any(|pattern| covers(pattern, subject))
     }
@@ -106,6 +177,11 @@ impl StreamConfig {
         }
     }
 
+    /// The station that it says it was made for.
+    pub(in super::super) fn station(&self) -> Option<&str> {
+        self.metadata.as_ref()?.get(METADATA_STATION).map(String::as_str)
+    }
+
     /// How many partitions the set has that this stream is of, if it says so.
     pub(in super::super) fn partitions(&self) -> Option<u16> {
         let count = self.metadata.as_ref()?.get(METADATA_PARTITIONS)?.parse().ok()?;
@@ -115,10 +191,12 @@ impl StreamConfig {
     /// The attributes of a station of so many streams like this one.
     pub(in super::super) fn attributes(&self, partitions: u16) -> Attributes {
         let limit = |limit: i64| u64::try_from(limit).ok().filter(|limit| *limit > 0);
+        // A station is one subject of its stream.
+        let records = [limit(self.max_msgs), limit(self.max_msgs_per_subject)].into_iter().flatten().min();
         Attributes {
             partitions,
             retention_age: (self.max_age > 0).then(|| Duration::from_nanos(self.max_age)),
-            retention_records: limit(self.max_msgs),
+            retention_records: records,
             retention_bytes: limit(self.max_bytes),
             // A work queue too drops what was acknowledged, and has one group.
             retention_acknowledged: self.retention.as_deref().is_some_and(|retention| retention != "limits"),
@@ -225,6 +303,12 @@ pub(super) mod tests {
         for (text, expect) in [
             (r#"{"name":"s","max_msgs":-1,"max_bytes":-1,"retention":"limits","storage":"file"}"#, &none),
             (r#"{"name":"s"}"#, &none),
+            // What a subject may have at most is what the station may.
+            (
+                r#"{"name":"s","max_msgs":9,"max_msgs_per_subject":5,"max_bytes":6,"max_age":1000000000,"retention":"workqueue",
+                    "storage":"memory","num_replicas":3,"duplicate_window":100000000}"#,
+                &all,
+            ),
             (
                 r#"{"name":"s","max_msgs":5,"max_bytes":6,"max_age":1000000000,"retention":"interest",
                     "storage":"memory","num_replicas":3,"duplicate_window":100000000}"#,
@@ -232,6 +316,39 @@ pub(super) mod tests {
             ),
         ] {
             assert_eq!(config(text).attributes(2), *expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn r12_streams_that_cannot_serve_say_why() {
+        for (text, used, adopted) in [
+            (r#"{"name":"s"}"#, None, None),
+            (r#"{"name":"s","no_ack":true}"#, Some("no_ack"), Some("no_ack")),
+            // What is there can still be read.
+            (r#"{"name":"s","sealed":true}"#, None, Some("sealed")),
+            (r#"{"name":"s","allow_msg_counter":true}"#, None, Some("allow_msg_counter")),
+            (r#"{"name":"s","subject_transform":{"src":"a.*","dest":"b.{{wildcard(1)}}"}}"#, Some("b."), Some("b.")),
+            (r#"{"name":"s","subject_transform":{"src":"","dest":"b.>"}}"#, Some("b.>"), Some("b.>")),
+            (r#"{"name":"s","subject_transform":{"src":"c.*","dest":"b.{{wildcard(1)}}"}}"#, None, None),
+            (r#"{"name":"s","subject_transform":{"src":"a.>","dest":"a.>"}}"#, None, None),
+        ] {
+            let config = config(text);
+            for (found, expect) in [(config.unusable("a.x"), used), (config.not_adoptable("a.x"), adopted)] {
+                assert_eq!(found.is_some(), expect.is_some(), "{text}: {found:?}");
+                assert!(found.unwrap_or_default().contains(expect.unwrap_or_default()), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn r12_a_group_gets_what_the_stream_allows_a_consumer() {
+        for (text, expect) in [
+            (r#"{"name":"s"}"#, 100),
+            (r#"{"name":"s","consumer_limits":{"max_ack_pending":50}}"#, 50),
+            (r#"{"name":"s","consumer_limits":{"max_ack_pending":500,"inactive_threshold":1}}"#, 100),
+            (r#"{"name":"s","consumer_limits":{}}"#, 100),
+        ] {
+            assert_eq!(config(text).ack_pending_max(100), expect, "{text}");
         }
     }
 

@@ -6,7 +6,8 @@
 //! the subject taken looks again. A station that was adopted is that stream and subject, and is never made.
 //!
 //! Partitions are created from the last to the first: the first one is what others look for, so a
-//! set that can be seen is whole. A creation that was cut off is completed by the next question.
+//! set that can be seen is whole. A creation that was cut off is completed by the next question, as is a set that has lost
+//! one of its streams: what is missing is made like what is there.
 //!
 //! Nothing is cached here, and no stream that exists is ever changed or removed.
 
@@ -15,7 +16,7 @@ mod info;
 mod make;
 mod slot;
 
-pub(super) use info::{METADATA_STATION, StreamInfo, stream_info};
+pub(super) use info::{METADATA_STATION, StreamConfig, StreamInfo, stream_info};
 pub(super) use make::{limit, nanos, window};
 pub(super) use slot::{Slot, partition_of};
 
@@ -64,8 +65,7 @@ pub(super) fn letters_attributes(settings: &StationSettings, retention_age: Opti
     }
 }
 
-/// Finds the station, or makes it with the attributes of `create` if the settings allow that. Dead letters are kept
-/// whatever the settings say: that they are is a promise.
+/// Finds the station, or makes it with the attributes of `create`.
 pub(super) async fn resolve(
     broker: &Broker,
     settings: &StationSettings,
@@ -73,7 +73,6 @@ pub(super) async fn resolve(
     adopted: Option<&Adopted>,
     create: Option<&Attributes>,
 ) -> Result<Found, Reject> {
-    let create = create.filter(|_| settings.auto_create || name.letters_of().is_some());
     let parts = locate(broker, settings.layout, name, adopted, create).await?;
     station(name, parts, broker.version())
 }
@@ -91,11 +90,15 @@ pub(super) async fn locate(
     }
     let mut taken = None;
     for _ in 0..LOOKS_MAX {
-        if let Some(parts) = find::find(broker, layout, name, create).await? {
+        if let Some(parts) = find::find(broker, layout, name, create.is_some()).await? {
             return Ok(parts);
         }
         let Some(attributes) = create else { return Err(Reject::StationUnknown(name.as_str().into())) };
-        match make::make(broker, layout, name, attributes).await {
+        let survivor = match name.letters_of() {
+            None => find::survivor(broker, layout, name).await?,
+            Some(_) => None,
+        };
+        match make::make(broker, layout, name, survivor.as_ref().unwrap_or(attributes)).await {
             Ok(parts) => return Ok(parts),
             Err(error) if error.is_taken() => {
                 tracing::debug!(station = %name, ?error, "somebody else made the station; looking again");
@@ -109,20 +112,24 @@ pub(super) async fn locate(
     }
     let slot = Slot::of(layout, name, 1, create.map_or(1, |attributes| attributes.partitions));
     let text = format!("a stream named {:?} exists and does not capture {:?}", slot.stream, slot.captures);
-    Err(Reject::BrokerRefused(codes::STREAM_NAME_IN_USE, text.into()))
+    Err(Reject::StationBlocked(text.into()))
+}
+
+/// Whether a stream can become a station of this subject; the text says why not.
+pub(super) fn adoptable(parts: &[Part]) -> Result<(), String> {
+    parts.iter().find_map(|part| part.info.config.not_adoptable(&part.subject)).map_or(Ok(()), Err)
 }
 
 /// The station that these streams make up.
 fn station(name: &Name, parts: Vec<Part>, version: Option<Version>) -> Result<Found, Reject> {
     let configs = || parts.iter().map(|part| &part.info.config);
-    if let Some(mute) = configs().find(|config| config.no_ack) {
-        let text = format!("the stream {:?} has no_ack set: records in it cannot be acknowledged", mute.name);
-        return Err(Reject::BrokerRefused(0, text.into()));
+    if let Some(why) = parts.iter().find_map(|part| part.info.config.unusable(&part.subject)) {
+        return Err(Reject::StationBlocked(why.into()));
     }
     let sizes = configs().filter_map(|config| u32::try_from(config.max_msg_size).ok().filter(|size| *size > 0));
     let record_bytes_max = sizes.min();
     let replicas = configs().map(|config| config.num_replicas.max(1)).min().unwrap_or(1);
-    let streams: Box<[StreamTraits]> = configs().map(info::StreamConfig::traits).collect();
+    let streams: Box<[StreamTraits]> = configs().map(StreamConfig::traits).collect();
     let answers_in_order = parts.len() == 1 && parts.iter().all(|part| part.info.is_alone());
     let partition = |part: Part| Partition { stream: part.info.config.name, subject: part.subject.into() };
     let partitions = parts.into_iter().map(partition).collect();
@@ -226,7 +233,7 @@ mod tests {
     fn a_stream_that_never_acknowledges_is_no_station() {
         let name = Name::parse("s").expect("a name");
         let refused = station(&name, vec![part("s", r#"{"name":"s","no_ack":true}"#)], None);
-        assert!(matches!(refused, Err(Reject::BrokerRefused(_, text)) if text.contains("no_ack")));
+        assert!(matches!(refused, Err(Reject::StationBlocked(text)) if text.contains("no_ack")));
     }
 
     #[test]

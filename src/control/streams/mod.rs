@@ -1,7 +1,7 @@
 //! Streams of stations, on either backend: made, described, changed, removed; dead letters read, removed, stored again.
 //!
-//! The stream is the truth of what a stream does (partitions, retention, storage, copies, window); the registry holds
-//! what only the gateway does (docs/adr/0014). Nothing is cached here.
+//! The stream is the truth of what a stream does (partitions, retention, storage, copies, window) as long as it is there; the
+//! registry holds what only the gateway does, and what a lost stream is made of again (docs/adr/0014). Nothing is cached here.
 
 mod local;
 #[cfg(test)]
@@ -91,6 +91,24 @@ impl Streams {
             Self::Local(store) => local::describe(store, name).await,
             #[cfg(test)]
             Self::Memory(stations) => stations.describe(name, adopted),
+        }
+    }
+
+    /// Whether a station's streams can be lost while the registry stays: they are kept apart from each other.
+    pub(super) fn can_be_lost(&self) -> bool {
+        !matches!(self, Self::Local(_))
+    }
+
+    /// Whether this stream can serve as a station: [`StreamsError::Invalid`] says why not.
+    pub(super) async fn check_adoptable(&self, name: &Name, adopted: &Adopted) -> Result<(), StreamsError> {
+        match self {
+            Self::Nats(broker, settings) => nats::check_adoptable(broker, settings, name, adopted).await,
+            Self::Local(_) => {
+                let text = "the embedded store has no streams to adopt: a station of it is made by `station create`";
+                Err(StreamsError::Invalid(text.to_owned()))
+            }
+            #[cfg(test)]
+            Self::Memory(stations) => stations.describe(name, Some(adopted)).map(drop),
         }
     }
 

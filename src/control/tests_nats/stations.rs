@@ -132,16 +132,16 @@ fn a_stream_that_has_the_name_and_not_the_subject_is_named_in_the_error() {
     );
     let gateway = Gateway::start(settings(server.port));
     let refused = gateway.station("orders", true);
-    assert!(matches!(&refused, Err(Reject::BrokerRefused(10_058, text)) if text.contains("\"orders\"")), "{refused:?}");
+    assert!(matches!(&refused, Err(Reject::StationBlocked(text)) if text.contains("\"orders\"")), "{refused:?}");
     make_stream(
         &server,
         stream::Config { name: "WIDE".to_owned(), subjects: vec!["w.>".to_owned()], ..stream::Config::default() },
     );
     let partitioned = Gateway::start(with(&server, Layout::Plain, 2));
     let refused = partitioned.station("w", true);
-    assert!(matches!(&refused, Err(Reject::BrokerRefused(10_065, _))), "{refused:?}");
+    assert!(matches!(&refused, Err(Reject::StationBlocked(text)) if text.contains("overlap")), "{refused:?}");
     let refused = gateway.station("mute", true);
-    assert!(matches!(&refused, Err(Reject::BrokerRefused(_, text)) if text.contains("no_ack")), "{refused:?}");
+    assert!(matches!(&refused, Err(Reject::StationBlocked(text)) if text.contains("no_ack")), "{refused:?}");
 }
 
 fn with(server: &Server, layout: Layout, partitions: u16) -> Settings {
@@ -298,14 +298,18 @@ fn a_durable_that_cannot_keep_the_promise_is_refused_and_one_that_can_is_used() 
     });
     let used = gateway.consumer(&station, Some("bare")).expect("usable");
     assert_eq!(used.ack_wait, Duration::from_secs(7));
-    for (station, group, expect) in [
-        (&station, "push", "push consumer"),
-        (&station, "all", "not explicit"),
-        (&wide, "bare", "other subjects"),
-        (&wide, "other", "other subjects"),
-    ] {
+    for (station, group, expect) in [(&station, "push", "push consumer"), (&station, "all", "not explicit")] {
         let refused = gateway.consumer(station, Some(group));
-        assert!(matches!(&refused, Err(Reject::BrokerRefused(_, text)) if text.contains(expect)), "{refused:?}");
+        assert!(matches!(&refused, Err(Reject::Conflict(text)) if text.contains(expect)), "{refused:?}");
+    }
+    // Those that read other subjects than the station's are another station's, or nobody's.
+    for (group, expect) in
+        [("bare", "bare-rest-gateway$w#a"), ("other", "other-rest-gateway$w#a"), ("new", "new-rest-gateway")]
+    {
+        for _ in 0..2 {
+            let used = gateway.consumer(&wide, Some(group)).expect("made, and then found");
+            assert_eq!(&*used.durable, expect);
+        }
     }
 }
 

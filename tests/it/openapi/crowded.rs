@@ -66,5 +66,5 @@ fn refusing_broker(gateway: &Gateway, description: &Description) {
     let ask =
         |group: &str| json!({"consumer_name": "c", "consumer_group": group, "batch_max_wait_time_ms": 100}).to_string();
     consume(gateway, description, "bounded", &ask("one"), 200);
-    consume(gateway, description, "bounded", &ask("two"), 500);
+    consume(gateway, description, "bounded", &ask("two"), 409);
 }

@@ -9,7 +9,7 @@ use crate::{
     config::{Layout, StationSettings},
     control::{
         broker::{Broker, CallError, codes},
-        stations::{self, METADATA_STATION, Part, StreamInfo, partition_of, stream_info},
+        stations::{self, Part, StreamInfo, partition_of, stream_info},
     },
     limits::STREAMS_LISTED_MAX,
     reject::Reject,
@@ -38,6 +38,16 @@ pub(super) async fn create(
     if description(name, &parts).attributes == wanted { Ok(()) } else { Err(StreamsError::Exists) }
 }
 
+pub(super) async fn check_adoptable(
+    broker: &Broker,
+    settings: &StationSettings,
+    name: &Name,
+    adopted: &Adopted,
+) -> Result<(), StreamsError> {
+    let parts = stations::locate(broker, settings.layout, name, Some(adopted), None).await.map_err(failed)?;
+    stations::adoptable(&parts).map_err(StreamsError::Invalid)
+}
+
 pub(super) async fn describe(
     broker: &Broker,
     settings: &StationSettings,
@@ -63,9 +73,8 @@ fn description(name: &Name, parts: &[Part]) -> Description {
 pub(super) async fn list(broker: &Broker, _settings: &StationSettings) -> Result<Vec<Description>, StreamsError> {
     let mut groups: BTreeMap<Name, Group> = BTreeMap::new();
     each_page::<StreamInfo>(broker, "STREAM.LIST", |info| {
-        let stated = info.config.metadata.as_ref().and_then(|metadata| metadata.get(METADATA_STATION));
         // Dead letters are named as no station can be.
-        let Some(name) = stated.and_then(|name| Name::parse(name).ok()) else { return };
+        let Some(name) = info.config.station().and_then(|name| Name::parse(name).ok()) else { return };
         // A copy of a stream keeps its metadata, and has another name.
         let Some(partition) = partition_of(&info.config.name, &name) else { return };
         groups.entry(name).or_default().add(partition, &info);
@@ -129,7 +138,7 @@ async fn each_page<T: for<'de> Deserialize<'de>>(
         }
     }
     let text = format!("the broker has more than {STREAMS_LISTED_MAX} streams: they are not looked through");
-    Err(StreamsError::Failed(Reject::BrokerRefused(0, text.into())))
+    Err(StreamsError::Failed(Reject::BrokerFailed(text.into())))
 }
 
 pub(super) async fn change(
@@ -264,8 +273,7 @@ async fn own_streams(broker: &Broker, layout: Layout, name: &Name) -> Result<Vec
 /// has (the original's say nothing).
 fn is_own(layout: Layout, name: &Name, info: &StreamInfo) -> bool {
     let Some(partition) = partition_of(&info.config.name, name) else { return false };
-    let stated = info.config.metadata.as_ref().and_then(|metadata| metadata.get(METADATA_STATION));
-    if let Some(stated) = stated {
+    if let Some(stated) = info.config.station() {
         return stated == name.as_str();
     }
     let [subject] = &*info.config.subjects else { return false };
@@ -280,8 +288,8 @@ fn failed(reject: Reject) -> StreamsError {
     match reject {
         Reject::StationUnknown(_) => StreamsError::Unknown,
         Reject::BrokerRefused(codes::STREAM_NOT_FOUND, text) => StreamsError::Missing(text.into()),
-        // The broker's own words about what was asked for.
-        Reject::BrokerRefused(code, text) if code != 0 && code != codes::NOT_ENABLED => {
+        // The broker's own words about what was asked for, or ours about what is there.
+        Reject::BrokerRefused(_, text) | Reject::StationBlocked(text) | Reject::Conflict(text) => {
             StreamsError::Invalid(text.into())
         }
         other => StreamsError::Failed(other),
@@ -357,8 +365,9 @@ mod tests {
         for (reject, expect) in [
             (refusal(10_052), StreamsError::Invalid("text".to_owned())),
             (refusal(10_059), StreamsError::Missing("text".to_owned())),
-            (refusal(0), StreamsError::Failed(refusal(0))),
-            (refusal(10_076), StreamsError::Failed(refusal(10_076))),
+            (Reject::StationBlocked("text".into()), StreamsError::Invalid("text".to_owned())),
+            (Reject::Conflict("text".into()), StreamsError::Invalid("text".to_owned())),
+            (Reject::BrokerFailed("text".into()), StreamsError::Failed(Reject::BrokerFailed("text".into()))),
             (Reject::StationUnknown("s".into()), StreamsError::Unknown),
             (Reject::BrokerAway, StreamsError::Failed(Reject::BrokerAway)),
         ] {

@@ -56,7 +56,7 @@ pub(in super::super) async fn read(
 fn letter(message: &RawMessage) -> Result<Letter, StreamsError> {
     let decode = |text: &str| {
         STANDARD.decode(text).map_err(|_| {
-            StreamsError::Failed(Reject::BrokerRefused(0, "the broker's answer does not parse: no base64".into()))
+            StreamsError::Failed(Reject::BrokerFailed("the broker's answer does not parse: no base64".into()))
         })
     };
     let block = decode(message.headers.as_deref().unwrap_or_default())?;

@@ -316,6 +316,11 @@ pub const SCHEMA_STACK_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of records that the control plane reads from a stream at a time (the record that crosses it is the last): they
 /// are shown, so all are in memory.
 pub const LETTERS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Streams that are looked after because they drop what nobody is interested in: more are looked at once only, when their
+/// station is found.
+pub const INTEREST_STREAMS_MAX: usize = 65_536;
+/// Consumers of one stream that are looked through.
+pub const CONSUMERS_LISTED_MAX: usize = 25_600;
 /// Streams of a broker that are looked through for stations.
 pub const STREAMS_LISTED_MAX: usize = 100_000;
 

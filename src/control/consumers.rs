@@ -19,7 +19,7 @@ use super::{
     stations::{METADATA_STATION, stream_info},
 };
 use crate::{
-    limits::{ACK_WAIT, FETCH_RECORDS_MAX, NATS_NAME_BYTES_MAX},
+    limits::{ACK_WAIT, CONSUMERS_LISTED_MAX, FETCH_RECORDS_MAX, NATS_NAME_BYTES_MAX},
     reject::Reject,
     station::{Consumer, Name, Partition, Station},
 };
@@ -225,6 +225,10 @@ pub(super) struct ConsumerInfo {
 #[derive(Debug, Deserialize)]
 pub(super) struct ConsumerConfig {
     #[serde(default)]
+    durable_name: Box<str>,
+    #[serde(default)]
+    deliver_policy: Box<str>,
+    #[serde(default)]
     deliver_subject: Option<Box<str>>,
     #[serde(default)]
     ack_policy: String,
@@ -246,11 +250,45 @@ impl ConsumerConfig {
         single.into_iter().chain(self.filter_subjects.iter().map(|subject| &**subject)).collect()
     }
 
+    /// Whether it stays when nobody asks it.
+    pub(super) fn lasts(&self) -> bool {
+        !self.durable_name.is_empty()
+    }
+
+    pub(super) fn begins_with_the_oldest(&self) -> bool {
+        matches!(&*self.deliver_policy, "" | "all")
+    }
+
     /// Whether it was made for this station, or says nothing of that: then it is older, or somebody else's.
     fn may_be_of(&self, station: &Name) -> bool {
         let stated = self.metadata.as_ref().and_then(|metadata| metadata.get(METADATA_STATION));
         stated.is_none_or(|stated| stated == station.as_str())
     }
+}
+
+/// Hands every consumer of a stream to `each`, until that has seen enough.
+pub(super) async fn consumers_of(
+    broker: &Broker,
+    stream: &str,
+    mut each: impl FnMut(&ConsumerInfo) -> bool,
+) -> Result<(), CallError> {
+    #[derive(Deserialize)]
+    struct Page {
+        #[serde(default)]
+        total: usize,
+        #[serde(default)]
+        consumers: Option<Vec<ConsumerInfo>>,
+    }
+    let (verb, mut offset) = (format!("CONSUMER.LIST.{stream}"), 0);
+    while offset < CONSUMERS_LISTED_MAX {
+        let page: Page = broker.look(&verb, &json!({ "offset": offset })).await?;
+        let consumers = page.consumers.unwrap_or_default();
+        offset += consumers.len();
+        if !consumers.iter().all(&mut each) || consumers.is_empty() || offset >= page.total {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A durable pull consumer that is to be: it begins with the oldest record of a partition.

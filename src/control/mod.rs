@@ -18,6 +18,7 @@ mod consumers;
 mod couriers;
 mod desk;
 mod documents;
+mod interest;
 mod keeper;
 mod key_usage;
 mod lookup;
@@ -50,6 +51,7 @@ use book::Root;
 use broker::Broker;
 use couriers::Couriers;
 use desk::DeskParts;
+use interest::Interest;
 use keeper::Keeper;
 use monitor::Monitor;
 use passwords::Passwords;
@@ -201,7 +203,8 @@ where
             tokio::spawn(monitor.run());
             let publishing = Publishing { choice: nats.publish_mode, sync };
             let streams = Streams::Nats(broker.clone(), Arc::new(settings.stations.clone()));
-            (Backend::Nats(broker, publishing), streams, Registry::Nats(registry), None)
+            let interest = Interest::begin(broker.clone());
+            (Backend::Nats(broker, publishing, interest), streams, Registry::Nats(registry), None)
         }
         BackendSettings::Local => {
             let (store, counts) = local.ok_or_else(|| io::Error::other("the embedded store is not open"))?;

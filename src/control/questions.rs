@@ -11,6 +11,7 @@ use super::{
     consumers,
     couriers::Couriers,
     documents::ACCOUNT,
+    interest::Interest,
     passwords::{Expected, Overloaded, Passwords},
     publishing::{SyncMode, decide},
     stations::{self, Found},
@@ -41,7 +42,7 @@ const _: () = assert!(ANSWER_TIMEOUT.as_secs() < QUESTION_TIMEOUT.as_secs());
 /// Who knows about stations.
 #[derive(Debug, Clone)]
 pub(super) enum Backend {
-    Nats(Broker, Publishing),
+    Nats(Broker, Publishing, Interest),
     Local(Arc<local::Store>),
 }
 
@@ -111,8 +112,12 @@ impl Oracle {
     async fn find(&self, book: &Book, name: &Name, create: bool) -> Result<Finding, Reject> {
         let create = create && self.settings.stations.auto_create;
         match &self.backend {
-            Backend::Nats(broker, _) => {
+            Backend::Nats(broker, _, interest) => {
                 let found = self.find_on(broker, book, name, create).await.map_err(for_clients)?;
+                if found.is_of_interest {
+                    // Before anybody can publish to it.
+                    interest.keep(broker, name, &found.station.partitions).await.map_err(for_clients)?;
+                }
                 Ok(Finding::Station(found))
             }
             Backend::Local(store) => {
@@ -169,8 +174,8 @@ impl Oracle {
 
     /// The station as it is handed out.
     fn finish(&self, found: Found) -> Arc<Station> {
-        let Found { mut station, streams } = found;
-        if let Backend::Nats(broker, Publishing { choice, sync }) = &self.backend {
+        let Found { mut station, streams, .. } = found;
+        if let Backend::Nats(broker, Publishing { choice, sync }, _) = &self.backend {
             station.publish_mode = decide(*choice, broker.version(), *sync.borrow(), &streams);
         }
         Arc::new(station)
@@ -179,7 +184,7 @@ impl Oracle {
     /// Finds or makes a consumer group.
     async fn consumer(&self, station: &Arc<Station>, group: Option<&Name>) -> Result<Arc<Consumer>, Reject> {
         match &self.backend {
-            Backend::Nats(broker, _) => consumers::resolve(broker, station, group).await.map_err(for_clients),
+            Backend::Nats(broker, ..) => consumers::resolve(broker, station, group).await.map_err(for_clients),
             Backend::Local(store) => store.consumer(station, group).await,
         }
     }
@@ -228,7 +233,7 @@ impl Oracle {
     async fn bounded<T>(&self, lookup: impl Future<Output = Result<T, Reject>>) -> Result<T, Reject> {
         let lookup = async {
             // Whoever waits for the broker waits outside: its absence is the answer, not a want of room.
-            if let Backend::Nats(broker, _) = &self.backend {
+            if let Backend::Nats(broker, ..) = &self.backend {
                 broker.connected().await?;
             }
             let _permit = self.resolving.acquire().await.map_err(|_| Reject::Draining)?;

@@ -1,7 +1,8 @@
-//! Streams that are not as the gateway would make them, and streams that do not stay: groups of several stations on one stream, stations whose stream was lost, and streams that cannot serve.
+//! Streams that are not as the gateway would make them, and streams that do not stay: what is kept until a group has read it,
+//! groups of several stations on one stream, stations whose stream was lost, and streams that cannot serve.
 
 use crate::support::{
-    admin::api,
+    admin::{api, records_of},
     broker::Broker,
     eventually,
     gateway::{Gateway, Plan},
@@ -11,9 +12,18 @@ use crate::support::{
 use serde_json::{Value, json};
 use std::time::Duration;
 
+on_setups!(
+    local_io_uring LOCAL_IO_URING, local_epoll LOCAL_EPOLL, nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
+        r1_a_record_is_there_until_the_first_group_has_read_it,
+    ]
+);
+
 mod broker {
     use super::*;
     on_setups!(nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
+        r1_records_stay_when_the_last_group_was_deleted,
+        r1_an_adopted_stream_of_interest_keeps_what_nobody_reads_yet,
+        r1_where_no_interest_can_be_kept_nothing_is_called_stored,
         r4_a_group_reads_each_station_of_one_stream,
         r4_durable_consumers_that_are_there_go_on_being_used,
         r4_two_stations_on_one_subject_share_no_group,
@@ -81,6 +91,73 @@ fn shown(gateway: &Gateway, station: &str) -> Value {
         station[changing] = Value::Null;
     }
     station
+}
+
+fn r1_a_record_is_there_until_the_first_group_has_read_it(setup: Setup) {
+    let gateway = Plan::new(setup).start();
+    for (station, partitions) in [("acks", 1), ("parts", 3)] {
+        make(&gateway, &json!({"name": station, "retention_acknowledged": true, "partitions": partitions}));
+        gateway.batch(station, "[1,2,3,4,5,6]").is_json(200, OK);
+        assert_eq!(records_of(&gateway, station), 6, "{station}: nobody has read them");
+        let mut read = texts(&gateway, station, "first");
+        read.sort();
+        assert_eq!(read, ["1", "2", "3", "4", "5", "6"], "{station}");
+        eventually("what every group has acknowledged goes", A_WHILE, || {
+            (records_of(&gateway, station) == 0).then_some(())
+        });
+        gateway.batch(station, "[7]").is_json(200, OK);
+        assert_eq!(texts(&gateway, station, "second"), ["7"], "{station}: a group begins with what is there");
+        assert_eq!(records_of(&gateway, station), 1, "{station}: the first group has not read it");
+        assert_eq!(texts(&gateway, station, "first"), ["7"], "{station}");
+    }
+}
+
+fn r1_records_stay_when_the_last_group_was_deleted(setup: Setup) {
+    let gateway = Plan::new(setup).start();
+    let mut broker = Broker::connect(gateway.nats());
+    make(&gateway, &json!({"name": "acks", "retention_acknowledged": true}));
+    gateway.batch("acks", "[1]").is_json(200, OK);
+    assert_eq!(texts(&gateway, "acks", "g"), ["1"]);
+    eventually("the group alone keeps records", A_WHILE, || (records_of(&gateway, "acks") == 0).then_some(()));
+    broker.api("CONSUMER.DELETE.acks.g-rest-gateway", &Value::Null);
+    eventually("somebody keeps records again", A_WHILE, || {
+        let names = broker.api("CONSUMER.NAMES.acks", &Value::Null);
+        names["consumers"].as_array().is_some_and(|names| !names.is_empty()).then_some(())
+    });
+    gateway.batch("acks", "[2]").is_json(200, OK);
+    assert_eq!(texts(&gateway, "acks", "h"), ["2"]);
+}
+
+fn r1_an_adopted_stream_of_interest_keeps_what_nobody_reads_yet(setup: Setup) {
+    let gateway = Plan::new(setup).start();
+    let mut broker = Broker::connect(gateway.nats());
+    broker.create_stream("FAMILY", "family.>", &json!({"retention": "interest"}));
+    // Somebody else's interest is in other records.
+    let config = json!({"durable_name": "other", "ack_policy": "explicit", "filter_subject": "family.b"});
+    let body = json!({"stream_name": "FAMILY", "config": config});
+    broker.api("CONSUMER.DURABLE.CREATE.FAMILY.other", &body);
+    adopt(&gateway, "kept", "FAMILY", "family.a");
+    gateway.batch("kept", "[1,2]").is_json(200, OK);
+    // The station is found under its subject as well, without a word from anybody.
+    gateway.batch("family.c", "[3]").is_json(200, OK);
+    assert_eq!(broker.count("FAMILY"), 3);
+    assert_eq!(texts(&gateway, "kept", "g"), ["1", "2"]);
+    assert_eq!(texts(&gateway, "family.c", "g"), ["3"]);
+    eventually("what every group has acknowledged goes", A_WHILE, || (broker.count("FAMILY") == 0).then_some(()));
+}
+
+fn r1_where_no_interest_can_be_kept_nothing_is_called_stored(setup: Setup) {
+    let gateway = Plan::new(setup).start();
+    let mut broker = Broker::connect(gateway.nats());
+    broker.create_stream("NARROW", "narrow.>", &json!({"retention": "interest", "max_consumers": 1}));
+    let config = json!({"durable_name": "other", "ack_policy": "explicit", "filter_subject": "narrow.b"});
+    let body = json!({"stream_name": "NARROW", "config": config});
+    broker.api("CONSUMER.DURABLE.CREATE.NARROW.other", &body);
+    adopt(&gateway, "narrow", "NARROW", "narrow.a");
+    let refused = gateway.batch("narrow", "[1]");
+    let text = refused.is_error(409);
+    assert!(text.contains("NARROW") && text.contains("max_consumers"), "{text}");
+    assert_eq!(broker.count("NARROW"), 0);
 }
 
 fn r4_a_group_reads_each_station_of_one_stream(setup: Setup) {

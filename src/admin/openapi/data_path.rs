@@ -166,6 +166,7 @@ refusals! { pub(super), "application/json", "Failure" =>
     /// Puts records in.
     Producing: 403 "Not allowed to produce to this station, or the broker does not let the gateway",
         404 "There is no such station, and it is not made on first use",
+        409 "A limit of the broker is reached that does not free itself: the text names it",
         413 "The body, a record or the batch is too large: the text names the limit",
         415 "A Content-Type or Content-Encoding that is not taken: the text lists what is",
         429 "Too much is waiting for the broker",

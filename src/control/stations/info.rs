@@ -34,6 +34,8 @@ pub(in super::super) struct StreamState {
     pub(in super::super) bytes: u64,
     #[serde(default)]
     pub(in super::super) last_seq: u64,
+    #[serde(default)]
+    pub(in super::super) consumer_count: u64,
 }
 
 /// Where a stream is: a server that is alone says its own name as the leader's, and no cluster's.
@@ -123,6 +125,11 @@ struct ConsumerLimits {
 }
 
 impl StreamConfig {
+    /// Whether records go that no consumer is interested in: also before there is any.
+    pub(in super::super) fn is_of_interest(&self) -> bool {
+        self.retention.as_deref() == Some("interest")
+    }
+
     /// Whether this is the only subject that it listens on.
     pub(in super::super) fn is_only(&self, subject: &str) -> bool {
         matches!(&*self.subjects, [only] if **only == *subject)
@@ -216,7 +223,7 @@ pub(in super::super) async fn stream_info(broker: &Broker, stream: &str) -> Resu
 }
 
 /// Whether a stream's subject, which may hold wildcards, takes in `literal`.
-fn covers(pattern: &str, literal: &str) -> bool {
+pub(in super::super) fn covers(pattern: &str, literal: &str) -> bool {
     let mut tokens = literal.split('.');
     for part in pattern.split('.') {
         match (part, tokens.next()) {

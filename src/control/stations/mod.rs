@@ -16,7 +16,7 @@ mod info;
 mod make;
 mod slot;
 
-pub(super) use info::{METADATA_STATION, StreamConfig, StreamInfo, stream_info};
+pub(super) use info::{METADATA_STATION, StreamConfig, StreamInfo, covers, stream_info};
 pub(super) use make::{limit, nanos, window};
 pub(super) use slot::{Slot, partition_of};
 
@@ -44,11 +44,19 @@ pub(super) struct Part {
     pub(super) info: StreamInfo,
 }
 
+impl Part {
+    pub(super) fn partition(&self) -> Partition {
+        Partition { stream: self.info.config.name.clone(), subject: self.subject.as_str().into() }
+    }
+}
+
 /// A station, and what its streams can: how records are published is decided when the answer is given.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) station: Station,
     pub(super) streams: Box<[StreamTraits]>,
+    /// Whether its streams drop what nobody is interested in.
+    pub(super) is_of_interest: bool,
 }
 
 /// What the station of dead letters is made with: one partition and an age of its own, for they are few, and read long
@@ -130,6 +138,7 @@ fn station(name: &Name, parts: Vec<Part>, version: Option<Version>) -> Result<Fo
     let record_bytes_max = sizes.min();
     let replicas = configs().map(|config| config.num_replicas.max(1)).min().unwrap_or(1);
     let streams: Box<[StreamTraits]> = configs().map(StreamConfig::traits).collect();
+    let is_of_interest = configs().any(StreamConfig::is_of_interest);
     let answers_in_order = parts.len() == 1 && parts.iter().all(|part| part.info.is_alone());
     let partition = |part: Part| Partition { stream: part.info.config.name, subject: part.subject.into() };
     let partitions = parts.into_iter().map(partition).collect();
@@ -145,7 +154,7 @@ fn station(name: &Name, parts: Vec<Part>, version: Option<Version>) -> Result<Fo
         not_atomic,
         atomic_records_max: if not_atomic.is_none() { ATOMIC_RECORDS_MAX } else { 0 },
     };
-    Ok(Found { station, streams })
+    Ok(Found { station, streams, is_of_interest })
 }
 
 /// Why a request cannot be stored all or nothing in these streams.
@@ -201,7 +210,7 @@ mod tests {
             part("s.$2", r#"{"name":"s$2","max_msg_size":500,"num_replicas":1,"subjects":["s.$2"]}"#),
             part("s.$3", r#"{"name":"s$3","max_msg_size":700,"num_replicas":3,"other":1}"#),
         ];
-        let Found { station, streams } = station(&name, parts, None).expect("a station");
+        let Found { station, streams, .. } = station(&name, parts, None).expect("a station");
         assert_eq!((streams.len(), streams[0].replicas), (3, 3));
         assert_eq!((station.record_bytes_max, station.replicas, station.partitions.len()), (Some(500), 1, 3));
         assert_eq!(&*station.partitions[1].subject, "s.$2");

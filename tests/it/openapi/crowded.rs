@@ -67,4 +67,10 @@ fn refusing_broker(gateway: &Gateway, description: &Description) {
         |group: &str| json!({"consumer_name": "c", "consumer_group": group, "batch_max_wait_time_ms": 100}).to_string();
     consume(gateway, description, "bounded", &ask("one"), 200);
     consume(gateway, description, "bounded", &ask("two"), 409);
+    broker.create_stream("OCCUPIED", "occupied.>", &json!({"retention": "interest", "max_consumers": 1}));
+    let config = json!({"durable_name": "other", "ack_policy": "explicit", "filter_subject": "occupied.b"});
+    let body = json!({"stream_name": "OCCUPIED", "config": config});
+    broker.api("CONSUMER.DURABLE.CREATE.OCCUPIED.other", &body);
+    produce(gateway, description, "occupied.a", "single", &[], "1", 409);
+    produce(gateway, description, "occupied.a", "batch", &[], "[1,2]", 409);
 }

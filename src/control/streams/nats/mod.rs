@@ -9,11 +9,12 @@ use crate::{
     config::{Layout, StationSettings},
     control::{
         broker::{Broker, CallError, codes},
+        interest,
         stations::{self, Part, StreamInfo, partition_of, stream_info},
     },
     limits::STREAMS_LISTED_MAX,
     reject::Reject,
-    station::{Attributes, AttributesChange, Name},
+    station::{Attributes, AttributesChange, Name, Partition},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, de::IgnoredAny};
@@ -35,7 +36,17 @@ pub(super) async fn create(
         duplicate_window: stations::window(attributes.duplicate_window, attributes.retention_age),
         ..attributes.clone()
     };
-    if description(name, &parts).attributes == wanted { Ok(()) } else { Err(StreamsError::Exists) }
+    if description(name, &parts).attributes != wanted {
+        return Err(StreamsError::Exists);
+    }
+    keep(broker, name, &parts).await
+}
+
+/// Makes sure that what is stored from now on is there until a group has read it.
+async fn keep(broker: &Broker, name: &Name, parts: &[Part]) -> Result<(), StreamsError> {
+    let of_interest = parts.iter().filter(|part| part.info.config.is_of_interest());
+    let partitions: Vec<Partition> = of_interest.map(Part::partition).collect();
+    interest::keep(broker, name, &partitions).await.map_err(failed)
 }
 
 pub(super) async fn check_adoptable(

@@ -1,6 +1,6 @@
 //! Single records of a station's streams: read in their order, removed, stored.
 
-use super::{CALLS_AT_ONCE, failed, refused};
+use super::{CALLS_AT_ONCE, failed, keep, refused};
 use crate::{
     backend::{MessageId, partition},
     config::StationSettings,
@@ -121,6 +121,7 @@ pub(in super::super) async fn store(
     let chosen = partition::choose(Some(MessageId { base: id, numbered: false }), 0, 0, parts.len());
     let part = parts.get(usize::from(chosen)).ok_or(StreamsError::Unknown)?;
     let headers = header_map(block, id)?;
+    keep(broker, name, std::slice::from_ref(part)).await?;
     broker.publish(&part.subject, headers, payload.to_vec()).await.map_err(refused)
 }
 

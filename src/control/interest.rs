@@ -1,0 +1,233 @@
+//! Streams that drop what no consumer is interested in keep their records until the first group has read them.
+//!
+//! JetStream's interest retention removes a record when every consumer that is interested in it has acknowledged it; with no
+//! such consumer that is at once, and the publisher hears that it is stored. So a station of such a stream gets a *keeper*: a
+//! durable consumer that nobody ever pulls from. It is made before the station is handed out to anybody who could publish, and
+//! removed once a group is there, whose interest begins with the oldest record.
+//!
+//! A group can go away again without a word to the gateway. So the streams of stations that were handed out are looked at in
+//! turn, one after the other: the keeper comes back where the last group has gone.
+//!
+//! The keeper is removed only after it was seen beside a group twice, [`BESIDE_MIN`] apart. Whoever removes the last group of a
+//! station makes the keeper first ([`keep`]), and has that much time to remove the group.
+
+use super::{
+    broker::{Broker, CallError, codes},
+    consumers::{NewConsumer, consumers_of, create_consumer},
+    stations::{StreamInfo, covers, stream_info},
+};
+use crate::{
+    limits::INTEREST_STREAMS_MAX,
+    reject::Reject,
+    station::{Name, Partition},
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::de::IgnoredAny;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+use tokio::{sync::mpsc, time::sleep};
+
+/// What keepers are called, before the name of their station.
+const KEEPER: &str = "sluicegate-keeper$";
+/// Between two rounds through all streams.
+const ROUND_INTERVAL: Duration = Duration::from_secs(2);
+/// Between two streams of a round: many of them are no load.
+const PAUSE: Duration = Duration::from_millis(5);
+/// How long a keeper has been beside a group when it is removed; more than a call to the broker takes.
+const BESIDE_MIN: Duration = Duration::from_secs(5);
+/// Stations that wait to be looked after.
+const WAITING_MAX: usize = 1_024;
+/// Calls in flight for one station.
+const CALLS_AT_ONCE: usize = 16;
+
+/// Makes sure that records of this station are kept although there may be no group: in each of these partitions there is a
+/// group or a keeper when this returns.
+pub(super) async fn keep(broker: &Broker, station: &Name, partitions: &[Partition]) -> Result<(), Reject> {
+    let keep_one = |partition: Partition| async move {
+        let info = stream_info(broker, &partition.stream).await.map_err(|error| refused(error, &partition))?;
+        keep_in(broker, station, &partition, &info).await
+    };
+    stream::iter(partitions.to_vec()).map(keep_one).buffered(CALLS_AT_ONCE).try_collect::<()>().await
+}
+
+/// Makes sure of it in one stream, of which this is known.
+pub(super) async fn keep_in(
+    broker: &Broker,
+    station: &Name,
+    partition: &Partition,
+    info: &StreamInfo,
+) -> Result<(), Reject> {
+    if !info.config.is_of_interest() {
+        return Ok(());
+    }
+    let failed = |error| refused(error, partition);
+    // A stream that was just made has none: that needs no question.
+    if info.state.consumer_count > 0 {
+        match Here::of(broker, station, partition).await {
+            Ok(here) if here.keeper || here.group => return Ok(()),
+            Ok(_) => {}
+            // Who they are is not for the gateway to know; where there is one subject, they read that.
+            Err(CallError::Forbidden(_)) if info.config.is_only(&partition.subject) => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    let name = keeper_name(station);
+    // It hands out nothing: the least that a consumer can have.
+    let keeper = NewConsumer { durable: &name, station, partition, ack_pending_max: 1 };
+    match create_consumer(broker, &keeper).await {
+        Ok(_) => {}
+        Err(error) if error.is_taken() => {}
+        Err(error) => return Err(failed(error)),
+    }
+    tracing::info!(%station, stream = &*partition.stream, "records are kept for the station's first group");
+    Ok(())
+}
+
+fn keeper_name(station: &Name) -> String {
+    format!("{KEEPER}{}", station.internal())
+}
+
+fn refused(error: CallError, partition: &Partition) -> Reject {
+    let stream = &partition.stream;
+    match error {
+        CallError::Refused(codes::CONSUMERS_MAX, _) => Reject::Conflict(
+            format!(
+                "the stream {stream:?} drops records that no consumer is interested in, and has no room for a consumer that keeps \
+                those of this station (max_consumers of the stream or its account): raise the limit, or consume first"
+            )
+            .into(),
+        ),
+        error if error.is_absent() => Reject::NoStream,
+        other => other.into(),
+    }
+}
+
+/// Who is interested in the records of a station.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Here {
+    keeper: bool,
+    group: bool,
+}
+
+impl Here {
+    async fn of(broker: &Broker, station: &Name, partition: &Partition) -> Result<Self, CallError> {
+        let name = keeper_name(station);
+        let mut here = Self::default();
+        consumers_of(broker, &partition.stream, |consumer| {
+            here.keeper |= *consumer.name == *name;
+            // One that goes by itself, or begins later, would leave records to nobody.
+            here.group |= *consumer.name != *name
+                && !consumer.name.starts_with(KEEPER)
+                && consumer.config.lasts()
+                && consumer.config.begins_with_the_oldest()
+                && (consumer.config.filters().is_empty()
+                    || consumer.config.filters().iter().any(|filter| covers(filter, &partition.subject)));
+            !(here.keeper && here.group)
+        })
+        .await?;
+        Ok(here)
+    }
+}
+
+/// The streams that are looked after. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Interest {
+    found: mpsc::Sender<(Name, Partition)>,
+}
+
+impl Interest {
+    /// Begins to look after what will be found.
+    pub(super) fn begin(broker: Broker) -> Self {
+        let (found, waiting) = mpsc::channel(WAITING_MAX);
+        tokio::spawn(look_after(broker, waiting));
+        Self { found }
+    }
+
+    /// Makes sure that this station's records are kept, now and from now on.
+    pub(super) async fn keep(&self, broker: &Broker, station: &Name, partitions: &[Partition]) -> Result<(), Reject> {
+        keep(broker, station, partitions).await?;
+        for partition in partitions {
+            // It fails only when everything ends.
+            let _ended = self.found.send((station.clone(), partition.clone())).await;
+        }
+        Ok(())
+    }
+}
+
+/// Streams that are looked after, by name and station; since when a keeper was seen beside a group.
+type Watched = BTreeMap<(Box<str>, Name), (Partition, Option<Instant>)>;
+
+async fn look_after(broker: Broker, mut waiting: mpsc::Receiver<(Name, Partition)>) {
+    let mut watched = Watched::new();
+    loop {
+        tokio::select! {
+            found = waiting.recv() => match found {
+                Some(found) => add(&mut watched, found),
+                None => return,
+            },
+            () = sleep(ROUND_INTERVAL) => {
+                let keys: Vec<(Box<str>, Name)> = watched.keys().cloned().collect();
+                for key in keys {
+                    let Some((partition, since)) = watched.get_mut(&key) else { continue };
+                    if !look(&broker, &key.1, partition, since).await {
+                        watched.remove(&key);
+                    }
+                    while let Ok(found) = waiting.try_recv() {
+                        add(&mut watched, found);
+                    }
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+fn add(watched: &mut Watched, (station, partition): (Name, Partition)) {
+    let key = (partition.stream.clone(), station);
+    if let Some((known, _)) = watched.get_mut(&key) {
+        *known = partition;
+    } else if watched.len() < INTEREST_STREAMS_MAX {
+        watched.insert(key, (partition, None));
+    } else {
+        tracing::warn!(station = %key.1, "too many streams of interest retention: this one is not looked after");
+    }
+}
+
+/// Looks at one stream, and sets right what is not. `false`: it is gone, or not the gateway's to look at.
+async fn look(broker: &Broker, station: &Name, partition: &Partition, beside: &mut Option<Instant>) -> bool {
+    let here = match Here::of(broker, station, partition).await {
+        Ok(here) => here,
+        Err(CallError::Forbidden(_)) => {
+            tracing::warn!(%station, "the gateway may not list the consumers of the station's stream: it is not looked after");
+            return false;
+        }
+        Err(error) => return !error.is_absent(),
+    };
+    match here {
+        Here { keeper: false, group: false } => {
+            *beside = None;
+            match keep(broker, station, std::slice::from_ref(partition)).await {
+                Err(Reject::NoStream) => return false,
+                Err(why) => tracing::warn!(%station, ?why, "nobody keeps the station's records"),
+                Ok(()) => {}
+            }
+        }
+        Here { keeper: true, group: true } => {
+            let since = *beside.get_or_insert_with(Instant::now);
+            if since.elapsed() >= BESIDE_MIN {
+                let verb = format!("CONSUMER.DELETE.{}.{}", partition.stream, keeper_name(station));
+                match broker.call::<IgnoredAny>(&verb, &serde_json::json!({})).await {
+                    Ok(_) => {
+                        tracing::info!(%station, stream = &*partition.stream, "the station's groups keep its records now");
+                    }
+                    Err(error) => tracing::debug!(%station, ?error, "the keeper was not removed yet"),
+                }
+                *beside = None;
+            }
+        }
+        _ => *beside = None,
+    }
+    true
+}

@@ -2,7 +2,8 @@
 //!
 //! Ports are reserved first and served last, so that a start that fails has served nobody. On
 //! SIGTERM or SIGINT readiness turns false, listeners close, requests in flight are finished; a
-//! second signal ends the process at once.
+//! second signal ends the process at once. No other signal that has another use (a terminal that is gone, logs that were
+//! rotated, a file that is too large) ends it at all.
 
 use crate::{
     admin,
@@ -21,7 +22,7 @@ use crate::{
     shard::{self, BackendParts, Parts, Running},
 };
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ},
     flag,
     iterator::Signals,
 };
@@ -35,6 +36,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Signals that ask for something which the gateway does not do. By default each would end the process in the midst of requests.
+const UNHEEDED: [i32; 4] = [SIGHUP, SIGUSR1, SIGUSR2, SIGXFSZ];
 /// Exit status after a second signal.
 const KILLED: i32 = 130;
 /// How often the process looks whether its threads live.
@@ -60,7 +63,8 @@ impl Failed {
 /// Runs the gateway until it is told to stop. `announce` is called once, with the address of the data
 /// port, when it serves.
 pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), Failed> {
-    let signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| Failed::new(format!("signals: {error}")))?;
+    let signals = Signals::new([SIGTERM, SIGINT].iter().chain(&UNHEEDED));
+    let signals = signals.map_err(|error| Failed::new(format!("signals: {error}")))?;
     let settings = Arc::new(settings);
     let files = rt::raise_file_limit();
     let driver = Driver::choose(settings.driver).map_err(Failed::new)?;
@@ -166,7 +170,16 @@ fn wait(mut signals: Signals, control: &ControlHandle, shards: &[Running]) -> Re
         installed.map_err(|error| Failed::new(format!("signals: {error}")))?;
     }
     loop {
-        if let Some(signal) = signals.pending().next() {
+        for signal in signals.pending() {
+            if UNHEEDED.contains(&signal) {
+                let name = signal_hook::low_level::signal_name(signal);
+                tracing::info!(
+                    signal,
+                    name,
+                    "a signal that changes nothing: settings are read at the start, SIGTERM drains"
+                );
+                continue;
+            }
             // Also where it came before the handlers were there.
             armed.store(true, Ordering::Relaxed);
             tracing::info!(signal, "told to stop: draining");
@@ -229,6 +242,11 @@ fn unusable(key: &str, address: SocketAddr, error: &io::Error) -> Failed {
 fn open_store(settings: &Settings) -> Result<Option<Arc<Store>>, Failed> {
     if !matches!(settings.backend, BackendSettings::Local) {
         return Ok(None);
+    }
+    // The directory in which the process was started may be gone. The store names its files from the root on, but its library
+    // does not get that far without any directory.
+    if std::env::current_dir().is_err() {
+        std::env::set_current_dir("/").map_err(|error| Failed::new(format!("the current directory: {error}")))?;
     }
     let defaults = StationDefaults::from(&settings.stations);
     let store = Store::open_within(&settings.limits, &settings.data_dir, defaults, Clock::system());

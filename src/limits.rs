@@ -285,6 +285,12 @@ pub const CONFIRM_INTERVAL: Duration = Duration::from_millis(250);
 pub const CONFIRM_TIMEOUT: Duration = Duration::from_millis(300);
 /// From SIGTERM to exit.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+/// Lines of the log that wait to be written; past it they are dropped.
+pub const LOG_QUEUE_LINES_MAX: usize = 8_192;
+/// Bytes of the lines of the log that wait to be written.
+pub const LOG_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long the end of the process waits for whoever reads its log.
+pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 // JSON Schema (docs/adr/0015). A schema comes from one tenant and is compiled for all shards; a record may come from anyone.
 
@@ -404,6 +410,10 @@ pub const GRAPHQL_OPERATIONS_MAX: usize = 10;
 pub const GRAPHQL_FRAGMENTS_MAX: usize = 50;
 /// Nesting of a GraphQL document.
 pub const GRAPHQL_DEPTH_MAX: usize = 50;
+const _: () = assert!(
+    DRAIN_TIMEOUT.as_millis() + LOG_FLUSH_TIMEOUT.as_millis() < 10_000,
+    "orchestrators kill after 10 s, or later"
+);
 const _: () = assert!(REGISTRY_DOCUMENT_BYTES_MAX < LOCAL_DOCUMENT_BYTES_MAX);
 const _: () = assert!(CONFIRM_INTERVAL.as_millis() + 2 * CONFIRM_TIMEOUT.as_millis() < CONTRACTS_AGE_MAX.as_millis());
 

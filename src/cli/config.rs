@@ -1,9 +1,9 @@
 //! `sluicegate config check|print`: looks at a configuration without starting anything.
 
-use super::{exit::Failure, serve::ServeArgs};
+use super::{exit::Failure, print::say, serve::ServeArgs};
 use crate::config::{Loaded, NoticeLevel, Purpose, load};
 use clap::{Args, Subcommand};
-use std::{fmt::Write as _, io::Write};
+use std::fmt::Write as _;
 
 /// Check or print the configuration.
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ pub(super) fn run(args: &ConfigArgs) -> Result<(), Failure> {
         ConfigCommand::Check(_) => check(&loaded),
         ConfigCommand::Print(_) => loaded.render(),
     };
-    std::io::stdout().write_all(text.as_bytes()).map_err(|fault| Failure::other(format!("standard output: {fault}")))
+    say(&text)
 }
 
 fn check(loaded: &Loaded) -> String {

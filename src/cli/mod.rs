@@ -14,6 +14,7 @@ mod exit;
 pub mod first_minute;
 mod import;
 mod key;
+mod log;
 mod print;
 mod produce;
 mod schema;
@@ -89,7 +90,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
-            eprintln!("sluicegate: {failure}");
+            print::complain(&format!("sluicegate: {failure}"));
             failure.exit.into()
         }
     }

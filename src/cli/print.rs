@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use std::{
     fmt::Write as _,
-    io::Write,
+    io::{self, Write},
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -111,9 +111,29 @@ pub(super) fn encoded(name: &str) -> String {
     utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
 }
 
-/// Writes to standard output.
+/// Writes to standard output. Whoever reads may have seen enough; anything else that it does not take is a failure.
 pub(super) fn say(text: &str) -> Result<(), Failure> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(|fault| Failure::other(format!("standard output: {fault}")))
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(fault) if fault.kind() != io::ErrorKind::BrokenPipe => Err(unwritten(&fault)),
+        _ => Ok(()),
+    }
+}
+
+/// Standard output does not take what was to be printed.
+pub(super) fn unwritten(fault: &io::Error) -> Failure {
+    Failure::other(format!("standard output: {fault}"))
+}
+
+/// Writes a line to standard error. Where nobody reads it, the exit code has to say it alone.
+pub(super) fn complain(line: &str) {
+    mutter(&format!("{line}\n"));
+}
+
+/// Writes to standard error, if it takes it.
+pub(super) fn mutter(text: &str) {
+    let mut err = io::stderr().lock();
+    let _nobody_reads = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
 /// Columns as wide as their widest cell; the last has no end.

@@ -8,6 +8,7 @@
 use super::{
     client::{JSON, LoginArgs, Reply, Session, persist},
     exit::{Exit, Failure},
+    print::mutter,
 };
 use crate::{
     limits::{BATCH_RECORDS_MAX, BODY_BYTES_MAX},
@@ -18,7 +19,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use std::{
     fmt::Write as _,
     fs::File,
-    io::{self, BufRead, BufReader, IsTerminal, Read, Write},
+    io::{self, BufRead, BufReader, IsTerminal, Read},
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -76,7 +77,7 @@ pub(super) fn run(args: &ProduceArgs) -> Result<(), Failure> {
     let batch_records = if args.raw { 1 } else { args.batch as usize };
     let ended = producer.consume(BufReader::with_capacity(256 * 1024, input), batch_records);
     let tally = producer.finish();
-    eprint!("{}", tally.text(station.as_str()));
+    mutter(&tally.text(station.as_str()));
     ended?;
     match tally.exit {
         Exit::Ok => Ok(()),
@@ -343,13 +344,12 @@ impl Progress {
         let millis = u64::try_from(now.duration_since(self.begun).as_millis()).unwrap_or(u64::MAX).max(1);
         let rate = tally.stored.saturating_mul(1_000) / millis;
         let failed = if tally.failed > 0 { format!(", {} failed", tally.failed) } else { String::new() };
-        eprint!("\r\x1b[Kline {line}: {} records stored{failed}, {rate}/s", tally.stored);
-        let _ = io::stderr().flush();
+        mutter(&format!("\r\x1b[Kline {line}: {} records stored{failed}, {rate}/s", tally.stored));
     }
 
     fn clear(&self) {
         if self.shown.is_some() {
-            eprint!("\r\x1b[K");
+            mutter("\r\x1b[K");
         }
     }
 }

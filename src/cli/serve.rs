@@ -3,6 +3,8 @@
 use super::{
     exit::Exit,
     first_minute::{PasswordSource, banner},
+    log::Log,
+    print::complain,
 };
 use crate::{
     config::{Loaded, NoticeLevel, Origin, Purpose, Settings, Sources, credentials_path, load},
@@ -72,13 +74,19 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     let loaded = match load(&args.sources(), Purpose::Serve) {
         Ok(loaded) => loaded,
         Err(fault) => {
-            eprintln!("sluicegate: {fault}");
+            complain(&format!("sluicegate: {fault}"));
             return Exit::Usage.into();
         }
     };
     let welcome = welcome(&loaded);
     let Loaded { settings, notices, .. } = loaded;
-    start_logging(&settings);
+    let log = match start_logging(&settings) {
+        Ok(log) => log,
+        Err(fault) => {
+            complain(&format!("sluicegate: the log cannot be written: {fault}"));
+            return Exit::Failed.into();
+        }
+    };
     for notice in notices {
         match notice.level {
             NoticeLevel::Info => tracing::info!("{}", notice.text),
@@ -87,18 +95,24 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     }
     let served = gateway::run(settings, |bound| {
         if let Some(welcome) = welcome {
-            let mut out = std::io::stdout().lock();
-            // Nobody reads: no reason not to run.
-            let _ = out.write_all(welcome(bound).as_bytes()).and_then(|()| out.flush());
+            print_aside(welcome(bound));
         }
     });
-    match served {
-        Ok(()) => Exit::Ok.into(),
-        Err(failed) => {
-            eprintln!("sluicegate: {}", failed.text);
-            Exit::Failed.into()
-        }
+    if let Err(failed) = &served {
+        log.say(&format!("sluicegate: {}", failed.text));
     }
+    log.flush();
+    if served.is_ok() { Exit::Ok.into() } else { Exit::Failed.into() }
+}
+
+/// Prints on a thread of its own: a terminal that was stopped, or a pipe that is full, holds up nothing else. Nobody reads: no
+/// reason not to run.
+fn print_aside(text: String) {
+    let print = move || {
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    };
+    let _no_thread = std::thread::Builder::new().name("welcome".to_owned()).spawn(print);
 }
 
 /// The banner, where somebody reads it: on a terminal, or when there are secrets to be told of.
@@ -117,13 +131,17 @@ fn welcome(loaded: &Loaded) -> Option<impl FnOnce(SocketAddr) -> String + use<>>
 }
 
 /// Logs to standard error: for people on a terminal, JSON lines otherwise.
-fn start_logging(settings: &Settings) {
+fn start_logging(settings: &Settings) -> std::io::Result<Log> {
     use tracing_subscriber::fmt;
+    let log = Log::to_stderr()?;
     let terminal = std::io::stderr().is_terminal();
     let filter = filter(&settings.log.filter);
-    let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+    // What goes wrong with the log would be printed to standard error, where it went wrong.
+    let logs = fmt().with_env_filter(filter).with_writer(log.clone()).with_ansi(terminal).log_internal_errors(false);
     // A second subscriber in one process is refused: then the first one stays.
     let _ = if settings.log.json.unwrap_or(!terminal) { logs.json().try_init() } else { logs.compact().try_init() };
+    log.take_panics();
+    Ok(log)
 }
 
 /// The user's filter over ours: what the store's libraries tell of every file is not for every start.

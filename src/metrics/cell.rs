@@ -1,4 +1,4 @@
-//! The cells: counter, gauge, histogram. One writer each, any number of readers.
+//! The cells: counter, gauge, histogram. One writer each, any number of readers; a [`SharedCounter`] has any number of both.
 //!
 //! A second writer would not corrupt anything, it would lose increments: that is why the blocks
 //! that hold these cells belong to one thread each.
@@ -27,6 +27,29 @@ impl Counter {
     /// Adds one.
     pub fn increment(&self) {
         self.add(1);
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Only grows, and anybody may add: for what is counted seldom, by any thread.
+#[derive(Debug, Default)]
+pub struct SharedCounter(AtomicU64);
+
+impl SharedCounter {
+    /// Nothing counted yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Adds one.
+    pub fn increment(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What was counted so far.

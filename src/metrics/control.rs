@@ -1,6 +1,10 @@
 //! The blocks of the control thread, of the embedded store's writer, and of the process.
 
-use super::cell::{Counter, Gauge, Histogram};
+use super::cell::{Counter, Gauge, Histogram, SharedCounter};
+
+/// Lines of the log that nobody will read, because the queue before standard error was full or it could not be written. The log is
+/// the process's, and so is its counter.
+pub static LOG_LINES_DROPPED: SharedCounter = SharedCounter::new();
 
 /// What became of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,9 @@ pub mod names;
 mod shard;
 mod text;
 
-pub use cell::{BUCKETS, Counter, Gauge, Histogram};
-pub use control::{BrokerSync, ControlMetrics, LoginResult, ProcessMetrics, QuestionKind, StoreMetrics};
+pub use cell::{BUCKETS, Counter, Gauge, Histogram, SharedCounter};
+pub use control::{
+    BrokerSync, ControlMetrics, LOG_LINES_DROPPED, LoginResult, ProcessMetrics, QuestionKind, StoreMetrics,
+};
 pub use shard::{DriverInfo, Route, ShardMetrics};
 pub use text::{CONTENT_TYPE, Sources, render};

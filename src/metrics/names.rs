@@ -178,6 +178,12 @@ pub const STORE_FSYNC: Metric =
 pub const STORE_READ_ONLY: Metric =
     gauge("sluicegate_store_read_only", "1 once the embedded store takes no more records because it cannot write.");
 
+/// Lines of the log.
+pub const LOG_LINES_DROPPED: Metric = counter(
+    "sluicegate_log_lines_dropped_total",
+    "Lines of the log that were dropped because standard error did not take them.",
+);
+
 /// Memory.
 pub const PROCESS_RESIDENT: Metric = gauge("process_resident_memory_bytes", "Resident memory size in bytes.");
 /// CPU time.

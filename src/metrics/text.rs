@@ -2,7 +2,7 @@
 
 use super::{
     cell::{BUCKETS, Histogram, HistogramTotal},
-    control::{ControlMetrics, ProcessMetrics, StoreMetrics},
+    control::{ControlMetrics, LOG_LINES_DROPPED, ProcessMetrics, StoreMetrics},
     names::{self, Metric},
     shard::ShardMetrics,
 };
@@ -45,6 +45,7 @@ pub fn render(sources: Sources<'_>) -> String {
         page.histogram(names::STORE_FSYNC, [&store.fsync]);
         page.single(names::STORE_READ_ONLY, store.read_only.get());
     }
+    page.single(names::LOG_LINES_DROPPED, LOG_LINES_DROPPED.get());
     if let Some(process) = sources.process {
         page.single(names::PROCESS_RESIDENT, process.resident_bytes);
         page.single(names::PROCESS_CPU, process.cpu_seconds);

@@ -73,7 +73,7 @@ const RULES: &[Rule] = &[
             "wire",
         ],
     ),
-    ("cli", &["config", "gateway", "control::views", "schema::SchemaType"]),
+    ("cli", &["config", "gateway", "control::views", "schema::SchemaType", "metrics::LOG_LINES_DROPPED"]),
     ("main", &["cli", "gateway"]),
 ];
 

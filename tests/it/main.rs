@@ -54,5 +54,6 @@ mod stations;
 mod stored_headers;
 mod streams;
 mod strict_kill;
+mod surroundings;
 mod tidy;
 mod users;

@@ -54,7 +54,10 @@ pub fn run(args: BenchArgs) -> ExitCode {
     let outcome = stop_on_interrupt().and_then(|stop| session::run(&plan, &stop));
     match outcome {
         Ok(summary) => {
-            report::print(&summary, plan.json);
+            if let Err(unwritten) = report::print(&summary, plan.json) {
+                complain(&unwritten.text);
+                return ExitCode::FAILURE;
+            }
             if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
@@ -79,5 +82,5 @@ fn stop_on_interrupt() -> Result<Arc<AtomicBool>, String> {
 const EXIT_USAGE: u8 = 64;
 
 fn complain(text: &str) {
-    eprintln!("sluicegate bench: {text}");
+    super::print::complain(&format!("sluicegate bench: {text}"));
 }

@@ -5,6 +5,10 @@ use super::{
     args::{PayloadSource, Plan, Work},
     tally::Tally,
 };
+use crate::cli::{
+    exit::Failure,
+    print::{json, say},
+};
 use serde::Serialize;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -244,12 +248,9 @@ impl Latency {
 }
 
 /// Prints the summary.
-pub(super) fn print(summary: &Summary, as_json: bool) {
-    if as_json {
-        println!("{}", serde_json::to_string(summary).expect("numbers and strings, keyed by strings and numbers"));
-    } else {
-        println!("{}", summary.text());
-    }
+pub(super) fn print(summary: &Summary, as_json: bool) -> Result<(), Failure> {
+    let text = if as_json { json(summary)? } else { summary.text() };
+    say(&format!("{text}\n"))
 }
 
 fn errors(tally: &Tally) -> BTreeMap<String, u64> {

@@ -1,0 +1,257 @@
+//! The log of the gateway: lines to standard error, written by a thread of their own.
+//!
+//! Whoever logs never waits for whoever reads: a line goes into a bounded queue, or is dropped and counted. So a pipe that
+//! is full stops no shard, and one that is closed ends nothing. What was dropped is said once there is room again.
+//!
+//! Panics are lines of the log too: the standard library would write them to standard error and wait there.
+
+use crate::{
+    limits::{LOG_FLUSH_TIMEOUT, LOG_QUEUE_BYTES_MAX, LOG_QUEUE_LINES_MAX},
+    metrics::LOG_LINES_DROPPED,
+};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    fs::File,
+    io::{self, Write},
+    os::fd::AsFd,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Between two attempts to write to a descriptor that somebody has made non-blocking.
+const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// The way into the log. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Log {
+    queue: flume::Sender<Entry>,
+    /// Bytes of the lines that are queued.
+    bytes: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Line(Vec<u8>),
+    /// To be dropped when everything before it is written.
+    Flushed(flume::Sender<()>),
+}
+
+impl Log {
+    /// Starts the thread that writes to standard error.
+    pub(super) fn to_stderr() -> io::Result<Self> {
+        // A descriptor of its own: the lock of the standard library's would be held while a write waits.
+        let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        Self::to(stderr, |lines| {
+            tracing::warn!(lines, "log: lines were dropped: whoever reads the log was too slow, or away");
+        })
+    }
+
+    /// `tell` says how many lines were dropped.
+    fn to(out: impl Write + Send + 'static, tell: impl Fn(u64) + Send + 'static) -> io::Result<Self> {
+        let (queue, lines) = flume::bounded(LOG_QUEUE_LINES_MAX);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let queued = Arc::clone(&bytes);
+        thread::Builder::new().name("log".to_owned()).spawn(move || write_lines(&lines, &queued, out, tell))?;
+        Ok(Self { queue, bytes })
+    }
+
+    /// Queues a line, or drops it.
+    fn line(&self, line: &[u8]) {
+        let before = self.bytes.fetch_add(line.len(), Ordering::Relaxed);
+        let fits = before.saturating_add(line.len()) <= LOG_QUEUE_BYTES_MAX;
+        if !fits || self.queue.try_send(Entry::Line(line.to_vec())).is_err() {
+            self.bytes.fetch_sub(line.len(), Ordering::Relaxed);
+            LOG_LINES_DROPPED.increment();
+        }
+    }
+
+    /// Writes a sentence for the person who started the program, behind what was logged.
+    pub(super) fn say(&self, text: &str) {
+        self.line(format!("{text}\n").as_bytes());
+    }
+
+    /// Waits until everything is written, but not for a reader who does not read.
+    pub(super) fn flush(&self) {
+        let until = Instant::now() + LOG_FLUSH_TIMEOUT;
+        let (flushed, all_written) = flume::bounded::<()>(0);
+        if self.queue.send_deadline(Entry::Flushed(flushed), until).is_ok() {
+            // Its end is the news, and so is the end of the time.
+            let _written_or_late = all_written.recv_deadline(until);
+        }
+    }
+
+    /// Has panics logged, wherever they happen.
+    pub(super) fn take_panics(&self) {
+        let log = self.clone();
+        std::panic::set_hook(Box::new(move |panic| {
+            let payload = panic.payload();
+            let text = payload.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
+            let thread = thread::current().name().unwrap_or("unnamed").to_owned();
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            let trace = Backtrace::capture();
+            let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
+            tracing::error!(thread, place, trace, "panicked: {text}");
+            // It may be the last line.
+            log.flush();
+        }));
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = LineWriter<'a>;
+
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        LineWriter(self)
+    }
+}
+
+/// Takes one event, which comes in one piece.
+#[derive(Debug)]
+pub(super) struct LineWriter<'a>(&'a Log);
+
+impl Write for LineWriter<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.line(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes what is queued until nobody can log any more.
+fn write_lines(lines: &flume::Receiver<Entry>, queued: &AtomicUsize, mut out: impl Write, tell: impl Fn(u64)) {
+    let mut told = LOG_LINES_DROPPED.get();
+    while let Ok(entry) = lines.recv() {
+        let line = match entry {
+            Entry::Line(line) => line,
+            Entry::Flushed(heard) => {
+                drop(heard);
+                continue;
+            }
+        };
+        queued.fetch_sub(line.len(), Ordering::Relaxed);
+        if write_whole(&mut out, &line).is_err() {
+            // Nobody reads: what cannot be written is lost, and whoever looks at the metrics sees it.
+            LOG_LINES_DROPPED.increment();
+        } else if lines.is_empty() {
+            let dropped = LOG_LINES_DROPPED.get();
+            if dropped > told {
+                tell(dropped - told);
+                told = dropped;
+            }
+        }
+    }
+}
+
+/// Writes a line. Whoever shares the descriptor may have made it one that does not wait.
+fn write_whole(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
+    while !line.is_empty() {
+        match out.write(line) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => line = line.get(written..).unwrap_or_default(),
+            Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
+            Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => thread::sleep(WOULD_BLOCK_PAUSE),
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader that takes lines when it is allowed to.
+    struct Slow {
+        allowed: flume::Receiver<()>,
+        seen: flume::Sender<Vec<u8>>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.allowed.recv() {
+                Ok(()) => {
+                    drop(self.seen.send(bytes.to_vec()));
+                    Ok(bytes.len())
+                }
+                Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn item7_a_reader_that_does_not_read_delays_nobody_who_logs() {
+        let (allow, allowed) = flume::bounded(4);
+        let (seen, lines) = flume::bounded(64);
+        let (said, told) = flume::bounded(1);
+        let tell = move |lines| {
+            let _told_already = said.try_send(lines);
+        };
+        let log = Log::to(Slow { allowed, seen }, tell).expect("a thread");
+        let before = LOG_LINES_DROPPED.get();
+        let line = [b'x'; 1_024];
+        for _ in 0..LOG_QUEUE_LINES_MAX + 100 {
+            log.line(&line);
+        }
+        let dropped = LOG_LINES_DROPPED.get() - before;
+        assert!(dropped > 0, "what is too much is dropped");
+        assert!(log.bytes.load(Ordering::Relaxed) <= LOG_QUEUE_BYTES_MAX);
+        let begun = Instant::now();
+        log.flush();
+        assert!(begun.elapsed() >= LOG_FLUSH_TIMEOUT, "it waits a while for the reader, and not for ever");
+        let reader = thread::spawn(move || lines.iter().count() as u64);
+        while told.is_empty() {
+            allow.send(()).expect("the writer");
+        }
+        assert_eq!(told.recv().expect("told"), dropped, "what was left out is said once there is room");
+        drop((allow, log));
+        assert!(reader.join().expect("the reader") + dropped >= LOG_QUEUE_LINES_MAX as u64 + 100);
+    }
+
+    #[test]
+    fn item7_what_was_logged_before_the_end_is_written() {
+        let (allow, allowed) = flume::bounded(16);
+        let (seen, lines) = flume::bounded(16);
+        let log = Log::to(Slow { allowed, seen }, |_| ()).expect("a thread");
+        for number in 0..3 {
+            allow.send(()).expect("the writer");
+            log.say(&number.to_string());
+        }
+        log.flush();
+        assert_eq!(lines.drain().collect::<Vec<_>>(), [b"0\n", b"1\n", b"2\n"]);
+    }
+
+    #[test]
+    fn item7_a_descriptor_that_does_not_wait_gets_the_whole_line() {
+        struct Reluctant(Vec<u8>, bool);
+        impl Write for Reluctant {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.1 = !self.1;
+                if self.1 {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                let some = bytes.len().min(2);
+                self.0.extend_from_slice(&bytes[..some]);
+                Ok(some)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut out = Reluctant(Vec::new(), false);
+        write_whole(&mut out, b"12345").expect("written");
+        assert_eq!(out.0, b"12345");
+    }
+}

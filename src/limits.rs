@@ -283,6 +283,19 @@ pub const SCHEMA_COMPILE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const CONFIRM_INTERVAL: Duration = Duration::from_millis(250);
 /// How long an answer to that may take.
 pub const CONFIRM_TIMEOUT: Duration = Duration::from_millis(300);
+/// How often the control plane looks whether JetStream answers.
+pub const BROKER_PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long the answer to that may take.
+pub const BROKER_PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long JetStream may give no good answer through a server that is left for another one then.
+pub const BROKER_SILENT_MAX: Duration = Duration::from_millis(1_500);
+/// How long JetStream may give no good answer before the gateway is not ready: longer than a planned change of leader takes.
+pub const BROKER_UNSERVED_MAX: Duration = Duration::from_secs(3);
+/// How long users and API keys are taken for true though the registry has not confirmed them. Past it the gateway is not ready.
+pub const REGISTRY_AGE_MAX: Duration = Duration::from_secs(30);
+/// How long a record that is to be held against a schema waits for the registry to confirm it: longer than an election of the
+/// registry's leader takes.
+pub const REGISTRY_HOLD: Duration = Duration::from_secs(10);
 /// From SIGTERM to exit.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 /// Lines of the log that wait to be written; past it they are dropped.
@@ -414,6 +427,17 @@ const _: () = assert!(
     DRAIN_TIMEOUT.as_millis() + LOG_FLUSH_TIMEOUT.as_millis() < 10_000,
     "orchestrators kill after 10 s, or later"
 );
+const _: () =
+    assert!(BROKER_PROBE_INTERVAL.as_millis() + BROKER_PROBE_TIMEOUT.as_millis() < BROKER_SILENT_MAX.as_millis());
+const _: () = assert!(
+    CONFIRM_INTERVAL.as_millis() <= BROKER_PROBE_INTERVAL.as_millis(),
+    "in quiet times the registry's confirmations are evidence enough"
+);
+const _: () = assert!(
+    BROKER_UNSERVED_MAX.as_secs() < REGISTRY_HOLD.as_secs() && CONTRACTS_AGE_MAX.as_secs() < REGISTRY_AGE_MAX.as_secs()
+);
+const _: () =
+    assert!(REGISTRY_HOLD.as_secs() < PRODUCE_TIMEOUT.as_secs(), "there is time left to store what was checked");
 const _: () = assert!(REGISTRY_DOCUMENT_BYTES_MAX < LOCAL_DOCUMENT_BYTES_MAX);
 const _: () = assert!(CONFIRM_INTERVAL.as_millis() + 2 * CONFIRM_TIMEOUT.as_millis() < CONTRACTS_AGE_MAX.as_millis());
 
@@ -454,6 +478,10 @@ pub struct Limits {
     pub ack_timeout: Duration,
     /// See [`HOLD`].
     pub hold: Duration,
+    /// See [`REGISTRY_HOLD`].
+    pub registry_hold: Duration,
+    /// See [`REGISTRY_AGE_MAX`].
+    pub registry_age: Duration,
 }
 
 impl Default for Limits {
@@ -476,6 +504,8 @@ impl Default for Limits {
             write_timeout: WRITE_TIMEOUT,
             ack_timeout: ACK_TIMEOUT,
             hold: HOLD,
+            registry_hold: REGISTRY_HOLD,
+            registry_age: REGISTRY_AGE_MAX,
         }
     }
 }

@@ -52,7 +52,7 @@ fn caller(desk: &Desk, credential: Option<Credential>) -> Result<Caller, Problem
         Some(Credential::Basic(username, password)) if desk.is_root(&username, &password) => {
             return Ok(Caller(username.to_ascii_lowercase()));
         }
-        Some(Credential::Basic(_, key) | Credential::Bearer(key)) => desk.key_used(&key),
+        Some(Credential::Basic(_, key) | Credential::Bearer(key)) => desk.key_used(&key)?,
         None => None,
     };
     match known {

@@ -119,6 +119,11 @@ impl From<DeskError> for Problem {
                 "the broker is away; nothing was changed: try again when it is back",
                 2,
             ),
+            DeskError::Backend(Reject::UsersUnknown) => Self::later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "API keys are not known for certain, because the registry does not confirm them: try again, or use root's password",
+                1,
+            ),
             DeskError::Backend(reject) => {
                 tracing::warn!(?reject, "admin: the registry failed");
                 Self::later(

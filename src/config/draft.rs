@@ -5,7 +5,7 @@
 use super::{
     headers,
     nats_url::Urls,
-    settings::{HeaderRule, LogSettings, PublishModeChoice, Secret, StationSettings},
+    settings::{HeaderRule, LogSettings, PublishModeChoice, Secret, StationSettings, Unconfirmed},
 };
 use crate::{limits::Limits, rt::DriverChoice};
 use std::{
@@ -54,6 +54,7 @@ pub(super) struct AuthDraft {
     pub(super) refresh_key: Option<Secret>,
     pub(super) access_lifetime: Duration,
     pub(super) refresh_lifetime: Duration,
+    pub(super) unconfirmed: Unconfirmed,
 }
 
 impl Default for Draft {
@@ -84,6 +85,7 @@ impl Default for Draft {
                 refresh_key: None,
                 access_lifetime: Duration::from_secs(15 * 60),
                 refresh_lifetime: Duration::from_secs(300 * 60),
+                unconfirmed: Unconfirmed::Serve,
             },
             stations: StationSettings::default(),
             stored_headers: headers::DEFAULT.map(headers::rule_of).into(),

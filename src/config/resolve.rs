@@ -325,6 +325,7 @@ fn auth(
         access_key: or(draft.access_key, generated.access_key),
         refresh_key: or(draft.refresh_key, generated.refresh_key),
         access_lifetime: draft.access_lifetime,
+        unconfirmed: draft.unconfirmed,
         refresh_lifetime: draft.refresh_lifetime,
         generated: !missing.is_empty(),
     }

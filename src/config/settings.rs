@@ -137,8 +137,19 @@ pub struct AuthSettings {
     pub access_lifetime: Duration,
     /// Default lifetime of a refresh token.
     pub refresh_lifetime: Duration,
+    /// What becomes of users and API keys that the registry has not confirmed for too long.
+    pub unconfirmed: Unconfirmed,
     /// The secrets were made by the gateway itself and are kept in the data directory.
     pub generated: bool,
+}
+
+/// What becomes of users and API keys that the registry has not confirmed for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unconfirmed {
+    /// They are served as they were last known.
+    Serve,
+    /// They are told to come later. Root, who comes from the configuration, is served.
+    Refuse,
 }
 
 /// Names of streams and subjects.

@@ -8,7 +8,9 @@ use super::{
     draft::Draft,
     error::Bad,
     headers, nats_url,
-    settings::{BackendSettings, Layout, NatsCredential, NatsSettings, PublishModeChoice, Secret, Settings},
+    settings::{
+        BackendSettings, Layout, NatsCredential, NatsSettings, PublishModeChoice, Secret, Settings, Unconfirmed,
+    },
     value::{Raw, show_size, show_time},
 };
 use crate::{limits::SHARDS_MAX, rt::DriverChoice, station::Name};
@@ -85,6 +87,7 @@ const DRIVERS: [(&str, DriverChoice); 3] =
     [("auto", DriverChoice::Auto), ("io_uring", DriverChoice::IoUring), ("epoll", DriverChoice::Epoll)];
 const PUBLISH_MODES: [(&str, PublishModeChoice); 3] =
     [("auto", PublishModeChoice::Auto), ("single", PublishModeChoice::Single), ("atomic", PublishModeChoice::Atomic)];
+const UNCONFIRMED: [(&str, Unconfirmed); 2] = [("serve", Unconfirmed::Serve), ("refuse", Unconfirmed::Refuse)];
 const LAYOUTS: [(&str, Layout); 2] = [("plain", Layout::Plain), ("memphis", Layout::Memphis)];
 const STORAGES: [(&str, bool); 2] = [("file", false), ("memory", true)];
 const FORMATS: [(&str, Option<bool>); 3] = [("auto", None), ("json", Some(true)), ("pretty", Some(false))];
@@ -289,6 +292,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         |settings| text(show_time(settings.auth.refresh_lifetime)),
     ),
     Setting::new(
+        "auth.unconfirmed",
+        "\"serve\"",
+        "Users and API keys that the registry has not confirmed for `limits.registry_age`: `serve` them as last known, or `refuse` them (503) until it does.",
+        |draft, raw| set(&mut draft.auth.unconfirmed, raw.choice(&UNCONFIRMED)),
+        |settings| word(&UNCONFIRMED, settings.auth.unconfirmed),
+    ),
+    Setting::new(
         "stations.auto_create",
         "true",
         "Whether a station is made when it is first produced to or consumed from.",
@@ -387,6 +397,8 @@ pub(super) static SETTINGS: &[Setting] = &[
     limit!(time write_timeout, 10, "\"30s\"", "How long a response may wait for a client that does not read."),
     limit!(time ack_timeout, 10, "\"10s\"", "From publish to acknowledgement; past it the outcome is unknown (503)."),
     limit!(time hold, 0, "\"5s\"", "How long a request waits for room, or for a broker that is away, before it is refused."),
+    limit!(time registry_hold, 0, "\"10s\"", "How long a record for a station with a schema waits for the registry to confirm that schema, before it is refused."),
+    limit!(time registry_age, 1000, "\"30s\"", "How old what is known of users and API keys may be, unconfirmed by the registry, before the gateway is not ready."),
     Setting::new(
         "log.filter",
         "\"info\"",

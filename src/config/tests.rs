@@ -41,7 +41,7 @@ fn shown(loaded: &Loaded, key: &str) -> String {
 }
 
 /// A value of each setting that is not its default, as the file has it.
-const OTHER_VALUES: [(&str, &str); 48] = [
+const OTHER_VALUES: [(&str, &str); 51] = [
     ("listen", "\"10.1.2.3:5000\""),
     ("admin_listen", "\"[::1]:5001\""),
     ("data_dir", "\"/var/lib/x\""),
@@ -55,6 +55,7 @@ const OTHER_VALUES: [(&str, &str); 48] = [
     ("auth.root_user", "\"admin\""),
     ("auth.access_lifetime", "\"1h\""),
     ("auth.refresh_lifetime", "\"7d\""),
+    ("auth.unconfirmed", "\"refuse\""),
     ("stations.auto_create", "false"),
     ("stations.layout", "\"memphis\""),
     ("stations.partitions", "12"),
@@ -82,6 +83,8 @@ const OTHER_VALUES: [(&str, &str); 48] = [
     ("limits.write_timeout", "\"4s\""),
     ("limits.ack_timeout", "\"6s\""),
     ("limits.hold", "\"500ms\""),
+    ("limits.registry_hold", "\"7s\""),
+    ("limits.registry_age", "\"1m\""),
     ("log.filter", "\"warn,sluicegate=debug\""),
     ("log.format", "\"json\""),
     // These show as a mask, or not at all: their tests stand below.

@@ -183,6 +183,8 @@ pub(super) struct Book {
     pub(super) compiled: bool,
     /// Why the registry was not read, where waiting does not help.
     pub(super) refused: Option<Reject>,
+    /// Whether the registry has not confirmed it for too long.
+    pub(super) unconfirmed: bool,
 }
 
 impl Book {
@@ -223,6 +225,11 @@ impl Book {
         self.revision = self.revision.max(*seen);
         self.loaded = true;
         self.refused = None;
+    }
+
+    /// Whether this is of the registry that was made then, with everything up to this revision.
+    pub(super) fn is_as_far(&self, made: i128, revision: u64) -> bool {
+        self.is_of(made) && self.revision >= revision
     }
 
     /// Whether this is of the registry that was made then.

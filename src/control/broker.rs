@@ -17,14 +17,15 @@ use crate::{
     reject::Reject,
 };
 use async_nats::{
-    Client, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind, ServerAddr, ServerError, connection::State,
+    Client, ConnectOptions, Event, HeaderMap, ReconnectToServer, Request, RequestErrorKind, Server, ServerAddr,
+    ServerError, ServerInfo, connection::State,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -35,6 +36,8 @@ use tokio::{
 
 /// One call of the JetStream API.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
+/// One attempt to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two attempts to connect, at most.
 const BACKOFF_MAX: Duration = Duration::from_millis(250);
 /// A connection on which the broker does not answer two pings is given up.
@@ -57,6 +60,9 @@ struct Inner {
     connections: watch::Receiver<u64>,
     denials: broadcast::Sender<Arc<str>>,
     hold: Duration,
+    began: Instant,
+    /// Milliseconds after `began` at which JetStream last answered.
+    answered_ms: AtomicU64,
 }
 
 /// Why a call failed.
@@ -175,6 +181,8 @@ impl Broker {
             .name("sluicegate-control")
             .retry_on_initial_connect()
             .retain_servers_order()
+            .reconnect_to_server_callback(in_turn())
+            .connection_timeout(CONNECT_TIMEOUT)
             .reconnect_delay_callback(backoff)
             .ping_interval(PING_INTERVAL)
             .event_callback(move |event| {
@@ -199,7 +207,26 @@ impl Broker {
                 }
             }
         });
-        Ok(Self(Arc::new(Inner { client, up, connections, denials, hold })))
+        let (began, answered_ms) = (Instant::now(), AtomicU64::new(0));
+        Ok(Self(Arc::new(Inner { client, up, connections, denials, hold, began, answered_ms })))
+    }
+
+    /// Whether JetStream has answered anything lately.
+    pub(super) fn answered_within(&self, time: Duration) -> bool {
+        let last = Duration::from_millis(self.0.answered_ms.load(Ordering::Relaxed));
+        !last.is_zero() && self.0.began.elapsed().saturating_sub(last) < time
+    }
+
+    /// Whether there is another server to go to.
+    pub(super) async fn has_other_servers(&self) -> bool {
+        let pool = timeout(CALL_TIMEOUT, self.0.client.server_pool()).await;
+        pool.is_ok_and(|pool| pool.is_ok_and(|pool| pool.len() > 1))
+    }
+
+    /// Gives the connection up and makes one to the next server.
+    pub(super) async fn leave_server(&self) {
+        // An error is a client that has ended, as the runtime does.
+        let _ended = self.0.client.force_reconnect().await;
     }
 
     /// The JetStream context of async-nats, for the key-value bucket.
@@ -269,7 +296,14 @@ impl Broker {
             () = denied(&mut denials, &subject) => return Err(CallError::Forbidden(subject.into())),
         };
         match answer {
-            Ok(message) => read(&message.payload),
+            Ok(message) => {
+                let answer = read(&message.payload);
+                if !matches!(answer, Err(CallError::Refused(codes::TEMPORARILY_UNAVAILABLE, _))) {
+                    let now = self.0.began.elapsed().as_millis();
+                    self.0.answered_ms.store(u64::try_from(now).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
+                }
+                answer
+            }
             Err(error) => Err(match error.kind() {
                 RequestErrorKind::NoResponders => CallError::NoJetStream,
                 RequestErrorKind::TimedOut if *self.0.up.borrow() => CallError::TimedOut,
@@ -369,6 +403,29 @@ fn backoff(attempts: usize) -> Duration {
     if attempts <= 1 { Duration::ZERO } else { base + base.mul_f64(f64::from(std::process::id() % 16) / 64.0) }
 }
 
+/// Chooses the server to connect to: the first one first, and from then on never the one that was left while there is another.
+fn in_turn() -> impl Fn(Vec<Server>, ServerInfo) -> std::future::Ready<Option<ReconnectToServer>> + Send + Sync + 'static
+{
+    let last = AtomicUsize::new(usize::MAX);
+    move |pool, _| {
+        let next = next_of(&pool, last.load(Ordering::Relaxed));
+        last.store(next.unwrap_or(usize::MAX), Ordering::Relaxed);
+        let server = next.and_then(|next| pool.get(next));
+        std::future::ready(server.map(|server| ReconnectToServer { addr: server.addr.clone(), delay: None }))
+    }
+}
+
+/// The place of the server that is to be tried after that at `last`: those that failed less often come first, then those that
+/// were configured, then the next in turn.
+fn next_of(pool: &[Server], last: usize) -> Option<usize> {
+    let before = if last < pool.len() { last } else { pool.len().saturating_sub(1) };
+    let turn = |place: usize| (place + pool.len() - before - 1) % pool.len();
+    let places = pool.iter().enumerate();
+    let key =
+        |place: usize, server: &Server| (place == last, server.failed_attempts, server.is_discovered, turn(place));
+    places.min_by_key(|(place, server)| key(*place, server)).map(|(place, _)| place)
+}
+
 fn address(server: &NatsServer) -> io::Result<ServerAddr> {
     let bare_v6 = server.host.contains(':') && !server.host.starts_with('[');
     let host = if bare_v6 { format!("[{}]", server.host) } else { server.host.clone() };
@@ -446,6 +503,32 @@ mod tests {
         assert!(backoff(2) >= Duration::from_millis(40));
         for attempts in [8, 100, usize::MAX] {
             assert!((BACKOFF_MAX..=BACKOFF_MAX * 2).contains(&backoff(attempts)), "{attempts}");
+        }
+    }
+
+    #[test]
+    fn c4_the_server_that_was_left_is_not_the_one_that_comes_next() {
+        let server = |failed_attempts, is_discovered| {
+            let addr = "nats://h:4222".parse().expect("an address");
+            Server { addr, failed_attempts, did_connect: false, is_discovered, last_error: None }
+        };
+        let none = usize::MAX;
+        for (pool, last, expect) in [
+            (&[][..], none, None),
+            (&[(0, false)], none, Some(0)),
+            (&[(0, false)], 0, Some(0)),
+            (&[(0, false), (0, false), (0, false)], none, Some(0)),
+            (&[(0, false), (0, false), (0, false)], 0, Some(1)),
+            (&[(0, false), (0, false), (0, false)], 2, Some(0)),
+            // It did nothing wrong, and is left all the same.
+            (&[(0, false), (3, false), (2, false)], 0, Some(2)),
+            // Addresses that servers tell each other may lead nowhere from here.
+            (&[(0, false), (0, true), (0, false)], 0, Some(2)),
+            (&[(0, false), (0, true), (1, false)], 0, Some(1)),
+            (&[(0, false), (0, false)], 7, Some(0)),
+        ] {
+            let pool: Vec<Server> = pool.iter().map(|(failed, found)| server(*failed, *found)).collect();
+            assert_eq!(next_of(&pool, last), expect, "{pool:?} after {last}");
         }
     }
 

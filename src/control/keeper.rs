@@ -13,11 +13,13 @@ use super::{
     book::{Book, Root},
     couriers::Couriers,
     key_usage::KeyUsage,
+    knowledge::Knowledge,
     registry::{Followed, NatsRegistry, Registry, RegistryError},
     workshop::Workshop,
 };
 use crate::{
     auth::Users,
+    config::Unconfirmed,
     directory::messages::Push,
     limits::{CONFIRM_INTERVAL, CONFIRM_TIMEOUT},
     metrics::ControlMetrics,
@@ -27,7 +29,7 @@ use futures_util::{FutureExt, StreamExt};
 use std::{
     pin::pin,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -49,6 +51,7 @@ pub(super) struct Keeper {
     pub(super) registry: Registry,
     /// Whose name no document may take.
     pub(super) root: Root,
+    knowledge: Knowledge,
     pub(super) couriers: Couriers,
     pub(super) metrics: Arc<ControlMetrics>,
     /// Where others read the book.
@@ -70,13 +73,20 @@ struct Sounding {
 
 impl Keeper {
     /// A keeper that has read nothing.
-    pub(super) fn new(registry: Registry, root: Root, couriers: Couriers, metrics: Arc<ControlMetrics>) -> Self {
+    pub(super) fn new(
+        registry: Registry,
+        root: Root,
+        knowledge: Knowledge,
+        couriers: Couriers,
+        metrics: Arc<ControlMetrics>,
+    ) -> Self {
         let (book, _) = watch::channel(Arc::new(Book::default()));
         let shared = matches!(registry, Registry::Nats(_));
         let shards = couriers.shards();
         Self {
             registry,
             root,
+            knowledge,
             couriers,
             metrics,
             book,
@@ -95,24 +105,22 @@ impl Keeper {
             let book = Arc::clone(&self.book.borrow());
             self.tell_users(&book).await;
         }
+        let knowledge = self.knowledge.clone();
+        let mut failure = Failure::default();
         loop {
-            let loaded_before = self.book.borrow().loaded;
-            let result = match &registry {
-                Registry::Nats(nats) => self.follow(nats).await,
-                Registry::Local(_) => self.read(&registry).await,
-                #[cfg(test)]
-                Registry::Memory(documents) => {
-                    let mut written = documents.written();
-                    let read = self.read_now(&registry).await;
-                    self.wait_for(written.changed().map(drop)).await;
-                    read
+            let before = Arc::clone(&self.book.borrow());
+            let result = tokio::select! {
+                result = self.once(&registry, &mut failure) => result,
+                () = knowledge.expired(), if !before.unconfirmed => {
+                    self.grow_too_old().await;
+                    continue;
                 }
             };
             let Err(error) = result else {
                 retry = RETRY_MIN;
                 continue;
             };
-            tracing::warn!(?error, "registry: cannot be read; what is known so far stays in force");
+            failure.again(&error);
             if let RegistryError::Failed(
                 reject @ (Reject::BrokerForbidden(_) | Reject::BrokerRefused(..) | Reject::BrokerFailed(_)),
             ) = error
@@ -120,13 +128,65 @@ impl Keeper {
                 self.book.send_modify(|book| Arc::make_mut(book).refused = Some(reject));
             }
             sleep(retry).await;
-            let progressed = self.book.borrow().loaded != loaded_before;
+            let progressed = self.book.borrow().loaded != before.loaded;
             retry = if progressed { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
         }
     }
 
+    /// Reads everything, and keeps up with what changes, until it has to be read again.
+    async fn once(&mut self, registry: &Registry, failure: &mut Failure) -> Result<(), RegistryError> {
+        match registry {
+            Registry::Nats(nats) => self.follow(nats, failure).await,
+            Registry::Local(_) => self.read(registry).await,
+            #[cfg(test)]
+            Registry::Memory(documents) => {
+                let mut written = documents.written();
+                let read = self.read_now(registry).await;
+                self.wait_for(written.changed().map(drop)).await;
+                read
+            }
+        }
+    }
+
+    /// The registry was known then to say what is known here.
+    async fn confirm(&mut self, at: Instant) {
+        self.knowledge.confirm(at);
+        self.metrics.registry_confirmed.set(now_unix_s());
+        self.couriers.offer(&Push::Confirmed(at));
+        if self.book.borrow().unconfirmed {
+            self.book.send_modify(|book| Arc::make_mut(book).unconfirmed = false);
+            tracing::info!("registry: it confirms again what is known of users and API keys");
+            if self.knowledge.when_too_old == Unconfirmed::Refuse {
+                let book = Arc::clone(&self.book.borrow());
+                self.tell_users(&book).await;
+            }
+        }
+    }
+
+    /// The registry has not confirmed for too long what is known here.
+    async fn grow_too_old(&mut self) {
+        self.book.send_modify(|book| Arc::make_mut(book).unconfirmed = true);
+        let for_s = self.knowledge.age_max().as_secs();
+        match self.knowledge.when_too_old {
+            Unconfirmed::Serve => {
+                tracing::warn!(
+                    for_s,
+                    "registry: it does not confirm users and API keys; they are served as they were last known"
+                );
+            }
+            Unconfirmed::Refuse => {
+                tracing::warn!(
+                    for_s,
+                    "registry: it does not confirm users and API keys; all but root are refused until it does"
+                );
+                let book = Arc::clone(&self.book.borrow());
+                self.tell_users(&book).await;
+            }
+        }
+    }
+
     /// One life of a watch.
-    async fn follow(&mut self, nats: &NatsRegistry) -> Result<(), RegistryError> {
+    async fn follow(&mut self, nats: &NatsRegistry, failure: &mut Failure) -> Result<(), RegistryError> {
         let mut connections = nats.broker().connections();
         let mut up = nats.broker().up();
         // The sender lives as long as the connection task, and that as long as the runtime.
@@ -140,8 +200,9 @@ impl Keeper {
         book.reconcile(&listing);
         let whole = book.revision >= listing.last;
         self.publish(book).await;
+        failure.over();
         if whole {
-            self.couriers.offer(&Push::Confirmed(begun));
+            self.confirm(begun).await;
         }
         let reread = sleep(REREAD_INTERVAL);
         let sounding = sound(nats.clone(), self.book.subscribe());
@@ -160,7 +221,7 @@ impl Keeper {
                     self.publish(book).await;
                 }
                 sounded = &mut sounding => {
-                    if !self.holds(&sounded, &mut behind)? {
+                    if !self.holds(&sounded, &mut behind).await? {
                         return Ok(());
                     }
                     sounding.set(sound(nats.clone(), self.book.subscribe()));
@@ -173,7 +234,7 @@ impl Keeper {
     }
 
     /// Confirms the book to the shards, if it is as far as the bucket. `false`: everything has to be read again.
-    fn holds(&self, sounded: &Sounding, behind: &mut Option<Instant>) -> Result<bool, RegistryError> {
+    async fn holds(&mut self, sounded: &Sounding, behind: &mut Option<Instant>) -> Result<bool, RegistryError> {
         let (made, last) = match &sounded.answer {
             Some(Ok(answer)) => *answer,
             // The bucket is gone.
@@ -182,13 +243,13 @@ impl Keeper {
             }
             Some(Err(_)) | None => return Ok(true),
         };
-        let book = self.book.borrow();
+        let book = Arc::clone(&self.book.borrow());
         if !book.is_of(made) || last < sounded.known {
             return Ok(false);
         }
         if book.revision >= last {
             *behind = None;
-            self.couriers.offer(&Push::Confirmed(sounded.sent));
+            self.confirm(sounded.sent).await;
             return Ok(true);
         }
         let since = *behind.get_or_insert(sounded.sent);
@@ -288,7 +349,8 @@ impl Keeper {
 
     async fn tell_users(&self, book: &Book) {
         let Root { name, version } = &self.root;
-        let users = if book.loaded {
+        let believed = !(book.unconfirmed && self.knowledge.when_too_old == Unconfirmed::Refuse);
+        let users = if book.loaded && believed {
             let keys = book.keys.iter().filter_map(|(id, entry)| entry.document.record(id, self.usage.of(id)));
             Users::new(name, *version, book.user_records(&self.root)).with_keys(keys)
         } else {
@@ -296,6 +358,35 @@ impl Keeper {
         };
         self.couriers.all(&Push::Users(Arc::new(users))).await;
     }
+}
+
+/// The registry cannot be read: said when it begins, when the reason becomes another, and when it is over.
+#[derive(Debug, Default)]
+struct Failure {
+    attempts: u64,
+    said: String,
+}
+
+impl Failure {
+    fn again(&mut self, error: &RegistryError) {
+        self.attempts += 1;
+        let why = error.to_string();
+        if why != self.said {
+            tracing::warn!(%why, "registry: it cannot be read; what is known so far stays in force, and it is tried again");
+            self.said = why;
+        }
+    }
+
+    fn over(&mut self) {
+        if self.attempts > 0 {
+            tracing::info!(failed_attempts = self.attempts, "registry: it is read again");
+        }
+        *self = Self::default();
+    }
+}
+
+fn now_unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Asks the bucket how far it is, after a while.

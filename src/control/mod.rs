@@ -21,12 +21,15 @@ mod documents;
 mod interest;
 mod keeper;
 mod key_usage;
+mod knowledge;
 mod lookup;
 mod monitor;
 mod passwords;
+mod probe;
 mod publishing;
 mod questions;
 mod registry;
+mod server_health;
 mod stations;
 mod streams;
 #[cfg(test)]
@@ -53,6 +56,7 @@ use couriers::Couriers;
 use desk::DeskParts;
 use interest::Interest;
 use keeper::Keeper;
+use knowledge::Knowledge;
 use monitor::Monitor;
 use passwords::Passwords;
 use publishing::SyncMode;
@@ -189,6 +193,7 @@ where
         BackendSettings::Nats(nats) => {
             let hold = settings.limits.hold;
             let broker = Broker::connect(nats, hold, Arc::clone(&control_metrics)).await?;
+            tokio::spawn(probe::run(broker.clone(), Arc::clone(&control_metrics)));
             let bucket = nats.registry_bucket.clone();
             let registry = NatsRegistry::new(broker.clone(), bucket, settings.stations.replicas);
             let (learned, sync) = watch::channel(SyncMode::Unknown);
@@ -214,7 +219,8 @@ where
     };
     let passwords = Passwords::new();
     let root = Root::new(&settings.auth);
-    let keeper = Keeper::new(registry, root, couriers.clone(), Arc::clone(&control_metrics));
+    let knowledge = Knowledge::new(&settings.limits, settings.auth.unconfirmed);
+    let keeper = Keeper::new(registry, root, knowledge, couriers.clone(), Arc::clone(&control_metrics));
     let (store, store_metrics) = local.unzip();
     let parts = DeskParts {
         settings: Arc::clone(&settings),

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     backend::local,
-    config::{PublishModeChoice, Settings},
+    config::{PublishModeChoice, Settings, Unconfirmed},
     directory::messages::{Answer, Ask, Push, Question},
     limits::{QUESTION_TIMEOUT, QUESTIONS_PER_SHARD_MAX},
     metrics::{ControlMetrics, LoginResult, QuestionKind},
@@ -221,6 +221,9 @@ impl Oracle {
         let book = self.book.borrow();
         if !book.loaded {
             return Err(Reject::BrokerAway);
+        }
+        if book.unconfirmed && self.settings.auth.unconfirmed == Unconfirmed::Refuse {
+            return Err(Reject::UsersUnknown);
         }
         let entry = Name::parse(username).ok().and_then(|name| book.users.get(&name));
         Ok(match entry {

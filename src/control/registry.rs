@@ -12,17 +12,20 @@ use super::{
 };
 use crate::{
     backend::local,
-    limits::{REGISTRY_BYTES_MAX, REGISTRY_DOCUMENTS_MAX},
+    limits::{CONFIRM_TIMEOUT, REGISTRY_BYTES_MAX, REGISTRY_DOCUMENTS_MAX},
     reject::Reject,
 };
 use async_nats::jetstream::{kv, stream::Info};
 use futures_util::{StreamExt, stream::BoxStream};
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
+/// Between two attempts to reach the bucket's leader.
+const KNOCK_INTERVAL: Duration = Duration::from_millis(100);
 /// Reading the whole bucket.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where the documents are.
@@ -77,6 +80,24 @@ pub(super) enum RegistryError {
     Failed(Reject),
 }
 
+impl fmt::Display for RegistryError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict => formatter.write_str("a document was changed by others at the same time"),
+            Self::Failed(Reject::BrokerAway) => formatter.write_str("the broker is away, or has no leader"),
+            Self::Failed(Reject::ControlTimeout) => formatter.write_str("no answer came in time"),
+            Self::Failed(Reject::BrokerForbidden(subject)) => {
+                write!(formatter, "the broker's permissions forbid the gateway {subject}")
+            }
+            Self::Failed(Reject::BrokerFailed(text) | Reject::BrokerRefused(_, text) | Reject::StoreFailed(text)) => {
+                formatter.write_str(text)
+            }
+            Self::Failed(Reject::Internal(text)) => formatter.write_str(text),
+            Self::Failed(_) => formatter.write_str("the backend failed"),
+        }
+    }
+}
+
 impl Registry {
     /// All documents.
     pub(super) async fn list(&self) -> Result<Listing, RegistryError> {
@@ -97,6 +118,17 @@ impl Registry {
             }
             #[cfg(test)]
             Self::Memory(documents) => Ok(Listing::of_one_life(documents.list().await)),
+        }
+    }
+
+    /// When the registry was made, and its last revision; nothing, if nobody else writes to it.
+    pub(super) async fn last(&self) -> Result<Option<(i128, u64)>, RegistryError> {
+        match self {
+            Self::Nats(nats) if *nats.broker.up().borrow() => nats.last().await.map(Some),
+            Self::Nats(_) => Err(RegistryError::Failed(Reject::BrokerAway)),
+            Self::Local(_) => Ok(None),
+            #[cfg(test)]
+            Self::Memory(_) => Ok(None),
         }
     }
 
@@ -152,8 +184,22 @@ impl NatsRegistry {
 
     /// Reads everything, and then what changes. One consumer does both, in the order of revisions, so that nothing lies between.
     pub(super) async fn follow(&self) -> Result<Followed, RegistryError> {
+        let timed_out = |_| RegistryError::Failed(Reject::ControlTimeout);
+        timeout(LIST_TIMEOUT, self.reached()).await.map_err(timed_out)?;
         let begun = Instant::now();
         timeout(LIST_TIMEOUT, self.read(begun)).await.unwrap_or(Err(RegistryError::Failed(Reject::ControlTimeout)))
+    }
+
+    /// Returns when somebody answers for the bucket, whatever. What is asked while it has no leader is lost, and whoever asks once waits long
+    /// for nothing.
+    async fn reached(&self) {
+        loop {
+            match timeout(CONFIRM_TIMEOUT, self.last()).await {
+                Ok(Err(RegistryError::Failed(Reject::BrokerAway | Reject::ControlTimeout))) | Err(_) => {}
+                Ok(_) => return,
+            }
+            sleep(KNOCK_INTERVAL).await;
+        }
     }
 
     async fn read(&self, begun: Instant) -> Result<Followed, RegistryError> {
@@ -271,14 +317,10 @@ fn change(entry: kv::Entry) -> Change {
     Change { key: entry.key, bytes: put.then(|| entry.value.to_vec()), revision: entry.revision }
 }
 
-fn failed(error: impl std::fmt::Display) -> RegistryError {
+fn failed(error: impl fmt::Display) -> RegistryError {
     let text = error.to_string();
     let timed_out = text.contains("timed out");
-    RegistryError::Failed(if timed_out {
-        Reject::ControlTimeout
-    } else {
-        Reject::BrokerFailed(format!("registry: {text}").into())
-    })
+    RegistryError::Failed(if timed_out { Reject::ControlTimeout } else { Reject::BrokerFailed(text.into()) })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::{
     couriers::Couriers,
     desk::DeskParts,
     keeper::Keeper,
+    knowledge::Knowledge,
     passwords::Passwords,
     registry::{Registry, memory::Documents},
     spawn,
@@ -16,7 +17,7 @@ use crate::{
     backend::local,
     config::{
         AuthSettings, BackendSettings, LogSettings, NatsCredential, NatsServer, NatsSettings, PublishModeChoice,
-        Secret, Settings, StationSettings,
+        Secret, Settings, StationSettings, Unconfirmed,
     },
     directory::messages::{Answer, Ask, Push, Question},
     limits::Limits,
@@ -71,7 +72,9 @@ impl Replica {
         let (inbox, pushes) = inbox();
         let couriers = Couriers::new(vec![inbox], Arc::clone(&metrics));
         let registry = Registry::Memory(memory.documents.clone());
-        let keeper = Keeper::new(registry, Root::new(&settings.auth), couriers.clone(), Arc::clone(&metrics));
+        let knowledge = Knowledge::new(&settings.limits, settings.auth.unconfirmed);
+        let root = Root::new(&settings.auth);
+        let keeper = Keeper::new(registry, root, knowledge, couriers.clone(), Arc::clone(&metrics));
         let parts = DeskParts {
             settings: Arc::new(settings),
             streams: Streams::Memory(memory.stations.clone()),
@@ -123,6 +126,7 @@ pub(crate) fn settings(port: u16) -> Settings {
             refresh_key: Secret::new("b"),
             access_lifetime: Duration::from_secs(900),
             refresh_lifetime: Duration::from_secs(18_000),
+            unconfirmed: Unconfirmed::Serve,
             generated: false,
         },
         stations: StationSettings::default(),

@@ -87,7 +87,7 @@ impl Ingest {
     ) -> Result<Contract, Reject> {
         let mut place = self.turns.place();
         loop {
-            let contract = self.contract(station).await?;
+            let contract = self.contract(station, until).await?;
             match &contract.schema {
                 None => sieve.pass_the_rest()?,
                 Some(schema) => {
@@ -113,9 +113,10 @@ impl Ingest {
         }
     }
 
-    /// The contract of a station, as the registry has it now; waits until that is known.
-    async fn contract(&self, station: &Name) -> Result<Contract, Reject> {
-        let until = Instant::now() + self.limits.hold;
+    /// The contract of a station, as the registry has it now; waits until that is known. Longer than for anything else: an election of
+    /// the registry's leader is not the client's problem.
+    async fn contract(&self, station: &Name, until: Instant) -> Result<Contract, Reject> {
+        let until = until.min(Instant::now() + self.limits.registry_hold);
         loop {
             let contracts = self.directory.contracts();
             let contract = contracts.of(station);

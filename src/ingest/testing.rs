@@ -134,7 +134,11 @@ impl World {
             directory: Rc::clone(&self.directory),
             backend: self.backend.clone(),
             policy: HeaderPolicy::new(vec!["content-type".into()], vec!["x-".into()], vec![]),
-            limits: Limits { hold: Duration::from_millis(60), ..Limits::default() },
+            limits: Limits {
+                hold: Duration::from_millis(60),
+                registry_hold: Duration::from_millis(60),
+                ..Limits::default()
+            },
             budget: Rc::clone(&self.budget),
             metrics: Arc::clone(&self.metrics),
             scratch: RefCell::default(),

@@ -251,6 +251,22 @@ fn no_record_is_held_against_a_schema_that_is_not_known_to_be_in_force() {
 }
 
 #[test]
+fn c13_a_record_with_a_schema_waits_for_the_registry_longer_than_for_anything_else() {
+    run(async |world| {
+        let mut ingest = world.ingest();
+        ingest.limits.registry_hold = Duration::from_secs(20);
+        world.attach_shared("orders");
+        let confirm = async {
+            rt::sleep(4 * ingest.limits.hold).await;
+            world.directory.confirm(Instant::now());
+        };
+        let post = world.post(&ingest, "orders", Form::Batch, (false, "", b"[{\"n\":1}]"));
+        let (produced, ()) = futures_util::future::join(post, confirm).await;
+        assert!(matches!(&produced.expect("taken").outcomes[..], [Outcome::Stored { .. }]));
+    });
+}
+
+#[test]
 fn a_large_batch_does_not_keep_the_shard_from_everybody_else() {
     run(async |world: &World| {
         let contract =

@@ -77,6 +77,8 @@ pub struct ControlMetrics {
     answers: [[Counter; 2]; QuestionKind::ALL.len()],
     /// Revision of the registry that the shards were last told.
     pub registry_revision: Gauge,
+    /// When the registry last confirmed what is known here, in seconds since 1970; 0 before, and where it is our own.
+    pub registry_confirmed: Gauge,
     /// Users in the registry, without root.
     pub users: Gauge,
     /// Schemas in the registry.
@@ -91,6 +93,8 @@ pub struct ControlMetrics {
     pub broker_up: Gauge,
     /// A [`BrokerSync`].
     sync: Gauge,
+    /// Why JetStream cannot be used, as a number; 0: it can.
+    jetstream_trouble: Gauge,
     /// Messages to a shard that found its inbox full.
     pub pushes_dropped: Counter,
 }
@@ -108,6 +112,17 @@ impl ControlMetrics {
         if let Some(counter) = self.answers.get(kind as usize).and_then(|row| row.get(usize::from(succeeded))) {
             counter.increment();
         }
+    }
+
+    /// Sets why JetStream cannot be used through the control plane's connection: 0 if it can, and its number if something is the matter.
+    pub fn set_jetstream_trouble(&self, number: u64) {
+        self.jetstream_trouble.set(number);
+    }
+
+    /// Why JetStream cannot be used, as a number; 0: it can, as far as is known.
+    #[must_use]
+    pub fn jetstream_trouble(&self) -> u64 {
+        self.jetstream_trouble.get()
     }
 
     /// Sets what is known of the broker's sync mode.

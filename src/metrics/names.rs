@@ -129,6 +129,12 @@ pub const BROKER_RECONNECTS: Metric =
 pub const CONTROL_BROKER_UP: Metric =
     gauge("sluicegate_control_broker_up", "1 while the control plane's own connection to the broker stands.");
 
+/// JetStream as the control plane sees it.
+pub const CONTROL_JETSTREAM_UP: Metric = gauge(
+    "sluicegate_control_jetstream_up",
+    "1 while JetStream answers on the control plane's own connection; 0 on the embedded store.",
+);
+
 /// The broker's sync mode.
 pub const BROKER_SYNC_ALWAYS: Metric = gauge(
     "sluicegate_broker_sync_always",
@@ -162,6 +168,11 @@ pub const KEYS: Metric = gauge("sluicegate_keys", "API keys in the registry.");
 /// Registry revision.
 pub const REGISTRY_REVISION: Metric =
     gauge("sluicegate_registry_revision", "Revision of the registry that the shards have been told.");
+/// The age of what is known.
+pub const REGISTRY_CONFIRMED: Metric = gauge(
+    "sluicegate_registry_confirmed_timestamp_seconds",
+    "When the registry last confirmed what is known here, since unix epoch in seconds; 0 on the embedded store.",
+);
 /// Broken documents.
 pub const DOCUMENTS_REFUSED: Metric =
     gauge("sluicegate_registry_documents_refused", "Documents of the registry that do not load or do not compile.");

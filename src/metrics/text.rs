@@ -127,12 +127,15 @@ fn control(page: &mut Page, control: &ControlMetrics) {
         page.sample(names::ANSWERS.name, &[("kind", kind.label()), ("result", "error")], refused);
     }
     page.single(names::REGISTRY_REVISION, control.registry_revision.get());
+    page.single(names::REGISTRY_CONFIRMED, control.registry_confirmed.get());
     page.single(names::USERS, control.users.get());
     page.single(names::SCHEMAS, control.schemas.get());
     page.single(names::STATION_DOCUMENTS, control.stations.get());
     page.single(names::KEYS, control.keys.get());
     page.single(names::DOCUMENTS_REFUSED, control.documents_refused.get());
     page.single(names::CONTROL_BROKER_UP, control.broker_up.get());
+    let jetstream_up = control.broker_up.get() != 0 && control.jetstream_trouble() == 0;
+    page.single(names::CONTROL_JETSTREAM_UP, u64::from(jetstream_up));
     if let Some(always) = control.sync_always() {
         page.single(names::BROKER_SYNC_ALWAYS, always);
     }

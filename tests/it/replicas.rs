@@ -4,7 +4,9 @@
 use crate::support::{
     PATIENCE, StopOnDrop,
     admin::{add_schema, api, done},
-    alone, eventually,
+    alone,
+    cluster::Cluster,
+    eventually,
     gateway::{Gateway, Plan},
     http::{Http, Response, request},
     nats::NatsServer,
@@ -27,6 +29,9 @@ on_setups!(
         a_change_holds_on_the_other_within_a_second_under_load,
         no_record_is_held_against_an_old_version_while_the_watch_is_away,
     ]
+);
+on_setups!(
+    cluster_epoll NATS_EPOLL => [c4_c5_a_gateway_at_a_server_that_has_lost_its_cluster_hears_of_a_revoked_key]
 );
 on_setups!(broker_epoll NATS_EPOLL => [a_change_that_was_missed_holds_within_a_second_of_coming_back]);
 
@@ -222,4 +227,28 @@ fn no_record_is_held_against_an_old_version_while_the_watch_is_away(setup: Setup
     judged_by(&seen, 2, changed + SECOND, back);
     let judged = judged_by(&seen, 2, back + SECOND, back + 3 * SECOND);
     assert!(judged > 20, "{judged} requests were judged after the watch was back");
+}
+
+/// Server 0 is cut off from the others and goes on answering its clients. The first gateway is told of it first, the other of the rest.
+fn c4_c5_a_gateway_at_a_server_that_has_lost_its_cluster_hears_of_a_revoked_key(setup: Setup) {
+    let _turn = alone();
+    let cluster = Cluster::start_behind_proxies();
+    let addresses = cluster.addresses();
+    let url = |order: [usize; 2]| order.map(|index| format!("nats://{}", addresses[index])).join(",");
+    let config = "[stations]\nreplicas = 3";
+    let there = Plan::new(setup).nats_url(&url([0, 1])).config(config).start();
+    let here = Plan::new(setup).nats_url(&url([2, 1])).config(config).start();
+    let key = done(&here, &["key", "create", "--produce", "keyed"], "").trim().to_owned();
+    eventually("the key is known there", PATIENCE, || (by_key(&there, &key) != 401).then_some(()));
+    for link in cluster.route_links_of(0) {
+        link.cut(true);
+    }
+    // The others elect a leader of what was led at the one that is gone.
+    eventually("the key is revoked", 3 * PATIENCE, || {
+        let path = format!("/keys/{}", key.split('_').nth(1).unwrap());
+        matches!(api(&here, "DELETE", &path, None).status, 204 | 404).then_some(())
+    });
+    eventually("the key is refused there too", 2 * PATIENCE, || (by_key(&there, &key) == 401).then_some(()));
+    let log = there.process().stderr();
+    assert!(log.contains("this server is left for the next"), "{log}");
 }

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     auth::keys,
+    config::Unconfirmed,
     control::documents::{Document, KeyDocument},
     limits::RETENTION_AGE_MAX,
     reject::Reject,
@@ -75,21 +76,24 @@ impl Desk {
     }
 
     /// The id of the key that this is, if it is good now, and whether it may use the admin API. To be called once a request: it
-    /// counts as a use of the key.
-    #[must_use]
-    pub fn key_used(&self, key: &str) -> Option<(String, bool)> {
-        let (id, document) = self.good_key(key)?;
+    /// counts as a use of the key. [`Reject::UsersUnknown`]: what has the form of a key may be one, and it is not known.
+    pub fn key_used(&self, key: &str) -> Result<Option<(String, bool)>, DeskError> {
+        let Some(id) = keys::id_of(key).and_then(|id| Name::parse(id).ok()) else { return Ok(None) };
+        let refused = self.0.settings.auth.unconfirmed == Unconfirmed::Refuse && self.0.book.borrow().unconfirmed;
+        if refused || !self.0.book.borrow().loaded {
+            return Err(DeskError::Backend(Reject::UsersUnknown));
+        }
+        let Some(document) = self.good_key(&id, key) else { return Ok(None) };
         self.0.usage.count(&id);
-        Some((id.to_string(), document.admin))
+        Ok(Some((id.to_string(), document.admin)))
     }
 
-    fn good_key(&self, key: &str) -> Option<(Name, Arc<KeyDocument>)> {
-        let id = Name::parse(keys::id_of(key)?).ok()?;
-        let document = Arc::clone(&self.0.book.borrow().keys.get(&id)?.document);
+    fn good_key(&self, id: &Name, key: &str) -> Option<Arc<KeyDocument>> {
+        let document = Arc::clone(&self.0.book.borrow().keys.get(id)?.document);
         // Compared whatever else holds, and in constant time.
         let same = keys::is_key(key, &document.hash()?);
         let good = document.expires_ms.is_none_or(|expires| now_ms() < expires);
-        (same && good).then_some((id, document))
+        (same && good).then_some(document)
     }
 
     fn key_view(&self, id: &Name, document: &KeyDocument) -> KeyView {

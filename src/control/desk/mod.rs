@@ -22,6 +22,7 @@ use super::{
     key_usage::KeyUsage,
     passwords::{self, Passwords},
     registry::{Registry, RegistryError},
+    server_health::Trouble,
     streams::Streams,
 };
 use crate::{
@@ -48,6 +49,8 @@ use views::{Page, PageAsk};
 
 /// How long a change that the registry has taken may need to come back through the watch.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a look at the registry may take that can also be done without.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often a change is tried again because somebody else changed the same document.
 const ATTEMPTS_MAX: usize = 4;
 /// Entries of one page of a list.
@@ -140,17 +143,19 @@ impl Desk {
         let on_broker = matches!(inner.settings.backend, BackendSettings::Nats(_));
         let broker_away =
             inner.control.broker_up.get() == 0 || inner.shards.iter().any(|shard| shard.link_up.get() == 0);
+        let trouble = Trouble::of(inner.control.jetstream_trouble()).filter(|_| on_broker && !broker_away);
         let read_only = self.store_metrics().is_some_and(|store| store.read_only.get() != 0);
-        [
+        let book = Arc::clone(&inner.book.borrow());
+        let reasons = [
             (inner.draining.load(Ordering::Relaxed), "draining"),
             (on_broker && broker_away, "broker away"),
+            (trouble.is_some(), trouble.map_or("", Trouble::reason)),
             (read_only, "store read-only"),
-            (!inner.book.borrow().loaded, "users not loaded"),
-            (inner.book.borrow().loaded && !inner.book.borrow().compiled, "schemas not compiled"),
-        ]
-        .into_iter()
-        .filter_map(|(holds, reason)| holds.then_some(reason))
-        .collect()
+            (!book.loaded, "users not loaded"),
+            (book.unconfirmed, "registry not confirmed"),
+            (book.loaded && !book.compiled, "schemas not compiled"),
+        ];
+        reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
     }
 
     /// All metrics as Prometheus text.
@@ -188,8 +193,31 @@ impl Desk {
         name & secret
     }
 
-    /// The book in force, once there is one.
+    /// The book, with all that any gateway was told to be done before this call. While the registry cannot be asked it is the one that
+    /// is in force here, once there is one.
     async fn book(&self) -> Result<Arc<Book>, DeskError> {
+        match timeout(LOOK_TIMEOUT, self.newest_book()).await {
+            Ok(Ok(book)) => Ok(book),
+            Ok(Err(_)) | Err(_) => self.known_book().await,
+        }
+    }
+
+    /// The book, with all that any gateway was told to be done before this call: nothing is refused because of what this gateway has not
+    /// heard of yet.
+    async fn newest_book(&self) -> Result<Arc<Book>, DeskError> {
+        let known = self.known_book().await?;
+        match self.0.registry.last().await {
+            Ok(Some((made, last))) if !known.is_as_far(made, last) => {
+                self.until(|book| book.is_as_far(made, last)).await
+            }
+            Ok(_) => Ok(known),
+            Err(RegistryError::Failed(reject)) => Err(DeskError::Backend(reject)),
+            Err(RegistryError::Conflict) => Err(DeskError::Contended),
+        }
+    }
+
+    /// The book in force, once there is one.
+    async fn known_book(&self) -> Result<Arc<Book>, DeskError> {
         let mut book = self.0.book.clone();
         match timeout(self.0.settings.limits.hold, book.wait_for(|book| book.loaded)).await {
             Ok(Ok(book)) => Ok(Arc::clone(&book)),
@@ -207,7 +235,7 @@ impl Desk {
         change: impl Fn(Now<'_, D>) -> Result<Amend<D>, DeskError>,
     ) -> Result<Arc<Book>, DeskError> {
         for _ in 0..attempts {
-            let book = self.book().await?;
+            let book = self.newest_book().await?;
             let of = collection(&book);
             let stored = of.stored_revision(name).unwrap_or(0);
             let amend = change(Now { stored, entry: of.get(name), book: &book })?;

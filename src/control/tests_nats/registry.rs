@@ -9,16 +9,20 @@ use super::{
     Server,
 };
 use crate::{
+    auth::Users,
+    config::{BackendSettings, NatsServer, Unconfirmed},
     control::{DeskError, NewUser, What},
     directory::{
         contracts::{Contract, Contracts},
         messages::Push,
     },
     limits::CONTRACTS_AGE_MAX,
+    reject::Reject,
     schema::SchemaType,
 };
 use async_nats::jetstream::{self, kv};
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
@@ -115,9 +119,9 @@ fn what_one_gateway_changes_the_shards_of_the_other_are_told() {
     other.until_version(&two, None);
 
     let key = block_on(one.desk.create_key(NewKey { admin: true, ..NewKey::default() })).expect("made");
-    two.until("aware of the key", |gateway| gateway.desk.key_used(&key.key).is_some());
+    two.until("aware of the key", |gateway| gateway.desk.key_used(&key.key).is_ok_and(|used| used.is_some()));
     block_on(two.desk.revoke_key(&key.view.id, None)).expect("revoked");
-    one.until("aware that it is gone", |gateway| gateway.desk.key_used(&key.key).is_none());
+    one.until("aware that it is gone", |gateway| gateway.desk.key_used(&key.key) == Ok(None));
 
     let ann = NewUser { name: "ann".to_owned(), password: "long enough".into(), produce: None, consume: None };
     block_on(one.desk.add_user(ann)).expect("added");
@@ -297,4 +301,106 @@ fn documents_that_do_not_load_are_counted_and_change_nothing() {
     });
     assert_eq!(shard.contract().and_then(version_of), Some(1));
     shard.until_confirmed(&gateway);
+}
+
+#[test]
+fn c4_a_server_without_jetstream_is_left_for_one_that_has_it() {
+    let (without, with) = (Server::start_without_jetstream(), Server::start(""));
+    let mut settings = settings(without.port);
+    let BackendSettings::Nats(nats) = &mut settings.backend else { panic!("a broker") };
+    nats.servers.push(NatsServer { host: "127.0.0.1".to_owned(), port: with.port });
+    let gateway = Gateway::start(settings).ready();
+    assert!(gateway.station("orders", true).is_ok());
+}
+
+#[test]
+fn c10_a_gateway_whose_jetstream_does_not_answer_is_not_ready_and_says_which_way() {
+    let server = Server::start_without_jetstream();
+    let gateway = Gateway::start(settings(server.port));
+    gateway.until("said", |gateway| gateway.desk.reasons_not_ready().contains(&"no JetStream"));
+    assert!(!gateway.desk.reasons_not_ready().contains(&"broker away"), "it is there");
+    assert!(gateway.desk.metrics_text(None).contains("\nsluicegate_control_jetstream_up 0\n"));
+    drop(gateway);
+    let server = Server::start("");
+    let gateway = Gateway::start(settings(server.port)).ready();
+    assert!(gateway.desk.metrics_text(None).contains("\nsluicegate_control_jetstream_up 1\n"));
+    // It goes on taking what comes, and says nothing.
+    server.freeze();
+    gateway.until("said", |gateway| !gateway.desk.reasons_not_ready().is_empty());
+}
+
+#[test]
+fn c5_what_another_gateway_has_just_made_is_known_to_whoever_removes_it() {
+    let server = Server::start("");
+    let (one, two) = (Gateway::start(settings(server.port)).ready(), Gateway::start(settings(server.port)).ready());
+    for number in 0..100 {
+        let key = block_on(one.desk.create_key(NewKey::default())).expect("made");
+        assert_eq!(block_on(two.desk.revoke_key(&key.view.id, None)), Ok(()), "key {number}");
+        let user = format!("user-{number}");
+        let new = || NewUser { name: user.clone(), password: "long enough".into(), produce: None, consume: None };
+        block_on(one.desk.add_user(new())).expect("added");
+        assert_eq!(block_on(two.desk.user(&user)).map(|user| user.value.name), Ok(user.clone()));
+        assert_eq!(block_on(two.desk.remove_user(&user, None)), Ok(()), "user {number}");
+        assert_eq!(block_on(one.desk.user(&user)).err(), Some(DeskError::Unknown(What::User)));
+        assert_eq!(block_on(one.desk.add_schema(schema("\"int\""), "ann")).map(|added| added.1), Ok(1));
+        assert_eq!(block_on(two.desk.schema("prices")).map(|schema| schema.value.active_version), Ok(1));
+        assert_eq!(block_on(two.desk.remove_schema("prices", None)), Ok(()), "schema {number}");
+    }
+    // What there is none of, there is none of.
+    assert_eq!(block_on(two.desk.revoke_key("none", None)), Err(DeskError::Unknown(What::Key)));
+}
+
+/// The users that a shard was told of last.
+#[derive(Default)]
+struct Told(RefCell<Option<Arc<Users>>>);
+
+impl Told {
+    fn newest(&self, gateway: &Gateway) -> Option<Arc<Users>> {
+        let users = |push| if let Push::Users(users) = push { Some(users) } else { None };
+        if let Some(newer) = gateway.pushes.drain().filter_map(users).last() {
+            self.0.replace(Some(newer));
+        }
+        self.0.borrow().clone()
+    }
+
+    fn has_ann(&self, gateway: &Gateway) -> bool {
+        self.newest(gateway).is_some_and(|users| users.find(1, "ann").is_some())
+    }
+}
+
+#[test]
+fn c5_users_and_keys_that_the_registry_does_not_confirm_are_said_and_served_or_refused() {
+    for unconfirmed in [Unconfirmed::Serve, Unconfirmed::Refuse] {
+        let mut server = Server::start("");
+        let mut settings = settings(server.port);
+        settings.limits.registry_age = Duration::from_secs(2);
+        settings.limits.hold = Duration::from_millis(200);
+        settings.auth.unconfirmed = unconfirmed;
+        let gateway = Gateway::start(settings).ready();
+        let ann = NewUser { name: "ann".to_owned(), password: "long enough".into(), produce: None, consume: None };
+        block_on(gateway.desk.add_user(ann)).expect("added");
+        let key = block_on(gateway.desk.create_key(NewKey { admin: true, ..NewKey::default() })).expect("made");
+        let told = Told::default();
+        gateway.until("told of ann", |gateway| told.has_ann(gateway));
+        server.kill();
+        let not_confirmed = |gateway: &Gateway| gateway.desk.reasons_not_ready().contains(&"registry not confirmed");
+        gateway.until("not confirmed", not_confirmed);
+        let refuses = unconfirmed == Unconfirmed::Refuse;
+        gateway.until("told so", |gateway| told.has_ann(gateway) != refuses);
+        let of_key = gateway.desk.key_used(&key.key).map(|used| used.is_some());
+        let login = gateway.login(1, "ann", "long enough");
+        if refuses {
+            assert_eq!(of_key, Err(DeskError::Backend(Reject::UsersUnknown)));
+            assert_eq!(login, Err(Reject::UsersUnknown));
+            assert!(told.newest(&gateway).is_some_and(|users| !users.is_complete()), "later, and not never");
+        } else {
+            assert_eq!((of_key, login), (Ok(true), Ok(())));
+        }
+        assert_eq!(gateway.login(1, "root", "memphis-root"), Ok(()), "root comes from the configuration");
+        server.run();
+        gateway.until("ready again", |gateway| gateway.desk.reasons_not_ready().is_empty());
+        gateway.until("told of ann again", |gateway| told.has_ann(gateway));
+        assert_eq!(gateway.login(1, "ann", "long enough"), Ok(()));
+        assert_eq!(gateway.desk.key_used(&key.key).map(|used| used.is_some()), Ok(true));
+    }
 }

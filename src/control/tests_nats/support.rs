@@ -34,6 +34,16 @@ impl Server {
         server
     }
 
+    /// Starts a server that is no JetStream.
+    pub(super) fn start_without_jetstream() -> Self {
+        let mut server =
+            Self { child: None, port: free_port(), http: 0, directory: tempfile::tempdir().expect("a directory") };
+        let config = format!("listen: \"127.0.0.1:{}\"\n", server.port);
+        std::fs::write(server.directory.path().join("server.conf"), config).expect("a configuration");
+        server.run();
+        server
+    }
+
     /// Starts a server that syncs so (`always`, `"30s"`), with its monitoring on `http`.
     pub(super) fn start_monitored(sync_interval: &str) -> Self {
         let mut server = Self::start("");

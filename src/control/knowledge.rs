@@ -1,0 +1,67 @@
+//! How old it is what the gateway knows of users and API keys, and what follows from that (docs/adr/0021).
+//!
+//! The registry confirms four times a second that nothing is newer. Where it does not, a user or a key may be gone, and this
+//! gateway does not hear of it.
+
+use crate::{config::Unconfirmed, limits::Limits};
+use std::time::{Duration, Instant};
+use tokio::{sync::watch, time::sleep_until};
+
+/// When the registry was last known to say what is known here. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Knowledge {
+    /// Of the newest confirmation; none before the first.
+    confirmed: watch::Sender<Option<Instant>>,
+    age_max: Duration,
+    pub(super) when_too_old: Unconfirmed,
+}
+
+impl Knowledge {
+    pub(super) fn new(limits: &Limits, when_too_old: Unconfirmed) -> Self {
+        Self { confirmed: watch::Sender::new(None), age_max: limits.registry_age, when_too_old }
+    }
+
+    /// What was known then was true.
+    pub(super) fn confirm(&self, at: Instant) {
+        self.confirmed.send_replace(Some(at));
+    }
+
+    /// How old it may become.
+    pub(super) fn age_max(&self) -> Duration {
+        self.age_max
+    }
+
+    /// Returns when it has become too old.
+    pub(super) async fn expired(&self) {
+        let mut news = self.confirmed.subscribe();
+        loop {
+            let until = news.borrow_and_update().map(|at| at + self.age_max);
+            match until {
+                // The sender lives as long as this does.
+                None => drop(news.changed().await),
+                Some(until) if Instant::now() >= until => return,
+                Some(until) => sleep_until(until.into()).await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn c5_what_is_not_confirmed_becomes_too_old_once() {
+        let limits = Limits { registry_age: Duration::from_millis(300), ..Limits::default() };
+        let knowledge = Knowledge::new(&limits, Unconfirmed::Serve);
+        let mut expired = std::pin::pin!(knowledge.expired());
+        let soon = |time| Duration::from_millis(time);
+        assert!(tokio::time::timeout(soon(400), expired.as_mut()).await.is_err(), "nothing is known yet");
+        knowledge.confirm(Instant::now());
+        assert!(tokio::time::timeout(soon(100), expired.as_mut()).await.is_err(), "it is young");
+        let again = Instant::now();
+        knowledge.confirm(again);
+        expired.await;
+        assert!(again.elapsed() >= soon(300), "each confirmation counts from its own time");
+    }
+}

@@ -1,0 +1,63 @@
+//! Looks, twice a second, whether JetStream answers on the control plane's connection, and leaves a server on which it does not.
+//!
+//! Other answers tell the same: in quiet times the registry's confirmations do, and nothing more is asked.
+
+use super::{
+    broker::{Broker, CallError, codes},
+    server_health::{ServerHealth, Trouble, Verdict},
+};
+use crate::{
+    limits::{BROKER_PROBE_INTERVAL, BROKER_PROBE_TIMEOUT},
+    metrics::ControlMetrics,
+};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Instant};
+use tokio::time::{sleep, timeout};
+
+/// Runs for ever.
+pub(super) async fn run(broker: Broker, metrics: Arc<ControlMetrics>) {
+    let mut connections = broker.connections();
+    let mut health = ServerHealth::default();
+    let mut said = false;
+    loop {
+        sleep(BROKER_PROBE_INTERVAL).await;
+        if connections.has_changed().unwrap_or(false) {
+            connections.mark_unchanged();
+            health.connected();
+        }
+        // Without a connection there is nobody to judge: that is said elsewhere.
+        if *broker.up().borrow() {
+            let answer = look(&broker).await;
+            let lasted = health.since(Instant::now());
+            let verdict = health.heard(answer, broker.has_other_servers().await, Instant::now());
+            if answer.is_ok() && said {
+                said = false;
+                tracing::info!(after_s = lasted.as_secs(), "control plane: JetStream answers again");
+            }
+            if let (Verdict::Leave, Err(trouble)) = (verdict, answer) {
+                tracing::warn!(because = trouble.reason(), "control plane: this server is left for the next");
+                broker.leave_server().await;
+            }
+        }
+        let trouble = health.trouble(Instant::now());
+        metrics.set_jetstream_trouble(trouble.map_or(0, |trouble| trouble as u64));
+        if let Some(trouble) = trouble.filter(|_| !said) {
+            said = true;
+            tracing::warn!("control plane: {}; the gateway is not ready until that is over", trouble.reason());
+        }
+    }
+}
+
+/// Whether JetStream answers now.
+async fn look(broker: &Broker) -> Result<(), Trouble> {
+    if broker.answered_within(BROKER_PROBE_INTERVAL) {
+        return Ok(());
+    }
+    match timeout(BROKER_PROBE_TIMEOUT, broker.call::<Value>("INFO", &json!({}))).await {
+        Ok(Err(CallError::Refused(codes::TEMPORARILY_UNAVAILABLE, _))) => Err(Trouble::Leaderless),
+        Ok(Err(CallError::NoJetStream)) => Err(Trouble::Absent),
+        Ok(Err(CallError::TimedOut | CallError::Away)) | Err(_) => Err(Trouble::Silent),
+        // That it does not like the question is no trouble of this kind.
+        Ok(_) => Ok(()),
+    }
+}

@@ -1,0 +1,135 @@
+//! Whether the server at the other end of the control plane's connection serves JetStream: judged by what it answers. Pure.
+//!
+//! A server that is cut off from its cluster goes on answering its clients, and its connections stand: only its answers tell. It is
+//! asked twice a second, unless another answer has come meanwhile. Where it does not serve, another one may: the connection
+//! leaves it. Where none does, the gateway is not ready, and says why.
+
+use crate::limits::{BROKER_SILENT_MAX, BROKER_UNSERVED_MAX};
+use std::time::{Duration, Instant};
+
+/// Why JetStream cannot be used through this connection. The numbers are those of a metric, in which 0 is "it can".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// It has no leader.
+    Leaderless = 1,
+    /// There is none.
+    Absent = 2,
+    /// It gives no answer.
+    Silent = 3,
+}
+
+impl Trouble {
+    /// As a reason not to be ready.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Leaderless => "JetStream has no leader",
+            Self::Absent => "no JetStream",
+            Self::Silent => "JetStream does not answer",
+        }
+    }
+
+    /// The trouble of this number.
+    pub(super) fn of(number: u64) -> Option<Self> {
+        [Self::Leaderless, Self::Absent, Self::Silent].into_iter().find(|trouble| *trouble as u64 == number)
+    }
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Stay,
+    /// Connect to another server.
+    Leave,
+}
+
+/// How long it has been how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct ServerHealth {
+    /// When the trouble began that still lasts, whichever servers it was seen at, and what was seen last.
+    trouble: Option<(Instant, Trouble)>,
+    /// Since when this server has not served.
+    unserved: Option<Instant>,
+}
+
+impl ServerHealth {
+    /// Another connection was made: its server has all its time.
+    pub(super) fn connected(&mut self) {
+        self.unserved = None;
+    }
+
+    /// Takes in what was heard. `others`: there are servers to go to.
+    pub(super) fn heard(&mut self, answer: Result<(), Trouble>, others: bool, now: Instant) -> Verdict {
+        let Err(trouble) = answer else {
+            *self = Self::default();
+            return Verdict::Stay;
+        };
+        let begun = self.trouble.map_or(now, |(begun, _)| begun);
+        self.trouble = Some((begun, trouble));
+        let unserved = *self.unserved.get_or_insert(now);
+        if !others || now.saturating_duration_since(unserved) < BROKER_SILENT_MAX {
+            return Verdict::Stay;
+        }
+        self.unserved = None;
+        Verdict::Leave
+    }
+
+    /// What keeps the gateway from being ready: trouble that lasts longer than requests are glad to wait.
+    pub(super) fn trouble(&self, now: Instant) -> Option<Trouble> {
+        let lasting = self.trouble.filter(|(begun, _)| now.saturating_duration_since(*begun) >= BROKER_UNSERVED_MAX);
+        lasting.map(|(_, trouble)| trouble)
+    }
+
+    /// How long there has been trouble.
+    pub(super) fn since(&self, now: Instant) -> Duration {
+        self.trouble.map_or(Duration::ZERO, |(begun, _)| now.saturating_duration_since(begun))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Answer = Result<(), Trouble>;
+    const SERVED: Answer = Ok(());
+    const LEADERLESS: Answer = Err(Trouble::Leaderless);
+    const SILENT: Answer = Err(Trouble::Silent);
+
+    /// Hears one thing each half second, and says when it would leave, and what it says of itself at the end.
+    fn hears(all: &[Answer], others: bool) -> (Vec<usize>, Option<Trouble>) {
+        let begun = Instant::now();
+        let mut health = ServerHealth::default();
+        let mut left = Vec::new();
+        let mut now = begun;
+        for (index, answer) in all.iter().enumerate() {
+            now = begun + Duration::from_millis(500) * u32::try_from(index).expect("a few");
+            if health.heard(*answer, others, now) == Verdict::Leave {
+                left.push(index);
+                health.connected();
+            }
+        }
+        (left, health.trouble(now))
+    }
+
+    #[test]
+    fn c4_a_server_that_has_lost_its_cluster_is_left_and_said() {
+        assert_eq!(hears(&[SERVED, LEADERLESS, LEADERLESS, SERVED, LEADERLESS, LEADERLESS], true), (vec![], None));
+        assert_eq!(hears(&[SERVED, LEADERLESS, LEADERLESS, LEADERLESS, LEADERLESS], true).0, [4]);
+        assert_eq!(hears(&[SILENT; 4], true).0, [3]);
+        // The next one gets as long.
+        assert_eq!(hears(&[SILENT; 9], true).0, [3, 7]);
+        let (left, trouble) = hears(&[LEADERLESS; 9], false);
+        assert_eq!((left, trouble), (vec![], Some(Trouble::Leaderless)), "there is nowhere else to go");
+        // What lasts over several servers is one trouble.
+        assert_eq!(hears(&[LEADERLESS; 9], true).1, Some(Trouble::Leaderless));
+        let elsewhere = [&[LEADERLESS; 8][..], &[SERVED]].concat();
+        assert_eq!(hears(&elsewhere, true), (vec![3, 7], None), "another one serves");
+    }
+
+    #[test]
+    fn the_number_of_a_trouble_is_its_own() {
+        for trouble in [Trouble::Leaderless, Trouble::Absent, Trouble::Silent] {
+            assert_eq!(Trouble::of(trouble as u64), Some(trouble));
+        }
+        assert_eq!(Trouble::of(0), None);
+    }
+}

@@ -161,6 +161,12 @@ pub const CONTRACTS_AGE_MAX: Duration = Duration::from_millis(900);
 pub const STATION_ABSENT_TTL: Duration = Duration::from_secs(2);
 /// A message that was handed out and not acknowledged comes again after this time.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
+/// How long a delivery waits for a client that acknowledges it by itself; then it is handed out again.
+pub const DELIVERY_OPEN_MAX: Duration = Duration::from_secs(25);
+/// Deliveries of one shard that wait for their client's acknowledgement.
+pub const OPEN_DELIVERIES_PER_SHARD_MAX: usize = 1_024;
+/// Of these, those of one consumer group: a client has one or two.
+pub const OPEN_DELIVERIES_OF_GROUP_MAX: usize = 64;
 /// Bytes of one record (stored headers and payload) in the embedded store: the broker's usual `max_payload`.
 pub const LOCAL_RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// Jobs that wait for the embedded store's writer.
@@ -283,6 +289,9 @@ pub const SCHEMA_COMPILE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const CONFIRM_INTERVAL: Duration = Duration::from_millis(250);
 /// How long an answer to that may take.
 pub const CONFIRM_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long the leader of the registry may not have heard of those whom it leads before what it says is not believed: they send each other
+/// a sign of life each second.
+pub const REGISTRY_PEER_SILENT_MAX: Duration = Duration::from_millis(2_500);
 /// How often the control plane looks whether JetStream answers.
 pub const BROKER_PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the answer to that may take.
@@ -438,6 +447,9 @@ const _: () = assert!(
 );
 const _: () =
     assert!(REGISTRY_HOLD.as_secs() < PRODUCE_TIMEOUT.as_secs(), "there is time left to store what was checked");
+const _: () =
+    assert!(DELIVERY_OPEN_MAX.as_secs() < ACK_WAIT.as_secs(), "what is acknowledged in time was not handed out again");
+const _: () = assert!(OPEN_DELIVERIES_OF_GROUP_MAX < OPEN_DELIVERIES_PER_SHARD_MAX, "no group takes all");
 const _: () = assert!(REGISTRY_DOCUMENT_BYTES_MAX < LOCAL_DOCUMENT_BYTES_MAX);
 const _: () = assert!(CONFIRM_INTERVAL.as_millis() + 2 * CONFIRM_TIMEOUT.as_millis() < CONTRACTS_AGE_MAX.as_millis());
 

@@ -61,8 +61,8 @@ struct Inner {
     denials: broadcast::Sender<Arc<str>>,
     hold: Duration,
     began: Instant,
-    /// Milliseconds after `began` at which JetStream last answered.
-    answered_ms: AtomicU64,
+    /// Milliseconds after `began` at which JetStream was last known to serve.
+    served_ms: AtomicU64,
 }
 
 /// Why a call failed.
@@ -207,13 +207,19 @@ impl Broker {
                 }
             }
         });
-        let (began, answered_ms) = (Instant::now(), AtomicU64::new(0));
-        Ok(Self(Arc::new(Inner { client, up, connections, denials, hold, began, answered_ms })))
+        let (began, served_ms) = (Instant::now(), AtomicU64::new(0));
+        Ok(Self(Arc::new(Inner { client, up, connections, denials, hold, began, served_ms })))
     }
 
-    /// Whether JetStream has answered anything lately.
-    pub(super) fn answered_within(&self, time: Duration) -> bool {
-        let last = Duration::from_millis(self.0.answered_ms.load(Ordering::Relaxed));
+    /// JetStream serves: somebody has had an answer that only a leader gives who has others to follow him.
+    pub(super) fn serves(&self) {
+        let now = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.served_ms.store(now.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether JetStream was known to serve lately.
+    pub(super) fn served_within(&self, time: Duration) -> bool {
+        let last = Duration::from_millis(self.0.served_ms.load(Ordering::Relaxed));
         !last.is_zero() && self.0.began.elapsed().saturating_sub(last) < time
     }
 
@@ -296,14 +302,7 @@ impl Broker {
             () = denied(&mut denials, &subject) => return Err(CallError::Forbidden(subject.into())),
         };
         match answer {
-            Ok(message) => {
-                let answer = read(&message.payload);
-                if !matches!(answer, Err(CallError::Refused(codes::TEMPORARILY_UNAVAILABLE, _))) {
-                    let now = self.0.began.elapsed().as_millis();
-                    self.0.answered_ms.store(u64::try_from(now).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
-                }
-                answer
-            }
+            Ok(message) => read(&message.payload),
             Err(error) => Err(match error.kind() {
                 RequestErrorKind::NoResponders => CallError::NoJetStream,
                 RequestErrorKind::TimedOut if *self.0.up.borrow() => CallError::TimedOut,

@@ -192,17 +192,18 @@ impl Keeper {
         // The sender lives as long as the connection task, and that as long as the runtime.
         drop(up.wait_for(|up| *up).await);
         connections.mark_unchanged();
-        let Followed { begun, listing, mut changes } = tokio::select! {
+        let Followed { reached: before, listing, mut changes } = tokio::select! {
             followed = nats.follow() => followed?,
             _ = connections.changed() => return Ok(()),
         };
         let mut book = Book::clone(&self.book.borrow());
         book.reconcile(&listing);
-        let whole = book.revision >= listing.last;
+        let whole = book.is_as_far(before.made, before.last);
         self.publish(book).await;
         failure.over();
+        self.knowledge.begin(before.asked);
         if whole {
-            self.confirm(begun).await;
+            self.confirm(before.asked).await;
         }
         let reread = sleep(REREAD_INTERVAL);
         let sounding = sound(nats.clone(), self.book.subscribe());
@@ -360,20 +361,23 @@ impl Keeper {
     }
 }
 
-/// The registry cannot be read: said when it begins, when the reason becomes another, and when it is over.
+/// Reasons of one failure that are said.
+const REASONS_MAX: usize = 8;
+
+/// The registry cannot be read: said when it begins, for each reason once, and when it is over.
 #[derive(Debug, Default)]
 struct Failure {
     attempts: u64,
-    said: String,
+    said: Vec<String>,
 }
 
 impl Failure {
     fn again(&mut self, error: &RegistryError) {
         self.attempts += 1;
         let why = error.to_string();
-        if why != self.said {
+        if !self.said.contains(&why) && self.said.len() < REASONS_MAX {
             tracing::warn!(%why, "registry: it cannot be read; what is known so far stays in force, and it is tried again");
-            self.said = why;
+            self.said.push(why);
         }
     }
 

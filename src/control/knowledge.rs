@@ -10,7 +10,7 @@ use tokio::{sync::watch, time::sleep_until};
 /// When the registry was last known to say what is known here. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Knowledge {
-    /// Of the newest confirmation; none before the first.
+    /// Of the newest confirmation; none before anything is known.
     confirmed: watch::Sender<Option<Instant>>,
     age_max: Duration,
     pub(super) when_too_old: Unconfirmed,
@@ -19,6 +19,11 @@ pub(super) struct Knowledge {
 impl Knowledge {
     pub(super) fn new(limits: &Limits, when_too_old: Unconfirmed) -> Self {
         Self { confirmed: watch::Sender::new(None), age_max: limits.registry_age, when_too_old }
+    }
+
+    /// Something is known since then. Its age counts from there, until it is confirmed.
+    pub(super) fn begin(&self, at: Instant) {
+        self.confirmed.send_if_modified(|confirmed| confirmed.is_none() && confirmed.replace(at).is_none());
     }
 
     /// What was known then was true.
@@ -61,7 +66,11 @@ mod tests {
         assert!(tokio::time::timeout(soon(100), expired.as_mut()).await.is_err(), "it is young");
         let again = Instant::now();
         knowledge.confirm(again);
+        knowledge.begin(Instant::now());
         expired.await;
         assert!(again.elapsed() >= soon(300), "each confirmation counts from its own time");
+        let never = Knowledge::new(&limits, Unconfirmed::Serve);
+        never.begin(Instant::now());
+        never.expired().await;
     }
 }

@@ -1,6 +1,7 @@
 //! Looks, twice a second, whether JetStream answers on the control plane's connection, and leaves a server on which it does not.
 //!
-//! Other answers tell the same: in quiet times the registry's confirmations do, and nothing more is asked.
+//! In quiet times the registry's confirmations tell it, and nothing more is asked. Other answers do not: a member of a cluster that has lost the
+//! others goes on answering with what it last knew.
 
 use super::{
     broker::{Broker, CallError, codes},
@@ -50,7 +51,7 @@ pub(super) async fn run(broker: Broker, metrics: Arc<ControlMetrics>) {
 
 /// Whether JetStream answers now.
 async fn look(broker: &Broker) -> Result<(), Trouble> {
-    if broker.answered_within(BROKER_PROBE_INTERVAL) {
+    if broker.served_within(BROKER_PROBE_INTERVAL) {
         return Ok(());
     }
     match timeout(BROKER_PROBE_TIMEOUT, broker.call::<Value>("INFO", &json!({}))).await {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     backend::local,
-    limits::{CONFIRM_TIMEOUT, REGISTRY_BYTES_MAX, REGISTRY_DOCUMENTS_MAX},
+    limits::{CONFIRM_TIMEOUT, REGISTRY_BYTES_MAX, REGISTRY_DOCUMENTS_MAX, REGISTRY_PEER_SILENT_MAX},
     reject::Reject,
 };
 use async_nats::jetstream::{kv, stream::Info};
@@ -185,24 +185,28 @@ impl NatsRegistry {
     /// Reads everything, and then what changes. One consumer does both, in the order of revisions, so that nothing lies between.
     pub(super) async fn follow(&self) -> Result<Followed, RegistryError> {
         let timed_out = |_| RegistryError::Failed(Reject::ControlTimeout);
-        timeout(LIST_TIMEOUT, self.reached()).await.map_err(timed_out)?;
-        let begun = Instant::now();
-        timeout(LIST_TIMEOUT, self.read(begun)).await.unwrap_or(Err(RegistryError::Failed(Reject::ControlTimeout)))
+        let (asked, made, last) = timeout(LIST_TIMEOUT, self.reached()).await.map_err(timed_out)??;
+        timeout(LIST_TIMEOUT, self.read(Reached { asked, made, last }))
+            .await
+            .unwrap_or(Err(RegistryError::Failed(Reject::ControlTimeout)))
     }
 
-    /// Returns when somebody answers for the bucket, whatever. What is asked while it has no leader is lost, and whoever asks once waits long
-    /// for nothing.
-    async fn reached(&self) {
+    /// Asks the bucket's leader how far it is, until it answers. What is asked while there is none is lost, and whoever asks once waits long
+    /// for nothing. A bucket that is not there, or that may not be read, is as far as nothing.
+    async fn reached(&self) -> Result<(Instant, i128, u64), RegistryError> {
         loop {
+            let asked = Instant::now();
             match timeout(CONFIRM_TIMEOUT, self.last()).await {
                 Ok(Err(RegistryError::Failed(Reject::BrokerAway | Reject::ControlTimeout))) | Err(_) => {}
-                Ok(_) => return,
+                Ok(Ok((made, last))) => return Ok((asked, made, last)),
+                // It is made, or refused, by whoever reads it now.
+                Ok(Err(_)) => return Ok((asked, 0, u64::MAX)),
             }
             sleep(KNOCK_INTERVAL).await;
         }
     }
 
-    async fn read(&self, begun: Instant) -> Result<Followed, RegistryError> {
+    async fn read(&self, reached: Reached) -> Result<Followed, RegistryError> {
         let store = self.open().await?;
         // Just read, and from the leader.
         let info = store.stream.cached_info();
@@ -228,7 +232,7 @@ impl NatsRegistry {
         let newest = documents.iter().map(|change| change.revision).max().unwrap_or(0);
         let seen = if newest < last && self.nothing_after(newest).await? { last } else { newest };
         let changes = watch.map(|entry| entry.map(change).map_err(failed)).boxed();
-        Ok(Followed { begun, listing: Listing { made, last, seen, documents }, changes })
+        Ok(Followed { reached, listing: Listing { made, last, seen, documents }, changes })
     }
 
     /// Whether the bucket's leader has nothing newer: what was newest may have been removed without a trace.
@@ -247,6 +251,10 @@ impl NatsRegistry {
         let info: Result<Info, CallError> =
             self.broker.call(&format!("STREAM.INFO.{}", self.stream()), &serde_json::json!({})).await;
         let info = info.map_err(|error| RegistryError::Failed(error.into()))?;
+        if !is_led(&info) {
+            return Err(RegistryError::Failed(Reject::BrokerAway));
+        }
+        self.broker.serves();
         Ok((info.created.unix_timestamp_nanos(), info.state.last_sequence))
     }
 
@@ -303,10 +311,33 @@ impl NatsRegistry {
     }
 }
 
+/// How far the bucket was, as its leader said.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reached {
+    /// It was that far then, or further.
+    pub(super) asked: Instant,
+    /// When the bucket was made.
+    pub(super) made: i128,
+    /// Its last revision.
+    pub(super) last: u64,
+}
+
+/// Whether this was said by a leader whom the others follow. A member that has lost them answers as well, with what it last knew.
+fn is_led(info: &Info) -> bool {
+    let Some(cluster) =
+        info.cluster.as_ref().filter(|cluster| cluster.name.as_ref().is_some_and(|name| !name.is_empty()))
+    else {
+        // A server that is alone.
+        return true;
+    };
+    let heard = cluster.replicas.iter().filter(|peer| !peer.offline && peer.active <= REGISTRY_PEER_SILENT_MAX).count();
+    cluster.leader.as_ref().is_some_and(|leader| !leader.is_empty()) && 2 * (heard + 1) > cluster.replicas.len() + 1
+}
+
 /// A registry that was read, and goes on.
 pub(super) struct Followed {
-    /// The listing holds everything that was there then.
-    pub(super) begun: Instant,
+    /// What the bucket's leader said before that.
+    pub(super) reached: Reached,
     pub(super) listing: Listing,
     /// Changes behind it. Ends, or yields an error, when some may have been missed.
     pub(super) changes: BoxStream<'static, Result<Change, RegistryError>>,
@@ -321,6 +352,41 @@ fn failed(error: impl fmt::Display) -> RegistryError {
     let text = error.to_string();
     let timed_out = text.contains("timed out");
     RegistryError::Failed(if timed_out { Reject::ControlTimeout } else { Reject::BrokerFailed(text.into()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c5_only_a_leader_whom_the_others_follow_can_confirm() {
+        let peer = |active_ms: u64, offline: bool| serde_json::json!({"name": "p", "current": true, "active": active_ms * 1_000_000, "offline": offline});
+        let (here, gone, late) = (peer(200, false), peer(200, true), peer(60_000, false));
+        for (cluster, expect) in [
+            (serde_json::json!(null), true),
+            (serde_json::json!({"leader": "NA4YDJ"}), true),
+            (serde_json::json!({"name": "c", "leader": "a"}), true),
+            (serde_json::json!({"name": "c", "leader": "a", "replicas": [here, here]}), true),
+            (serde_json::json!({"name": "c", "leader": "a", "replicas": [late, here]}), true),
+            (serde_json::json!({"name": "c", "leader": "a", "replicas": [late, late]}), false),
+            (serde_json::json!({"name": "c", "leader": "a", "replicas": [gone, late]}), false),
+            (serde_json::json!({"name": "c", "leader": "a", "replicas": [here, here, late, late]}), true),
+            (serde_json::json!({"name": "c", "leader": "a", "replicas": [here, gone, late, late]}), false),
+            (serde_json::json!({"name": "c", "replicas": [here, here]}), false),
+            (serde_json::json!({"name": "c", "leader": "", "replicas": [here, here]}), false),
+        ] {
+            let info = serde_json::json!({
+                "config": {"name": "KV_x", "retention": "limits", "storage": "file", "discard": "new", "num_replicas": 3,
+                    "max_consumers": -1, "max_msgs": -1, "max_bytes": -1, "max_age": 0, "duplicate_window": 0},
+                "created": "2026-11-30T12:00:00Z",
+                "state": {"messages": 0, "bytes": 0, "first_seq": 0, "first_ts": "2026-11-30T12:00:00Z", "last_seq": 0,
+                    "last_ts": "2026-11-30T12:00:00Z", "consumer_count": 0},
+                "cluster": cluster,
+            });
+            let info: Info = serde_json::from_value(info).expect("an answer");
+            assert_eq!(is_led(&info), expect, "{:?}", info.cluster);
+        }
+    }
 }
 
 #[cfg(test)]

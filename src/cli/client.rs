@@ -73,6 +73,8 @@ pub(super) struct Reply {
     pub(super) status: u16,
     /// How long to wait before the request may be sent again.
     pub(super) retry_after: Option<Duration>,
+    /// What acknowledges the records in it.
+    pub(super) delivery: Option<String>,
     pub(super) body: Vec<u8>,
 }
 
@@ -162,8 +164,9 @@ impl Http {
 
 fn read(mut answer: Response<Body>) -> Result<Reply, ureq::Error> {
     let retry_after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let delivery = answer.headers().get("sluicegate-delivery").and_then(|value| Some(value.to_str().ok()?.to_owned()));
     let body = answer.body_mut().with_config().limit(REPLY_BYTES_MAX).read_to_vec()?;
-    Ok(Reply { status: answer.status().as_u16(), retry_after: retry_after.map(Duration::from_secs), body })
+    Ok(Reply { status: answer.status().as_u16(), retry_after: retry_after.map(Duration::from_secs), delivery, body })
 }
 
 /// `Authorization: Basic …`.
@@ -269,7 +272,7 @@ mod tests {
     use super::*;
 
     fn reply(status: u16, body: &str) -> Reply {
-        Reply { status, retry_after: None, body: body.as_bytes().to_vec() }
+        Reply { status, retry_after: None, delivery: None, body: body.as_bytes().to_vec() }
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! `sluicegate consume`: records of a station, one a line.
 //!
-//! The gateway acknowledges a batch once its answer has left whole, so a record that was printed
-//! does not come again to the same group; one that was on its way when this command was stopped may.
+//! A record is acknowledged once it was written to standard output and flushed, and, where that is a pipe, read from it. So
+//! `| head -1` takes one record from its group, and what was not printed, for whatever reason, comes again. No station is made for
+//! a name that is spelt wrong.
 
 use super::{
     client::{JSON, LoginArgs, Session, persist},
-    exit::Failure,
+    exit::{Exit, Failure},
+    pipe::Pipe,
+    print::{complain, unwritten},
 };
 use crate::{
     limits::{FETCH_RECORDS_MAX, FETCH_WAIT_MAX},
@@ -17,7 +20,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{
     borrow::Cow,
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     thread,
     time::Duration,
 };
@@ -27,9 +30,9 @@ use std::{
 pub(super) struct ConsumeArgs {
     /// The station
     station: String,
-    /// Consumer group; each group gets every record
+    /// Consumer group; each group gets every record, and keeps its place
     #[arg(long, value_name = "G")]
-    group: Option<String>,
+    group: String,
     /// Records in one request
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     batch: u32,
@@ -64,23 +67,54 @@ pub(super) fn run(args: &ConsumeArgs) -> Result<(), Failure> {
     let path = format!("/stations/{}/consume/batch", station.as_str());
     // Whoever follows a station follows it over a restart of the gateway.
     let retry_for = if args.follow { Duration::MAX } else { Duration::ZERO };
-    let fetch = |batch: u64| {
-        let body = request(args, batch);
+    let call = |wanted: Wanted<'_>| {
+        let body = request(args, &wanted);
         let reply = persist(retry_for, || session.post(&path, &[JSON], body.as_bytes()), thread::sleep)?;
-        if reply.status == 200 { Ok(reply.body) } else { Err(reply.failure()) }
+        if reply.status == 200 {
+            Ok(Answer { delivery: reply.delivery, body: reply.body })
+        } else {
+            Err(reply.failure())
+        }
     };
     let plan = Plan { batch: args.batch.into(), count: args.count, follow: args.follow, json: args.json };
-    plan.run(fetch, BufWriter::new(io::stdout().lock()))
+    let stdout = io::stdout();
+    plan.run(call, stdout.lock(), Pipe::of(&stdout))
 }
 
-fn request(args: &ConsumeArgs, batch: u64) -> String {
+/// One request.
+struct Wanted<'a> {
+    /// Records; 0 for none.
+    batch: u64,
+    /// What is done of what came before.
+    done: Option<Done<'a>>,
+}
+
+/// The first records of a delivery.
+#[derive(Clone, Copy)]
+struct Done<'a> {
+    delivery: &'a str,
+    records: usize,
+}
+
+/// What the gateway answers.
+struct Answer {
+    /// The id that acknowledges it; none if there is nothing to acknowledge.
+    delivery: Option<String>,
+    body: Vec<u8>,
+}
+
+fn request(args: &ConsumeArgs, wanted: &Wanted<'_>) -> String {
     let mut body = serde_json::json!({
         "consumer_name": CONSUMER_NAME,
-        "batch_size": batch,
+        "consumer_group": args.group,
+        "batch_size": wanted.batch,
         "batch_max_wait_time_ms": args.wait,
+        "create_station": false,
+        "manual_ack": true,
     });
-    if let (Some(group), Some(fields)) = (&args.group, body.as_object_mut()) {
-        fields.insert("consumer_group".to_owned(), group.as_str().into());
+    if let (Some(done), Some(fields)) = (wanted.done, body.as_object_mut()) {
+        fields.insert("ack".to_owned(), done.delivery.into());
+        fields.insert("ack_records".to_owned(), done.records.into());
     }
     body.to_string()
 }
@@ -103,65 +137,143 @@ struct Record<'a> {
 }
 
 impl Plan {
-    fn run(&self, mut fetch: impl FnMut(u64) -> Result<Vec<u8>, Failure>, mut out: impl Write) -> Result<(), Failure> {
+    fn run(
+        &self,
+        mut call: impl FnMut(Wanted<'_>) -> Result<Answer, Failure>,
+        mut out: impl Write,
+        mut pipe: Option<Pipe>,
+    ) -> Result<(), Failure> {
         let mut left = self.count.unwrap_or(u64::MAX);
+        // The delivery that was printed and is not acknowledged.
+        let mut open: Option<(String, usize)> = None;
         while left > 0 {
-            let body = fetch(self.batch.min(left))?;
-            let records: Vec<&RawValue> = serde_json::from_slice(&body).map_err(|_| {
+            let answer = self.fetch(&mut call, self.batch.min(left), open.take())?;
+            let records: Vec<&RawValue> = serde_json::from_slice(&answer.body).map_err(|_| {
                 Failure::other("the answer is no list of records: is this address a gateway's data port?")
             })?;
-            for record in &records {
-                match self.print(record, &mut out) {
-                    Ok(()) => {}
-                    // Whoever reads has seen enough.
-                    Err(fault) if fault.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                    Err(fault) => return Err(Failure::other(format!("standard output: {fault}"))),
-                }
-            }
-            match out.flush() {
-                Err(fault) if fault.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                flushed => flushed.map_err(|fault| Failure::other(format!("standard output: {fault}")))?,
+            let (printed, ended) = self.print_all(&records, &mut out, pipe.as_mut());
+            open = answer.delivery.map(|delivery| (delivery, printed));
+            if !matches!(ended, Ok(true)) {
+                acknowledge(&mut call, open)?;
+                return ended.map(drop);
             }
             left = left.saturating_sub(records.len() as u64);
             if records.is_empty() && !self.follow {
                 break;
             }
         }
-        Ok(())
+        acknowledge(&mut call, open)
     }
 
+    /// The next records. What was printed is acknowledged by the same request.
+    fn fetch(
+        &self,
+        call: &mut impl FnMut(Wanted<'_>) -> Result<Answer, Failure>,
+        batch: u64,
+        open: Option<(String, usize)>,
+    ) -> Result<Answer, Failure> {
+        if let Some((delivery, records)) = &open {
+            let done = Some(Done { delivery, records: *records });
+            match call(Wanted { batch, done }) {
+                // It took longer to print them than the gateway waits, or it has started again.
+                Err(failure) if failure.exit == Exit::Failed => complain_of(&failure),
+                other => return other,
+            }
+        }
+        call(Wanted { batch, done: None })
+    }
+
+    /// Prints records until somebody wants no more. Returns how many were taken, and whether to go on.
+    fn print_all(
+        &self,
+        records: &[&RawValue],
+        out: &mut impl Write,
+        mut pipe: Option<&mut Pipe>,
+    ) -> (usize, Result<bool, Failure>) {
+        for (printed, record) in records.iter().enumerate() {
+            match self.print(record, out).and_then(|()| out.flush()) {
+                Ok(()) => {}
+                // Whoever reads has seen enough.
+                Err(fault) if fault.kind() == io::ErrorKind::BrokenPipe => return (printed, Ok(false)),
+                Err(fault) => return (printed, Err(unwritten(&fault))),
+            }
+            if pipe.as_mut().is_some_and(|pipe| !pipe.is_read()) {
+                return (printed, Ok(false));
+            }
+        }
+        (records.len(), Ok(true))
+    }
+
+    /// Prints a record as one write.
     fn print(&self, record: &RawValue, out: &mut impl Write) -> io::Result<()> {
-        if self.json {
-            out.write_all(record.get().as_bytes())?;
+        let mut line = if self.json {
+            record.get().as_bytes().to_vec()
         } else {
             let record: Record<'_> = serde_json::from_str(record.get()).map_err(io::Error::other)?;
             if record.encoding.as_deref() == Some("base64") {
                 let bytes = base64::engine::general_purpose::STANDARD.decode(record.message.as_bytes());
-                out.write_all(&bytes.map_err(io::Error::other)?)?;
+                bytes.map_err(io::Error::other)?
             } else {
-                out.write_all(record.message.as_bytes())?;
+                record.message.into_owned().into_bytes()
             }
-        }
-        out.write_all(b"\n")
+        };
+        line.push(b'\n');
+        out.write_all(&line)
     }
+}
+
+/// Acknowledges what was printed, and gives back what was not.
+fn acknowledge(
+    call: &mut impl FnMut(Wanted<'_>) -> Result<Answer, Failure>,
+    open: Option<(String, usize)>,
+) -> Result<(), Failure> {
+    let Some((delivery, records)) = open else { return Ok(()) };
+    match call(Wanted { batch: 0, done: Some(Done { delivery: &delivery, records }) }) {
+        Err(failure) if failure.exit == Exit::Failed => {
+            complain_of(&failure);
+            Ok(())
+        }
+        other => other.map(drop),
+    }
+}
+
+fn complain_of(failure: &Failure) {
+    complain(&format!("sluicegate: some of the records that were printed may come again: {failure}"));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(plan: &Plan, answers: &[&str]) -> (Vec<u8>, Vec<u64>, bool) {
-        let mut answers = answers.iter();
-        let mut asked = Vec::new();
-        let mut out = Vec::new();
-        let done = plan.run(
-            |batch| {
-                asked.push(batch);
-                answers.next().map(|answer| answer.as_bytes().to_vec()).ok_or_else(|| Failure::other("no more"))
-            },
-            &mut out,
-        );
-        (out, asked, done.is_ok())
+    /// What the gateway was asked: how many records, and what was done of which delivery.
+    type Asked = Vec<(u64, Option<(String, usize)>)>;
+
+    /// A gateway that answers this, one after the other; each answer is the delivery of its number.
+    fn gateway<'a>(
+        answers: &'a [&str],
+        asked: &'a mut Asked,
+    ) -> impl FnMut(Wanted<'_>) -> Result<Answer, Failure> + 'a {
+        let mut given = 0;
+        move |wanted| {
+            asked.push((wanted.batch, wanted.done.map(|done| (done.delivery.to_owned(), done.records))));
+            if wanted.batch == 0 {
+                return Ok(Answer { delivery: None, body: b"[]".to_vec() });
+            }
+            let body = answers.get(given).ok_or_else(|| Failure::unavailable("no more"))?;
+            given += 1;
+            let delivery = (*body != "[]").then(|| given.to_string());
+            Ok(Answer { delivery, body: body.as_bytes().to_vec() })
+        }
+    }
+
+    fn read(plan: &Plan, answers: &[&str]) -> (Vec<u8>, Asked, bool) {
+        let (mut asked, mut out) = (Vec::new(), Vec::new());
+        let done = plan.run(gateway(answers, &mut asked), &mut out, None).is_ok();
+        (out, asked, done)
+    }
+
+    fn fetched(batch: u64, done: Option<(&str, usize)>) -> (u64, Option<(String, usize)>) {
+        (batch, done.map(|(delivery, records)| (delivery.to_owned(), records)))
     }
 
     const PLAN: Plan = Plan { batch: 2, count: None, follow: false, json: false };
@@ -169,10 +281,9 @@ mod tests {
     #[test]
     fn bodies_are_printed_as_they_were_stored() {
         let answer = r#"[{"message":"{\"a\": 1}","headers":{}},{"message":"/wCA","headers":{},"encoding":"base64"},{"message":"é\n"}]"#;
-        assert_eq!(
-            read(&PLAN, &[answer, "[]"]),
-            (b"{\"a\": 1}\n\xff\x00\x80\n\xc3\xa9\n\n".to_vec(), vec![2, 2], true)
-        );
+        let (out, asked, done) = read(&PLAN, &[answer, "[]"]);
+        assert_eq!((out, done), (b"{\"a\": 1}\n\xff\x00\x80\n\xc3\xa9\n\n".to_vec(), true));
+        assert_eq!(asked, [fetched(2, None), fetched(2, Some(("1", 3)))], "what was printed is acknowledged, then");
         let json = Plan { json: true, ..PLAN };
         assert_eq!(
             read(&json, &[r#"[{"message":"x","headers":{"A":"b"}}]"#, "[]"]).0,
@@ -184,25 +295,55 @@ mod tests {
     fn reading_ends_when_it_should() {
         let one = r#"[{"message":"x"}]"#;
         let two = r#"[{"message":"x"},{"message":"y"}]"#;
-        assert_eq!(read(&PLAN, &["[]"]).1, [2]);
-        assert_eq!(read(&PLAN, &[two, one, "[]"]).1, [2, 2, 2]);
-        assert_eq!(read(&Plan { count: Some(3), ..PLAN }, &[two, one]), (b"x\ny\nx\n".to_vec(), vec![2, 1], true));
+        assert_eq!(read(&PLAN, &["[]"]).1, [fetched(2, None)]);
+        let expect = [fetched(2, None), fetched(2, Some(("1", 2))), fetched(2, Some(("2", 1)))];
+        assert_eq!(read(&PLAN, &[two, one, "[]"]).1, expect);
+        let (out, asked, done) = read(&Plan { count: Some(3), ..PLAN }, &[two, one]);
+        assert_eq!((out, done), (b"x\ny\nx\n".to_vec(), true));
+        assert_eq!(asked, [fetched(2, None), fetched(1, Some(("1", 2))), fetched(0, Some(("2", 1)))]);
         let follow = Plan { follow: true, ..PLAN };
-        assert_eq!(read(&follow, &["[]", one, "[]"]), (b"x\n".to_vec(), vec![2, 2, 2, 2], false));
+        let (out, asked, done) = read(&follow, &["[]", one, "[]"]);
+        assert_eq!((out, asked.len(), done), (b"x\n".to_vec(), 4, false));
         assert!(!read(&PLAN, &["{\"error\":1}"]).2);
     }
 
-    #[test]
-    fn a_reader_that_has_seen_enough_is_no_failure() {
-        struct Closed;
-        impl Write for Closed {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
+    /// Takes so many writes.
+    struct Closing(usize, io::ErrorKind);
+
+    impl Write for Closing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(1).ok_or(self.1)?;
+            Ok(bytes.len())
         }
-        assert_eq!(PLAN.run(|_| Ok(br#"[{"message":"x"}]"#.to_vec()), Closed), Ok(()));
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn item8_what_was_not_written_is_not_acknowledged() {
+        let three = r#"[{"message":"x"},{"message":"y"},{"message":"z"}]"#;
+        for (fault, is_ok) in [(io::ErrorKind::BrokenPipe, true), (io::ErrorKind::StorageFull, false)] {
+            let mut asked = Vec::new();
+            let ended = PLAN.run(gateway(&[three], &mut asked), Closing(1, fault), None);
+            assert_eq!(ended.is_ok(), is_ok, "{fault:?}");
+            assert_eq!(asked, [fetched(2, None), fetched(0, Some(("1", 1)))], "{fault:?}: one was written");
+        }
+    }
+
+    #[test]
+    fn item8_a_delivery_that_the_gateway_knows_no_more_is_said_and_does_not_end_it() {
+        let mut asked = 0;
+        let call = |wanted: Wanted<'_>| {
+            asked += 1;
+            match (wanted.done, wanted.batch) {
+                (Some(_), _) => Err(Failure::status(400, "no such delivery")),
+                (None, 1) => Ok(Answer { delivery: None, body: b"[]".to_vec() }),
+                (None, _) => Ok(Answer { delivery: Some("1".to_owned()), body: br#"[{"message":"x"}]"#.to_vec() }),
+            }
+        };
+        let plan = Plan { count: Some(2), ..PLAN };
+        assert_eq!(plan.run(call, &mut Vec::new(), None), Ok(()));
+        assert_eq!(asked, 3, "asked again, without it");
     }
 }

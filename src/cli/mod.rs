@@ -15,6 +15,7 @@ pub mod first_minute;
 mod import;
 mod key;
 mod log;
+mod pipe;
 mod print;
 mod produce;
 mod schema;
@@ -152,7 +153,7 @@ mod tests {
             &["sluicegate", "produce", "orders", "--raw"],
             &["sluicegate", "import", "memphis", "dump.json", "--dry-run", "--url", "http://h:1"],
             &["sluicegate", "consume", "orders", "--group", "g", "--batch", "5", "--wait", "100", "--follow", "--json"],
-            &["sluicegate", "consume", "orders", "--count", "3"],
+            &["sluicegate", "consume", "orders", "--group", "g", "--count", "3"],
         ] {
             assert!(Cli::try_parse_from(line).is_ok(), "{line:?}: {:?}", Cli::try_parse_from(line).err());
         }
@@ -165,6 +166,7 @@ mod tests {
             &["sluicegate", "schema", "add", "s", "--type", "avro"],
             &["sluicegate", "key", "revoke"],
             &["sluicegate", "produce"],
+            &["sluicegate", "consume", "orders"],
         ] {
             assert!(Cli::try_parse_from(line).is_err(), "{line:?}");
         }

@@ -360,7 +360,7 @@ mod tests {
     use std::cell::RefCell;
 
     fn reply(status: u16, body: &str) -> Reply {
-        Reply { status, retry_after: None, body: body.as_bytes().to_vec() }
+        Reply { status, retry_after: None, delivery: None, body: body.as_bytes().to_vec() }
     }
 
     /// Runs the input through a gateway that answers as `answer` says; returns the requests, too.

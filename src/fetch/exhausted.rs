@@ -107,7 +107,7 @@ impl Delivery {
         (sequence > 0).then(|| format!("{stream}:{sequence}:{durable}"))
     }
 
-    fn settle_taken(&self, taken: &Delivered, settlement: Settlement) {
+    pub(super) fn settle_taken(&self, taken: &Delivered, settlement: Settlement) {
         if !taken.messages.is_empty() {
             self.backend.settle(&self.station, &self.consumer, taken, settlement);
         }
@@ -115,7 +115,7 @@ impl Delivery {
 }
 
 /// Takes messages out, to be settled by themselves: what is settled needs nothing of them but where that goes.
-fn take(delivered: &mut Delivered, indexes: &[usize]) -> Delivered {
+pub(super) fn take(delivered: &mut Delivered, indexes: &[usize]) -> Delivered {
     let mut taken = Delivered::default();
     let mut wanted = indexes.iter().copied().peekable();
     let Delivered { arena, messages } = delivered;

@@ -4,8 +4,11 @@
 //! too often becomes a dead letter instead ([`exhausted`]).
 
 mod exhausted;
+mod open;
 #[cfg(test)]
 mod tests;
+
+pub use open::OpenDeliveries;
 
 use crate::{
     backend::{Backend, Delivered, Fetch, Message, Settlement},
@@ -54,6 +57,8 @@ pub struct Fetcher {
     pub metrics: Arc<ShardMetrics>,
     /// Set when the shard drains: calls that wait end with what they have.
     pub draining: Rc<Once>,
+    /// What was handed out to clients that acknowledge it themselves.
+    pub open: Rc<OpenDeliveries>,
 }
 
 /// Messages that were handed out and are not settled yet.
@@ -165,6 +170,11 @@ impl Delivery {
     /// The client has the answer: the messages are done.
     pub fn acknowledge(mut self) {
         self.settle(Settlement::Acknowledge);
+    }
+
+    /// Whether the other is the same group's.
+    fn is_of_the_group_of(&self, other: &Self) -> bool {
+        self.station.name == other.station.name && self.consumer.durable == other.consumer.durable
     }
 
     fn settle(&mut self, settlement: Settlement) {

@@ -16,15 +16,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-const STATION: &str = "jobs";
+pub(super) const STATION: &str = "jobs";
 
-async fn consume(world: &World, records_max: u32, wait_ms: u64) -> Result<Delivery, Reject> {
+pub(super) async fn consume(world: &World, records_max: u32, wait_ms: u64) -> Result<Delivery, Reject> {
     let fetcher = Fetcher {
         directory: Rc::clone(&world.directory),
         backend: world.backend.clone(),
         budget: Rc::clone(&world.budget),
         metrics: Arc::clone(&world.metrics),
         draining: Rc::default(),
+        open: Rc::default(),
     };
     let (station, group) = (name(STATION), name("g"));
     let call = Consume {
@@ -43,12 +44,12 @@ fn at_most(world: &World, deliveries_max: Option<u32>) {
     world.contracts(&[(STATION, Contract { deliveries_max, ..Contract::default() })]);
 }
 
-async fn post_three(world: &World) {
+pub(super) async fn post_three(world: &World) {
     let call = (false, "X-A: b\r\nMsg-Id: k\r\n", b"[1,2,3]".as_slice());
     world.post(&world.ingest(), STATION, Form::Batch, call).await.expect("stored");
 }
 
-fn payloads(delivery: &Delivery) -> Vec<String> {
+pub(super) fn payloads(delivery: &Delivery) -> Vec<String> {
     let text = |span: crate::wire::Span| String::from_utf8(span.of(delivery.arena()).to_vec()).expect("text");
     delivery.messages().iter().map(|message| text(message.payload)).collect()
 }

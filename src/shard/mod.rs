@@ -121,6 +121,7 @@ async fn run(parts: Parts) -> io::Result<()> {
             budget: Rc::clone(&budget),
             metrics: metrics(),
             draining: Rc::clone(&draining),
+            open: Rc::default(),
         },
         access_lifetime: parts.lifetimes.0,
         refresh_lifetime: parts.lifetimes.1,

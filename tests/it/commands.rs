@@ -2,7 +2,7 @@
 
 use crate::support::{
     admin::{api, done, run},
-    gateway::{Gateway, bare_command, with_input},
+    gateway::{BINARY, Gateway, ROOT_PASSWORD, ROOT_USER, bare_command, with_input},
     setup::{Backend, Setup},
 };
 use serde_json::{Value, json};
@@ -16,6 +16,9 @@ on_setups!(
         what_cannot_be_adopted_is_told,
         a_change_is_made_as_a_whole_or_not_at_all,
         who_may_not_and_what_is_wrong_has_an_exit_code_of_its_own,
+        item8_a_reader_takes_from_its_group_what_it_has_read,
+        item8_records_that_cannot_be_written_come_again,
+        item8_consuming_makes_no_station_and_needs_a_group,
     ]
 );
 
@@ -167,4 +170,59 @@ fn as_nobody(dir: &Path, url: &str) -> Option<i32> {
     command.args(["station", "list", "--url", url]);
     command.env("SLUICEGATE_USER", "root").env("SLUICEGATE_PASSWORD", "wrong");
     with_input(command, "").status.code()
+}
+
+/// Runs `consume` in a shell that does something with what it prints.
+fn consumed(gateway: &Gateway, rest: &str) -> (Option<i32>, Vec<String>) {
+    let mut shell = std::process::Command::new("bash");
+    let url = format!("http://{}", gateway.address());
+    shell.args(["-o", "pipefail", "-c", &format!("\"$0\" consume taken --group g --url {url} {rest}"), BINARY]);
+    shell.current_dir(gateway.dir()).env("SLUICEGATE_USER", ROOT_USER).env("SLUICEGATE_PASSWORD", ROOT_PASSWORD);
+    let output = with_input(shell, "");
+    let lines = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    (output.status.code(), lines)
+}
+
+fn fill(gateway: &Gateway, records: usize) {
+    let batch: Vec<String> = (0..records).map(|number| number.to_string()).collect();
+    gateway.batch("taken", &format!("[{}]", batch.join(","))).is_json(200, OK);
+}
+
+/// Two hundred short lines fit in a pipe that nobody reads any more.
+fn item8_a_reader_takes_from_its_group_what_it_has_read(setup: Setup) {
+    let gateway = Gateway::start(setup);
+    fill(&gateway, 200);
+    let (_, first) = consumed(&gateway, "--batch 200 | head -1");
+    assert_eq!(first, ["0"]);
+    let (_, next) = consumed(&gateway, "--batch 200 | head -3");
+    assert!(next.len() == 3 && next[0] != "0", "{next:?}");
+    let (code, rest) = consumed(&gateway, "--batch 64");
+    assert_eq!(code, Some(0));
+    let mut all: Vec<usize> = first.iter().chain(&next).chain(&rest).map(|line| line.parse().unwrap()).collect();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 200, "none was lost");
+    assert_eq!(first.len() + next.len() + rest.len(), 200, "and none came twice");
+    assert_eq!(consumed(&gateway, ""), (Some(0), vec![]), "all are acknowledged");
+}
+
+fn item8_records_that_cannot_be_written_come_again(setup: Setup) {
+    let gateway = Gateway::start(setup);
+    fill(&gateway, 20);
+    let (code, _) = consumed(&gateway, "> /dev/full");
+    assert_eq!(code, Some(1), "standard output takes nothing");
+    let (code, lines) = consumed(&gateway, "--count 20");
+    assert_eq!((code, lines.len()), (Some(0), 20));
+}
+
+fn item8_consuming_makes_no_station_and_needs_a_group(setup: Setup) {
+    let gateway = Gateway::start(setup);
+    let url = format!("http://{}", gateway.address());
+    let typo = gateway.run(&["consume", "odrers", "--group", "g", "--url", &url], "");
+    let said = String::from_utf8_lossy(&typo.stderr).into_owned();
+    assert_eq!((typo.status.code(), typo.stdout.len()), (Some(1), 0), "{said}");
+    assert!(said.contains("odrers"), "{said}");
+    assert_eq!(api(&gateway, "GET", "/stations/odrers", None).status, 404, "it is not made");
+    let nobody = gateway.run(&["consume", "odrers", "--url", &url], "");
+    assert_eq!(nobody.status.code(), Some(64), "nobody shares the group of production by leaving a word out");
 }

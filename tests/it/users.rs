@@ -152,7 +152,7 @@ fn lines_go_in_and_come_out_by_the_shell(setup: Setup) {
     done(&gateway.run(&["produce", "shell", "--url", &url], "\"from standard input\"\n"));
     let expect = [lines.as_slice(), &["\"from standard input\"".to_owned()]].concat();
     assert_eq!(texts(&gateway, "shell"), expect);
-    let output = gateway.run(&["consume", "shell", "--url", &url], "");
+    let output = gateway.run(&["consume", "shell", "--group", "shell", "--url", &url], "");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().collect::<Vec<_>>(), expect);
     let nobody = gateway.run(&["produce", "shell", "--url", "http://127.0.0.1:1", "--retry-for", "0"], "1\n");

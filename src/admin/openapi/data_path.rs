@@ -129,11 +129,20 @@ pub(super) struct Consume {
     consumer_name: String,
     /// Each group gets every record; members of a group share them. The group `rest-gateway` unless told.
     consumer_group: Option<String>,
-    /// 10 unless told.
-    #[schema(minimum = 1, maximum = 5000)]
+    /// 10 unless told. 0 with `ack`: only acknowledge.
+    #[schema(minimum = 0, maximum = 5000)]
     batch_size: Option<u32>,
     /// 5,000 unless told; 100 to 60,000, other values are moved to the nearest.
     batch_max_wait_time_ms: Option<u64>,
+    /// `false`: a station that is not there is not made, whatever the rights. `true` unless told.
+    create_station: Option<bool>,
+    /// `true`: the records are acknowledged by `ack`, and come again if that does not come within 25 s. An answer that hands out any has the header field `Sluicegate-Delivery`.
+    manual_ack: Option<bool>,
+    /// The `Sluicegate-Delivery` of an earlier answer on this connection, which is acknowledged.
+    ack: Option<String>,
+    /// How many records of it, from the first; the others are handed out again at once. All unless told.
+    #[schema(minimum = 0)]
+    ack_records: Option<u32>,
 }
 
 /// A record, handed out.

@@ -22,7 +22,7 @@ struct Fake {
 }
 
 fn reply(status: u16, body: &impl serde::Serialize) -> Reply {
-    Reply { status, retry_after: None, body: serde_json::to_vec(body).unwrap() }
+    Reply { status, retry_after: None, delivery: None, body: serde_json::to_vec(body).unwrap() }
 }
 
 fn problem(status: u16, detail: &str) -> Reply {

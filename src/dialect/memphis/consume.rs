@@ -37,9 +37,20 @@ const HIDDEN: [&[u8]; 2] = [b"$memphis", b"Nats-Batch-"];
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
     group: Option<Name>,
+    /// 0 of a call that acknowledges, and wants nothing more.
     records_max: u32,
     wait: Duration,
+    /// A station that is not there may be made, where the principal may.
+    create: bool,
+    /// The client acknowledges by itself.
+    manual_ack: bool,
+    /// The delivery that is done, and how many of its messages are, if not all.
+    ack: Option<(String, Option<usize>)>,
 }
+
+/// A delivery that nobody knows: its messages are handed out again, or were acknowledged before.
+const UNKNOWN_DELIVERY: Reject =
+    Reject::Field("no such delivery waits for its acknowledgement here: what is not acknowledged comes again");
 
 impl Memphis {
     /// Hands out messages; they are acknowledged when the reply has left.
@@ -48,9 +59,17 @@ impl Memphis {
             Ok(wanted) => wanted,
             Err(reject) => return reply::reject(&reject, Route::Consume),
         };
+        if let Some((id, records)) = &wanted.ack
+            && !self.fetcher.open.acknowledge(id, &call.station, *records)
+        {
+            return reply::reject(&UNKNOWN_DELIVERY, Route::Consume);
+        }
+        if wanted.records_max == 0 {
+            return reply::json(200, b"[]".as_slice(), Route::Consume);
+        }
         let consume = Consume {
             station: &call.station,
-            create: call.create,
+            create: call.create && wanted.create,
             group: wanted.group.as_ref(),
             records_max: wanted.records_max,
             wait: wanted.wait,
@@ -62,7 +81,19 @@ impl Memphis {
                 if let Err(reject) = delivery.hold_answer(body.len()) {
                     return reply::reject(&reject, Route::Consume);
                 }
-                Reply { delivery: Some(delivery), ..reply::json(200, body, Route::Consume) }
+                if !wanted.manual_ack {
+                    return Reply { delivery: Some(delivery), ..reply::json(200, body, Route::Consume) };
+                }
+                if delivery.messages().is_empty() {
+                    return reply::json(200, body, Route::Consume);
+                }
+                match self.fetcher.open.keep(delivery) {
+                    Ok(id) => {
+                        let extra = [reply::CORS, b"Sluicegate-Delivery: ", id.as_bytes(), b"\r\n"].concat();
+                        Reply { extra: extra.into(), ..reply::json(200, body, Route::Consume) }
+                    }
+                    Err(reject) => reply::reject(&reject, Route::Consume),
+                }
             }
             Err(reject) => reply::reject(&reject, Route::Consume),
         }
@@ -74,7 +105,11 @@ fn wanted(body: &[u8]) -> Result<Wanted, Reject> {
     let fields = Fields::from_json(body)?;
     let consumer_name = fields.text("consumer_name")?.unwrap_or_default();
     let group = fields.text("consumer_group")?.unwrap_or_default();
-    let batch_size = fields.integer("batch_size")?.filter(|size| *size != 0).unwrap_or(BATCH_SIZE_DEFAULT);
+    let ack_records = fields.integer("ack_records")?.map(|records| usize::try_from(records).unwrap_or(0));
+    let ack = fields.text("ack")?.map(|id| (id.to_owned(), ack_records));
+    let batch_size = fields.integer("batch_size")?;
+    let wants_nothing = ack.is_some() && batch_size == Some(0);
+    let batch_size = batch_size.filter(|size| *size != 0).unwrap_or(BATCH_SIZE_DEFAULT);
     let wait_ms = fields.integer("batch_max_wait_time_ms")?.filter(|wait| *wait != 0).unwrap_or(WAIT_MS_DEFAULT);
     if consumer_name.is_empty() {
         return Err(Reject::Field("Consumer name is required"));
@@ -87,7 +122,14 @@ fn wanted(body: &[u8]) -> Result<Wanted, Reject> {
         .ok_or(Reject::Field("Batch size can not be greater than 5000 or less than 1"))?;
     let group = if group.is_empty() || group.eq_ignore_ascii_case(GROUP_DEFAULT) { None } else { Some(name(group)?) };
     let wait = Duration::from_millis(u64::try_from(wait_ms.max(WAIT_MS_MIN)).unwrap_or_default());
-    Ok(Wanted { group, records_max, wait: wait.min(FETCH_WAIT_MAX) })
+    Ok(Wanted {
+        group,
+        records_max: if wants_nothing { 0 } else { records_max },
+        wait: wait.min(FETCH_WAIT_MAX),
+        create: fields.flag("create_station")?.unwrap_or(true),
+        manual_ack: fields.flag("manual_ack")?.unwrap_or(false),
+        ack,
+    })
 }
 
 /// The messages as a JSON array.
@@ -146,8 +188,16 @@ mod tests {
     #[test]
     fn the_body_is_read_with_the_originals_defaults_and_words() {
         let group = |name: &str| Some(Name::parse(name).unwrap());
-        let asks =
-            |group, records_max, wait_ms| Ok(Wanted { group, records_max, wait: Duration::from_millis(wait_ms) });
+        let asks = |group, records_max, wait_ms| {
+            Ok(Wanted {
+                group,
+                records_max,
+                wait: Duration::from_millis(wait_ms),
+                create: true,
+                manual_ack: false,
+                ack: None,
+            })
+        };
         let check = |body: &str, expect: Result<Wanted, Reject>| assert_eq!(wanted(body.as_bytes()), expect, "{body}");
         check(r#"{"consumer_name":"c"}"#, asks(None, 10, 5_000));
         check(r#"{"consumer_name":"c","consumer_group":"rest-gateway"}"#, asks(None, 10, 5_000));
@@ -161,6 +211,15 @@ mod tests {
         check("{}", Err(Reject::Field("Consumer name is required")));
         check(r#"{"consumer_name":"c","batch_size":"x"}"#, Err(Reject::Field("Invalid request body")));
         check("", Err(Reject::Field("Invalid request body")));
+        let done = |records_max, ack: Option<(&str, Option<usize>)>| {
+            let ack = ack.map(|(id, records)| (id.to_owned(), records));
+            Ok(Wanted { group: None, records_max, wait: Duration::from_secs(5), create: false, manual_ack: true, ack })
+        };
+        let ours = r#""consumer_name":"c","create_station":false,"manual_ack":true"#;
+        check(&format!("{{{ours}}}"), done(10, None));
+        check(&format!(r#"{{{ours},"ack":"f0"}}"#), done(10, Some(("f0", None))));
+        check(&format!(r#"{{{ours},"ack":"f0","ack_records":3,"batch_size":0}}"#), done(0, Some(("f0", Some(3)))));
+        check(r#"{"consumer_name":"c","manual_ack":"yes"}"#, Err(Reject::Field("Invalid request body")));
         check(r#"{"consumer_name":"a b"}"#, Err(Reject::Name("Consumer", NameFault::Characters)));
     }
 

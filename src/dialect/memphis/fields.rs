@@ -58,6 +58,15 @@ impl Fields {
         }
     }
 
+    /// Yes or no; absent is `None`.
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Invalid> {
+        match self.find(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(Invalid),
+        }
+    }
+
     fn find(&self, name: &str) -> Option<&Value> {
         self.0.get(name).or_else(|| {
             let wanted = |key: &str| key.eq_ignore_ascii_case(name) || key.eq_ignore_ascii_case(&name.replace('_', ""));

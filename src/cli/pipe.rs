@@ -1,0 +1,50 @@
+//! Whether the reader of a pipe has read what was written to it.
+//!
+//! A pipe takes 64 KiB that nobody may ever read. What lies in it is asked of the kernel; that the reader has gone, it says by itself.
+
+use mio::{Events, Interest, Poll, Token, unix::SourceFd};
+use std::{
+    io::{self, Stdout},
+    os::fd::AsRawFd,
+    time::Duration,
+};
+
+/// How long one look may take: the kernel says when the reader reads, and when it goes.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Standard output, if it is a pipe.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    poll: Poll,
+    events: Events,
+    /// Whether the reader has gone.
+    gone: bool,
+}
+
+impl Pipe {
+    /// None, if standard output is a file or a terminal: what is written there is written.
+    pub(super) fn of(stdout: &Stdout) -> Option<Self> {
+        let unread = rustix::io::ioctl_fionread(stdout);
+        let is_pipe = unread.is_ok() && !io::IsTerminal::is_terminal(stdout);
+        let poll = Poll::new().ok().filter(|_| is_pipe)?;
+        // A file cannot be watched.
+        poll.registry().register(&mut SourceFd(&stdout.as_raw_fd()), Token(0), Interest::WRITABLE).ok()?;
+        Some(Self { poll, events: Events::with_capacity(4), gone: false })
+    }
+
+    /// Waits until everything is read. `false`: the reader has gone, and something is not.
+    pub(super) fn is_read(&mut self) -> bool {
+        loop {
+            // What cannot be asked any more counts as read.
+            if !rustix::io::ioctl_fionread(io::stdout()).is_ok_and(|unread| unread > 0) {
+                return true;
+            }
+            if self.gone {
+                return false;
+            }
+            // An interrupted look is one, too.
+            let _interrupted = self.poll.poll(&mut self.events, Some(LOOK));
+            self.gone |= self.events.iter().any(|event| event.is_error() || event.is_write_closed());
+        }
+    }
+}

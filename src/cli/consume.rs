@@ -147,14 +147,14 @@ impl Plan {
         // The delivery that was printed and is not acknowledged.
         let mut open: Option<(String, usize)> = None;
         while left > 0 {
-            let answer = self.fetch(&mut call, self.batch.min(left), open.take())?;
+            let answer = fetch(&mut call, self.batch.min(left), open.take().as_ref())?;
             let records: Vec<&RawValue> = serde_json::from_slice(&answer.body).map_err(|_| {
                 Failure::other("the answer is no list of records: is this address a gateway's data port?")
             })?;
             let (printed, ended) = self.print_all(&records, &mut out, pipe.as_mut());
             open = answer.delivery.map(|delivery| (delivery, printed));
             if !matches!(ended, Ok(true)) {
-                acknowledge(&mut call, open)?;
+                acknowledge(&mut call, open.as_ref())?;
                 return ended.map(drop);
             }
             left = left.saturating_sub(records.len() as u64);
@@ -162,25 +162,7 @@ impl Plan {
                 break;
             }
         }
-        acknowledge(&mut call, open)
-    }
-
-    /// The next records. What was printed is acknowledged by the same request.
-    fn fetch(
-        &self,
-        call: &mut impl FnMut(Wanted<'_>) -> Result<Answer, Failure>,
-        batch: u64,
-        open: Option<(String, usize)>,
-    ) -> Result<Answer, Failure> {
-        if let Some((delivery, records)) = &open {
-            let done = Some(Done { delivery, records: *records });
-            match call(Wanted { batch, done }) {
-                // It took longer to print them than the gateway waits, or it has started again.
-                Err(failure) if failure.exit == Exit::Failed => complain_of(&failure),
-                other => return other,
-            }
-        }
-        call(Wanted { batch, done: None })
+        acknowledge(&mut call, open.as_ref())
     }
 
     /// Prints records until somebody wants no more. Returns how many were taken, and whether to go on.
@@ -222,13 +204,29 @@ impl Plan {
     }
 }
 
+/// The next records. What was printed is acknowledged by the same request.
+fn fetch(
+    call: &mut impl FnMut(Wanted<'_>) -> Result<Answer, Failure>,
+    batch: u64,
+    open: Option<&(String, usize)>,
+) -> Result<Answer, Failure> {
+    if let Some((delivery, records)) = open {
+        match call(Wanted { batch, done: Some(Done { delivery, records: *records }) }) {
+            // It took longer to print them than the gateway waits, or it has started again.
+            Err(failure) if failure.exit == Exit::Failed => complain_of(&failure),
+            other => return other,
+        }
+    }
+    call(Wanted { batch, done: None })
+}
+
 /// Acknowledges what was printed, and gives back what was not.
 fn acknowledge(
     call: &mut impl FnMut(Wanted<'_>) -> Result<Answer, Failure>,
-    open: Option<(String, usize)>,
+    open: Option<&(String, usize)>,
 ) -> Result<(), Failure> {
     let Some((delivery, records)) = open else { return Ok(()) };
-    match call(Wanted { batch: 0, done: Some(Done { delivery: &delivery, records }) }) {
+    match call(Wanted { batch: 0, done: Some(Done { delivery, records: *records }) }) {
         Err(failure) if failure.exit == Exit::Failed => {
             complain_of(&failure);
             Ok(())

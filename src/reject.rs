@@ -140,6 +140,8 @@ pub enum Reject {
     // Too much.
     /// The publish window stayed full for the whole hold.
     WindowFull,
+    /// Too many wrong passwords for this name, or from this network: seconds after which a login is looked at again.
+    TooManyLogins(u32),
     /// Bodies in flight, connections, questions, logins: the name of what is full.
     Overloaded(&'static str),
     /// The stream refuses more (its own limits with `discard: new`), in the broker's words.
@@ -207,7 +209,11 @@ impl Reject {
             | Self::StationUnknown(_)
             | Self::Conflict(_) => Fault::Client,
             Self::Unauthorized | Self::Forbidden(..) => Fault::Policy,
-            Self::WindowFull | Self::Overloaded(_) | Self::StreamFull(_) | Self::BrokerBusy => Fault::Overload,
+            Self::WindowFull
+            | Self::TooManyLogins(_)
+            | Self::Overloaded(_)
+            | Self::StreamFull(_)
+            | Self::BrokerBusy => Fault::Overload,
             Self::BrokerAway
             | Self::OutcomeUnknown
             | Self::NoStream
@@ -243,6 +249,7 @@ impl Reject {
             | Self::StoreFailed(_)
             | Self::StationBlocked(_)
             | Self::Draining => Some(Duration::from_secs(2)),
+            Self::TooManyLogins(seconds) => Some(Duration::from_secs(u64::from(*seconds))),
             Self::StreamFull(_) => Some(Duration::from_secs(10)),
             _ => None,
         }

@@ -1,7 +1,7 @@
 //! Who may use the admin API: root by name and password, or a key with the scope `admin`.
 
 use super::{places::Place, problem::Problem};
-use crate::control::Desk;
+use crate::{control::Desk, reject::Reject};
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
@@ -12,7 +12,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
-/// What wrong credentials cost: with the bound on connections, guessing stays slow.
+/// What wrong credentials cost; those of root are also counted, as at a login.
 const REFUSAL_DELAY: Duration = Duration::from_millis(200);
 
 /// Who asks: the name of root, or the id of a key.
@@ -30,7 +30,7 @@ enum Credential {
 
 /// Lets through who knows the root password, or has a key that may.
 pub(super) async fn require_admin(State(desk): State<Desk>, mut request: Request, next: Next) -> Response {
-    let problem = match caller(&desk, credential(request.headers())) {
+    let problem = match caller(&desk, credential(request.headers())).await {
         Ok(caller) => {
             if let Some(place) = request.extensions().get::<Arc<Place>>() {
                 place.trust();
@@ -47,15 +47,20 @@ pub(super) async fn require_admin(State(desk): State<Desk>, mut request: Request
 }
 
 /// Who asks. A key that is good and may not is told that it may not; everybody else no more than that it is not enough.
-fn caller(desk: &Desk, credential: Option<Credential>) -> Result<Caller, Problem> {
-    let known = match credential {
-        Some(Credential::Basic(username, password)) if desk.is_root(&username, &password) => {
-            return Ok(Caller(username.to_ascii_lowercase()));
-        }
-        Some(Credential::Basic(_, key) | Credential::Bearer(key)) => desk.key_used(&key)?,
-        None => None,
+async fn caller(desk: &Desk, credential: Option<Credential>) -> Result<Caller, Problem> {
+    let known = match &credential {
+        Some(Credential::Basic(_, key) | Credential::Bearer(key)) => desk.key_used(key),
+        None => Ok(None),
     };
-    match known {
+    // Root is asked for also while it is not known which keys there are.
+    if let (Ok(None) | Err(_), Some(Credential::Basic(username, password))) = (&known, &credential) {
+        match desk.login_root(username, password).await {
+            Ok(()) => return Ok(Caller(username.to_ascii_lowercase())),
+            Err(Reject::Unauthorized) => {}
+            Err(refused) => return Err(Problem::of_login(&refused)),
+        }
+    }
+    match known? {
         Some((id, true)) => Ok(Caller(id)),
         Some((_, false)) => Err(Problem::new(
             StatusCode::FORBIDDEN,

@@ -58,6 +58,23 @@ impl Problem {
         Self::later(StatusCode::SERVICE_UNAVAILABLE, "too many requests at a time: nothing was done, try again", 1)
     }
 
+    /// A name and password that were not looked at, or wrong too often.
+    pub(super) fn of_login(refused: &Reject) -> Self {
+        let seconds = refused.retry_after().map_or(1, |wait| wait.as_secs());
+        match refused {
+            Reject::TooManyLogins(_) => Self::later(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many requests with a wrong password: send the right one after a while",
+                seconds,
+            ),
+            _ => Self::later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many passwords are being checked: send the request again",
+                seconds,
+            ),
+        }
+    }
+
     /// A body that cannot be read; `bytes_max` is what it may have.
     pub(super) fn of_body(rejection: &JsonRejection, bytes_max: usize) -> Self {
         match rejection.status() {
@@ -151,8 +168,10 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            let scheme = HeaderValue::from_static("Basic realm=\"sluicegate admin\", charset=\"UTF-8\"");
-            headers.insert(header::WWW_AUTHENTICATE, scheme);
+            // Two fields and not one list: not every client finds the second scheme of a list.
+            for scheme in ["Basic realm=\"sluicegate admin\", charset=\"UTF-8\"", "Bearer realm=\"sluicegate admin\""] {
+                headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+            }
         }
         response
     }

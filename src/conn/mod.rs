@@ -22,7 +22,7 @@ use peers::{Peer, Peers};
 use session::{Next, Session};
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -177,7 +177,7 @@ impl Connections {
         self.count(1);
         rt::spawn(async move {
             match place {
-                Ok(_place) => self.serve(stream).await,
+                Ok(_place) => self.serve(stream, peer.ip()).await,
                 Err(reject) => self.refuse(stream, &reject).await,
             }
             self.count(-1);
@@ -199,13 +199,13 @@ impl Connections {
     }
 
     /// Serves one connection to its end, which is when its last answer has arrived.
-    async fn serve(&self, mut stream: Stream) {
+    async fn serve(&self, mut stream: Stream, peer: IpAddr) {
         let armed = self.deadlines.register(stream.guard());
-        self.converse(&mut stream, &armed).await;
+        self.converse(&mut stream, &armed, peer).await;
         armed.settled().await;
     }
 
-    async fn converse(&self, stream: &mut Stream, armed: &Armed) {
+    async fn converse(&self, stream: &mut Stream, armed: &Armed, peer: IpAddr) {
         let mut idle_since = Instant::now();
         // What to wait with for the next request, if it is likely to fit.
         let mut small = None;
@@ -220,7 +220,7 @@ impl Connections {
                 return;
             }
             // Boxed, so that a connection which waits does not keep room for one that is served.
-            match Box::pin(Session::new(self, armed, stream, &begun).run()).await {
+            match Box::pin(Session::new(self, armed, stream, peer, &begun).run()).await {
                 Next::Idle { served, received } => {
                     if served {
                         idle_since = Instant::now();

@@ -21,7 +21,10 @@ use crate::{
         http1::{Body, CONTINUE, Framing, Head, HeadLimits, Method, Progress, Response},
     },
 };
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 /// Requests and reads of one connection before other tasks get their turn.
 const STEPS_IN_A_ROW: u32 = 32;
@@ -80,6 +83,7 @@ pub(super) struct Session<'a> {
     connections: &'a Connections,
     armed: &'a Armed,
     stream: &'a mut Stream,
+    peer: IpAddr,
     /// Input; the current request begins at `at`.
     input: Vec<u8>,
     at: usize,
@@ -100,7 +104,13 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// A session on a connection that has something to read, of which `begun` is read already.
-    pub(super) fn new(connections: &'a Connections, armed: &'a Armed, stream: &'a mut Stream, begun: &[u8]) -> Self {
+    pub(super) fn new(
+        connections: &'a Connections,
+        armed: &'a Armed,
+        stream: &'a mut Stream,
+        peer: IpAddr,
+        begun: &[u8],
+    ) -> Self {
         let Spare { head, out } = connections.lend();
         let mut input = connections.pool.lend();
         input.extend_from_slice(begun);
@@ -108,6 +118,7 @@ impl<'a> Session<'a> {
             connections,
             armed,
             stream,
+            peer,
             received: input.len(),
             input,
             at: 0,
@@ -184,7 +195,8 @@ impl<'a> Session<'a> {
         self.head_is_read = true;
         let now = self.connections.now();
         let bytes = self.input.get(self.at..).unwrap_or_default();
-        let admitted = match self.connections.dialect.admit(&Request { head: &self.head, bytes, now }) {
+        let admitted = match self.connections.dialect.admit(&Request { head: &self.head, bytes, now, peer: self.peer })
+        {
             Ok(admitted) => admitted,
             Err(reply) => return self.refuse(*reply).await,
         };
@@ -207,7 +219,7 @@ impl<'a> Session<'a> {
 
     async fn handle(&self, admitted: Admitted, body: Span) -> Reply {
         let bytes = self.input.get(self.at..).unwrap_or_default();
-        let request = Request { head: &self.head, bytes, now: self.connections.now() };
+        let request = Request { head: &self.head, bytes, now: self.connections.now(), peer: self.peer };
         self.connections.dialect.handle(admitted, &request, body.of(&self.input)).await
     }
 

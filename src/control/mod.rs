@@ -18,10 +18,12 @@ mod consumers;
 mod couriers;
 mod desk;
 mod documents;
+mod guesses;
 mod interest;
 mod keeper;
 mod key_usage;
 mod knowledge;
+mod logins;
 mod lookup;
 mod monitor;
 mod passwords;
@@ -57,6 +59,7 @@ use desk::DeskParts;
 use interest::Interest;
 use keeper::Keeper;
 use knowledge::Knowledge;
+use logins::Logins;
 use monitor::Monitor;
 use passwords::Passwords;
 use publishing::SyncMode;
@@ -218,6 +221,7 @@ where
         }
     };
     let passwords = Passwords::new();
+    let logins = Logins::new(passwords.clone());
     let root = Root::new(&settings.auth);
     let knowledge = Knowledge::new(&settings.limits, settings.auth.unconfirmed);
     let keeper = Keeper::new(registry, root, knowledge, couriers.clone(), Arc::clone(&control_metrics));
@@ -225,14 +229,15 @@ where
     let parts = DeskParts {
         settings: Arc::clone(&settings),
         streams: streams.clone(),
-        passwords: passwords.clone(),
+        passwords,
+        logins: logins.clone(),
         draining,
         shards: metrics,
         store,
         store_metrics,
     };
     let desk = Desk::new(&keeper, parts);
-    let oracle = Oracle::new(settings, backend, streams, passwords, keeper.book.subscribe(), control_metrics);
+    let oracle = Oracle::new(settings, backend, streams, logins, keeper.book.subscribe(), control_metrics);
     tokio::spawn(keeper.usage.clone().run());
     tokio::spawn(keeper.run());
     tokio::spawn(questions::serve(oracle, asks, couriers.clone(), shard_count));

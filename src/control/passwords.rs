@@ -1,13 +1,22 @@
 //! Passwords in turn: hashing is slow on purpose, so it is never done on a data-path core and never many at once.
 //!
 //! At most [`HASHES_AT_ONCE`] run, on the runtime's blocking threads; at most
-//! [`LOGINS_WAITING_MAX`] wait, and the next one is refused at once. A user that does not exist costs
-//! one hash too, and so does root, whose password is known in clear: the time of the answer does not
-//! tell who is who, and nobody's password can be guessed faster than another's.
+//! [`LOGINS_WAITING_MAX`] wait, and the next one is refused at once. A wrong password costs one hash whoever it is for: a user
+//! that does not exist, and root too, whose password is known in clear. So the time of the answer does not tell who is who, and
+//! nobody's password can be guessed faster than another's. A right one may be recognised without a hash
+//! ([`Passwords::recognises`]): who gives it knows it already, and it does not wait behind those who guess.
 
 use super::documents::PasswordHash;
-use crate::{auth::password, config::Secret, limits::LOGINS_WAITING_MAX};
-use std::sync::Arc;
+use crate::{
+    auth::password,
+    config::Secret,
+    limits::{LOGIN_PASSWORDS_KNOWN_MAX, LOGINS_WAITING_MAX},
+};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError},
+};
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 
@@ -19,6 +28,15 @@ const HASHES_AT_ONCE: usize = 2;
 pub(super) struct Passwords {
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
+    known: Arc<Known>,
+}
+
+/// Passwords that a hash has found right, as digests under a key that this process has drawn and tells nobody.
+#[derive(Default)]
+#[expect(clippy::disallowed_types, reason = "threads of the control plane share it; it is held for one look")]
+struct Known {
+    key: Option<[u8; 32]>,
+    digests: std::sync::Mutex<HashSet<[u8; 32]>>,
 }
 
 /// What a password is held against. Each costs the same.
@@ -41,13 +59,35 @@ impl Passwords {
         Self {
             running: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
             admitted: Arc::new(Semaphore::new(LOGINS_WAITING_MAX)),
+            known: Arc::new(Known::new()),
+        }
+    }
+
+    /// Whether this is the expected password, as far as that is known without a hash: root's, or one that was found right
+    /// since this process has started.
+    pub(super) fn recognises(&self, given: &str, expected: &Expected) -> bool {
+        match expected {
+            Expected::Text(text) => same(given, text.expose()),
+            Expected::Hash(hash) => self.known.has(given, &hash.0),
+            // As much work as for a user.
+            Expected::Nothing => {
+                let _never = self.known.has(given, "");
+                false
+            }
         }
     }
 
     /// Whether the password is the expected one.
     pub(super) async fn verify(&self, given: Box<str>, expected: Expected) -> Result<bool, Overloaded> {
+        let known = Arc::clone(&self.known);
         self.run(move || match expected {
-            Expected::Hash(hash) => password::verify(&given, &hash.0),
+            Expected::Hash(hash) => {
+                let right = password::verify(&given, &hash.0);
+                if right {
+                    known.add(&given, &hash.0);
+                }
+                right
+            }
             Expected::Text(text) => {
                 password::dummy_verify(&given);
                 same(&given, text.expose())
@@ -76,6 +116,45 @@ impl Passwords {
             result
         });
         work.await.map_err(|_| Overloaded)
+    }
+}
+
+impl Known {
+    fn new() -> Self {
+        let mut key = [0; 32];
+        // Without randomness nothing is remembered.
+        let key = getrandom::fill(&mut key).is_ok().then_some(key);
+        Self { key, ..Self::default() }
+    }
+
+    /// The digest belongs to the hash that the password was checked with: another password, or the same one set anew, is
+    /// another hash.
+    fn digest(&self, given: &str, hash: &str) -> Option<[u8; 32]> {
+        let mut digest = Sha256::new_with_prefix(self.key?);
+        digest.update(hash.len().to_le_bytes());
+        digest.update(hash);
+        digest.update(given);
+        Some(digest.finalize().into())
+    }
+
+    fn has(&self, given: &str, hash: &str) -> bool {
+        let Some(digest) = self.digest(given, hash) else { return false };
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner).contains(&digest)
+    }
+
+    fn add(&self, given: &str, hash: &str) {
+        let Some(digest) = self.digest(given, hash) else { return };
+        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        if digests.len() >= LOGIN_PASSWORDS_KNOWN_MAX {
+            digests.clear();
+        }
+        digests.insert(digest);
+    }
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Known(********)")
     }
 }
 
@@ -142,6 +221,36 @@ mod tests {
             assert_eq!(results.iter().filter(|result| **result == Err(Overloaded)).count(), 10);
             assert_eq!(passwords.verify("x".into(), Expected::Nothing).await, Ok(false));
         });
+    }
+
+    #[test]
+    fn a_password_that_was_found_right_is_recognised_until_it_is_another() {
+        block_on(async {
+            let passwords = Passwords::new();
+            let hash = |text: &str| passwords.hash(text.into());
+            let expected = Expected::Hash(hash("correct horse").await.expect("room"));
+            assert!(!passwords.recognises("correct horse", &expected), "nobody has given it yet");
+            for (given, right) in [("correct horsE", false), ("correct horse", true), ("", false)] {
+                assert_eq!(passwords.verify(given.into(), expected.clone()).await, Ok(right));
+                assert_eq!(passwords.recognises(given, &expected), right, "{given}");
+            }
+            assert!(!passwords.recognises("correct horse", &Expected::Nothing));
+            let again = Expected::Hash(hash("correct horse").await.expect("room"));
+            assert!(!passwords.recognises("correct horse", &again), "set anew");
+            for (given, right) in [("memphis", true), ("memphiS", false)] {
+                assert_eq!(passwords.recognises(given, &Expected::Text(Secret::new("memphis"))), right);
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_recognised_is_bounded() {
+        let known = Known::new();
+        for number in 0..=LOGIN_PASSWORDS_KNOWN_MAX {
+            known.add(&number.to_string(), "hash");
+        }
+        assert!(known.digests.lock().expect("nobody has panicked").len() <= LOGIN_PASSWORDS_KNOWN_MAX);
+        assert!(known.has(&LOGIN_PASSWORDS_KNOWN_MAX.to_string(), "hash"));
     }
 
     #[test]

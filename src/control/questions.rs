@@ -11,8 +11,10 @@ use super::{
     consumers,
     couriers::Couriers,
     documents::ACCOUNT,
+    guesses::Network,
     interest::Interest,
-    passwords::{Expected, Overloaded, Passwords},
+    logins::Logins,
+    passwords::Expected,
     publishing::{SyncMode, decide},
     stations::{self, Found},
     streams::{Streams, StreamsError},
@@ -26,7 +28,7 @@ use crate::{
     reject::Reject,
     station::{Attributes, Consumer, Name, Station},
 };
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::{Semaphore, watch},
     task::{Id, JoinSet},
@@ -68,7 +70,7 @@ pub(super) struct Oracle {
     pub(super) settings: Arc<Settings>,
     pub(super) backend: Backend,
     pub(super) streams: Streams,
-    pub(super) passwords: Passwords,
+    pub(super) logins: Logins,
     pub(super) book: watch::Receiver<Arc<Book>>,
     pub(super) metrics: Arc<ControlMetrics>,
     root: Root,
@@ -80,13 +82,13 @@ impl Oracle {
         settings: Arc<Settings>,
         backend: Backend,
         streams: Streams,
-        passwords: Passwords,
+        logins: Logins,
         book: watch::Receiver<Arc<Book>>,
         metrics: Arc<ControlMetrics>,
     ) -> Self {
         let root = Root::new(&settings.auth);
         let resolving = Arc::new(Semaphore::new(RESOLVING_MAX));
-        Self { settings, backend, streams, passwords, book, metrics, root, resolving }
+        Self { settings, backend, streams, logins, book, metrics, root, resolving }
     }
 
     /// Finds or makes a station. One that keeps dead letters is made as the station says whose they are, also where
@@ -190,27 +192,24 @@ impl Oracle {
     }
 
     /// Checks a password, and says which version of it is right.
-    async fn login(&self, account: u32, username: &str, password: Box<str>) -> Result<u32, Reject> {
-        let result = self.check(account, username, password).await;
+    async fn login(&self, account: u32, username: &str, password: Box<str>, peer: IpAddr) -> Result<u32, Reject> {
+        let result = self.check(account, username, password, Network::of(peer)).await;
         match result {
             Ok(_) => self.metrics.login(LoginResult::Accepted),
             Err(Reject::Unauthorized) => self.metrics.login(LoginResult::Refused),
+            Err(Reject::TooManyLogins(_)) => self.metrics.login(LoginResult::Throttled),
             Err(_) => self.metrics.login(LoginResult::Overloaded),
         }
         result
     }
 
-    async fn check(&self, account: u32, username: &str, password: Box<str>) -> Result<u32, Reject> {
+    async fn check(&self, account: u32, username: &str, password: Box<str>, from: Network) -> Result<u32, Reject> {
         if account != ACCOUNT {
             return Err(Reject::Unauthorized);
         }
         // The version belongs to what is held against the password: both are read at the same time.
         let (expected, version) = self.expected(username)?;
-        match self.passwords.verify(password, expected).await {
-            Ok(true) => Ok(version),
-            Ok(false) => Err(Reject::Unauthorized),
-            Err(Overloaded) => Err(Reject::Overloaded("logins")),
-        }
+        self.logins.check(username, from, password, expected).await.map(|()| version)
     }
 
     /// What a user's password is held against, and its version.
@@ -351,8 +350,8 @@ impl Counter {
                     let consumer = oracle.bounded(oracle.consumer(&station, group.as_ref())).await;
                     Finding::Answer(Answer::Consumer(consumer))
                 }
-                Question::Login { account, username, password } => {
-                    Finding::Answer(Answer::Login(oracle.login(account, &username, password).await))
+                Question::Login { account, username, password, peer } => {
+                    Finding::Answer(Answer::Login(oracle.login(account, &username, password, peer).await))
                 }
             }
         });

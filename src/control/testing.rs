@@ -8,6 +8,7 @@ use super::{
     desk::DeskParts,
     keeper::Keeper,
     knowledge::Knowledge,
+    logins::Logins,
     passwords::Passwords,
     registry::{Registry, memory::Documents},
     spawn,
@@ -27,6 +28,7 @@ use crate::{
 };
 use std::{
     cell::Cell,
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
@@ -42,6 +44,8 @@ pub(crate) fn desk_in_memory() -> (Desk, Arc<AtomicBool>, Arc<StoreMetrics>) {
     (replica.desk, draining, store)
 }
 
+/// Where logins come from.
+pub(super) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// More than any test causes.
 const PUSHES_MAX: usize = 10_000;
 
@@ -75,10 +79,12 @@ impl Replica {
         let knowledge = Knowledge::new(&settings.limits, settings.auth.unconfirmed);
         let root = Root::new(&settings.auth);
         let keeper = Keeper::new(registry, root, knowledge, couriers.clone(), Arc::clone(&metrics));
+        let passwords = Passwords::new();
         let parts = DeskParts {
             settings: Arc::new(settings),
             streams: Streams::Memory(memory.stations.clone()),
-            passwords: Passwords::new(),
+            logins: Logins::new(passwords.clone()),
+            passwords,
             draining,
             shards: vec![Arc::new(ShardMetrics::default())],
             store: None,
@@ -246,7 +252,7 @@ impl Gateway {
 
     /// The version of the password that a login found right.
     pub(super) fn version_at_login(&self, account: u32, username: &str, password: &str) -> Result<u32, Reject> {
-        let question = Question::Login { account, username: username.into(), password: password.into() };
+        let question = Question::Login { account, username: username.into(), password: password.into(), peer: PEER };
         match self.answer_to(question) {
             Answer::Login(result) => result,
             other => panic!("unexpected {other:?}"),

@@ -8,7 +8,7 @@ pub mod memphis;
 
 pub use crate::fetch::Delivery;
 use crate::{budget::Held, metrics::Route, reject::Reject, wire::http1::Head};
-use std::{borrow::Cow, time::Instant};
+use std::{borrow::Cow, net::IpAddr, time::Instant};
 
 /// One reading of the clocks, taken by the connection.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,8 @@ pub struct Request<'a> {
     pub bytes: &'a [u8],
     /// When it is handled.
     pub now: Now,
+    /// The client's address, as the connection has it.
+    pub peer: IpAddr,
 }
 
 /// The APIs.

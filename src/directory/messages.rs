@@ -9,7 +9,7 @@ use crate::{
     reject::Reject,
     station::{Consumer, Name, Station},
 };
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 /// What a shard wants to know.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub enum Question {
         username: Box<str>,
         /// The password in clear. Never logged, dropped after the check.
         password: Box<str>,
+        /// Who asks: guesses are counted by where they come from.
+        peer: IpAddr,
     },
 }
 

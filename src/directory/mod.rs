@@ -21,6 +21,7 @@ use messages::{Answer, Ask, Question};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    net::IpAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -174,9 +175,9 @@ impl Directory {
         self.confirmed.set(Some(at));
     }
 
-    /// The version of this password, if it is that user's.
-    pub async fn login(&self, account: u32, username: &str, password: &str) -> Result<u32, Reject> {
-        match self.ask(Question::Login { account, username: username.into(), password: password.into() }).await? {
+    /// The version of this password, if it is that user's, for a client at this address.
+    pub async fn login(&self, account: u32, username: &str, password: &str, peer: IpAddr) -> Result<u32, Reject> {
+        match self.ask(Question::Login { account, username: username.into(), password: password.into(), peer }).await? {
             Answer::Login(result) => result,
             _ => Err(Reject::Internal("an answer of another kind")),
         }

@@ -15,11 +15,13 @@ pub enum LoginResult {
     Refused,
     /// Too many logins waited.
     Overloaded,
+    /// It was wrong too often, or guessers had taken their share: held back, or not looked at.
+    Throttled,
 }
 
 impl LoginResult {
     /// All results, in the order of the block and of the text.
-    pub const ALL: [Self; 3] = [Self::Accepted, Self::Refused, Self::Overloaded];
+    pub const ALL: [Self; 4] = [Self::Accepted, Self::Refused, Self::Overloaded, Self::Throttled];
 
     /// Value of the label `result`.
     #[must_use]
@@ -28,6 +30,7 @@ impl LoginResult {
             Self::Accepted => "accepted",
             Self::Refused => "refused",
             Self::Overloaded => "overloaded",
+            Self::Throttled => "throttled",
         }
     }
 }

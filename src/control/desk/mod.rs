@@ -18,9 +18,11 @@ use super::{
     book::{Book, Collection, Entry},
     couriers::Couriers,
     documents::{Document, check_patterns, hash_text},
+    guesses::Network,
     keeper::Keeper,
     key_usage::KeyUsage,
-    passwords::{self, Passwords},
+    logins::Logins,
+    passwords::{self, Expected, Passwords},
     registry::{Registry, RegistryError},
     server_health::Trouble,
     streams::Streams,
@@ -68,6 +70,7 @@ struct Inner {
     couriers: Couriers,
     usage: KeyUsage,
     passwords: Passwords,
+    logins: Logins,
     book: watch::Receiver<Arc<Book>>,
     changed: Arc<Notify>,
     draining: Arc<AtomicBool>,
@@ -83,6 +86,7 @@ pub(super) struct DeskParts {
     pub(super) settings: Arc<Settings>,
     pub(super) streams: Streams,
     pub(super) passwords: Passwords,
+    pub(super) logins: Logins,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) shards: Vec<Arc<ShardMetrics>>,
     pub(super) store: Option<Arc<Store>>,
@@ -126,6 +130,7 @@ impl Desk {
             couriers: keeper.couriers.clone(),
             usage: keeper.usage.clone(),
             passwords: parts.passwords,
+            logins: parts.logins,
             book: keeper.book.subscribe(),
             changed: Arc::clone(&keeper.changed),
             draining: parts.draining,
@@ -183,14 +188,13 @@ impl Desk {
         Some(metrics)
     }
 
-    /// Whether this is the root user's name and password.
-    #[must_use]
-    pub fn is_root(&self, username: &str, password: &str) -> bool {
+    /// Whether this is the root user's name and password; the error is that of a login ([`Logins::check`]).
+    pub async fn login_root(&self, username: &str, password: &str) -> Result<(), Reject> {
         let auth = &self.0.settings.auth;
-        // Both are compared, whatever the first says.
-        let name = passwords::same(&username.to_ascii_lowercase(), &auth.root_user);
-        let secret = passwords::same(password, auth.root_password.expose());
-        name & secret
+        let username = username.to_ascii_lowercase();
+        let is_root = passwords::same(&username, &auth.root_user);
+        let expected = if is_root { Expected::Text(auth.root_password.clone()) } else { Expected::Nothing };
+        self.0.logins.check(&username, Network::ADMIN, password.into(), expected).await
     }
 
     /// The book, with all that any gateway was told to be done before this call. While the registry cannot be asked it is the one that

@@ -39,7 +39,7 @@ impl Memphis {
             Err(Invalid) => return invalid_fields(),
         };
         let Ok(lifetimes) = self.lifetimes(&fields) else { return invalid_fields() };
-        let outcome = match self.directory.login(login.account, &login.username, &login.password).await {
+        let outcome = match self.directory.login(login.account, &login.username, &login.password, request.peer).await {
             // The password may have changed since it was checked: then it opens nothing any more.
             Ok(version) => self.gate.borrow_mut().user(login.account, &login.username, version),
             Err(reject) => Err(reject),

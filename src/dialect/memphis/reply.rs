@@ -108,7 +108,7 @@ fn status_of(reject: &Reject) -> u16 {
         Reject::TooLarge(_, _) => 413,
         Reject::MediaType | Reject::ContentEncoding => 415,
         Reject::Expectation => 417,
-        Reject::WindowFull | Reject::BrokerBusy => 429,
+        Reject::WindowFull | Reject::TooManyLogins(_) | Reject::BrokerBusy => 429,
         Reject::BrokerRefused(..) | Reject::Internal(_) => 500,
         Reject::TransferCoding | Reject::NotAtomic(_) | Reject::TooManyForWhole(_) => 501,
         Reject::Overloaded(_)
@@ -167,6 +167,9 @@ pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
         Reject::TransferCoding => "the only transfer coding that is read is chunked",
         Reject::Version => "HTTP/1.1 and HTTP/1.0 are served",
         Reject::WindowFull => "too many records are waiting for their acknowledgement; send the request again later",
+        Reject::TooManyLogins(_) => {
+            "too many logins with a wrong password for this name, or from this network; send the right one after a while"
+        }
         Reject::BrokerBusy => "the broker asks to slow down; send the request again later",
         Reject::BrokerAway => "the broker is away; nothing was stored, send the request again",
         Reject::OutcomeUnknown => {
@@ -242,6 +245,7 @@ mod tests {
             Reject::StationUnknown("s".into()),
             Reject::Conflict("x".into()),
             Reject::WindowFull,
+            Reject::TooManyLogins(1),
             Reject::Overloaded("x"),
             Reject::StreamFull("x".into()),
             Reject::BrokerBusy,

@@ -1,19 +1,20 @@
 //! The dead letters of a station: listed, read, replayed, removed.
 
 use super::{
-    exchange::{Body, Named, NamedPart, PageQuery, Paging, encoded, listed},
+    exchange::{Body, LetterQuery, Named, NamedPart, Paging, encoded, listed},
     openapi::refusals::{Away, Bad, Guarded, Missing, TakesBody},
     problem::Problem,
 };
 use crate::control::{
     Desk,
+    texts::{NameText, NumberText},
     views::{DeadLetterSelection, DeadLetterView, Page, PurgeReport, ReplayReport},
 };
 use axum::{Json, extract::State, response::Response};
 
 /// Lists the dead letters of a station, oldest first.
 #[utoipa::path(get, path = "/api/v1/stations/{name}/dead-letters", tag = "dead letters", operation_id = "list_dead_letters",
-    params(("name" = String, Path, description = "The station"), PageQuery),
+    params(("name" = NameText, Path, description = "The station"), LetterQuery),
     responses((status = 200, description = "A part of the list", body = Page<DeadLetterView>, headers(
         ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded, Missing, Away))]
 pub(super) async fn list(
@@ -28,7 +29,7 @@ pub(super) async fn list(
 
 /// Shows a dead letter.
 #[utoipa::path(get, path = "/api/v1/stations/{name}/dead-letters/{id}", tag = "dead letters", operation_id = "show_dead_letter",
-    params(("name" = String, Path, description = "The station"), ("id" = u64, Path, description = "Its number")),
+    params(("name" = NameText, Path, description = "The station"), ("id" = NumberText, Path, description = "Its number")),
     responses((status = 200, description = "The dead letter", body = DeadLetterView), Bad, Guarded, Missing, Away))]
 pub(super) async fn show(
     State(desk): State<Desk>,
@@ -41,7 +42,7 @@ pub(super) async fn show(
 
 /// Replays dead letters: those that are valid now are stored in their station, and dead letters no longer.
 #[utoipa::path(post, path = "/api/v1/stations/{name}/dead-letters/replay", tag = "dead letters", operation_id = "replay_dead_letters",
-    params(("name" = String, Path, description = "The station")), request_body = DeadLetterSelection,
+    params(("name" = NameText, Path, description = "The station")), request_body = DeadLetterSelection,
     responses((status = 200, description = "What became of each", body = ReplayReport), TakesBody, Guarded, Missing, Away))]
 pub(super) async fn replay(
     State(desk): State<Desk>,
@@ -51,9 +52,9 @@ pub(super) async fn replay(
     desk.replay_dead_letters(&station, which).await.map(Json).map_err(Problem::from)
 }
 
-/// Removes dead letters: these, or with `{}` all that are there now.
+/// Removes dead letters: these, or with `{}` all that are there now. An empty list removes none; null and anything else is refused.
 #[utoipa::path(post, path = "/api/v1/stations/{name}/dead-letters/purge", tag = "dead letters", operation_id = "purge_dead_letters",
-    params(("name" = String, Path, description = "The station")), request_body = DeadLetterSelection,
+    params(("name" = NameText, Path, description = "The station")), request_body = DeadLetterSelection,
     responses((status = 200, description = "How many", body = PurgeReport), TakesBody, Guarded, Missing, Away))]
 pub(super) async fn purge(
     State(desk): State<Desk>,
@@ -65,7 +66,7 @@ pub(super) async fn purge(
 
 /// Removes all dead letters of a station.
 #[utoipa::path(delete, path = "/api/v1/stations/{name}/dead-letters", tag = "dead letters", operation_id = "purge_all_dead_letters",
-    params(("name" = String, Path, description = "The station")),
+    params(("name" = NameText, Path, description = "The station")),
     responses((status = 200, description = "How many", body = PurgeReport), Bad, Guarded, Missing, Away))]
 pub(super) async fn purge_all(State(desk): State<Desk>, Named(station): Named) -> Result<Json<PurgeReport>, Problem> {
     let purged = desk.purge_dead_letters(&station, DeadLetterSelection::default()).await;

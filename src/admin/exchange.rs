@@ -4,7 +4,11 @@
 //! that somebody else has made meanwhile. Lists come in parts; each says where the next begins, in its body and in `Link`.
 
 use super::problem::Problem;
-use crate::control::views::{PageAsk, Tagged};
+use crate::control::{
+    texts::NumberText,
+    typed::Object,
+    views::{PageAsk, Tagged},
+};
 use axum::{
     Json,
     extract::{FromRequest, FromRequestParts, Path, Query, Request, rejection::JsonRejection},
@@ -20,15 +24,15 @@ const PAGE_DEFAULT: usize = 100;
 /// And at most.
 const PAGE_MAX: usize = 1_000;
 
-/// A JSON body of at most `BYTES_MAX` bytes; unknown fields are refused by the types.
+/// A JSON object of at most `BYTES_MAX` bytes; unknown fields are refused by the types.
 pub(super) struct Body<T, const BYTES_MAX: usize = { super::BODY_BYTES_MAX }>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<S> for Body<T, BYTES_MAX> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let read: Result<Json<T>, JsonRejection> = Json::from_request(request, state).await;
-        read.map(|Json(value)| Self(value)).map_err(|rejection| Problem::of_body(&rejection, BYTES_MAX))
+        let read: Result<Json<Object<T>>, JsonRejection> = Json::from_request(request, state).await;
+        read.map(|Json(Object(value))| Self(value)).map_err(|rejection| Problem::of_body(&rejection, BYTES_MAX))
     }
 }
 
@@ -66,6 +70,19 @@ fn bad_path() -> Problem {
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
     /// Begins behind this one: the `next` of the part before.
+    after: Option<String>,
+    /// At most so many.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+}
+
+/// Which part of a list of numbers; read as [`PageQuery`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is there for the description")]
+pub(super) struct LetterQuery {
+    /// Begins behind this one: the `next` of the part before.
+    #[param(value_type = Option<NumberText>)]
     after: Option<String>,
     /// At most so many.
     #[param(minimum = 1, maximum = 1000, default = 100)]

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::control::{
     Desk,
+    texts::{KeyIdText, TagText},
     views::{CreatedKey, KeyView, NewKey, Page},
 };
 use axum::{
@@ -28,7 +29,7 @@ pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Resul
 
 /// Shows what a key may do and how often it was used: never the key itself.
 #[utoipa::path(get, path = "/api/v1/keys/{id}", tag = "keys", operation_id = "show_key",
-    params(("id" = String, Path, description = "What it is called"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
+    params(("id" = KeyIdText, Path, description = "What it is called"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
     responses((status = 200, description = "The key", body = KeyView, headers(("ETag" = String, description = "Changes when what it may do does"))),
         (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing))]
 pub(super) async fn show(State(desk): State<Desk>, Named(id): Named, known: IfNoneMatch) -> Result<Response, Problem> {
@@ -49,7 +50,7 @@ pub(super) async fn create(State(desk): State<Desk>, Body(new): Body<NewKey>) ->
 
 /// Ends a key: at once, everywhere.
 #[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "keys", operation_id = "revoke_key",
-    params(("id" = String, Path, description = "What it is called"), ("If-Match" = Option<String>, Header, description = "The tag that it must have")),
+    params(("id" = KeyIdText, Path, description = "What it is called"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have")),
     responses((status = 204, description = "Ended"), Bad, Guarded, Missing, Stale, Away))]
 pub(super) async fn revoke(
     State(desk): State<Desk>,

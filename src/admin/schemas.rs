@@ -8,11 +8,13 @@ use super::{
 };
 use crate::control::{
     Desk,
+    texts::{NameText, TagText},
     views::{NewSchema, Page, SchemaView},
 };
 use crate::limits::SCHEMA_BODY_BYTES_MAX;
 use axum::{Extension, extract::State, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroU32;
 use utoipa::ToSchema;
 
 const SCHEMAS: &str = "/api/v1/schemas";
@@ -28,7 +30,7 @@ pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Resul
 
 /// Shows a schema with all its versions.
 #[utoipa::path(get, path = "/api/v1/schemas/{name}", tag = "schemas", operation_id = "show_schema",
-    params(("name" = String, Path, description = "Its name"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
+    params(("name" = NameText, Path, description = "Its name"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
     responses((status = 200, description = "The schema", body = SchemaView, headers(("ETag" = String, description = "Changes when it does"))),
         (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing))]
 pub(super) async fn show(
@@ -69,13 +71,13 @@ pub(super) async fn add(
 #[serde(deny_unknown_fields)]
 pub(super) struct ActivateSchema {
     /// Its number: also an older one, which is then in force again.
-    #[schema(minimum = 1)]
-    version: u32,
+    #[schema(value_type = u32, minimum = 1, maximum = 4_294_967_295_u64)]
+    version: NonZeroU32,
 }
 
 /// Puts a version in force, everywhere.
 #[utoipa::path(put, path = "/api/v1/schemas/{name}/active", tag = "schemas", operation_id = "activate_schema", request_body = ActivateSchema,
-    params(("name" = String, Path, description = "The schema"), ("If-Match" = Option<String>, Header, description = "The tag that it must have")),
+    params(("name" = NameText, Path, description = "The schema"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have")),
     responses((status = 200, description = "In force", body = SchemaView, headers(("ETag" = String, description = "Its new tag"))),
         TakesBody, Guarded, Missing, Stale, Away))]
 pub(super) async fn activate(
@@ -84,13 +86,13 @@ pub(super) async fn activate(
     IfMatch(expected): IfMatch,
     Body(ActivateSchema { version }): Body<ActivateSchema>,
 ) -> Result<Response, Problem> {
-    let active = desk.activate_schema(&name, version, expected.as_deref()).await;
+    let active = desk.activate_schema(&name, version.get(), expected.as_deref()).await;
     active.map(answer).map_err(Problem::from)
 }
 
 /// Removes a schema with all its versions, if it is attached to no station.
 #[utoipa::path(delete, path = "/api/v1/schemas/{name}", tag = "schemas", operation_id = "remove_schema",
-    params(("name" = String, Path, description = "Its name"), ("If-Match" = Option<String>, Header, description = "The tag that it must have")),
+    params(("name" = NameText, Path, description = "Its name"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have")),
     responses((status = 204, description = "Removed"), Bad, Guarded, Missing, Taken, Stale, Away))]
 pub(super) async fn remove(
     State(desk): State<Desk>,

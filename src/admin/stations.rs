@@ -7,6 +7,7 @@ use super::{
 };
 use crate::control::{
     Desk,
+    texts::{NameText, TagText},
     views::{AdoptStation, ChangeStation, NewStation, Page, StationView},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
@@ -26,7 +27,7 @@ pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Resul
 
 /// Shows a station.
 #[utoipa::path(get, path = "/api/v1/stations/{name}", tag = "stations", operation_id = "show_station",
-    params(("name" = String, Path, description = "Its name"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
+    params(("name" = NameText, Path, description = "Its name"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
     responses((status = 200, description = "The station", body = StationView, headers(("ETag" = String, description = "Changes when it does"))),
         (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing, Away))]
 pub(super) async fn show(
@@ -49,7 +50,7 @@ pub(super) async fn create(State(desk): State<Desk>, Body(new): Body<NewStation>
 
 /// Makes a station of a stream that exists already.
 #[utoipa::path(post, path = "/api/v1/stations/{name}/adopt", tag = "stations", operation_id = "adopt_station", request_body = AdoptStation,
-    params(("name" = String, Path, description = "The name that it is to have")),
+    params(("name" = NameText, Path, description = "The name that it is to have")),
     responses((status = 201, description = "Made", body = StationView, headers(
         ("Location" = String, description = "Where it is"), ("ETag" = String, description = "Changes when it does"))),
         TakesBody, Guarded, Taken, Away))]
@@ -64,7 +65,7 @@ pub(super) async fn adopt(
 
 /// Changes a station: what the body leaves out stays as it is.
 #[utoipa::path(patch, path = "/api/v1/stations/{name}", tag = "stations", operation_id = "change_station", request_body = ChangeStation,
-    params(("name" = String, Path, description = "Its name"), ("If-Match" = Option<String>, Header, description = "The tag that it must have")),
+    params(("name" = NameText, Path, description = "Its name"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have")),
     responses((status = 200, description = "Changed", body = StationView, headers(("ETag" = String, description = "Its new tag"))),
         TakesBody, Guarded, Missing, Stale, Away))]
 pub(super) async fn change(
@@ -79,7 +80,7 @@ pub(super) async fn change(
 
 /// Removes a station with its records and dead letters; of an adopted one the stream stays.
 #[utoipa::path(delete, path = "/api/v1/stations/{name}", tag = "stations", operation_id = "remove_station",
-    params(("name" = String, Path, description = "Its name"), ("If-Match" = Option<String>, Header, description = "The tag that it must have")),
+    params(("name" = NameText, Path, description = "Its name"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have")),
     responses((status = 204, description = "Removed"), Bad, Guarded, Missing, Stale, Away))]
 pub(super) async fn remove(
     State(desk): State<Desk>,
@@ -95,12 +96,13 @@ pub(super) async fn remove(
 #[serde(deny_unknown_fields)]
 pub(super) struct AttachSchema {
     /// Its name; the version is the one that is active.
+    #[schema(value_type = NameText)]
     schema: String,
 }
 
 /// Attaches a schema: records of the station are held against it from now on, by all gateways.
 #[utoipa::path(put, path = "/api/v1/stations/{name}/schema", tag = "stations", operation_id = "attach_schema", request_body = AttachSchema,
-    params(("name" = String, Path, description = "The station"), ("If-Match" = Option<String>, Header, description = "The tag that the station must have")),
+    params(("name" = NameText, Path, description = "The station"), ("If-Match" = Option<TagText>, Header, description = "The tag that the station must have")),
     responses((status = 200, description = "Attached", body = StationView, headers(("ETag" = String, description = "The station's new tag"))),
         TakesBody, Guarded, Missing, Stale, Away))]
 pub(super) async fn attach(
@@ -115,7 +117,7 @@ pub(super) async fn attach(
 
 /// Detaches the schema: records of the station are held against nothing from now on.
 #[utoipa::path(delete, path = "/api/v1/stations/{name}/schema", tag = "stations", operation_id = "detach_schema",
-    params(("name" = String, Path, description = "The station"), ("If-Match" = Option<String>, Header, description = "The tag that the station must have")),
+    params(("name" = NameText, Path, description = "The station"), ("If-Match" = Option<TagText>, Header, description = "The tag that the station must have")),
     responses((status = 200, description = "Detached, or there was none", body = StationView, headers(("ETag" = String, description = "The station's new tag"))),
         Bad, Guarded, Missing, Stale, Away))]
 pub(super) async fn detach(

@@ -7,6 +7,8 @@ use super::{
 };
 use crate::control::{
     Desk, NewUser, UserView,
+    texts::{NameText, PatternText, TagText},
+    typed::present,
     views::{ChangeUser, PageAsk},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
@@ -51,7 +53,7 @@ fn part(users: Vec<UserView>, ask: &PageAsk) -> UserList {
 
 /// Shows a user.
 #[utoipa::path(get, path = "/api/v1/users/{name}", tag = "users", operation_id = "show_user",
-    params(("name" = String, Path, description = "Its name"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
+    params(("name" = NameText, Path, description = "Its name"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
     responses((status = 200, description = "The user", body = UserView, headers(("ETag" = String, description = "Changes when it does"))),
         (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing))]
 pub(super) async fn show(
@@ -67,13 +69,18 @@ pub(super) async fn show(
 #[serde(deny_unknown_fields)]
 pub(super) struct AddUser {
     /// Its name.
+    #[schema(value_type = NameText)]
     name: String,
     /// Its password: 8 to 128 bytes.
-    #[schema(value_type = String, format = Password)]
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
     password: Box<str>,
     /// Patterns of stations that it may produce to; absent: all.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<PatternText>>, nullable = false, max_items = 256)]
     produce: Option<Vec<String>>,
     /// Patterns of stations that it may consume from; absent: all.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<PatternText>>, nullable = false, max_items = 256)]
     consume: Option<Vec<String>>,
 }
 
@@ -89,7 +96,7 @@ pub(super) async fn add(State(desk): State<Desk>, Body(new): Body<AddUser>) -> R
 
 /// Changes what a user may do: what the body leaves out stays as it is.
 #[utoipa::path(patch, path = "/api/v1/users/{name}", tag = "users", operation_id = "change_user", request_body = ChangeUser,
-    params(("name" = String, Path, description = "Its name"), ("If-Match" = Option<String>, Header, description = "The tag that it must have")),
+    params(("name" = NameText, Path, description = "Its name"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have")),
     responses((status = 200, description = "Changed", body = UserView, headers(("ETag" = String, description = "Its new tag"))),
         TakesBody, Guarded, Missing, Taken, Stale, Away))]
 pub(super) async fn change(
@@ -104,7 +111,7 @@ pub(super) async fn change(
 
 /// Removes a user: its tokens are good no longer, on any gateway.
 #[utoipa::path(delete, path = "/api/v1/users/{name}", tag = "users", operation_id = "remove_user",
-    params(("name" = String, Path, description = "Its name"), ("If-Match" = Option<String>, Header, description = "The tag that it must have")),
+    params(("name" = NameText, Path, description = "Its name"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have")),
     responses((status = 204, description = "Removed"), Bad, Guarded, Missing, Taken, Stale, Away))]
 pub(super) async fn remove(
     State(desk): State<Desk>,
@@ -119,13 +126,13 @@ pub(super) async fn remove(
 #[serde(deny_unknown_fields)]
 pub(super) struct SetPassword {
     /// 8 to 128 bytes.
-    #[schema(value_type = String, format = Password)]
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
     password: Box<str>,
 }
 
 /// Gives a user another password: tokens of before are good no longer, on any gateway.
 #[utoipa::path(put, path = "/api/v1/users/{name}/password", tag = "users", operation_id = "set_password", request_body = SetPassword,
-    params(("name" = String, Path, description = "The user"), ("If-Match" = Option<String>, Header, description = "The tag that the user must have")),
+    params(("name" = NameText, Path, description = "The user"), ("If-Match" = Option<TagText>, Header, description = "The tag that the user must have")),
     responses((status = 204, description = "Changed"), TakesBody, Guarded, Missing, Taken, Stale, Away))]
 pub(super) async fn set_password(
     State(desk): State<Desk>,

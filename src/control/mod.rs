@@ -44,7 +44,7 @@ mod tests_nats;
 mod tests_registry;
 mod workshop;
 
-pub use desk::{Desk, DeskError, NewUser, UserView, What, views};
+pub use desk::{Desk, DeskError, NewUser, UserView, What, texts, typed, views};
 
 use crate::{
     backend::local,

@@ -3,16 +3,19 @@
 #![expect(dead_code, reason = "what is here is read by the description alone: nothing calls it, nothing is made of it")]
 
 use super::refusals::refusals;
+use crate::control::texts::{GroupText, MessageIdText, NameText};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 /// A user's name and password. A form with the same fields is taken as well.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Login {
+    #[schema(min_length = 1)]
     username: String,
     #[schema(format = Password)]
     password: Option<String>,
     /// Tenant: 1 is the only one.
+    #[schema(minimum = 0, maximum = 4_294_967_295_u64)]
     account_id: Option<i64>,
     /// Lifetime of the token.
     token_expiry_in_minutes: Option<i64>,
@@ -126,14 +129,16 @@ pub(super) struct LoginRefused {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Consume {
     /// Says who asks; it changes nothing.
+    #[schema(value_type = NameText)]
     consumer_name: String,
-    /// Each group gets every record; members of a group share them. The group `rest-gateway` unless told.
+    /// Each group gets every record; members of a group share them. The group `rest-gateway` unless told, or if it is empty.
+    #[schema(value_type = Option<GroupText>)]
     consumer_group: Option<String>,
-    /// 10 unless told. 0 with `ack`: only acknowledge.
+    /// 10 unless told, or if it is 0. 0 with `ack`: only acknowledge.
     #[schema(minimum = 0, maximum = 5000)]
     batch_size: Option<u32>,
-    /// 5,000 unless told; 100 to 60,000, other values are moved to the nearest.
-    batch_max_wait_time_ms: Option<u64>,
+    /// 5,000 unless told, or if it is 0; 100 to 60,000, other values are moved to the nearest.
+    batch_max_wait_time_ms: Option<i64>,
     /// `false`: a station that is not there is not made, whatever the rights. `true` unless told.
     create_station: Option<bool>,
     /// `true`: the records are acknowledged by `ack`, and come again if that does not come within 25 s. An answer that hands out any has the header field `Sluicegate-Delivery`.
@@ -212,8 +217,8 @@ pub(super) fn refresh_token() {}
 /// Stores one record: the body as it is. On a station with a schema, a record that fails is 400 and becomes a dead letter.
 #[utoipa::path(post, path = "/stations/{name}/produce/single", tag = "data", operation_id = "produce_single",
     security(("token" = []), ("key" = []), ("query" = [])),
-    params(("name" = String, Path, description = "The station"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The record's message id: sent twice, it is stored once"),
+    params(("name" = NameText, Path, description = "The station"),
+        ("Idempotency-Key" = Option<MessageIdText>, Header, description = "The record's message id: sent twice, it is stored once"),
         ("Prefer" = Option<String>, Header, description = "`return=representation`: the answer has receipts")),
     request_body(description = "The record", content((String = "text/plain"), (serde_json::Value = "application/json"),
         (Vec<u8> = "application/octet-stream"), (Vec<u8> = "application/x-protobuf"), (Vec<u8> = "avro/bytes"))),
@@ -228,8 +233,8 @@ pub(super) fn produce_single() {}
 /// Stores each element of an array as a record. On a station with a schema, records that fail become dead letters, the others are stored.
 #[utoipa::path(post, path = "/stations/{name}/produce/batch", tag = "data", operation_id = "produce_batch",
     security(("token" = []), ("key" = []), ("query" = [])),
-    params(("name" = String, Path, description = "The station"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Record number i, from 0, has a message id of its own: `<key> <i>`"),
+    params(("name" = NameText, Path, description = "The station"),
+        ("Idempotency-Key" = Option<MessageIdText>, Header, description = "Record number i, from 0, has a message id of its own: `<key> <i>`"),
         ("Prefer" = Option<String>, Header, description = "`handling=strict`: all records are stored or none. `return=representation`: the answer has receipts")),
     request_body(description = "The records", content = Vec<serde_json::Value>, content_type = "application/json"),
     responses((status = 200, description = "All are stored, and acknowledged", body = Stored, headers(
@@ -243,7 +248,7 @@ pub(super) fn produce_batch() {}
 /// Hands out records, oldest first. They are acknowledged once the answer has been written whole.
 #[utoipa::path(post, path = "/stations/{name}/consume/batch", tag = "data", operation_id = "consume_batch",
     security(("token" = []), ("key" = []), ("query" = [])), request_body = Consume,
-    params(("name" = String, Path, description = "The station")),
+    params(("name" = NameText, Path, description = "The station")),
     responses((status = 200, description = "These are yours; none came in time if there are none", body = Vec<Record>),
         (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
         Anonymous, Consuming))]

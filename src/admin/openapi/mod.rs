@@ -7,6 +7,7 @@ mod data_path;
 pub(super) mod refusals;
 
 use super::{dead_letters, keys, problem::ProblemBody, schemas, stations, users};
+use crate::control::texts;
 use std::sync::LazyLock;
 use utoipa::{
     Modify, OpenApi,
@@ -37,7 +38,11 @@ use utoipa::{
         data_path::authenticate, data_path::refresh_token, data_path::produce_single, data_path::produce_batch,
         data_path::consume_batch, data_path::status,
     ),
-    components(schemas(ProblemBody, data_path::Failure, data_path::Unauthorized)),
+    components(schemas(
+        ProblemBody, data_path::Failure, data_path::Unauthorized,
+        texts::NameText, texts::GroupText, texts::PatternText, texts::KeyIdText, texts::NumberText, texts::TagText,
+        texts::StreamText, texts::SubjectText, texts::MessageIdText,
+    )),
     security(("root" = []), ("key" = [])),
     tags(
         (name = "health", description = "Open to whoever reaches the admin listener"),

@@ -8,6 +8,8 @@ mod error;
 mod keys;
 mod schemas;
 mod stations;
+pub mod texts;
+pub mod typed;
 mod users;
 pub mod views;
 

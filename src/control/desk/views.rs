@@ -2,6 +2,10 @@
 //!
 //! Durations are whole seconds or milliseconds, as their names say. `Option` in a request means "as it is" or "by default".
 
+use super::{
+    texts::{NameText, PatternText, StreamText, SubjectText},
+    typed,
+};
 use crate::schema::SchemaType;
 use crate::station::Storage;
 use serde::{Deserialize, Serialize};
@@ -41,36 +45,44 @@ pub struct Page<T> {
 #[serde(deny_unknown_fields, default)]
 pub struct NewStation {
     /// Its name.
+    #[schema(value_type = NameText, required = true)]
     pub name: String,
     /// 1 to 10,000.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10_000)]
     pub partitions: Option<u16>,
     /// Seconds; 0 keeps records whatever their age.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 3_153_600_000_u64)]
     pub retention_age_s: Option<u64>,
     /// Records of a partition; 0 for no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 9_223_372_036_854_775_807_u64)]
     pub retention_records: Option<u64>,
     /// Bytes of a partition; 0 for no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 9_223_372_036_854_775_807_u64)]
     pub retention_bytes: Option<u64>,
     /// Records go when every consumer group has acknowledged them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention_acknowledged: Option<bool>,
     /// Where records are kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "typed::word_or_null")]
     pub storage: Option<Storage>,
     /// Copies, 1 to 5.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 5)]
     pub replicas: Option<u8>,
     /// Milliseconds, 100 to 86,400,000.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 100, maximum = 86_400_000)]
     pub idempotency_window_ms: Option<u64>,
     /// What becomes of records that fail.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "typed::object")]
     pub dead_letters: Option<DeadLetterSettings>,
     /// A schema to attach.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<NameText>)]
     pub schema: Option<String>,
 }
 
@@ -80,27 +92,33 @@ pub struct NewStation {
 pub struct ChangeStation {
     /// Seconds; 0 keeps records whatever their age.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 3_153_600_000_u64)]
     pub retention_age_s: Option<u64>,
     /// Records of a partition; 0 for no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 9_223_372_036_854_775_807_u64)]
     pub retention_records: Option<u64>,
     /// Bytes of a partition; 0 for no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 9_223_372_036_854_775_807_u64)]
     pub retention_bytes: Option<u64>,
     /// Copies, 1 to 5.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 5)]
     pub replicas: Option<u8>,
     /// Milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 100, maximum = 86_400_000)]
     pub idempotency_window_ms: Option<u64>,
     /// What becomes of records that fail.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "typed::object")]
     pub dead_letters: Option<DeadLetterSettings>,
     /// Fixed when the station is made: naming another number is an error.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10_000)]
     pub partitions: Option<u16>,
     /// Fixed when the station is made: naming another is an error.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "typed::word_or_null")]
     pub storage: Option<Storage>,
 }
 
@@ -111,8 +129,10 @@ pub struct DeadLetterSettings {
     /// Records that fail validation are kept.
     pub invalid: bool,
     /// Records that were handed out this often without an acknowledgement are kept and no longer handed out; 0: never.
+    #[schema(maximum = 4_294_967_295_u64)]
     pub deliveries_max: u32,
     /// Seconds that dead letters are kept; 0 for ever.
+    #[schema(maximum = 3_153_600_000_u64)]
     pub retention_age_s: u64,
 }
 
@@ -121,8 +141,10 @@ pub struct DeadLetterSettings {
 #[serde(deny_unknown_fields)]
 pub struct AdoptStation {
     /// The stream.
+    #[schema(value_type = StreamText)]
     pub stream: String,
     /// A subject without wildcards that it listens on.
+    #[schema(value_type = SubjectText)]
     pub subject: String,
 }
 
@@ -164,9 +186,10 @@ pub struct StationView {
 #[serde(deny_unknown_fields)]
 pub struct NewSchema {
     /// Its name.
+    #[schema(value_type = NameText)]
     pub name: String,
     /// Its language.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "typed::word")]
     pub kind: SchemaType,
     /// Its text.
     pub schema: String,
@@ -219,15 +242,19 @@ pub struct SchemaVersionView {
 pub struct NewKey {
     /// What it is for, in the owner's words.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 1024)]
     pub description: Option<String>,
     /// Patterns of stations it may produce to; absent together with `consume`: none of either.
+    #[schema(value_type = Vec<PatternText>, max_items = 256)]
     pub produce: Vec<String>,
     /// Patterns of stations it may consume from.
+    #[schema(value_type = Vec<PatternText>, max_items = 256)]
     pub consume: Vec<String>,
     /// Whether it may use the admin API.
     pub admin: bool,
     /// Seconds until it is no longer good; absent: never.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 3_153_600_000_u64)]
     pub expires_in_s: Option<u64>,
 }
 
@@ -272,9 +299,11 @@ pub struct KeyView {
 pub struct ChangeUser {
     /// Patterns of stations that the user may produce to.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<PatternText>>, max_items = 256)]
     pub produce: Option<Vec<String>>,
     /// Patterns of stations that the user may consume from.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<PatternText>>, max_items = 256)]
     pub consume: Option<Vec<String>>,
 }
 
@@ -326,7 +355,8 @@ pub struct DeadLetterView {
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLetterSelection {
     /// Their numbers; absent: all that are there now.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "typed::present")]
+    #[schema(nullable = false, max_items = 10_000)]
     pub ids: Option<Vec<u64>>,
 }
 

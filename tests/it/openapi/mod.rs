@@ -6,6 +6,7 @@
 
 mod crowded;
 mod data_path;
+mod wrong_types;
 
 use crate::support::{
     admin::basic,

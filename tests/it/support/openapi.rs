@@ -92,17 +92,41 @@ impl Description {
         let media_type = media_type.split(';').next().unwrap_or_default().trim();
         let Some(documented) = content.get(media_type) else { panic!("{shown}: {media_type} is not documented") };
         let body = if media_type.ends_with("json") { response.json() } else { Value::from(response.text()) };
-        // The references of a schema lead into the document: it comes along.
-        let schema = json!({
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "allOf": [documented["schema"]],
-            "unevaluatedProperties": documented["schema"]["type"] == "object" && documented["schema"]["properties"].is_null(),
-            "components": self.document["components"],
-        });
-        let validator = jsonschema::validator_for(&schema).unwrap();
+        let open = documented["schema"]["type"] == "object" && documented["schema"]["properties"].is_null();
+        let validator = self.validator(&documented["schema"], open);
         let errors: Vec<String> =
             validator.iter_errors(&body).map(|error| format!("{}: {error}", error.instance_path())).collect();
         assert!(errors.is_empty(), "{shown}: {errors:#?}\n{body}");
+    }
+
+    /// The references of a schema lead into the document: it comes along. `open`: with fields that it does not name.
+    fn validator(&self, schema: &Value, open: bool) -> jsonschema::Validator {
+        let schema = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "allOf": [schema],
+            "unevaluatedProperties": open,
+            "components": self.document["components"],
+        });
+        jsonschema::validator_for(&schema).unwrap()
+    }
+
+    /// The fields of the JSON object that an operation takes for a body, each with its schema, and what such a body may be;
+    /// `None` if it takes no such object.
+    pub fn body_of(&self, operation: &Operation) -> Option<(BTreeMap<String, Value>, jsonschema::Validator)> {
+        let described = &self.document["paths"][&operation.path][operation.method.to_ascii_lowercase()];
+        let schema = &described["requestBody"]["content"]["application/json"]["schema"];
+        let fields = self.fields_of(schema);
+        (!fields.is_empty()).then(|| (fields, self.validator(schema, true)))
+    }
+
+    /// The fields of an object, each with its schema: none, if it is none.
+    pub fn fields_of(&self, schema: &Value) -> BTreeMap<String, Value> {
+        if let Some(reference) = schema["$ref"].as_str() {
+            return self.fields_of(self.document.pointer(reference.strip_prefix('#').unwrap()).unwrap());
+        }
+        let choices = schema["oneOf"].as_array().into_iter().flatten().flat_map(|choice| self.fields_of(choice));
+        let own = schema["properties"].as_object().into_iter().flatten();
+        own.map(|(name, schema)| (name.clone(), schema.clone())).chain(choices).collect()
     }
 
     /// Documented responses that no call has had, as `METHOD path: status`.

@@ -6,7 +6,8 @@
 //!
 //! Expiry has no leeway: the clocks of replicas differ by less than a token's lifetime matters, and an answer
 //! that is a moment early only makes a client refresh. A token is valid while `now < exp`. `iat` is not judged, so
-//! that a replica whose clock is behind takes a token at once.
+//! that a replica whose clock is behind takes a token at once. We write no `nbf`; in a token that has one it must be a number
+//! and past (RFC 7519, section 4.1.5).
 //!
 //! Deliberately absent: other algorithms, key ids, audiences. A token that names an audience or critical
 //! header fields means something we do not know and is refused.
@@ -17,7 +18,7 @@ use crate::{
     reject::Reject,
 };
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, crypto::rust_crypto};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use std::{fmt, time::Duration};
 
 /// What a token is for.
@@ -45,6 +46,22 @@ pub struct Claims {
     pub iat: u64,
     /// Not valid from here on, seconds since 1970.
     pub exp: u64,
+    /// Not valid before, seconds since 1970.
+    #[serde(default, skip_serializing, deserialize_with = "not_before")]
+    pub nbf: u64,
+}
+
+/// A `NumericDate`, which may have a fraction: the first whole second that is not before it.
+fn not_before<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let date = serde_json::Number::deserialize(deserializer)?;
+    // Seconds since 1970 are exact in a double.
+    let past = |value: f64| value <= 0.0;
+    match (date.as_u64(), date.as_f64()) {
+        (Some(seconds), _) => Ok(seconds),
+        (None, Some(value)) if past(value) => Ok(0),
+        (None, Some(value)) => Ok(format!("{:.0}", value.ceil()).parse().unwrap_or(u64::MAX)),
+        (None, None) => Err(de::Error::custom("no date")),
+    }
 }
 
 /// Two tokens, and how long they live.
@@ -137,6 +154,7 @@ impl TokenKeys {
             kind,
             iat: now_unix_s,
             exp: now_unix_s.saturating_add(lifetime_s),
+            nbf: 0,
         };
         Ok(IssuedPair {
             access: sign(self.access.as_ref(), &claims(Kind::Access, access_s))?,
@@ -163,7 +181,9 @@ impl TokenKeys {
         }
         let read =
             jsonwebtoken::decode::<Claims>(token, &key.verifies, &self.rules).map_err(|_| Reject::Unauthorized)?;
-        let valid = read.header.crit.is_none() && read.claims.kind == kind && now_unix_s < read.claims.exp;
+        let valid = read.header.crit.is_none()
+            && read.claims.kind == kind
+            && (read.claims.nbf..read.claims.exp).contains(&now_unix_s);
         if valid { Ok(read.claims) } else { Err(Reject::Unauthorized) }
     }
 }
@@ -324,6 +344,34 @@ mod tests {
         }
         let more = GOOD.replacen('{', r#"{"jti":"x","#, 1);
         assert!(access(&hs256(&more)).is_ok(), "further claims are nobody's business");
+    }
+
+    #[test]
+    fn f11_a_token_is_not_valid_before_its_time() {
+        let with = |claim: &str| access(&hs256(&GOOD.replacen('{', &format!("{{{claim},"), 1))).is_ok();
+        for (nbf, expect) in [
+            ("0", true),
+            ("-1", true),
+            ("1800000000", true),
+            ("1800000000.0", true),
+            ("1.8e9", true),
+            ("1799999999.5", true),
+            ("1800000000.5", false),
+            ("1800000001", false),
+            ("1800003600", false),
+            ("1e300", false),
+            ("99999999999999999999", false),
+            ("\"tomorrow\"", false),
+            ("\"0\"", false),
+            ("null", false),
+            ("true", false),
+            ("[]", false),
+            ("{}", false),
+        ] {
+            assert_eq!(with(&format!(r#""nbf":{nbf}"#)), expect, "{nbf}");
+        }
+        // When it was issued is not judged: a replica whose clock is behind takes it at once.
+        assert!(access(&hs256(&GOOD.replace("\"iat\":1800000000", "\"iat\":1800003600"))).is_ok());
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub(super) fn resolve(layers: &mut Layers, purpose: Purpose) -> Settings {
         ));
     }
     let stations = stations(draft.stations, &mut findings);
+    check_secrets(&draft.auth, listen, &mut findings);
     // Secrets are made only for a configuration that is otherwise right: a failed start leaves nothing behind.
     let purpose = if findings.problems.is_empty() { purpose } else { Purpose::Inspect };
     let auth = auth(draft.auth, &draft.data_dir, &missing, purpose, &mut findings);
@@ -292,7 +293,6 @@ fn auth(
     purpose: Purpose,
     findings: &mut Findings<'_>,
 ) -> AuthSettings {
-    warn_about_weak_secrets(&draft, findings);
     let generated = if missing.is_empty() {
         Credentials::default()
     } else {
@@ -362,15 +362,24 @@ fn complete(
     Credentials::complete(data_dir, fill_all)
 }
 
-fn warn_about_weak_secrets(auth: &AuthDraft, findings: &mut Findings<'_>) {
+/// Whoever has one token can try keys at home, as many as his machine can: on an address that others reach, a signing key has
+/// the bytes that HS256 wants (RFC 7518, section 3.2).
+fn check_secrets(auth: &AuthDraft, listen: SocketAddr, findings: &mut Findings<'_>) {
+    let reachable = !listen.ip().to_canonical().is_loopback();
     let secrets = [
-        ("auth.root_password", &auth.root_password, PASSWORD_BYTES_GOOD),
-        ("auth.access_key", &auth.access_key, KEY_BYTES_GOOD),
-        ("auth.refresh_key", &auth.refresh_key, KEY_BYTES_GOOD),
+        ("auth.root_password", &auth.root_password, PASSWORD_BYTES_GOOD, false),
+        ("auth.access_key", &auth.access_key, KEY_BYTES_MIN, reachable),
+        ("auth.refresh_key", &auth.refresh_key, KEY_BYTES_MIN, reachable),
     ];
-    for (key, secret, good) in secrets {
+    for (key, secret, good, required) in secrets {
         let Some(secret) = secret else { continue };
-        if PUBLISHED.contains(&secret.expose()) {
+        if required && secret.expose().len() < good {
+            findings.problem(
+                key,
+                format!("{key} has {} bytes, and others can reach {listen}: it can be guessed", secret.expose().len()),
+                format!("set one of at least {good} bytes (openssl rand -base64 32), or use a loopback address"),
+            );
+        } else if PUBLISHED.contains(&secret.expose()) {
             findings.notices.push(Notice::warning(format!(
                 "{key} is a value that the original's documentation publishes: good for a trial, not for more"
             )));
@@ -387,7 +396,7 @@ fn warn_about_weak_secrets(auth: &AuthDraft, findings: &mut Findings<'_>) {
 
 /// Debezium's HTTP timeout, and that of many other clients.
 const RESPONSE_TIME_COMMON: Duration = Duration::from_secs(60);
-const KEY_BYTES_GOOD: usize = 16;
+const KEY_BYTES_MIN: usize = 32;
 const PASSWORD_BYTES_GOOD: usize = 8;
 /// The secrets of the original's compose file.
 const PUBLISHED: [&str; 3] = ["JWT_TEST_PURPOSE", "REFRESH_JWT_TEST_PURPOSE", "memphis"];

@@ -264,7 +264,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(
         "auth.access_key",
         "(generated)",
-        "Key that signs access tokens (HS256); at least 16 bytes, better 32.",
+        "Key that signs access tokens (HS256): at least 32 bytes, unless `listen` is a loopback address.",
         |draft, raw| set(&mut draft.auth.access_key, secret(raw)),
         |_| masked(true),
     )
@@ -272,7 +272,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(
         "auth.refresh_key",
         "(generated)",
-        "Key that signs refresh tokens (HS256); another one than `auth.access_key`.",
+        "Key that signs refresh tokens (HS256): as long, and another one than `auth.access_key`.",
         |draft, raw| set(&mut draft.auth.refresh_key, secret(raw)),
         |_| masked(true),
     )

@@ -12,8 +12,8 @@ use std::{ffi::OsString, fmt::Write as _, fs, path::Path, time::Duration};
 
 const SECRETS: [(&str, &str); 3] = [
     ("ROOT_PASSWORD", "a root password"),
-    ("JWT_SECRET", "an access key of some length"),
-    ("REFRESH_JWT_SECRET", "a refresh key of some length"),
+    ("JWT_SECRET", "an access key of at least 32 bytes"),
+    ("REFRESH_JWT_SECRET", "a refresh key of at least 32 bytes"),
 ];
 
 fn env(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
@@ -102,6 +102,8 @@ fn every_setting_is_read_from_the_file_and_from_the_environment_and_shown_as_wri
     let mut pairs = Vec::new();
     for (key, value) in OTHER_VALUES {
         if !value.is_empty() {
+            // It is shown masked, and is long enough for an address that others reach.
+            let value = if key == "auth.access_key" { "\"another access key of 32 bytes...\"" } else { value };
             let _ = writeln!(text, "{key} = {value}");
             let plain = value.trim_matches(['[', ']']).replace('"', "").replace(", ", ",");
             pairs.push((find(key).unwrap().env(), plain));
@@ -352,18 +354,42 @@ fn weak_secrets_are_warned_about() {
     let warned = |name: &str, value: &str, word: &str| {
         let mut sources = with_secrets(&[]);
         sources.environment.retain(|(known, _)| known != name);
-        sources.environment.extend(env(&[(name, value)]));
+        sources.environment.extend(env(&[(name, value), ("SLUICEGATE_LISTEN", "127.0.0.1:4444")]));
         let notices = inspect(&sources).unwrap().notices;
         assert!(notices.iter().all(|notice| !notice.text.contains(value)), "{notices:?}");
         notices.iter().any(|notice| notice.level == NoticeLevel::Warning && notice.text.contains(word))
     };
-    assert!(warned("JWT_SECRET", "fifteen bytes..", "shorter than 16"));
-    assert!(!warned("JWT_SECRET", "sixteen bytes...", "shorter than 16"));
+    assert!(warned("JWT_SECRET", "an access key that has 31 bytes", "shorter than 32"));
+    assert!(!warned("JWT_SECRET", "an access key which has 32 bytes", "shorter than 32"));
     assert!(warned("ROOT_PASSWORD", "seven..", "shorter than 8"));
     assert!(warned("ROOT_PASSWORD", "memphis", "documentation publishes"));
     assert!(warned("JWT_SECRET", "JWT_TEST_PURPOSE", "documentation publishes"));
-    assert!(warned("JWT_SECRET", "a refresh key of some length", "are the same"));
+    assert!(warned("JWT_SECRET", "a refresh key of at least 32 bytes", "are the same"));
     assert!(warned("JWT_SECRET", "\"an access key in quotes\"", "in quotes"));
+}
+
+#[test]
+fn f12_where_others_reach_it_a_signing_key_has_at_least_32_bytes() {
+    let checked = |name: &str, value: &str, listen: &str| {
+        let mut sources = with_secrets(&[("SLUICEGATE_LISTEN", listen)]);
+        sources.environment.retain(|(known, _)| known != name);
+        sources.environment.extend(env(&[(name, value)]));
+        inspect(&sources).map(drop).map_err(|fault| fault.to_string())
+    };
+    let (short, good) = ("an access key that has 31 bytes", "an access key which has 32 bytes");
+    for (name, key) in [("JWT_SECRET", "auth.access_key"), ("REFRESH_JWT_SECRET", "auth.refresh_key")] {
+        for listen in ["0.0.0.0:4444", "[::]:4444", "192.0.2.1:4444"] {
+            for value in [short, "short", "JWT_TEST_PURPOSE"] {
+                let fault = checked(name, value, listen).unwrap_err();
+                assert!(fault.contains(key) && fault.contains("at least 32 bytes"), "{fault}");
+                assert!(!fault.contains(value), "{fault}");
+            }
+            assert_eq!(checked(name, good, listen), Ok(()), "{listen}");
+        }
+        for listen in ["127.0.0.1:4444", "[::1]:4444", "[::ffff:127.0.0.1]:4444"] {
+            assert_eq!(checked(name, short, listen), Ok(()), "{listen}");
+        }
+    }
 }
 
 #[test]
@@ -540,7 +566,7 @@ proptest! {
     fn no_secret_ever_shows(words in proptest::array::uniform5("[A-Za-z0-9]{12,40}"), broken in any::<bool>(), token in any::<bool>()) {
         let [password, access, refresh, broker, quoted] = &words;
         let text = format!(
-            "[auth]\nroot_password = \"{password}\"\naccess_key = \"{access}\"\n[nats]\n{}",
+            "listen = \"127.0.0.1:4444\"\n[auth]\nroot_password = \"{password}\"\naccess_key = \"{access}\"\n[nats]\n{}",
             if token { format!("token = \"{broker}\"\nurl = \"h\"") } else { format!("url = [\"nats://u:{broker}@h:1\", \"i\"]") },
         );
         let text = if broken { format!("{text}\n[limits]\nhold = \"soon\"\n[auth.x]\ny = {quoted}z") } else { text };

@@ -53,7 +53,10 @@ impl Fields {
         match self.find(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Number(number)) => whole(number).map(Some),
-            Some(Value::String(text)) if self.is_form(name) => text.parse().map(Some).map_err(|_| Invalid),
+            Some(Value::String(text)) if self.is_form(name) => {
+                let number = || serde_json::from_str::<Number>(text).map_err(|_| Invalid);
+                text.parse().or_else(|_| number().and_then(|number| whole(&number))).map(Some)
+            }
             Some(_) => Err(Invalid),
         }
     }
@@ -80,15 +83,15 @@ impl Fields {
     }
 }
 
-/// A number without fraction; one beyond 64 bits counts as the largest, and the caller has a cap.
+/// A whole number, however it is written (`60`, `60.0`, `6e1`): clients whose only number type is a double write fractions. One
+/// beyond 64 bits counts as the largest of its sign, and the caller has a cap.
 fn whole(number: &Number) -> Result<i64, Invalid> {
     if let Some(integer) = number.as_i64() {
         return Ok(integer);
     }
-    if number.is_u64() {
-        return Ok(i64::MAX);
-    }
-    Err(Invalid)
+    let value = number.as_f64().filter(|value| value.fract() == 0.0).ok_or(Invalid)?;
+    // A whole double is written without a fraction, all its digits.
+    Ok(format!("{value:.0}").parse().unwrap_or(if value < 0.0 { i64::MIN } else { i64::MAX }))
 }
 
 impl From<Invalid> for Reject {
@@ -111,6 +114,23 @@ mod tests {
         assert_eq!(fields.integer("n"), Ok(None));
         assert_eq!(fields.integer("absent"), Ok(None));
         assert_eq!(fields.integer("f"), Err(Invalid));
+        for (text, expect) in [
+            ("1.0", Ok(1)),
+            ("1e0", Ok(1)),
+            ("6E+1", Ok(60)),
+            ("-0.0", Ok(0)),
+            ("10000000000.0", Ok(10_000_000_000)),
+            ("-5.0", Ok(-5)),
+            ("1e300", Ok(i64::MAX)),
+            ("-1e300", Ok(i64::MIN)),
+            ("1.5", Err(Invalid)),
+            ("1e-1", Err(Invalid)),
+        ] {
+            let fields = Fields::from_json(format!(r#"{{"n":{text}}}"#).as_bytes()).unwrap();
+            assert_eq!(fields.integer("n"), expect.map(Some), "{text}");
+            let form = Fields::from_form(format!("TheN={}", text.replace('+', "%2B")).as_bytes()).unwrap();
+            assert_eq!(form.integer("the_n"), expect.map(Some), "{text} in a form");
+        }
         assert_eq!(fields.integer("username"), Err(Invalid));
         assert_eq!(fields.text("account_id"), Err(Invalid));
         assert_eq!(fields.integer("big"), Ok(Some(i64::MAX)));

@@ -54,6 +54,12 @@ pub fn credential<'a>(authorization_header: Option<&'a [u8]>, query: Option<&'a 
     (!sent.is_empty()).then_some(Credential::Sent(sent))
 }
 
+/// Whether a raw query carries a credential, good or not.
+#[must_use]
+pub fn is_credential_in(query: &[u8]) -> bool {
+    query_value(query, b"authorization").is_some()
+}
+
 /// What follows the scheme.
 fn of_scheme<'a>(value: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
     let (first, rest) = value.trim_ascii().split_at_checked(scheme.len())?;

@@ -22,7 +22,7 @@ mod token;
 mod users;
 
 pub use cache::TokenCache;
-pub use credential::{Credential, credential};
+pub use credential::{Credential, credential, is_credential_in};
 pub use gate::Gate;
 pub use token::{Claims, IssuedPair, Kind, TokenKeys, fuzz_token, lifetime_from_minutes};
 pub use users::{ACCOUNT_DEFAULT, Principal, UserRecord, Users, Who, root_version};

@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
                 Ok(flow) => flow,
                 Err(Stop::Gone) => return Next::Close,
                 Err(Stop::Rejected(reject)) => {
-                    let reply = self.connections.dialect.reject(&reject, self.route);
+                    let reply = self.reply_to(&reject);
                     self.append(&reply, true);
                     Flow::Closing
                 }
@@ -174,6 +174,17 @@ impl<'a> Session<'a> {
                 }
             }
         }
+    }
+
+    /// The answer to the current request, which has failed here.
+    fn reply_to(&self, reject: &Reject) -> Reply {
+        let dialect = &self.connections.dialect;
+        if !self.head_is_read {
+            return dialect.reject(reject, self.route);
+        }
+        let bytes = self.input.get(self.at..).unwrap_or_default();
+        let request = Request { head: &self.head, bytes, now: self.connections.now(), peer: self.peer };
+        dialect.reject_request(reject, self.route, &request)
     }
 
     /// Lets other tasks run after so many steps in a row.

@@ -79,6 +79,16 @@ impl Dialect {
             Self::Fixed => fixed::reject(reject),
         }
     }
+
+    /// The same for a request whose head was read: a page may have to be let in on it.
+    #[must_use]
+    pub fn reject_request(&self, reject: &Reject, route: Route, request: &Request<'_>) -> Reply {
+        let reply = self.reject(reject, route);
+        match self {
+            Self::Memphis(_) => memphis::shared(request, reply),
+            Self::Fixed => reply,
+        }
+    }
 }
 
 impl Admitted {

@@ -2,8 +2,9 @@
 //! specification of the original).
 
 use crate::support::{
+    admin::basic,
     gateway::{ACCESS_SECRET, Gateway, REFRESH_SECRET, ROOT_PASSWORD},
-    http::{self, Response},
+    http::{self, Http, Response},
     token, unique,
 };
 use jsonwebtoken::Algorithm;
@@ -24,6 +25,9 @@ on_every_setup!(
     the_token_may_be_carried_in_the_query_and_the_header_wins,
     tokens_that_were_not_made_here_are_unauthorized,
     auth_paths_are_found_in_any_case_and_with_a_slash,
+    r7_every_401_says_how_to_log_in,
+    r10_a_number_is_a_number_however_it_is_written,
+    f11_a_token_before_its_time_is_unauthorized,
 );
 
 const UNAUTHORIZED: &str = "{\"message\":\"Unauthorized\"}";
@@ -305,5 +309,80 @@ fn auth_paths_are_found_in_any_case_and_with_a_slash(gateway: &Gateway) {
     let body = json!({"jwt_refresh_token": good, "unknown": unique("field")}).to_string();
     for path in ["/auth/refreshToken", "/auth/refreshtoken", "/AUTH/REFRESHTOKEN", "/auth/refreshToken/"] {
         tokens(&http::once(gateway.address(), "POST", path, &headers, body.as_bytes()), 900_000, 18_000_000);
+    }
+}
+
+fn r7_every_401_says_how_to_log_in(gateway: &Gateway) {
+    let challenges = ["Bearer realm=\"sluicegate\"", "Basic realm=\"sluicegate\", charset=\"UTF-8\""];
+    let wrong_login = json!({"username": "nobody-r7", "password": "wrong"}).to_string();
+    let json_type = ("Content-Type", "application/json");
+    let post = |path: &str, body: &str| http::once(gateway.address(), "POST", path, &[json_type], body.as_bytes());
+    let expired = token::forge(gateway.token(), ACCESS_SECRET, |claims| claims["exp"] = json!(1_700_000_000));
+    let mut refused = vec![
+        post("/stations/a/produce/single", "1"),
+        post("/stations/a/produce/batch", "[1]"),
+        post("/stations/a/consume/batch", "{}"),
+        post("/stations/a/produce/single?authorization=wrong", "1"),
+        post("/auth/authenticate", &wrong_login),
+        post("/auth/refreshToken", "{\"jwt_refresh_token\":\"x\"}"),
+        http::once(gateway.address(), "GET", "/nothing/here", &[], b""),
+    ];
+    let of_key = format!("sgk_{}_{}", "a".repeat(12), "b".repeat(43));
+    for value in
+        ["Bearer wrong".to_owned(), format!("Bearer {expired}"), basic("any", "password"), basic("any", &of_key)]
+    {
+        refused.push(produce_as(gateway, Some(&value), ""));
+    }
+    for response in refused {
+        response.is_json(401, UNAUTHORIZED);
+        assert_eq!(response.headers("www-authenticate"), challenges, "{}", response.head);
+    }
+    let mut http = Http::connect(gateway.address());
+    http.send(&http::request("HEAD", "/nothing", &[], b""));
+    assert_eq!(http.response_to_head().headers("www-authenticate"), challenges);
+    assert!(
+        produce_as(gateway, Some(&format!("Bearer {}", gateway.token())), "").headers("www-authenticate").is_empty()
+    );
+    // The admin port has had one.
+    assert_eq!(http::get(gateway.admin(), "/api/v1/users").headers("www-authenticate").len(), 1);
+}
+
+fn r10_a_number_is_a_number_however_it_is_written(gateway: &Gateway) {
+    let login = |field: &str, number: &str| {
+        let body = format!(r#"{{"username":"root","password":"{ROOT_PASSWORD}","{field}":{number}}}"#);
+        gateway.authenticate(&body)
+    };
+    for number in ["1", "1.0", "1e0", "0.1e1", "10E-1", "0", "0.0", "-0.0"] {
+        tokens(&login("account_id", number), 900_000, 18_000_000);
+    }
+    for number in ["2.0", "4294967295.0"] {
+        login("account_id", number).is_json(401, UNAUTHORIZED);
+    }
+    for number in ["1.5", "-1.0", "1e300", "\"1\"", "\"1.0\"", "true"] {
+        login("account_id", number).is_json(400, NOT_VALID);
+    }
+    tokens(&login("token_expiry_in_minutes", "60.0"), 3_600_000, 18_000_000);
+    tokens(&login("token_expiry_in_minutes", "6e1"), 3_600_000, 18_000_000);
+    let (_, good) = tokens(&login("refresh_token_expiry_in_minutes", "1e1"), 900_000, 600_000);
+    let body = format!(r#"{{"jwt_refresh_token":"{good}","token_expiry_in_minutes":2.0}}"#);
+    tokens(&refresh(gateway, &body), 120_000, 18_000_000);
+    let station = unique("numbers");
+    gateway.batch(&station, "[1,2,3]").is(200, "{\"error\":null,\"success\":true}");
+    let body = r#"{"consumer_name":"c","batch_size":2.0,"batch_max_wait_time_ms":5e2}"#;
+    assert_eq!(gateway.consume(&station, body).json().as_array().map(Vec::len), Some(2));
+    gateway.consume(&station, r#"{"consumer_name":"c","batch_size":1.5}"#).is_error(400);
+}
+
+fn f11_a_token_before_its_time_is_unauthorized(gateway: &Gateway) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let status = |nbf: Value| {
+        let jwt = token::forge(gateway.token(), ACCESS_SECRET, |claims| claims["nbf"] = nbf);
+        produce_as(gateway, Some(&format!("Bearer {jwt}")), "").status
+    };
+    for nbf in [json!(now + 3_600), json!("tomorrow"), json!(null), json!([now])] {
+        assert_eq!(status(nbf.clone()), 401, "{nbf}");
+    }
+    for nbf in [json!(now - 60), json!(0)] {
+        assert_eq!(status(nbf.clone()), 200, "{nbf}");
     }
 }

@@ -3,7 +3,7 @@
 //! The answer has exactly four keys (a fifth breaks strict readers); lifetimes are milliseconds.
 
 use super::{
-    Memphis,
+    Memphis, decoded,
     fields::{Fields, Invalid},
     reply,
 };
@@ -12,6 +12,7 @@ use crate::{
     dialect::{Reply, Request},
     metrics::Route,
     reject::Reject,
+    wire::content::Codings,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -31,8 +32,12 @@ struct Login {
 
 impl Memphis {
     /// A password for a pair of tokens.
-    pub(super) async fn authenticate(&self, request: &Request<'_>, body: &[u8]) -> Reply {
-        let Ok(fields) = fields_of(request, body) else { return invalid_fields() };
+    pub(super) async fn authenticate(&self, codings: Codings, request: &Request<'_>, body: &[u8]) -> Reply {
+        let fields = match decoded(codings, body) {
+            Ok(body) => fields_of(request, &body),
+            Err(reject) => return reply::reject(&reject, Route::Authenticate),
+        };
+        let Ok(fields) = fields else { return invalid_fields() };
         let login = match login_of(&fields, request.head.query.map(|query| query.of(request.bytes))) {
             Ok(Some(login)) => login,
             Ok(None) => return required("Username"),
@@ -51,9 +56,13 @@ impl Memphis {
     }
 
     /// A refresh token for a new pair.
-    pub(super) fn refresh(&self, request: &Request<'_>, body: &[u8]) -> Reply {
+    pub(super) fn refresh(&self, codings: Codings, request: &Request<'_>, body: &[u8]) -> Reply {
         let reject = |reject: &Reject| reply::reject(reject, Route::Refresh);
-        let Ok(fields) = fields_of(request, body) else { return reject(&Invalid.into()) };
+        let fields = match decoded(codings, body) {
+            Ok(body) => fields_of(request, &body),
+            Err(refused) => return reject(&refused),
+        };
+        let Ok(fields) = fields else { return reject(&Invalid.into()) };
         let (Ok(token), Ok(lifetimes)) = (fields.text("jwt_refresh_token"), self.lifetimes(&fields)) else {
             return reject(&Invalid.into());
         };
@@ -89,7 +98,7 @@ impl Memphis {
                     "jwt_refresh_token": pair.refresh,
                     "refresh_token_expires_in": pair.refresh_ms,
                 });
-                reply::json(200, body.to_string().into_bytes(), route)
+                reply::no_store(reply::json(200, body.to_string().into_bytes(), route))
             }
             Err(reject) => reply::reject(&reject, route),
         }

@@ -2,7 +2,7 @@
 //!
 //! The answer is a bare JSON array. A payload that is not UTF-8 comes as base64, marked, never mangled.
 
-use super::{Memphis, fields::Fields, reply};
+use super::{Memphis, decoded, fields::Fields, reply};
 use crate::{
     dialect::{Reply, Request},
     fetch::{Consume, Delivery},
@@ -10,7 +10,7 @@ use crate::{
     metrics::Route,
     reject::Reject,
     station::Name,
-    wire::nats,
+    wire::{content::Codings, nats},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{collections::BTreeMap, io::Write as _, time::Duration};
@@ -27,6 +27,8 @@ pub(super) struct Call {
     pub(super) station: Name,
     /// Whether the principal may create the station (it may produce to it).
     pub(super) create: bool,
+    /// How the body is compressed.
+    pub(super) codings: Codings,
 }
 
 /// Header fields that are not shown: an SDK's own bookkeeping, which the original hid too, and what the broker keeps
@@ -55,7 +57,7 @@ const UNKNOWN_DELIVERY: Reject =
 impl Memphis {
     /// Hands out messages; they are acknowledged when the reply has left.
     pub(super) async fn consume(&self, call: &Call, request: &Request<'_>, body: &[u8]) -> Reply {
-        let wanted = match wanted(body) {
+        let wanted = match decoded(call.codings, body).and_then(|body| wanted(&body)) {
             Ok(wanted) => wanted,
             Err(reject) => return reply::reject(&reject, Route::Consume),
         };

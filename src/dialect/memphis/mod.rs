@@ -14,7 +14,7 @@ mod route;
 
 use super::{Reply, Request};
 use crate::{
-    auth::{Gate, Principal, credential},
+    auth::{Gate, Principal, credential, is_credential_in},
     directory::Directory,
     fetch::Fetcher,
     ingest::{Form, Ingest},
@@ -56,8 +56,8 @@ pub struct Admitted {
 
 #[derive(Debug)]
 enum Call {
-    Authenticate,
-    Refresh,
+    Authenticate(Codings),
+    Refresh(Codings),
     Status,
     Produce(produce::Call),
     Consume(consume::Call),
@@ -81,32 +81,39 @@ impl Admitted {
     pub fn is_verified(&self) -> bool {
         match self.call {
             Call::Produce(_) | Call::Consume(_) => true,
-            Call::Authenticate | Call::Refresh | Call::Status => false,
+            Call::Authenticate(_) | Call::Refresh(_) | Call::Status => false,
         }
     }
 
     /// Whether serving it may take long by intention.
     #[must_use]
     pub fn waits(&self) -> bool {
-        matches!(self.call, Call::Consume(_) | Call::Authenticate)
+        matches!(self.call, Call::Consume(_) | Call::Authenticate(_))
     }
 }
 
 impl Memphis {
-    /// Route, then who asks, then whether they may: in this order, so that a stranger learns nothing.
+    /// Decides on the head alone whether a request may send its body.
     pub fn admit(&self, request: &Request<'_>) -> Result<Admitted, Box<Reply>> {
+        self.decide(request).map_err(|reply| Box::new(shared(request, *reply)))
+    }
+
+    /// Route, then who asks, then whether they may: in this order, so that a stranger learns nothing.
+    fn decide(&self, request: &Request<'_>) -> Result<Admitted, Box<Reply>> {
         let (head, bytes) = (request.head, request.bytes);
-        if head.method == Method::Options {
-            return Err(Box::new(reply::preflight(head.field(bytes, "access-control-request-headers"))));
-        }
         let path = head.path.of(bytes);
         let target = Target::of(path);
+        if head.method == Method::Options {
+            let allows = if path == b"*" { "GET, HEAD, POST, OPTIONS" } else { target.options() };
+            return Err(Box::new(reply::preflight(allows, head.field(bytes, "access-control-request-headers"))));
+        }
         let route = target.route();
         let refuse = |reject: &Reject| Box::new(reply::reject(reject, route));
         let principal = if target.is_open() {
             None
         } else {
-            let authorization = head.authorization.map(|span| span.of(bytes));
+            // A page's request that carries a credential in its URL is judged by that alone: the browser may add what it holds.
+            let authorization = head.authorization.filter(|_| page(request).is_none()).map(|span| span.of(bytes));
             let credential = credential(authorization, head.query.map(|span| span.of(bytes)));
             let credential = credential.ok_or(Reject::Unauthorized).map_err(|reject| refuse(&reject))?;
             Some(self.principal(&credential, request.now.unix_s).map_err(|reject| refuse(&reject))?)
@@ -121,9 +128,10 @@ impl Memphis {
         }
         let may = |action, station: &Name| principal.as_ref().is_some_and(|who| who.may(action, station.as_str()));
         let small = |call| Ok(Admitted { call, route, body_bytes_max: CONTROL_BODY_BYTES_MAX as u64 });
+        let codings = || Codings::parse(head.values(bytes, "content-encoding")).map_err(|reject| refuse(&reject));
         match target {
-            Target::Authenticate => small(Call::Authenticate),
-            Target::Refresh => small(Call::Refresh),
+            Target::Authenticate => small(Call::Authenticate(codings()?)),
+            Target::Refresh => small(Call::Refresh(codings()?)),
             Target::Status => small(Call::Status),
             Target::ProduceSingle(station) => {
                 self.admit_produce(request, station, Form::Single, principal).map_err(|reject| refuse(&reject))
@@ -137,7 +145,7 @@ impl Memphis {
                     return Err(refuse(&Reject::Forbidden(Action::Consume, station.as_str().into())));
                 }
                 let create = may(Action::Produce, &station);
-                small(Call::Consume(consume::Call { station, create }))
+                small(Call::Consume(consume::Call { station, create, codings: codings()? }))
             }
             Target::OpenNothing | Target::Nothing => Err(Box::new(reply::not_found(method_text(request), path))),
         }
@@ -174,15 +182,43 @@ impl Memphis {
 
     /// Serves an admitted request with its body.
     pub async fn handle(&self, admitted: Admitted, request: &Request<'_>, body: &[u8]) -> Reply {
-        match admitted.call {
+        let reply = match admitted.call {
             // Boxed: what comes seldom takes no room in what comes often.
-            Call::Authenticate => Box::pin(self.authenticate(request, body)).await,
-            Call::Refresh => self.refresh(request, body),
+            Call::Authenticate(codings) => Box::pin(self.authenticate(codings, request, body)).await,
+            Call::Refresh(codings) => self.refresh(codings, request, body),
             Call::Status => reply::status(),
             Call::Produce(call) => self.produce(&call, request, body).await,
             Call::Consume(call) => Box::pin(self.consume(&call, request, body)).await,
-        }
+        };
+        shared(request, reply)
     }
+}
+
+/// The origin of the page that sent a request with its credential in the URL: all that a beacon can do, which a browser sends
+/// with the credentials that it holds, and so with a look at whether the page may read the answer.
+fn page<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
+    let query = request.head.query?.of(request.bytes);
+    let origin = request.head.origin?.of(request.bytes);
+    is_credential_in(query).then_some(origin)
+}
+
+/// The reply, shared with the page that has asked, if it carried its credential in the URL, and else with every page but
+/// without credentials.
+pub(super) fn shared(request: &Request<'_>, reply: Reply) -> Reply {
+    match page(request) {
+        Some(origin) => reply::shared_with(origin, reply),
+        None => reply,
+    }
+}
+
+/// The body of a call that is no record, without its coding.
+fn decoded(codings: Codings, body: &[u8]) -> Result<Cow<'_, [u8]>, Reject> {
+    if codings.is_identity() {
+        return Ok(Cow::Borrowed(body));
+    }
+    let mut decoded = Vec::new();
+    codings.decode(body, CONTROL_BODY_BYTES_MAX, &mut decoded)?;
+    Ok(Cow::Owned(decoded))
 }
 
 /// The method as sent.

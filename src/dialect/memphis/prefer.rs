@@ -44,7 +44,8 @@ impl Preferences {
             (false, true) => "return=representation",
             (true, true) => "handling=strict, return=representation",
         };
-        Cow::Owned([CORS, b"Preference-Applied: ", applied.as_bytes(), b"\r\n"].concat())
+        let exposed = b"Access-Control-Expose-Headers: Preference-Applied\r\nPreference-Applied: ";
+        Cow::Owned([CORS, exposed, applied.as_bytes(), b"\r\n"].concat())
     }
 }
 

@@ -14,8 +14,20 @@ use std::borrow::Cow;
 
 const JSON: Option<&str> = Some("application/json");
 const TEXT: Option<&str> = Some("text/plain; charset=utf-8");
-/// Allowed for every origin, as in the original.
+/// Allowed for every origin, as in the original: without credentials, which a browser may hold for the gateway and every page
+/// could then use. What carries its credential in the URL is shared by [`shared_with`].
 pub(super) const CORS: &[u8] = b"Access-Control-Allow-Origin: *\r\nVary: Origin\r\n";
+/// How one logs in. Two fields and not one list: not every client finds the second scheme of a list.
+const CHALLENGES: &[u8] =
+    b"WWW-Authenticate: Bearer realm=\"sluicegate\"\r\nWWW-Authenticate: Basic realm=\"sluicegate\", charset=\"UTF-8\"\r\n";
+/// Codings that are undone ([`crate::wire::content`]).
+const ACCEPT_ENCODING: &[u8] = b"Accept-Encoding: gzip, deflate\r\n";
+/// Tokens are for whoever has asked, and what is true now is not true later.
+const NO_STORE: &[u8] = b"Cache-Control: no-store\r\n";
+/// What a page may read of a refusal, besides what every page may of any answer.
+const EXPOSED: &[u8] = b"Access-Control-Expose-Headers: Accept-Encoding, Allow, Retry-After, WWW-Authenticate\r\n";
+/// How long a browser need not ask again, in seconds: the most that any heeds.
+const PREFLIGHT_MAX_AGE: &[u8] = b"Access-Control-Max-Age: 7200\r\n";
 const UNAUTHORIZED: &[u8] = br#"{"message":"Unauthorized"}"#;
 const STORED: &[u8] = br#"{"error":null,"success":true}"#;
 
@@ -42,12 +54,23 @@ pub(in super::super) fn stored(route: Route) -> Reply {
 
 /// `GET /monitoring/status`.
 pub(super) fn status() -> Reply {
-    json(200, br#"{"status":"ok"}"#.as_slice(), Route::Status)
+    no_store(json(200, br#"{"status":"ok"}"#.as_slice(), Route::Status))
 }
 
-/// The answer to a CORS preflight, which needs no token.
-pub(super) fn preflight(requested_headers: Option<&[u8]>) -> Reply {
-    let mut extra = Vec::with_capacity(256);
+/// The same reply, which nobody may keep.
+pub(super) fn no_store(reply: Reply) -> Reply {
+    with_fields(reply, NO_STORE)
+}
+
+/// The same reply with further field lines.
+fn with_fields(mut reply: Reply, fields: &[u8]) -> Reply {
+    reply.extra.to_mut().extend_from_slice(fields);
+    reply
+}
+
+/// The answer to `OPTIONS`, which needs no token: what the target takes, and what a browser asks before it sends.
+pub(super) fn preflight(allows: &'static str, requested_headers: Option<&[u8]>) -> Reply {
+    let mut extra = Vec::with_capacity(384);
     extra.extend_from_slice(b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers\r\n");
     extra.extend_from_slice(b"Access-Control-Allow-Origin: *\r\n");
     extra.extend_from_slice(b"Access-Control-Allow-Methods: GET,POST,HEAD,PUT,DELETE,PATCH\r\n");
@@ -56,7 +79,19 @@ pub(super) fn preflight(requested_headers: Option<&[u8]>) -> Reply {
         extra.extend_from_slice(headers);
         extra.extend_from_slice(b"\r\n");
     }
-    Reply { content_type: None, extra: Cow::Owned(extra), ..json(204, b"".as_slice(), Route::Other) }
+    extra.extend_from_slice(PREFLIGHT_MAX_AGE);
+    let reply = json(204, b"".as_slice(), Route::Other);
+    Reply { content_type: None, extra: Cow::Owned(extra), allow: Some(allows), ..reply }
+}
+
+/// The same reply, for the page of this origin and with its credentials (Fetch, "CORS check"): a request that carries its own
+/// credential in its URL needs none that the browser holds, and a beacon cannot be sent without.
+pub(super) fn shared_with(origin: &[u8], mut reply: Reply) -> Reply {
+    const EVERYBODY: &[u8] = b"Access-Control-Allow-Origin: *\r\n";
+    let Some(at) = memchr::memmem::find(&reply.extra, EVERYBODY) else { return reply };
+    let line = [b"Access-Control-Allow-Origin: ", origin, b"\r\nAccess-Control-Allow-Credentials: true\r\n"].concat();
+    reply.extra.to_mut().splice(at..at + EVERYBODY.len(), line);
+    reply
 }
 
 /// There is nothing at this path.
@@ -75,15 +110,21 @@ fn escape_html(text: &str) -> String {
 pub(in super::super) fn reject(reject: &Reject, route: Route) -> Reply {
     let status = status_of(reject);
     let mut reply = match reject {
-        Reject::Unauthorized => json(status, UNAUTHORIZED, route),
+        Reject::Unauthorized => with_fields(json(status, UNAUTHORIZED, route), CHALLENGES),
+        Reject::ContentEncoding => with_fields(failure(reject, status, route), ACCEPT_ENCODING),
         Reject::MethodNotAllowed(allow) => {
             Reply { content_type: TEXT, allow: Some(allow), ..json(status, b"Method Not Allowed".as_slice(), route) }
         }
-        _ => json(status, json!({"error": text_of(reject), "success": false}).to_string().into_bytes(), route),
+        _ => failure(reject, status, route),
     };
+    reply = with_fields(reply, EXPOSED);
     reply.retry_after = reject.retry_after().map(|wait| u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX));
     reply.close = reject.closes();
     reply
+}
+
+fn failure(reject: &Reject, status: u16, route: Route) -> Reply {
+    json(status, json!({"error": text_of(reject), "success": false}).to_string().into_bytes(), route)
 }
 
 /// The status of a failure.

@@ -77,6 +77,15 @@ impl Target {
         }
     }
 
+    /// The same as the answer to `OPTIONS` lists them: with itself, and also where there is nothing.
+    pub(super) fn options(&self) -> &'static str {
+        match self.allows() {
+            Some("POST") => "POST, OPTIONS",
+            Some(_) => "GET, HEAD, OPTIONS",
+            None => "OPTIONS",
+        }
+    }
+
     /// Whether `method` is one of them.
     pub(super) fn takes(&self, method: Method) -> bool {
         match self {

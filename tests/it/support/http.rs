@@ -32,13 +32,15 @@ pub struct Response {
 impl Response {
     /// The value of a field; fails if it is there twice.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self.head.split("\r\n").skip(1).filter_map(|line| {
-            let (field, value) = line.split_once(':')?;
-            field.eq_ignore_ascii_case(name).then(|| value.trim())
-        });
-        let value = values.next();
-        assert_eq!(values.next(), None, "two {name} fields in:\n{}", self.head);
-        value
+        let values = self.headers(name);
+        assert!(values.len() <= 1, "two {name} fields in:\n{}", self.head);
+        values.first().copied()
+    }
+
+    /// The values of all fields of this name.
+    pub fn headers(&self, name: &str) -> Vec<&str> {
+        let lines = self.head.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
+        lines.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).collect()
     }
 
     /// Its body as text.

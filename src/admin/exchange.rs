@@ -31,6 +31,11 @@ impl<S: Send + Sync, T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<S>
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        // The bytes would be taken for broken JSON.
+        let mut codings = request.headers().get_all(header::CONTENT_ENCODING).into_iter();
+        if !codings.all(|coding| coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            return Err(Problem::of_coding());
+        }
         let read: Result<Json<Object<T>>, JsonRejection> = Json::from_request(request, state).await;
         read.map(|Json(Object(value))| Self(value)).map_err(|rejection| Problem::of_body(&rejection, BYTES_MAX))
     }

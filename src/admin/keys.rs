@@ -1,6 +1,7 @@
 //! API keys: made and shown once, listed without their secret, ended.
 
 use super::{
+    NO_STORE,
     exchange::{Body, IfMatch, IfNoneMatch, Named, PageQuery, Paging, created, listed},
     openapi::refusals::{Away, Bad, Guarded, Missing, Stale, TakesBody},
     problem::Problem,
@@ -12,8 +13,8 @@ use crate::control::{
 };
 use axum::{
     extract::State,
-    http::{HeaderValue, StatusCode, header},
-    response::Response,
+    http::StatusCode,
+    response::{IntoResponse, Response},
 };
 
 const KEYS: &str = "/api/v1/keys";
@@ -43,9 +44,7 @@ pub(super) async fn show(State(desk): State<Desk>, Named(id): Named, known: IfNo
         TakesBody, Guarded, Away))]
 pub(super) async fn create(State(desk): State<Desk>, Body(new): Body<NewKey>) -> Result<Response, Problem> {
     let made = desk.create_key(new).await?;
-    let mut response = created(KEYS, &made.view.id, &made);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok((NO_STORE, created(KEYS, &made.view.id, &made)).into_response())
 }
 
 /// Ends a key: at once, everywhere.

@@ -45,6 +45,8 @@ use utoipa::ToSchema;
 
 /// Bytes of a request body, but for a schema's.
 const BODY_BYTES_MAX: usize = CONTROL_BODY_BYTES_MAX;
+/// What is true now and not later, or for whoever has asked alone.
+const NO_STORE: [(header::HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
 
 fn router(desk: Desk) -> Router {
     let api = stations_router()
@@ -95,8 +97,8 @@ fn others_router() -> Router<Desk> {
 /// Says that the process lives.
 #[utoipa::path(get, path = "/healthz", tag = "health", operation_id = "health", security(()),
     responses((status = 200, description = "It does", body = String, content_type = "text/plain")))]
-async fn healthy() -> &'static str {
-    "ok\n"
+async fn healthy() -> impl IntoResponse {
+    (NO_STORE, "ok\n")
 }
 
 /// Whether requests can be served.
@@ -113,14 +115,14 @@ struct Readiness {
 async fn ready(State(desk): State<Desk>) -> Response {
     let reasons = desk.reasons_not_ready();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready: reasons.is_empty(), reasons })).into_response()
+    (status, NO_STORE, Json(Readiness { ready: reasons.is_empty(), reasons })).into_response()
 }
 
 /// All metrics, as Prometheus reads them.
 #[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "metrics", security(()),
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 async fn metrics(State(desk): State<Desk>) -> Response {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], desk.metrics_text(process::read())).into_response()
+    (NO_STORE, [(header::CONTENT_TYPE, CONTENT_TYPE)], desk.metrics_text(process::read())).into_response()
 }
 
 /// This description.

@@ -22,6 +22,8 @@ pub(super) struct Problem {
     status: StatusCode,
     detail: Cow<'static, str>,
     retry_after: Option<u64>,
+    /// `Accept-Encoding`, where a content coding was the problem.
+    codings: Option<&'static str>,
 }
 
 /// The body of an error (RFC 9457).
@@ -42,7 +44,7 @@ pub(super) struct ProblemBody<'a> {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), retry_after: None }
+        Self { status, detail: detail.into(), retry_after: None, codings: None }
     }
 
     pub(super) fn bad(detail: impl Into<Cow<'static, str>>) -> Self {
@@ -50,7 +52,7 @@ impl Problem {
     }
 
     fn later(status: StatusCode, detail: &'static str, seconds: u64) -> Self {
-        Self { status, detail: detail.into(), retry_after: Some(seconds) }
+        Self { retry_after: Some(seconds), ..Self::new(status, detail) }
     }
 
     /// The API serves as many requests as it does at a time.
@@ -73,6 +75,12 @@ impl Problem {
                 seconds,
             ),
         }
+    }
+
+    /// A body that is compressed.
+    pub(super) fn of_coding() -> Self {
+        let detail = "the body is compressed, and is read as it is: send it without Content-Encoding";
+        Self { codings: Some("identity"), ..Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail) }
     }
 
     /// A body that cannot be read; `bytes_max` is what it may have.
@@ -167,11 +175,12 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some(codings) = self.codings {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(codings));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
-            // Two fields and not one list: not every client finds the second scheme of a list.
-            for scheme in ["Basic realm=\"sluicegate admin\", charset=\"UTF-8\"", "Bearer realm=\"sluicegate admin\""] {
-                headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
-            }
+            let scheme = HeaderValue::from_static("Basic realm=\"sluicegate admin\", charset=\"UTF-8\"");
+            headers.insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
     }

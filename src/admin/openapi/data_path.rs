@@ -171,12 +171,13 @@ pub(super) struct Status {
 
 refusals! { pub(super), "application/json", "Unauthorized" =>
     /// Wants a token or a key.
-    Anonymous: 401 "No credential, a wrong one, or one that is no longer good";
+    Anonymous: 401 "No credential, a wrong one, or one that is no longer good: `WWW-Authenticate` says what is taken";
 }
 
 refusals! { pub(super), "application/json", "Failure" =>
     /// Has a body that is bounded, and needs the control plane.
-    LoggingIn: 413 "The body is too large", 503 "The users are not known yet, or too many log in at once";
+    LoggingIn: 413 "The body is too large", 415 "A Content-Encoding that is not taken",
+        429 "Too many wrong passwords for this name, or from this network", 503 "The users are not known yet, or too many log in at once";
     /// Puts records in.
     Producing: 403 "Not allowed to produce to this station, or the broker does not let the gateway",
         404 "There is no such station, and it is not made on first use",
@@ -195,6 +196,7 @@ refusals! { pub(super), "application/json", "Failure" =>
         404 "There is no such station, and it may not be made",
         409 "The station cannot have this consumer group: the text says what stands in the way",
         413 "The body is too large",
+        415 "A Content-Encoding that is not taken",
         503 "The broker is away, the station's stream is not there, or the control plane did not answer";
 }
 
@@ -210,6 +212,7 @@ pub(super) fn authenticate() {}
 #[utoipa::path(post, path = "/auth/refreshToken", tag = "data", operation_id = "refresh_token", security(()), request_body = Renewal,
     responses((status = 200, description = "A new pair", body = Tokens), (status = 400, description = "The body is wrong", body = Failure),
         (status = 413, description = "The body is too large", body = Failure),
+        (status = 415, description = "A Content-Encoding that is not taken", body = Failure),
         (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
         Anonymous))]
 pub(super) fn refresh_token() {}

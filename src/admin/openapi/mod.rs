@@ -24,6 +24,7 @@ use utoipa::{
         title = "Sluicegate",
         description = "The admin listener's API, and the data port's.\n\n\
             Below `/api/v1` everything is 503 with `Retry-After` until the registry was read once. \
+            Any request with a name and a password may be 429 with `Retry-After`, if too many before it were wrong. \
             Any request may also be answered with 408 (its body did not come in time) or, before a route is known, with 431 or a bare 400 \
             (its head is too large, or not HTTP). The data port answers the same in its own form, and 417, 501 and 505 to what it does not \
             know of HTTP."

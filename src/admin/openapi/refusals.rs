@@ -44,7 +44,7 @@ refusals! { pub(in crate::admin), PROBLEM_JSON, "Problem" =>
     /// Takes something that may be wrong.
     Bad: 400 "A name, a number or a header field is wrong: the text says which";
     /// Takes a JSON body.
-    TakesBody: 400 "The body, or a name, is wrong: the text says what", 413 "The body is too large", 415 "The body does not say that it is JSON";
+    TakesBody: 400 "The body, or a name, is wrong: the text says what", 413 "The body is too large", 415 "The body does not say that it is JSON, or is compressed";
     /// May name what is not there.
     Missing: 404 "There is none of this name";
     /// May collide with what is there.

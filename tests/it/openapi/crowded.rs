@@ -1,40 +1,17 @@
 //! What the data port answers to a crowd, and when the broker will not.
 
-use super::data_path::{AUTHENTICATE, consume, produce};
+use super::data_path::{consume, produce};
 use crate::support::{
     broker::Broker,
     gateway::{Gateway, Plan},
-    http,
     openapi::Description,
 };
 use serde_json::json;
 use std::{thread, time::Duration};
 
-/// More than may wait for a password to be checked.
-const CROWD: usize = 150;
-
 pub(super) fn walk(gateway: &Gateway, description: &Description) {
-    logins(gateway, description);
     full_window(gateway, description);
     refusing_broker(gateway, description);
-}
-
-fn logins(gateway: &Gateway, description: &Description) {
-    let body = json!({"username": "nobody", "password": "whatever it is"}).to_string();
-    let refused = thread::scope(|scope| {
-        let all: Vec<_> = (0..CROWD)
-            .map(|_| {
-                scope.spawn(|| {
-                    let headers = [("Content-Type", "application/json")];
-                    let response = http::once(gateway.address(), "POST", AUTHENTICATE, &headers, body.as_bytes());
-                    description.holds("POST", AUTHENTICATE, &response);
-                    response.status
-                })
-            })
-            .collect();
-        all.into_iter().map(|one| one.join().unwrap()).filter(|status| *status == 503).count()
-    });
-    assert!(refused > 0, "{CROWD} logins at once, and all were heard");
 }
 
 /// One record has all the room there is, and the broker says nothing.

@@ -1,16 +1,18 @@
 //! The data port's routes, by the same description.
 
 use crate::support::{
+    PATIENCE, eventually,
     gateway::{Gateway, Plan, ROOT_PASSWORD, ROOT_USER},
-    http::{self, Response},
+    http::{self, Http, Response},
     openapi::Description,
+    ports,
 };
 use serde_json::{Value, json};
 
 const SINGLE: &str = "/stations/{name}/produce/single";
 const BATCH: &str = "/stations/{name}/produce/batch";
 const CONSUME: &str = "/stations/{name}/consume/batch";
-pub(super) const AUTHENTICATE: &str = "/auth/authenticate";
+const AUTHENTICATE: &str = "/auth/authenticate";
 const REFRESH: &str = "/auth/refreshToken";
 const STATUS: &str = "/monitoring/status";
 
@@ -24,6 +26,7 @@ pub(super) fn walk(gateway: &Gateway, description: &Description) {
     consumed(gateway, description);
     refused(gateway, description);
     bounded(gateway, description);
+    unknown_users(gateway, description);
 }
 
 #[track_caller]
@@ -94,6 +97,13 @@ fn login(gateway: &Gateway, description: &Description) {
     let large = format!("{{\"username\":\"{}\"}}", "x".repeat(64 * 1024));
     post(AUTHENTICATE, &large, 413);
     post(REFRESH, &large, 413);
+    for path in [AUTHENTICATE, REFRESH] {
+        ask(gateway, description, ("POST", path), "", &[JSON, ("Content-Encoding", "br")], b"{}", 415);
+    }
+    for _ in 0..10 {
+        post(AUTHENTICATE, "{\"username\":\"guessed\",\"password\":\"guess\"}", 401);
+    }
+    post(AUTHENTICATE, "{\"username\":\"guessed\",\"password\":\"guess\"}", 429);
 }
 
 fn methods(gateway: &Gateway, description: &Description) {
@@ -134,6 +144,9 @@ fn consumed(gateway: &Gateway, description: &Description) {
         consume(gateway, description, "described", "{\"consumer_name\":\"c\",\"batch_max_wait_time_ms\":500}", 200);
     assert!(!all.json().as_array().unwrap().is_empty());
     consume(gateway, description, "described", "{}", 400);
+    let bearer = format!("Bearer {}", gateway.token());
+    let coded = [("Authorization", bearer.as_str()), JSON, ("Content-Encoding", "br")];
+    ask(gateway, description, ("POST", CONSUME), "described", &coded, b"{}", 415);
     consume(gateway, description, "described", &format!("{{\"consumer_name\":\"{}\"}}", "x".repeat(64 * 1024)), 413);
 }
 
@@ -159,6 +172,14 @@ fn refused(gateway: &Gateway, description: &Description) {
     let reader = made(json!({"consume": ["*"]}));
     let fields = [("Authorization", reader.as_str()), JSON];
     ask(gateway, description, ("POST", CONSUME), "never.made", &fields, b"{\"consumer_name\":\"c\"}", 404);
+}
+
+/// A gateway that has not reached its broker yet does not know who there is.
+fn unknown_users(gateway: &Gateway, description: &Description) {
+    let mut blind = Plan::new(gateway.setup()).nats_url(&format!("nats://{}", ports::free())).prepare();
+    blind.restart_without_waiting();
+    eventually("the data port is open", PATIENCE, || Http::try_connect(blind.address()).ok());
+    ask(&blind, description, ("POST", AUTHENTICATE), "", &[JSON], b"{\"username\":\"nobody\",\"password\":\"x\"}", 503);
 }
 
 /// What a gateway with narrower settings answers, by the same description.

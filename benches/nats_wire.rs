@@ -39,7 +39,14 @@ struct Ack<'a> {
 fn window_with_records() -> (Window, sluicegate::wire::jetstream::BatchKey, Vec<Token>) {
     let mut window = Window::new(LIMITS);
     let mut tokens = Vec::new();
-    let ask = Ask { naming: Naming::Each, sizes: (0..RECORDS).map(|_| 300), all: false, tag: 0, deadline_ms: 10_000 };
+    let ask = Ask {
+        naming: Naming::Each,
+        once: false,
+        sizes: (0..RECORDS).map(|_| 300),
+        all: false,
+        tag: 0,
+        deadline_ms: 10_000,
+    };
     let opened = window.open(ask, &mut tokens).expect("an empty window has room");
     (window, opened.key, tokens)
 }
@@ -173,7 +180,7 @@ fn window(criterion: &mut Criterion) {
                     outcomes.clear();
                     let sizes = std::iter::repeat_n(record_bytes(32, 36, 256), batch);
                     let opened = window.open(
-                        Ask { naming: Naming::InOrder, sizes, all: false, tag: 0, deadline_ms: 10_000 },
+                        Ask { naming: Naming::InOrder, once: false, sizes, all: false, tag: 0, deadline_ms: 10_000 },
                         &mut tokens,
                     );
                     for token in tokens.iter().cycle().take(batch) {

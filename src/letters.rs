@@ -3,15 +3,19 @@
 
 use crate::{
     backend::{Backend, MessageId, Outcome, OwnHeaders, Publish, letter},
-    directory::Directory,
+    directory::{Directory, Known},
     limits::LETTERS_AT_A_TIME,
     metrics::ShardMetrics,
     reject::Reject,
+    retry::Publisher,
     station::{Name, Station},
     wire::Span,
 };
 use futures_util::future::join_all;
-use std::time::{Instant, SystemTime};
+use std::{
+    rc::Rc,
+    time::{Instant, SystemTime},
+};
 
 /// Letters with a message id of their own that are under way at a time.
 const IDS_AT_A_TIME: usize = 128;
@@ -79,7 +83,7 @@ impl<'a> Letters<'a> {
     pub(crate) async fn keep(
         &mut self,
         station: &Name,
-        directory: &Directory,
+        directory: &Rc<Directory>,
         backend: &Backend,
         metrics: &ShardMetrics,
     ) -> Result<Vec<bool>, Reject> {
@@ -103,16 +107,10 @@ impl<'a> Letters<'a> {
         Ok(kept)
     }
 
-    /// Publishes; once more with a fresh look at the station if its stream has gone.
-    async fn publish(&self, name: &Name, directory: &Directory, backend: &Backend) -> Result<Vec<Outcome>, Reject> {
-        let station = directory.station(name, true, self.in_time()?).await?;
-        let outcomes = self.publish_to(&station, backend).await?;
-        if !Outcome::say_no_stream(&outcomes) {
-            return Ok(outcomes);
-        }
-        directory.forget(name);
-        let station = directory.station(name, true, self.in_time()?).await?;
-        self.publish_to(&station, backend).await
+    async fn publish(&self, name: &Name, directory: &Rc<Directory>, backend: &Backend) -> Result<Vec<Outcome>, Reject> {
+        let mut station = directory.station(name, true, self.in_time()?).await?;
+        let publisher = Publisher { directory, backend, name, create: true };
+        self.publish_to(&mut station, publisher).await
     }
 
     /// The time, if something may still be begun.
@@ -121,28 +119,37 @@ impl<'a> Letters<'a> {
         if now < self.until { Ok(now) } else { Err(Reject::WindowFull) }
     }
 
-    async fn publish_to(&self, station: &Station, backend: &Backend) -> Result<Vec<Outcome>, Reject> {
+    async fn publish_to(
+        &self,
+        station: &mut Rc<Known<Station>>,
+        publisher: Publisher<'_>,
+    ) -> Result<Vec<Outcome>, Reject> {
         let Self { body, entries, fields, block, until, .. } = self;
-        let publish = Publish { headers: &[], until: Some(*until), ..Publish::of(station, body, &[]) };
+        let first = Rc::clone(station);
+        let turn = publisher.backend.turn(entries.len());
+        let publish = Publish { headers: &[], until: Some(*until), turn, ..Publish::of(&first, body, &[]) };
         if entries.iter().all(|entry| entry.id.is_none()) {
             self.in_time()?;
             let records: Vec<Span> = entries.iter().map(|entry| entry.payload).collect();
             let own = Some(OwnHeaders { block, spans: fields });
             let mut outcomes = Vec::new();
-            backend.publish(&Publish { records: &records, own, ..publish }, &mut outcomes).await?;
+            publisher.publish(&Publish { records: &records, own, ..publish }, station, &mut outcomes).await?;
             return Ok(outcomes);
         }
         // The ids are no row of numbers, so each is a publish of its own; they are under way together, in their order.
         let mut all = Vec::with_capacity(entries.len());
         for (entries, fields) in entries.chunks(IDS_AT_A_TIME).zip(fields.chunks(IDS_AT_A_TIME)) {
             self.in_time()?;
-            let calls = entries.iter().zip(fields).map(|(entry, fields)| async move {
-                let id = entry.id.as_deref().map(|base| MessageId { base, numbered: false });
-                let own = Some(OwnHeaders { block, spans: std::slice::from_ref(fields) });
-                let records = std::slice::from_ref(&entry.payload);
-                let mut outcomes = Vec::new();
-                backend.publish(&Publish { records, id, own, ..publish }, &mut outcomes).await?;
-                outcomes.pop().ok_or(Reject::Internal("a publish without an outcome"))
+            let calls = entries.iter().zip(fields).map(|(entry, fields)| {
+                let mut station = Rc::clone(station);
+                async move {
+                    let id = entry.id.as_deref().map(|base| MessageId { base, numbered: false });
+                    let own = Some(OwnHeaders { block, spans: std::slice::from_ref(fields) });
+                    let records = std::slice::from_ref(&entry.payload);
+                    let mut outcomes = Vec::new();
+                    publisher.publish(&Publish { records, id, own, ..publish }, &mut station, &mut outcomes).await?;
+                    outcomes.pop().ok_or(Reject::Internal("a publish without an outcome"))
+                }
             });
             for outcome in join_all(calls).await {
                 all.push(outcome?);

@@ -20,6 +20,7 @@ pub mod directory;
 pub mod fetch;
 pub mod ingest;
 mod letters;
+mod retry;
 
 pub mod conn;
 pub mod dialect;

@@ -79,8 +79,18 @@ pub const WINDOW_MESSAGES_MAX: usize = 8_192;
 pub const WINDOW_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What one request may take of the window before others have had their turn.
 pub const WINDOW_GRANT_MESSAGES: usize = 1_024;
-/// How often records with a message id are published, the first time and after lost connections.
-pub const PUBLISH_ATTEMPTS_MAX: u32 = 3;
+/// How long records are published again that were refused for the moment, in holds: an election takes 4 to 9 s after a server was
+/// lost, and next to nothing when a leader hands over (docs/adr/0018).
+pub const REPUBLISH_HOLDS: u32 = 2;
+/// How long to wait before records are published again that were refused for the moment, at least and at most.
+pub const REPUBLISH_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// See [`REPUBLISH_PAUSE_MIN`].
+pub const REPUBLISH_PAUSE_MAX: Duration = Duration::from_millis(250);
+/// How long a record with a message id waits for its answer from a cluster before it is published again, at least: longer where
+/// the broker is slow.
+pub const REPUBLISH_AFTER: Duration = Duration::from_millis(1_500);
+/// How often the control plane is asked about a station that records are published to again.
+pub const STATION_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Work space of publishes that a shard keeps for reuse, and how many records one of it may have been for.
 pub const PUBLISH_SPARES_MAX: usize = 64;
 /// See [`PUBLISH_SPARES_MAX`].
@@ -393,6 +403,12 @@ const _: () = assert!(INFLATED_BYTES_MAX < u32::MAX as usize, "spans are u32");
 const _: () = assert!(WINDOW_BYTES_MAX < 64 * 1024 * 1024, "stays under half of a stream's ingest queue");
 const _: () = assert!(WINDOW_MESSAGES_MAX < 10_000, "one gateway stays under the smallest ingest queue");
 const _: () = assert!(WINDOW_GRANT_MESSAGES <= WINDOW_MESSAGES_MAX);
+const _: () = assert!(REPUBLISH_PAUSE_MIN.as_millis() < REPUBLISH_PAUSE_MAX.as_millis());
+const _: () = assert!(
+    4 * REPUBLISH_AFTER.as_millis() < ACK_TIMEOUT.as_millis(),
+    "what is not answered goes again several times before its outcome is unknown"
+);
+const _: () = assert!(REPUBLISH_HOLDS as u64 * HOLD.as_secs() > 9, "longer than an election");
 const _: () = assert!(NATS_LINE_BYTES_MAX <= NATS_INFO_BYTES_MAX);
 const _: () = assert!(NATS_INFO_BYTES_MAX + NATS_PAYLOAD_BYTES_MAX < u32::MAX as usize, "spans are u32");
 const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);

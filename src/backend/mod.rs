@@ -9,6 +9,7 @@ pub mod nats;
 pub mod partition;
 
 use crate::{
+    limits::{Limits, REPUBLISH_HOLDS},
     reject::Reject,
     station::{Consumer, Station},
     wire::Span,
@@ -36,6 +37,25 @@ impl Backend {
         }
     }
 
+    /// A place in the round robin of records without a message id over partitions, for so many records.
+    #[must_use]
+    pub fn turn(&self, records: usize) -> u64 {
+        match self {
+            Self::Nats(link) => link.turn(records),
+            // It deals them out itself.
+            Self::Local(_) => 0,
+        }
+    }
+
+    /// How long records may be published again.
+    #[must_use]
+    pub fn repeats(&self) -> Repeats {
+        match self {
+            Self::Nats(link) => Repeats::of(&link.limits),
+            Self::Local(_) => Repeats::of(&Limits::default()),
+        }
+    }
+
     /// Hands out messages of a group: what is there, or what comes within the wait.
     pub async fn fetch(&self, fetch: &Fetch<'_>) -> Result<Delivered, Reject> {
         match self {
@@ -50,6 +70,21 @@ impl Backend {
             Self::Nats(link) => link.settle(delivered, settlement),
             Self::Local(handle) => handle.settle(&station.name, consumer, delivered, settlement),
         }
+    }
+}
+
+/// How long records may be published again, from the first time on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeats {
+    /// Those that were refused for the moment.
+    pub refused: Duration,
+    /// Those that may be stored or not.
+    pub unknown: Duration,
+}
+
+impl Repeats {
+    fn of(limits: &Limits) -> Self {
+        Self { refused: limits.hold * REPUBLISH_HOLDS, unknown: limits.ack_timeout }
     }
 }
 
@@ -79,6 +114,11 @@ pub struct Publish<'a> {
     pub own: Option<OwnHeaders<'a>>,
     /// Which record of the request each is, if others of it are not among them: what message ids are numbered by.
     pub places: Option<&'a [u32]>,
+    /// Where the request stands in the round robin of records without a message id, see [`Backend::turn`].
+    pub turn: u64,
+    /// They were published before: what was refused or lost as an atomic batch does not go as one again, unless that is
+    /// asked for.
+    pub again: bool,
     /// All records are stored, or none. A station that cannot do it ([`Station::not_atomic`]) is refused before.
     pub whole: bool,
     /// Nothing is sent after that; `None`: the limits on single waits are enough.
@@ -90,13 +130,22 @@ impl<'a> Publish<'a> {
     #[must_use]
     pub fn of(station: &'a Station, body: &'a [u8], records: &'a [Span]) -> Self {
         let (headers, id, own, places) = (b"".as_slice(), None, None, None);
-        Self { station, body, records, headers, id, own, places, whole: false, until: None }
+        Self { station, body, records, headers, id, own, places, turn: 0, again: false, whole: false, until: None }
     }
 
     /// Which record of the request record `index` is.
     #[must_use]
     pub fn place(&self, index: usize) -> usize {
         self.places.and_then(|places| places.get(index)).map_or(index, |place| *place as usize)
+    }
+
+    /// Index of the partition that record `index` goes to.
+    #[must_use]
+    pub fn partition(&self, index: usize) -> u16 {
+        match self.station.partitions.len() {
+            0 | 1 => 0,
+            partitions => partition::choose(self.id, self.place(index), self.turn, partitions),
+        }
     }
 
     /// Whether the time to send something is over.
@@ -140,13 +189,24 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether these say that the stream of a station has gone: nothing is stored, and might be in the one that is there now.
+    /// Whether the backend has acknowledged the record.
     #[must_use]
-    pub fn say_no_stream(outcomes: &[Self]) -> bool {
-        let is_gone = |outcome: &Self| *outcome == Self::Failed(Reject::NoStream);
-        // A record that is too large for the station was not even sent.
-        let fits = |outcome: &Self| is_gone(outcome) || matches!(outcome, Self::Failed(Reject::TooLarge(..)));
-        outcomes.iter().all(fits) && outcomes.iter().any(is_gone)
+    pub fn is_stored(&self) -> bool {
+        matches!(self, Self::Stored { .. })
+    }
+
+    /// Whether the record may be stored or not.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::Failed(Reject::OutcomeUnknown)
+    }
+
+    /// Takes in what became of the record when it was published again. Once it may be stored, only an acknowledgement
+    /// settles it: a later failure says nothing of the first attempt.
+    pub fn take(&mut self, news: Self) {
+        if news.is_stored() || !self.is_unknown() {
+            *self = news;
+        }
     }
 }
 
@@ -198,27 +258,4 @@ pub enum Settlement {
     Acknowledge,
     /// It has not: hand them out again at once.
     Redeliver,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reject::SizeLimit;
-
-    #[test]
-    fn a_stream_has_gone_if_nothing_else_is_said_of_what_was_sent() {
-        let gone = || Outcome::Failed(Reject::NoStream);
-        let large = || Outcome::Failed(Reject::TooLarge(SizeLimit::Record, 1));
-        let stored = Outcome::Stored { partition: 0, sequence: 1, duplicate: false };
-        for (outcomes, expect) in [
-            (vec![], false),
-            (vec![gone()], true),
-            (vec![large(), gone(), gone()], true),
-            (vec![large()], false),
-            (vec![gone(), stored], false),
-            (vec![gone(), Outcome::Failed(Reject::OutcomeUnknown)], false),
-        ] {
-            assert_eq!(Outcome::say_no_stream(&outcomes), expect, "{outcomes:?}");
-        }
-    }
 }

@@ -6,6 +6,7 @@
 //! deadline. "There is none" is remembered briefly, so that a client which insists costs little.
 
 pub mod contracts;
+pub mod look;
 pub mod messages;
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     station::{Consumer, Name, Station},
 };
 use contracts::Contracts;
+use look::Look;
 use messages::{Answer, Ask, Question};
 use std::{
     cell::{Cell, RefCell},
@@ -43,6 +45,8 @@ pub struct Directory {
     open: RefCell<HashMap<u64, Rc<Pending>>>,
     stations: RefCell<Table<Name, Station>>,
     consumers: RefCell<Table<GroupKey, Consumer>>,
+    /// Stations that are asked for although they are known, and whether they may be created.
+    looks: RefCell<HashMap<(Name, bool), Rc<Look>>>,
     /// How often stations were forgotten.
     forgotten: Cell<u64>,
     contracts: RefCell<Rc<Known<Contracts>>>,
@@ -66,6 +70,12 @@ pub struct Known<T> {
 }
 
 impl<T> Known<T> {
+    /// What the control plane would have answered.
+    #[cfg(test)]
+    pub(crate) fn new(value: Arc<T>) -> Self {
+        Self { value }
+    }
+
     /// The value as the control plane made it.
     #[must_use]
     pub fn shared(&self) -> &Arc<T> {
@@ -99,6 +109,7 @@ impl Directory {
             open: RefCell::default(),
             stations: RefCell::default(),
             consumers: RefCell::default(),
+            looks: RefCell::default(),
             forgotten: Cell::new(0),
             contracts: RefCell::new(Rc::new(Known { value: Arc::default() })),
             confirmed: Cell::new(None),
@@ -123,12 +134,8 @@ impl Directory {
             return Ok(Rc::clone(known));
         }
         let question = || Question::Station { name: name.clone(), create };
-        let pick = |answer| match answer {
-            Answer::Station(result) => result,
-            _ => Err(Reject::Internal("an answer of another kind")),
-        };
         // Boxed: a request that knows its station keeps no room for asking.
-        Box::pin(self.resolve(&self.stations, name, create, now, question, pick)).await
+        Box::pin(self.resolve(&self.stations, name, create, now, question, station_of)).await
     }
 
     /// The consumer group of a station, asked for if need be. `None` is the default group.
@@ -270,6 +277,14 @@ impl Directory {
     }
 }
 
+/// The station of an answer to the question for one.
+fn station_of(answer: Answer) -> Result<Arc<Station>, Reject> {
+    match answer {
+        Answer::Station(result) => result,
+        _ => Err(Reject::Internal("an answer of another kind")),
+    }
+}
+
 /// How long a refusal answers without asking again.
 fn remembered_for(reject: &Reject) -> Duration {
     if matches!(reject, Reject::StationUnknown(_)) { STATION_ABSENT_TTL } else { TRANSIENT_TTL }
@@ -295,7 +310,7 @@ mod tests {
     use super::*;
     use crate::station::PublishMode;
 
-    fn station(name: &Name, records_min: u16) -> Answer {
+    pub(super) fn station(name: &Name, records_min: u16) -> Answer {
         let publish_mode = PublishMode::Atomic { records_min };
         let (name, partitions) = (name.clone(), Box::default());
         let station = Station {

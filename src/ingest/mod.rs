@@ -25,6 +25,7 @@ use crate::{
     limits::{Limits, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
     metrics::ShardMetrics,
     reject::Reject,
+    retry::Publisher,
     schema::Scratch,
     station::{Name, Station},
     wire::{
@@ -163,8 +164,7 @@ impl Ingest {
         Ok(Produced { outcomes, station, held })
     }
 
-    /// Publishes records, of which it says where in a body they are and, if they are not all of the request, which; once more
-    /// with a fresh look at the station if its stream has gone.
+    /// Publishes records, of which it says where in a body they are and, if they are not all of the request, which.
     async fn publish(
         &self,
         call: &Produce<'_>,
@@ -177,35 +177,29 @@ impl Ingest {
             return Err(Reject::WindowFull);
         }
         let mut outcomes = Vec::new();
-        let publish = Publish { places, ..terms.publish(station, body, records) };
-        self.backend.publish(&publish, &mut outcomes).await?;
-        if Outcome::say_no_stream(&outcomes) {
-            self.directory.forget(call.station);
-            let again = async {
-                let now = Instant::now();
-                if now >= terms.until {
-                    return Ok(());
-                }
-                *station = self.directory.station(call.station, call.create, now).await?;
-                terms.check(station, records.len())?;
-                if Instant::now() >= terms.until {
-                    return Ok(());
-                }
-                outcomes.clear();
-                let publish = Publish { places, ..terms.publish(station, body, records) };
-                self.backend.publish(&publish, &mut outcomes).await
-            };
-            // Boxed, as whatever comes seldom.
-            Box::pin(again).await?;
+        let Self { directory, backend, .. } = self;
+        let first = Rc::clone(station);
+        let publish = Publish { places, turn: backend.turn(records.len()), ..terms.publish(&first, body, records) };
+        let publisher = Publisher { directory, backend, name: call.station, create: call.create };
+        if let Err(reject) = publisher.publish(&publish, station, &mut outcomes).await {
+            self.metrics.publish_failed(&reject, records.len() as u64);
+            return Err(reject);
         }
         self.count(&outcomes, records, begun.elapsed());
         Ok(outcomes)
     }
 
     fn count(&self, outcomes: &[Outcome], records: &[Span], elapsed: Duration) {
-        let stored = outcomes.iter().zip(records).filter(|(outcome, _)| matches!(outcome, Outcome::Stored { .. }));
-        let (count, bytes) =
-            stored.fold((0, 0), |(count, bytes), (_, record)| (count + 1, bytes + record.len() as u64));
+        let (mut count, mut bytes) = (0, 0);
+        for (outcome, record) in outcomes.iter().zip(records) {
+            match outcome {
+                Outcome::Stored { .. } => {
+                    count += 1;
+                    bytes += record.len() as u64;
+                }
+                Outcome::Failed(reject) => self.metrics.publish_failed(reject, 1),
+            }
+        }
         self.metrics.records_in.add(count);
         self.metrics.record_bytes_in.add(bytes);
         self.metrics.acknowledgement.observe_many(elapsed, count);

@@ -11,6 +11,7 @@
 
 mod cell;
 mod control;
+mod failure;
 pub mod names;
 mod shard;
 mod text;
@@ -19,5 +20,6 @@ pub use cell::{BUCKETS, Counter, Gauge, Histogram, SharedCounter};
 pub use control::{
     BrokerSync, ControlMetrics, LOG_LINES_DROPPED, LoginResult, ProcessMetrics, QuestionKind, StoreMetrics,
 };
+pub use failure::PublishFailure;
 pub use shard::{DriverInfo, Route, ShardMetrics};
 pub use text::{CONTENT_TYPE, Sources, render};

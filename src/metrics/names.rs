@@ -73,6 +73,11 @@ pub const DEAD_LETTERS: Metric = counter("sluicegate_dead_letters_total", "Recor
 pub const ACKNOWLEDGEMENT: Metric =
     histogram("sluicegate_acknowledgement_seconds", "Time from publish to acknowledgement, of each record.");
 
+/// By reason.
+pub const PUBLISH_FAILURES: Metric = counter(
+    "sluicegate_publish_failures_total",
+    "Records that were not stored, by reason, after they had been published again where that may be.",
+);
 /// Answers for nothing in flight.
 pub const ACKNOWLEDGEMENTS_UNMATCHED: Metric = counter(
     "sluicegate_acknowledgements_unmatched_total",
@@ -122,6 +127,11 @@ pub const BODY_BYTES_HELD: Metric =
 /// Shards that have their broker connection.
 pub const BROKER_LINKS_UP: Metric =
     gauge("sluicegate_broker_links_up", "Shards whose connection to the backend stands.");
+/// Shards whose publishes fail.
+pub const BROKER_LINKS_FAILING: Metric = gauge(
+    "sluicegate_broker_links_failing",
+    "Shards whose publishes fail for the moment: no leader, nobody takes them, or no answer comes.",
+);
 /// Reconnects of shards.
 pub const BROKER_RECONNECTS: Metric =
     counter("sluicegate_broker_reconnects_total", "Times that a shard had to connect to the broker again.");

@@ -1,6 +1,10 @@
 //! The block of one shard.
 
-use super::cell::{Counter, Gauge, Histogram};
+use super::{
+    cell::{Counter, Gauge, Histogram},
+    failure::PublishFailure,
+};
+use crate::reject::Reject;
 use std::sync::OnceLock;
 
 /// Which part of the HTTP API a request was for.
@@ -84,6 +88,8 @@ pub struct ShardMetrics {
     pub dead_letters: Counter,
     /// From publish to acknowledgement, one observation a record.
     pub acknowledgement: Histogram,
+    /// Records that were not stored, by [`PublishFailure`].
+    publish_failures: [Counter; PublishFailure::ALL.len()],
     /// Answers of the broker to publishes that were not in flight any more: late, or given twice.
     pub acknowledgements_unmatched: Counter,
     /// Publishes in flight.
@@ -114,6 +120,8 @@ pub struct ShardMetrics {
     pub reconnects: Counter,
     /// 1 while the broker connection stands (always, with the embedded store), else 0.
     pub link_up: Gauge,
+    /// 1 while publishes fail for the moment (no leader, nobody takes them, no answer), else 0.
+    pub link_failing: Gauge,
     /// Stations remembered.
     pub stations_known: Gauge,
     /// Questions put to the control plane.
@@ -128,6 +136,18 @@ impl ShardMetrics {
         if let Some(counter) = self.requests.get(route as usize).and_then(|row| row.get(at)) {
             counter.increment();
         }
+    }
+
+    /// Counts records that were not stored for this reason.
+    pub fn publish_failed(&self, reject: &Reject, count: u64) {
+        if let Some(counter) = self.publish_failures.get(PublishFailure::of(reject) as usize) {
+            counter.add(count);
+        }
+    }
+
+    /// Records that were not stored, by reason.
+    pub(super) fn publish_failures(&self) -> impl Iterator<Item = (PublishFailure, u64)> {
+        PublishFailure::ALL.into_iter().zip(self.publish_failures.iter().map(Counter::get))
     }
 
     /// Says which driver this shard runs on. The first call counts.

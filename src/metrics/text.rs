@@ -3,6 +3,7 @@
 use super::{
     cell::{BUCKETS, Histogram, HistogramTotal},
     control::{ControlMetrics, LOG_LINES_DROPPED, ProcessMetrics, StoreMetrics},
+    failure::PublishFailure,
     names::{self, Metric},
     shard::ShardMetrics,
 };
@@ -35,6 +36,7 @@ pub fn render(sources: Sources<'_>) -> String {
     page.single(names::SHARDS, sources.shards.len() as u64);
     drivers(&mut page, sources.shards);
     requests(&mut page, sources.shards);
+    failures(&mut page, sources.shards);
     sums(&mut page, sources.shards);
     page.histogram(names::ACKNOWLEDGEMENT, sources.shards.iter().map(|shard| &shard.acknowledgement));
     control(&mut page, sources.control);
@@ -87,6 +89,16 @@ fn requests(page: &mut Page, shards: &[Arc<ShardMetrics>]) {
     }
 }
 
+/// All reasons are there from the beginning: a rate needs a first zero to start from.
+fn failures(page: &mut Page, shards: &[Arc<ShardMetrics>]) {
+    page.head(names::PUBLISH_FAILURES);
+    for (at, reason) in PublishFailure::ALL.into_iter().enumerate() {
+        let count: u64 =
+            shards.iter().filter_map(|shard| shard.publish_failures().nth(at)).map(|(_, count)| count).sum();
+        page.sample(names::PUBLISH_FAILURES.name, &[("reason", reason.label())], count);
+    }
+}
+
 fn sums(page: &mut Page, shards: &[Arc<ShardMetrics>]) {
     let mut sum = |metric: Metric, value: fn(&ShardMetrics) -> u64| {
         page.single(metric, shards.iter().map(|shard| value(shard)).sum::<u64>());
@@ -112,6 +124,7 @@ fn sums(page: &mut Page, shards: &[Arc<ShardMetrics>]) {
     sum(names::BODY_BYTES_HELD, |shard| shard.body_bytes_held.get());
     sum(names::BROKER_RECONNECTS, |shard| shard.reconnects.get());
     sum(names::BROKER_LINKS_UP, |shard| shard.link_up.get());
+    sum(names::BROKER_LINKS_FAILING, |shard| shard.link_failing.get());
     sum(names::STATIONS_KNOWN, |shard| shard.stations_known.get());
     sum(names::QUESTIONS, |shard| shard.questions.get());
 }

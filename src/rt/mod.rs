@@ -17,7 +17,7 @@ pub use driver::{Driver, DriverChoice, Flavor, pin_to_core, raise_file_limit, ru
 pub use net::{Guard, Listener, ReadHalf, Reservation, Stream, WriteHalf, connect};
 pub use notify::{Changed, Notify, Once, Waiters, unless, yield_now};
 pub use pool::BufferPool;
-pub use time::{Elapsed, deadline, sleep};
+pub use time::{Elapsed, chance, deadline, jittered, sleep};
 
 /// Starts a task on this shard. It runs until it ends; nothing joins it.
 pub fn spawn(task: impl Future<Output = ()> + 'static) {

@@ -1,18 +1,24 @@
 //! Publishing to a cluster: what several servers do to one record, and what becomes of it at its client.
 
 use crate::support::{
-    PATIENCE,
+    PATIENCE, StopOnDrop,
     cluster::Cluster,
     eventually,
     gateway::{Gateway, Plan},
     http::{Http, Response},
     nats::version_line,
+    proxy::Way,
     readback::stream_of,
     setup::Setup,
     unique,
 };
 use serde_json::json;
-use std::{collections::HashMap, thread, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 const OK: &str = "{\"error\":null,\"success\":true}";
 
@@ -112,4 +118,251 @@ fn c1_an_answer_that_comes_twice_acknowledges_nobody_elses_record() {
         let counted: f64 = line.split(' ').nth(1)?.parse().ok()?;
         (counted > 100.0).then_some(())
     });
+}
+
+/// What one producer was answered: each request's status, and each record of an acknowledged one.
+#[derive(Debug, Default)]
+struct Answered {
+    statuses: Vec<(u16, String)>,
+    acknowledged: Vec<String>,
+}
+
+impl Answered {
+    fn failed(&self) -> Vec<&(u16, String)> {
+        self.statuses.iter().filter(|(status, _)| *status != 200).collect()
+    }
+}
+
+/// How a producer of [`under_load`] sends.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    producers: usize,
+    /// Records of one request; one is sent by itself.
+    records: usize,
+    ids: bool,
+}
+
+/// Sends requests all the time, one after the other on each connection, while something is done to the cluster, and a little longer.
+/// Each producer's records are numbered in its order. A request that failed is not sent again.
+fn under_load<T>(gateway: &Gateway, station: &str, load: Load, during: impl FnOnce() -> T) -> (T, Vec<Answered>) {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let stop = &stop;
+        let producers: Vec<_> =
+            (0..load.producers).map(|who| scope.spawn(move || produce(gateway, station, load, who, stop))).collect();
+        let stopper = StopOnDrop(stop);
+        thread::sleep(Duration::from_millis(500));
+        let result = during();
+        thread::sleep(Duration::from_millis(500));
+        drop(stopper);
+        (result, producers.into_iter().map(|producer| producer.join().unwrap()).collect())
+    })
+}
+
+fn produce(gateway: &Gateway, station: &str, load: Load, who: usize, stop: &AtomicBool) -> Answered {
+    let mut http = Http::connect(gateway.address());
+    let mut answered = Answered::default();
+    let mut number = 0;
+    let form = if load.records == 1 { "single" } else { "batch" };
+    let path = format!("/stations/{station}/produce/{form}");
+    while !stop.load(Ordering::Relaxed) {
+        let records: Vec<String> =
+            (number..number + load.records).map(|number| format!("\"{who}:{number}\"")).collect();
+        let body = if load.records == 1 { records[0].clone() } else { format!("[{}]", records.join(",")) };
+        let key = format!("{who}-{number}");
+        number += load.records;
+        let mut headers = vec![("Content-Type", "application/json")];
+        if load.ids {
+            headers.push(("Idempotency-Key", &key));
+        }
+        let response = http.exchange(&gateway.authorized("POST", &path, &headers, body.as_bytes()));
+        answered.statuses.push((response.status, response.text().to_owned()));
+        if response.status == 200 {
+            answered.acknowledged.extend(records);
+        }
+    }
+    answered
+}
+
+/// Every acknowledged record is stored; with ids once; and those of a producer and partition are in their order.
+#[track_caller]
+fn all_is_kept(cluster: &Cluster, streams: &[String], load: Load, answered: &[Answered]) {
+    let stored: Vec<Vec<String>> = streams
+        .iter()
+        .map(|stream| {
+            cluster.wait_for_leader(stream);
+            let messages = cluster.broker().messages(stream).into_iter();
+            messages.map(|message| String::from_utf8(message.payload).unwrap()).collect()
+        })
+        .collect();
+    let all: HashSet<&String> = stored.iter().flatten().collect();
+    let missing: Vec<_> =
+        answered.iter().flat_map(|one| &one.acknowledged).filter(|record| !all.contains(record)).collect();
+    assert!(missing.is_empty(), "{} acknowledged records are not stored: {:?}", missing.len(), missing.first());
+    if load.ids {
+        assert_eq!(all.len(), stored.iter().map(Vec::len).sum::<usize>(), "something is stored twice");
+    }
+    let acknowledged: HashSet<&String> = answered.iter().flat_map(|one| &one.acknowledged).collect();
+    for stream in &stored {
+        let mut last: HashMap<&str, u64> = HashMap::new();
+        for record in stream.iter().filter(|record| acknowledged.contains(record)) {
+            let (who, number) = record.trim_matches('"').split_once(':').unwrap();
+            let number: u64 = number.parse().unwrap();
+            let before = last.insert(who, number);
+            assert!(before.is_none_or(|before| before < number), "{record} stands behind {before:?}");
+        }
+    }
+}
+
+/// A station with three copies of each partition, and its streams.
+fn station_of(gateway: &Gateway, name: &str, partitions: u16) -> (String, Vec<String>) {
+    let station = unique(name);
+    let arguments = ["station", "create", &station, "--partitions", &partitions.to_string()];
+    crate::support::admin::done(gateway, &arguments, "");
+    let streams = if partitions == 1 {
+        vec![stream_of(&station)]
+    } else {
+        (1..=partitions).map(|number| format!("{}${number}", stream_of(&station))).collect()
+    };
+    (station, streams)
+}
+
+#[test]
+fn c6_a_leader_that_hands_over_is_no_clients_problem() {
+    let cluster = Cluster::start();
+    let gateway = Plan::new(Setup::CLUSTER).nats_url(&cluster.url()).start();
+    for (records, ids) in [(1, false), (1, true), (40, true)] {
+        let (station, streams) = station_of(&gateway, "handed", 1);
+        let load = Load { producers: 6, records, ids };
+        let (handed, answered) = under_load(&gateway, &station, load, || {
+            let hand_over = |_: &usize| {
+                thread::sleep(Duration::from_millis(300));
+                cluster.wait_for_leader(&streams[0]);
+                cluster.step_down(&streams[0])
+            };
+            (0..6).filter(hand_over).count()
+        });
+        assert!(handed >= 4, "{handed}");
+        let failed: Vec<_> = answered.iter().flat_map(Answered::failed).collect();
+        // What was in flight when the leader went the broker forgets without a word: without an id only the client can decide.
+        let unknown = |one: &&&(u16, String)| !ids && one.1.contains("may be stored or not");
+        let forgotten = failed.iter().filter(unknown).count();
+        assert_eq!(forgotten, failed.len(), "{load:?}: {:?}", failed.iter().find(|one| !unknown(one)));
+        assert!(forgotten <= handed * load.producers);
+        all_is_kept(&cluster, &streams, load, &answered);
+    }
+}
+
+#[test]
+fn c3_a_partition_without_a_leader_makes_no_batch_a_final_failure() {
+    let mut cluster = Cluster::start();
+    let gateway = Plan::new(Setup::CLUSTER).nats_url(&cluster.url()).start();
+    let (station, streams) = station_of(&gateway, "parts", 5);
+    let load = Load { producers: 4, records: 50, ids: true };
+    let ((), answered) = under_load(&gateway, &station, load, || {
+        let leader = cluster.wait_for_leader(&streams[2]);
+        cluster.kill9(leader);
+        thread::sleep(Duration::from_secs(10));
+    });
+    for (status, text) in answered.iter().flat_map(Answered::failed) {
+        assert_eq!(*status, 503, "{text}");
+        assert!(!text.contains("nothing was stored"), "{text}");
+    }
+    all_is_kept(&cluster, &streams, load, &answered);
+}
+
+#[test]
+fn c7_what_a_dead_leader_did_not_answer_is_published_again_if_it_has_an_id() {
+    let mut cluster = Cluster::start();
+    let gateway = Plan::new(Setup::CLUSTER).nats_url(&cluster.url()).start();
+    let (station, streams) = station_of(&gateway, "frozen", 1);
+    let load = Load { producers: 6, records: 1, ids: true };
+    let (leader, answered) = under_load(&gateway, &station, load, || {
+        let leader = cluster.wait_for_leader(&streams[0]);
+        cluster.freeze(leader);
+        // Longer than an answer is waited for.
+        thread::sleep(Duration::from_secs(16));
+        leader
+    });
+    cluster.thaw(leader);
+    cluster.wait_for_all();
+    cluster.wait_for_copies(&streams[0]);
+    let failed: Vec<_> = answered.iter().flat_map(Answered::failed).collect();
+    // Elections take up to nine seconds, and a link has to find that its server sleeps: then a request may fail once.
+    assert!(failed.len() <= load.producers, "{} requests failed: {:?}", failed.len(), failed.first());
+    let went_on = answered.iter().filter(|one| one.statuses.last().is_some_and(|(status, _)| *status == 200)).count();
+    assert_eq!(went_on, load.producers);
+    all_is_kept(&cluster, &streams, load, &answered);
+}
+
+/// The lines of a gateway's log that say this.
+fn said(gateway: &Gateway, what: &str) -> usize {
+    gateway.process().stderr().lines().filter(|line| line.contains(what)).count()
+}
+
+#[test]
+fn c8_a_silent_connection_is_given_up_and_what_has_an_id_goes_over_the_next() {
+    let cluster = Cluster::start_behind_proxies();
+    for ways in [&[Way::Up, Way::Down][..], &[Way::Down], &[Way::Up]] {
+        let gateway = gateway_of(&cluster);
+        let (station, streams) = station_of(&gateway, "silent", 1);
+        let load = Load { producers: 6, records: 1, ids: true };
+        // The first shard begins at the first server.
+        let ((), answered) = under_load(&gateway, &station, load, || {
+            cluster.client_link(0).silence(ways);
+            thread::sleep(Duration::from_secs(8));
+        });
+        cluster.client_link(0).heal();
+        let failed: Vec<_> = answered.iter().flat_map(Answered::failed).collect();
+        assert!(failed.is_empty(), "{ways:?}: {} requests failed: {:?}", failed.len(), failed.first());
+        let left = ["the broker's server is silent", "does not serve publishes"].map(|what| said(&gateway, what));
+        assert!(left.iter().sum::<usize>() >= 1, "{ways:?}");
+        all_is_kept(&cluster, &streams, load, &answered);
+    }
+}
+
+#[test]
+fn c4_a_link_leaves_a_server_that_has_lost_its_cluster() {
+    let cluster = Cluster::start_behind_proxies();
+    let gateway = gateway_of(&cluster);
+    let (station, streams) = station_of(&gateway, "minority", 1);
+    cluster.make_leader(&streams[0], 1);
+    let load = Load { producers: 6, records: 1, ids: true };
+    let ((), answered) = under_load(&gateway, &station, load, || {
+        for link in cluster.route_links_of(0) {
+            link.silence(&[Way::Up, Way::Down]);
+        }
+        thread::sleep(Duration::from_secs(12));
+    });
+    for link in cluster.route_links_of(0) {
+        link.heal();
+    }
+    let failed: Vec<_> = answered.iter().flat_map(Answered::failed).collect();
+    assert!(failed.is_empty(), "{} requests failed: {:?}", failed.len(), failed.first());
+    assert!(said(&gateway, "does not serve publishes; going to another one") >= 1);
+    // C10: an operator is told once that publishes fail, and once that they work again, however many failed.
+    assert_eq!((said(&gateway, "publishes fail for the moment"), said(&gateway, "publishes work again")), (1, 1));
+    cluster.wait_for_all();
+    cluster.wait_for_copies(&streams[0]);
+    all_is_kept(&cluster, &streams, load, &answered);
+}
+
+#[test]
+fn c6_a_rolling_restart_by_lame_duck_costs_at_most_one_request() {
+    let mut cluster = Cluster::start();
+    let gateway = Plan::new(Setup::CLUSTER).nats_url(&cluster.url()).start();
+    let (station, streams) = station_of(&gateway, "rolling", 1);
+    let load = Load { producers: 16, records: 1, ids: true };
+    let ((), answered) = under_load(&gateway, &station, load, || {
+        for index in 0..3 {
+            cluster.wait_for_copies(&streams[0]);
+            cluster.lame_duck(index);
+            cluster.wait_for_its_end(index);
+            cluster.restart(index);
+            cluster.wait_for_all();
+        }
+    });
+    let failed: Vec<_> = answered.iter().flat_map(Answered::failed).collect();
+    assert!(failed.len() <= 1, "{} requests failed: {:?}", failed.len(), failed.first());
+    all_is_kept(&cluster, &streams, load, &answered);
 }

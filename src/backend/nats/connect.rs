@@ -9,8 +9,6 @@ use std::{fmt, time::Duration};
 
 /// For resolving the name and connecting, and again for being let in.
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Servers that are remembered, the configured ones and those that the cluster told.
-pub(super) const SERVERS_MAX: usize = 64;
 
 /// How a shard reaches the broker.
 #[derive(Debug, Clone)]

@@ -1,12 +1,16 @@
 //! The connection of one shard: kept up for ever, written once a turn, read in one pass.
 
+mod watch;
+
 use super::{
-    connect::{Established, LinkSettings, SERVERS_MAX, establish},
+    connect::{Established, LinkSettings, establish},
     fetch::Pull,
+    health::Health,
     publish::Scratch,
+    servers::{Address, Servers},
 };
 use crate::{
-    limits::{Limits, WINDOW_GRANT_MESSAGES, WINDOW_WAITERS_MAX},
+    limits::{Limits, REPUBLISH_AFTER, WINDOW_GRANT_MESSAGES, WINDOW_WAITERS_MAX},
     metrics::ShardMetrics,
     reject::Reject,
     rt::{self, Guard, Notify, ReadHalf, Waiters, WriteHalf},
@@ -15,7 +19,7 @@ use crate::{
         jetstream::{
             AckOutcome, BatchIds, PubAck, Token, Window,
             acks::{Acks, PlainAck},
-            puback,
+            errors, puback,
             window::{Wakes, WindowLimits},
         },
         nats::{Op, ParseLimits, Parsed, ServerError, ServerInfo, encode, headers, next},
@@ -37,12 +41,11 @@ const ACK_SID: u64 = 1;
 const RECEIVE_BYTES: usize = 64 * 1024;
 /// Reads before other tasks get their turn.
 const READS_IN_A_ROW: u64 = 16;
-/// How often deadlines of publishes and the connection's health are looked at.
-const TICK: Duration = Duration::from_millis(100);
-/// Silence after which the broker is asked whether it lives, and as much again after which it is given up.
-const PING_AFTER: Duration = Duration::from_secs(10);
 /// How long publishes in flight have when the server says that it is about to stop.
 const LAME_DUCK_GRACE: Duration = Duration::from_secs(2);
+/// How long nothing is said again of a subject that the broker forbids, and of how many at most.
+const SAID_AGAIN: Duration = Duration::from_secs(10);
+const SAID_MAX: usize = 64;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
@@ -50,9 +53,21 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Link {
     settings: LinkSettings,
-    pub(super) limits: Limits,
+    pub(in crate::backend) limits: Limits,
     pub(super) metrics: Arc<ShardMetrics>,
     epoch: Instant,
+    servers: RefCell<Servers>,
+    /// A connection that stands already, to the server that the link goes to next.
+    standby: RefCell<Option<(Address, Established)>>,
+    /// Whether one is being made.
+    moving: Cell<bool>,
+    health: RefCell<Health>,
+    /// Whether something was heard since the last tick.
+    heard: Cell<bool>,
+    /// Publishes that were given up unanswered.
+    unanswered: Cell<u64>,
+    /// Subjects whose refusal was said not long ago.
+    said: RefCell<HashMap<Box<str>, Instant>>,
     /// `_INBOX.<id>.`: acknowledgements come to `<prefix><token>`, pulled messages to `<prefix>f.<sid>.<round>`.
     pub(super) inbox: String,
     pub(super) window: RefCell<Window>,
@@ -67,7 +82,11 @@ pub struct Link {
     pub(super) pulls: RefCell<HashMap<u64, Pull>>,
     sids: Cell<u64>,
     /// Records without a message id are spread over partitions by this count.
-    pub(super) spread: Cell<u64>,
+    turn: Cell<u64>,
+    /// Answers that said "not now": what is sent behind them would stand before what they were for.
+    pub(super) refusals: Cell<u64>,
+    /// How long a record with a message id waits for its answer from a cluster before it may be published again.
+    pub(super) patience: Cell<Duration>,
     stopping: Cell<bool>,
 }
 
@@ -76,12 +95,19 @@ pub struct Link {
 struct Up {
     guard: Guard,
     server: Server,
-    heard: Instant,
-    pinged: bool,
-    /// The server is about to stop: nothing new is sent, and the connection ends at this time.
-    leaving: Option<Instant>,
+    /// Nothing new is sent, and the connection ends.
+    leaving: Option<Leaving>,
     /// When the write that is under way began.
     writing_since: Option<Instant>,
+}
+
+/// How a connection ends before it is lost.
+#[derive(Debug, Clone, Copy)]
+struct Leaving {
+    /// At this time at the latest.
+    until: Instant,
+    /// The next one stands by. (Else the server is about to stop.)
+    moves: bool,
 }
 
 /// What matters to a publish of the server that it goes to.
@@ -104,6 +130,7 @@ impl Link {
     /// A link of shard `index`; `identity` makes its inbox unique. It does nothing before [`Link::run`].
     #[must_use]
     pub fn new(settings: LinkSettings, identity: &str, limits: Limits, metrics: Arc<ShardMetrics>) -> Rc<Self> {
+        let servers = Servers::new(settings.servers.clone(), 0);
         let window = Window::new(WindowLimits {
             messages: limits.window_messages_max,
             bytes: limits.window_bytes_max,
@@ -118,6 +145,13 @@ impl Link {
             limits,
             metrics,
             epoch: Instant::now(),
+            servers: RefCell::new(servers),
+            standby: RefCell::default(),
+            moving: Cell::new(false),
+            health: RefCell::default(),
+            heard: Cell::new(false),
+            unanswered: Cell::new(0),
+            said: RefCell::default(),
             acks: RefCell::new(Acks::new(&inbox, ACK_SID)),
             batch_ids: RefCell::new(BatchIds::new(identity)),
             inbox,
@@ -129,37 +163,37 @@ impl Link {
             changed: Waiters::default(),
             pulls: RefCell::default(),
             sids: Cell::new(ACK_SID),
-            spread: Cell::new(0),
+            turn: Cell::new(0),
+            refusals: Cell::new(0),
+            patience: Cell::new(REPUBLISH_AFTER),
             stopping: Cell::new(false),
         })
     }
 
     /// Keeps the connection up until [`Link::stop`].
     pub async fn run(self: Rc<Self>, first_server: usize) {
+        *self.servers.borrow_mut() = Servers::new(self.settings.servers.clone(), first_server);
         rt::spawn(Rc::clone(&self).tick());
-        let mut servers = self.settings.servers.clone();
-        let mut at = first_server;
         let mut backoff = BACKOFF_MIN;
         let mut said = String::new();
-        let inbox = format!("{}*", self.inbox);
         while !self.stopping.get() {
-            let server = servers[at % servers.len()].clone();
-            at = at.wrapping_add(1);
-            match establish(&self.settings, &server, &inbox).await {
-                Ok(established) => {
+            match self.connect().await {
+                Ok((server, established)) => {
                     tracing::info!(
                         host = server.0,
                         port = server.1,
                         version = established.info.version,
                         "connected to the broker"
                     );
-                    learn(&mut servers, &established.info);
                     said.clear();
                     let since = Instant::now();
                     self.serve(established).await;
                     // A connection that stood is tried again at once; one that fails at once is not.
                     backoff = if since.elapsed() > BACKOFF_MAX { BACKOFF_MIN } else { backoff };
                     self.metrics.reconnects.increment();
+                    if self.standby.borrow().is_some() {
+                        continue;
+                    }
                     if !self.stopping.get() {
                         tracing::warn!(
                             host = server.0,
@@ -168,7 +202,7 @@ impl Link {
                         );
                     }
                 }
-                Err(reason) => {
+                Err((server, reason)) => {
                     if reason != said {
                         tracing::warn!(
                             host = server.0,
@@ -180,8 +214,24 @@ impl Link {
                     said = reason;
                 }
             }
-            rt::sleep(jittered(backoff)).await;
+            // Shards and replicas do not come back all at once.
+            rt::sleep(rt::jittered(backoff / 2, backoff)).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// The connection that stands by, or one to the next server.
+    async fn connect(&self) -> Result<(Address, Established), (Address, String)> {
+        if let Some(ready) = self.standby.take() {
+            return Ok(ready);
+        }
+        let server = self.servers.borrow_mut().next().unwrap_or_default();
+        match establish(&self.settings, &server, &format!("{}*", self.inbox)).await {
+            Ok(established) => {
+                self.servers.borrow_mut().connected(&established.info);
+                Ok((server, established))
+            }
+            Err(reason) => Err((server, reason)),
         }
     }
 
@@ -240,6 +290,11 @@ impl Link {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// A place in the round robin over partitions for so many records.
+    pub(in crate::backend) fn turn(&self, records: usize) -> u64 {
+        self.turn.replace(self.turn.get().wrapping_add(records as u64))
+    }
+
     /// A number that no other subscription of this link has.
     pub(super) fn next_sid(&self) -> u64 {
         self.sids.set(self.sids.get() + 1);
@@ -250,14 +305,8 @@ impl Link {
         let Established { stream, info, rest } = established;
         let guard = stream.guard();
         self.out.borrow_mut().clear();
-        *self.up.borrow_mut() = Some(Up {
-            guard,
-            server: Server::of(&info),
-            heard: Instant::now(),
-            pinged: false,
-            leaving: None,
-            writing_since: None,
-        });
+        *self.up.borrow_mut() = Some(Up { guard, server: Server::of(&info), leaving: None, writing_since: None });
+        self.health.borrow_mut().connected();
         self.metrics.link_up.set(1);
         self.changed.wake_all();
 
@@ -274,12 +323,15 @@ impl Link {
         drop(read);
     }
 
-    /// Everything in flight is lost.
+    /// Everything in flight is lost; unless the link goes from one server of a cluster to another: then answers come there as well.
     fn lost(&self) {
-        *self.up.borrow_mut() = None;
+        let ended = self.up.borrow_mut().take();
         self.metrics.link_up.set(0);
         let mut wakes = Wakes::default();
-        self.window.borrow_mut().lose_all(&mut wakes);
+        let moves = ended.is_some_and(|up| up.server.clustered && up.leaving.is_some_and(|leaving| leaving.moves));
+        if !moves {
+            self.window.borrow_mut().lose_all(&mut wakes);
+        }
         for (_, pull) in self.pulls.borrow_mut().drain() {
             pull.lost();
         }
@@ -351,10 +403,7 @@ impl Link {
 
     /// Handles every whole operation of the buffer and leaves the rest. Returns how many bytes are missing.
     fn receive(&self, buffer: &mut Vec<u8>) -> Result<usize, String> {
-        if let Some(up) = &mut *self.up.borrow_mut() {
-            up.heard = Instant::now();
-            up.pinged = false;
-        }
+        self.heard.set(true);
         let mut wakes = Wakes::default();
         let mut at = 0;
         let limits = ParseLimits::default();
@@ -395,6 +444,7 @@ impl Link {
                 if !no_responders {
                     self.acknowledged(subject.of(buffer), payload.of(buffer), wakes);
                 } else if let Some(token) = Token::of_subject(subject.of(buffer), self.inbox.as_bytes()) {
+                    self.refusals.set(self.refusals.get() + 1);
                     self.window.borrow_mut().complete(token, AckOutcome::NoResponders, wakes);
                 }
             }
@@ -424,6 +474,9 @@ impl Link {
             }
             Some(PubAck::Stored { sequence, duplicate, count: None, .. }) => AckOutcome::Stored { sequence, duplicate },
             Some(PubAck::Error { code, err_code, description }) => {
+                if errors::is_for_the_moment(code, err_code) {
+                    self.refusals.set(self.refusals.get() + 1);
+                }
                 AckOutcome::Error { code, err_code, description: puback::description_text(payload, description) }
             }
             // Not an acknowledgement: nothing is known of the record until its deadline says so.
@@ -453,65 +506,29 @@ impl Link {
             up.server.clustered |= Server::of(&info).clustered;
             if info.ldm && up.leaving.is_none() {
                 tracing::info!("the broker is about to stop: going elsewhere");
-                up.leaving = Some(Instant::now() + LAME_DUCK_GRACE);
+                up.leaving = Some(Leaving { until: Instant::now() + LAME_DUCK_GRACE, moves: false });
             }
         }
     }
 
     fn refused(&self, error: &ServerError, wakes: &mut Wakes) -> Result<(), String> {
         if let ServerError::PermissionsViolation { subject, .. } = error {
-            tracing::warn!(subject = &**subject, "the broker's permissions forbid the gateway this subject");
+            if self.is_news(subject) {
+                tracing::warn!(subject = &**subject, "the broker's permissions forbid the gateway this subject");
+            }
             self.window.borrow_mut().fail_subject(super::publish::tag_of(subject), wakes);
         }
         if error.closes() { Err(format!("{error:?}")) } else { Ok(()) }
     }
 
-    /// Deadlines and health, for as long as the link lives.
-    async fn tick(self: Rc<Self>) {
-        while !self.stopping.get() {
-            rt::sleep(TICK).await;
-            let mut wakes = Wakes::default();
-            self.window.borrow_mut().expire(self.now_ms(), &mut wakes);
-            drop(wakes);
-            self.check_health(Instant::now());
+    /// Whether this subject was not spoken of for a while.
+    fn is_news(&self, subject: &str) -> bool {
+        let (mut said, now) = (self.said.borrow_mut(), Instant::now());
+        said.retain(|_, at| now.saturating_duration_since(*at) < SAID_AGAIN);
+        let news = said.len() < SAID_MAX && !said.contains_key(subject);
+        if news {
+            said.insert(subject.into(), now);
         }
+        news
     }
-
-    fn check_health(&self, now: Instant) {
-        let mut borrowed = self.up.borrow_mut();
-        let Some(up) = &mut *borrowed else { return };
-        let silent = now.saturating_duration_since(up.heard);
-        let idle = self.window.borrow().in_flight().0 == 0;
-        let left = up.leaving.is_some_and(|at| (idle && self.pulls.borrow().is_empty()) || now >= at);
-        // A broker that talks and does not read: what it does not take would gather here.
-        let stuck =
-            up.writing_since.is_some_and(|since| now.saturating_duration_since(since) > self.limits.ack_timeout);
-        if stuck || left || (up.pinged && silent > 2 * PING_AFTER) {
-            up.guard.shut_down();
-        } else if !up.pinged && silent > PING_AFTER {
-            up.pinged = true;
-            encode::ping(&mut self.out.borrow_mut());
-            self.writer.notify();
-        }
-    }
-}
-
-/// Adds the servers that the cluster told of.
-fn learn(servers: &mut Vec<(String, u16)>, info: &ServerInfo) {
-    for url in &info.connect_urls {
-        let Some((host, port)) = url.rsplit_once(':') else { continue };
-        let Ok(port) = port.parse() else { continue };
-        let server = (host.trim_matches(['[', ']']).to_owned(), port);
-        if servers.len() < SERVERS_MAX && !servers.contains(&server) {
-            servers.push(server);
-        }
-    }
-}
-
-/// Half to all of `backoff`, so that shards and replicas do not come back all at once.
-fn jittered(backoff: Duration) -> Duration {
-    let mut byte = [0_u8; 1];
-    // Without randomness the wait is the longest one.
-    let fraction = getrandom::fill(&mut byte).map_or(255, |()| byte[0]);
-    backoff / 2 + backoff / 2 * u32::from(fraction) / 255
 }

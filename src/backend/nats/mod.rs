@@ -4,14 +4,15 @@
 //! reader that hands out all acknowledgements of a read in one pass. Publishes are bounded by the
 //! window (`wire::jetstream`), in messages and in bytes.
 //!
-//! When the connection is lost, every publish in flight is *lost*: neither stored nor not stored.
-//! Records that carry a message id are published again on the next connection (the broker drops what
-//! it has); for others the outcome is unknown, and said to be.
+//! When the connection is lost, every publish in flight is *lost*: neither stored nor not stored. What may be published again is
+//! the requester's to say (`retry.rs`).
 
 mod connect;
 mod fetch;
+mod health;
 mod link;
 mod publish;
+mod servers;
 
 pub use connect::{Credential, LinkSettings};
 pub use link::Link;

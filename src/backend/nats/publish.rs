@@ -3,14 +3,14 @@
 //! A request takes the window in grants, so that a large batch and a small one pass each other. All
 //! of its records go out before the first acknowledgement is waited for, as far as there is room; of atomic
 //! batches one after the other, so that a refused one keeps its place. What is stored all or nothing goes its own way
-//! ([`whole`]).
+//! ([`whole`]). Every record goes once: what may go again is published again by whoever publishes here (`retry.rs`).
 
 mod whole;
 
 use super::link::{Link, Server};
 use crate::{
-    backend::{Outcome, Publish, partition},
-    limits::{PUBLISH_ATTEMPTS_MAX, PUBLISH_SPARE_RECORDS_MAX, PUBLISH_SPARES_MAX},
+    backend::{Outcome, Publish},
+    limits::{PUBLISH_SPARE_RECORDS_MAX, PUBLISH_SPARES_MAX},
     reject::{Reject, SizeLimit},
     rt,
     wire::{
@@ -75,80 +75,70 @@ impl Link {
         outcomes: &mut Vec<Outcome>,
         scratch: &mut Scratch,
     ) -> Result<(), Reject> {
-        let mut plan = Plan::new(publish, self.spread.get(), self.connected().await?);
-        self.spread.set(self.spread.get().wrapping_add(publish.records.len() as u64));
+        let mut plan = Plan::new(publish, self.connected().await?);
         outcomes.clear();
         outcomes.resize(publish.records.len(), Outcome::Failed(Reject::BrokerAway));
         scratch.todo.clear();
         scratch.todo.extend((0..).take(outcomes.len()));
-        for attempt in 1..=PUBLISH_ATTEMPTS_MAX {
-            if attempt > 1 {
-                // The next server may take less, and what was refused or lost as a batch does not go as one again.
-                let Ok(server) = self.connected().await else { return Ok(()) };
-                if publish.is_late() {
-                    return Ok(());
-                }
-                plan.goes_to(server);
-                plan.naming = plan.naming_of_singles();
-            }
-            plan.drop_oversized(&mut scratch.todo, outcomes);
-            scratch.again.clear();
-            let (stopped, mut lost) = self.send(&plan, scratch, outcomes).await;
-            lost |= self.collect(&plan, scratch, outcomes).await;
-            // Without a message id it might be stored twice.
-            if lost && publish.id.is_none() {
-                return Ok(());
-            }
-            if let Some((from, why)) = stopped {
-                let unsent = scratch.todo.get(from..).unwrap_or_default();
-                settle_unsent(unsent, &why, outcomes);
-                // Nothing of it left: it may go over the next connection, behind what was lost.
-                if why == Reject::BrokerAway {
-                    scratch.again.extend_from_slice(unsent);
-                }
-            }
-            if scratch.again.is_empty() {
-                return Ok(());
-            }
+        self.pass(&plan, scratch, outcomes).await;
+        // What was refused as a batch goes singly, and what stood behind it follows.
+        if !scratch.again.is_empty() && !publish.is_late() {
+            plan.naming = plan.naming_of_singles();
             std::mem::swap(&mut scratch.todo, &mut scratch.again);
+            self.pass(&plan, scratch, outcomes).await;
         }
         Ok(())
     }
 
-    /// Sends as much as the window takes within the hold. Says from which record on nothing was sent and why, and whether
-    /// records were lost on the way.
+    /// Sends the records to send, and waits for what becomes of them. Leaves those that are to go singly.
+    async fn pass(&self, plan: &Plan<'_>, scratch: &mut Scratch, outcomes: &mut [Outcome]) {
+        plan.drop_oversized(&mut scratch.todo, outcomes);
+        scratch.again.clear();
+        let stopped = self.send(plan, scratch, outcomes).await;
+        self.collect(plan, scratch, outcomes).await;
+        if let Some((from, why)) = stopped {
+            settle_unsent(scratch.todo.get(from..).unwrap_or_default(), &why, outcomes);
+        }
+    }
+
+    /// Sends as much as the window takes within the hold. Says from which record on nothing was sent and why.
     ///
-    /// Of atomic batches one at a time is in flight, so that records keep their order also where one is refused: then
-    /// everything from there on goes another time.
-    async fn send(
-        &self,
-        plan: &Plan<'_>,
-        scratch: &mut Scratch,
-        outcomes: &mut [Outcome],
-    ) -> (Option<(usize, Reject)>, bool) {
+    /// Nothing goes behind a record that was refused for the moment: it would overtake it. Of atomic batches one at a time is
+    /// in flight, so that records keep their order also where one is refused: then everything from there on goes another time.
+    async fn send(&self, plan: &Plan<'_>, scratch: &mut Scratch, outcomes: &mut [Outcome]) -> Option<(usize, Reject)> {
         scratch.sent.clear();
         let (mut at, mut until) = (0, None);
+        let refusals = self.refusals.get();
         while at < scratch.todo.len() {
             // Whoever sends the first has looked at the time.
             if at > 0 && plan.publish.is_late() {
-                return (Some((at, Reject::WindowFull)), false);
+                return Some((at, Reject::WindowFull));
+            }
+            if at > 0 && self.refusals.get() != refusals {
+                return Some((at, Reject::NoStream));
             }
             match self.grant(plan, scratch, at, &mut until).await {
                 Ok((key, records)) => {
                     scratch.sent.push(Sent { key, records: at..at + records });
                     at += records;
                 }
-                Err(reject) => return (Some((at, reject)), false),
+                Err(reject) => return Some((at, reject)),
             }
             if plan.naming == Naming::Whole {
-                let lost = self.collect(plan, scratch, outcomes).await;
+                let last = scratch.todo.get(at - 1).copied();
+                self.collect(plan, scratch, outcomes).await;
                 if !scratch.again.is_empty() {
                     scratch.again.extend_from_slice(scratch.todo.get(at..).unwrap_or_default());
-                    return (None, lost);
+                    return None;
+                }
+                let outcome = last.and_then(|index| outcomes.get(index as usize));
+                if let Some(Outcome::Failed(why)) = outcome.filter(|_| at < scratch.todo.len()) {
+                    let why = if *why == Reject::OutcomeUnknown { Reject::BrokerAway } else { why.clone() };
+                    return Some((at, why));
                 }
             }
         }
-        (None, false)
+        None
     }
 
     /// Takes room for as many records from `at` on as fit and encodes them. Returns the batch and how many.
@@ -164,6 +154,9 @@ impl Link {
         if self.out.borrow().len() > self.limits.window_bytes_max {
             return Err(Reject::WindowFull);
         }
+        // What has an id is published again, by whoever publishes here, and a cluster may have lost the first.
+        let again = plan.once && plan.publish.id.is_some();
+        let patience = if again { self.patience.get() } else { self.limits.ack_timeout };
         let Scratch { todo, tokens, .. } = &mut *scratch;
         let records = todo.get(at..).unwrap_or_default();
         let ask = || Ask {
@@ -172,7 +165,7 @@ impl Link {
             sizes: records.iter().take(BATCH_RECORDS_MAX).map(|index| plan.bytes(*index)),
             all: plan.publish.whole,
             tag: plan.tag,
-            deadline_ms: self.now_ms() + u64::try_from(self.limits.ack_timeout.as_millis()).unwrap_or(u64::MAX),
+            deadline_ms: self.now_ms() + u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
         };
         tokens.clear();
         let at_once = if self.is_up() { self.window.borrow_mut().open(ask(), tokens) } else { None };
@@ -254,11 +247,9 @@ impl Link {
         Ok(opened)
     }
 
-    /// Waits for every batch. Fills `again` with what may be sent another time, and says whether some was lost with the
-    /// connection.
-    async fn collect(&self, plan: &Plan<'_>, scratch: &mut Scratch, outcomes: &mut [Outcome]) -> bool {
+    /// Waits for every batch. Fills `again` with what is to go singly.
+    async fn collect(&self, plan: &Plan<'_>, scratch: &mut Scratch, outcomes: &mut [Outcome]) {
         let Scratch { todo, again, sent, acks, .. } = scratch;
-        let mut lost = false;
         for Sent { key, records } in sent.drain(..) {
             poll_fn(|context| self.window.borrow_mut().poll_batch(key, context)).await;
             acks.clear();
@@ -267,30 +258,22 @@ impl Link {
                 acks.fill(AckOutcome::TimedOut);
             }
             for (index, ack) in todo.get(records).unwrap_or_default().iter().zip(acks.drain(..)) {
-                lost |= ack == AckOutcome::Lost;
-                if ack == AckOutcome::Lost || plan.goes_singly(&ack) {
+                let singly = plan.goes_singly(&ack);
+                if singly {
                     again.push(*index);
                 }
-                let Some(outcome) = outcomes.get_mut(*index as usize) else { continue };
-                let news = plan.outcome(*index, &ack);
-                // Once it may be stored, only an acknowledgement settles it: a later failure says nothing of the first attempt.
-                if !is_unknown(outcome) || matches!(news, Outcome::Stored { .. }) {
-                    *outcome = news;
+                if let Some(outcome) = outcomes.get_mut(*index as usize) {
+                    *outcome = if singly { Outcome::Failed(Reject::BrokerBusy) } else { plan.outcome(*index, &ack) };
                 }
             }
         }
-        lost
     }
 }
 
-fn is_unknown(outcome: &Outcome) -> bool {
-    *outcome == Outcome::Failed(Reject::OutcomeUnknown)
-}
-
-/// Records that were not sent this time fail for this reason; what was sent before and got lost stays unknown.
+/// Records that were not sent fail for this reason.
 fn settle_unsent(unsent: &[u32], why: &Reject, outcomes: &mut [Outcome]) {
     for index in unsent {
-        if let Some(outcome) = outcomes.get_mut(*index as usize).filter(|outcome| !is_unknown(outcome)) {
+        if let Some(outcome) = outcomes.get_mut(*index as usize) {
             *outcome = Outcome::Failed(why.clone());
         }
     }
@@ -312,7 +295,6 @@ impl Drop for Place<'_> {
 /// A publish, with what holds for each of its records.
 struct Plan<'a> {
     publish: &'a Publish<'a>,
-    spread: u64,
     record_bytes_max: usize,
     tag: u32,
     naming: Naming,
@@ -321,14 +303,14 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(publish: &'a Publish<'a>, spread: u64, server: Server) -> Self {
+    fn new(publish: &'a Publish<'a>, server: Server) -> Self {
         // With several partitions a batch has several subjects, and a violation of one says nothing of the others.
         let tag = match &*publish.station.partitions {
             [only] => tag_of(&only.subject),
             _ => TAG_OF_NONE,
         };
         let (record_bytes_max, naming) = (server.record_bytes_max, Naming::Each);
-        let mut plan = Self { publish, spread, record_bytes_max, tag, naming, once: true };
+        let mut plan = Self { publish, record_bytes_max, tag, naming, once: true };
         plan.goes_to(server);
         plan.naming = plan.naming_of_singles();
         if plan.fits_a_batch() {
@@ -358,7 +340,8 @@ impl<'a> Plan<'a> {
         let records = self.publish.records.len();
         let id_bytes = self.publish.id.map_or(0, |id| id.base.len() + NUMBER_BYTES_MAX);
         let rest = encode::record_bytes(self.publish.headers.len() + FIELDS_BYTES_MAX, id_bytes, 0);
-        self.publish.station.publish_mode.is_atomic(records)
+        !self.publish.again
+            && self.publish.station.publish_mode.is_atomic(records)
             && self.publish.station.partitions.len() == 1
             && (0..)
                 .zip(self.publish.records)
@@ -375,7 +358,7 @@ impl<'a> Plan<'a> {
     fn drop_oversized(&self, todo: &mut Vec<u32>, outcomes: &mut [Outcome]) {
         todo.retain(|index| {
             let fits = self.bytes(*index) <= self.record_bytes_max;
-            if !fits && let Some(outcome) = outcomes.get_mut(*index as usize).filter(|outcome| !is_unknown(outcome)) {
+            if !fits && let Some(outcome) = outcomes.get_mut(*index as usize) {
                 *outcome = Outcome::Failed(Reject::TooLarge(SizeLimit::Record, self.record_bytes_max as u64));
             }
             fits
@@ -405,11 +388,7 @@ impl<'a> Plan<'a> {
     }
 
     fn partition(&self, index: u32) -> usize {
-        let partitions = self.publish.station.partitions.len();
-        if partitions <= 1 {
-            return 0;
-        }
-        partition::choose(self.publish.id, self.publish.place(index as usize), self.spread, partitions).into()
+        self.publish.partition(index as usize).into()
     }
 
     fn subject(&self, partition: usize) -> &'a [u8] {

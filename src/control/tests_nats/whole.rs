@@ -8,12 +8,14 @@ use super::{
 };
 use crate::{
     backend::{
-        Fetch, MessageId, Outcome, OwnHeaders, Publish, Settlement,
+        Backend, Fetch, MessageId, Outcome, OwnHeaders, Publish, Settlement,
         nats::{Credential, Link, LinkSettings},
     },
+    directory::{Directory, Known},
     limits::Limits,
     metrics::ShardMetrics,
     reject::{Reject, SizeLimit},
+    retry::Publisher,
     rt::{self, Flavor},
     station::{STREAM_NOT_ATOMIC, Station},
     wire::Span,
@@ -66,7 +68,7 @@ fn whole<'a>(records: &'a [&'a str], id: Option<&'a str>) -> Request<'a> {
     Request { records, own: &[], id, places: None, whole: true }
 }
 
-async fn publish(link: &Link, station: &Station, request: &Request<'_>) -> Result<Vec<Outcome>, Reject> {
+async fn publish(link: &Rc<Link>, station: &Station, request: &Request<'_>) -> Result<Vec<Outcome>, Reject> {
     let (body, records) = body(request.records);
     let (block, spans) = self::body(request.own);
     let own = (!request.own.is_empty()).then_some(OwnHeaders { block: &block, spans: &spans });
@@ -78,8 +80,12 @@ async fn publish(link: &Link, station: &Station, request: &Request<'_>) -> Resul
         whole: request.whole,
         ..Publish::of(station, &body, &records)
     };
-    let mut outcomes = Vec::new();
-    link.publish(&publish, &mut outcomes).await.map(|()| outcomes)
+    // Nobody answers: what is known of the station stays as it is.
+    let (asks, _questions) = flume::bounded(8);
+    let (directory, backend) = (Rc::new(Directory::new(0, asks)), Backend::Nats(Rc::clone(link)));
+    let publisher = Publisher { directory: &directory, backend: &backend, name: &station.name, create: false };
+    let (mut known, mut outcomes) = (Rc::new(Known::new(Arc::new(station.clone()))), Vec::new());
+    publisher.publish(&publish, &mut known, &mut outcomes).await.map(|()| outcomes)
 }
 
 fn publish_on(server: &Server, station: &Station, request: &Request<'_>) -> Result<Vec<Outcome>, Reject> {

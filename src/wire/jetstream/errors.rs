@@ -21,6 +21,9 @@ pub const TOO_MANY_REQUESTS: u32 = 10_167;
 /// There is no such stream.
 const STREAM_NOT_FOUND: u32 = 10_059;
 
+/// "invalid operation on sealed stream": nothing goes in until an operator has done something.
+const SEALED: u32 = 10_109;
+
 /// Limits that are reached, of the stream (`discard: new`), its account or its server: room may come back.
 const FULL: [u32; 6] = [
     10_077, // store failed: maximum messages, bytes or messages per subject exceeded
@@ -60,6 +63,12 @@ pub fn of_batch(outcome: &AckOutcome, subject: &str, record_bytes_max: u64) -> R
     }
 }
 
+/// Whether an error says "not now": the record is not stored, and may be a moment later.
+#[must_use]
+pub fn is_for_the_moment(code: u16, err_code: u32) -> bool {
+    matches!(reject(code, err_code, "", 0), Reject::BrokerAway | Reject::BrokerBusy | Reject::NoStream)
+}
+
 /// An error of the broker as a request's failure.
 #[must_use]
 pub fn reject(code: u16, err_code: u32, description: &str, record_bytes_max: u64) -> Reject {
@@ -68,6 +77,7 @@ pub fn reject(code: u16, err_code: u32, description: &str, record_bytes_max: u64
         MESSAGE_TOO_LARGE => return Reject::TooLarge(SizeLimit::Record, record_bytes_max),
         TOO_MANY_REQUESTS => return Reject::BrokerBusy,
         STREAM_NOT_FOUND => return Reject::NoStream,
+        SEALED => return Reject::StationBlocked(format!("the station's stream is sealed: {description}").into()),
         full if FULL.contains(&full) => return Reject::StreamFull(description.into()),
         _ => {}
     }
@@ -118,7 +128,7 @@ mod tests {
             (400, 10_071, refused(10_071), false),
             (400, 10_074, refused(10_074), false),
             (400, 10_075, refused(10_075), false),
-            (400, 10_109, refused(10_109), false),
+            (400, 10_109, Reject::StationBlocked("the station's stream is sealed: text".into()), true),
             (400, 10_165, refused(10_165), false),
             (400, 10_166, refused(10_166), false),
             (400, 10_168, refused(10_168), false),

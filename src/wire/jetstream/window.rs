@@ -104,8 +104,7 @@ pub struct Ask<I> {
     pub all: bool,
     /// What [`Window::fail_subject`] names the subject by.
     pub tag: u32,
-    /// When the records are given up, in milliseconds of the caller's clock. A deadline earlier than one
-    /// that was asked for before counts as that one.
+    /// When the records are given up, in milliseconds of the caller's clock.
     pub deadline_ms: u64,
 }
 
@@ -184,6 +183,7 @@ pub struct Window {
     batches: Batches,
     turns: Turns,
     stale: u64,
+    answered: u64,
 }
 
 impl Window {
@@ -204,6 +204,7 @@ impl Window {
             batches: Batches::default(),
             turns: Turns::default(),
             stale: 0,
+            answered: 0,
         }
     }
 
@@ -231,10 +232,10 @@ impl Window {
         self.stale
     }
 
-    /// When [`Window::expire`] next has something to do.
+    /// Answers to records in flight.
     #[must_use]
-    pub fn next_deadline_ms(&self) -> Option<u64> {
-        self.batches.oldest().map(|(_, deadline_ms)| deadline_ms)
+    pub fn answered(&self) -> u64 {
+        self.answered
     }
 
     /// Whether records of so many bytes in all can be in flight at the same time.
@@ -292,6 +293,7 @@ impl Window {
             Some((batch, Naming::Whole)) => {
                 // The answer of a broker that knows no batches says nothing of the others.
                 let stored = matches!(outcome, AckOutcome::Stored { .. });
+                self.answered += u64::from(self.batches.in_flight(batch));
                 self.answer_all(batch, if stored { &AckOutcome::TimedOut } else { &outcome }, wakes);
                 return true;
             }
@@ -307,6 +309,7 @@ impl Window {
             self.stale += 1;
             return false;
         };
+        self.answered += 1;
         self.release(1, bytes);
         if self.batches.record_done(batch) {
             self.whole(batch, wakes);
@@ -328,6 +331,7 @@ impl Window {
             self.stale += 1;
             return false;
         };
+        self.answered += u64::from(self.batches.in_flight(batch));
         let sent = u16::try_from(self.batches.in_flight(batch)).unwrap_or(u16::MAX);
         let Some(first) = first_sequence(sequence, Some(count), sent) else {
             self.answer_all(batch, &AckOutcome::TimedOut, wakes);
@@ -337,11 +341,15 @@ impl Window {
         true
     }
 
-    /// Gives up the records whose deadline has come; says how many. Costs what those batches had, once.
+    /// Gives up the records whose deadline has come; says how many. Looks at every batch in flight.
     pub fn expire(&mut self, now_ms: u64, wakes: &mut Wakes) -> usize {
         let before = self.messages;
-        while let Some((batch, _)) = self.batches.oldest().filter(|(_, deadline_ms)| *deadline_ms <= now_ms) {
-            self.fail(batch, &AckOutcome::TimedOut, wakes);
+        let mut next = self.batches.oldest();
+        while let Some(batch) = next {
+            next = self.batches.younger(batch);
+            if self.batches.deadline_ms(batch).is_some_and(|deadline_ms| deadline_ms <= now_ms) {
+                self.fail(batch, &AckOutcome::TimedOut, wakes);
+            }
         }
         self.wake_next(wakes);
         before - self.messages
@@ -350,7 +358,7 @@ impl Window {
     /// The connection is gone: no record in flight will be answered. Says how many there were.
     pub fn lose_all(&mut self, wakes: &mut Wakes) -> usize {
         let before = self.messages;
-        while let Some((batch, _)) = self.batches.oldest() {
+        while let Some(batch) = self.batches.oldest() {
             self.fail(batch, &AckOutcome::Lost, wakes);
         }
         self.wake_next(wakes);
@@ -361,7 +369,7 @@ impl Window {
     /// records there were.
     pub fn fail_subject(&mut self, tag: u32, wakes: &mut Wakes) -> usize {
         let before = self.messages;
-        let mut next = self.batches.oldest().map(|(batch, _)| batch);
+        let mut next = self.batches.oldest();
         while let Some(batch) = next {
             next = self.batches.younger(batch);
             if self.batches.tag(batch) == Some(tag) {

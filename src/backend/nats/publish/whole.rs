@@ -4,13 +4,12 @@
 //! batch was stored before (its answer was lost, and it is sent again) or only a part of it: each id is asked for, with a
 //! record that is never stored ([`ASK_BY_SEQUENCE`], [`ASK_BY_ID`]).
 
-use super::{Plan, Scratch, is_unknown};
+use super::{Plan, Scratch};
 use crate::{
     backend::{
         Outcome, Publish,
         nats::{Link, link::Server},
     },
-    limits::PUBLISH_ATTEMPTS_MAX,
     reject::{Reject, SizeLimit},
     station::{PublishMode, Station},
     wire::{
@@ -40,16 +39,6 @@ const TOO_MANY: &str = "there are more records than can be stored all or nothing
 const TOO_LARGE: &str = "the records are larger than what the gateway may have in flight (limits.window_bytes_max)";
 const KNOWN: &str = "the message id is known already, and those of other records are not";
 
-/// What became of an attempt.
-enum Attempt {
-    /// Each record has its outcome.
-    Settled,
-    /// The connection was lost before the answer.
-    Lost,
-    /// Not one was sent, and why.
-    Unsent(Reject),
-}
-
 impl Link {
     /// Publishes records as one atomic batch.
     pub(super) async fn publish_whole(
@@ -65,44 +54,24 @@ impl Link {
         if count > BATCH_RECORDS_MAX.min(publish.station.atomic_records_max as usize) {
             return Err(Reject::NotAtomic(TOO_MANY));
         }
-        let mut plan = Plan::whole(publish, self.connected().await?);
+        let plan = Plan::whole(publish, self.connected().await?);
         outcomes.clear();
         outcomes.resize(count, Outcome::Failed(Reject::BrokerAway));
         scratch.todo.clear();
         scratch.todo.extend((0..).take(count));
-        for attempt in 1..=PUBLISH_ATTEMPTS_MAX {
-            if attempt > 1 {
-                let Ok(server) = self.connected().await else { return Ok(()) };
-                if publish.is_late() {
-                    return Ok(());
-                }
-                plan.goes_to(server);
-            }
-            if !plan.all_fit(&scratch.todo, outcomes) {
+        if !plan.all_fit(&scratch.todo, outcomes) {
+            return Ok(());
+        }
+        let bytes = scratch.todo.iter().map(|index| plan.bytes(*index)).sum();
+        if !self.window.borrow().can_take(count, bytes) {
+            return Err(Reject::NotAtomic(TOO_LARGE));
+        }
+        let key = match self.grant(&plan, scratch, 0, &mut None).await {
+            Ok((key, _)) => key,
+            Err(why) => {
+                settle(outcomes, |_| why.clone());
                 return Ok(());
             }
-            let bytes = scratch.todo.iter().map(|index| plan.bytes(*index)).sum();
-            if !self.window.borrow().can_take(count, bytes) {
-                return Err(Reject::NotAtomic(TOO_LARGE));
-            }
-            match self.attempt(&plan, scratch, outcomes).await {
-                Attempt::Settled => return Ok(()),
-                // Without message ids it might be stored twice.
-                Attempt::Lost if publish.id.is_none() => return Ok(()),
-                Attempt::Lost | Attempt::Unsent(Reject::BrokerAway) => {}
-                Attempt::Unsent(why) => {
-                    settle(outcomes, |_| why.clone());
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn attempt(&self, plan: &Plan<'_>, scratch: &mut Scratch, outcomes: &mut [Outcome]) -> Attempt {
-        let key = match self.grant(plan, scratch, 0, &mut None).await {
-            Ok((key, _)) => key,
-            Err(why) => return Attempt::Unsent(why),
         };
         poll_fn(|context| self.window.borrow_mut().poll_batch(key, context)).await;
         let acks = &mut scratch.acks;
@@ -113,10 +82,6 @@ impl Link {
                 for ((index, ack), outcome) in (0..).zip(acks.drain(..)).zip(outcomes) {
                     *outcome = plan.outcome(index, &ack);
                 }
-            }
-            Some(AckOutcome::Lost) => {
-                outcomes.fill(Outcome::Failed(Reject::OutcomeUnknown));
-                return Attempt::Lost;
             }
             Some(AckOutcome::Error { err_code: DUPLICATE_ID, .. }) => {
                 Box::pin(self.settle_known(plan.publish, outcomes)).await;
@@ -130,7 +95,7 @@ impl Link {
             }
             None => settle(outcomes, |_| Reject::Internal("a batch without an outcome")),
         }
-        Attempt::Settled
+        Ok(())
     }
 
     /// The broker knows message ids of the batch: of all of them, then it is stored; or of some, then it cannot be.
@@ -183,9 +148,9 @@ impl Link {
     }
 }
 
-/// Nothing was stored this time, for this reason; what was sent before and got lost stays unknown.
+/// Nothing was stored, for this reason.
 fn settle(outcomes: &mut [Outcome], why: impl Fn(usize) -> Reject) {
-    for (index, outcome) in outcomes.iter_mut().enumerate().filter(|(_, outcome)| !is_unknown(outcome)) {
+    for (index, outcome) in outcomes.iter_mut().enumerate() {
         *outcome = Outcome::Failed(why(index));
     }
 }
@@ -193,7 +158,7 @@ fn settle(outcomes: &mut [Outcome], why: impl Fn(usize) -> Reject) {
 impl<'a> Plan<'a> {
     /// The plan of a publish that is one batch.
     fn whole(publish: &'a Publish<'a>, server: Server) -> Self {
-        let mut plan = Self::new(publish, 0, server);
+        let mut plan = Self::new(publish, server);
         plan.naming = super::Naming::Whole;
         plan
     }

@@ -1,4 +1,4 @@
-//! The batches of a window: a slab, and a list of the open ones in the order of their deadlines.
+//! The batches of a window: a slab, and a list of the open ones in the order of opening.
 
 use super::{
     Naming,
@@ -80,8 +80,6 @@ impl Batches {
     /// A batch without records. [`Batches::opened`] must follow.
     pub(super) fn open(&mut self, tag: u32, deadline_ms: u64) -> BatchKey {
         let index = self.unused();
-        // The list stays in order whatever is asked for.
-        let deadline_ms = self.at(self.youngest).map_or(deadline_ms, |batch| batch.deadline_ms.max(deadline_ms));
         let generation = self.at(index).map_or(0, |batch| batch.generation);
         if let Some(batch) = self.at_mut(index) {
             *batch = Batch { state: State::Open, tag, deadline_ms, ..Batch::free(generation, batch.turn, NONE) };
@@ -117,9 +115,14 @@ impl Batches {
         self.free != NONE || self.slab.len() < CELLS_MAX
     }
 
-    /// The oldest batch with records in flight, and its deadline.
-    pub(super) fn oldest(&self) -> Option<(u32, u64)> {
-        self.at(self.oldest).map(|batch| (self.oldest, batch.deadline_ms))
+    /// The oldest batch with records in flight.
+    pub(super) fn oldest(&self) -> Option<u32> {
+        (self.oldest != NONE).then_some(self.oldest)
+    }
+
+    /// When the records of a batch are given up.
+    pub(super) fn deadline_ms(&self, index: u32) -> Option<u64> {
+        self.at(index).map(|batch| batch.deadline_ms)
     }
 
     /// The next younger batch with records in flight.
@@ -308,13 +311,13 @@ impl Batches {
             assert!(free <= self.slab.len(), "the free list has a ring");
             index = batch.younger;
         }
-        let (mut open, mut index, mut older, mut deadline_ms) = (0, self.oldest, NONE, 0);
+        let (mut open, mut index, mut older) = (0, self.oldest, NONE);
         while let Some(batch) = self.at(index) {
             assert!(matches!(batch.state, State::Open | State::Abandoned));
-            assert!(batch.in_flight > 0 && batch.older == older && batch.deadline_ms >= deadline_ms);
+            assert!(batch.in_flight > 0 && batch.older == older);
             open += 1;
             assert!(open <= self.slab.len(), "the list of open batches has a ring");
-            (older, index, deadline_ms) = (index, batch.younger, batch.deadline_ms);
+            (older, index) = (index, batch.younger);
         }
         assert_eq!(self.youngest, older);
         (self.slab.len(), free, open)

@@ -169,12 +169,11 @@ impl World {
         assert_eq!(opened.records, expect);
         let taken = self.batches.iter().filter(|batch| batch.once).flat_map(|batch| &batch.tokens);
         assert!(taken.into_iter().all(|token| !tokens.contains(token)), "a token that was to be used once");
-        let youngest = self.batches.iter().filter(|batch| !batch.is_whole()).map(|batch| batch.deadline_ms).max();
         let (bell, waker) = Bell::new();
         self.batches.push(Batch {
             key: opened.key,
             tag,
-            deadline_ms: deadline_ms.max(youngest.unwrap_or(0)),
+            deadline_ms,
             sizes: sizes[..expect].to_vec(),
             tokens,
             once,
@@ -343,8 +342,6 @@ impl World {
         assert_eq!(self.window.in_flight(), self.in_flight());
         assert_eq!(self.window.stale(), self.stale);
         assert_eq!(self.window.waiting(), self.queue.len());
-        let oldest = self.batches.iter().filter(|batch| !batch.is_whole()).map(|batch| batch.deadline_ms).min();
-        assert_eq!(self.window.next_deadline_ms(), oldest);
         for batch in &self.batches {
             assert_eq!(batch.bell.rung(), usize::from(batch.polled && batch.is_whole()), "woken once, when whole");
         }

@@ -290,19 +290,17 @@ fn one_answer_settles_an_atomic_batch() {
 }
 
 #[test]
-fn deadlines_pass_in_the_order_of_opening() {
+fn each_batch_has_a_deadline_of_its_own() {
     let mut window = Window::new(LIMITS);
     let mut wakes = Wakes::default();
     let mut keys = Vec::new();
     for deadline_ms in [10, 20, 5, 30] {
-        let ask = Ask { deadline_ms, ..ask(&[1]) };
-        keys.push(window.open(ask, &mut Vec::new()).unwrap().key);
+        keys.push(window.open(Ask { deadline_ms, ..ask(&[1]) }, &mut Vec::new()).unwrap().key);
     }
-    assert_eq!(window.next_deadline_ms(), Some(10));
-    for (now_ms, expect, next) in
-        [(9, 0, Some(10)), (10, 1, Some(20)), (25, 2, Some(30)), (25, 0, Some(30)), (99, 1, None)]
-    {
-        assert_eq!((window.expire(now_ms, &mut wakes), window.next_deadline_ms()), (expect, next), "{now_ms}");
+    for (now_ms, expect, over) in [(4, 0, 0), (9, 1, 1), (10, 1, 2), (25, 1, 3), (25, 0, 3), (99, 1, 4)] {
+        assert_eq!(window.expire(now_ms, &mut wakes), expect, "{now_ms}");
+        let whole = |key: &&BatchKey| window.batches.find(**key).is_some_and(|(_, state)| state == State::Whole);
+        assert_eq!(keys.iter().filter(whole).count(), over, "{now_ms}");
     }
     for key in keys {
         assert_eq!(take(&mut window, key), Some(vec![AckOutcome::TimedOut]));

@@ -1,0 +1,120 @@
+//! Looking a station up again beside what goes on with it.
+//!
+//! A publish that finds nobody does not tell whether the stream has gone or only has no leader at the moment. So what is known of the
+//! station stays known while the control plane is asked, whoever waits goes on trying, and only an answer changes what is known.
+
+use super::{Directory, Entry, Known, messages::Question};
+use crate::{
+    reject::Reject,
+    rt::{self, Changed, Waiters},
+    station::{Name, Station},
+};
+use std::{cell::RefCell, rc::Rc};
+
+/// What the control plane says of a station.
+type Found = Result<Rc<Known<Station>>, Reject>;
+
+/// A question about a station that is on its way.
+#[derive(Debug, Default)]
+pub struct Look {
+    found: RefCell<Option<Found>>,
+    waiters: Waiters,
+}
+
+impl Look {
+    /// What was found, if the answer is there.
+    #[must_use]
+    pub fn found(&self) -> Option<Found> {
+        self.found.borrow().clone()
+    }
+
+    /// Waits for the answer.
+    pub fn changed(&self) -> Changed<'_> {
+        self.waiters.changed()
+    }
+}
+
+impl Directory {
+    /// Asks for a station although it is known; once for all who want to know at the same time.
+    pub fn look_again(self: &Rc<Self>, name: &Name, create: bool) -> Rc<Look> {
+        let key = (name.clone(), create);
+        if let Some(look) = self.looks.borrow().get(&key) {
+            return Rc::clone(look);
+        }
+        let look = Rc::new(Look::default());
+        self.looks.borrow_mut().insert(key.clone(), Rc::clone(&look));
+        let (directory, own) = (Rc::clone(self), Rc::clone(&look));
+        rt::spawn(async move {
+            let forgotten = directory.forgotten.get();
+            let answer = directory.ask(Question::Station { name: key.0.clone(), create }).await;
+            let found = answer.and_then(super::station_of).map(|value| Rc::new(Known { value }));
+            directory.looks.borrow_mut().remove(&key);
+            if directory.forgotten.get() == forgotten {
+                directory.learn(&key.0, &found);
+            }
+            *own.found.borrow_mut() = Some(found);
+            own.waiters.wake_all();
+        });
+        look
+    }
+
+    /// Keeps what was found, unless it only says that it is not known at the moment.
+    fn learn(&self, name: &Name, found: &Found) {
+        if matches!(self.stations.borrow().get(name), Some(Entry::Asked(_))) {
+            return;
+        }
+        match found {
+            Ok(known) => {
+                self.stations.borrow_mut().insert(name.clone(), Entry::Known(Rc::clone(known)));
+            }
+            Err(Reject::StationUnknown(_)) => {
+                self.stations.borrow_mut().remove(name);
+            }
+            Err(_) => return,
+        }
+        // A stream that was made anew has none of the groups that are known.
+        self.consumers.borrow_mut().retain(|(station, _), entry| station != name || matches!(entry, Entry::Asked(_)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::station, *};
+    use std::time::Instant;
+
+    #[test]
+    fn c6_a_station_stays_known_while_it_is_looked_up_and_until_it_is_known_to_be_gone() {
+        let (asks, questions) = flume::bounded(4);
+        let directory = Rc::new(Directory::new(0, asks));
+        let name = Name::parse("s").expect("a name");
+        let known = |directory: &Directory| directory.stations_known() == 1;
+        rt::run(rt::Flavor::Epoll, || async {
+            let answer = |answer| {
+                let ask = questions.try_recv().expect("a question");
+                directory.answered(ask.ticket, answer);
+            };
+            let asker = directory.station(&name, true, Instant::now());
+            let answerer = async {
+                rt::yield_now().await;
+                answer(station(&name, 2));
+            };
+            futures_util::future::join(asker, answerer).await.0.expect("a station");
+            for (of, expect) in [
+                (super::super::messages::Answer::Station(Err(Reject::BrokerAway)), true),
+                (station(&name, 3), true),
+                (super::super::messages::Answer::Station(Err(Reject::StationUnknown("s".into()))), false),
+            ] {
+                let (look, other) = (directory.look_again(&name, true), directory.look_again(&name, true));
+                assert!(Rc::ptr_eq(&look, &other) && look.found().is_none() && known(&directory));
+                let changed = look.changed();
+                rt::yield_now().await;
+                answer(of);
+                changed.await;
+                assert!(look.found().is_some());
+                assert_eq!(known(&directory), expect);
+            }
+        })
+        .expect("a runtime");
+        assert_eq!(directory.questions_asked(), 4, "one for all who want to know");
+    }
+}

@@ -1,0 +1,356 @@
+//! Publishing, and publishing again: a change of leader is not a client's problem (docs/adr/0018).
+//!
+//! What certainly was not stored and may be sent again (nobody takes it, no leader, a broker that asks to slow down) is published
+//! again for two holds. What may be stored or not goes again until its answer is due, if it has a message id; without one it might be
+//! stored twice, so the client decides. Beside it the control plane is asked whether the station is still what it was.
+//!
+//! **Order.** Of each partition the first record that is to go again goes alone until it is stored; then the rest follows. So a leader
+//! that is back takes them in their order, and one that is not is asked with one record. What was in flight together with a refused
+//! record cannot be called back: it may stand before it.
+
+use crate::{
+    backend::{Backend, Outcome, OwnHeaders, Publish, Repeats},
+    directory::{Directory, Known, look::Look},
+    limits::{REPUBLISH_PAUSE_MAX, REPUBLISH_PAUSE_MIN, STATION_LOOK_INTERVAL},
+    reject::Reject,
+    rt,
+    station::{Name, Station},
+    wire::Span,
+};
+use std::{
+    collections::HashSet,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+/// Publishes to one station.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Publisher<'a> {
+    pub(crate) directory: &'a Rc<Directory>,
+    pub(crate) backend: &'a Backend,
+    /// Where to.
+    pub(crate) name: &'a Name,
+    /// Whether the station may be created for it.
+    pub(crate) create: bool,
+}
+
+impl Publisher<'_> {
+    /// Publishes records until each has an outcome that stays. `Ok`: one outcome a record, in input order. `Err`: nothing
+    /// is stored. Where the station has changed meanwhile, `station` is what it is now.
+    pub(crate) async fn publish(
+        &self,
+        publish: &Publish<'_>,
+        station: &mut Rc<Known<Station>>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), Reject> {
+        let begun = Instant::now();
+        self.backend.publish(publish, outcomes).await?;
+        if outcomes.iter().all(Outcome::is_stored) {
+            return Ok(());
+        }
+        // Boxed, as whatever comes seldom.
+        Box::pin(self.publish_again(publish, begun, station, outcomes)).await
+    }
+
+    async fn publish_again(
+        &self,
+        publish: &Publish<'_>,
+        begun: Instant,
+        station: &mut Rc<Known<Station>>,
+        outcomes: &mut [Outcome],
+    ) -> Result<(), Reject> {
+        let repeats = self.backend.repeats();
+        let (mut round, mut found, mut looks) = (Round::after(outcomes), Vec::new(), Looks::default());
+        while let Some(until) = time_left(publish, outcomes, begun, repeats) {
+            if round.open.is_empty() {
+                let pause = round.pause();
+                if Instant::now() + pause >= until {
+                    break;
+                }
+                match looks.wait(self, round.nobody, pause).await {
+                    Some(Ok(now)) => *station = now,
+                    // Nothing of it is there to be lost, and the reason is no passing one.
+                    Some(Err(why)) if !outcomes.iter().any(|outcome| outcome.is_stored() || outcome.is_unknown()) => {
+                        return Err(why);
+                    }
+                    Some(Err(_)) => break,
+                    None => {}
+                }
+            }
+            let now = Rc::clone(station);
+            let publish = Publish { station: &now, ..*publish };
+            round.choose(&publish, outcomes);
+            let again = round.publish(&publish);
+            found.clear();
+            match self.backend.publish(&again, &mut found).await {
+                Ok(()) => round.settle(&publish, &found, outcomes),
+                // Nothing of it was sent: as before.
+                Err(why) if is_for_the_moment(&why) => round.open.clear(),
+                Err(why)
+                    if outcomes
+                        .iter()
+                        .all(|outcome| matches!(outcome, Outcome::Failed(why) if is_for_the_moment(why))) =>
+                {
+                    return Err(why);
+                }
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Questions about the station, one at a time and not too often.
+#[derive(Debug, Default)]
+struct Looks {
+    look: Option<Rc<Look>>,
+    last: Option<Instant>,
+}
+
+impl Looks {
+    /// Waits, and asks what has become of the station if nobody takes its records. Returns early with an answer that says
+    /// something: the station as it is now, or why there is none.
+    async fn wait(
+        &mut self,
+        publisher: &Publisher<'_>,
+        nobody: bool,
+        pause: Duration,
+    ) -> Option<Result<Rc<Known<Station>>, Reject>> {
+        let due = self.last.is_none_or(|last| last.elapsed() >= STATION_LOOK_INTERVAL);
+        if self.look.is_none() && due && nobody {
+            self.look = Some(publisher.directory.look_again(publisher.name, publisher.create));
+            self.last = Some(Instant::now());
+        }
+        let Some(look) = &self.look else {
+            rt::sleep(pause).await;
+            return None;
+        };
+        if look.found().is_none() {
+            // Over in time or not: who asks looks at what there is.
+            let _ = rt::deadline(pause, look.changed()).await;
+        }
+        let found = look.found()?;
+        self.look = None;
+        match found {
+            Err(why) if why.retry_after().is_some() && !matches!(why, Reject::StationBlocked(_)) => {
+                rt::sleep(REPUBLISH_PAUSE_MIN).await;
+                None
+            }
+            // It was there: somebody has changed something, and can change it back.
+            Err(Reject::BrokerRefused(_, text)) => Some(Err(Reject::StationBlocked(text))),
+            other => Some(other),
+        }
+    }
+}
+
+/// The records that are published together another time.
+#[derive(Debug, Default)]
+struct Round {
+    /// Partitions that took their last record: what is left for them goes at once.
+    open: HashSet<u16>,
+    /// Whether the last time somebody was refused for the moment, so that the next moment may do,
+    refused: bool,
+    /// and whether that was because nobody takes the station's records.
+    nobody: bool,
+    /// How often they went again.
+    count: u32,
+    /// Which records.
+    indexes: Vec<usize>,
+    records: Vec<Span>,
+    places: Vec<u32>,
+    own: Vec<Span>,
+}
+
+impl Round {
+    /// The first round, after the records went for the first time.
+    fn after(outcomes: &[Outcome]) -> Self {
+        let mut round = Self::default();
+        round.hear(outcomes);
+        round
+    }
+
+    /// How long to wait before it. What is under way, or unclear however often one asks, is not asked for all the time.
+    fn pause(&self) -> Duration {
+        if self.refused || self.count < 2 {
+            rt::jittered(REPUBLISH_PAUSE_MIN, REPUBLISH_PAUSE_MAX)
+        } else {
+            rt::jittered(STATION_LOOK_INTERVAL / 2, STATION_LOOK_INTERVAL)
+        }
+    }
+
+    fn hear(&mut self, news: &[Outcome]) {
+        let any = |wanted: fn(&Reject) -> bool| {
+            news.iter().any(|outcome| matches!(outcome, Outcome::Failed(why) if wanted(why)))
+        };
+        self.refused = any(is_for_the_moment);
+        self.nobody = any(|why| *why == Reject::NoStream);
+    }
+
+    /// Chooses what goes now.
+    fn choose(&mut self, publish: &Publish<'_>, outcomes: &[Outcome]) {
+        let mut asked = HashSet::new();
+        self.indexes.clear();
+        for (index, outcome) in outcomes.iter().enumerate() {
+            let partition = publish.partition(index);
+            let goes =
+                publish.whole || (may_go_again(outcome) && (self.open.contains(&partition) || asked.insert(partition)));
+            if goes {
+                self.indexes.push(index);
+            }
+        }
+        let spans = |of: &[Span], indexes: &[usize]| -> Vec<Span> {
+            indexes.iter().map(|index| of.get(*index).copied().unwrap_or_default()).collect()
+        };
+        self.records = spans(publish.records, &self.indexes);
+        self.own = publish.own.map(|own| spans(own.spans, &self.indexes)).unwrap_or_default();
+        // Of at most `BATCH_RECORDS_MAX` records.
+        let place = |index: &usize| u32::try_from(publish.place(*index)).unwrap_or(u32::MAX);
+        self.places = self.indexes.iter().map(place).collect();
+    }
+
+    fn publish<'a>(&'a self, publish: &Publish<'a>) -> Publish<'a> {
+        let own = publish.own.map(|own| OwnHeaders { spans: &self.own, ..own });
+        Publish { records: &self.records, places: Some(&self.places), own, again: true, ..*publish }
+    }
+
+    /// Takes in what became of them.
+    fn settle(&mut self, publish: &Publish<'_>, found: &[Outcome], outcomes: &mut [Outcome]) {
+        self.hear(found);
+        self.count = self.count.saturating_add(1);
+        let mut open: HashSet<u16> = HashSet::new();
+        let mut closed: HashSet<u16> = HashSet::new();
+        for (index, news) in self.indexes.iter().zip(found) {
+            let of = if may_go_again(news) { &mut closed } else { &mut open };
+            of.insert(publish.partition(*index));
+            if let Some(outcome) = outcomes.get_mut(*index) {
+                outcome.take(news.clone());
+            }
+        }
+        self.open = &open - &closed;
+    }
+}
+
+/// Until when what is left may go again; `None` if nothing is left, or sending it again would settle nothing.
+fn time_left(publish: &Publish<'_>, outcomes: &[Outcome], begun: Instant, repeats: Repeats) -> Option<Instant> {
+    let unknown = outcomes.iter().any(Outcome::is_unknown);
+    // The request is to be sent again as a whole, whatever becomes of the others.
+    if unknown && publish.id.is_none() {
+        return None;
+    }
+    if !outcomes.iter().any(may_go_again) {
+        return None;
+    }
+    // Full is an answer, unless a part of the request is stored.
+    let full = |outcome: &Outcome| *outcome == Outcome::Failed(Reject::WindowFull);
+    if outcomes.iter().all(full) {
+        return None;
+    }
+    let time = if unknown { repeats.unknown.max(repeats.refused) } else { repeats.refused };
+    let until = begun + time;
+    Some(publish.until.map_or(until, |end| end.min(until)))
+}
+
+/// Whether a record may go again, if it has a message id or is known not to be stored.
+fn may_go_again(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Stored { .. } => false,
+        Outcome::Failed(why) => is_for_the_moment(why) || *why == Reject::OutcomeUnknown,
+    }
+}
+
+/// Whether the record is certainly not stored, and the next moment may be another one.
+fn is_for_the_moment(why: &Reject) -> bool {
+    matches!(why, Reject::NoStream | Reject::BrokerAway | Reject::BrokerBusy | Reject::WindowFull)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::MessageId,
+        station::{Partition, PublishMode},
+    };
+
+    const GONE: Outcome = Outcome::Failed(Reject::NoStream);
+    const UNKNOWN: Outcome = Outcome::Failed(Reject::OutcomeUnknown);
+
+    fn stored(sequence: u64) -> Outcome {
+        Outcome::Stored { partition: 0, sequence, duplicate: false }
+    }
+
+    fn station(partitions: u16) -> Station {
+        let partition = |number: u16| Partition { stream: format!("s{number}").into(), subject: "s".into() };
+        Station {
+            name: Name::parse("s").expect("a name"),
+            partitions: (0..partitions).map(partition).collect(),
+            record_bytes_max: None,
+            replicas: 3,
+            publish_mode: PublishMode::Single,
+            answers_in_order: false,
+            not_atomic: None,
+            atomic_records_max: 1_000,
+        }
+    }
+
+    #[test]
+    fn c3_of_each_partition_the_first_goes_alone_and_the_rest_when_it_is_stored() {
+        let station = station(2);
+        let records = [Span::default(); 6];
+        // Even records go to the first partition, odd ones to the second.
+        let publish = Publish { turn: 4, ..Publish::of(&station, &[], &records) };
+        let mut outcomes = [GONE, GONE, stored(1), GONE, GONE, GONE];
+        let mut round = Round::after(&outcomes);
+        assert!(round.refused && round.nobody);
+        round.choose(&publish, &outcomes);
+        assert_eq!(round.indexes, [0, 1]);
+        assert_eq!(round.publish(&publish).places, Some(&[0, 1][..]), "they stay in their partitions");
+        round.settle(&publish, &[GONE, stored(5)], &mut outcomes);
+        round.choose(&publish, &outcomes);
+        assert_eq!(round.indexes, [0, 3, 5], "the first once more, of the second all");
+        round.settle(&publish, &[stored(7), stored(8), Outcome::Failed(Reject::BrokerBusy)], &mut outcomes);
+        round.choose(&publish, &outcomes);
+        assert_eq!(round.indexes, [4, 5]);
+        round.settle(&publish, &[stored(9), stored(10)], &mut outcomes);
+        assert!(outcomes.iter().all(Outcome::is_stored), "{outcomes:?}");
+        assert!(!round.refused && !round.nobody);
+        // All or nothing goes as a whole.
+        round.choose(&Publish { whole: true, ..publish }, &[GONE; 6]);
+        assert_eq!(round.indexes.len(), 6);
+    }
+
+    #[test]
+    fn c7_what_may_be_stored_goes_again_only_with_an_id_and_stays_unknown_until_it_is_acknowledged() {
+        let station = station(1);
+        let records = [Span::default(); 2];
+        let nameless = Publish::of(&station, &[], &records);
+        let named = Publish { id: Some(MessageId { base: "x", numbered: true }), ..nameless };
+        let begun = Instant::now();
+        let seconds = |count| Duration::from_secs(count);
+        let repeats = Repeats { refused: seconds(2), unknown: seconds(9) };
+        let full = Outcome::Failed(Reject::WindowFull);
+        let wrong = Outcome::Failed(Reject::Schema("x".into()));
+        for (outcomes, without_id, with_id) in [
+            ([UNKNOWN, stored(1)], None, Some(9)),
+            ([UNKNOWN, GONE], None, Some(9)),
+            ([GONE, stored(1)], Some(2), Some(2)),
+            ([full.clone(), stored(1)], Some(2), Some(2)),
+            ([full.clone(), full], None, None),
+            ([wrong.clone(), stored(1)], None, None),
+            ([stored(1), stored(2)], None, None),
+        ] {
+            for (publish, expect) in [(&nameless, without_id), (&named, with_id)] {
+                let found = time_left(publish, &outcomes, begun, repeats);
+                assert_eq!(found, expect.map(|count| begun + seconds(count)), "{outcomes:?} {:?}", publish.id);
+            }
+        }
+        let until = Some(begun + seconds(1));
+        assert_eq!(time_left(&Publish { until, ..nameless }, &[GONE, GONE], begun, repeats), until);
+        let mut outcome = UNKNOWN;
+        for news in [GONE, wrong] {
+            outcome.take(news);
+            assert_eq!(outcome, UNKNOWN, "it says nothing of the first attempt");
+        }
+        outcome.take(stored(3));
+        assert_eq!(outcome, stored(3));
+    }
+}

@@ -154,7 +154,7 @@ pub enum Reject {
     BrokerAway,
     /// Sent, and no answer came: it may be stored or not.
     OutcomeUnknown,
-    /// No stream listens on the subject any more: not stored.
+    /// No stream listens on the subject: it has gone, or has no leader at the moment. Not stored.
     NoStream,
     /// The broker's permissions forbid the gateway this subject.
     BrokerForbidden(Box<str>),
@@ -250,7 +250,8 @@ impl Reject {
             | Self::StationBlocked(_)
             | Self::Draining => Some(Duration::from_secs(2)),
             Self::TooManyLogins(seconds) => Some(Duration::from_secs(u64::from(*seconds))),
-            Self::StreamFull(_) => Some(Duration::from_secs(10)),
+            // An operator has to do something, and the records are safest with their client until then.
+            Self::StreamFull(_) | Self::BrokerForbidden(_) => Some(Duration::from_secs(10)),
             _ => None,
         }
     }

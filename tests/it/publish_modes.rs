@@ -154,6 +154,9 @@ fn keyed(gateway: &Gateway, station: &str, key: &str, body: &str) -> Response {
     gateway.post(&format!("/stations/{station}/produce/batch"), &headers, body.as_bytes())
 }
 
+/// What the broker says of a stream that takes no more.
+const FULL: &str = "maximum messages exceeded";
+
 /// Sends a batch whose answer is read later.
 fn send_batch(gateway: &Gateway, station: &str, more: &[(&str, &str)], body: &str) -> Http {
     let headers = [&[("Content-Type", "application/json")], more].concat();
@@ -178,7 +181,10 @@ fn named_in(response: &Response) -> Vec<(u32, String)> {
 /// Fails unless it is the partial result of a batch of `records`, of which these failed, each for a reason with this in it.
 #[track_caller]
 fn failed(way: Way, response: &Response, records: usize, numbers: &[u32], reason: &str) {
-    assert_eq!(response.status, 400, "{way:?} {}", response.text());
+    // A stream that is full is no fault of the records.
+    let status = if reason == FULL { 503 } else { 400 };
+    assert_eq!(response.status, status, "{way:?} {}", response.text());
+    assert_eq!(response.header("retry-after").is_some(), status == 503);
     let result = response.json();
     let named = named_in(response);
     let all_say_so = named.iter().all(|(_, text)| text.contains(reason));
@@ -344,11 +350,11 @@ fn of_a_batch_that_a_stream_has_no_room_for_the_first_records_are_stored(setup: 
         create_full_at(&server, "large", 700);
         let gateway = way.gateway(setup, &server.url(), "");
         gateway.batch("small", "[0,1]").is_json(200, OK);
-        failed(way, &gateway.batch("small", "[2,3,4,5,6]"), 5, &[2, 3, 4], "maximum messages exceeded");
+        failed(way, &gateway.batch("small", "[2,3,4,5,6]"), 5, &[2, 3, 4], FULL);
         assert_eq!(stored(&server, "small"), strings(0..4), "{way:?}");
         gateway.batch("small", "[7,8]").is_retryable(503);
         let refused: Vec<u32> = (700..1_000).collect();
-        failed(way, &gateway.batch("large", &array(0..1_000)), 1_000, &refused, "maximum messages exceeded");
+        failed(way, &gateway.batch("large", &array(0..1_000)), 1_000, &refused, FULL);
         assert_eq!(stored(&server, "large"), strings(0..700), "{way:?}");
         for stream in ["small", "large"] {
             purge(&mut broker, stream);
@@ -368,7 +374,7 @@ fn of_several_batches_each_record_gets_its_own_answer(setup: Setup) {
             let gateway = way.gateway(setup, &server.url(), "");
             let response = gateway.batch("several", &array(0..2_500));
             let result = response.json();
-            assert_eq!((response.status, result["sent"].as_u64()), (400, Some(room.into())), "{way:?} {result}");
+            assert_eq!((response.status, result["sent"].as_u64()), (503, Some(room.into())), "{way:?} {result}");
             let refused: BTreeSet<u32> = named_in(&response).into_iter().map(|(number, _)| number).collect();
             let messages = stored(&server, "several");
             let found: BTreeSet<u32> = messages.iter().map(|text| text.parse().unwrap()).collect();
@@ -393,7 +399,7 @@ fn each_record_gets_its_own_answer_among_known_ids_and_a_full_stream(setup: Setu
         let gateway = way.gateway(setup, &server.url(), "");
         for refused in [[2, 4, 5, 7], [2, 4, 5, 7]] {
             let response = keyed(&gateway, "mixed", "key", &array(0..8));
-            failed(way, &response, 8, &refused, "maximum messages exceeded");
+            failed(way, &response, 8, &refused, FULL);
         }
         assert_eq!(stored(&server, "mixed"), ["known", "known", "known", "0"], "{way:?}");
     }
@@ -441,7 +447,7 @@ fn of_several_batches_what_is_stored_is_stored_in_order(setup: Setup) {
         let server = way.server(setup);
         create_full_at(&server, "ordered", 1_700);
         let gateway = way.gateway(setup, &server.url(), "");
-        assert_eq!(gateway.batch("ordered", &array(0..2_500)).status, 400);
+        assert_eq!(gateway.batch("ordered", &array(0..2_500)).status, 503);
         let stored: Vec<u32> = stored(&server, "ordered").iter().map(|text| text.parse().unwrap()).collect();
         let misplaced = stored.windows(2).find(|pair| pair[0] >= pair[1]);
         assert_eq!(misplaced, None, "{way:?}");

@@ -105,6 +105,29 @@ pub(super) struct Refused {
     receipts: Option<Vec<Receipt>>,
 }
 
+/// Records are not stored through no fault of their own, and why. Of a batch of which others are stored, it says which.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Unfinished {
+    error: String,
+    /// One for each record that is not stored, in their order: the first thousand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    errors: Option<Vec<String>>,
+    /// Records that are not stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    fail: Option<u64>,
+    /// Records that are stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    sent: Option<u64>,
+    success: bool,
+    /// With `Prefer: return=representation`, if some are stored: one for each record, in their order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    receipts: Option<Vec<Receipt>>,
+}
+
 /// What was wrong.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Failure {
@@ -179,15 +202,13 @@ refusals! { pub(super), "application/json", "Failure" =>
     LoggingIn: 413 "The body is too large", 415 "A Content-Encoding that is not taken",
         429 "Too many wrong passwords for this name, or from this network", 503 "The users are not known yet, or too many log in at once";
     /// Puts records in.
-    Producing: 403 "Not allowed to produce to this station, or the broker does not let the gateway",
+    Producing: 403 "Not allowed to produce to this station",
         404 "There is no such station, and it is not made on first use",
         409 "A limit of the broker is reached that does not free itself: the text names it",
         413 "The body, a record or the batch is too large: the text names the limit",
         415 "A Content-Type or Content-Encoding that is not taken: the text lists what is",
         429 "Too much is waiting for the broker",
-        431 "The header fields to store are too large",
-        500 "The broker refused, with its code; or a fault of the gateway",
-        503 "The broker is away, the station is full, its schema cannot be confirmed, or no acknowledgement came: send the same request again, with an id nothing is stored twice";
+        431 "The header fields to store are too large";
     /// May ask for all or nothing.
     Strict: 501 "All or nothing was asked for, and is not possible here: the text says why";
     /// Takes records out.
@@ -198,6 +219,11 @@ refusals! { pub(super), "application/json", "Failure" =>
         413 "The body is too large",
         415 "A Content-Encoding that is not taken",
         503 "The broker is away, the station's stream is not there, or the control plane did not answer";
+}
+
+refusals! { pub(super), "application/json", "Unfinished" =>
+    /// Depends on the broker at the moment.
+    Interrupted: 503 "The broker is away or does not let the gateway, the station is full, its schema cannot be confirmed, or no acknowledgement came: send the same request again, with an id nothing is stored twice";
 }
 
 /// Logs in: a name and a password for a pair of tokens.
@@ -230,7 +256,7 @@ pub(super) fn refresh_token() {}
         (status = 400, description = "The request is wrong, or the record is not what the station's schema says", body = Refused, headers(
         ("Preference-Applied" = String, description = "The preferences that were honoured"))),
         (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
-        Anonymous, Producing))]
+        Anonymous, Producing, Interrupted))]
 pub(super) fn produce_single() {}
 
 /// Stores each element of an array as a record. On a station with a schema, records that fail become dead letters, the others are stored.
@@ -245,7 +271,7 @@ pub(super) fn produce_single() {}
         (status = 400, description = "The request is wrong, or some of its records are", body = BatchRefused, headers(
         ("Preference-Applied" = String, description = "The preferences that were honoured"))),
         (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
-        Anonymous, Producing, Strict))]
+        Anonymous, Producing, Interrupted, Strict))]
 pub(super) fn produce_batch() {}
 
 /// Hands out records, oldest first. They are acknowledged once the answer has been written whole.

@@ -40,7 +40,7 @@ use utoipa::{
         data_path::consume_batch, data_path::status,
     ),
     components(schemas(
-        ProblemBody, data_path::Failure, data_path::Unauthorized,
+        ProblemBody, data_path::Failure, data_path::Unfinished, data_path::Unauthorized,
         texts::NameText, texts::GroupText, texts::PatternText, texts::KeyIdText, texts::NumberText, texts::TagText,
         texts::StreamText, texts::SubjectText, texts::MessageIdText,
     )),

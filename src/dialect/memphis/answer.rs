@@ -7,23 +7,24 @@ use crate::{
     ingest::Form,
     limits::{ERRORS_LISTED_BYTES_MAX, ERRORS_LISTED_MAX},
     metrics::Route,
-    reject::Reject,
+    reject::{Fault, Reject},
     station::Partition,
 };
 use std::io::Write as _;
 
 /// The answer to the outcomes of a request's records, which were for a station of these partitions.
 ///
-/// All stored is 200. An unknown outcome anywhere is 503 for the whole request, because only sending
-/// it again can settle it. A request of which nothing is stored and that may be sent again says so
-/// (429, 503). What remains is a mixture, or records that are themselves wrong: 400, and which.
+/// All stored is 200. If a record failed through no fault of its own, sending the request again can settle it, and the whole
+/// request says so (429, 503), whatever became of the others: whoever reads 4xx as "never again" would throw that record away.
+/// What remains are records that are themselves wrong: 400, and which.
 pub(super) fn of(outcomes: &[Outcome], partitions: &[Partition], form: Form, preferences: Preferences) -> Reply {
     let route = match form {
         Form::Single => Route::ProduceSingle,
         Form::Batch => Route::ProduceBatch,
     };
     let receipts = preferences.receipts.then_some(Receipts { outcomes, partitions });
-    let mut reply = match (verdict(outcomes, form), receipts) {
+    let verdict = verdict(outcomes, form);
+    let mut reply = match (&verdict, receipts) {
         (Verdict::Stored, None) => reply::stored(route),
         (Verdict::Stored, Some(receipts)) => {
             let mut body = br#"{"error":null,"#.to_vec();
@@ -31,7 +32,13 @@ pub(super) fn of(outcomes: &[Outcome], partitions: &[Partition], form: Form, pre
             body.extend_from_slice(br#","success":true}"#);
             reply::json(200, body, route)
         }
-        (Verdict::Mixed, receipts) => reply::json(400, mixed(outcomes, receipts), route),
+        (Verdict::Mixed, receipts) => reply::json(400, mixed(outcomes, None, receipts), route),
+        (Verdict::Partly(reject), receipts) => {
+            // Another status would be that of a request that did nothing.
+            let refused = reply::reject(reject, route);
+            let retry_after = refused.retry_after.or(Some(1));
+            Reply { status: 503, retry_after, body: mixed(outcomes, Some(reject), receipts).into(), ..refused }
+        }
         (Verdict::Refused(reject), receipts) => {
             let mut refused = reply::reject(reject, route);
             if let Some(receipts) = receipts.filter(|_| refused.status == 400) {
@@ -45,7 +52,7 @@ pub(super) fn of(outcomes: &[Outcome], partitions: &[Partition], form: Form, pre
             refused
         }
     };
-    if matches!(reply.status, 200 | 400) {
+    if matches!(reply.status, 200 | 400) || matches!(verdict, Verdict::Partly(_)) {
         reply.extra = preferences.applied();
     }
     reply
@@ -56,8 +63,10 @@ enum Verdict<'a> {
     Stored,
     /// The request as a whole failed for this reason.
     Refused(&'a Reject),
-    /// It differs from record to record.
+    /// It differs from record to record, and those that failed would fail again.
     Mixed,
+    /// Some are stored, and another failed for this reason, which is not its own.
+    Partly(&'a Reject),
 }
 
 fn verdict(outcomes: &[Outcome], form: Form) -> Verdict<'_> {
@@ -67,10 +76,14 @@ fn verdict(outcomes: &[Outcome], form: Form) -> Verdict<'_> {
         return Verdict::Refused(unknown);
     }
     let nothing_is_stored = failures(outcomes).count() == outcomes.len();
+    let again = culprits(outcomes).find(|(_, reject)| reject.retry_after().is_some());
+    let others = || culprits(outcomes).find(|(_, reject)| reject.fault() != Fault::Client);
+    if let Some((_, other)) = again.or_else(others) {
+        return if nothing_is_stored { Verdict::Refused(other) } else { Verdict::Partly(other) };
+    }
     let of_the_request = !matches!(first, Reject::TooLarge(..) | Reject::Schema(_));
     let one_reason = of_the_request && culprits(outcomes).all(|(_, reject)| reject == first);
-    let all_again = culprits(outcomes).all(|(_, reject)| reject.retry_after().is_some());
-    if form == Form::Single || (nothing_is_stored && (one_reason || all_again)) {
+    if form == Form::Single || (nothing_is_stored && one_reason) {
         return Verdict::Refused(first);
     }
     Verdict::Mixed
@@ -89,10 +102,18 @@ fn culprits(outcomes: &[Outcome]) -> impl Iterator<Item = (usize, &Reject)> {
     failures(outcomes).filter(|(_, reject)| **reject != Reject::NothingStored)
 }
 
-/// The body of a batch of which some records failed: which and why, numbered from 0 as in message ids.
-fn mixed(outcomes: &[Outcome], receipts: Option<Receipts<'_>>) -> Vec<u8> {
+/// The body of a batch of which some records failed: which and why, numbered from 0 as in message ids; and, if it is to be sent again,
+/// why that is.
+fn mixed(outcomes: &[Outcome], again: Option<&Reject>, receipts: Option<Receipts<'_>>) -> Vec<u8> {
     let (failed, own) = (failures(outcomes).count(), culprits(outcomes).count());
-    let mut body = br#"{"errors":["#.to_vec();
+    let mut body = b"{".to_vec();
+    if let Some(reject) = again {
+        let text = format!("some records are stored and others are not: {}", reply::text_of(reject));
+        body.extend_from_slice(br#""error":"#);
+        append_text(&mut body, &text);
+        body.push(b',');
+    }
+    body.extend_from_slice(br#""errors":["#);
     let begin = body.len();
     let separate = |body: &mut Vec<u8>| {
         if body.len() > begin {
@@ -276,8 +297,34 @@ mod tests {
         let other = Outcome::Failed(Reject::BrokerAway);
         let reply = of(&[full.clone(), other], &[], Form::Batch, PLAIN);
         assert_eq!((reply.status, reply.retry_after.is_some()), (503, true));
-        let reply = of(&[stored(), full], &[], Form::Batch, PLAIN);
-        assert_eq!(reply.status, 400, "some are stored: sending all of it again would store them twice");
+    }
+
+    #[test]
+    fn c3_what_failed_for_the_moment_makes_no_batch_a_final_failure() {
+        for reject in [
+            Reject::NoStream,
+            Reject::BrokerAway,
+            Reject::BrokerBusy,
+            Reject::WindowFull,
+            Reject::StreamFull("maximum messages exceeded".into()),
+            Reject::BrokerForbidden("a.b".into()),
+            Reject::OutcomeUnknown,
+        ] {
+            let failed = || Outcome::Failed(reject.clone());
+            for outcomes in
+                [vec![stored(), failed()], vec![failed(), large(), stored()], vec![invalid("a"), failed(), stored()]]
+            {
+                let reply = of(&outcomes, &partitions(), Form::Batch, RECEIPTS);
+                assert_eq!((reply.status, reply.retry_after.is_some()), (503, true), "{outcomes:?}");
+                let text = String::from_utf8(reply.body.into_owned()).unwrap();
+                assert!(!text.contains("nothing was stored"), "{text}");
+                assert!(reject == Reject::OutcomeUnknown || text.contains(r#""sent":1,"#), "{text}");
+            }
+            let reply = of(&[failed(), large()], &partitions(), Form::Batch, PLAIN);
+            assert!(reply.retry_after.is_some() && matches!(reply.status, 429 | 503), "{reject:?} {}", reply.status);
+        }
+        // Sent again, these would fail again.
+        assert_eq!(of(&[stored(), large(), invalid("a")], &[], Form::Batch, PLAIN).status, 400);
     }
 
     #[test]

@@ -140,7 +140,7 @@ fn status_of(reject: &Reject) -> u16 {
         | Reject::Schema(_)
         | Reject::NothingStored => 400,
         Reject::Unauthorized => 401,
-        Reject::Forbidden(..) | Reject::BrokerForbidden(_) => 403,
+        Reject::Forbidden(..) => 403,
         Reject::RouteUnknown | Reject::StationUnknown(_) => 404,
         Reject::MethodNotAllowed(_) => 405,
         Reject::RequestTimeout => 408,
@@ -154,6 +154,7 @@ fn status_of(reject: &Reject) -> u16 {
         Reject::TransferCoding | Reject::NotAtomic(_) | Reject::TooManyForWhole(_) => 501,
         Reject::Overloaded(_)
         | Reject::StreamFull(_)
+        | Reject::BrokerForbidden(_)
         | Reject::BrokerAway
         | Reject::BrokerFailed(_)
         | Reject::OutcomeUnknown
@@ -212,14 +213,12 @@ pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
             "too many logins with a wrong password for this name, or from this network; send the right one after a while"
         }
         Reject::BrokerBusy => "the broker asks to slow down; send the request again later",
-        Reject::BrokerAway => "the broker is away; nothing was stored, send the request again",
+        Reject::BrokerAway => "the broker is away: not stored; send the request again",
         Reject::OutcomeUnknown => {
             "no acknowledgement came: the record may be stored or not; send the request again (with an Idempotency-Key nothing is stored twice)"
         }
-        Reject::NoStream => "the station's stream has gone; nothing was stored, send the request again",
-        Reject::ControlTimeout => {
-            "the station could not be looked up in time; nothing was stored, send the request again"
-        }
+        Reject::NoStream => "no stream answers for the station at the moment: not stored; send the request again",
+        Reject::ControlTimeout => "the station could not be looked up in time; send the request again",
         Reject::Schema(text) => return format!("Schema validation has failed: {text}").into(),
         Reject::NotAtomic(why) => return format!("all or nothing is not possible here: {why}").into(),
         Reject::TooManyForWhole(most) => {

@@ -37,8 +37,8 @@ fn refusing_broker(gateway: &Gateway, description: &Description) {
     let mut config = broker.stream("SEALED")["config"].clone();
     config["sealed"] = true.into();
     broker.api("STREAM.UPDATE.SEALED", &config);
-    produce(gateway, description, "sealed", "single", &[], "1", 500);
-    produce(gateway, description, "sealed", "batch", &[], "[1,2]", 500);
+    produce(gateway, description, "sealed", "single", &[], "1", 503);
+    produce(gateway, description, "sealed", "batch", &[], "[1,2]", 503);
     broker.create_stream("BOUNDED", "bounded", &json!({"max_consumers": 1}));
     let ask =
         |group: &str| json!({"consumer_name": "c", "consumer_group": group, "batch_max_wait_time_ms": 100}).to_string();

@@ -122,7 +122,7 @@ impl<'a> Producer<'a> {
         let mut number = 0;
         while !self.stopped() {
             let records = if self.kind.batch { BATCH } else { 1 };
-            // Now and then a strict batch with ids grows: what is known of it stays, the rest is stored whole or not.
+            // Now and then a strict batch with ids grows. That is refused, and must not harm anything.
             let grows = self.kind.strict && self.kind.named && number % 10 == 0;
             let keys = |number, records| {
                 let producer = self.number;
@@ -168,13 +168,14 @@ impl<'a> Producer<'a> {
             records: u32::try_from(keys.len() - known).unwrap(),
             named: self.kind.named,
             strict: self.kind.strict,
+            refusable: known > 0,
             attempts: 0,
             took: Duration::ZERO,
             fate: Fate::Unknown,
         };
         loop {
             request.attempts += 1;
-            let answer = self.attempt(id, &body);
+            let answer = self.attempt(id, &body, request.refusable);
             request.took = start.elapsed();
             let wait = match &answer {
                 Some(answer) => {
@@ -193,8 +194,8 @@ impl<'a> Producer<'a> {
         }
     }
 
-    /// One attempt; `None` if no answer came.
-    fn attempt(&mut self, id: &str, body: &str) -> Option<Response> {
+    /// One attempt; `None` if no answer came. A refusal that is right is no failure.
+    fn attempt(&mut self, id: &str, body: &str, refusable: bool) -> Option<Response> {
         let sent = self.load.start.elapsed();
         let answer = self.exchange(id, body);
         if answer.is_none() {
@@ -203,7 +204,9 @@ impl<'a> Producer<'a> {
             self.gateway = (self.gateway + 1) % self.load.gateways.len();
         }
         let status = answer.as_ref().map_or(0, |answer| answer.status);
-        self.attempts.push(Attempt { sent, answered: self.load.start.elapsed(), status });
+        if !(refusable && status == 400) {
+            self.attempts.push(Attempt { sent, answered: self.load.start.elapsed(), status });
+        }
         answer
     }
 

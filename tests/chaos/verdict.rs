@@ -47,6 +47,8 @@ pub struct Request {
     pub named: bool,
     /// Whether all of it is stored or nothing.
     pub strict: bool,
+    /// Whether it may be refused: some of its ids are known, as another request's.
+    pub refusable: bool,
     /// How often it was sent.
     pub attempts: u32,
     /// How long that took.
@@ -136,7 +138,7 @@ fn of_one(request: &Request, counts: &HashMap<Key, u32>, verdict: &mut Verdict) 
             verdict.doubled += 1;
         }
     }
-    if not_stored > 0 {
+    if not_stored > 0 && !request.refusable {
         verdict.note(verdict.refused, || format!("refused: {request:?}"));
         verdict.refused += not_stored;
     }
@@ -178,8 +180,8 @@ mod tests {
     }
 
     fn once(producer: u32, number: u32, records: u32, fate: Fate) -> Request {
-        let (named, strict, attempts, took) = (false, false, 1, Duration::ZERO);
-        Request { producer, number, records, named, strict, attempts, took, fate }
+        let (named, strict, refusable, attempts, took) = (false, false, false, 1, Duration::ZERO);
+        Request { producer, number, records, named, strict, refusable, attempts, took, fate }
     }
 
     fn check(requests: &[Request], stored: &[Key], expect: &Verdict) {
@@ -205,6 +207,8 @@ mod tests {
         check(&[strict], &two[..1], &Verdict { stored: 1, torn: 1, ..Verdict::default() });
         let refused = Verdict { acknowledged: 1, stored: 1, refused: 1, ..Verdict::default() };
         check(&[once(1, 0, 2, Refused(vec![1]))], &two[..1], &refused);
+        let may = Request { refusable: true, ..once(1, 0, 2, Refused(vec![1])) };
+        check(&[may], &two[..1], &Verdict { acknowledged: 1, stored: 1, ..Verdict::default() });
         let false_refusal = Verdict { stored: 2, refused_and_stored: 1, ..refused };
         check(&[once(1, 0, 2, Refused(vec![1]))], &two, &false_refusal);
         let again = Request { attempts: 2, ..once(1, 0, 2, Refused(vec![1])) };

@@ -97,7 +97,8 @@ fn main() -> ExitCode {
     }
     println!(
         "seed {}, {}: requests {}, acknowledged {}, stored {}, consumed {}\n\
-         lost {}, torn {}, refused and stored {}, refused {}, doubled {}, misplaced {}, stored and not consumed {missing}",
+         lost {}, torn {}, refused and stored {}, refused {}, doubled {}, misplaced {}, stored and not consumed {missing}; \
+         overtaken within their request {}",
         settings.seed,
         version_line(),
         requests.len(),
@@ -109,7 +110,8 @@ fn main() -> ExitCode {
         verdict.refused_and_stored,
         verdict.refused,
         verdict.doubled,
-        verdict.misplaced
+        verdict.misplaced,
+        verdict.overtaken
     );
     if verdict.is_clean() && missing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

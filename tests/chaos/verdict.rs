@@ -74,8 +74,11 @@ pub struct Verdict {
     pub refused: usize,
     /// Stored twice although the client did not send it twice, or named it.
     pub doubled: usize,
-    /// Behind a record of the same connection and partition that was sent later.
+    /// Behind a record of a later request of the same connection, or of a strict one's own, in the same partition.
     pub misplaced: usize,
+    /// Behind a later record of their own request, which is not all or nothing. No promise is broken: what was in flight
+    /// with a record that a leader refused cannot be called back.
+    pub overtaken: usize,
     /// Which.
     pub examples: Vec<String>,
 }
@@ -148,8 +151,8 @@ fn of_one(request: &Request, counts: &HashMap<Key, u32>, verdict: &mut Verdict) 
     }
 }
 
-/// Requests of a producer are answered before the next is sent: acknowledged ones are stored in their order. Within a
-/// request that was sent once, so are its records.
+/// Requests of a producer are answered before the next is sent: acknowledged ones are stored in their order. So are the
+/// records of a strict request; of others they are, where nothing failed.
 fn order(stream: &str, keys: &[Key], requests: &HashMap<(u32, u32), &Request>, verdict: &mut Verdict) {
     let mut last: HashMap<u32, Key> = HashMap::new();
     let mut seen = std::collections::HashSet::new();
@@ -161,8 +164,10 @@ fn order(stream: &str, keys: &[Key], requests: &HashMap<(u32, u32), &Request>, v
             continue;
         }
         let before = last.entry(key.producer).or_insert(*key);
-        let within = request.attempts == 1 && before.request == key.request && before.index > key.index;
-        if before.request > key.request || within {
+        let within = before.request == key.request && before.index > key.index;
+        if within && !request.strict {
+            verdict.overtaken += usize::from(request.attempts == 1);
+        } else if before.request > key.request || within {
             verdict.note(verdict.misplaced, || format!("misplaced in {stream}: {key:?} behind {before:?}"));
             verdict.misplaced += 1;
         } else {
@@ -233,7 +238,11 @@ mod tests {
         check(&[late], &twice, &Verdict { acknowledged: 1, stored: 1, ..Verdict::default() });
         let requests = [once(1, 0, 1, Acknowledged), once(1, 1, 2, Acknowledged), once(2, 0, 1, Unknown)];
         let swapped = Verdict { acknowledged: 3, stored: 3, misplaced: 1, ..Verdict::default() };
-        check(&requests, &[key(1, 0, 0), key(1, 1, 1), key(1, 1, 0)], &swapped);
+        let overtaken = Verdict { acknowledged: 3, stored: 3, overtaken: 1, ..Verdict::default() };
+        let within = [key(1, 0, 0), key(1, 1, 1), key(1, 1, 0)];
+        check(&requests, &within, &overtaken);
+        let strict = requests.clone().map(|request| Request { strict: true, ..request });
+        check(&strict, &within, &swapped);
         check(&requests, &[key(1, 1, 0), key(1, 1, 1), key(1, 0, 0)], &swapped);
         let right = [key(1, 0, 0), key(2, 0, 0), key(1, 1, 0), key(1, 1, 1)];
         check(&requests, &right, &Verdict { acknowledged: 3, stored: 4, ..Verdict::default() });

@@ -27,6 +27,8 @@ pub enum Fault {
     StepDown,
     /// A leader is killed.
     Kill,
+    /// The leader of the registry is killed: of what gateways know about users, keys and schemas.
+    RegistryKilled,
     /// A leader is stopped in order.
     Stop,
     /// A leader sleeps.
@@ -50,11 +52,12 @@ pub enum Fault {
 }
 
 /// All of them, by name.
-pub const FAULTS: [(&str, Fault); 14] = [
+pub const FAULTS: [(&str, Fault); 15] = [
     ("slow-routes", Fault::SlowRoutes),
     ("slow-link", Fault::SlowLink),
     ("step-down", Fault::StepDown),
     ("kill", Fault::Kill),
+    ("registry-killed", Fault::RegistryKilled),
     ("stop", Fault::Stop),
     ("freeze", Fault::Freeze),
     ("lame-duck", Fault::LameDuck),
@@ -145,6 +148,10 @@ impl Field<'_> {
             }
             Fault::StepDown => self.step_down(),
             Fault::Kill => self.away(leader, time, Cluster::kill9),
+            Fault::RegistryKilled => {
+                let leader = self.cluster.wait_for_leader("KV_sluicegate");
+                self.away(leader, time, Cluster::kill9);
+            }
             Fault::Stop => self.away(leader, time, Cluster::stop),
             Fault::Freeze => {
                 self.cluster.freeze(leader);

@@ -79,7 +79,7 @@ fn longest_gap(moments: &[Duration], window: &Window) -> Duration {
     let mut longest = Duration::ZERO;
     let mut before = window.from;
     for moment in moments[first..last].iter().copied().chain([window.until]) {
-        longest = longest.max(moment - before);
+        longest = longest.max(moment.saturating_sub(before));
         before = moment;
     }
     longest

@@ -251,6 +251,13 @@ pub const LOCAL_UNFLUSHED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Bytes of complete journals at which what holds on to the oldest is written out. Not a hard bound: what
 /// [`LOCAL_UNFLUSHED_BYTES_MAX`] allows comes on top until that is done.
 pub const LOCAL_JOURNALS_BYTES: u64 = 256 * 1024 * 1024;
+/// Free bytes of the embedded store's device below which it takes no records, beside what it has still to write out: this part of
+/// the device, within the two bounds. Merging tables needs room before it gives any back.
+pub const LOCAL_RESERVE_PART: u64 = 16;
+/// The least that is kept free for the embedded store.
+pub const LOCAL_RESERVE_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// The most that is kept free for the embedded store, beside what it has still to write out.
+pub const LOCAL_RESERVE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Bytes of blocks read from the embedded store that are kept in memory.
 pub const LOCAL_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Consumer groups of an embedded store.
@@ -435,6 +442,11 @@ const _: () = assert!(
     "one largest request fits the embedded store's queue"
 );
 const _: () = assert!(LOCAL_RECORD_BYTES_MAX <= LOCAL_COMMIT_BYTES_MAX);
+const _: () = assert!(
+    LOCAL_COMMIT_BYTES_MAX as u64 <= LOCAL_RESERVE_BYTES_MIN / 2,
+    "a commit that gives space back finds room where one of records does not"
+);
+const _: () = assert!(LOCAL_RESERVE_BYTES_MIN <= LOCAL_RESERVE_BYTES_MAX);
 const _: () = assert!(LOCAL_CHUNK_RECORDS_MAX <= LOCAL_COMMIT_RECORDS_MAX);
 const _: () = assert!(LOCAL_CHUNK_BYTES_MAX <= LOCAL_COMMIT_BYTES_MAX);
 const _: () = assert!(LOCAL_RECORD_BYTES_MAX <= FETCH_BYTES_MAX);

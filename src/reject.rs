@@ -164,6 +164,8 @@ pub enum Reject {
     BrokerFailed(Box<str>),
     /// The embedded store could not write or read.
     StoreFailed(Box<str>),
+    /// The embedded store takes no writes at the moment, its device is full or has failed: nothing was stored. The text says which.
+    StoreReadOnly(Box<str>),
     /// The control plane did not answer in time.
     ControlTimeout,
     /// The users were not read yet: whether this one exists is not known.
@@ -213,6 +215,7 @@ impl Reject {
             | Self::TooManyLogins(_)
             | Self::Overloaded(_)
             | Self::StreamFull(_)
+            | Self::StoreReadOnly(_)
             | Self::BrokerBusy => Fault::Overload,
             Self::BrokerAway
             | Self::OutcomeUnknown
@@ -251,7 +254,7 @@ impl Reject {
             | Self::Draining => Some(Duration::from_secs(2)),
             Self::TooManyLogins(seconds) => Some(Duration::from_secs(u64::from(*seconds))),
             // An operator has to do something, and the records are safest with their client until then.
-            Self::StreamFull(_) | Self::BrokerForbidden(_) => Some(Duration::from_secs(10)),
+            Self::StreamFull(_) | Self::StoreReadOnly(_) | Self::BrokerForbidden(_) => Some(Duration::from_secs(10)),
             _ => None,
         }
     }
@@ -278,7 +281,13 @@ mod tests {
 
     #[test]
     fn what_is_overload_or_unknown_may_be_sent_again_and_what_is_the_clients_fault_may_not() {
-        for reject in [Reject::WindowFull, Reject::Overloaded("x"), Reject::StreamFull("".into()), Reject::BrokerBusy] {
+        for reject in [
+            Reject::WindowFull,
+            Reject::Overloaded("x"),
+            Reject::StreamFull("".into()),
+            Reject::StoreReadOnly("".into()),
+            Reject::BrokerBusy,
+        ] {
             assert_eq!(reject.fault(), Fault::Overload);
             assert!(reject.retry_after().is_some(), "{reject:?}");
         }

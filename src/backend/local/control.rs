@@ -6,7 +6,7 @@ use super::{
     GroupInfo, PartitionInfo, PutError, StationError, StationInfo,
     catalog::{PARTITION_IDS_MAX, PartitionState, Rules, StationDoc, StationState, changed},
     format::{self, Mark},
-    job::{Control, Discard, Keep, Request},
+    job::{Control, Discard, GroupName, Keep, Request},
     writer::{Entry, Writer},
 };
 use crate::{
@@ -32,6 +32,7 @@ impl Writer {
             Control::State { name, reply } => {
                 drop(reply.try_send(self.stations.get(&name).map(|entry| Arc::clone(&entry.state))));
             }
+            Control::Disk { reply } => drop(reply.try_send(self.disk.clone())),
             Control::Discard { station, which, reply } => drop(reply.try_send(self.discard(&station, which))),
             Control::Station { name, create, reply } => drop(reply.try_send(self.station(&name, create))),
             Control::DeleteStation { name, reply } => drop(reply.try_send(self.delete_station(&name))),
@@ -67,10 +68,16 @@ impl Writer {
         let count = usize::from(attributes.partitions);
         let next = self.next_partition.checked_add(u32::from(attributes.partitions));
         let Some(next) = next.filter(|next| *next < PARTITION_IDS_MAX) else {
-            return Err(Reject::Overloaded("partitions of the embedded store"));
+            let text = "the embedded store has had as many partitions in its life as it can number: begin a new data directory";
+            return Err(Reject::Conflict(text.into()));
         };
         if self.partitions + count > LOCAL_PARTITIONS_MAX {
-            return Err(Reject::Overloaded("partitions of the embedded store"));
+            let text = format!(
+                "the embedded store has {} of at most {LOCAL_PARTITIONS_MAX} partitions, and {count} more do not fit: \
+                 remove stations, or ask for fewer partitions",
+                self.partitions
+            );
+            return Err(Reject::Conflict(text.into()));
         }
         let ids = (self.next_partition..next).collect();
         let doc = StationDoc::new(ids, Rules::from(attributes), self.clock.wall_ms());
@@ -115,7 +122,7 @@ impl Writer {
         let entry = self.stations.get(&station.station.name).filter(same).ok_or(StationError::Unknown)?;
         let (Some(state), Some(staged)) = (station.partitions.first(), entry.staged.first()) else { return Ok(0) };
         let old = staged.mark;
-        let removed = self.disk.removed(state.id, old.first, old.last).map_err(|error| unreadable(&error))?;
+        let removed = self.disk.removed(state.id, old.first, old.last).map_err(|error| self.disk.unreadable(&error))?;
         let after = Removal::of(old, &removed, which);
         if after.removed.len() > LOCAL_REMOVED_MAX {
             return Err(StationError::Invalid(format!(
@@ -154,16 +161,18 @@ impl Writer {
         batch.remove(&self.disk.catalog, format::station_key(name.as_str()));
         let mut groups = 0;
         for item in self.disk.catalog.prefix(format::groups_prefix(name.as_str())) {
-            batch.remove(&self.disk.catalog, item.key().map_err(|error| unreadable(&error))?);
+            batch.remove(&self.disk.catalog, item.key().map_err(|error| self.disk.unreadable(&error))?);
             groups += 1;
         }
         for PartitionState { id, .. } in &state.partitions {
             batch.remove(&self.disk.catalog, format::mark_key(*id));
-            for sequence in self.disk.removed(*id, 0, u64::MAX).map_err(|error| unreadable(&error))?.into_keys() {
+            for sequence in
+                self.disk.removed(*id, 0, u64::MAX).map_err(|error| self.disk.unreadable(&error))?.into_keys()
+            {
                 batch.remove(&self.disk.catalog, format::removed_key(*id, sequence));
             }
             for item in self.disk.cursors.prefix(id.to_be_bytes()) {
-                batch.remove(&self.disk.cursors, item.key().map_err(|error| unreadable(&error))?);
+                batch.remove(&self.disk.cursors, item.key().map_err(|error| self.disk.unreadable(&error))?);
             }
         }
         self.commit(batch)?;
@@ -182,16 +191,27 @@ impl Writer {
         }
         let durable = Consumer::durable_name(group).into_boxed_str();
         let key = format::group_key(station.as_str(), &durable);
-        if !self.disk.catalog.contains_key(&key).map_err(|error| unreadable(&error))? {
+        let is_saved = self.disk.catalog.contains_key(&key).map_err(|error| self.disk.unreadable(&error))?;
+        if !is_saved && !self.held.groups.contains_key(&key) {
             if self.groups >= LOCAL_GROUPS_MAX {
                 return Err(Reject::Overloaded("consumer groups of the embedded store"));
             }
-            let mut batch = self.disk.database.batch();
-            batch.insert(&self.disk.catalog, key, b"".as_slice());
-            self.commit(batch)?;
+            self.make_group(station.clone(), &durable, key)?;
             self.groups += 1;
         }
         Ok(Arc::new(Consumer { durable, station, ack_wait: ACK_WAIT }))
+    }
+
+    /// Saves a new group, or holds it until it can be saved: what it reads until then comes again after a crash.
+    fn make_group(&mut self, station: Name, durable: &str, key: Vec<u8>) -> Result<(), Reject> {
+        if self.shared.refusal().is_none() {
+            let mut batch = self.disk.database.batch();
+            batch.insert(&self.disk.catalog, key.as_slice(), b"".as_slice());
+            return self.commit(batch);
+        }
+        self.held.groups.insert(key, Vec::new());
+        self.reader.send(Request::GroupCame(GroupName { station, durable: durable.into() })).ok();
+        Ok(())
     }
 
     fn list(&self) -> Vec<StationInfo> {
@@ -248,7 +268,7 @@ impl Writer {
 
     /// The document's revision, 0 if there is none, if it is the expected one.
     fn compare(&self, key: &str, expect: Option<u64>) -> Result<u64, PutError> {
-        let found = self.disk.registry.get(key).map_err(|error| PutError::Rejected(unreadable(&error)))?;
+        let found = self.disk.registry.get(key).map_err(|error| PutError::Rejected(self.disk.unreadable(&error)))?;
         let revision = found.and_then(|value| format::parse_u64(value.get(..8)?)).unwrap_or(0);
         match expect {
             Some(expect) if expect != revision => Err(PutError::Conflict { found: revision }),
@@ -261,12 +281,15 @@ impl Writer {
         let refused = || StationError::Rejected(why.clone());
         match control {
             Control::Station { ref name, .. } if self.stations.contains_key(name) => self.control(control),
-            Control::Stations { .. } | Control::Describe { .. } | Control::State { .. } => self.control(control),
+            Control::Stations { .. } | Control::Describe { .. } | Control::State { .. } | Control::Disk { .. } => {
+                self.control(control);
+            }
             Control::Create { reply, .. } | Control::Change { reply, .. } => drop(reply.try_send(Err(refused()))),
             Control::Discard { reply, .. } => drop(reply.try_send(Err(refused()))),
             Control::Station { reply, .. } => drop(reply.try_send(Err(why.clone()))),
             Control::DeleteStation { reply, .. } => drop(reply.try_send(Err(why.clone()))),
-            Control::Consumer { reply, .. } => drop(reply.try_send(Err(why.clone()))),
+            // Reading goes on, also for a group that cannot be saved yet.
+            Control::Consumer { .. } => self.control(control),
             Control::Put { reply, .. } => drop(reply.try_send(Err(PutError::Rejected(why.clone())))),
             Control::Delete { reply, .. } => drop(reply.try_send(Err(PutError::Rejected(why.clone())))),
         }
@@ -311,6 +334,13 @@ impl Removal {
     }
 }
 
+impl Control {
+    /// Whether it is about less that is stored, not more.
+    pub(super) fn gives_space_back(&self) -> bool {
+        matches!(self, Self::DeleteStation { .. } | Self::Discard { .. } | Self::Delete { .. })
+    }
+}
+
 /// Whether this store can keep such a station.
 fn check(attributes: &Attributes) -> Result<(), StationError> {
     let refused = |text: String| Err(StationError::Invalid(text));
@@ -328,9 +358,4 @@ fn check(attributes: &Attributes) -> Result<(), StationError> {
 
 fn text(doc: &StationDoc) -> Result<Vec<u8>, Reject> {
     serde_json::to_vec(doc).map_err(|_| Reject::Internal("a station does not serialise"))
-}
-
-/// The store could not read; writing goes on.
-fn unreadable(error: &fjall::Error) -> Reject {
-    Reject::StoreFailed(format!("the store could not read: {error}").into())
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <dir>/lock       held while a process has the store open
-//! <dir>/store/     FORMAT, and db/ with what fjall keeps
+//! <dir>/store/     FORMAT, SYNCED (see [`super::synced`]), and db/ with what fjall keeps
 //! ```
 //!
 //! A new store is built beside its place and renamed into it when it is complete, so that a crash
@@ -12,13 +12,18 @@ use super::{
     catalog::Floors,
     chunk::Chunk,
     format::{self, FORMAT},
-    journal,
+    journal::{self, RESTORE},
     retention::DeadRecords,
+    synced::{self, Synced},
+    tables,
 };
-use crate::limits::{
-    LOCAL_CACHE_BYTES, LOCAL_CHUNK_RECORDS_MAX, LOCAL_COMMIT_BYTES_MAX, LOCAL_JOURNALS_BYTES,
-    LOCAL_RECORDS_MEMTABLE_BYTES, LOCAL_RUNS_MAX, LOCAL_SEALED_MEMTABLES_MAX, LOCAL_SMALL_MEMTABLE_BYTES,
-    LOCAL_UNFLUSHED_BYTES_MAX,
+use crate::{
+    limits::{
+        LOCAL_CACHE_BYTES, LOCAL_CHUNK_RECORDS_MAX, LOCAL_COMMIT_BYTES_MAX, LOCAL_JOURNALS_BYTES,
+        LOCAL_RECORDS_MEMTABLE_BYTES, LOCAL_RUNS_MAX, LOCAL_SEALED_MEMTABLES_MAX, LOCAL_SMALL_MEMTABLE_BYTES,
+        LOCAL_UNFLUSHED_BYTES_MAX,
+    },
+    reject::Reject,
 };
 use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::{
@@ -28,7 +33,11 @@ use std::{
     ops::ControlFlow,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
 /// Why a store does not open.
@@ -64,12 +73,44 @@ impl std::fmt::Display for OpenError {
                 FORMAT.trim_end()
             ),
             Self::Damaged(path, what) => write!(formatter, "the store in {} is damaged: {what}", path.display()),
-            Self::Database(path, error) => write!(formatter, "the store in {} does not open: {error}", path.display()),
+            Self::Database(path, error) => {
+                write!(formatter, "the store in {} does not open: {}", path.display(), words(error))
+            }
         }
     }
 }
 
 impl std::error::Error for OpenError {}
+
+impl OpenError {
+    /// The database in a store's directory failed: names the damaged file if there is one.
+    pub(super) fn of_database(dir: &Path, error: fjall::Error) -> Self {
+        match error {
+            fjall::Error::Locked => Self::InUse(dir.into()),
+            error => match tables::find_damage(&dir.join("store").join("db")) {
+                Some(what) => Self::Damaged(dir.into(), format!("{what}. {RESTORE}")),
+                None => Self::Database(dir.into(), error),
+            },
+        }
+    }
+}
+
+/// What went wrong in the database, in words: the operating system's where it has any.
+pub(super) fn words(error: &fjall::Error) -> String {
+    match os_error(error) {
+        Some(error) => error.to_string(),
+        None if matches!(error, fjall::Error::Poisoned) => "what is behind the journal could not be written".to_owned(),
+        None => format!("{error:?}"),
+    }
+}
+
+/// The operating system's error in a database's.
+pub(super) fn os_error(error: &fjall::Error) -> Option<&io::Error> {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => Some(error),
+        _ => None,
+    }
+}
 
 /// An open database.
 #[derive(Clone)]
@@ -79,9 +120,28 @@ pub(super) struct Disk {
     pub(super) catalog: Keyspace,
     pub(super) cursors: Keyspace,
     pub(super) registry: Keyspace,
+    damage: Arc<Damage>,
     /// Held for its drop, which comes last: the lock outlives the database.
-    #[expect(dead_code, reason = "a lock is held, not read")]
     lock: Arc<File>,
+}
+
+/// What is known of damaged files of a store.
+#[derive(Debug, Default)]
+pub(super) struct Damage {
+    database: PathBuf,
+    /// Somebody looks, or has looked.
+    asked: AtomicBool,
+    found: OnceLock<Box<str>>,
+}
+
+/// Says whether anything still has a store's database open.
+#[derive(Debug)]
+pub(super) struct Use(Weak<File>);
+
+impl Use {
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 impl std::fmt::Debug for Disk {
@@ -91,8 +151,13 @@ impl std::fmt::Debug for Disk {
 }
 
 impl Disk {
-    /// Opens the store in `dir`, making it first if there is none.
-    pub(super) fn open(dir: &Path, floors: &Arc<Floors>) -> Result<Self, OpenError> {
+    /// Opens the store in `dir`, making it first if there is none. Returns the number of its last commit and where the next ones
+    /// are noted as well.
+    pub(super) fn open(
+        dir: &Path,
+        floors: &Arc<Floors>,
+        damage: &Arc<Damage>,
+    ) -> Result<(Self, u64, Synced), OpenError> {
         make_dir(dir).map_err(|error| OpenError::Io(dir.into(), error))?;
         let lock = Arc::new(lock(dir)?);
         let place = dir.join("store");
@@ -101,7 +166,7 @@ impl Disk {
             fs::remove_dir_all(&building).map_err(|error| OpenError::Io(building.clone(), error))?;
         }
         if !place.exists() {
-            build(&building, floors, &lock)?;
+            build(&building, floors, damage, &lock)?;
             fs::rename(&building, &place)
                 .and_then(|()| File::open(dir)?.sync_all())
                 .map_err(|error| OpenError::Io(place.clone(), error))?;
@@ -111,18 +176,39 @@ impl Disk {
         if !database.join("version").exists() {
             return Err(OpenError::Damaged(dir.into(), format!("{} is missing", database.join("version").display())));
         }
-        journal::check(&database).map_err(|error| match error {
+        let synced = synced::read(&place).map_err(|error| OpenError::Io(place.clone(), error))?;
+        journal::check(&database, synced).map_err(|error| match error {
             journal::JournalError::Io(path, error) => OpenError::Io(path, error),
             journal::JournalError::Damaged(what) => OpenError::Damaged(dir.into(), what),
         })?;
-        Self::open_database(&database, floors, lock)
+        let disk = Self::open_database(dir, &database, floors, damage, lock)?;
+        let number = disk.catalog.get(format::COMMIT).map_err(|error| OpenError::of_database(dir, error))?;
+        let number = number.and_then(|value| format::parse_u64(&value)).unwrap_or(0);
+        if let Some(synced) = synced.filter(|synced| number < *synced) {
+            let text = format!(
+                "commit {synced} was synced, and the last one that is there is {number}: acknowledged records are missing. \
+                 {RESTORE}; or, to open it with what is left, remove {}",
+                place.join(synced::SYNCED).display()
+            );
+            return Err(OpenError::Damaged(dir.into(), text));
+        }
+        if synced.is_none() && number > 0 {
+            tracing::warn!(
+                file = %place.join(synced::SYNCED).display(),
+                "this file is missing: whether the end of the journal is missing as well is not known"
+            );
+        }
+        Ok((disk, number, Synced::open(&place, number)))
     }
 
-    fn open_database(path: &Path, floors: &Arc<Floors>, lock: Arc<File>) -> Result<Self, OpenError> {
-        let failed = |error| match error {
-            fjall::Error::Locked => OpenError::InUse(path.into()),
-            other => OpenError::Database(path.into(), other),
-        };
+    fn open_database(
+        dir: &Path,
+        path: &Path,
+        floors: &Arc<Floors>,
+        damage: &Arc<Damage>,
+        lock: Arc<File>,
+    ) -> Result<Self, OpenError> {
+        let failed = |error| OpenError::of_database(dir, error);
         let filters = Arc::clone(floors);
         let database = Database::builder(path)
             // One: with more, the first one spins on the queue for as long as another compacts.
@@ -150,8 +236,28 @@ impl Disk {
             cursors: keyspace("cursors")?,
             registry: keyspace("registry")?,
             database,
+            damage: Arc::clone(damage),
             lock,
         })
+    }
+
+    /// Says when nothing has the database open any more.
+    pub(super) fn in_use(&self) -> Use {
+        Use(Arc::downgrade(&self.lock))
+    }
+
+    /// What a caller gets when something could not be read; writing goes on. Has the files looked through, once, so that
+    /// readiness and the next error name the damaged one.
+    pub(super) fn unreadable(&self, error: &fjall::Error) -> Reject {
+        if let Some(found) = self.damage.found() {
+            return Reject::StoreFailed(format!("{found}. {RESTORE}").into());
+        }
+        tracing::error!(dir = %self.damage.database.display(), error = words(error), "the embedded store could not read");
+        self.look_for_damage();
+        Reject::StoreFailed(
+            format!("the embedded store could not read below {} ({})", self.damage.database.display(), words(error))
+                .into(),
+        )
     }
 
     /// Seals the memtables that are large enough to be written out. Only the writer calls this.
@@ -174,17 +280,21 @@ impl Disk {
     /// Whether so much waits to be written out or merged that another commit has to wait. The database has
     /// such bounds as well, and waits without an end where they are crossed, even if its worker is dead.
     pub(super) fn is_behind(&self) -> bool {
-        let mut bytes = 0;
-        for (keyspace, bytes_max) in self.keyspaces() {
-            let sealed = keyspace.sealed_memtable_count();
-            if sealed >= LOCAL_SEALED_MEMTABLES_MAX || keyspace.tree.l0_run_count() >= LOCAL_RUNS_MAX {
-                return true;
-            }
-            // Counted here: the database's own count of what is sealed drifts, and nothing ever corrects it.
-            bytes +=
-                keyspace.tree.active_memtable().size() + sealed as u64 * (bytes_max + LOCAL_COMMIT_BYTES_MAX as u64);
-        }
-        bytes > LOCAL_UNFLUSHED_BYTES_MAX
+        let full = |(keyspace, _): (&Keyspace, u64)| {
+            keyspace.sealed_memtable_count() >= LOCAL_SEALED_MEMTABLES_MAX
+                || keyspace.tree.l0_run_count() >= LOCAL_RUNS_MAX
+        };
+        self.keyspaces().into_iter().any(full) || self.unflushed_bytes() > LOCAL_UNFLUSHED_BYTES_MAX
+    }
+
+    /// Bytes that wait to be written out, at most.
+    pub(super) fn unflushed_bytes(&self) -> u64 {
+        // Counted here: the database's own count of what is sealed drifts, and nothing ever corrects it.
+        let bytes = |(keyspace, bytes_max): (&Keyspace, u64)| {
+            let sealed = keyspace.sealed_memtable_count() as u64;
+            keyspace.tree.active_memtable().size() + sealed * (bytes_max + LOCAL_COMMIT_BYTES_MAX as u64)
+        };
+        self.keyspaces().into_iter().map(bytes).sum()
     }
 
     /// An error if the database has failed behind the writer's back: its worker could not write.
@@ -242,6 +352,18 @@ impl Disk {
         })
     }
 
+    /// Has the files looked through, once.
+    pub(super) fn look_for_damage(&self) {
+        if self.damage.asked.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let damage = Arc::clone(&self.damage);
+        let looked = thread::Builder::new().name("store-damage".to_owned()).spawn(move || damage.look());
+        if looked.is_err() {
+            self.damage.asked.store(false, Ordering::Release);
+        }
+    }
+
     /// Each keyspace, and how large its memtable may become.
     fn keyspaces(&self) -> [(&Keyspace, u64); 4] {
         [
@@ -250,6 +372,27 @@ impl Disk {
             (&self.cursors, LOCAL_SMALL_MEMTABLE_BYTES),
             (&self.registry, LOCAL_SMALL_MEMTABLE_BYTES),
         ]
+    }
+}
+
+impl Damage {
+    /// Of the store in this directory.
+    pub(super) fn new(dir: &Path) -> Self {
+        Self { database: dir.join("store").join("db"), ..Self::default() }
+    }
+
+    /// The damaged file, once one was found.
+    pub(super) fn found(&self) -> Option<&str> {
+        self.found.get().map(|found| &**found)
+    }
+
+    fn look(&self) {
+        if let Some(found) = tables::find_damage(&self.database) {
+            tracing::error!(%found, "a file of the embedded store is damaged; the gateway is not ready. {RESTORE}");
+            self.found.set(found.into()).ok();
+        } else {
+            tracing::error!(dir = %self.database.display(), "all files of the embedded store are as they were written; its disk may have failed for a moment");
+        }
     }
 }
 
@@ -265,11 +408,11 @@ fn make_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Makes an empty, complete store at `place`.
-fn build(place: &Path, floors: &Arc<Floors>, lock: &Arc<File>) -> Result<(), OpenError> {
+fn build(place: &Path, floors: &Arc<Floors>, damage: &Arc<Damage>, lock: &Arc<File>) -> Result<(), OpenError> {
     let io = |error| OpenError::Io(place.into(), error);
     DirBuilder::new().mode(0o700).create(place).map_err(io)?;
     let database = place.join("db");
-    let disk = Disk::open_database(&database, floors, Arc::clone(lock))?;
+    let disk = Disk::open_database(place, &database, floors, damage, Arc::clone(lock))?;
     disk.catalog
         .insert(format::NEXT_PARTITION, 1_u32.to_be_bytes())
         .and_then(|()| disk.database.persist(PersistMode::SyncAll))

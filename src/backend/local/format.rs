@@ -12,6 +12,7 @@
 //! | `catalog`  | `d` partition id u32, sequence u64 | bytes u64 of a record that was removed by itself    |
 //! | `catalog`  | `n`                             | next partition id u32                                  |
 //! | `catalog`  | `r`                             | last registry revision u64                             |
+//! | `catalog`  | `c`                             | number of the commit that wrote it u64                 |
 //! | `cursors`  | partition id u32, durable       | next u64, (from u64, to u64) for each run not yet done |
 //! | `registry` | document key                    | revision u64, document                                 |
 
@@ -20,6 +21,8 @@ pub(super) const FORMAT: &str = "sluicegate store 2\n";
 
 /// Key of the next partition id.
 pub(super) const NEXT_PARTITION: &[u8] = b"n";
+/// Key of the number of the last commit: every commit writes its own.
+pub(super) const COMMIT: &[u8] = b"c";
 /// Key of the last registry revision.
 pub(super) const REVISION: &[u8] = b"r";
 

@@ -75,8 +75,8 @@ impl Handle {
         if publish.records.is_empty() {
             return Ok(());
         }
-        if let Some(failed) = self.shared.failed() {
-            return Err(failed);
+        if let Some(refusal) = self.shared.refusal() {
+            return Err(refusal);
         }
         if publish.whole
             && let Some(refused) = refuse_whole(publish)?

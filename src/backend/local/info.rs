@@ -97,10 +97,24 @@ pub enum PutError {
 pub enum Health {
     /// It does.
     Writable,
-    /// A write or its fsync failed: read-only until the process is started anew. Why.
+    /// The device has no room for records; they are taken again when it has. Which device.
+    Full(Box<str>),
+    /// A write or its fsync failed: read-only until the store was opened anew, which is tried. Why.
     ReadOnly(Box<str>),
+    /// As [`Self::ReadOnly`], and opening it anew has not helped.
+    Lost(Box<str>),
+    /// A file of it is damaged, whether it takes writes or not: which. No new process helps.
+    Damaged(Box<str>),
     /// A thread of it has ended that should not have. Its name; the log says why.
     Failed(&'static str),
     /// It is closing or closed.
     Closed,
+}
+
+impl Health {
+    /// Whether nothing but another process can help.
+    #[must_use]
+    pub fn needs_a_new_process(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Failed(_))
+    }
 }

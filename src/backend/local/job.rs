@@ -4,7 +4,13 @@
 //! may block on the reader (a station came or went); the reader and the retention thread never block on the
 //! writer, so there is no circle to wait in.
 
-use super::{StationError, StationInfo, catalog::StationState};
+use super::{
+    StationError, StationInfo,
+    catalog::StationState,
+    condition::{Condition, State},
+    disk::{Damage, Disk},
+    heal::Pause,
+};
 use crate::{
     backend::{Delivered, Outcome, Settlement},
     reject::Reject,
@@ -12,15 +18,16 @@ use crate::{
     wire::Span,
 };
 use std::{
+    path::Path,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 /// Neither closed nor failed, and still nobody there.
-const GONE: &str = "the store's thread has ended";
+const GONE: &str = "a thread of the embedded store has ended; the log says why";
 
 /// To the writer.
 #[derive(Debug)]
@@ -59,6 +66,14 @@ pub(super) struct PublishJob {
     pub(super) reply: flume::Sender<Vec<Outcome>>,
     /// Its share of the queue, given back after the answer.
     pub(super) share: Share,
+}
+
+impl PublishJob {
+    /// Answers a job that was not begun.
+    pub(super) fn refuse(self, why: &Reject) {
+        let outcomes = vec![Outcome::Failed(why.clone()); self.records.len()];
+        self.reply.try_send(outcomes).ok();
+    }
 }
 
 /// One record of a request.
@@ -109,6 +124,7 @@ pub(super) enum Control {
     Change { name: Name, change: AttributesChange, reply: flume::Sender<Result<(), StationError>> },
     Describe { name: Name, reply: flume::Sender<Option<StationInfo>> },
     State { name: Name, reply: flume::Sender<Option<Arc<StationState>>> },
+    Disk { reply: flume::Sender<Disk> },
     Discard { station: Arc<StationState>, which: Discard, reply: flume::Sender<Result<u64, StationError>> },
     Station { name: Name, create: bool, reply: flume::Sender<Result<Arc<Station>, Reject>> },
     DeleteStation { name: Name, reply: flume::Sender<Result<bool, Reject>> },
@@ -135,8 +151,12 @@ pub(super) enum Request {
     },
     StationCame(Arc<StationState>),
     StationWent(Name),
+    /// A group that could not be saved yet.
+    GroupCame(GroupName),
     /// Something was committed.
     Wake,
+    /// The store is going to be opened anew.
+    Pause(Pause),
     /// Answer who waits, hand the cursors to the writer, and end.
     Close,
 }
@@ -166,6 +186,8 @@ pub(super) struct FetchRequest {
 pub(super) enum Keep {
     StationCame(Arc<StationState>),
     StationWent(Arc<StationState>),
+    /// The store is going to be opened anew.
+    Pause(Pause),
     /// Records of a partition were removed at somebody's wish; they had so many bytes.
     Discarded {
         partition: u32,
@@ -195,20 +217,34 @@ pub(super) struct Shared {
     /// A [`Request::Wake`] is on its way to the reader.
     pub(super) wake_sent: AtomicBool,
     pub(super) closing: AtomicBool,
-    /// Why the store takes no more writes. Set once.
-    pub(super) failure: OnceLock<Box<str>>,
-    /// The next commit fails, as if its sync had.
+    /// Whether the store takes writes.
+    pub(super) condition: Condition,
+    pub(super) damage: Arc<Damage>,
+    /// Commits fail, as if their sync did, and the store is not opened anew, until this is taken back.
     #[cfg(test)]
     pub(super) fail_next_commit: AtomicBool,
+    /// What the device is said to have free, one less than this; 0: what it has.
+    #[cfg(test)]
+    pub(super) free_bytes: std::sync::atomic::AtomicU64,
     /// The database is behind, as if it had too much to write out.
     #[cfg(test)]
     pub(super) is_behind: AtomicBool,
 }
 
 impl Shared {
-    /// What a write gets once the store has failed.
-    pub(super) fn failed(&self) -> Option<Reject> {
-        self.failure.get().map(|why| Reject::StoreFailed(why.clone()))
+    /// Of a store in this directory.
+    pub(super) fn new(dir: &Path) -> Self {
+        Self { condition: Condition::new(dir), damage: Arc::new(Damage::new(dir)), ..Self::default() }
+    }
+
+    /// What a write gets that need not be tried: the store takes none.
+    pub(super) fn refusal(&self) -> Option<Reject> {
+        self.condition.refusal()
+    }
+
+    /// A write has failed, and the store was not opened anew yet.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.condition.state(), State::Failed | State::Lost)
     }
 
     /// Whether nothing may be written: a commit has failed, or a test wants the next one to.
@@ -217,7 +253,7 @@ impl Shared {
         if self.fail_next_commit.load(Ordering::SeqCst) {
             return true;
         }
-        self.failure.get().is_some()
+        self.has_failed()
     }
 
     /// Sends a request to the reader, unless it is full or gone.
@@ -254,8 +290,7 @@ impl Shared {
         drain(inbox, &self.queued_bytes, |job| {
             // Never looked at, so certainly not stored. One that was, and is dropped unanswered, may be.
             if let Job::Publish(job) = job {
-                let outcomes = vec![Outcome::Failed(self.gone()); job.records.len()];
-                job.reply.try_send(outcomes).ok();
+                job.refuse(&self.gone());
             }
         });
     }
@@ -268,8 +303,8 @@ impl Shared {
 
     /// What a caller gets whose job has nobody to take it.
     pub(super) fn gone(&self) -> Reject {
-        if let Some(failed) = self.failed() {
-            failed
+        if let Some(refusal) = self.refusal() {
+            refusal
         } else if self.closing.load(Ordering::Acquire) {
             Reject::Draining
         } else {

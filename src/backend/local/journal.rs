@@ -13,13 +13,16 @@
 //!   batch. If not, a batch is looked for everywhere behind; one that a payload imitates then keeps the store
 //!   shut, which is the safe side;
 //! - invalid bytes with a valid batch behind them, or in an older journal (which was synced before the next one
-//!   was begun): damage. The store does not open, because acknowledged records would be missing from it.
+//!   was begun): damage. The store does not open, because acknowledged records would be missing from it;
+//! - a journal that ends too early but between two batches looks sound. So commits are numbered ([`super::synced`]): numbers that
+//!   do not follow each other, or that end before the one that was noted as synced, are damage too.
 //!
 //! The format is fjall's, version 3: `1 count:u32 seqno:u64`, then for each item
 //! `2 type:u8 compression:u8 keyspace:u64 key:u16 value:u32 stored:u32 <key> <stored value>` or
 //! `4 keyspace:u64`, then `3 xxh3-of-the-items:u64 "FJL\x03"`; numbers are little-endian. Behind the last batch
 //! there may be zeros, since a journal is allocated ahead. A database of another version is left to fjall.
 
+use super::format::{self, COMMIT};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
@@ -35,6 +38,9 @@ const SEARCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// How far the number of a batch behind an invalid one can be ahead.
 const SEARCH_AHEAD_MAX: u64 = 1 << 32;
 
+/// What helps a store that has lost something.
+pub(super) const RESTORE: &str = "Put the whole directory back from a copy that was made while no process had it open";
+
 /// Why the journals are not fit to be replayed.
 #[derive(Debug)]
 pub(super) enum JournalError {
@@ -44,8 +50,9 @@ pub(super) enum JournalError {
     Damaged(String),
 }
 
-/// Checks all journals of a database. How many bytes were cut off the newest.
-pub(super) fn check(database: &Path) -> Result<u64, JournalError> {
+/// Checks all journals of a database, before anything is changed. Returns how many bytes were cut off the newest. `synced`: the
+/// number of a commit that was synced, where it is known.
+pub(super) fn check(database: &Path, synced: Option<u64>) -> Result<u64, JournalError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |error| JournalError::Io(path, error)
@@ -54,39 +61,89 @@ pub(super) fn check(database: &Path) -> Result<u64, JournalError> {
     if !version.starts_with(&MAGIC) {
         return Ok(0);
     }
+    let mut journals = list(database).map_err(failed(database))?;
+    let newest = journals.pop();
+    let mut last = None;
+    for path in &journals {
+        let tail = Tail::read(path).map_err(failed(path))?;
+        if tail.is_invalid {
+            return Err(tail.damaged(path, "though it was complete"));
+        }
+        tail.follows(path, &mut last)?;
+    }
+    let Some(path) = newest else { return Ok(0) };
+    let tail = Tail::read(&path).map_err(failed(&path))?;
+    if tail.is_invalid && tail.has_batch_behind(&path).map_err(failed(&path))? {
+        return Err(tail.damaged(&path, "with sound batches behind it"));
+    }
+    tail.follows(&path, &mut last)?;
+    // Where no commit is left in the journals, the tables have to say which was the last: `Disk::open` asks them.
+    if let (Some(last), Some(synced)) = (last, synced)
+        && last < synced
+    {
+        return Err(
+            tail.damaged(&path, &format!("and commit {synced} was synced; the last one that is there is {last}"))
+        );
+    }
+    if !tail.is_invalid {
+        return Ok(0);
+    }
+    let cut = tail.length - tail.valid;
+    let journal = path.display();
+    if synced.is_some() {
+        tracing::warn!(bytes = cut, %journal, "the last commit was cut short and had not been acknowledged; it is dropped");
+    } else {
+        tracing::warn!(
+            bytes = cut,
+            %journal,
+            "the end of the journal cannot be read and is dropped: a commit that was cut short and not acknowledged, \
+             or, if somebody has shortened the file, acknowledged records"
+        );
+    }
+    cut_at(&path, tail.valid).map_err(failed(&path))?;
+    Ok(cut)
+}
+
+/// Cuts off what follows the last acknowledged commit of journals that this process has written itself: a commit that failed,
+/// as far as it came. `end`: batches from this number on were not acknowledged.
+pub(super) fn cut_failed(database: &Path, end: u64) -> io::Result<()> {
+    for path in list(database)? {
+        let mut tail = Tail::default();
+        let mut input = BufReader::with_capacity(64 * 1024, File::open(&path)?);
+        let length = input.get_ref().metadata()?.len();
+        while let Some(batch) = Batch::read(&mut input, length - tail.valid)?.filter(|batch| batch.seqno < end) {
+            tail.valid += batch.bytes;
+        }
+        input.seek(SeekFrom::Start(tail.valid))?;
+        if !is_zeros(&mut input)? {
+            cut_at(&path, tail.valid)?;
+        }
+    }
+    Ok(())
+}
+
+/// The journals of a database, oldest first.
+fn list(database: &Path) -> io::Result<Vec<PathBuf>> {
     let mut journals = Vec::new();
-    for entry in fs::read_dir(database).map_err(failed(database))? {
-        let path = entry.map_err(failed(database))?.path();
+    for entry in fs::read_dir(database)? {
+        let path = entry?.path();
         let number = path.extension().filter(|end| *end == "jnl").and(path.file_stem()).and_then(|stem| stem.to_str());
         if let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) {
             journals.push((number, path));
         }
     }
     journals.sort();
-    let newest = journals.pop();
-    for (_, path) in &journals {
-        let tail = Tail::read(path).map_err(failed(path))?;
-        if tail.is_invalid {
-            return Err(tail.damaged(path, "though it was complete"));
-        }
-    }
-    let Some((_, path)) = newest else { return Ok(0) };
-    let tail = Tail::read(&path).map_err(failed(&path))?;
-    if !tail.is_invalid {
-        return Ok(0);
-    }
-    if tail.has_batch_behind(&path).map_err(failed(&path))? {
-        return Err(tail.damaged(&path, "with sound batches behind it"));
-    }
-    let cut = tail.length - tail.valid;
-    tracing::info!(bytes = cut, "the last commit was cut short and had not been acknowledged; it is dropped");
-    let file = OpenOptions::new().write(true).open(&path).map_err(failed(&path))?;
-    file.set_len(tail.valid).and_then(|()| file.sync_all()).map_err(failed(&path))?;
-    Ok(cut)
+    Ok(journals.into_iter().map(|(_, path)| path).collect())
+}
+
+fn cut_at(path: &Path, length: u64) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.set_len(length)?;
+    file.sync_all()
 }
 
 /// Where a journal's valid batches end, and what is behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tail {
     /// Bytes of valid batches from the beginning.
     pub(super) valid: u64,
@@ -96,6 +153,10 @@ pub(super) struct Tail {
     seqno: u64,
     /// What follows is neither nothing nor zeros.
     is_invalid: bool,
+    /// The first commit's number and the last one's.
+    pub(super) commits: Option<(u64, u64)>,
+    /// Two commits that follow each other and should not.
+    gap: Option<(u64, u64)>,
 }
 
 impl Tail {
@@ -103,11 +164,18 @@ impl Tail {
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
-        let mut tail = Self { valid: 0, length, seqno: 0, is_invalid: false };
+        let mut tail = Self { length, ..Self::default() };
         let mut input = BufReader::with_capacity(64 * 1024, file);
         while let Some(batch) = Batch::read(&mut input, length - tail.valid)? {
             tail.valid += batch.bytes;
             tail.seqno = batch.seqno;
+            if let Some(commit) = batch.commit {
+                let (first, last) = tail.commits.unwrap_or((commit, commit.wrapping_sub(1)));
+                if last.wrapping_add(1) != commit {
+                    tail.gap.get_or_insert((last, commit));
+                }
+                tail.commits = Some((first, commit));
+            }
         }
         input.seek(SeekFrom::Start(tail.valid))?;
         tail.is_invalid = !is_zeros(&mut input)?;
@@ -115,12 +183,23 @@ impl Tail {
     }
 
     fn damaged(&self, path: &Path, how: &str) -> JournalError {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
         JournalError::Damaged(format!(
-            "journal {name} cannot be read from byte {} on, {how}; opening it would lose acknowledged records. \
-             Restore it from a copy",
+            "journal {} cannot be read from byte {} on, {how}; opening it would lose acknowledged records. {RESTORE}",
+            path.display(),
             self.valid
         ))
+    }
+
+    /// Whether its commits follow those of older journals, of which `last` was the last; it becomes the last one here.
+    fn follows(&self, path: &Path, last: &mut Option<u64>) -> Result<(), JournalError> {
+        let before = last.zip(self.commits).map(|(last, (first, _))| (last, first));
+        let gap = before.filter(|(last, first)| last.wrapping_add(1) != *first).or(self.gap);
+        *last = self.commits.map(|(_, last)| last).or(*last);
+        let Some((from, to)) = gap else { return Ok(()) };
+        Err(JournalError::Damaged(format!(
+            "in or before journal {} commit {to} follows commit {from}; opening it would lose acknowledged records. {RESTORE}",
+            path.display()
+        )))
     }
 
     /// Whether there is something behind the invalid batch.
@@ -169,6 +248,8 @@ const ITEM_HEAD: usize = 21;
 struct Batch {
     bytes: u64,
     seqno: u64,
+    /// The commit's own number; batches of older versions have none.
+    commit: Option<u64>,
 }
 
 impl Batch {
@@ -182,14 +263,17 @@ impl Batch {
     fn walk(input: &mut impl Read, left: u64) -> io::Result<Option<(Self, bool)>> {
         let mut input = Counted { input: input.take(left), bytes: 0 };
         match Self::parse(&mut input) {
-            Ok(parsed) => Ok(parsed.map(|(seqno, is_sound)| (Self { bytes: input.bytes, seqno }, is_sound))),
+            Ok(parsed) => {
+                let bytes = input.bytes;
+                Ok(parsed.map(|(seqno, commit, is_sound)| (Self { bytes, seqno, commit }, is_sound)))
+            }
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// The batch's number, and whether its checksum is right.
-    fn parse(input: &mut impl Read) -> io::Result<Option<(u64, bool)>> {
+    /// The batch's number, the commit's number, and whether the checksum is right.
+    fn parse(input: &mut impl Read) -> io::Result<Option<(u64, Option<u64>, bool)>> {
         let [tag, rest @ ..] = array::<13>(input)?;
         let (count, seqno) = rest.split_at(4);
         let count = count.try_into().map_or(0, u32::from_le_bytes);
@@ -198,19 +282,20 @@ impl Batch {
             return Ok(None);
         }
         let mut hash = Xxh3::new();
+        let mut commit = None;
         for _ in 0..count {
-            if !Self::parse_item(input, &mut hash)? {
+            if !Self::parse_item(input, &mut hash, &mut commit)? {
                 return Ok(None);
             }
         }
         let [tag] = array::<1>(input)?;
         let checksum = u64::from_le_bytes(array::<8>(input)?);
         let magic = array::<4>(input)?;
-        Ok((tag == END && magic == MAGIC).then(|| (seqno, checksum == hash.digest())))
+        Ok((tag == END && magic == MAGIC).then(|| (seqno, commit, checksum == hash.digest())))
     }
 
-    /// Reads an item; whether it can be one.
-    fn parse_item(input: &mut impl Read, hash: &mut Xxh3) -> io::Result<bool> {
+    /// Reads an item, and the commit's number where it is that; whether it can be an item.
+    fn parse_item(input: &mut impl Read, hash: &mut Xxh3, commit: &mut Option<u64>) -> io::Result<bool> {
         let [tag] = array::<1>(input)?;
         hash.update(&[tag]);
         if tag == CLEAR {
@@ -231,6 +316,13 @@ impl Batch {
         // fjall asserts the last of these where it is built with assertions.
         if value_type > 4 || compression > 1 || (compression == 0 && value != stored) {
             return Ok(false);
+        }
+        // No other key of any keyspace is this single byte.
+        if usize::from(key) == COMMIT.len() && stored == 8 {
+            let item = array::<9>(input)?;
+            hash.update(&item);
+            *commit = item.strip_prefix(COMMIT).and_then(format::parse_u64).or(*commit);
+            return Ok(true);
         }
         let mut left = u64::from(key) + u64::from(stored);
         let mut buffer = [0; 8 * 1024];
@@ -306,6 +398,77 @@ mod tests {
         bytes.extend_from_slice(&hash.digest().to_le_bytes());
         bytes.extend_from_slice(&MAGIC);
         bytes
+    }
+
+    /// A batch that carries a commit's number.
+    fn numbered(seqno: u64, commit: u64) -> Vec<u8> {
+        let mut item = vec![ITEM, 0, 0];
+        item.extend_from_slice(&2_u64.to_le_bytes());
+        item.extend_from_slice(&1_u16.to_le_bytes());
+        item.extend_from_slice(&8_u32.to_le_bytes());
+        item.extend_from_slice(&8_u32.to_le_bytes());
+        item.extend_from_slice(COMMIT);
+        item.extend_from_slice(&commit.to_be_bytes());
+        let mut hash = Xxh3::new();
+        hash.update(&item);
+        let checksum = hash.digest().to_le_bytes();
+        let head = [&[START][..], &1_u32.to_le_bytes(), &seqno.to_le_bytes()].concat();
+        [&head[..], &item, &[END], &checksum, &MAGIC].concat()
+    }
+
+    #[test]
+    fn c11_commits_that_are_missing_between_others_or_at_the_end_are_damage() {
+        let (old, plain) = (batch(1, b"of an older version"), batch(9, b"without a number"));
+        let numbers = |commits: std::ops::RangeInclusive<u64>| {
+            commits.flat_map(|one| numbered(10 + one, one)).collect::<Vec<u8>>()
+        };
+        for (case, journals, synced, is_sound) in [
+            ("all there", vec![numbers(1..=3), numbers(4..=6)], Some(6), true),
+            ("the note is older", vec![numbers(1..=3), numbers(4..=6)], Some(4), true),
+            ("there is no note", vec![numbers(1..=3), numbers(4..=6)], None, true),
+            ("the first journals are gone, as they should be", vec![numbers(40..=43)], Some(43), true),
+            ("the newest was just begun", vec![numbers(1..=3), vec![]], Some(3), true),
+            ("all is in the tables", vec![vec![]], Some(3), true),
+            ("batches without a number", vec![old, numbers(1..=2), [plain, numbers(3..=3)].concat()], Some(3), true),
+            ("an older journal is too short", vec![numbers(1..=2), numbers(4..=6)], Some(6), false),
+            ("the same without a note", vec![numbers(1..=2), numbers(4..=6)], None, false),
+            ("a journal between is empty", vec![numbers(1..=3), vec![], numbers(6..=7)], Some(7), false),
+            ("something between is missing", vec![[numbers(1..=2), numbers(4..=5)].concat()], Some(5), false),
+            ("the newest is too short", vec![numbers(1..=3), numbers(4..=5)], Some(6), false),
+            ("the newest is empty", vec![numbers(1..=3), vec![]], Some(6), false),
+        ] {
+            let dir = tempfile::tempdir().expect("a directory");
+            fs::write(dir.path().join("version"), MAGIC).expect("written");
+            for (number, bytes) in journals.iter().enumerate() {
+                fs::write(dir.path().join(format!("{number}.jnl")), bytes).expect("written");
+            }
+            let outcome = check(dir.path(), synced);
+            assert_eq!(outcome.is_ok(), is_sound, "{case}: {outcome:?}");
+            let wrong = outcome.err().map(|error| format!("{error:?}"));
+            assert!(wrong.is_none_or(|text| text.contains(".jnl") && text.contains("Put the whole")), "{case}");
+        }
+    }
+
+    #[test]
+    fn what_a_failed_commit_left_is_cut_off_also_where_the_journal_was_changed_behind_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let sound = [numbered(10, 1), numbered(12, 2)].concat();
+        let torn = numbered(13, 3).split_off(4);
+        for (case, rest, end) in [
+            ("nothing", vec![], 13),
+            ("zeros, as allocated", vec![0; 100], 13),
+            ("a part of it", torn, 13),
+            ("all of it", numbered(13, 3), 13),
+            ("all of it, and more", [numbered(14, 3), numbered(15, 4)].concat(), 13),
+        ] {
+            fs::write(dir.path().join("0.jnl"), [sound.as_slice(), &rest].concat()).expect("written");
+            fs::write(dir.path().join("1.jnl"), [0; 50]).expect("written");
+            cut_failed(dir.path(), end).expect("cut");
+            let left = fs::read(dir.path().join("0.jnl")).expect("read");
+            assert_eq!(left.get(..sound.len()), Some(sound.as_slice()), "{case}");
+            assert!(left.iter().skip(sound.len()).all(|byte| *byte == 0), "{case}");
+            assert_eq!(fs::read(dir.path().join("1.jnl")).expect("read"), [0; 50], "{case}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(super) struct Loaded {
 impl Loaded {
     /// Reads and checks the catalog of a store that was just opened.
     pub(super) fn read(dir: &Path, disk: &Disk, clock: &Clock, floors: &Floors) -> Result<Self, OpenError> {
-        let failed = |error| OpenError::Database(dir.into(), error);
+        let failed = |error| OpenError::of_database(dir, error);
         let damaged = |what: String| OpenError::Damaged(dir.into(), what);
         let number = |key| disk.catalog.get(key).map_err(failed);
         let next_partition = number(format::NEXT_PARTITION)?
@@ -111,7 +111,7 @@ impl Loaded {
 
 /// One station, checked against its records.
 fn station(dir: &Path, disk: &Disk, key: &[u8], value: &[u8]) -> Result<StationState, OpenError> {
-    let failed = |error| OpenError::Database(dir.into(), error);
+    let failed = |error| OpenError::of_database(dir, error);
     let text = String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned();
     let damaged = |what: &str| OpenError::Damaged(dir.into(), format!("station {text}: {what}"));
     let name = station_name(&text).ok_or_else(|| damaged("its name is no name"))?;

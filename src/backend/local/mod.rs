@@ -19,11 +19,13 @@
 mod catalog;
 mod chunk;
 mod clock;
+mod condition;
 mod control;
 mod disk;
 mod format;
 mod group;
 mod handle;
+mod heal;
 mod ids;
 mod info;
 mod job;
@@ -32,6 +34,9 @@ mod load;
 mod reader;
 mod records;
 mod retention;
+mod space;
+mod synced;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -49,26 +54,24 @@ use crate::{
     reject::Reject,
     station::{Attributes, AttributesChange, Consumer, Name, Station},
 };
-use catalog::Floors;
+use condition::State;
 use disk::Disk;
-use job::{Control, Job, Keep, Request, Shared};
-use load::Loaded;
+use heal::{Fresh, Held, Opened, Parts};
+use job::{Control, Job, Keep, Request, Share, Shared};
 use reader::Reader;
 use retention::Retention;
 use std::{
-    collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
-use writer::{Entry, Writer};
+use writer::Writer;
 
 /// An open embedded store. Dropping it closes it without waiting; [`Store::close`] waits.
 #[derive(Debug)]
 pub struct Store {
-    disk: Disk,
     metrics: Arc<StoreMetrics>,
     shared: Arc<Shared>,
     writer: flume::Sender<Job>,
@@ -98,69 +101,36 @@ impl Store {
         defaults: StationDefaults,
         clock: Clock,
     ) -> Result<Self, OpenError> {
-        let floors = Arc::new(Floors::new());
-        let disk = Disk::open(dir, &floors)?;
-        let loaded = Loaded::read(dir, &disk, &clock, &floors)?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(dir));
+        let opened = Opened::open(dir, &clock, &shared.damage)?;
         let metrics = Arc::new(StoreMetrics::default());
         let (writer, jobs) = flume::bounded(LOCAL_JOBS_MAX);
         let (reader, requests) = flume::bounded(LOCAL_REQUESTS_MAX);
         let (keep, keeps) = flume::bounded(LOCAL_JOBS_MAX);
-        let stations = loaded.stations;
-        let entries: HashMap<Name, Entry> =
-            stations.iter().map(|state| (state.station.name.clone(), Entry::new(Arc::clone(state)))).collect();
-        let writing = Writer {
-            disk: disk.clone(),
-            clock: clock.clone(),
+        let fresh = Fresh {
+            disk: opened.disk.clone(),
+            floors: Arc::clone(&opened.floors),
+            stations: opened.loaded.stations.clone(),
+        };
+        let (of_reader, stations) = (fresh.disk.clone(), fresh.stations.clone());
+        let reading = Reader::new(of_reader, clock.clone(), Arc::clone(&shared), requests, writer.clone(), stations);
+        let keeping = Retention::new(fresh, clock.clone(), keeps, writer.clone());
+        let parts = Parts {
+            dir: dir.to_owned(),
+            clock,
             shared: Arc::clone(&shared),
             metrics: Arc::clone(&metrics),
             defaults,
             // A refusal has to come while it is still waited for.
             hold: limits.hold.min(limits.ack_timeout / 2),
-            inbox: jobs,
+            inbox: jobs.clone(),
             reader: reader.clone(),
             keep: keep.clone(),
-            partitions: stations.iter().map(|state| state.partitions.len()).sum(),
-            stations: entries,
-            ids: loaded.ids,
-            groups: loaded.groups,
-            next_partition: loaded.next_partition,
-            revision: loaded.revision,
-            closing: false,
-            queue: VecDeque::new(),
-            buffers: Vec::new(),
-            id: Vec::new(),
+            held: Held::default(),
         };
-        let reading = Reader::new(
-            disk.clone(),
-            clock.clone(),
-            Arc::clone(&shared),
-            requests,
-            writer.clone(),
-            stations.iter().map(Arc::clone),
-        );
-        let keeping = Retention {
-            disk: disk.clone(),
-            floors,
-            clock,
-            inbox: keeps,
-            writer: writer.clone(),
-            stations,
-            progress: HashMap::new(),
-            full: Vec::new(),
-        };
-        let ends = start(dir, &shared, writing, reading, keeping)?;
-        Ok(Self {
-            disk,
-            metrics,
-            shared,
-            writer,
-            reader,
-            keep,
-            ends,
-            ack_timeout: limits.ack_timeout,
-            handles: 0.into(),
-        })
+        let inboxes = (jobs, reading.inbox.clone());
+        let ends = start(dir, &shared, inboxes, Writer::new(parts, opened), reading, keeping)?;
+        Ok(Self { metrics, shared, writer, reader, keep, ends, ack_timeout: limits.ack_timeout, handles: 0.into() })
     }
 
     /// A handle for a shard. Each starts its round robin elsewhere.
@@ -179,13 +149,24 @@ impl Store {
     /// Whether the store takes writes.
     #[must_use]
     pub fn health(&self) -> Health {
-        if let Some(why) = self.shared.failure.get() {
-            Health::ReadOnly(why.clone())
-        } else if self.shared.closing.load(Ordering::Acquire) {
-            Health::Closed
-        } else {
-            let ended = self.ends.iter().zip(THREADS).find(|(end, _)| end.is_disconnected());
-            ended.map_or(Health::Writable, |(_, name)| Health::Failed(name))
+        let condition = &self.shared.condition;
+        if let Some(found) = self.shared.damage.found() {
+            return Health::Damaged(found.into());
+        }
+        match condition.state() {
+            State::Failed => return Health::ReadOnly(condition.failed_text().into()),
+            State::Lost => return Health::Lost(condition.failed_text().into()),
+            State::Full | State::Writable => {}
+        }
+        if self.shared.closing.load(Ordering::Acquire) {
+            return Health::Closed;
+        }
+        if let Some((_, name)) = self.ends.iter().zip(THREADS).find(|(end, _)| end.is_disconnected()) {
+            return Health::Failed(name);
+        }
+        match condition.state() {
+            State::Full => Health::Full(condition.full_text().into()),
+            _ => Health::Writable,
         }
     }
 
@@ -230,18 +211,20 @@ impl Store {
         self.ask(|reply| Control::Consumer { station, group, reply }).await?
     }
 
-    /// A registry document. Reads disk: not for shards.
+    /// A registry document. Blocks: not for shards.
     pub fn registry_get(&self, key: &str) -> Result<Option<Document>, Reject> {
-        let value = self.disk.registry.get(key).map_err(|error| unreadable(&error))?;
+        let disk = self.disk()?;
+        let value = disk.registry.get(key).map_err(|error| disk.unreadable(&error))?;
         value.map(|value| document(key.as_bytes(), &value)).transpose()
     }
 
-    /// All registry documents whose key begins with `prefix`, by key. Reads disk: not for shards.
+    /// All registry documents whose key begins with `prefix`, by key. Blocks: not for shards.
     pub fn registry_list(&self, prefix: &str) -> Result<Vec<Document>, Reject> {
-        let items = self.disk.registry.prefix(prefix);
+        let disk = self.disk()?;
+        let items = disk.registry.prefix(prefix);
         items
             .map(|item| {
-                let (key, value) = item.into_inner().map_err(|error| unreadable(&error))?;
+                let (key, value) = item.into_inner().map_err(|error| disk.unreadable(&error))?;
                 document(&key, &value)
             })
             .collect()
@@ -290,21 +273,35 @@ impl Store {
         self.keep.send(Keep::Close).ok();
     }
 
-    /// The next write fails, and with it the store.
+    /// Writes fail from now on, and with the next one the store.
     #[cfg(test)]
     pub(crate) fn refuse_writes(&self) {
         self.shared.fail_next_commit.store(true, Ordering::SeqCst);
     }
 
+    /// The database, as the writer has it at the moment. Blocks until the writer answers.
+    fn disk(&self) -> Result<Disk, Reject> {
+        let (_share, answer) = self.send(|reply| Control::Disk { reply })?;
+        answer.recv().map_err(|_| self.shared.gone())
+    }
+
     async fn ask<T>(&self, control: impl FnOnce(flume::Sender<T>) -> Control) -> Result<T, Reject> {
+        let (_share, answer) = self.send(control)?;
+        answer.recv_async().await.map_err(|_| self.shared.gone())
+    }
+
+    /// Sends a question to the writer. It is counted in for as long as the share is held: an ending writer answers it.
+    fn send<T>(
+        &self,
+        control: impl FnOnce(flume::Sender<T>) -> Control,
+    ) -> Result<(Share, flume::Receiver<T>), Reject> {
         let (reply, answer) = flume::bounded(1);
-        // Counted in until it is answered, so that an ending writer answers it.
-        let _share = self.shared.share(1, usize::MAX)?;
+        let share = self.shared.share(1, usize::MAX)?;
         self.writer.try_send(Job::Control(control(reply))).map_err(|error| match error {
             flume::TrySendError::Full(_) => Reject::Overloaded("embedded store"),
             flume::TrySendError::Disconnected(_) => self.shared.gone(),
         })?;
-        answer.recv_async().await.map_err(|_| self.shared.gone())
+        Ok((share, answer))
     }
 }
 
@@ -322,15 +319,15 @@ impl Drop for Store {
 fn start(
     dir: &Path,
     shared: &Arc<Shared>,
+    (jobs, requests): (flume::Receiver<Job>, flume::Receiver<Request>),
     writer: Writer,
     reader: Reader,
     retention: Retention,
 ) -> Result<[flume::Receiver<()>; 3], OpenError> {
-    let (jobs, requests) = (writer.inbox.clone(), reader.inbox.clone());
     let (writer_gate, reader_gate) = (Arc::clone(shared), Arc::clone(shared));
     let [write, read, retain] = THREADS;
     Ok([
-        spawn(dir, write, move || writer.run(), move || writer_gate.end_writer(&jobs))?,
+        spawn(dir, write, move || heal::run(writer), move || writer_gate.end_writer(&jobs))?,
         spawn(dir, read, move || reader.run(), move || reader_gate.end_reader(&requests))?,
         spawn(dir, retain, move || retention.run(), || {})?,
     ])
@@ -361,8 +358,4 @@ fn document(key: &[u8], value: &[u8]) -> Result<Document, Reject> {
     let (revision, value) = value.split_first_chunk::<8>().ok_or_else(damaged)?;
     let key = String::from_utf8(key.to_vec()).map_err(|_| damaged())?;
     Ok(Document { key, revision: u64::from_be_bytes(*revision), value: value.to_vec() })
-}
-
-fn unreadable(error: &fjall::Error) -> Reject {
-    Reject::StoreFailed(format!("the store could not read: {error}").into())
 }

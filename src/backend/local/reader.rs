@@ -14,6 +14,7 @@ use super::{
     disk::Disk,
     format::{self, Record},
     group::{Basket, Group, Source, Take},
+    heal::Pause,
     job::{FetchRequest, GroupName, Job, Request, Shared},
 };
 use crate::{
@@ -48,6 +49,8 @@ pub(super) struct Reader {
     writer: flume::Sender<Job>,
     stations: HashMap<Name, Arc<StationState>>,
     groups: HashMap<GroupName, Line>,
+    /// Groups that are not on the disk yet.
+    unsaved: BTreeSet<GroupName>,
     /// Groups in which a call waits.
     waiting: BTreeSet<GroupName>,
     waiters: usize,
@@ -180,6 +183,7 @@ impl Reader {
             writer,
             stations: stations.into_iter().map(|state| (state.station.name.clone(), state)).collect(),
             groups: HashMap::new(),
+            unsaved: BTreeSet::new(),
             waiting: BTreeSet::new(),
             waiters: 0,
             waiters_bytes: 0,
@@ -192,6 +196,31 @@ impl Reader {
 
     /// Runs until the store closes.
     pub(super) fn run(mut self) {
+        while let Some(pause) = self.serve_until_pause() {
+            let (clock, shared, inbox, writer) = self.let_go();
+            let refused = || Reject::StoreFailed("the embedded store is being opened anew".into());
+            let fresh = pause.wait(&inbox, |request| match request {
+                Request::Fetch(request) => {
+                    request.reply.try_send(Err(refused())).ok();
+                    false
+                }
+                // What was handed out before comes again.
+                request => matches!(request, Request::Close),
+            });
+            let Some(fresh) = fresh else { return };
+            self = Self::new(fresh.disk, clock, shared, inbox, writer, fresh.stations);
+        }
+    }
+
+    /// Answers who waits, and lets go of the database.
+    fn let_go(mut self) -> (Clock, Arc<Shared>, flume::Receiver<Request>, flume::Sender<Job>) {
+        self.end(&Reject::StoreFailed("the embedded store is being opened anew".into()), Duration::from_secs(1));
+        let Self { clock, shared, inbox, writer, .. } = self;
+        (clock, shared, inbox, writer)
+    }
+
+    /// Runs until the store closes (`None`) or is to be opened anew.
+    fn serve_until_pause(&mut self) -> Option<Pause> {
         loop {
             let first = match self.inbox.recv_timeout(self.sleep()) {
                 Ok(request) => Some(request),
@@ -205,8 +234,13 @@ impl Reader {
             let mut left = self.inbox.len();
             let mut next = first;
             while let Some(request) = next {
-                if self.handle(request, now_ms) {
-                    return self.close();
+                match request {
+                    Request::Close => {
+                        self.end(&Reject::Draining, Duration::from_secs(1));
+                        return None;
+                    }
+                    Request::Pause(pause) => return Some(pause),
+                    request => self.handle(request, now_ms),
                 }
                 next = if left == 0 { None } else { self.inbox.try_recv().ok() };
                 left = left.saturating_sub(1);
@@ -224,8 +258,7 @@ impl Reader {
         due.map_or(IDLE, |at_ms| Duration::from_millis(at_ms.saturating_sub(self.clock.monotonic_ms())).min(IDLE))
     }
 
-    /// Whether this was the last.
-    fn handle(&mut self, request: Request, now_ms: u64) -> bool {
+    fn handle(&mut self, request: Request, now_ms: u64) {
         match request {
             Request::Fetch(request) => self.fetch(request, now_ms),
             Request::Settle { group, delivery, settlement, messages } => {
@@ -234,10 +267,9 @@ impl Reader {
             Request::Cancel { group, delivery } => self.cancel(&group, delivery, now_ms),
             Request::StationCame(state) => drop(self.stations.insert(state.station.name.clone(), state)),
             Request::StationWent(name) => self.forget(&name),
-            Request::Wake => {}
-            Request::Close => return true,
+            Request::GroupCame(name) => drop(self.unsaved.insert(name)),
+            Request::Wake | Request::Close | Request::Pause(_) => {}
         }
-        false
     }
 
     fn fetch(&mut self, request: FetchRequest, now_ms: u64) {
@@ -309,10 +341,7 @@ impl Reader {
             if !ends {
                 return;
             }
-            let refused = result.err().map(|error| {
-                tracing::error!(station = %name.station, %error, "records could not be read");
-                Reject::StoreFailed(format!("the store could not read: {error}").into())
-            });
+            let refused = result.err().map(|error| self.disk.unreadable(&error));
             if let Some(waiter) = line.waiters.pop_front() {
                 self.answer(name, waiter, refused, now_ms);
             }
@@ -414,10 +443,10 @@ impl Reader {
         if self.groups.contains_key(name) {
             return Ok(());
         }
-        let unreadable = |error: fjall::Error| Reject::StoreFailed(format!("the store could not read: {error}").into());
+        let unreadable = |error: fjall::Error| self.disk.unreadable(&error);
         let Some(station) = self.stations.get(&name.station) else { return Err(Reject::NoStream) };
         let key = format::group_key(name.station.as_str(), &name.durable);
-        if !self.disk.catalog.contains_key(key).map_err(unreadable)? {
+        if !self.unsaved.contains(name) && !self.disk.catalog.contains_key(key).map_err(unreadable)? {
             return Err(Reject::NoStream);
         }
         let mut saved = Vec::with_capacity(station.partitions.len());
@@ -438,6 +467,7 @@ impl Reader {
     /// A station was deleted: who waits for it learns that.
     fn forget(&mut self, station: &Name) {
         self.stations.remove(station);
+        self.unsaved.retain(|name| name.station != *station);
         let gone: Vec<GroupName> = self.groups.keys().filter(|name| name.station == *station).cloned().collect();
         for name in gone {
             self.waiting.remove(&name);
@@ -487,16 +517,17 @@ impl Reader {
         false
     }
 
-    fn close(mut self) {
+    /// Answers everybody who waits and hands the positions to the writer.
+    fn end(&mut self, why: &Reject, patience: Duration) {
         let names: Vec<GroupName> = self.groups.keys().cloned().collect();
         let now_ms = self.clock.monotonic_ms();
         for name in names {
             while let Some(waiter) = self.groups.get_mut(&name).and_then(|line| line.waiters.pop_front()) {
-                let refused = waiter.gathered.delivered.messages.is_empty().then_some(Reject::Draining);
+                let refused = waiter.gathered.delivered.messages.is_empty().then(|| why.clone());
                 self.answer(&name, waiter, refused, now_ms);
             }
         }
-        if !self.save(Duration::from_secs(1)) {
+        if !self.save(patience) {
             tracing::warn!("consumer positions could not be saved; some messages come again after the next start");
         }
     }

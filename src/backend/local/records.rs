@@ -42,7 +42,9 @@ impl Store {
     /// The records of a station's first partition; `None` if there is no such station.
     pub async fn records(&self, name: &Name) -> Result<Option<Records>, Reject> {
         let state = self.ask(|reply| Control::State { name: name.clone(), reply }).await?;
-        Ok(state.map(|station| Records { disk: self.disk.clone(), station }))
+        let Some(station) = state else { return Ok(None) };
+        let disk = self.ask(|reply| Control::Disk { reply }).await?;
+        Ok(Some(Records { disk, station }))
     }
 
     /// Removes these records of a station, or all that there are by then, and syncs that; how many there were. At
@@ -110,6 +112,6 @@ impl Records {
                 show(time_ms, sequence, Record::parse(body).unwrap_or(Record { headers: b"", payload: body }))
             })
         };
-        read().map_err(|error| super::unreadable(&error))
+        read().map_err(|error| self.disk.unreadable(&error))
     }
 }

@@ -23,6 +23,7 @@ use super::{
     clock::Clock,
     disk::Disk,
     format::{self, Mark},
+    heal::{Fresh, Pause},
     job::{Job, Keep},
 };
 use fjall::{
@@ -82,21 +83,21 @@ impl CompactionFilter for DeadRecords {
 /// The thread's world.
 #[derive(Debug)]
 pub(super) struct Retention {
-    pub(super) disk: Disk,
-    pub(super) floors: Arc<Floors>,
-    pub(super) clock: Clock,
-    pub(super) inbox: flume::Receiver<Keep>,
-    pub(super) writer: flume::Sender<Job>,
-    pub(super) stations: Vec<Arc<StationState>>,
+    disk: Disk,
+    floors: Arc<Floors>,
+    clock: Clock,
+    inbox: flume::Receiver<Keep>,
+    writer: flume::Sender<Job>,
+    stations: Vec<Arc<StationState>>,
     /// By partition id.
-    pub(super) progress: HashMap<u32, Progress>,
+    progress: HashMap<u32, Progress>,
     /// Partitions whose last look ended because it had taken enough.
-    pub(super) full: Vec<(Arc<StationState>, usize)>,
+    full: Vec<(Arc<StationState>, usize)>,
 }
 
 /// How far the retention of a partition has come.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Progress {
+struct Progress {
     /// What the writer was asked to make the first sequence, and what it was then.
     asked: u64,
     asked_from: u64,
@@ -112,8 +113,29 @@ pub(super) struct Progress {
 }
 
 impl Retention {
+    /// The thread's world, of a store that was just opened.
+    pub(super) fn new(fresh: Fresh, clock: Clock, inbox: flume::Receiver<Keep>, writer: flume::Sender<Job>) -> Self {
+        let Fresh { disk, floors, stations } = fresh;
+        Self { disk, floors, clock, inbox, writer, stations, progress: HashMap::new(), full: Vec::new() }
+    }
+
     /// Runs until the store closes.
     pub(super) fn run(mut self) {
+        while let Some(pause) = self.keep_until_pause() {
+            let (clock, inbox, writer) = self.let_go();
+            let Some(fresh) = pause.wait(&inbox, |keep| matches!(keep, Keep::Close)) else { return };
+            self = Self::new(fresh, clock, inbox, writer);
+        }
+    }
+
+    /// Lets go of the database.
+    fn let_go(self) -> (Clock, flume::Receiver<Keep>, flume::Sender<Job>) {
+        let Self { clock, inbox, writer, .. } = self;
+        (clock, inbox, writer)
+    }
+
+    /// Runs until the store closes (`None`) or is to be opened anew.
+    fn keep_until_pause(&mut self) -> Option<Pause> {
         let mut next = Instant::now() + EVERY;
         let mut next_of_all = next;
         loop {
@@ -128,7 +150,8 @@ impl Retention {
                     self.look();
                     done.send(()).ok();
                 }
-                Ok(Keep::Close) | Err(flume::RecvTimeoutError::Disconnected) => return,
+                Ok(Keep::Pause(pause)) => return Some(pause),
+                Ok(Keep::Close) | Err(flume::RecvTimeoutError::Disconnected) => return None,
                 Err(flume::RecvTimeoutError::Timeout) => {
                     if Instant::now() >= next_of_all {
                         self.look();

@@ -6,7 +6,7 @@
 //!
 //! If a commit or its sync fails, no job of the group is answered with success, nothing is tried again (after
 //! a failed fsync the kernel may have dropped the pages and a second one would succeed for nothing), and the
-//! store takes no more writes until the process is started anew. What it holds can still be read.
+//! store takes no more writes until it was opened anew ([`super::heal`]). What it holds can still be read.
 //!
 //! Before each commit the writer waits, for a while and no longer, until the database has written out enough of what
 //! it holds in memory. Nothing in the database may make it wait: there, no wait has an end if the disk is full.
@@ -18,8 +18,11 @@ use super::{
     clock::Clock,
     disk::Disk,
     format::{self, Mark},
+    heal::{End, Held, LOOK},
     ids::Ids,
     job::{Job, Keep, PlannedRecord, PublishJob, Request, Shared},
+    space::Room,
+    synced::Synced,
 };
 use crate::{
     backend::Outcome,
@@ -36,6 +39,7 @@ use fjall::{OwnedWriteBatch, PersistMode};
 use std::{
     collections::{HashMap, VecDeque},
     io::Write,
+    path::PathBuf,
     sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
@@ -47,6 +51,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// The thread's world.
 #[derive(Debug)]
 pub(super) struct Writer {
+    pub(super) dir: PathBuf,
     pub(super) disk: Disk,
     pub(super) clock: Clock,
     pub(super) shared: Arc<Shared>,
@@ -65,6 +70,11 @@ pub(super) struct Writer {
     pub(super) next_partition: u32,
     /// Of the last registry change.
     pub(super) revision: u64,
+    /// Number of the last commit, and where it is noted.
+    pub(super) commit: u64,
+    pub(super) synced: Synced,
+    /// What cannot be written at the moment.
+    pub(super) held: Held,
     /// Nothing more will be sent.
     pub(super) closing: bool,
     pub(super) queue: VecDeque<Queued>,
@@ -153,12 +163,14 @@ struct Commit {
     bytes: usize,
     touched: Vec<(Arc<StationState>, usize)>,
     done: Vec<Work>,
+    /// Positions of consumer groups, to be held if the commit fails.
+    cursors: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Commit {
     /// Whether nothing is staged.
     fn is_empty(&self) -> bool {
-        self.batch.is_empty() && self.touched.is_empty() && self.done.is_empty()
+        self.batch.is_empty() && self.touched.is_empty() && self.done.is_empty() && self.cursors.is_empty()
     }
 
     fn is_full(&self) -> bool {
@@ -189,17 +201,32 @@ impl Commit {
 }
 
 impl Writer {
-    /// Runs until the store closes. What was queued by then is committed.
-    pub(super) fn run(mut self) {
+    /// Runs until the store closes or is to be opened anew. What was queued by then is committed, or refused.
+    pub(super) fn run(&mut self) -> End {
         while !self.closing {
-            let Ok(job) = self.inbox.recv() else { break };
-            self.take(job);
-            while !self.queue.is_empty() {
+            // What is held while nothing can be written waits for no job.
+            let job = if self.holds_something() {
+                self.inbox.recv_timeout(LOOK)
+            } else {
+                self.inbox.recv().map_err(Into::into)
+            };
+            match job {
+                Ok(job) => self.take(job),
+                Err(flume::RecvTimeoutError::Timeout) => {}
+                Err(flume::RecvTimeoutError::Disconnected) => break,
+            }
+            loop {
                 while !self.closing && self.queue.len() < LOCAL_COMMIT_RECORDS_MAX {
                     let Ok(job) = self.inbox.try_recv() else { break };
                     self.take(job);
                 }
                 self.turn();
+                if self.queue.is_empty() || self.shared.refusal().is_some() {
+                    break;
+                }
+            }
+            if self.is_to_reopen() {
+                return End::Failed;
             }
         }
         self.closing = true;
@@ -209,11 +236,13 @@ impl Writer {
         while !self.queue.is_empty() {
             self.turn();
         }
-        if self.shared.failure.get().is_none()
+        self.save_held();
+        if !self.shared.has_failed()
             && let Err(error) = self.disk.database.persist(PersistMode::SyncAll)
         {
             self.fail(&error);
         }
+        End::Closed
     }
 
     /// Queues a job.
@@ -230,14 +259,31 @@ impl Writer {
 
     /// One commit: from the front of the queue, as much as fits.
     fn turn(&mut self) {
-        if let Err(why) = self.wait_for_room() {
-            self.refuse(&why);
+        if self.queue.is_empty() && !self.holds_something() {
             return;
         }
+        if let Err(why) = self.wait_for_database() {
+            self.refuse(&why, Room::None);
+            return;
+        }
+        let room = self.look_at_room();
+        if room < Room::Enough {
+            let why = self.shared.refusal().unwrap_or(Reject::Overloaded("embedded store"));
+            self.refuse(&why, room);
+            return;
+        }
+        if !self.save_held() {
+            self.refuse(&self.shared.gone(), Room::None);
+            return;
+        }
+        self.commit_queued();
+    }
+
+    /// Commits from the front of the queue as much as fits.
+    fn commit_queued(&mut self) {
         let now = Now { wall_ms: self.clock.wall_ms(), monotonic_ms: self.clock.monotonic_ms() };
         self.ids.expire(now.monotonic_ms);
-        let mut commit =
-            Commit { batch: self.disk.database.batch(), records: 0, bytes: 0, touched: Vec::new(), done: Vec::new() };
+        let mut commit = self.new_commit();
         while !commit.is_full()
             && let Some(queued) = self.queue.pop_front()
         {
@@ -255,10 +301,8 @@ impl Writer {
                     }
                 }
                 Queued::Other(Job::Cursors(cursors)) => {
-                    for (key, value) in cursors {
-                        commit.bytes += key.len() + value.len();
-                        commit.batch.insert(&self.disk.cursors, key, value);
-                    }
+                    commit.bytes += cursors.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+                    commit.cursors.extend(cursors);
                 }
                 Queued::Other(Job::Retire { station, partition, from, first, bytes }) => {
                     self.retire(&station, partition, (from, first, bytes), &mut commit);
@@ -277,26 +321,38 @@ impl Writer {
         }
         self.finish(commit);
         // Behind the answers, so that nobody waits for it who does not have to.
-        if self.shared.failure.get().is_none()
+        if !self.shared.has_failed()
             && let Err(error) = self.disk.rotate()
         {
             self.fail(&error);
         }
     }
 
+    fn new_commit(&self) -> Commit {
+        Commit {
+            batch: self.disk.database.batch(),
+            records: 0,
+            bytes: 0,
+            touched: Vec::new(),
+            done: Vec::new(),
+            cursors: Vec::new(),
+        }
+    }
+
     /// Returns when another commit may be made: the database has written out what it held. `Err`: it takes too
     /// long, or the store has failed. Jobs that come meanwhile wait in the bounded channel, or are refused there.
-    fn wait_for_room(&mut self) -> Result<(), Reject> {
+    fn wait_for_database(&mut self) -> Result<(), Reject> {
         let deadline = Instant::now() + self.hold;
         loop {
-            if let Some(why) = self.shared.failed() {
-                return Err(why);
+            if self.shared.has_failed() {
+                return Err(self.shared.gone());
             }
             if !self.is_behind() {
                 return Ok(());
             }
             if let Err(error) = self.disk.rotate().and_then(|()| self.disk.check()) {
-                return Err(self.fail(&error));
+                self.fail(&error);
+                return Err(self.shared.gone());
             }
             if Instant::now() >= deadline {
                 tracing::warn!("the embedded store refuses records: its tables are not written as fast as they come");
@@ -426,11 +482,15 @@ impl Writer {
                 commit.batch.insert(&self.disk.catalog, format::mark_key(state.id), staged.mark.encode());
             }
         }
+        for (key, value) in &commit.cursors {
+            commit.batch.insert(&self.disk.cursors, key.as_slice(), value.as_slice());
+        }
         // Always synced, whatever is in it: so only the last commit can be torn (see `journal`).
         if !commit.batch.is_empty()
             && let Err(error) = self.sync(commit.batch)
         {
             let why = self.fail(&error);
+            self.held.cursors.extend(commit.cursors);
             for mut work in commit.done {
                 work.fail(&why);
                 work.answer();
@@ -458,15 +518,23 @@ impl Writer {
         }
     }
 
-    /// Commits and syncs. After an error nothing is written any more.
-    pub(super) fn sync(&self, batch: OwnedWriteBatch) -> fjall::Result<()> {
+    /// Commits, syncs, and notes the number. After an error nothing is written any more.
+    pub(super) fn sync(&mut self, mut batch: OwnedWriteBatch) -> fjall::Result<()> {
         if self.shared.is_failing() {
             return Err(fjall::Error::Poisoned);
         }
+        let number = self.commit + 1;
+        batch.insert(&self.disk.catalog, format::COMMIT, number.to_be_bytes());
         let begun = Instant::now();
         let outcome = batch.durability(Some(PersistMode::SyncData)).commit();
         self.metrics.commits.increment();
         self.metrics.fsync.observe(begun.elapsed());
+        if outcome.is_ok() {
+            self.commit = number;
+            self.synced.note(number);
+            self.held.unacknowledged = self.disk.database.visible_seqno();
+            self.held.succeeded();
+        }
         outcome
     }
 
@@ -475,30 +543,36 @@ impl Writer {
         Some((station.partitions.get(at)?, entry.staged.get_mut(at)?))
     }
 
-    /// The store takes no more writes.
-    pub(super) fn fail(&mut self, error: &fjall::Error) -> Reject {
-        let why: Box<str> = format!("the store could not write and takes no more writes: {error}").into();
-        if self.shared.failure.set(why.clone()).is_ok() {
-            self.metrics.read_only.set(1);
-            tracing::error!(%error, "the embedded store could not write; it is read-only until the next start");
-        }
-        Reject::StoreFailed(why)
-    }
-
-    /// Answers everything that is queued and waited for. The rest goes unless it may still be done later.
-    fn refuse(&mut self, why: &Reject) {
-        let over = self.closing || self.shared.failure.get().is_some();
+    /// Answers everything that is queued and waited for. The rest goes unless it may still be done later; what gives space
+    /// back is done if there is room for that.
+    fn refuse(&mut self, why: &Reject, room: Room) {
+        let over = self.closing || self.shared.has_failed();
+        let mut freeing = self.new_commit();
         for queued in std::mem::take(&mut self.queue) {
             match queued {
                 Queued::Publish(mut work) => {
                     work.fail(why);
                     work.answer();
                 }
-                Queued::Other(Job::Control(control)) => self.refuse_control(control, why),
+                Queued::Other(Job::Control(control)) => {
+                    if room > Room::None && control.gives_space_back() {
+                        // What it changes must not meet what is staged and not committed.
+                        let before = std::mem::replace(&mut freeing, self.new_commit());
+                        self.finish(before);
+                        self.control(control);
+                    } else {
+                        self.refuse_control(control, why);
+                    }
+                }
+                Queued::Other(Job::Cursors(cursors)) => self.held.cursors.extend(cursors),
+                Queued::Other(Job::Retire { station, partition, from, first, bytes }) if room > Room::None => {
+                    self.retire(&station, partition, (from, first, bytes), &mut freeing);
+                }
                 Queued::Other(_) if over => {}
                 other @ Queued::Other(_) => self.queue.push_back(other),
             }
         }
+        self.finish(freeing);
     }
 }
 

@@ -160,6 +160,7 @@ fn status_of(reject: &Reject) -> u16 {
         | Reject::OutcomeUnknown
         | Reject::NoStream
         | Reject::StoreFailed(_)
+        | Reject::StoreReadOnly(_)
         | Reject::ControlTimeout
         | Reject::UsersUnknown
         | Reject::ContractsUnknown
@@ -192,8 +193,10 @@ pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
         Reject::BrokerRefused(code, text) => {
             return format!("the broker refused the record: {text} (code {code})").into();
         }
+        Reject::StoreReadOnly(text) => {
+            return format!("{text}: nothing was stored; send the request again later").into();
+        }
         Reject::BrokerFailed(text) => return format!("the broker cannot be used: {text}").into(),
-        Reject::StoreFailed(text) => return format!("the embedded store failed: {text}").into(),
         Reject::Overloaded(what) => return format!("too busy: {what} is full; send the request again later").into(),
         Reject::Internal(what) => return format!("internal error: {what}").into(),
         Reject::Unauthorized => "Unauthorized",
@@ -228,7 +231,7 @@ pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
             "nothing was stored: another record of the request failed, and all or nothing was asked for"
         }
         Reject::ContractsUnknown => "the station's schema cannot be confirmed at the moment; send the request again",
-        Reject::StationBlocked(why) | Reject::Conflict(why) => why,
+        Reject::StationBlocked(why) | Reject::Conflict(why) | Reject::StoreFailed(why) => why,
         Reject::DeadLetters(why) => {
             return format!("records failed and could not be kept as dead letters: {}", text_of(why)).into();
         }
@@ -296,6 +299,7 @@ mod tests {
             Reject::BrokerRefused(1, "x".into()),
             Reject::BrokerFailed("x".into()),
             Reject::StoreFailed("x".into()),
+            Reject::StoreReadOnly("x".into()),
             Reject::ControlTimeout,
             Reject::UsersUnknown,
             Reject::Draining,

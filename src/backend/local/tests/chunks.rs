@@ -23,7 +23,7 @@ fn publish_numbers(handle: &Handle, station: &Station, from: u64, to: u64, id: O
 
 /// The last sequence of each chunk that lies on disk.
 fn ends(fixture: &Fixture) -> Vec<u64> {
-    let keys = fixture.store().disk.records.range::<&[u8], _>(..).map(|item| item.key().expect("read").to_vec());
+    let keys = fixture.disk().records.range::<&[u8], _>(..).map(|item| item.key().expect("read").to_vec());
     keys.filter_map(|key| format::parse_record_key(&key)).map(|(_, last)| last).collect()
 }
 
@@ -52,7 +52,7 @@ fn what_is_read_does_not_depend_on_where_chunks_end() {
     assert_eq!(ends(&fixture), [CHUNK, 2 * CHUNK, last, last + 10], "a commit adds its own");
     for (group, records_max, reopens) in [("ones", 1, false), ("sevens", 7, false), ("much", 300, true)] {
         if reopens {
-            fixture.store().disk.records.rotate_memtable_and_wait().expect("flushed");
+            fixture.disk().records.rotate_memtable_and_wait().expect("flushed");
             fixture.reopen();
         }
         let handle = fixture.store().handle();
@@ -93,8 +93,8 @@ fn a_limit_that_falls_into_a_chunk_is_exact() {
     for step in ["at once", "compacted", "after a restart"] {
         match step {
             "compacted" => {
-                fixture.store().disk.records.rotate_memtable_and_wait().expect("flushed");
-                fixture.store().disk.records.major_compact().expect("compacted");
+                fixture.disk().records.rotate_memtable_and_wait().expect("flushed");
+                fixture.disk().records.major_compact().expect("compacted");
                 assert_eq!(ends(&fixture), [2 * CHUNK, last], "what is all dead is gone, what lives in part is not");
             }
             "after a restart" => fixture.reopen(),

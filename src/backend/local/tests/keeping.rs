@@ -96,7 +96,7 @@ fn a_group_goes_on_behind_what_retention_took() {
 
 /// Records that lie on disk, dead ones too.
 fn on_disk(fixture: &Fixture) -> usize {
-    fixture.store().disk.records.range::<&[u8], _>(..).count()
+    fixture.disk().records.range::<&[u8], _>(..).count()
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn tables_of_dead_records_are_dropped_whole() {
     let fixture = Fixture::new(StationDefaults { retention_bytes: Some(3_000_000), ..defaults(1) });
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     let payload = "x".repeat(900_000);
-    let flush = || fixture.store().disk.records.rotate_memtable_and_wait().expect("flushed");
+    let flush = || fixture.disk().records.rotate_memtable_and_wait().expect("flushed");
     for _ in 0..4 {
         for _ in 0..12 {
             publish(&handle, &station, &[&payload], None).expect("published");
@@ -117,7 +117,7 @@ fn tables_of_dead_records_are_dropped_whole() {
     }
     let left = on_disk(&fixture);
     assert!(left <= 12, "{left} records are left of 48, 3 of them alive");
-    let bytes = fixture.store().disk.records.disk_space();
+    let bytes = fixture.disk().records.disk_space();
     assert!(bytes < 24 * 900_000, "{bytes} bytes for 3 records of 900,000");
     let consumer = fixture.consumer(&station, "g");
     let delivered = fetch(&handle, &station, &consumer, 10, 0).expect("fetched");
@@ -134,18 +134,18 @@ fn a_compaction_drops_dead_records_and_no_living_one() {
             publish(&handle, station, &["a", "b"], None).expect("published");
         }
     }
-    fixture.store().disk.records.rotate_memtable_and_wait().expect("flushed");
+    fixture.disk().records.rotate_memtable_and_wait().expect("flushed");
     assert_eq!(on_disk(&fixture), 200);
     fixture.look(&kept);
     fixture.look(&kept);
     assert_eq!(block_on(fixture.store().delete_station(&gone.name)), Ok(true));
     fixture.look(&kept);
-    fixture.store().disk.records.major_compact().expect("compacted");
+    fixture.disk().records.major_compact().expect("compacted");
     assert_eq!(on_disk(&fixture), 20, "ten in each of two partitions");
     fixture.reopen();
     // The journal may bring dead records back; nobody sees them, and the next compaction drops them again.
-    fixture.store().disk.records.rotate_memtable_and_wait().expect("flushed");
-    fixture.store().disk.records.major_compact().expect("compacted");
+    fixture.disk().records.rotate_memtable_and_wait().expect("flushed");
+    fixture.disk().records.major_compact().expect("compacted");
     assert_eq!(on_disk(&fixture), 20, "also with floors that were read back");
     let handle = fixture.store().handle();
     let consumer = fixture.consumer(&kept, "g");
@@ -164,12 +164,12 @@ fn what_was_deleted_before_a_restart_stays_dead() {
     acknowledge(&handle, &consumer, &delivered);
     assert_eq!(block_on(fixture.store().delete_station(&gone.name)), Ok(true));
     fixture.reopen();
-    fixture.store().disk.records.rotate_memtable_and_wait().expect("flushed");
-    fixture.store().disk.records.major_compact().expect("compacted");
-    let keys = fixture.store().disk.records.range::<&[u8], _>(..).map(|item| item.key().expect("read").to_vec());
+    fixture.disk().records.rotate_memtable_and_wait().expect("flushed");
+    fixture.disk().records.major_compact().expect("compacted");
+    let keys = fixture.disk().records.range::<&[u8], _>(..).map(|item| item.key().expect("read").to_vec());
     let places: Vec<_> = keys.filter_map(|key| format::parse_record_key(&key)).collect();
     assert_eq!(places.iter().map(|(_, sequence)| *sequence).collect::<Vec<_>>(), [1], "only what is kept");
-    assert_eq!(fixture.store().disk.cursors.iter().count(), 0);
+    assert_eq!(fixture.disk().cursors.iter().count(), 0);
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Letters {
 
     /// Entries in the catalog about records that were removed.
     fn remembered(&self) -> usize {
-        self.fixture.store().disk.catalog.prefix(b"d").count()
+        self.fixture.disk().catalog.prefix(b"d").count()
     }
 }
 

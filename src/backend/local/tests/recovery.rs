@@ -1,16 +1,18 @@
 //! After a power cut at any byte: what was acknowledged is there once, and nothing else.
 //!
 //! A power cut is a copy of the directory whose newest journal ends somewhere, or ends in bytes that were never
-//! written. Everything before the copied point was acknowledged, one commit a record.
+//! written. Everything before the copied point was acknowledged, one commit a record, and the note of the last synced commit is
+//! of that moment. Where the note is of a later one, somebody has shortened the journal.
 
-use super::support::{Fixture, block_on, content, copy_dir, defaults, fetch, parse, publish, stored};
+use super::support::{Fixture, START_MS, block_on, content, copy_dir, defaults, fetch, parse, publish, stored};
 use crate::backend::{
     MessageId,
-    local::{Clock, OpenError, Store, journal::Tail},
+    local::{Clock, Health, OpenError, Store, journal::Tail, synced::SYNCED},
 };
 use std::{
     fs::{self, OpenOptions},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -72,8 +74,16 @@ impl Written {
         self.ends.iter().filter(|end| **end <= length).count().saturating_sub(1)
     }
 
-    /// A copy whose journal holds exactly `bytes`.
+    /// A copy whose journal holds exactly `bytes`, as a power cut could leave it.
     pub(super) fn with_journal(&self, bytes: &[u8]) -> PathBuf {
+        let dir = self.with_shortened_journal(bytes);
+        let (_, last) = Tail::read(&newest_journal(&dir)).expect("read").commits.unwrap_or_default();
+        fs::write(dir.join("store").join(SYNCED), format!("{last:020}\n")).expect("written");
+        dir
+    }
+
+    /// A copy whose journal holds exactly `bytes`, with the note of what was synced before.
+    fn with_shortened_journal(&self, bytes: &[u8]) -> PathBuf {
         let dir = self.dir.with_file_name("case");
         fs::remove_dir_all(&dir).ok();
         copy_dir(&self.dir, &dir);
@@ -91,7 +101,7 @@ impl Written {
 
 pub(super) fn open(dir: &Path) -> Result<Store, OpenError> {
     // Within the duplicate window of what was written.
-    let clock = Clock::Manual(std::sync::Arc::new(super::support::START_MS.into()));
+    let clock = Clock::Manual(Arc::new(START_MS.into()));
     Store::open(dir, defaults(1), clock)
 }
 
@@ -124,21 +134,123 @@ fn check_holds(dir: &Path, whole: usize, case: &str) {
 fn a_journal_cut_at_any_byte_holds_every_commit_before_the_cut() {
     let written = write(9);
     let bytes = written.bytes();
-    let mut cuts: Vec<usize> = written
-        .ends
-        .iter()
-        .flat_map(|end| {
-            let end = usize::try_from(*end).expect("small");
-            [end, end + 1, end + 13, end + 14, end + 40, end.saturating_sub(1), end.saturating_sub(5)]
-        })
-        .filter(|cut| *cut as u64 >= written.ends[0] && *cut <= bytes.len())
-        .collect();
-    let span = bytes.len() - usize::try_from(written.ends[0]).expect("small");
-    cuts.extend((0..24).map(|step| bytes.len() - 1 - step * span / 24));
-    for cut in cuts {
+    for cut in cuts(&written, &bytes) {
         let dir = written.with_journal(&bytes[..cut]);
         check_holds(&dir, written.whole(cut as u64), &format!("cut at {cut}"));
     }
+}
+
+/// Cuts at all kinds of places: between commits, in their heads, items and ends, and anywhere.
+fn cuts(written: &Written, bytes: &[u8]) -> Vec<usize> {
+    let place = |end: &u64| usize::try_from(*end).expect("small");
+    let mut cuts: Vec<usize> = (written.ends.iter().map(place))
+        .flat_map(|end| [end, end + 1, end + 13, end + 14, end + 40, end.saturating_sub(1), end.saturating_sub(5)])
+        .filter(|cut| *cut as u64 >= written.ends[0] && *cut <= bytes.len())
+        .collect();
+    let span = bytes.len() - place(&written.ends[0]);
+    cuts.extend((0..24).map(|step| bytes.len() - 1 - step * span / 24));
+    cuts
+}
+
+#[test]
+fn c11_a_journal_that_was_shortened_keeps_the_store_shut_wherever_it_ends() {
+    let written = write(9);
+    let bytes = written.bytes();
+    let check_is_refused = |dir: &Path, case: &str| {
+        let journal = newest_journal(dir);
+        let before = fs::read(&journal).expect("read");
+        let error = open(dir).expect_err(case).to_string();
+        assert!(error.contains("acknowledged records"), "{case}: {error}");
+        assert!(error.contains("Put the whole directory back"), "{case}: {error}");
+        assert!(error.contains(".jnl") || error.contains(SYNCED), "{case}: names a file: {error}");
+        error
+            .contains(".jnl")
+            .then(|| assert_eq!(fs::read(&journal).expect("read"), before, "{case}: nothing was touched"));
+    };
+    for cut in cuts(&written, &bytes).into_iter().chain([0, 1, 5_000]).filter(|cut| *cut < bytes.len()) {
+        let case = format!("cut at {cut} of {}", bytes.len());
+        check_is_refused(&written.with_shortened_journal(&bytes[..cut]), &case);
+        let allocated = [&bytes[..cut], &vec![0; 1 << 16]].concat();
+        check_is_refused(&written.with_shortened_journal(&allocated), &format!("{case}, and zeros behind"));
+    }
+    let dir = written.with_shortened_journal(&bytes);
+    check_holds(&dir, 9, "not shortened");
+    // All of it gone. What it was in front of is not known then, so it is told by the tables.
+    let dir = written.with_shortened_journal(&bytes);
+    fs::remove_file(newest_journal(&dir)).expect("removed");
+    let error = open(&dir).expect_err("no journal").to_string();
+    assert!(error.contains("acknowledged records are missing"), "{error}");
+    // Whoever says so opens it with what is left.
+    let dir = written.with_shortened_journal(&bytes[..usize::try_from(written.ends[4]).expect("small")]);
+    assert!(open(&dir).is_err());
+    fs::remove_file(dir.join("store").join(SYNCED)).expect("removed");
+    check_holds(&dir, 4, "without the note");
+}
+
+#[test]
+fn a_note_of_an_earlier_commit_keeps_no_store_shut() {
+    let written = write(5);
+    let dir = written.with_shortened_journal(&written.bytes());
+    for text in ["00000000000000000001\n", "", "nonsense"] {
+        fs::write(dir.join("store").join(SYNCED), text).expect("written");
+        let store = open(&dir).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        assert!(store.close(Duration::from_secs(20)));
+    }
+}
+
+#[test]
+fn c11_a_damaged_table_is_named_with_what_helps_and_makes_the_store_not_ready() {
+    let mut fixture = Fixture::new(defaults(1));
+    let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
+    fixture.consumer(&station, "g");
+    for number in 0..40 {
+        publish(&handle, &station, &[&format!("{number}:{}", "x".repeat(60_000))], None).expect("published");
+    }
+    let disk = fixture.disk();
+    for keyspace in [&disk.records, &disk.catalog] {
+        keyspace.rotate_memtable_and_wait().expect("written out");
+    }
+    let tables = disk.records.path().join("tables");
+    drop(disk);
+    fixture.close();
+    let table = fs::read_dir(&tables).expect("read").next().expect("one").expect("read").path();
+    let name = |text: &str| text.contains(&format!("tables/{}", table.file_name().expect("a name").display()));
+    let sound = fs::read(&table).expect("read");
+    let (mut opened, mut shut) = (0, 0);
+    for part in 0..12 {
+        let mut bytes = sound.clone();
+        let at = bytes.len() * part / 12 + 40;
+        bytes[at] ^= 0x10;
+        fs::write(&table, &bytes).expect("written");
+        // Late enough for no message id to be read back.
+        let clock = Clock::Manual(Arc::new((START_MS + 3_600_000).into()));
+        let store = match Store::open(&fixture.dir(), defaults(1), clock) {
+            Ok(store) => store,
+            Err(error) => {
+                let text = error.to_string();
+                assert!(name(&text) && text.contains("Put the whole directory back"), "at {at}: {text}");
+                shut += 1;
+                continue;
+            }
+        };
+        let (handle, begun) = (store.handle(), std::time::Instant::now());
+        let consumer = block_on(store.consumer(&station, Some(&parse("g")))).expect("a consumer");
+        let failure = loop {
+            match fetch(&handle, &station, &consumer, 1_000, 0) {
+                Ok(delivered) => assert!(!delivered.messages.is_empty(), "at {at}: all was read"),
+                Err(why) if name(&format!("{why:?}")) => break format!("{why:?}"),
+                Err(_) => assert!(begun.elapsed() < Duration::from_secs(20), "at {at}: it is found"),
+            }
+        };
+        assert!(failure.contains("Put the whole directory back"), "{failure}");
+        assert!(matches!(store.health(), Health::Damaged(text) if name(&text)), "at {at}: {:?}", store.health());
+        assert!(store.close(Duration::from_secs(20)));
+        opened += 1;
+    }
+    assert!(opened > 0, "{shut} did not open: the other way was not looked at");
+    fs::remove_file(&table).expect("removed");
+    let error = open(&fixture.dir()).expect_err("a table is missing").to_string();
+    assert!(name(&error) && error.contains("is missing"), "{error}");
 }
 
 #[test]

@@ -217,6 +217,29 @@ fn what_has_gone_for_its_age_waits_for_no_group() {
 }
 
 #[test]
+fn f17_a_limit_that_nothing_frees_by_itself_does_not_say_later() {
+    let fixture = Fixture::new(defaults(10_000));
+    for number in 0..6 {
+        fixture.station(&format!("s{number}"));
+    }
+    let refused = |result: Result<(), Reject>| match result {
+        Err(Reject::Conflict(text)) => {
+            assert!(text.contains("60000 of at most 65536 partitions") && text.contains("remove stations"), "{text}");
+        }
+        other => panic!("{other:?}"),
+    };
+    refused(block_on(fixture.store().station(&parse("one.more"), true)).map(drop));
+    let made =
+        block_on(fixture.store().create_station(&parse("one.more"), &Attributes { partitions: 6_000, ..attributes() }));
+    refused(made.map_err(|why| match why {
+        StationError::Rejected(why) => why,
+        other => panic!("{other:?}"),
+    }));
+    assert_eq!(block_on(fixture.store().delete_station(&parse("s0"))), Ok(true));
+    assert!(block_on(fixture.store().station(&parse("one.more"), true)).is_ok());
+}
+
+#[test]
 fn the_station_of_dead_letters_is_one_like_any_other() {
     let mut fixture = Fixture::new(defaults(1));
     let name = parse("my.orders").dead_letters();
@@ -232,7 +255,7 @@ fn the_station_of_dead_letters_is_one_like_any_other() {
     assert_eq!(block_on(fixture.store().station(&name, false)), Err(Reject::StationUnknown("my.orders$dls".into())));
     // Nothing else that is no name passes for one.
     let document = br#"{"partitions":[],"duplicate_window_ms":0,"created_ms":0}"#;
-    fixture.store().disk.catalog.insert(format::station_key("a$b"), document).expect("written");
+    fixture.disk().catalog.insert(format::station_key("a$b"), document).expect("written");
     fixture.close();
     let clock = crate::backend::local::Clock::system();
     let error = crate::backend::local::Store::open(&fixture.dir(), defaults(1), clock).expect_err("damaged");

@@ -3,7 +3,7 @@
 use crate::{
     backend::{
         Delivered, Fetch, MessageId, Outcome, Publish, Settlement,
-        local::{Clock, Handle, StationDefaults, StationInfo, Store},
+        local::{Clock, Handle, StationDefaults, StationInfo, Store, disk::Disk},
     },
     reject::Reject,
     station::{Consumer, Name, Station},
@@ -94,6 +94,11 @@ impl Fixture {
 
     pub(super) fn store(&self) -> &Store {
         self.store.as_ref().expect("open")
+    }
+
+    /// The database below, for as long as the store is not opened anew.
+    pub(super) fn disk(&self) -> Disk {
+        self.store().disk().expect("answered")
     }
 
     pub(super) fn advance(&self, by: Duration) {

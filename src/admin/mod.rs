@@ -94,11 +94,16 @@ fn others_router() -> Router<Desk> {
         .route("/keys/{id}", get(keys::show).delete(keys::revoke))
 }
 
-/// Says that the process lives.
+/// Says whether the process lives. If not, only a new one helps.
 #[utoipa::path(get, path = "/healthz", tag = "health", operation_id = "health", security(()),
-    responses((status = 200, description = "It does", body = String, content_type = "text/plain")))]
-async fn healthy() -> impl IntoResponse {
-    (NO_STORE, "ok\n")
+    responses((status = 200, description = "It does", body = String, content_type = "text/plain"),
+        (status = 503, description = "It does not: why", body = String, content_type = "text/plain")))]
+async fn healthy(State(desk): State<Desk>) -> impl IntoResponse {
+    let (status, text) = match desk.reason_not_alive() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    };
+    (status, NO_STORE, text)
 }
 
 /// Whether requests can be served.

@@ -51,7 +51,7 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    fn later(status: StatusCode, detail: &'static str, seconds: u64) -> Self {
+    fn later(status: StatusCode, detail: impl Into<Cow<'static, str>>, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..Self::new(status, detail) }
     }
 
@@ -149,6 +149,15 @@ impl From<DeskError> for Problem {
                 "API keys are not known for certain, because the registry does not confirm them: try again, or use root's password",
                 1,
             ),
+            DeskError::Backend(Reject::Conflict(text)) => Self::new(StatusCode::CONFLICT, text.into_string()),
+            DeskError::Backend(Reject::StoreReadOnly(why)) => {
+                Self::later(StatusCode::SERVICE_UNAVAILABLE, format!("{why}: nothing was changed, try again later"), 10)
+            }
+            DeskError::Backend(Reject::Overloaded(what)) => Self::later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("too busy, {what} is full: nothing was changed, try again"),
+                1,
+            ),
             DeskError::Backend(reject) => {
                 tracing::warn!(?reject, "admin: the registry failed");
                 Self::later(
@@ -202,6 +211,9 @@ mod tests {
             (DeskError::Overloaded, 503),
             (DeskError::Backend(Reject::BrokerAway), 503),
             (DeskError::Backend(Reject::OutcomeUnknown), 503),
+            (DeskError::Backend(Reject::Overloaded("embedded store")), 503),
+            (DeskError::Backend(Reject::StoreReadOnly("no space left on the device of /data".into())), 503),
+            (DeskError::Backend(Reject::Conflict("there are 10 of 10: remove some".into())), 409),
         ];
         for (error, status) in unknown.map(|what| (DeskError::Unknown(what), 404)).into_iter().chain(others) {
             let said = format!("{error:?}");
@@ -210,6 +222,16 @@ mod tests {
             assert_eq!(problem.retry_after.is_some(), status == 503, "{said}");
             let way_out = problem.detail.split_once([':', ',']).map(|(_, way_out)| way_out.trim());
             assert!(way_out.is_some_and(|text| text.len() >= 9), "{said}: {}", problem.detail);
+        }
+        for unsure in [Reject::StoreFailed("x".into()), Reject::OutcomeUnknown, Reject::ControlTimeout] {
+            assert!(
+                Problem::from(DeskError::Backend(unsure.clone())).detail.contains("may have been made"),
+                "{unsure:?}"
+            );
+        }
+        for never in [Reject::Overloaded("x"), Reject::StoreReadOnly("x".into()), Reject::Conflict("x".into())] {
+            let problem = Problem::from(DeskError::Backend(never.clone()));
+            assert!(!problem.detail.contains("may have been"), "f7, f17: {never:?}: {}", problem.detail);
         }
         let nameless = Problem::from(DeskError::Unknown(What::DeadLetter));
         assert!(nameless.detail.contains("number"), "{}", nameless.detail);

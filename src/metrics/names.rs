@@ -197,7 +197,7 @@ pub const STORE_FSYNC: Metric =
     histogram("sluicegate_store_fsync_seconds", "Time of one group commit of the embedded store, fsync included.");
 /// Whether it stopped writing.
 pub const STORE_READ_ONLY: Metric =
-    gauge("sluicegate_store_read_only", "1 once the embedded store takes no more records because it cannot write.");
+    gauge("sluicegate_store_read_only", "1 while the embedded store takes no records because it cannot write.");
 
 /// Lines of the log.
 pub const LOG_LINES_DROPPED: Metric = counter(

@@ -152,17 +152,32 @@ impl Desk {
             inner.control.broker_up.get() == 0 || inner.shards.iter().any(|shard| shard.link_up.get() == 0);
         let trouble = Trouble::of(inner.control.jetstream_trouble()).filter(|_| on_broker && !broker_away);
         let read_only = self.store_metrics().is_some_and(|store| store.read_only.get() != 0);
+        let store = match inner.store.as_ref().map(|store| store.health()) {
+            Some(Health::Full(_)) => Some("disk full"),
+            Some(Health::Damaged(_)) => Some("store damaged"),
+            _ => read_only.then_some("store read-only"),
+        };
         let book = Arc::clone(&inner.book.borrow());
         let reasons = [
             (inner.draining.load(Ordering::Relaxed), "draining"),
             (on_broker && broker_away, "broker away"),
             (trouble.is_some(), trouble.map_or("", Trouble::reason)),
-            (read_only, "store read-only"),
+            (store.is_some(), store.unwrap_or_default()),
             (!book.loaded, "users not loaded"),
             (book.unconfirmed, "registry not confirmed"),
             (book.loaded && !book.compiled, "schemas not compiled"),
         ];
         reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
+    }
+
+    /// Why nothing but a new process helps, if that is so.
+    #[must_use]
+    pub fn reason_not_alive(&self) -> Option<String> {
+        match self.0.store.as_ref()?.health() {
+            Health::Lost(why) => Some(format!("{why}, and opening the store again did not help")),
+            Health::Failed(thread) => Some(format!("the thread {thread} of the embedded store has ended")),
+            _ => None,
+        }
     }
 
     /// All metrics as Prometheus text.
@@ -184,8 +199,8 @@ impl Desk {
     fn store_metrics(&self) -> Option<&StoreMetrics> {
         let metrics = self.0.store_metrics.as_deref()?;
         if let Some(store) = &self.0.store {
-            // Whatever else it is, it takes nothing.
-            metrics.read_only.set(u64::from(!matches!(store.health(), Health::Writable)));
+            let takes_writes = matches!(store.health(), Health::Writable | Health::Damaged(_));
+            metrics.read_only.set(u64::from(!takes_writes));
         }
         Some(metrics)
     }

@@ -16,6 +16,7 @@ use crate::{
         streams::{Adopted, Description, StreamsError},
     },
     directory::messages::Push,
+    reject::Reject,
     station::{Attributes, AttributesChange, Name, Storage},
 };
 use futures_util::{StreamExt, TryStreamExt};
@@ -76,7 +77,9 @@ impl Desk {
         if let Err(error) = self.0.streams.create(&name, &attributes).await {
             // A station that never was leaves nothing behind, unless somebody has changed it since.
             let fresh = said && book.stations.stored_revision(&name).is_none();
-            if fresh && !matches!(error, StreamsError::Failed(_)) {
+            let never = |why: &Reject| matches!(why, Reject::Conflict(_) | Reject::StoreReadOnly(_));
+            let may_be_made = matches!(&error, StreamsError::Failed(why) if !never(why));
+            if fresh && !may_be_made {
                 let undone = |now: Now<'_, StationDocument>| match now.document() {
                     Some(now) if *now == document => Ok(Amend::Delete),
                     _ => Ok(Amend::Keep),

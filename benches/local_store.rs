@@ -43,6 +43,7 @@ fn store(criterion: &mut Criterion) {
             retention_records: None,
             retention_bytes: None,
             duplicate_window: Duration::from_secs(120),
+            group_expiry: None,
         };
         let store = Store::open(directory.path(), defaults, Clock::system()).expect("opens");
         let name = Name::parse("bench").expect("a name");

@@ -260,6 +260,14 @@ pub const LOCAL_RESERVE_BYTES_MIN: u64 = 16 * 1024 * 1024;
 pub const LOCAL_RESERVE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Bytes of blocks read from the embedded store that are kept in memory.
 pub const LOCAL_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// How long a consumer group is kept that nobody uses, unless a user sets another time: what reads once a month keeps its place.
+pub const GROUP_EXPIRY: Duration = Duration::from_secs(35 * 86_400);
+/// Consumer groups of one station, on either store.
+pub const GROUPS_PER_STATION_MAX: usize = 1_000;
+/// Consumer groups of one station that one principal has made, on either store.
+pub const GROUPS_PER_PRINCIPAL_MAX: usize = 250;
+/// Consumer groups of an embedded store that one principal has made.
+pub const LOCAL_GROUPS_PER_PRINCIPAL_MAX: usize = 1_000;
 /// Consumer groups of an embedded store.
 pub const LOCAL_GROUPS_MAX: usize = 10_000;
 /// Partitions of all stations of an embedded store.
@@ -454,6 +462,10 @@ const _: () = assert!(LOCAL_DOCUMENT_BYTES_MAX <= LOCAL_COMMIT_BYTES_MAX, "a doc
 const _: () = assert!(LOCAL_RECORD_BYTES_MAX <= LOCAL_READ_BYTES_MAX);
 const _: () = assert!(FETCH_RECORDS_MAX as usize <= LOCAL_IN_FLIGHT_MAX);
 const _: () = assert!(LOCAL_IN_FLIGHT_MAX <= LOCAL_OPEN_MAX);
+const _: () =
+    assert!(GROUPS_PER_PRINCIPAL_MAX < GROUPS_PER_STATION_MAX, "one principal does not take a station's groups");
+const _: () = assert!(LOCAL_GROUPS_PER_PRINCIPAL_MAX < LOCAL_GROUPS_MAX, "nor those of the store");
+const _: () = assert!(GROUPS_PER_PRINCIPAL_MAX <= LOCAL_GROUPS_PER_PRINCIPAL_MAX);
 const _: () = assert!(
     LOCAL_RECORDS_MEMTABLE_BYTES + 3 * LOCAL_SMALL_MEMTABLE_BYTES < LOCAL_UNFLUSHED_BYTES_MAX,
     "what is too small to be written out does not make the writer wait"

@@ -201,7 +201,15 @@ mod tests {
 
     #[test]
     fn every_problem_says_what_to_do() {
-        let unknown = [What::User, What::Station, What::Schema, What::SchemaVersion, What::Key, What::DeadLetter];
+        let unknown = [
+            What::User,
+            What::Station,
+            What::Schema,
+            What::SchemaVersion,
+            What::Key,
+            What::DeadLetter,
+            What::ConsumerGroup,
+        ];
         let others = [
             (DeskError::Exists(What::Station), 409),
             (DeskError::Exists(What::User), 409),

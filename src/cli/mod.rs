@@ -12,6 +12,7 @@ mod consume;
 mod dead_letters;
 mod exit;
 pub mod first_minute;
+mod groups;
 mod import;
 mod key;
 mod log;

@@ -1,8 +1,9 @@
-//! `sluicegate station create|list|show|change|remove|attach|detach|adopt|dead-letters`.
+//! `sluicegate station create|list|show|change|remove|attach|detach|adopt|groups|dead-letters`.
 
 use super::{
     dead_letters,
     exit::Failure,
+    groups,
     print::{Common, encoded, json, table},
 };
 use crate::{
@@ -15,7 +16,7 @@ use std::{fmt::Write as _, time::Duration};
 
 const STATIONS: &str = "/api/v1/stations";
 
-/// Make, change and remove stations, and see their dead letters.
+/// Make, change and remove stations, and see their consumer groups and dead letters.
 #[derive(Debug, Args)]
 pub(super) struct StationArgs {
     #[command(subcommand)]
@@ -100,6 +101,15 @@ enum StationCommand {
         #[command(flatten)]
         common: Common,
     },
+    /// List the consumer groups of a station, or remove some
+    Groups {
+        /// The station
+        name: String,
+        #[command(flatten)]
+        work: groups::Work,
+        #[command(flatten)]
+        common: Common,
+    },
     /// List the dead letters of a station, replay or remove them
     DeadLetters {
         /// The station
@@ -164,6 +174,7 @@ pub(super) fn run(args: &StationArgs) -> Result<(), Failure> {
                 format!("adopted {}", shown(&station))
             })
         }
+        StationCommand::Groups { name, work, common } => groups::run(&format!("{}/groups", path(name)?), work, common),
         StationCommand::DeadLetters { name, work, common } => {
             dead_letters::run(&format!("{}/dead-letters", path(name)?), work, common)
         }

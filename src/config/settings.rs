@@ -2,7 +2,7 @@
 
 pub use crate::rt::DriverChoice;
 use crate::{
-    limits::Limits,
+    limits::{GROUP_EXPIRY, Limits},
     station::{Attributes, PARTITIONS_MAX, Storage},
 };
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -182,6 +182,8 @@ pub struct StationSettings {
     pub replicas: u8,
     /// How long a message id is remembered.
     pub duplicate_window: Duration,
+    /// Consumer groups that nobody uses for this long are removed; `None` keeps them.
+    pub group_expiry: Option<Duration>,
 }
 
 impl Default for StationSettings {
@@ -196,6 +198,7 @@ impl Default for StationSettings {
             memory: false,
             replicas: 1,
             duplicate_window: Duration::from_secs(120),
+            group_expiry: Some(GROUP_EXPIRY),
         }
     }
 }

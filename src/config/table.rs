@@ -362,6 +362,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         |settings| text(show_time(settings.stations.duplicate_window)),
     ),
     Setting::new(
+        "stations.group_expiry",
+        "\"35d\"",
+        "A consumer group that nobody uses for this long is removed; at least 1h; `unlimited` keeps it.",
+        |draft, raw| set(&mut draft.stations.group_expiry, limited(raw, |raw| raw.time(Duration::from_secs(3_600)))),
+        |settings| text(settings.stations.group_expiry.map_or_else(|| UNLIMITED.to_owned(), show_time)),
+    ),
+    Setting::new(
         "stored_headers.allow",
         "[\"content-type\", \"ce-*\", \"traceparent\", \"tracestate\", \"x-*\", \"webhook-*\", \"svix-*\", \"*-signature\", \"signature\", \"signature-input\", \"content-digest\", \"digest\", \"box-*\", \"github-public-key-*\", \"heroku-webhook-*\", \"klaviyo-*\", \"linear-*\", \"lob-signature-*\", \"messagebird-*\", \"paypal-transmission-*\", \"paypal-cert-url\", \"paypal-auth-algo\", \"plaid-verification\", \"sentry-hook-*\", \"smartsheet-hmac-*\", \"telnyx-*\", \"twitch-eventsub-*\"]",
         "Request headers stored with each record: names, or with `*` how they begin or end. A rule with `*` takes no credentials, and client addresses only if it says so (`x-forwarded-*`): name such headers in full. `Authorization`, cookies, hop-by-hop headers and `Nats-*` are never stored.",

@@ -41,7 +41,7 @@ fn shown(loaded: &Loaded, key: &str) -> String {
 }
 
 /// A value of each setting that is not its default, as the file has it.
-const OTHER_VALUES: [(&str, &str); 51] = [
+const OTHER_VALUES: [(&str, &str); 52] = [
     ("listen", "\"10.1.2.3:5000\""),
     ("admin_listen", "\"[::1]:5001\""),
     ("data_dir", "\"/var/lib/x\""),
@@ -65,6 +65,7 @@ const OTHER_VALUES: [(&str, &str); 51] = [
     ("stations.storage", "\"memory\""),
     ("stations.replicas", "3"),
     ("stations.duplicate_window", "\"30s\""),
+    ("stations.group_expiry", "\"unlimited\""),
     ("stored_headers.allow", "[\"content-type\", \"x-my-*\"]"),
     ("limits.head_bytes_max", "\"8KiB\""),
     ("limits.head_fields_max", "50"),

@@ -11,11 +11,13 @@
 //! What is made differs from the original's consumer in two ways, both on purpose (section 10 of the
 //! contract): messages come again until they are acknowledged (`max_deliver` -1 instead of 1), and
 //! the number of messages handed out and not acknowledged is bounded by [`ACK_PENDING_MAX`] instead of
-//! unlimited, so that clients that vanish cannot make the broker remember more than that.
+//! unlimited, so that clients that vanish cannot make the broker remember more than that. It also says who made it, since one
+//! principal may make so many ([`groups::check`]), and goes when nobody has used it for as long as the settings say.
 
 use super::{
     broker::{Broker, CallError, codes},
     documents::hash_text,
+    groups::{self, PRINCIPAL},
     stations::{METADATA_STATION, stream_info},
 };
 use crate::{
@@ -37,16 +39,30 @@ const CALLS_AT_ONCE: usize = 16;
 /// How often a durable is looked for again because somebody else made one of its name meanwhile.
 const LOOKS_MAX: usize = 3;
 
+/// What a new consumer says of itself beside what every one does.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Making<'a> {
+    /// Who makes it.
+    pub(super) principal: &'a str,
+    /// Unused for this long, it goes; `None`: it stays.
+    pub(super) expiry: Option<Duration>,
+}
+
 /// Finds the group's consumers, or creates them.
-pub(super) async fn resolve(broker: &Broker, station: &Station, group: Option<&Name>) -> Result<Arc<Consumer>, Reject> {
+pub(super) async fn resolve(
+    broker: &Broker,
+    station: &Station,
+    group: Option<&Name>,
+    making: Making<'_>,
+) -> Result<Arc<Consumer>, Reject> {
     let plain = Consumer::durable_name(group);
     let (durable, ack_wait) = match &*station.partitions {
-        [only] => on_the_only_partition(broker, &station.name, only, &plain).await?,
+        [only] => on_the_only_partition(broker, station, only, &plain, making).await?,
         // The streams of a set serve no other station.
         partitions => {
             let on_one = |partition: Partition| {
                 let plain = &plain;
-                async move { find_or_create(broker, &station.name, &partition, plain).await }
+                async move { find_or_create(broker, station, &partition, plain, making).await }
             };
             let waits: Vec<Duration> =
                 stream::iter(partitions.to_vec()).map(on_one).buffered(CALLS_AT_ONCE).try_collect().await?;
@@ -59,44 +75,46 @@ pub(super) async fn resolve(broker: &Broker, station: &Station, group: Option<&N
 /// The consumer of a station of one stream, which may have others: its name and its `ack_wait`.
 async fn on_the_only_partition(
     broker: &Broker,
-    station: &Name,
+    station: &Station,
     partition: &Partition,
     plain: &str,
+    making: Making<'_>,
 ) -> Result<(String, Duration), Reject> {
-    let own = with_station(plain, station);
+    let own = with_station(plain, &station.name);
     if let Some(known) = find(broker, partition, &own).await? {
         let ack_wait = usable(&known, partition)?;
         return Ok((own, ack_wait));
     }
     for _ in 0..LOOKS_MAX {
         let name = match find(broker, partition, plain).await? {
-            Some(known) if reads(broker, &known, partition).await? && known.config.may_be_of(station) => {
+            Some(known) if reads(broker, &known, partition).await? && known.config.may_be_of(&station.name) => {
                 return Ok((plain.to_owned(), usable(&known, partition)?));
             }
             // Another station's.
             Some(_) => &own,
             None => plain,
         };
-        match create(broker, station, partition, name).await {
+        match create(broker, station, partition, name, making).await {
             Ok(made) => return Ok((name.to_owned(), usable(&made, partition)?)),
             // Somebody else was quicker, maybe for another station.
             Err(Taken) => {}
             Err(Refused(why)) => return Err(why),
         }
     }
-    find_or_create(broker, station, partition, &own).await.map(|ack_wait| (own, ack_wait))
+    find_or_create(broker, station, partition, &own, making).await.map(|ack_wait| (own, ack_wait))
 }
 
 /// The consumer of this name on one partition. Answers its `ack_wait`.
 async fn find_or_create(
     broker: &Broker,
-    station: &Name,
+    station: &Station,
     partition: &Partition,
     durable: &str,
+    making: Making<'_>,
 ) -> Result<Duration, Reject> {
     let known = match find(broker, partition, durable).await? {
         Some(known) => known,
-        None => match create(broker, station, partition, durable).await {
+        None => match create(broker, station, partition, durable, making).await {
             Ok(made) => made,
             Err(Taken) => find(broker, partition, durable).await?.ok_or(Reject::NoStream)?,
             Err(Refused(why)) => return Err(why),
@@ -157,12 +175,24 @@ fn cannot_be_used(known: &ConsumerInfo, Partition { stream, .. }: &Partition, wh
 }
 
 /// The name of a group's durable where another station of the stream has the plain one. No group's name holds a `$`.
-fn with_station(plain: &str, station: &Name) -> String {
+pub(super) fn with_station(plain: &str, station: &Name) -> String {
     let name = format!("{plain}${}", station.internal());
     if name.len() <= NATS_NAME_BYTES_MAX {
         return name;
     }
     format!("{plain}${}", hash_text(Sha256::digest(station.as_str()).get(..16).unwrap_or_default()))
+}
+
+/// The name of a group's consumers, if there are any.
+pub(super) async fn durable_of(broker: &Broker, station: &Station, plain: &str) -> Result<Option<String>, Reject> {
+    let Some(first) = station.partitions.first() else { return Ok(None) };
+    let own = with_station(plain, &station.name);
+    if station.partitions.len() == 1 && find(broker, first, &own).await?.is_some() {
+        return Ok(Some(own));
+    }
+    let Some(known) = find(broker, first, plain).await? else { return Ok(None) };
+    let is_of_station = reads(broker, &known, first).await? && known.config.may_be_of(&station.name);
+    Ok(is_of_station.then(|| plain.to_owned()))
 }
 
 /// Why a consumer was not made.
@@ -175,13 +205,23 @@ use NotMade::{Refused, Taken};
 
 async fn create(
     broker: &Broker,
-    station: &Name,
+    station: &Station,
     partition: &Partition,
     durable: &str,
+    making: Making<'_>,
 ) -> Result<ConsumerInfo, NotMade> {
+    // Counted once, before the first of its consumers is made.
+    if station.partitions.first() == Some(partition) {
+        groups::check(broker, station, making.principal).await.map_err(Refused)?;
+    }
     let stream = stream_info(broker, &partition.stream).await.map_err(|error| Refused(absent(error)))?;
     let ack_pending_max = stream.config.ack_pending_max(ACK_PENDING_MAX);
-    match create_consumer(broker, &NewConsumer { durable, station, partition, ack_pending_max }).await {
+    // Where nobody is interested in what comes, it is dropped: a group that goes by itself would leave a gap.
+    let expiry = making.expiry.filter(|_| !stream.config.is_of_interest());
+    let making = Some(Making { expiry, ..making });
+    match create_consumer(broker, &NewConsumer { durable, station: &station.name, partition, ack_pending_max, making })
+        .await
+    {
         Ok(info) => Ok(info),
         Err(error) if error.is_taken() => Err(Taken),
         Err(error) => Err(Refused(refused(error, &partition.stream))),
@@ -299,6 +339,8 @@ pub(super) struct NewConsumer<'a> {
     pub(super) partition: &'a Partition,
     /// Messages that may be handed out and not acknowledged.
     pub(super) ack_pending_max: u32,
+    /// `None`: the gateway makes it for itself.
+    pub(super) making: Option<Making<'a>>,
 }
 
 /// Makes a consumer. That there is one like it is no error.
@@ -321,9 +363,12 @@ pub(super) async fn create_consumer(broker: &Broker, new: &NewConsumer<'_>) -> R
         max_ack_pending: u32,
         filter_subject: &'a str,
         replay_policy: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        inactive_threshold: Option<u64>,
         metadata: BTreeMap<&'static str, &'a str>,
     }
-    let NewConsumer { durable, station, partition, ack_pending_max } = *new;
+    let NewConsumer { durable, station, partition, ack_pending_max, making } = *new;
+    let expiry = making.and_then(|making| making.expiry);
     let (stream, subject) = (&*partition.stream, &*partition.subject);
     let body = Create {
         stream_name: stream,
@@ -337,7 +382,11 @@ pub(super) async fn create_consumer(broker: &Broker, new: &NewConsumer<'_>) -> R
             max_ack_pending: ack_pending_max,
             filter_subject: subject,
             replay_policy: "instant",
-            metadata: BTreeMap::from([(METADATA_STATION, station.as_str())]),
+            inactive_threshold: expiry.and_then(|expiry| u64::try_from(expiry.as_nanos()).ok()),
+            metadata: [(METADATA_STATION, station.as_str())]
+                .into_iter()
+                .chain(making.map(|making| (PRINCIPAL, making.principal)))
+                .collect(),
         },
         action: "create",
     };

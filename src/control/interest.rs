@@ -75,7 +75,7 @@ pub(super) async fn keep_in(
     }
     let name = keeper_name(station);
     // It hands out nothing: the least that a consumer can have.
-    let keeper = NewConsumer { durable: &name, station, partition, ack_pending_max: 1 };
+    let keeper = NewConsumer { durable: &name, station, partition, ack_pending_max: 1, making: None };
     match create_consumer(broker, &keeper).await {
         Ok(_) => {}
         Err(error) if error.is_taken() => {}

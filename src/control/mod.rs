@@ -18,6 +18,7 @@ mod consumers;
 mod couriers;
 mod desk;
 mod documents;
+mod groups;
 mod guesses;
 mod interest;
 mod keeper;

@@ -8,7 +8,7 @@
 use super::{
     book::{Book, Root},
     broker::{Broker, codes},
-    consumers,
+    consumers::{self, Making},
     couriers::Couriers,
     documents::ACCOUNT,
     guesses::Network,
@@ -184,10 +184,18 @@ impl Oracle {
     }
 
     /// Finds or makes a consumer group.
-    async fn consumer(&self, station: &Arc<Station>, group: Option<&Name>) -> Result<Arc<Consumer>, Reject> {
+    async fn consumer(
+        &self,
+        station: &Arc<Station>,
+        group: Option<&Name>,
+        principal: &str,
+    ) -> Result<Arc<Consumer>, Reject> {
         match &self.backend {
-            Backend::Nats(broker, ..) => consumers::resolve(broker, station, group).await.map_err(for_clients),
-            Backend::Local(store) => store.consumer(station, group).await,
+            Backend::Nats(broker, ..) => {
+                let making = Making { principal, expiry: self.settings.stations.group_expiry };
+                consumers::resolve(broker, station, group, making).await.map_err(for_clients)
+            }
+            Backend::Local(store) => store.consumer(station, group, principal).await,
         }
     }
 
@@ -328,7 +336,7 @@ impl Counter {
         let Ask { shard, ticket, question } = ask;
         let key = match &question {
             Question::Station { name, create } => Key::Station(name.clone(), *create),
-            Question::Consumer { station, group } => Key::Consumer(station.name.clone(), group.clone()),
+            Question::Consumer { station, group, .. } => Key::Consumer(station.name.clone(), group.clone()),
             Question::Login { .. } => Key::Login(shard, ticket),
         };
         if let Some(others) = self.waiting.get_mut(&key) {
@@ -346,8 +354,8 @@ impl Counter {
                     Ok(finding) => finding,
                     Err(reject) => Finding::Answer(Answer::Station(Err(reject))),
                 },
-                Question::Consumer { station, group } => {
-                    let consumer = oracle.bounded(oracle.consumer(&station, group.as_ref())).await;
+                Question::Consumer { station, group, principal } => {
+                    let consumer = oracle.bounded(oracle.consumer(&station, group.as_ref(), &principal)).await;
                     Finding::Answer(Answer::Consumer(consumer))
                 }
                 Question::Login { account, username, password, peer } => {

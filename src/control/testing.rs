@@ -239,7 +239,8 @@ impl Gateway {
     }
 
     pub(super) fn consumer(&self, station: &Arc<Station>, group: Option<&str>) -> Result<Arc<Consumer>, Reject> {
-        let question = Question::Consumer { station: Arc::clone(station), group: group.map(name) };
+        let question =
+            Question::Consumer { station: Arc::clone(station), group: group.map(name), principal: "tests".into() };
         match self.answer_to(question) {
             Answer::Consumer(result) => result,
             other => panic!("unexpected {other:?}"),

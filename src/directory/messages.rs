@@ -27,6 +27,8 @@ pub enum Question {
         station: Arc<Station>,
         /// The group as the client names it; `None` is the default group.
         group: Option<Name>,
+        /// Who asks; a group counts for who made it.
+        principal: Box<str>,
     },
     /// Whether this password is that user's.
     Login {

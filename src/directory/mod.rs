@@ -138,18 +138,23 @@ impl Directory {
         Box::pin(self.resolve(&self.stations, name, create, now, question, station_of)).await
     }
 
-    /// The consumer group of a station, asked for if need be. `None` is the default group.
+    /// The consumer group of a station, asked for if need be, in the name of a principal. `None` is the default group.
     pub async fn consumer(
         &self,
         station: &Known<Station>,
         group: Option<&Name>,
+        principal: &str,
         now: Instant,
     ) -> Result<Rc<Known<Consumer>>, Reject> {
         let key = (station.name.clone(), group.cloned());
         if let Some(Entry::Known(known)) = self.consumers.borrow().get(&key) {
             return Ok(Rc::clone(known));
         }
-        let question = || Question::Consumer { station: Arc::clone(&station.value), group: group.cloned() };
+        let question = || Question::Consumer {
+            station: Arc::clone(&station.value),
+            group: group.cloned(),
+            principal: principal.into(),
+        };
         let pick = |answer| match answer {
             Answer::Consumer(result) => result,
             _ => Err(Reject::Internal("an answer of another kind")),

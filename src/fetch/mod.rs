@@ -36,6 +36,8 @@ pub struct Consume<'a> {
     pub create: bool,
     /// Consumer group; `None` is the default one.
     pub group: Option<&'a Name>,
+    /// Who asks, as groups are counted.
+    pub principal: &'a str,
     /// At most this many messages.
     pub records_max: u32,
     /// How long to wait if nothing is there.
@@ -109,7 +111,7 @@ impl Fetcher {
 
     async fn fetch(&self, call: &Consume<'_>, wait: Duration) -> Result<Delivery, Reject> {
         let station = self.directory.station(call.station, call.create, call.now).await?;
-        let consumer = self.directory.consumer(&station, call.group, call.now).await?;
+        let consumer = self.directory.consumer(&station, call.group, call.principal, call.now).await?;
         let mut held = self.budget.hold();
         // The answer holds each message about twice: in the arena and encoded.
         let bytes_max = FETCH_BYTES_MAX.min(self.budget.left() / 4);

@@ -32,6 +32,7 @@ pub(super) async fn consume(world: &World, records_max: u32, wait_ms: u64) -> Re
         station: &station,
         create: true,
         group: Some(&group),
+        principal: "tests",
         records_max,
         wait: Duration::from_millis(wait_ms),
         now: Instant::now(),

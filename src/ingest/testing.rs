@@ -52,6 +52,7 @@ pub(crate) fn run(test: impl AsyncFnOnce(&World)) {
         retention_records: None,
         retention_bytes: None,
         duplicate_window: Duration::from_secs(120),
+        group_expiry: None,
     };
     let store = Arc::new(Store::open(&dir.path().join("data"), defaults, Clock::system()).expect("the store opens"));
     let ended = rt::run(rt::Flavor::Epoll, || async {
@@ -92,7 +93,9 @@ async fn answer(
                     None => Answer::Station(store.station(&name, create).await),
                 }
             }
-            Question::Consumer { station, group } => Answer::Consumer(store.consumer(&station, group.as_ref()).await),
+            Question::Consumer { station, group, principal } => {
+                Answer::Consumer(store.consumer(&station, group.as_ref(), &principal).await)
+            }
             Question::Login { .. } => Answer::Login(Err(Reject::Unauthorized)),
         };
         directory.answered(ticket, answer);
@@ -189,7 +192,7 @@ impl World {
     /// The records of a station, header block and payload each, or none if it does not exist.
     pub(crate) async fn records(&self, station: &Name) -> Vec<(String, String)> {
         let Ok(station) = self.store.station(station, false).await else { return Vec::new() };
-        let consumer = self.store.consumer(&station, Some(&name("readback"))).await.expect("a group");
+        let consumer = self.store.consumer(&station, Some(&name("readback")), "tests").await.expect("a group");
         let fetch = Fetch {
             station: &station,
             consumer: &consumer,

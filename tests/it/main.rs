@@ -35,6 +35,7 @@ mod delivered;
 mod documented;
 mod framing;
 mod framing_cases;
+mod groups;
 mod guessing;
 mod import;
 mod json_schema_suite;

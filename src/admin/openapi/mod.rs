@@ -6,7 +6,7 @@
 mod data_path;
 pub(super) mod refusals;
 
-use super::{dead_letters, keys, problem::ProblemBody, schemas, stations, users};
+use super::{dead_letters, groups, keys, problem::ProblemBody, schemas, stations, users};
 use crate::control::texts;
 use std::sync::LazyLock;
 use utoipa::{
@@ -26,12 +26,14 @@ use utoipa::{
             Below `/api/v1` everything is 503 with `Retry-After` until the registry was read once. \
             Any request with a name and a password may be 429 with `Retry-After`, if too many before it were wrong. \
             Any request may also be answered with 408 (its body did not come in time) or, before a route is known, with 431 or a bare 400 \
-            (its head is too large, or not HTTP). The data port answers the same in its own form, and 417, 501 and 505 to what it does not \
+            (its head is too large, or not HTTP). A number of partitions that nothing frees by itself is 409, also \
+            where a station is made on first use. The data port answers the same in its own form, and 417, 501 and 505 to what it does not \
             know of HTTP."
     ),
     paths(
         super::healthy, super::ready, super::metrics, super::description,
         stations::list, stations::show, stations::create, stations::adopt, stations::change, stations::remove, stations::attach, stations::detach,
+        groups::list, groups::remove,
         dead_letters::list, dead_letters::show, dead_letters::replay, dead_letters::purge, dead_letters::purge_all,
         schemas::list, schemas::show, schemas::add, schemas::activate, schemas::remove,
         users::list, users::show, users::add, users::change, users::remove, users::set_password,

@@ -30,6 +30,8 @@ pub struct StationDefaults {
     pub retention_bytes: Option<u64>,
     /// How long a message id is remembered.
     pub duplicate_window: Duration,
+    /// Consumer groups that nobody uses for this long are removed; `None` keeps them.
+    pub group_expiry: Option<Duration>,
 }
 
 impl From<&StationSettings> for StationDefaults {
@@ -40,6 +42,7 @@ impl From<&StationSettings> for StationDefaults {
             retention_records: settings.retention_records,
             retention_bytes: settings.retention_bytes,
             duplicate_window: settings.duplicate_window,
+            group_expiry: settings.group_expiry,
         }
     }
 }

@@ -3,16 +3,16 @@
 //! Each change is a commit of its own, synced before it is answered.
 
 use super::{
-    GroupInfo, PartitionInfo, PutError, StationError, StationInfo,
+    PartitionInfo, PutError, StationError, StationInfo,
     catalog::{PARTITION_IDS_MAX, PartitionState, Rules, StationDoc, StationState, changed},
     format::{self, Mark},
-    job::{Control, Discard, GroupName, Keep, Request},
+    job::{Control, Discard, Keep, Request},
     writer::{Entry, Writer},
 };
 use crate::{
-    limits::{ACK_WAIT, LOCAL_GROUPS_MAX, LOCAL_PARTITIONS_MAX, LOCAL_REMOVED_MAX},
+    limits::{LOCAL_PARTITIONS_MAX, LOCAL_REMOVED_MAX},
     reject::Reject,
-    station::{Attributes, AttributesChange, Consumer, Name, PARTITIONS_MAX, Station, Storage},
+    station::{Attributes, AttributesChange, Name, PARTITIONS_MAX, Station, Storage},
 };
 use fjall::OwnedWriteBatch;
 use std::{
@@ -36,7 +36,13 @@ impl Writer {
             Control::Discard { station, which, reply } => drop(reply.try_send(self.discard(&station, which))),
             Control::Station { name, create, reply } => drop(reply.try_send(self.station(&name, create))),
             Control::DeleteStation { name, reply } => drop(reply.try_send(self.delete_station(&name))),
-            Control::Consumer { station, group, reply } => drop(reply.try_send(self.consumer(station, group.as_ref()))),
+            Control::Consumer { station, group, principal, reply } => {
+                drop(reply.try_send(self.consumer(station, group.as_ref(), &principal)));
+            }
+            Control::DeleteGroup { station, durable, reply } => {
+                drop(reply.try_send(self.delete_group(&station, &durable)));
+            }
+            Control::ExpireGroups => self.expire_groups(),
             Control::Stations { reply } => drop(reply.try_send(self.list())),
             Control::Put { key, value, expect, reply } => drop(reply.try_send(self.put(&key, &value, expect))),
             Control::Delete { key, expect, reply } => drop(reply.try_send(self.delete(&key, expect))),
@@ -159,10 +165,8 @@ impl Writer {
         let state = Arc::clone(&entry.state);
         let mut batch = self.disk.database.batch();
         batch.remove(&self.disk.catalog, format::station_key(name.as_str()));
-        let mut groups = 0;
         for item in self.disk.catalog.prefix(format::groups_prefix(name.as_str())) {
             batch.remove(&self.disk.catalog, item.key().map_err(|error| self.disk.unreadable(&error))?);
-            groups += 1;
         }
         for PartitionState { id, .. } in &state.partitions {
             batch.remove(&self.disk.catalog, format::mark_key(*id));
@@ -176,42 +180,15 @@ impl Writer {
             }
         }
         self.commit(batch)?;
-        self.groups = self.groups.saturating_sub(groups);
+        self.groups.remove_station(name.as_str());
+        let prefix = format::groups_prefix(name.as_str());
+        self.held.groups.retain(|key, _| !key.starts_with(&prefix));
         self.partitions = self.partitions.saturating_sub(state.partitions.len());
         self.stations.remove(name);
         state.deleted.store(true, Ordering::Release);
         self.reader.send(Request::StationWent(name.clone())).ok();
         self.keep.send(Keep::StationWent(state)).ok();
         Ok(true)
-    }
-
-    fn consumer(&mut self, station: Name, group: Option<&Name>) -> Result<Arc<Consumer>, Reject> {
-        if !self.stations.contains_key(&station) {
-            return Err(Reject::StationUnknown(station.as_str().into()));
-        }
-        let durable = Consumer::durable_name(group).into_boxed_str();
-        let key = format::group_key(station.as_str(), &durable);
-        let is_saved = self.disk.catalog.contains_key(&key).map_err(|error| self.disk.unreadable(&error))?;
-        if !is_saved && !self.held.groups.contains_key(&key) {
-            if self.groups >= LOCAL_GROUPS_MAX {
-                return Err(Reject::Overloaded("consumer groups of the embedded store"));
-            }
-            self.make_group(station.clone(), &durable, key)?;
-            self.groups += 1;
-        }
-        Ok(Arc::new(Consumer { durable, station, ack_wait: ACK_WAIT }))
-    }
-
-    /// Saves a new group, or holds it until it can be saved: what it reads until then comes again after a crash.
-    fn make_group(&mut self, station: Name, durable: &str, key: Vec<u8>) -> Result<(), Reject> {
-        if self.shared.refusal().is_none() {
-            let mut batch = self.disk.database.batch();
-            batch.insert(&self.disk.catalog, key.as_slice(), b"".as_slice());
-            return self.commit(batch);
-        }
-        self.held.groups.insert(key, Vec::new());
-        self.reader.send(Request::GroupCame(GroupName { station, durable: durable.into() })).ok();
-        Ok(())
     }
 
     fn list(&self) -> Vec<StationInfo> {
@@ -227,18 +204,8 @@ impl Writer {
             attributes: state.attributes(),
             created_ms: state.created_ms,
             partitions: state.partitions.iter().map(|one| PartitionInfo::new(one.mark(), one.removed())).collect(),
-            groups: self.groups_of(&state.station.name),
+            groups: self.groups.list(state.station.name.as_str()),
         }
-    }
-
-    fn groups_of(&self, station: &Name) -> Vec<GroupInfo> {
-        let prefix = format::groups_prefix(station.as_str());
-        let keys = self.disk.catalog.prefix(&prefix).filter_map(|item| item.key().ok());
-        keys.filter_map(|key| {
-            let durable = std::str::from_utf8(key.get(prefix.len()..)?).ok()?;
-            Some(GroupInfo { durable: durable.into() })
-        })
-        .collect()
     }
 
     fn put(&mut self, key: &str, value: &[u8], expect: Option<u64>) -> Result<u64, PutError> {
@@ -290,13 +257,16 @@ impl Writer {
             Control::DeleteStation { reply, .. } => drop(reply.try_send(Err(why.clone()))),
             // Reading goes on, also for a group that cannot be saved yet.
             Control::Consumer { .. } => self.control(control),
+            Control::DeleteGroup { reply, .. } => drop(reply.try_send(Err(refused()))),
+            // It is looked at again.
+            Control::ExpireGroups => {}
             Control::Put { reply, .. } => drop(reply.try_send(Err(PutError::Rejected(why.clone())))),
             Control::Delete { reply, .. } => drop(reply.try_send(Err(PutError::Rejected(why.clone())))),
         }
     }
 
     /// A commit that is synced before it is answered.
-    fn commit(&mut self, batch: OwnedWriteBatch) -> Result<(), Reject> {
+    pub(super) fn commit(&mut self, batch: OwnedWriteBatch) -> Result<(), Reject> {
         self.sync(batch).map_err(|error| self.fail(&error))
     }
 }
@@ -337,7 +307,10 @@ impl Removal {
 impl Control {
     /// Whether it is about less that is stored, not more.
     pub(super) fn gives_space_back(&self) -> bool {
-        matches!(self, Self::DeleteStation { .. } | Self::Discard { .. } | Self::Delete { .. })
+        matches!(
+            self,
+            Self::DeleteStation { .. } | Self::DeleteGroup { .. } | Self::Discard { .. } | Self::Delete { .. }
+        )
     }
 }
 

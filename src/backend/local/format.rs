@@ -7,7 +7,7 @@
 //! |------------|---------------------------------|--------------------------------------------------------|
 //! | `records`  | partition id u32, sequence u64  | a chunk of records that ends there: [`super::chunk`]   |
 //! | `catalog`  | `s` station                     | JSON [`super::catalog::StationDoc`]                    |
-//! | `catalog`  | `g` station 0 durable           | empty                                                  |
+//! | `catalog`  | `g` station 0 durable           | JSON [`super::groups::GroupDoc`], or nothing           |
 //! | `catalog`  | `p` partition id u32            | first u64, last u64, bytes u64                         |
 //! | `catalog`  | `d` partition id u32, sequence u64 | bytes u64 of a record that was removed by itself    |
 //! | `catalog`  | `n`                             | next partition id u32                                  |
@@ -77,6 +77,11 @@ pub(super) fn station_key(name: &str) -> Vec<u8> {
 /// Key of a consumer group's entry. Names hold no NUL.
 pub(super) fn group_key(station: &str, durable: &str) -> Vec<u8> {
     [b"g", station.as_bytes(), b"\0", durable.as_bytes()].concat()
+}
+
+/// Station and durable name of a consumer group's key.
+pub(super) fn parse_group_key(key: &[u8]) -> Option<(&str, &str)> {
+    std::str::from_utf8(key.strip_prefix(b"g")?).ok()?.split_once('\0')
 }
 
 /// Prefix of the keys of all consumer groups of a station.

@@ -227,7 +227,7 @@ impl Parts {
                 Job::Cursors(cursors) => self.held.cursors.extend(cursors),
                 Job::Close => return true,
                 // Whoever asked learns it by the end of the channel; retention begins anew.
-                Job::Control(_) | Job::Retire { .. } => {}
+                Job::Control(_) | Job::Retire { .. } | Job::Used(_) => {}
             }
         }
         false
@@ -239,13 +239,16 @@ impl Writer {
     pub(super) fn new(parts: Parts, opened: Opened) -> Self {
         let Parts { dir, clock, shared, metrics, defaults, hold, inbox, reader, keep, mut held } = parts;
         let Opened { disk, commit, synced, loaded, floors: _ } = opened;
-        let stations = loaded.stations;
+        let (stations, mut groups) = (loaded.stations, loaded.groups);
+        for (key, value) in &held.groups {
+            groups.load(key, value, (clock.wall_ms(), clock.monotonic_ms()));
+        }
         held.unacknowledged = disk.database.visible_seqno();
         Self {
             partitions: stations.iter().map(|state| state.partitions.len()).sum(),
             stations: stations.into_iter().map(|state| (state.station.name.clone(), Entry::new(state))).collect(),
             ids: loaded.ids,
-            groups: loaded.groups,
+            groups,
             next_partition: loaded.next_partition,
             revision: loaded.revision,
             closing: false,

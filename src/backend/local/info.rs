@@ -48,6 +48,12 @@ impl PartitionInfo {
 pub struct GroupInfo {
     /// Its durable name.
     pub durable: Box<str>,
+    /// When it was made, ms since the epoch; 0 if an older version made it.
+    pub created_ms: u64,
+    /// When it was last used, to the hour, ms since the epoch.
+    pub used_ms: u64,
+    /// Who made it; empty if an older version did.
+    pub principal: Box<str>,
 }
 
 /// Why a station was not made or changed, or its records were not removed.

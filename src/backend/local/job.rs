@@ -36,6 +36,8 @@ pub(super) enum Job {
     Control(Control),
     /// Cursors as they are to be stored. They ride along with a commit; nobody waits for them.
     Cursors(Vec<(Vec<u8>, Vec<u8>)>),
+    /// A consumer group is being used.
+    Used(GroupName),
     /// The records of a partition below `first` are to go; they have `bytes`.
     Retire {
         station: Arc<StationState>,
@@ -120,18 +122,67 @@ pub(super) enum Discard {
 /// What the control plane asks of the writer; each is its own commit.
 #[derive(Debug)]
 pub(super) enum Control {
-    Create { name: Name, attributes: Attributes, reply: flume::Sender<Result<(), StationError>> },
-    Change { name: Name, change: AttributesChange, reply: flume::Sender<Result<(), StationError>> },
-    Describe { name: Name, reply: flume::Sender<Option<StationInfo>> },
-    State { name: Name, reply: flume::Sender<Option<Arc<StationState>>> },
-    Disk { reply: flume::Sender<Disk> },
-    Discard { station: Arc<StationState>, which: Discard, reply: flume::Sender<Result<u64, StationError>> },
-    Station { name: Name, create: bool, reply: flume::Sender<Result<Arc<Station>, Reject>> },
-    DeleteStation { name: Name, reply: flume::Sender<Result<bool, Reject>> },
-    Consumer { station: Name, group: Option<Name>, reply: flume::Sender<Result<Arc<Consumer>, Reject>> },
-    Stations { reply: flume::Sender<Vec<StationInfo>> },
-    Put { key: String, value: Vec<u8>, expect: Option<u64>, reply: flume::Sender<Result<u64, super::PutError>> },
-    Delete { key: String, expect: Option<u64>, reply: flume::Sender<Result<bool, super::PutError>> },
+    Create {
+        name: Name,
+        attributes: Attributes,
+        reply: flume::Sender<Result<(), StationError>>,
+    },
+    Change {
+        name: Name,
+        change: AttributesChange,
+        reply: flume::Sender<Result<(), StationError>>,
+    },
+    Describe {
+        name: Name,
+        reply: flume::Sender<Option<StationInfo>>,
+    },
+    State {
+        name: Name,
+        reply: flume::Sender<Option<Arc<StationState>>>,
+    },
+    Disk {
+        reply: flume::Sender<Disk>,
+    },
+    Discard {
+        station: Arc<StationState>,
+        which: Discard,
+        reply: flume::Sender<Result<u64, StationError>>,
+    },
+    Station {
+        name: Name,
+        create: bool,
+        reply: flume::Sender<Result<Arc<Station>, Reject>>,
+    },
+    DeleteStation {
+        name: Name,
+        reply: flume::Sender<Result<bool, Reject>>,
+    },
+    Consumer {
+        station: Name,
+        group: Option<Name>,
+        principal: Box<str>,
+        reply: flume::Sender<Result<Arc<Consumer>, Reject>>,
+    },
+    DeleteGroup {
+        station: Name,
+        durable: Box<str>,
+        reply: flume::Sender<Result<bool, StationError>>,
+    },
+    ExpireGroups,
+    Stations {
+        reply: flume::Sender<Vec<StationInfo>>,
+    },
+    Put {
+        key: String,
+        value: Vec<u8>,
+        expect: Option<u64>,
+        reply: flume::Sender<Result<u64, super::PutError>>,
+    },
+    Delete {
+        key: String,
+        expect: Option<u64>,
+        reply: flume::Sender<Result<bool, super::PutError>>,
+    },
 }
 
 /// To the reader.
@@ -153,6 +204,7 @@ pub(super) enum Request {
     StationWent(Name),
     /// A group that could not be saved yet.
     GroupCame(GroupName),
+    GroupWent(GroupName),
     /// Something was committed.
     Wake,
     /// The store is going to be opened anew.

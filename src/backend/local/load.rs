@@ -5,6 +5,7 @@ use super::{
     clock::Clock,
     disk::{Disk, OpenError},
     format::{self, Mark, Record},
+    groups::Groups,
     ids::Ids,
 };
 use crate::{limits::LOCAL_IDS_BYTES_MAX, station::Name};
@@ -20,7 +21,7 @@ use std::{
 pub(super) struct Loaded {
     pub(super) stations: Vec<Arc<StationState>>,
     pub(super) ids: Ids,
-    pub(super) groups: usize,
+    pub(super) groups: Groups,
     pub(super) next_partition: u32,
     pub(super) revision: u64,
 }
@@ -45,7 +46,11 @@ impl Loaded {
             }
             stations.push(Arc::new(station));
         }
-        let groups = disk.catalog.prefix(b"g").count();
+        let mut groups = Groups::default();
+        for item in disk.catalog.prefix(b"g") {
+            let (key, value) = item.into_inner().map_err(failed)?;
+            groups.load(&key, &value, (clock.wall_ms(), clock.monotonic_ms()));
+        }
         let mut loaded = Self { stations, ids: Ids::new(LOCAL_IDS_BYTES_MAX), groups, next_partition, revision };
         loaded.read_ids(disk, clock).map_err(failed)?;
         loaded.bury(disk, floors).map_err(failed)?;

@@ -24,6 +24,7 @@ mod control;
 mod disk;
 mod format;
 mod group;
+mod groups;
 mod handle;
 mod heal;
 mod ids;
@@ -205,10 +206,21 @@ impl Store {
     }
 
     /// The consumer group of this name (`None`: the default group), made if it is not there. A new group
-    /// begins at the first record.
-    pub async fn consumer(&self, station: &Station, group: Option<&Name>) -> Result<Arc<Consumer>, Reject> {
-        let (station, group) = (station.name.clone(), group.cloned());
-        self.ask(|reply| Control::Consumer { station, group, reply }).await?
+    /// begins at the first record; it counts for the principal who made it.
+    pub async fn consumer(
+        &self,
+        station: &Station,
+        group: Option<&Name>,
+        principal: &str,
+    ) -> Result<Arc<Consumer>, Reject> {
+        let (station, group, principal) = (station.name.clone(), group.cloned(), principal.into());
+        self.ask(|reply| Control::Consumer { station, group, principal, reply }).await?
+    }
+
+    /// Deletes a consumer group, by its durable name; whether there was one.
+    pub async fn delete_group(&self, station: &Name, durable: &str) -> Result<bool, StationError> {
+        let (station, durable) = (station.clone(), durable.into());
+        self.ask(|reply| Control::DeleteGroup { station, durable, reply }).await?
     }
 
     /// A registry document. Blocks: not for shards.

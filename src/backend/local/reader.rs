@@ -14,6 +14,7 @@ use super::{
     disk::Disk,
     format::{self, Record},
     group::{Basket, Group, Source, Take},
+    groups::USED_EVERY,
     heal::Pause,
     job::{FetchRequest, GroupName, Job, Request, Shared},
 };
@@ -70,6 +71,8 @@ struct Line {
     station: Arc<StationState>,
     group: Group,
     waiters: VecDeque<Waiter>,
+    /// When the writer was told that it is used.
+    used_ms: Option<u64>,
     /// When a wait or an acknowledgement wait may end.
     timer_ms: Option<u64>,
 }
@@ -268,6 +271,7 @@ impl Reader {
             Request::StationCame(state) => drop(self.stations.insert(state.station.name.clone(), state)),
             Request::StationWent(name) => self.forget(&name),
             Request::GroupCame(name) => drop(self.unsaved.insert(name)),
+            Request::GroupWent(name) => self.forget_group(name),
             Request::Wake | Request::Close | Request::Pause(_) => {}
         }
     }
@@ -282,6 +286,12 @@ impl Reader {
         let until_ms = now_ms.saturating_add(millis(request.wait));
         let gathered = Gathered::new(&request);
         let Some(line) = self.groups.get_mut(&name) else { return };
+        // Lost if the queue is full: then it is said with the next call.
+        if line.used_ms.is_none_or(|at_ms| now_ms.saturating_sub(at_ms) >= millis(USED_EVERY))
+            && self.writer.try_send(Job::Used(name.clone())).is_ok()
+        {
+            line.used_ms = Some(now_ms);
+        }
         if line.group.is_refused() {
             request.reply.try_send(Err(Reject::Overloaded("unacknowledged messages"))).ok();
             return;
@@ -459,7 +469,8 @@ impl Reader {
             saved.push((next.min(mark.last + 1), open));
         }
         let group = Group::new(saved, LOCAL_IN_FLIGHT_MAX, &self.open, LOCAL_OPEN_MAX);
-        let line = Line { station: Arc::clone(station), group, waiters: VecDeque::new(), timer_ms: None };
+        let line =
+            Line { station: Arc::clone(station), group, waiters: VecDeque::new(), used_ms: None, timer_ms: None };
         self.groups.insert(name.clone(), line);
         Ok(())
     }
@@ -470,17 +481,23 @@ impl Reader {
         self.unsaved.retain(|name| name.station != *station);
         let gone: Vec<GroupName> = self.groups.keys().filter(|name| name.station == *station).cloned().collect();
         for name in gone {
-            self.waiting.remove(&name);
-            self.dirty.remove(&name);
-            let Some(line) = self.groups.remove(&name) else { continue };
-            if let Some(armed) = line.timer_ms {
-                self.timers.remove(&(armed, name));
-            }
-            for waiter in line.waiters {
-                self.waiters -= 1;
-                self.waiters_bytes -= waiter.gathered.bytes;
-                waiter.request.reply.try_send(Err(Reject::NoStream)).ok();
-            }
+            self.forget_group(name);
+        }
+    }
+
+    /// A group was removed: who waits in it learns that.
+    fn forget_group(&mut self, name: GroupName) {
+        self.unsaved.remove(&name);
+        self.waiting.remove(&name);
+        self.dirty.remove(&name);
+        let Some(line) = self.groups.remove(&name) else { return };
+        if let Some(armed) = line.timer_ms {
+            self.timers.remove(&(armed, name));
+        }
+        for waiter in line.waiters {
+            self.waiters -= 1;
+            self.waiters_bytes -= waiter.gathered.bytes;
+            waiter.request.reply.try_send(Err(Reject::NoStream)).ok();
         }
     }
 

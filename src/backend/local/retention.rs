@@ -24,7 +24,7 @@ use super::{
     disk::Disk,
     format::{self, Mark},
     heal::{Fresh, Pause},
-    job::{Job, Keep},
+    job::{Control, Job, Keep},
 };
 use fjall::{
     AbstractTree,
@@ -39,6 +39,8 @@ use std::{
 
 /// How often the partitions are looked at.
 const EVERY: Duration = Duration::from_millis(250);
+/// How often the consumer groups are looked at.
+const GROUPS_EVERY: Duration = Duration::from_secs(60);
 /// How soon a partition is looked at again that has more to retire than one look takes.
 const EVERY_IF_FULL: Duration = Duration::from_millis(5);
 /// How far ahead of the clock a record may be before its own time is not believed.
@@ -93,6 +95,8 @@ pub(super) struct Retention {
     progress: HashMap<u32, Progress>,
     /// Partitions whose last look ended because it had taken enough.
     full: Vec<(Arc<StationState>, usize)>,
+    /// When the consumer groups are looked at next.
+    groups_at: Option<Instant>,
 }
 
 /// How far the retention of a partition has come.
@@ -116,7 +120,17 @@ impl Retention {
     /// The thread's world, of a store that was just opened.
     pub(super) fn new(fresh: Fresh, clock: Clock, inbox: flume::Receiver<Keep>, writer: flume::Sender<Job>) -> Self {
         let Fresh { disk, floors, stations } = fresh;
-        Self { disk, floors, clock, inbox, writer, stations, progress: HashMap::new(), full: Vec::new() }
+        Self {
+            disk,
+            floors,
+            clock,
+            inbox,
+            writer,
+            stations,
+            progress: HashMap::new(),
+            full: Vec::new(),
+            groups_at: None,
+        }
     }
 
     /// Runs until the store closes.
@@ -147,6 +161,7 @@ impl Retention {
                 }
                 #[cfg(test)]
                 Ok(Keep::Look(done)) => {
+                    self.groups_at = None;
                     self.look();
                     done.send(()).ok();
                 }
@@ -172,6 +187,10 @@ impl Retention {
 
     fn look(&mut self) {
         self.full.clear();
+        if self.groups_at.is_none_or(|at| Instant::now() >= at) {
+            self.groups_at = Some(Instant::now() + GROUPS_EVERY);
+            self.writer.try_send(Job::Control(Control::ExpireGroups)).ok();
+        }
         for station in self.stations.clone() {
             let count = station.partitions.len();
             self.look_through((0..count).map(|partition| (Arc::clone(&station), partition)));

@@ -18,6 +18,7 @@ use super::{
     clock::Clock,
     disk::Disk,
     format::{self, Mark},
+    groups::Groups,
     heal::{End, Held, LOOK},
     ids::Ids,
     job::{Job, Keep, PlannedRecord, PublishJob, Request, Shared},
@@ -64,8 +65,8 @@ pub(super) struct Writer {
     pub(super) keep: flume::Sender<Keep>,
     pub(super) stations: HashMap<Name, Entry>,
     pub(super) ids: Ids,
-    /// Consumer groups and partitions of all stations.
-    pub(super) groups: usize,
+    pub(super) groups: Groups,
+    /// Partitions of all stations.
     pub(super) partitions: usize,
     pub(super) next_partition: u32,
     /// Of the last registry change.
@@ -316,6 +317,7 @@ impl Writer {
                         break;
                     }
                 }
+                Queued::Other(Job::Used(group)) => self.group_used(&group),
                 Queued::Other(Job::Publish(_) | Job::Close) => {}
             }
         }
@@ -565,6 +567,7 @@ impl Writer {
                     }
                 }
                 Queued::Other(Job::Cursors(cursors)) => self.held.cursors.extend(cursors),
+                Queued::Other(Job::Used(group)) => self.group_used(&group),
                 Queued::Other(Job::Retire { station, partition, from, first, bytes }) if room > Room::None => {
                     self.retire(&station, partition, (from, first, bytes), &mut freeing);
                 }

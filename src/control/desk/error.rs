@@ -17,6 +17,8 @@ pub enum What {
     Key,
     /// A dead letter.
     DeadLetter,
+    /// A consumer group.
+    ConsumerGroup,
 }
 
 impl What {
@@ -30,6 +32,7 @@ impl What {
             Self::SchemaVersion => "version of the schema",
             Self::Key => "key",
             Self::DeadLetter => "dead letter",
+            Self::ConsumerGroup => "consumer group",
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod dead_letters;
 mod error;
+mod groups;
 mod keys;
 mod schemas;
 mod stations;

@@ -356,7 +356,7 @@ impl Desk {
     }
 
     /// What the shards know of a station, also that there is none, is asked for anew.
-    async fn forget(&self, name: &Name) {
+    pub(super) async fn forget(&self, name: &Name) {
         for name in [name.clone(), name.dead_letters()] {
             self.0.couriers.all(&Push::Forget(name)).await;
         }

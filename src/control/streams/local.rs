@@ -159,6 +159,7 @@ mod tests {
             retention_records: None,
             retention_bytes: None,
             duplicate_window: Duration::from_secs(120),
+            group_expiry: None,
         };
         let store = Arc::new(Store::open(directory.path(), defaults, Clock::system()).expect("the store opens"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -4,6 +4,7 @@
 
 use super::{Memphis, decoded, fields::Fields, reply};
 use crate::{
+    auth::Principal,
     dialect::{Reply, Request},
     fetch::{Consume, Delivery},
     limits::{FETCH_RECORDS_MAX, FETCH_WAIT_MAX},
@@ -13,7 +14,7 @@ use crate::{
     wire::{content::Codings, nats},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use std::{collections::BTreeMap, io::Write as _, time::Duration};
+use std::{collections::BTreeMap, io::Write as _, rc::Rc, time::Duration};
 
 const BATCH_SIZE_DEFAULT: i64 = 10;
 const WAIT_MS_DEFAULT: i64 = 5_000;
@@ -29,6 +30,7 @@ pub(super) struct Call {
     pub(super) create: bool,
     /// How the body is compressed.
     pub(super) codings: Codings,
+    pub(super) principal: Rc<Principal>,
 }
 
 /// Header fields that are not shown: an SDK's own bookkeeping, which the original hid too, and what the broker keeps
@@ -73,6 +75,7 @@ impl Memphis {
             station: &call.station,
             create: call.create && wanted.create,
             group: wanted.group.as_ref(),
+            principal: call.principal.label(),
             records_max: wanted.records_max,
             wait: wanted.wait,
             now: request.now.instant,

@@ -145,7 +145,8 @@ impl Memphis {
                     return Err(refuse(&Reject::Forbidden(Action::Consume, station.as_str().into())));
                 }
                 let create = may(Action::Produce, &station);
-                small(Call::Consume(consume::Call { station, create, codings: codings()? }))
+                let principal = principal.ok_or_else(|| refuse(&Reject::Unauthorized))?;
+                small(Call::Consume(consume::Call { station, create, principal, codings: codings()? }))
             }
             Target::OpenNothing | Target::Nothing => Err(Box::new(reply::not_found(method_text(request), path))),
         }

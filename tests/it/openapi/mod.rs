@@ -105,6 +105,8 @@ const STATIONS: &str = "/api/v1/stations";
 const STATION: &str = "/api/v1/stations/{name}";
 const ADOPT: &str = "/api/v1/stations/{name}/adopt";
 const STATION_SCHEMA: &str = "/api/v1/stations/{name}/schema";
+const GROUPS: &str = "/api/v1/stations/{name}/groups";
+const GROUP: &str = "/api/v1/stations/{name}/groups/{group}";
 const LETTERS: &str = "/api/v1/stations/{name}/dead-letters";
 const LETTER: &str = "/api/v1/stations/{name}/dead-letters/{id}";
 const REPLAY: &str = "/api/v1/stations/{name}/dead-letters/replay";
@@ -129,6 +131,7 @@ fn every_documented_response_of_every_route_is_seen_and_is_what_it_says() {
     schemas(&walk);
     stations(&walk);
     adopted(&walk);
+    groups(&walk);
     dead_letters(&walk);
     data_path::walk(&walk.gateway, &walk.description);
     crowded::walk(&walk.gateway, &walk.description);
@@ -207,7 +210,7 @@ fn refusals(walk: &Walk, key: &str) {
     let root = [("Authorization", walk.root.as_str())];
     for operation in walk.below_api() {
         let called = (operation.method.as_str(), operation.path.as_str());
-        let target = operation.path.replace("{name}", "nobody").replace("{id}", "77");
+        let target = operation.path.replace("{name}", "nobody").replace("{id}", "77").replace("{group}", "g");
         walk.raw(called, &target, &[], b"", 401);
         walk.raw(called, &target, &[("Authorization", &bearer)], b"", 403);
         if operation.has_body {
@@ -219,7 +222,7 @@ fn refusals(walk: &Walk, key: &str) {
         } else if operation.query.iter().any(|name| name == "limit") {
             walk.raw(called, &format!("{target}?limit=0"), &root, b"", 400);
         } else {
-            let wrong = operation.path.replace("{name}", "a%20b").replace("{id}", "a%20b");
+            let wrong = operation.path.replace("{name}", "a%20b").replace("{id}", "a%20b").replace("{group}", "a%20b");
             walk.raw(called, &wrong, &root, b"", 400);
         }
         // A list of names that are not there, and what makes something, have no name to be unknown.
@@ -292,6 +295,20 @@ fn adopted(walk: &Walk) {
     walk.ask(("POST", ADOPT), "/api/v1/stations/kept/adopt", &[], &adopt, 409);
 }
 
+fn groups(walk: &Walk) {
+    for group in ["Bill.ing", "audit"] {
+        let call = json!({"consumer_name": "c", "consumer_group": group, "batch_max_wait_time_ms": 100});
+        walk.gateway.consume("kept", &call.to_string());
+    }
+    let list = "/api/v1/stations/kept/groups";
+    let part = walk.ask(("GET", GROUPS), &format!("{list}?limit=1"), &[], &NOTHING, 200);
+    assert_eq!(part.header("link"), Some("</api/v1/stations/kept/groups?after=audit&limit=1>; rel=\"next\""));
+    let all = walk.ask(("GET", GROUPS), list, &[], &NOTHING, 200).json();
+    assert_eq!((&all["items"][1]["name"], &all["items"][1]["principal"]), (&json!("bill.ing"), &json!("root")));
+    walk.ask(("DELETE", GROUP), &format!("{list}/BILL.ing"), &[], &NOTHING, 204);
+    walk.ask(("DELETE", GROUP), &format!("{list}/bill.ing"), &[], &NOTHING, 404);
+}
+
 fn dead_letters(walk: &Walk) {
     for record in ["\"one\"", "\"two\"", "\"three\""] {
         walk.gateway.single("kept", "application/json", record.as_bytes()).is_error(400);
@@ -339,7 +356,7 @@ fn without_broker(walk: &mut Walk) {
             let (attach, name) = (&attach, if operation.path.starts_with(USERS) { "eve" } else { "kept" });
             let name = if operation.path.starts_with(SCHEMAS) { "numbers" } else { name };
             let id = if operation.path.starts_with(KEYS) { id } else { "1" };
-            let target = operation.path.replace("{name}", name).replace("{id}", id);
+            let target = operation.path.replace("{name}", name).replace("{id}", id).replace("{group}", "g");
             scope.spawn(move || {
                 let called = (operation.method.as_str(), operation.path.as_str());
                 let body = match called {

@@ -47,7 +47,7 @@ fn what_was_acknowledged_before_a_kill_is_there_once_and_in_order() {
 fn victim(dir: &Path, cycle: &str) -> ! {
     let store = Store::open(dir, defaults(1), Clock::system()).expect("the store opens");
     let station = block_on(store.station(&parse("orders"), true)).expect("a station");
-    let consumer = block_on(store.consumer(&station, None)).expect("a consumer");
+    let consumer = block_on(store.consumer(&station, None, "tests")).expect("a consumer");
     for writer in 0..4 {
         let (handle, station, cycle) = (store.handle(), Arc::clone(&station), cycle.to_owned());
         thread::spawn(move || publish_for_ever(&handle, &station, &format!("{cycle}.{writer}")));
@@ -128,7 +128,7 @@ fn check(dir: &Path, group: &str, acknowledged: &BTreeMap<u64, String>, delivere
     let station = block_on(store.station(&parse("orders"), false)).expect("there");
     let last = block_on(store.stations()).expect("listed")[0].partitions[0].last;
     // A group of its own, which begins at the first record.
-    let reader = block_on(store.consumer(&station, Some(&parse(group)))).expect("a consumer");
+    let reader = block_on(store.consumer(&station, Some(&parse(group)), "tests")).expect("a consumer");
     let mut held = BTreeMap::new();
     loop {
         let messages = fetch(&handle, &station, &reader, 5_000, 0).expect("fetched");
@@ -151,7 +151,7 @@ fn check(dir: &Path, group: &str, acknowledged: &BTreeMap<u64, String>, delivere
         assert!(before.is_none_or(|before| before < rest), "{writer}: {before:?} before {rest}");
     }
     if let Some(mut delivered) = delivered {
-        let consumer = block_on(store.consumer(&station, None)).expect("a consumer");
+        let consumer = block_on(store.consumer(&station, None, "tests")).expect("a consumer");
         loop {
             let messages = fetch(&handle, &station, &consumer, 5_000, 0).expect("fetched");
             if messages.messages.is_empty() {

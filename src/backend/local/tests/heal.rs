@@ -245,7 +245,8 @@ fn on_a_small_disk(dir: &Path) {
         refusal(publish(&handle, &station, &[&payload], None));
         assert!(!store.health().needs_a_new_process(), "a new process would not help: {:?}", store.health());
         // Also by groups that cannot be saved.
-        let reader = block_on(store.consumer(&station, Some(&parse(&format!("g{is_seen}"))))).expect("a consumer");
+        let reader =
+            block_on(store.consumer(&station, Some(&parse(&format!("g{is_seen}"))), "tests")).expect("a consumer");
         let mut read = 0;
         while read < count {
             let delivered = fetch(&handle, &station, &reader, 1_000, 0).expect("what is there is read");

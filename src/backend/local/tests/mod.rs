@@ -4,6 +4,7 @@ mod basics;
 mod chunks;
 mod crash;
 mod group_model;
+mod groups;
 mod heal;
 mod keeping;
 mod letters;

@@ -111,7 +111,7 @@ fn check_holds(dir: &Path, whole: usize, case: &str) {
     let store = open(dir).unwrap_or_else(|error| panic!("{case}: {error}"));
     let handle = store.handle();
     let station = block_on(store.station(&parse("orders"), false)).unwrap_or_else(|why| panic!("{case}: {why:?}"));
-    let consumer = block_on(store.consumer(&station, None)).expect("a consumer");
+    let consumer = block_on(store.consumer(&station, None, "tests")).expect("a consumer");
     let delivered = fetch(&handle, &station, &consumer, 1_000, 0).expect("fetched");
     let expect: Vec<(u16, u64, String)> = (1..=whole).map(|number| (0, number as u64, payload(number))).collect();
     assert_eq!(content(&delivered), expect, "{case}");
@@ -234,7 +234,7 @@ fn c11_a_damaged_table_is_named_with_what_helps_and_makes_the_store_not_ready() 
             }
         };
         let (handle, begun) = (store.handle(), std::time::Instant::now());
-        let consumer = block_on(store.consumer(&station, Some(&parse("g")))).expect("a consumer");
+        let consumer = block_on(store.consumer(&station, Some(&parse("g")), "tests")).expect("a consumer");
         let failure = loop {
             match fetch(&handle, &station, &consumer, 1_000, 0) {
                 Ok(delivered) => assert!(!delivered.messages.is_empty(), "at {at}: all was read"),

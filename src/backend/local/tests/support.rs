@@ -54,6 +54,7 @@ pub(super) fn defaults(partitions: u16) -> StationDefaults {
         retention_records: None,
         retention_bytes: None,
         duplicate_window: Duration::from_secs(120),
+        group_expiry: None,
     }
 }
 
@@ -114,7 +115,7 @@ impl Fixture {
     }
 
     pub(super) fn consumer(&self, station: &Station, group: &str) -> Arc<Consumer> {
-        block_on(self.store().consumer(station, Some(&parse(group)))).expect("a consumer")
+        block_on(self.store().consumer(station, Some(&parse(group)), "tests")).expect("a consumer")
     }
 }
 

@@ -1,0 +1,43 @@
+//! Consumer groups of stations: listed and removed. They are made by the first consume call that names them.
+
+use super::{
+    Desk, DeskError, What, name_of, page,
+    stations::adopted,
+    views::{ConsumerGroupView, Page, PageAsk},
+};
+use crate::{
+    control::{
+        documents::StationDocument,
+        groups::{self, Group},
+    },
+    station::Name,
+};
+
+impl Desk {
+    /// The consumer groups of a station, by name.
+    pub async fn consumer_groups(&self, station: &str, ask: &PageAsk) -> Result<Page<ConsumerGroupView>, DeskError> {
+        let name = name_of::<StationDocument>(station)?;
+        let book = self.book().await?;
+        let groups = groups::list(&self.0.streams, &name, adopted(&book, &name)).await?;
+        Ok(page(groups.into_iter().map(|group| (group.name.clone(), view(group))), ask))
+    }
+
+    /// Removes a consumer group of a station. The next consume call that names it makes it anew, at the first record.
+    pub async fn remove_consumer_group(&self, station: &str, group: &str) -> Result<(), DeskError> {
+        let name = name_of::<StationDocument>(station)?;
+        let group = Name::parse(group).map_err(|fault| DeskError::Invalid(fault.text("Consumer group")))?;
+        let book = self.book().await?;
+        if !groups::remove(&self.0.streams, &name, adopted(&book, &name), &group).await? {
+            return Err(DeskError::Unknown(What::ConsumerGroup));
+        }
+        // Shards that know it ask for it anew.
+        self.forget(&name).await;
+        tracing::info!(station = %name, %group, "removed consumer group");
+        Ok(())
+    }
+}
+
+fn view(group: Group) -> ConsumerGroupView {
+    let Group { name, created_ms, used_ms, principal } = group;
+    ConsumerGroupView { name, created_ms, used_ms, principal }
+}

@@ -1,0 +1,226 @@
+//! The consumer groups of a station, on either backend: listed, counted, removed.
+//!
+//! On JetStream a group is a durable consumer of each of the station's streams, whose metadata say who made it. Consumers that are
+//! named otherwise than the gateway names them belong to others: they are neither shown nor counted nor removed.
+
+use super::{
+    broker::{Broker, CallError},
+    consumers, interest,
+    stations::{self, METADATA_STATION},
+    streams::{Adopted, Streams, StreamsError},
+};
+use crate::{
+    limits::{GROUPS_PER_PRINCIPAL_MAX, GROUPS_PER_STATION_MAX},
+    reject::Reject,
+    station::{Consumer, Name, Partition, Station},
+};
+use async_nats::jetstream::consumer;
+use serde::Deserialize;
+
+/// Where a consumer's metadata say who made it.
+pub(super) const PRINCIPAL: &str = "sluicegate-principal";
+/// What the names of all consumers of the gateway end with, and the default group's is.
+const SUFFIX: &str = "rest-gateway";
+
+/// A consumer group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Group {
+    /// As clients name it.
+    pub(super) name: String,
+    /// When it was made, ms since 1970.
+    pub(super) created_ms: Option<u64>,
+    /// When it was last used, as far as that is known.
+    pub(super) used_ms: Option<u64>,
+    /// Who made it, if that is known.
+    pub(super) principal: Option<String>,
+}
+
+/// The groups of a station, by name.
+pub(super) async fn list(
+    streams: &Streams,
+    name: &Name,
+    adopted: Option<&Adopted>,
+) -> Result<Vec<Group>, StreamsError> {
+    let mut groups: Vec<Group> = match streams {
+        Streams::Nats(broker, settings) => {
+            let station = stations::resolve(broker, settings, name, adopted, None).await.map_err(unknown)?.station;
+            of_stream(broker, &station).await?
+        }
+        Streams::Local(store) => {
+            let info =
+                store.describe_station(name).await.map_err(StreamsError::Failed)?.ok_or(StreamsError::Unknown)?;
+            let known = |ms: u64| Some(ms).filter(|ms| *ms > 0);
+            let groups = info.groups.into_iter().filter_map(|group| {
+                Some(Group {
+                    name: group_name(&group.durable)?,
+                    created_ms: known(group.created_ms),
+                    used_ms: known(group.used_ms),
+                    principal: Some(group.principal.into_string()).filter(|principal| !principal.is_empty()),
+                })
+            });
+            groups.collect()
+        }
+        #[cfg(test)]
+        Streams::Memory(_) => Vec::new(),
+    };
+    groups.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(groups)
+}
+
+/// Removes a group; whether there was one.
+pub(super) async fn remove(
+    streams: &Streams,
+    name: &Name,
+    adopted: Option<&Adopted>,
+    group: &Name,
+) -> Result<bool, StreamsError> {
+    let durable = Consumer::durable_name(Some(group));
+    match streams {
+        Streams::Nats(broker, settings) => {
+            let station = stations::resolve(broker, settings, name, adopted, None).await.map_err(unknown)?.station;
+            let Some(durable) = consumers::durable_of(broker, &station, &durable).await.map_err(unknown)? else {
+                return Ok(false);
+            };
+            // It may be the last one in which what is produced is kept.
+            interest::keep(broker, &station.name, &station.partitions).await.map_err(unknown)?;
+            let mut found = false;
+            for partition in &station.partitions {
+                found |= delete(broker, &partition.stream, &durable).await?;
+            }
+            Ok(found)
+        }
+        Streams::Local(store) => Ok(store.delete_group(name, &durable).await?),
+        #[cfg(test)]
+        Streams::Memory(_) => Ok(false),
+    }
+}
+
+/// Whether this principal may make another group of a station on JetStream.
+pub(super) async fn check(broker: &Broker, station: &Station, principal: &str) -> Result<(), Reject> {
+    let groups = match of_stream(broker, station).await {
+        Ok(groups) => groups,
+        Err(StreamsError::Failed(Reject::BrokerForbidden(subject))) => {
+            tracing::warn!(subject = &*subject, "consumer groups cannot be counted, so only the broker bounds them");
+            return Ok(());
+        }
+        Err(StreamsError::Failed(reject)) => return Err(reject),
+        Err(_) => return Err(Reject::NoStream),
+    };
+    let own = groups.iter().filter(|group| group.principal.as_deref() == Some(principal)).count();
+    let reached = |who: &str, max: usize| {
+        let text = format!(
+            "{who}station {} has {max} consumer groups, as many as it may: remove some that are not used",
+            station.name
+        );
+        Err(Reject::Conflict(text.into()))
+    };
+    if groups.len() >= GROUPS_PER_STATION_MAX {
+        return reached("", GROUPS_PER_STATION_MAX);
+    }
+    if own >= GROUPS_PER_PRINCIPAL_MAX {
+        return reached(&format!("{principal} on "), GROUPS_PER_PRINCIPAL_MAX);
+    }
+    Ok(())
+}
+
+/// A group's name as clients have it, of a consumer that is named as the gateway does.
+fn group_name(durable: &str) -> Option<String> {
+    if durable == SUFFIX {
+        return Some(SUFFIX.to_owned());
+    }
+    let internal = durable.strip_suffix(SUFFIX)?.strip_suffix('-')?;
+    let name = Name::parse(&internal.replace('#', ".")).ok()?;
+    (Consumer::durable_name(Some(&name)) == durable).then(|| name.to_string())
+}
+
+fn unknown(why: Reject) -> StreamsError {
+    match why {
+        Reject::StationUnknown(_) | Reject::NoStream => StreamsError::Unknown,
+        why => StreamsError::Failed(why),
+    }
+}
+
+/// The groups of a station's first stream: every group has a consumer there.
+async fn of_stream(broker: &Broker, station: &Station) -> Result<Vec<Group>, StreamsError> {
+    #[derive(Deserialize)]
+    struct Part {
+        total: usize,
+        #[serde(default)]
+        consumers: Vec<consumer::Info>,
+    }
+    let Some(partition) = station.partitions.first() else { return Ok(Vec::new()) };
+    let mut groups = Vec::new();
+    let mut seen = 0;
+    loop {
+        let body = serde_json::json!({ "offset": seen });
+        let part: Part = broker.call(&format!("CONSUMER.LIST.{}", partition.stream), &body).await.map_err(failed)?;
+        seen += part.consumers.len();
+        let is_last = part.consumers.is_empty() || seen >= part.total;
+        groups.extend(part.consumers.iter().filter_map(|info| group_of(info, station, partition)));
+        if is_last {
+            return Ok(groups);
+        }
+    }
+}
+
+/// The group of a consumer, if it is one of this station: a stream may serve several.
+fn group_of(info: &consumer::Info, station: &Station, partition: &Partition) -> Option<Group> {
+    let config = &info.config;
+    let of_subject = |subject: &String| subject.is_empty() || **subject == *partition.subject;
+    let stated = config.metadata.get(METADATA_STATION);
+    if !of_subject(&config.filter_subject)
+        || !config.filter_subjects.iter().all(of_subject)
+        || stated.is_some_and(|stated| stated != station.name.as_str())
+    {
+        return None;
+    }
+    let plain = match info.name.split_once('$') {
+        Some((plain, _)) if consumers::with_station(plain, &station.name) == info.name => plain,
+        Some(_) => return None,
+        None => &info.name,
+    };
+    let ms = |nanos: i128| u64::try_from(nanos / 1_000_000).ok();
+    let created_ms = ms(info.created.unix_timestamp_nanos());
+    let used = [info.delivered.last_active, info.ack_floor.last_active].into_iter().flatten();
+    let used = used.filter_map(|at| ms(at.unix_timestamp_nanos())).max();
+    Some(Group {
+        name: group_name(plain)?,
+        created_ms,
+        used_ms: used.or(created_ms),
+        principal: config.metadata.get(PRINCIPAL).cloned(),
+    })
+}
+
+async fn delete(broker: &Broker, stream: &str, durable: &str) -> Result<bool, StreamsError> {
+    let answer: Result<serde_json::Value, CallError> =
+        broker.call(&format!("CONSUMER.DELETE.{stream}.{durable}"), &serde_json::json!({})).await;
+    match answer {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_absent() => Ok(false),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn failed(error: CallError) -> StreamsError {
+    if error.is_absent() { StreamsError::Unknown } else { StreamsError::Failed(error.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_has_the_name_that_clients_gave_it_and_what_is_named_otherwise_is_none() {
+        for (durable, expect) in [
+            ("rest-gateway", Some("rest-gateway")),
+            ("billing-rest-gateway", Some("billing")),
+            ("my#group-rest-gateway", Some("my.group")),
+            ("-rest-gateway", None),
+            ("billing", None),
+            ("Billing-rest-gateway", None),
+            ("a b-rest-gateway", None),
+        ] {
+            assert_eq!(group_name(durable).as_deref(), expect, "{durable}");
+        }
+    }
+}

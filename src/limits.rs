@@ -6,6 +6,10 @@
 //!
 //! Memory of one shard under full load is at most the sum that [`Limits::shard_bytes_max`] states.
 
+mod schema;
+
+pub use schema::*;
+
 use std::time::Duration;
 
 /// Bytes of request line and header fields together.
@@ -272,23 +276,6 @@ pub const LOCAL_GROUPS_PER_PRINCIPAL_MAX: usize = 1_000;
 pub const LOCAL_GROUPS_MAX: usize = 10_000;
 /// Partitions of all stations of an embedded store.
 pub const LOCAL_PARTITIONS_MAX: usize = 65_536;
-/// Bytes of a record that is held against a schema: the broker's usual `max_payload`. A larger one would keep its shard from
-/// everybody else for too long.
-pub const CHECKED_RECORD_BYTES_MAX: usize = 1024 * 1024;
-/// How long a shard decodes bodies and holds records against schemas before it looks at its sockets, its timers and its inbox again: well under the
-/// 10 ms that nobody may wait for somebody else's batch.
-pub const CHECK_TURN: Duration = Duration::from_millis(4);
-/// What a request may use of that when it comes although others have used it up: enough to finish a small one.
-pub const CHECK_TURN_MIN: Duration = Duration::from_micros(100);
-/// How often the next in line waits although it is its turn, because others have used all of that, before it gets that little.
-pub const CHECK_WAITS_MAX: u32 = 16;
-/// Bytes of the text about one record that is not valid.
-pub const VIOLATION_BYTES_MAX: usize = 2 * 1024;
-/// Bytes of these texts of one request; past it, each is cut to [`VIOLATION_BYTES_MIN`], so that a batch of 100,000 invalid
-/// records costs little more than one of valid ones.
-pub const VIOLATIONS_BYTES_MAX: usize = 1024 * 1024;
-/// See [`VIOLATIONS_BYTES_MAX`].
-pub const VIOLATION_BYTES_MIN: usize = 128;
 /// Bytes of one value that a dead letter says of itself.
 pub const LETTER_VALUE_BYTES_MAX: usize = VIOLATION_BYTES_MAX;
 /// Dead letters that are published at a time: their header fields lie in memory until they are stored.
@@ -313,16 +300,12 @@ pub const REGISTRY_DOCUMENTS_MAX: usize = 100_000;
 pub const REGISTRY_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Bytes of one document of the registry: a schema with all its versions. The broker's usual `max_payload`, with room for header fields.
 pub const REGISTRY_DOCUMENT_BYTES_MAX: usize = 960 * 1024;
-/// Versions of one schema: their bytes are bounded by the document's, and this bounds what a listing shows.
-pub const SCHEMA_VERSIONS_MAX: usize = 1_000;
 /// Patterns in one allow-list.
 pub const PATTERNS_MAX: usize = 256;
 /// Bytes of what somebody says about an API key.
 pub const KEY_DESCRIPTION_BYTES_MAX: usize = 1_024;
 /// How long dead letters are kept unless their station says otherwise: whoever repairs a schema or a consumer has a week.
 pub const DEAD_LETTERS_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Bytes of schemas that one part of their list shows (the one that crosses it is its last): a list is put together in memory.
-pub const SCHEMAS_PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Dead letters that are read at a time.
 pub const DEAD_LETTERS_PAGE: usize = 100;
 /// Dead letters that one call may name or replay.
@@ -335,8 +318,6 @@ pub const DUPLICATE_WINDOW_MIN: Duration = Duration::from_millis(100);
 pub const DUPLICATE_WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Copies of a stream: what JetStream can have.
 pub const REPLICAS_MAX: u8 = 5;
-/// How long a schema may take to be compiled for one shard: no honest one comes near.
-pub const SCHEMA_COMPILE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the registry is asked whether there is news. Three questions fit into [`CONTRACTS_AGE_MAX`], so that one
 /// lost answer is no outage.
 pub const CONFIRM_INTERVAL: Duration = Duration::from_millis(250);
@@ -367,33 +348,6 @@ pub const LOG_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long the end of the process waits for whoever reads its log.
 pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-// JSON Schema (docs/adr/0015). A schema comes from one tenant and is compiled for all shards; a record may come from anyone.
-
-/// Bytes of a JSON Schema's text: what a schema compiler makes of it is some tens of times as large, on each shard.
-pub const SCHEMA_JSON_BYTES_MAX: usize = 256 * 1024;
-/// Subschemas of a JSON Schema: what its compilation costs.
-pub const SCHEMA_JSON_SUBSCHEMAS_MAX: usize = 10_000;
-/// Keywords that apply to one value at once, `$ref` and `allOf` and the like followed to their ends: it is a tree, which doubles
-/// with each step if it is meant to.
-pub const SCHEMA_JSON_IN_PLACE_MAX: u64 = 10_000;
-/// Steps of `$ref`, `allOf` and the like that do not move into the record: what they need of the stack is not counted while a record
-/// is checked.
-pub const SCHEMA_JSON_IN_PLACE_DEPTH_MAX: usize = 100;
-/// `$ref`s and the like from one `$id` to another in a JSON Schema that has `$dynamicRef` or `$recursiveRef`: what they lead to is compiled
-/// anew for each way there, and the ways grow as a factorial.
-pub const SCHEMA_JSON_DYNAMIC_CROSSINGS_MAX: usize = 6;
-/// Patterns of a JSON Schema: each is an automaton, with its caches, on each shard.
-pub const SCHEMA_JSON_PATTERNS_MAX: usize = 200;
-/// Bytes of one pattern's automaton. Its worst case for a byte of text is proportional to it.
-pub const SCHEMA_JSON_PATTERN_BYTES_MAX: usize = 256 * 1024;
-/// Bytes of what an automaton remembers of its way.
-pub const SCHEMA_JSON_PATTERN_CACHE_BYTES: usize = 256 * 1024;
-/// Values (and names) of a record that is held against a JSON Schema: they are 16 bytes each in a shard's scratch.
-pub const SCHEMA_JSON_VALUES_MAX: usize = 256 * 1024;
-/// Units of work that the check of one record may cost; about 5 ns each, and twice if the record is not valid.
-pub const SCHEMA_FUEL: i64 = 1_000_000;
-/// Bytes of stack for the check of one record, of the 2 MiB that a thread has.
-pub const SCHEMA_STACK_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of records that the control plane reads from a stream at a time (the record that crosses it is the last): they
 /// are shown, so all are in memory.
 pub const LETTERS_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -474,39 +428,7 @@ const _: () = assert!(2 * HOLD.as_secs() <= ACK_TIMEOUT.as_secs(), "a refusal of
 const _: () = assert!(FETCH_WAIT_MAX.as_secs() < IDLE_TIMEOUT.as_secs());
 const _: () = assert!(DELIVERY_GRACE.as_secs() < ACK_WAIT.as_secs() && WRITE_TIMEOUT.as_secs() <= ACK_WAIT.as_secs());
 const _: () = assert!(VIOLATION_BYTES_MIN <= RECORD_OVERHEAD_BYTES, "what is kept beside each record");
-const _: () = assert!(VIOLATION_BYTES_MIN <= VIOLATION_BYTES_MAX && VIOLATION_BYTES_MAX <= VIOLATIONS_BYTES_MAX);
 
-/// Bytes of a Protobuf, Avro or GraphQL schema, its imports included: compilers need the square of it at worst.
-pub const FORMAT_SCHEMA_BYTES_MAX: usize = 256 * 1024;
-/// Nesting of brackets in the text of a schema: compilers are recursive.
-pub const FORMAT_SCHEMA_DEPTH_MAX: usize = 64;
-/// Bytes of a binary record that is held against a schema: with [`FORMAT_VALUES_MAX`] what keeps a check under 10 ms.
-pub const FORMAT_BINARY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Bytes of a JSON record that is held against a Protobuf or Avro schema. Reading JSON costs more than walking binary.
-pub const FORMAT_JSON_BYTES_MAX: usize = 1024 * 1024;
-/// Values of a binary record: fields, items, entries.
-pub const FORMAT_VALUES_MAX: usize = 100_000;
-/// Values of a JSON record on an Avro station: each becomes a node in memory.
-pub const AVRO_JSON_VALUES_MAX: usize = 30_000;
-/// Values of a JSON record on a Protobuf station: each becomes a field of a dynamic message, entries of maps the dearest.
-pub const PROTOBUF_JSON_VALUES_MAX: usize = 5_000;
-/// The same, where the schema knows `google.protobuf.Value` or `Any`, whose values are several messages each.
-pub const PROTOBUF_DYNAMIC_VALUES_MAX: usize = 2_500;
-/// Opening parentheses in the text of a Protobuf schema, which begin the names of custom options: the compiler needs the
-/// square of their number.
-pub const PROTOBUF_PARENTHESES_MAX: usize = 1_000;
-/// Nesting of a record: the default limit of Protobuf's own decoders, and less than what `serde_json` reads (128).
-pub const FORMAT_DEPTH_MAX: usize = 100;
-/// Bytes of a GraphQL document.
-pub const GRAPHQL_BYTES_MAX: usize = 64 * 1024;
-/// Tokens of a GraphQL document, white space and commas included.
-pub const GRAPHQL_TOKENS_MAX: usize = 4_000;
-/// Operations of a GraphQL document. Each is validated along all fragments that it reaches.
-pub const GRAPHQL_OPERATIONS_MAX: usize = 10;
-/// Fragments of a GraphQL document.
-pub const GRAPHQL_FRAGMENTS_MAX: usize = 50;
-/// Nesting of a GraphQL document.
-pub const GRAPHQL_DEPTH_MAX: usize = 50;
 const _: () = assert!(
     DRAIN_TIMEOUT.as_millis() + LOG_FLUSH_TIMEOUT.as_millis() < 10_000,
     "orchestrators kill after 10 s, or later"

@@ -110,7 +110,11 @@ fn wanted(body: &[u8]) -> Result<Wanted, Reject> {
     let fields = Fields::from_json(body)?;
     let consumer_name = fields.text("consumer_name")?.unwrap_or_default();
     let group = fields.text("consumer_group")?.unwrap_or_default();
-    let ack_records = fields.integer("ack_records")?.map(|records| usize::try_from(records).unwrap_or(0));
+    let ack_records = match fields.integer("ack_records")?.map(usize::try_from) {
+        Some(Err(_)) => return Err(Reject::Field("ack_records counts records: 0 or more")),
+        Some(Ok(records)) => Some(records),
+        None => None,
+    };
     let ack = fields.text("ack")?.map(|id| (id.to_owned(), ack_records));
     let batch_size = fields.integer("batch_size")?;
     let wants_nothing = ack.is_some() && batch_size == Some(0);
@@ -224,6 +228,10 @@ mod tests {
         check(&format!("{{{ours}}}"), done(10, None));
         check(&format!(r#"{{{ours},"ack":"f0"}}"#), done(10, Some(("f0", None))));
         check(&format!(r#"{{{ours},"ack":"f0","ack_records":3,"batch_size":0}}"#), done(0, Some(("f0", Some(3)))));
+        check(
+            &format!(r#"{{{ours},"ack":"f0","ack_records":-1}}"#),
+            Err(Reject::Field("ack_records counts records: 0 or more")),
+        );
         check(r#"{"consumer_name":"c","manual_ack":"yes"}"#, Err(Reject::Field("Invalid request body")));
         check(r#"{"consumer_name":"a b"}"#, Err(Reject::Name("Consumer", NameFault::Characters)));
     }

@@ -61,9 +61,9 @@ pub(super) fn resolve(layers: &mut Layers, purpose: Purpose) -> Settings {
         let key = broken.split_whitespace().next().unwrap_or_default().to_owned();
         findings.problem(&key, broken, "change one of the values that it names");
     }
-    if draft.limits.hold + draft.limits.ack_timeout >= RESPONSE_TIME_COMMON {
+    if 2 * draft.limits.hold + draft.limits.ack_timeout >= RESPONSE_TIME_COMMON {
         findings.notices.push(Notice::warning(
-            "limits.hold and limits.ack_timeout together reach 60s: common clients (Debezium) give up before the answer comes",
+            "twice limits.hold and limits.ack_timeout together reach 60s: common clients (Debezium) give up before the answer comes",
         ));
     }
     let stations = stations(draft.stations, &mut findings);

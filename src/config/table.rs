@@ -389,8 +389,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         |settings| number(settings.limits.connections_per_network_max as u64),
     ),
     limit!(size shard_body_bytes_max, "\"256MiB\"", "Bytes of bodies and of consume answers that one shard holds at a time."),
-    limit!(count window_messages_max, "8192", "Publishes in flight of one shard."),
-    limit!(size window_bytes_max, "\"32MiB\"", "Bytes in flight of one shard."),
+    limit!(count window_messages_max, "8192", "Publishes in flight; the shards divide them among themselves."),
+    limit!(size window_bytes_max, "\"32MiB\"", "Bytes in flight; the shards divide them among themselves."),
     limit!(time head_timeout, 10, "\"10s\"", "From the first byte of a request to the end of its head."),
     limit!(time body_grace, 0, "\"10s\"", "The longest silence within a body, and what its sender may be behind the minimum rate."),
     Setting::new(

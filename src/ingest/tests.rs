@@ -333,8 +333,8 @@ fn f8_while_a_large_body_is_decoded_the_shard_does_other_things() {
         let call = (false, "Content-Encoding: gzip\r\n", body.as_slice());
         let verdict = world.post(&world.ingest(), "large", Form::Single, call).await.err();
         assert!(matches!(verdict, Some(Reject::CorruptEncoding(_))), "{verdict:?}");
-        // It takes tens of milliseconds on any machine, and a turn 4.
-        assert!(ticks.get() > 5, "{} ticks", ticks.get());
+        // How often depends on the machine; in one go it would be never.
+        assert!(ticks.get() > 0, "nothing else was done");
         assert_eq!(world.budget.used(), 0);
     });
 }

@@ -276,6 +276,9 @@ pub(super) struct ConsumerConfig {
     ack_wait: u64,
     #[serde(default)]
     max_deliver: i64,
+    /// Nanoseconds; 0 for ever.
+    #[serde(default)]
+    inactive_threshold: u64,
     #[serde(default)]
     filter_subject: Box<str>,
     #[serde(default)]
@@ -292,7 +295,7 @@ impl ConsumerConfig {
 
     /// Whether it stays when nobody asks it.
     pub(super) fn lasts(&self) -> bool {
-        !self.durable_name.is_empty()
+        !self.durable_name.is_empty() && self.inactive_threshold == 0
     }
 
     pub(super) fn begins_with_the_oldest(&self) -> bool {

@@ -82,11 +82,14 @@ pub(super) async fn remove(
                 return Ok(false);
             };
             // It may be the last one in which what is produced is kept.
-            interest::keep(broker, &station.name, &station.partitions).await.map_err(unknown)?;
+            let (name, partitions) = (&station.name, &station.partitions);
+            interest::keep_without(broker, name, partitions, Some(&durable)).await.map_err(unknown)?;
             let mut found = false;
-            for partition in &station.partitions {
+            for partition in partitions {
                 found |= delete(broker, &partition.stream, &durable).await?;
             }
+            // Another gateway may have removed the keeper beside the group.
+            interest::keep(broker, name, partitions).await.map_err(unknown)?;
             Ok(found)
         }
         Streams::Local(store) => Ok(store.delete_group(name, &durable).await?),

@@ -9,7 +9,7 @@
 //! turn, one after the other: the keeper comes back where the last group has gone.
 //!
 //! The keeper is removed only after it was seen beside a group twice, [`BESIDE_MIN`] apart. Whoever removes the last group of a
-//! station makes the keeper first ([`keep`]), and has that much time to remove the group.
+//! station makes the keeper first ([`keep_without`]), has that much time to remove the group, and looks once more.
 
 use super::{
     broker::{Broker, CallError, codes},
@@ -27,7 +27,10 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep},
+};
 
 /// What keepers are called, before the name of their station.
 const KEEPER: &str = "sluicegate-keeper$";
@@ -45,19 +48,30 @@ const CALLS_AT_ONCE: usize = 16;
 /// Makes sure that records of this station are kept although there may be no group: in each of these partitions there is a
 /// group or a keeper when this returns.
 pub(super) async fn keep(broker: &Broker, station: &Name, partitions: &[Partition]) -> Result<(), Reject> {
+    keep_without(broker, station, partitions, None).await
+}
+
+/// The same, where the group of this durable name does not count: it is about to be removed.
+pub(super) async fn keep_without(
+    broker: &Broker,
+    station: &Name,
+    partitions: &[Partition],
+    leaving: Option<&str>,
+) -> Result<(), Reject> {
     let keep_one = |partition: Partition| async move {
         let info = stream_info(broker, &partition.stream).await.map_err(|error| refused(error, &partition))?;
-        keep_in(broker, station, &partition, &info).await
+        keep_in(broker, station, &partition, &info, leaving).await
     };
     stream::iter(partitions.to_vec()).map(keep_one).buffered(CALLS_AT_ONCE).try_collect::<()>().await
 }
 
 /// Makes sure of it in one stream, of which this is known.
-pub(super) async fn keep_in(
+async fn keep_in(
     broker: &Broker,
     station: &Name,
     partition: &Partition,
     info: &StreamInfo,
+    leaving: Option<&str>,
 ) -> Result<(), Reject> {
     if !info.config.is_of_interest() {
         return Ok(());
@@ -65,7 +79,7 @@ pub(super) async fn keep_in(
     let failed = |error| refused(error, partition);
     // A stream that was just made has none: that needs no question.
     if info.state.consumer_count > 0 {
-        match Here::of(broker, station, partition).await {
+        match Here::of(broker, station, partition, leaving).await {
             Ok(here) if here.keeper || here.group => return Ok(()),
             Ok(_) => {}
             // Who they are is not for the gateway to know; where there is one subject, they read that.
@@ -112,13 +126,20 @@ struct Here {
 }
 
 impl Here {
-    async fn of(broker: &Broker, station: &Name, partition: &Partition) -> Result<Self, CallError> {
+    /// Looks through the consumers of a stream. That of the name `leaving` does not count.
+    async fn of(
+        broker: &Broker,
+        station: &Name,
+        partition: &Partition,
+        leaving: Option<&str>,
+    ) -> Result<Self, CallError> {
         let name = keeper_name(station);
         let mut here = Self::default();
         consumers_of(broker, &partition.stream, |consumer| {
             here.keeper |= *consumer.name == *name;
             // One that goes by itself, or begins later, would leave records to nobody.
             here.group |= *consumer.name != *name
+                && leaving != Some(&*consumer.name)
                 && !consumer.name.starts_with(KEEPER)
                 && consumer.config.lasts()
                 && consumer.config.begins_with_the_oldest()
@@ -161,13 +182,16 @@ type Watched = BTreeMap<(Box<str>, Name), (Partition, Option<Instant>)>;
 
 async fn look_after(broker: Broker, mut waiting: mpsc::Receiver<(Name, Partition)>) {
     let mut watched = Watched::new();
+    // Not a pause after each of them: those that are found again and again would put the rounds off for ever.
+    let mut rounds = interval(ROUND_INTERVAL);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             found = waiting.recv() => match found {
                 Some(found) => add(&mut watched, found),
                 None => return,
             },
-            () = sleep(ROUND_INTERVAL) => {
+            _ = rounds.tick() => {
                 let keys: Vec<(Box<str>, Name)> = watched.keys().cloned().collect();
                 for key in keys {
                     let Some((partition, since)) = watched.get_mut(&key) else { continue };
@@ -197,7 +221,7 @@ fn add(watched: &mut Watched, (station, partition): (Name, Partition)) {
 
 /// Looks at one stream, and sets right what is not. `false`: it is gone, or not the gateway's to look at.
 async fn look(broker: &Broker, station: &Name, partition: &Partition, beside: &mut Option<Instant>) -> bool {
-    let here = match Here::of(broker, station, partition).await {
+    let here = match Here::of(broker, station, partition, None).await {
         Ok(here) => here,
         Err(CallError::Forbidden(_)) => {
             tracing::warn!(%station, "the gateway may not list the consumers of the station's stream: it is not looked after");
@@ -216,7 +240,10 @@ async fn look(broker: &Broker, station: &Name, partition: &Partition, beside: &m
         }
         Here { keeper: true, group: true } => {
             let since = *beside.get_or_insert_with(Instant::now);
-            if since.elapsed() >= BESIDE_MIN {
+            // The group may have gone since it was looked for.
+            let stays = since.elapsed() >= BESIDE_MIN
+                && matches!(Here::of(broker, station, partition, None).await, Ok(Here { group: true, .. }));
+            if stays {
                 let verb = format!("CONSUMER.DELETE.{}.{}", partition.stream, keeper_name(station));
                 match broker.call::<IgnoredAny>(&verb, &serde_json::json!({})).await {
                     Ok(_) => {
@@ -224,6 +251,8 @@ async fn look(broker: &Broker, station: &Name, partition: &Partition, beside: &m
                     }
                     Err(error) => tracing::debug!(%station, ?error, "the keeper was not removed yet"),
                 }
+            }
+            if since.elapsed() >= BESIDE_MIN {
                 *beside = None;
             }
         }

@@ -27,6 +27,7 @@ mod broker {
     on_setups!(nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
         f1_the_brokers_own_limit_says_so_and_is_no_error_of_the_gateway,
         f1_consumers_say_who_made_them_and_go_when_nobody_uses_them,
+        f1_the_last_group_that_is_removed_leaves_its_records_kept,
     ]);
 }
 
@@ -141,6 +142,25 @@ fn f1_the_brokers_own_limit_says_so_and_is_no_error_of_the_gateway(setup: Setup)
     }
     let text = gateway.consume("crowded", &body("c")).is_error(409);
     assert!(text.contains("consumer") && text.contains("remove"), "{text}");
+}
+
+/// On a stream that drops what nobody is interested in.
+fn f1_the_last_group_that_is_removed_leaves_its_records_kept(setup: Setup) {
+    let gateway = Plan::new(setup).start();
+    let mut broker = Broker::connect(gateway.nats());
+    let station = json!({"name": "acks", "retention_acknowledged": true});
+    assert_eq!(api(&gateway, "POST", "/stations", Some(&station)).status, 201);
+    assert_eq!(gateway.batch("acks", "[1]").status, 200);
+    assert_eq!(consume(&gateway, gateway.token(), "acks", "g").status, 200);
+    eventually("the group alone keeps records", Duration::from_secs(60), || {
+        let names = broker.api("CONSUMER.NAMES.acks", &Value::Null);
+        (names["consumers"] == json!(["g-rest-gateway"])).then_some(())
+    });
+    assert_eq!(api(&gateway, "DELETE", "/stations/acks/groups/g", None).status, 204);
+    let before = broker.count("acks");
+    assert_eq!(gateway.batch("acks", "[2]").status, 200);
+    assert_eq!(broker.count("acks"), before + 1, "answered with 200, and kept");
+    assert!(consume(&gateway, gateway.token(), "acks", "h").text().contains('2'));
 }
 
 fn f1_consumers_say_who_made_them_and_go_when_nobody_uses_them(setup: Setup) {

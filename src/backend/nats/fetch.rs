@@ -222,7 +222,8 @@ impl Link {
 
     /// Acknowledges messages, or gives them back. Lost with the connection, it only means redelivery.
     pub fn settle(&self, delivered: &Delivered, settlement: Settlement) {
-        if !self.is_up() {
+        // Also to a server that is being left: what is written still goes there.
+        if !self.is_connected() {
             return;
         }
         let word = match settlement {

@@ -65,7 +65,7 @@ pub struct Link {
     /// Whether something was heard since the last tick.
     heard: Cell<bool>,
     /// Publishes that were given up unanswered.
-    unanswered: Cell<u64>,
+    pub(super) unanswered: Cell<u64>,
     /// Subjects whose refusal was said not long ago.
     said: RefCell<HashMap<Box<str>, Instant>>,
     /// `_INBOX.<id>.`: acknowledgements come to `<prefix><token>`, pulled messages to `<prefix>f.<sid>.<round>`.
@@ -253,6 +253,11 @@ impl Link {
     /// Whether a publish could be sent now.
     pub(super) fn is_up(&self) -> bool {
         self.server().is_some()
+    }
+
+    /// Whether there is a connection, also one that is being left.
+    pub(super) fn is_connected(&self) -> bool {
+        self.up.borrow().is_some()
     }
 
     /// Waits for a connection, for the hold at most. Returns the server at its other end.

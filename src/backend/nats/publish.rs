@@ -103,18 +103,19 @@ impl Link {
 
     /// Sends as much as the window takes within the hold. Says from which record on nothing was sent and why.
     ///
-    /// Nothing goes behind a record that was refused for the moment: it would overtake it. Of atomic batches one at a time is
+    /// Nothing goes behind a record that was refused for the moment, or given up unanswered: it would overtake it. Of atomic batches one at a time is
     /// in flight, so that records keep their order also where one is refused: then everything from there on goes another time.
     async fn send(&self, plan: &Plan<'_>, scratch: &mut Scratch, outcomes: &mut [Outcome]) -> Option<(usize, Reject)> {
         scratch.sent.clear();
         let (mut at, mut until) = (0, None);
-        let refusals = self.refusals.get();
+        let failures = || (self.refusals.get(), self.unanswered.get());
+        let before = failures();
         while at < scratch.todo.len() {
             // Whoever sends the first has looked at the time.
             if at > 0 && plan.publish.is_late() {
                 return Some((at, Reject::WindowFull));
             }
-            if at > 0 && self.refusals.get() != refusals {
+            if at > 0 && failures() != before {
                 return Some((at, Reject::NoStream));
             }
             match self.grant(plan, scratch, at, &mut until).await {

@@ -64,7 +64,9 @@ impl Link {
             encode::ping(&mut self.out.borrow_mut());
             self.flush();
         }
-        if advice.go_elsewhere && self.servers.borrow().has_others() && !self.moving.replace(true) {
+        // What is in flight would be lost with a server that stands alone; within a cluster it is answered all the same.
+        let loses = seen.in_flight.0 > 0 && !self.up.borrow().as_ref().is_some_and(|up| up.server.clustered);
+        if advice.go_elsewhere && !loses && self.servers.borrow().has_others() && !self.moving.replace(true) {
             rt::spawn(Rc::clone(self).go_elsewhere());
         }
     }

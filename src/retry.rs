@@ -137,7 +137,7 @@ impl Looks {
                 None
             }
             // It was there: somebody has changed something, and can change it back.
-            Err(Reject::BrokerRefused(_, text)) => Some(Err(Reject::StationBlocked(text))),
+            Err(Reject::BrokerRefused(_, text) | Reject::Conflict(text)) => Some(Err(Reject::StationBlocked(text))),
             other => Some(other),
         }
     }

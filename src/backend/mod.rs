@@ -52,7 +52,7 @@ impl Backend {
     pub fn repeats(&self) -> Repeats {
         match self {
             Self::Nats(link) => Repeats::of(&link.limits),
-            Self::Local(_) => Repeats::of(&Limits::default()),
+            Self::Local(handle) => handle.repeats(),
         }
     }
 

@@ -4,7 +4,7 @@ use super::chunk::RECORD_HEAD;
 use super::format::ID_FIELD;
 use super::job::{FetchRequest, GroupName, Job, OwnedFields, OwnedId, PlannedRecord, PublishJob, Request, Shared};
 use crate::{
-    backend::{Delivered, Fetch, MessageId, Outcome, Publish, Settlement, partition},
+    backend::{Delivered, Fetch, MessageId, Outcome, Publish, Repeats, Settlement, partition},
     limits::{
         FETCH_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MAX, LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX,
         LOCAL_QUEUE_BYTES_MAX, LOCAL_RECORD_BYTES_MAX,
@@ -31,7 +31,7 @@ pub struct Handle {
     writer: flume::Sender<Job>,
     reader: flume::Sender<Request>,
     shared: Arc<Shared>,
-    ack_timeout: Duration,
+    repeats: Repeats,
     /// Numbers deliveries; the upper half is the handle's own.
     deliveries: Arc<AtomicU64>,
     /// Place in the round robin of records without an id. Only this handle writes it.
@@ -44,7 +44,7 @@ impl Clone for Handle {
             writer: self.writer.clone(),
             reader: self.reader.clone(),
             shared: Arc::clone(&self.shared),
-            ack_timeout: self.ack_timeout,
+            repeats: self.repeats,
             deliveries: Arc::clone(&self.deliveries),
             turn: AtomicU64::new(self.turn.load(Ordering::Relaxed)),
         }
@@ -56,17 +56,22 @@ impl Handle {
         writer: flume::Sender<Job>,
         reader: flume::Sender<Request>,
         shared: Arc<Shared>,
-        ack_timeout: Duration,
+        repeats: Repeats,
         number: u64,
     ) -> Self {
         let deliveries = Arc::new(AtomicU64::new(number << 32));
-        Self { writer, reader, shared, ack_timeout, deliveries, turn: AtomicU64::new(number) }
+        Self { writer, reader, shared, repeats, deliveries, turn: AtomicU64::new(number) }
+    }
+
+    /// How long records may be published again.
+    pub(in crate::backend) fn repeats(&self) -> Repeats {
+        self.repeats
     }
 
     /// How long a caller waits for what was sent before its outcome counts as unknown.
     #[must_use]
     pub fn ack_timeout(&self) -> Duration {
-        self.ack_timeout
+        self.repeats.unknown
     }
 
     /// Stores records and answers one outcome for each, in their order, after the fsync. `Err`: none was
@@ -97,7 +102,7 @@ impl Handle {
     /// not. Only on a shard.
     pub async fn publish_in_time(&self, publish: &Publish<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Reject> {
         let before = outcomes.len();
-        if let Ok(result) = rt::deadline(self.ack_timeout, self.publish(publish, outcomes)).await {
+        if let Ok(result) = rt::deadline(self.repeats.unknown, self.publish(publish, outcomes)).await {
             return result;
         }
         outcomes.truncate(before);
@@ -276,7 +281,13 @@ mod tests {
     fn a_writer_that_does_not_answer_leaves_the_outcome_unknown() {
         let (writer, jobs) = flume::bounded(4);
         let (reader, _requests) = flume::bounded(4);
-        let handle = Handle::new(writer, reader, Arc::default(), Duration::from_millis(20), 0);
+        let handle = Handle::new(
+            writer,
+            reader,
+            Arc::default(),
+            Repeats { refused: Duration::ZERO, unknown: Duration::from_millis(20) },
+            0,
+        );
         let station = station();
         let records = [Span { start: 0, end: 1 }; 2];
         let publish = Publish::of(&station, b"a", &records);

@@ -50,6 +50,7 @@ pub use info::{Document, GroupInfo, Health, PartitionInfo, PutError, StationErro
 pub use records::{Found, Records, StoredRecord};
 
 use crate::{
+    backend::Repeats,
     limits::{LOCAL_DOCUMENT_BYTES_MAX, LOCAL_JOBS_MAX, LOCAL_REQUESTS_MAX, Limits},
     metrics::StoreMetrics,
     reject::Reject,
@@ -80,8 +81,8 @@ pub struct Store {
     keep: flume::Sender<Keep>,
     /// Each ends when its thread has, in the order of [`THREADS`].
     ends: [flume::Receiver<()>; 3],
-    /// How long a handle waits for an answer.
-    ack_timeout: Duration,
+    /// How long a handle waits for an answer, and publishes again.
+    repeats: Repeats,
     handles: std::sync::atomic::AtomicU64,
 }
 
@@ -131,14 +132,14 @@ impl Store {
         };
         let inboxes = (jobs, reading.inbox.clone());
         let ends = start(dir, &shared, inboxes, Writer::new(parts, opened), reading, keeping)?;
-        Ok(Self { metrics, shared, writer, reader, keep, ends, ack_timeout: limits.ack_timeout, handles: 0.into() })
+        Ok(Self { metrics, shared, writer, reader, keep, ends, repeats: Repeats::of(limits), handles: 0.into() })
     }
 
     /// A handle for a shard. Each starts its round robin elsewhere.
     #[must_use]
     pub fn handle(&self) -> Handle {
         let number = self.handles.fetch_add(1, Ordering::Relaxed);
-        Handle::new(self.writer.clone(), self.reader.clone(), Arc::clone(&self.shared), self.ack_timeout, number)
+        Handle::new(self.writer.clone(), self.reader.clone(), Arc::clone(&self.shared), self.repeats, number)
     }
 
     /// What the writer thread counts.

@@ -497,6 +497,14 @@ impl Writer {
                 work.fail(&why);
                 work.answer();
             }
+            // A part of the next one may have been in this commit: nobody may say that nothing of it is stored.
+            if let Some(Queued::Publish(work)) = self.queue.front_mut()
+                && work.outcomes.len() > work.settled
+                && let Some(Queued::Publish(mut work)) = self.queue.pop_front()
+            {
+                work.fail(&why);
+                work.answer();
+            }
             return;
         }
         for (station, at) in &touched {

@@ -240,23 +240,23 @@ async fn look(broker: &Broker, station: &Name, partition: &Partition, beside: &m
         }
         Here { keeper: true, group: true } => {
             let since = *beside.get_or_insert_with(Instant::now);
-            // The group may have gone since it was looked for.
-            let stays = since.elapsed() >= BESIDE_MIN
-                && matches!(Here::of(broker, station, partition, None).await, Ok(Here { group: true, .. }));
-            if stays {
-                let verb = format!("CONSUMER.DELETE.{}.{}", partition.stream, keeper_name(station));
-                match broker.call::<IgnoredAny>(&verb, &serde_json::json!({})).await {
-                    Ok(_) => {
-                        tracing::info!(%station, stream = &*partition.stream, "the station's groups keep its records now");
-                    }
-                    Err(error) => tracing::debug!(%station, ?error, "the keeper was not removed yet"),
-                }
-            }
             if since.elapsed() >= BESIDE_MIN {
                 *beside = None;
+                // The group may have gone since it was looked for.
+                if let Ok(Here { group: true, .. }) = Here::of(broker, station, partition, None).await {
+                    remove_keeper(broker, station, partition).await;
+                }
             }
         }
         _ => *beside = None,
     }
     true
+}
+
+async fn remove_keeper(broker: &Broker, station: &Name, partition: &Partition) {
+    let verb = format!("CONSUMER.DELETE.{}.{}", partition.stream, keeper_name(station));
+    match broker.call::<IgnoredAny>(&verb, &serde_json::json!({})).await {
+        Ok(_) => tracing::info!(%station, stream = &*partition.stream, "the station's groups keep its records now"),
+        Err(error) => tracing::debug!(%station, ?error, "the keeper was not removed yet"),
+    }
 }

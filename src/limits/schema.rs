@@ -40,6 +40,8 @@ pub const SCHEMA_JSON_IN_PLACE_DEPTH_MAX: usize = 100;
 /// `$ref`s and the like from one `$id` to another in a JSON Schema that has `$dynamicRef` or `$recursiveRef`: what they lead to is compiled
 /// anew for each way there, and the ways grow as a factorial.
 pub const SCHEMA_JSON_DYNAMIC_CROSSINGS_MAX: usize = 6;
+/// Numbers of a JSON Schema that 64 bits and doubles do not hold: each is kept as text under a double of its own, which is looked for.
+pub const SCHEMA_JSON_LONG_NUMBERS_MAX: usize = 1_000;
 /// Patterns of a JSON Schema: each is an automaton, with its caches, on each shard.
 pub const SCHEMA_JSON_PATTERNS_MAX: usize = 200;
 /// Bytes of one pattern's automaton. Its worst case for a byte of text is proportional to it.

@@ -4,7 +4,8 @@
 //! occurs nowhere else in the schema; its own text is kept under that one. So the tree stays what everybody works with, and
 //! [`Exact::text`] gives back what was written.
 
-use super::decimal::Decimal;
+use super::{super::CompileError, decimal::Decimal};
+use crate::limits::SCHEMA_JSON_LONG_NUMBERS_MAX;
 use serde_json::{Number, Value, value::RawValue};
 use std::{
     collections::{HashMap, HashSet},
@@ -74,8 +75,9 @@ pub(super) fn with_decimal<T>(exact: Option<&Exact>, number: &Number, with: impl
 }
 
 /// Parses the text of a schema.
-pub(super) fn parse(text: &str) -> Result<(Value, Exact), serde_json::Error> {
-    let _is_json: &RawValue = serde_json::from_str(text)?;
+pub(super) fn parse(text: &str) -> Result<(Value, Exact), CompileError> {
+    let not_json = |error| CompileError(format!("the schema is not JSON: {error}"));
+    let _is_json: &RawValue = serde_json::from_str(text).map_err(not_json)?;
     let mut exact = Exact::default();
     let mut taken = HashSet::new();
     let mut rounded = Vec::new();
@@ -89,7 +91,11 @@ pub(super) fn parse(text: &str) -> Result<(Value, Exact), serde_json::Error> {
         }
     }
     if rounded.is_empty() {
-        return Ok((serde_json::from_str(text)?, exact));
+        return Ok((serde_json::from_str(text).map_err(not_json)?, exact));
+    }
+    if rounded.len() > SCHEMA_JSON_LONG_NUMBERS_MAX {
+        let most = SCHEMA_JSON_LONG_NUMBERS_MAX;
+        return Err(CompileError(format!("it has more than {most} numbers that 64 bits and doubles do not hold")));
     }
     let mut replaced = String::with_capacity(text.len() + 8 * rounded.len());
     let mut at = 0;
@@ -103,7 +109,7 @@ pub(super) fn parse(text: &str) -> Result<(Value, Exact), serde_json::Error> {
         exact.texts.insert(bits, written.into());
     }
     replaced.push_str(text.get(at..).unwrap_or_default());
-    Ok((serde_json::from_str(&replaced)?, exact))
+    Ok((serde_json::from_str(&replaced).map_err(not_json)?, exact))
 }
 
 /// Returns where the numbers of a JSON text are.
@@ -191,7 +197,8 @@ mod tests {
     #[test]
     fn what_is_no_json_is_refused_where_it_is_wrong() {
         for (text, at) in [("", 0), ("{\"a\":1e}", 8), ("[01]", 3), ("[1 2]", 4), ("99999999999999999999x", 21)] {
-            assert_eq!(parse(text).map(drop).map_err(|error| error.column()), Err(at), "{text}");
+            let refused = parse(text).expect_err(text).0;
+            assert!(refused.ends_with(&format!(" at line 1 column {at}")), "{text}: {refused}");
         }
     }
 }

@@ -291,3 +291,15 @@ fn a_long_string_is_matched_as_far_as_the_pattern_allows() {
         }
     }
 }
+
+/// Reading the text of a schema costs what it is long: as much as others of its size, not the square of it.
+#[test]
+fn a_schema_of_long_numbers_or_of_braces_ends() {
+    let numbers = format!(r#"{{"enum":[{}1]}}"#, "1e999,".repeat(40_000));
+    let refused = JsonSchema::compile(&numbers).expect_err("too many").0;
+    assert!(refused.contains("1000 numbers"), "{refused}");
+    let few = format!(r#"{{"enum":[{}1]}}"#, "1e999,".repeat(1_000));
+    assert!(JsonSchema::compile(&few).is_ok());
+    let braces = format!(r#"{{"pattern":"{}"}}"#, "{".repeat(250_000));
+    assert!(JsonSchema::compile(&braces).is_err(), "a pattern that is too large");
+}

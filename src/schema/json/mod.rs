@@ -70,8 +70,7 @@ impl JsonSchema {
             return Err(CompileError(format!("the schema is longer than {SCHEMA_JSON_BYTES_MAX} bytes")));
         }
         // serde_json refuses what nests deeper than 128.
-        let (mut schema, exact) =
-            exact::parse(text).map_err(|error| CompileError(format!("the schema is not JSON: {error}")))?;
+        let (mut schema, exact) = exact::parse(text)?;
         let exact = Arc::new(exact);
         let mut rewritten = Rewritten::new();
         pattern::rewrite(&mut schema, &mut rewritten)

@@ -182,7 +182,10 @@ impl Translator<'_> {
 
     /// A brace: a quantifier if it is written as one, else itself.
     fn brace(&mut self, at: usize) {
-        let inner = self.rest(at + 1).split_once('}').map(|(inner, _)| inner);
+        // No further than a quantifier goes: a pattern of braces alone would be read once for each of them.
+        let rest = self.rest(at + 1);
+        let end = rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b',').count();
+        let inner = rest.get(..end).filter(|_| rest.as_bytes().get(end) == Some(&b'}'));
         let is_count = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let is_quantifier = |inner: &str| match inner.split_once(',') {
             Some((least, most)) => is_count(least) && (most.is_empty() || is_count(most)),

@@ -91,10 +91,10 @@ pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), 
         local: store.as_ref().map(|store| (Arc::clone(store), store.metrics())),
     };
     let (starting, started) = flume::bounded::<()>(1);
-    let admin = move |desk| async move {
+    let admin = move |service| async move {
         // Nobody is told that the gateway is ready before its data port is served.
         let _ = started.recv_async().await;
-        admin::serve(admin_listener, desk).await;
+        admin::serve(admin_listener, service).await;
     };
     let control = control::spawn(inputs, admin)
         .map_err(|error| Failed::new(format!("the control plane did not start: {error}")))?;

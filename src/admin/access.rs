@@ -1,7 +1,7 @@
 //! Who may use the admin API: root by name and password, or a key with the scope `admin`.
 
 use super::{places::Place, problem::Problem};
-use crate::{control::Desk, reject::Reject};
+use crate::{control::AdminService, reject::Reject};
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
@@ -29,8 +29,8 @@ enum Credential {
 }
 
 /// Lets through who knows the root password, or has a key that may.
-pub(super) async fn require_admin(State(desk): State<Desk>, mut request: Request, next: Next) -> Response {
-    let problem = match caller(&desk, credential(request.headers())).await {
+pub(super) async fn require_admin(State(service): State<AdminService>, mut request: Request, next: Next) -> Response {
+    let problem = match caller(&service, credential(request.headers())).await {
         Ok(caller) => {
             if let Some(place) = request.extensions().get::<Arc<Place>>() {
                 place.trust();
@@ -47,14 +47,14 @@ pub(super) async fn require_admin(State(desk): State<Desk>, mut request: Request
 }
 
 /// Who asks. A key that is good and may not is told that it may not; everybody else no more than that it is not enough.
-async fn caller(desk: &Desk, credential: Option<Credential>) -> Result<Caller, Problem> {
+async fn caller(service: &AdminService, credential: Option<Credential>) -> Result<Caller, Problem> {
     let known = match &credential {
-        Some(Credential::Basic(_, key) | Credential::Bearer(key)) => desk.key_used(key),
+        Some(Credential::Basic(_, key) | Credential::Bearer(key)) => service.key_used(key),
         None => Ok(None),
     };
     // Root is asked for also while it is not known which keys there are.
     if let (Ok(None) | Err(_), Some(Credential::Basic(username, password))) = (&known, &credential) {
-        match desk.login_root(username, password).await {
+        match service.login_root(username, password).await {
             Ok(()) => return Ok(Caller(username.to_ascii_lowercase())),
             Err(Reject::Unauthorized) => {}
             Err(refused) => return Err(Problem::of_login(&refused)),

@@ -6,7 +6,7 @@ use super::{
     problem::Problem,
 };
 use crate::control::{
-    Desk,
+    AdminService,
     texts::{NameText, NumberText},
     views::{DeadLetterSelection, DeadLetterView, Page, PurgeReport, ReplayReport},
 };
@@ -18,11 +18,11 @@ use axum::{Json, extract::State, response::Response};
     responses((status = 200, description = "A part of the list", body = Page<DeadLetterView>, headers(
         ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded, Missing, Away))]
 pub(super) async fn list(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(station): Named,
     Paging(ask): Paging,
 ) -> Result<Response, Problem> {
-    let page = desk.dead_letters(&station, &ask).await?;
+    let page = service.dead_letters(&station, &ask).await?;
     let path = format!("/api/v1/stations/{}/dead-letters", encoded(&station));
     Ok(listed(&path, ask.limit, page.next.as_deref(), &page))
 }
@@ -32,12 +32,12 @@ pub(super) async fn list(
     params(("name" = NameText, Path, description = "The station"), ("id" = NumberText, Path, description = "Its number")),
     responses((status = 200, description = "The dead letter", body = DeadLetterView), Bad, Guarded, Missing, Away))]
 pub(super) async fn show(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     NamedPart(station, id): NamedPart,
 ) -> Result<Json<DeadLetterView>, Problem> {
     let id =
         id.parse().map_err(|_| Problem::bad("a dead letter is named by its number: the list says which there are"))?;
-    desk.dead_letter(&station, id).await.map(Json).map_err(Problem::from)
+    service.dead_letter(&station, id).await.map(Json).map_err(Problem::from)
 }
 
 /// Replays dead letters: those that are valid now are stored in their station, and dead letters no longer.
@@ -45,11 +45,11 @@ pub(super) async fn show(
     params(("name" = NameText, Path, description = "The station")), request_body = DeadLetterSelection,
     responses((status = 200, description = "What became of each", body = ReplayReport), TakesBody, Guarded, Missing, Away))]
 pub(super) async fn replay(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(station): Named,
     Body(which): Body<DeadLetterSelection>,
 ) -> Result<Json<ReplayReport>, Problem> {
-    desk.replay_dead_letters(&station, which).await.map(Json).map_err(Problem::from)
+    service.replay_dead_letters(&station, which).await.map(Json).map_err(Problem::from)
 }
 
 /// Removes dead letters: these, or with `{}` all that are there now. An empty list removes none; null and anything else is refused.
@@ -57,18 +57,21 @@ pub(super) async fn replay(
     params(("name" = NameText, Path, description = "The station")), request_body = DeadLetterSelection,
     responses((status = 200, description = "How many", body = PurgeReport), TakesBody, Guarded, Missing, Away))]
 pub(super) async fn purge(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(station): Named,
     Body(which): Body<DeadLetterSelection>,
 ) -> Result<Json<PurgeReport>, Problem> {
-    desk.purge_dead_letters(&station, which).await.map(Json).map_err(Problem::from)
+    service.purge_dead_letters(&station, which).await.map(Json).map_err(Problem::from)
 }
 
 /// Removes all dead letters of a station.
 #[utoipa::path(delete, path = "/api/v1/stations/{name}/dead-letters", tag = "dead letters", operation_id = "purge_all_dead_letters",
     params(("name" = NameText, Path, description = "The station")),
     responses((status = 200, description = "How many", body = PurgeReport), Bad, Guarded, Missing, Away))]
-pub(super) async fn purge_all(State(desk): State<Desk>, Named(station): Named) -> Result<Json<PurgeReport>, Problem> {
-    let purged = desk.purge_dead_letters(&station, DeadLetterSelection::default()).await;
+pub(super) async fn purge_all(
+    State(service): State<AdminService>,
+    Named(station): Named,
+) -> Result<Json<PurgeReport>, Problem> {
+    let purged = service.purge_dead_letters(&station, DeadLetterSelection::default()).await;
     purged.map(Json).map_err(Problem::from)
 }

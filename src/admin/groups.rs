@@ -6,7 +6,7 @@ use super::{
     problem::Problem,
 };
 use crate::control::{
-    Desk,
+    AdminService,
     views::{ConsumerGroupView, Page},
 };
 use axum::{
@@ -21,11 +21,11 @@ use axum::{
     responses((status = 200, description = "A part of the list", body = Page<ConsumerGroupView>, headers(
         ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded, Missing, Away))]
 pub(super) async fn list(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(station): Named,
     Paging(ask): Paging,
 ) -> Result<Response, Problem> {
-    let page = desk.consumer_groups(&station, &ask).await?;
+    let page = service.consumer_groups(&station, &ask).await?;
     let path = format!("/api/v1/stations/{}/groups", encoded(&station));
     Ok(listed(&path, ask.limit, page.next.as_deref(), &page))
 }
@@ -35,9 +35,9 @@ pub(super) async fn list(
     params(("name" = String, Path, description = "The station"), ("group" = String, Path, description = "The group")),
     responses((status = 204, description = "It is gone"), Bad, Guarded, Missing, Away))]
 pub(super) async fn remove(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     NamedPart(station, group): NamedPart,
 ) -> Result<Response, Problem> {
-    desk.remove_consumer_group(&station, &group).await?;
+    service.remove_consumer_group(&station, &group).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

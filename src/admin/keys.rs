@@ -7,7 +7,7 @@ use super::{
     problem::Problem,
 };
 use crate::control::{
-    Desk,
+    AdminService,
     texts::{KeyIdText, TagText},
     views::{CreatedKey, KeyView, NewKey, Page},
 };
@@ -23,8 +23,8 @@ const KEYS: &str = "/api/v1/keys";
 #[utoipa::path(get, path = "/api/v1/keys", tag = "keys", operation_id = "list_keys", params(PageQuery),
     responses((status = 200, description = "A part of the list", body = Page<KeyView>, headers(
         ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded))]
-pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Result<Response, Problem> {
-    let page = desk.keys(&ask).await?;
+pub(super) async fn list(State(service): State<AdminService>, Paging(ask): Paging) -> Result<Response, Problem> {
+    let page = service.keys(&ask).await?;
     Ok(listed(KEYS, ask.limit, page.next.as_deref(), &page))
 }
 
@@ -33,8 +33,12 @@ pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Resul
     params(("id" = KeyIdText, Path, description = "What it is called"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
     responses((status = 200, description = "The key", body = KeyView, headers(("ETag" = String, description = "Changes when what it may do does"))),
         (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing))]
-pub(super) async fn show(State(desk): State<Desk>, Named(id): Named, known: IfNoneMatch) -> Result<Response, Problem> {
-    desk.key(&id).await.map(|key| known.answer(key)).map_err(Problem::from)
+pub(super) async fn show(
+    State(service): State<AdminService>,
+    Named(id): Named,
+    known: IfNoneMatch,
+) -> Result<Response, Problem> {
+    service.key(&id).await.map(|key| known.answer(key)).map_err(Problem::from)
 }
 
 /// Makes a key. This answer is the only one that shows it.
@@ -42,8 +46,8 @@ pub(super) async fn show(State(desk): State<Desk>, Named(id): Named, known: IfNo
     responses((status = 201, description = "Made", body = CreatedKey, headers(
         ("Location" = String, description = "Where what is shown of it is"), ("Cache-Control" = String, description = "`no-store`"))),
         TakesBody, Guarded, Away))]
-pub(super) async fn create(State(desk): State<Desk>, Body(new): Body<NewKey>) -> Result<Response, Problem> {
-    let made = desk.create_key(new).await?;
+pub(super) async fn create(State(service): State<AdminService>, Body(new): Body<NewKey>) -> Result<Response, Problem> {
+    let made = service.create_key(new).await?;
     Ok((NO_STORE, created(KEYS, &made.view.id, &made)).into_response())
 }
 
@@ -52,10 +56,10 @@ pub(super) async fn create(State(desk): State<Desk>, Body(new): Body<NewKey>) ->
     params(("id" = KeyIdText, Path, description = "What it is called"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have")),
     responses((status = 204, description = "Ended"), Bad, Guarded, Missing, Stale, Away))]
 pub(super) async fn revoke(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(id): Named,
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
-    let revoked = desk.revoke_key(&id, expected.as_deref()).await;
+    let revoked = service.revoke_key(&id, expected.as_deref()).await;
     revoked.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
 }

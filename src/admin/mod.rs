@@ -25,7 +25,7 @@ mod users;
 pub use server::{bind, serve};
 
 use crate::{
-    control::Desk,
+    control::AdminService,
     limits::{CONTROL_BODY_BYTES_MAX, SCHEMA_BODY_BYTES_MAX},
     metrics::CONTENT_TYPE,
 };
@@ -49,12 +49,12 @@ const BODY_BYTES_MAX: usize = CONTROL_BODY_BYTES_MAX;
 /// What is true now and not later, or for whoever has asked alone.
 const NO_STORE: [(header::HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
 
-fn router(desk: Desk) -> Router {
+fn router(service: AdminService) -> Router {
     let api = stations_router()
         .merge(others_router())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(desk.clone(), access::require_admin))
+        .layer(middleware::from_fn_with_state(service.clone(), access::require_admin))
         .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(API_REQUESTS_MAX)), places::one_of_the_api));
     Router::new()
         .route("/healthz", get(healthy))
@@ -66,10 +66,10 @@ fn router(desk: Desk) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn(server::deadline))
-        .with_state(desk)
+        .with_state(service)
 }
 
-fn stations_router() -> Router<Desk> {
+fn stations_router() -> Router<AdminService> {
     let letters = "/stations/{name}/dead-letters";
     Router::new()
         .route("/stations", get(stations::list).post(stations::create))
@@ -84,7 +84,7 @@ fn stations_router() -> Router<Desk> {
         .route(&format!("{letters}/{{id}}"), get(dead_letters::show))
 }
 
-fn others_router() -> Router<Desk> {
+fn others_router() -> Router<AdminService> {
     let add_schema = post(schemas::add).layer(DefaultBodyLimit::max(SCHEMA_BODY_BYTES_MAX));
     Router::new()
         .route("/schemas", get(schemas::list).merge(add_schema))
@@ -100,8 +100,8 @@ fn others_router() -> Router<Desk> {
 /// Says that the process lives. With the embedded store it is 503, and says why, where only a new process helps.
 #[utoipa::path(get, path = "/healthz", tag = "health", operation_id = "health", security(()),
     responses((status = 200, description = "It does", body = String, content_type = "text/plain")))]
-async fn healthy(State(desk): State<Desk>) -> impl IntoResponse {
-    let (status, text) = match desk.reason_not_alive() {
+async fn healthy(State(service): State<AdminService>) -> impl IntoResponse {
+    let (status, text) = match service.reason_not_alive() {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     };
@@ -119,8 +119,8 @@ struct Readiness {
 /// Says whether requests can be served, and what is missing.
 #[utoipa::path(get, path = "/readyz", tag = "health", operation_id = "readiness", security(()),
     responses((status = 200, description = "They can", body = Readiness), (status = 503, description = "They can not", body = Readiness)))]
-async fn ready(State(desk): State<Desk>) -> Response {
-    let reasons = desk.reasons_not_ready();
+async fn ready(State(service): State<AdminService>) -> Response {
+    let reasons = service.reasons_not_ready();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, NO_STORE, Json(Readiness { ready: reasons.is_empty(), reasons })).into_response()
 }
@@ -128,8 +128,8 @@ async fn ready(State(desk): State<Desk>) -> Response {
 /// All metrics, as Prometheus reads them.
 #[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "metrics", security(()),
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
-async fn metrics(State(desk): State<Desk>) -> Response {
-    (NO_STORE, [(header::CONTENT_TYPE, CONTENT_TYPE)], desk.metrics_text(process::read())).into_response()
+async fn metrics(State(service): State<AdminService>) -> Response {
+    (NO_STORE, [(header::CONTENT_TYPE, CONTENT_TYPE)], service.metrics_text(process::read())).into_response()
 }
 
 /// This description.

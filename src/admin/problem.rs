@@ -1,7 +1,7 @@
 //! Errors of the admin API: RFC 9457, and the one place where an error gets its status.
 
 use crate::{
-    control::{DeskError, What},
+    control::{AdminError, What},
     reject::Reject,
 };
 use axum::{
@@ -100,65 +100,65 @@ impl Problem {
     }
 }
 
-impl From<DeskError> for Problem {
-    fn from(error: DeskError) -> Self {
+impl From<AdminError> for Problem {
+    fn from(error: AdminError) -> Self {
         const ROOT: &str = "the root user comes from the configuration: change it there, and start the gateway again";
         match error {
-            DeskError::Invalid(detail) => Self::bad(detail),
-            DeskError::Exists(What::Station) => Self::new(
+            AdminError::Invalid(detail) => Self::bad(detail),
+            AdminError::Exists(What::Station) => Self::new(
                 StatusCode::CONFLICT,
                 "there is a station of this name, and it is another one: change that one, or choose another name",
             ),
-            DeskError::Exists(what) => {
+            AdminError::Exists(what) => {
                 Self::new(StatusCode::CONFLICT, format!("there is a {} of this name: choose another", what.word()))
             }
-            DeskError::Unknown(What::SchemaVersion) => {
+            AdminError::Unknown(What::SchemaVersion) => {
                 Self::new(StatusCode::NOT_FOUND, "the schema has no such version: it shows which it has")
             }
-            DeskError::Unknown(What::DeadLetter) => Self::new(
+            AdminError::Unknown(What::DeadLetter) => Self::new(
                 StatusCode::NOT_FOUND,
                 "there is no dead letter of this number: the list says which there are",
             ),
-            DeskError::Unknown(what) => {
+            AdminError::Unknown(what) => {
                 let what = what.word();
                 Self::new(
                     StatusCode::NOT_FOUND,
                     format!("there is no {what} of this name: the list says which there are"),
                 )
             }
-            DeskError::Conflict(detail) => Self::new(StatusCode::CONFLICT, detail),
-            DeskError::Changed => Self::new(
+            AdminError::Conflict(detail) => Self::new(StatusCode::CONFLICT, detail),
+            AdminError::Changed => Self::new(
                 StatusCode::PRECONDITION_FAILED,
                 "it is no longer what If-Match says: read it again and decide anew",
             ),
-            DeskError::Root => Self::new(StatusCode::CONFLICT, ROOT),
-            DeskError::Contended => Self::new(
+            AdminError::Root => Self::new(StatusCode::CONFLICT, ROOT),
+            AdminError::Contended => Self::new(
                 StatusCode::CONFLICT,
                 "it was changed by others at the same time: read it again and decide anew",
             ),
-            DeskError::Overloaded => {
+            AdminError::Overloaded => {
                 Self::later(StatusCode::SERVICE_UNAVAILABLE, "too many passwords are being checked: try again", 1)
             }
-            DeskError::Backend(Reject::BrokerAway) => Self::later(
+            AdminError::Backend(Reject::BrokerAway) => Self::later(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the broker is away; nothing was changed: try again when it is back",
                 2,
             ),
-            DeskError::Backend(Reject::UsersUnknown) => Self::later(
+            AdminError::Backend(Reject::UsersUnknown) => Self::later(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "API keys are not known for certain, because the registry does not confirm them: try again, or use root's password",
                 1,
             ),
-            DeskError::Backend(Reject::Conflict(text)) => Self::new(StatusCode::CONFLICT, text.into_string()),
-            DeskError::Backend(Reject::StoreReadOnly(why)) => {
+            AdminError::Backend(Reject::Conflict(text)) => Self::new(StatusCode::CONFLICT, text.into_string()),
+            AdminError::Backend(Reject::StoreReadOnly(why)) => {
                 Self::later(StatusCode::SERVICE_UNAVAILABLE, format!("{why}: nothing was changed, try again later"), 10)
             }
-            DeskError::Backend(Reject::Overloaded(what)) => Self::later(
+            AdminError::Backend(Reject::Overloaded(what)) => Self::later(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("too busy, {what} is full: nothing was changed, try again"),
                 1,
             ),
-            DeskError::Backend(reject) => {
+            AdminError::Backend(reject) => {
                 tracing::warn!(?reject, "admin: the registry failed");
                 Self::later(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -211,19 +211,19 @@ mod tests {
             What::ConsumerGroup,
         ];
         let others = [
-            (DeskError::Exists(What::Station), 409),
-            (DeskError::Exists(What::User), 409),
-            (DeskError::Changed, 412),
-            (DeskError::Root, 409),
-            (DeskError::Contended, 409),
-            (DeskError::Overloaded, 503),
-            (DeskError::Backend(Reject::BrokerAway), 503),
-            (DeskError::Backend(Reject::OutcomeUnknown), 503),
-            (DeskError::Backend(Reject::Overloaded("embedded store")), 503),
-            (DeskError::Backend(Reject::StoreReadOnly("no space left on the device of /data".into())), 503),
-            (DeskError::Backend(Reject::Conflict("there are 10 of 10: remove some".into())), 409),
+            (AdminError::Exists(What::Station), 409),
+            (AdminError::Exists(What::User), 409),
+            (AdminError::Changed, 412),
+            (AdminError::Root, 409),
+            (AdminError::Contended, 409),
+            (AdminError::Overloaded, 503),
+            (AdminError::Backend(Reject::BrokerAway), 503),
+            (AdminError::Backend(Reject::OutcomeUnknown), 503),
+            (AdminError::Backend(Reject::Overloaded("embedded store")), 503),
+            (AdminError::Backend(Reject::StoreReadOnly("no space left on the device of /data".into())), 503),
+            (AdminError::Backend(Reject::Conflict("there are 10 of 10: remove some".into())), 409),
         ];
-        for (error, status) in unknown.map(|what| (DeskError::Unknown(what), 404)).into_iter().chain(others) {
+        for (error, status) in unknown.map(|what| (AdminError::Unknown(what), 404)).into_iter().chain(others) {
             let said = format!("{error:?}");
             let problem = Problem::from(error);
             assert_eq!(problem.status.as_u16(), status, "{said}");
@@ -233,15 +233,15 @@ mod tests {
         }
         for unsure in [Reject::StoreFailed("x".into()), Reject::OutcomeUnknown, Reject::ControlTimeout] {
             assert!(
-                Problem::from(DeskError::Backend(unsure.clone())).detail.contains("may have been made"),
+                Problem::from(AdminError::Backend(unsure.clone())).detail.contains("may have been made"),
                 "{unsure:?}"
             );
         }
         for never in [Reject::Overloaded("x"), Reject::StoreReadOnly("x".into()), Reject::Conflict("x".into())] {
-            let problem = Problem::from(DeskError::Backend(never.clone()));
+            let problem = Problem::from(AdminError::Backend(never.clone()));
             assert!(!problem.detail.contains("may have been"), "f7, f17: {never:?}: {}", problem.detail);
         }
-        let nameless = Problem::from(DeskError::Unknown(What::DeadLetter));
+        let nameless = Problem::from(AdminError::Unknown(What::DeadLetter));
         assert!(nameless.detail.contains("number"), "{}", nameless.detail);
     }
 }

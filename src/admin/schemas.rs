@@ -7,7 +7,7 @@ use super::{
     problem::Problem,
 };
 use crate::control::{
-    Desk,
+    AdminService,
     texts::{NameText, TagText},
     views::{NewSchema, Page, SchemaView},
 };
@@ -23,8 +23,8 @@ const SCHEMAS: &str = "/api/v1/schemas";
 #[utoipa::path(get, path = "/api/v1/schemas", tag = "schemas", operation_id = "list_schemas", params(PageQuery),
     responses((status = 200, description = "A part of the list", body = Page<SchemaView>, headers(
         ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded))]
-pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Result<Response, Problem> {
-    let page = desk.schemas(&ask).await?;
+pub(super) async fn list(State(service): State<AdminService>, Paging(ask): Paging) -> Result<Response, Problem> {
+    let page = service.schemas(&ask).await?;
     Ok(listed(SCHEMAS, ask.limit, page.next.as_deref(), &page))
 }
 
@@ -34,11 +34,11 @@ pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Resul
     responses((status = 200, description = "The schema", body = SchemaView, headers(("ETag" = String, description = "Changes when it does"))),
         (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing))]
 pub(super) async fn show(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(name): Named,
     known: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    desk.schema(&name).await.map(|schema| known.answer(schema)).map_err(Problem::from)
+    service.schema(&name).await.map(|schema| known.answer(schema)).map_err(Problem::from)
 }
 
 /// A schema with the version that was just added.
@@ -57,11 +57,11 @@ pub(super) struct AddedSchema {
         ("Location" = String, description = "Where it is"), ("ETag" = String, description = "Changes when it does"))),
         TakesBody, Guarded, Taken, Away))]
 pub(super) async fn add(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Extension(Caller(caller)): Extension<Caller>,
     Body(new): Body<NewSchema, SCHEMA_BODY_BYTES_MAX>,
 ) -> Result<Response, Problem> {
-    let (added, version) = desk.add_schema(new, &caller).await?;
+    let (added, version) = service.add_schema(new, &caller).await?;
     let body = AddedSchema { version, schema: added.value };
     Ok(with_tag(created(SCHEMAS, &body.schema.name, &body), &added.tag))
 }
@@ -81,12 +81,12 @@ pub(super) struct ActivateSchema {
     responses((status = 200, description = "In force", body = SchemaView, headers(("ETag" = String, description = "Its new tag"))),
         TakesBody, Guarded, Missing, Stale, Away))]
 pub(super) async fn activate(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(name): Named,
     IfMatch(expected): IfMatch,
     Body(ActivateSchema { version }): Body<ActivateSchema>,
 ) -> Result<Response, Problem> {
-    let active = desk.activate_schema(&name, version.get(), expected.as_deref()).await;
+    let active = service.activate_schema(&name, version.get(), expected.as_deref()).await;
     active.map(answer).map_err(Problem::from)
 }
 
@@ -95,10 +95,10 @@ pub(super) async fn activate(
     params(("name" = NameText, Path, description = "Its name"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have")),
     responses((status = 204, description = "Removed"), Bad, Guarded, Missing, Taken, Stale, Away))]
 pub(super) async fn remove(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(name): Named,
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
-    let removed = desk.remove_schema(&name, expected.as_deref()).await;
+    let removed = service.remove_schema(&name, expected.as_deref()).await;
     removed.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
 }

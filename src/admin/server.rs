@@ -6,7 +6,7 @@ use super::{
     problem::Problem,
     router,
 };
-use crate::control::Desk;
+use crate::control::AdminService;
 use axum::{
     Router,
     extract::Request,
@@ -57,7 +57,7 @@ pub fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
 }
 
 /// Serves what [`bind`] has taken, for ever. To be run on the control thread.
-pub async fn serve(listener: net::TcpListener, desk: Desk) {
+pub async fn serve(listener: net::TcpListener, service: AdminService) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -65,7 +65,7 @@ pub async fn serve(listener: net::TcpListener, desk: Desk) {
             return;
         }
     };
-    let router = router(desk);
+    let router = router(service);
     let mut places = Places::new();
     loop {
         match listener.accept().await {

@@ -6,7 +6,7 @@ use super::{
     problem::Problem,
 };
 use crate::control::{
-    Desk,
+    AdminService,
     texts::{NameText, TagText},
     views::{AdoptStation, ChangeStation, NewStation, Page, StationView},
 };
@@ -20,8 +20,8 @@ const STATIONS: &str = "/api/v1/stations";
 #[utoipa::path(get, path = "/api/v1/stations", tag = "stations", operation_id = "list_stations", params(PageQuery),
     responses((status = 200, description = "A part of the list", body = Page<StationView>, headers(
         ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded, Away))]
-pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Result<Response, Problem> {
-    let page = desk.stations(&ask).await?;
+pub(super) async fn list(State(service): State<AdminService>, Paging(ask): Paging) -> Result<Response, Problem> {
+    let page = service.stations(&ask).await?;
     Ok(listed(STATIONS, ask.limit, page.next.as_deref(), &page))
 }
 
@@ -31,11 +31,11 @@ pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Resul
     responses((status = 200, description = "The station", body = StationView, headers(("ETag" = String, description = "Changes when it does"))),
         (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing, Away))]
 pub(super) async fn show(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(name): Named,
     known: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    desk.station(&name).await.map(|station| known.answer(station)).map_err(Problem::from)
+    service.station(&name).await.map(|station| known.answer(station)).map_err(Problem::from)
 }
 
 /// Makes a station; what the body leaves out is as the configuration says.
@@ -43,8 +43,11 @@ pub(super) async fn show(
     responses((status = 201, description = "Made", body = StationView, headers(
         ("Location" = String, description = "Where it is"), ("ETag" = String, description = "Changes when it does"))),
         TakesBody, Guarded, Missing, Taken, Away))]
-pub(super) async fn create(State(desk): State<Desk>, Body(new): Body<NewStation>) -> Result<Response, Problem> {
-    let made = desk.create_station(new).await?;
+pub(super) async fn create(
+    State(service): State<AdminService>,
+    Body(new): Body<NewStation>,
+) -> Result<Response, Problem> {
+    let made = service.create_station(new).await?;
     Ok(with_tag(created(STATIONS, &made.value.name, &made.value), &made.tag))
 }
 
@@ -55,11 +58,11 @@ pub(super) async fn create(State(desk): State<Desk>, Body(new): Body<NewStation>
         ("Location" = String, description = "Where it is"), ("ETag" = String, description = "Changes when it does"))),
         TakesBody, Guarded, Taken, Away))]
 pub(super) async fn adopt(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(name): Named,
     Body(adopt): Body<AdoptStation>,
 ) -> Result<Response, Problem> {
-    let made = desk.adopt_station(&name, adopt).await?;
+    let made = service.adopt_station(&name, adopt).await?;
     Ok(with_tag(created(STATIONS, &made.value.name, &made.value), &made.tag))
 }
 
@@ -69,12 +72,12 @@ pub(super) async fn adopt(
     responses((status = 200, description = "Changed", body = StationView, headers(("ETag" = String, description = "Its new tag"))),
         TakesBody, Guarded, Missing, Stale, Away))]
 pub(super) async fn change(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(name): Named,
     IfMatch(expected): IfMatch,
     Body(change): Body<ChangeStation>,
 ) -> Result<Response, Problem> {
-    let changed = desk.change_station(&name, change, expected.as_deref()).await;
+    let changed = service.change_station(&name, change, expected.as_deref()).await;
     changed.map(answer).map_err(Problem::from)
 }
 
@@ -83,11 +86,11 @@ pub(super) async fn change(
     params(("name" = NameText, Path, description = "Its name"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have")),
     responses((status = 204, description = "Removed"), Bad, Guarded, Missing, Stale, Away))]
 pub(super) async fn remove(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(name): Named,
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
-    let removed = desk.remove_station(&name, expected.as_deref()).await;
+    let removed = service.remove_station(&name, expected.as_deref()).await;
     removed.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
 }
 
@@ -106,12 +109,12 @@ pub(super) struct AttachSchema {
     responses((status = 200, description = "Attached", body = StationView, headers(("ETag" = String, description = "The station's new tag"))),
         TakesBody, Guarded, Missing, Stale, Away))]
 pub(super) async fn attach(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(name): Named,
     IfMatch(expected): IfMatch,
     Body(AttachSchema { schema }): Body<AttachSchema>,
 ) -> Result<Response, Problem> {
-    let attached = desk.attach_schema(&name, &schema, expected.as_deref()).await;
+    let attached = service.attach_schema(&name, &schema, expected.as_deref()).await;
     attached.map(answer).map_err(Problem::from)
 }
 
@@ -121,10 +124,10 @@ pub(super) async fn attach(
     responses((status = 200, description = "Detached, or there was none", body = StationView, headers(("ETag" = String, description = "The station's new tag"))),
         Bad, Guarded, Missing, Stale, Away))]
 pub(super) async fn detach(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(name): Named,
     IfMatch(expected): IfMatch,
 ) -> Result<Response, Problem> {
-    let detached = desk.detach_schema(&name, expected.as_deref()).await;
+    let detached = service.detach_schema(&name, expected.as_deref()).await;
     detached.map(answer).map_err(Problem::from)
 }

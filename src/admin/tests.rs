@@ -31,11 +31,11 @@ impl Admin {
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                let (desk, draining, store) = desk_in_memory();
+                let (service, draining, store) = desk_in_memory();
                 let knobs = Knobs { draining, store };
                 // Answered once the registry was read.
-                desk.users().await.expect("users");
-                tokio::spawn(serve(listener, desk));
+                service.users().await.expect("users");
+                tokio::spawn(serve(listener, service));
                 while let Ok(turn) = turns.recv_async().await {
                     turn(&knobs);
                 }

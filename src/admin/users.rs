@@ -6,7 +6,7 @@ use super::{
     problem::Problem,
 };
 use crate::control::{
-    Desk, NewUser, UserView,
+    AdminService, NewUser, UserView,
     texts::{NameText, PatternText, TagText},
     typed::present,
     views::{ChangeUser, PageAsk},
@@ -30,8 +30,8 @@ pub(super) struct UserList {
 #[utoipa::path(get, path = "/api/v1/users", tag = "users", operation_id = "list_users", params(PageQuery),
     responses((status = 200, description = "A part of the list", body = UserList, headers(
         ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded))]
-pub(super) async fn list(State(desk): State<Desk>, Paging(ask): Paging) -> Result<Response, Problem> {
-    let users = desk.users().await?;
+pub(super) async fn list(State(service): State<AdminService>, Paging(ask): Paging) -> Result<Response, Problem> {
+    let users = service.users().await?;
     let part = part(users, &ask);
     Ok(listed(USERS, ask.limit, part.next.as_deref(), &part))
 }
@@ -57,11 +57,11 @@ fn part(users: Vec<UserView>, ask: &PageAsk) -> UserList {
     responses((status = 200, description = "The user", body = UserView, headers(("ETag" = String, description = "Changes when it does"))),
         (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing))]
 pub(super) async fn show(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(name): Named,
     known: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    desk.user(&name).await.map(|user| known.answer(user)).map_err(Problem::from)
+    service.user(&name).await.map(|user| known.answer(user)).map_err(Problem::from)
 }
 
 /// A user that is to be added.
@@ -88,9 +88,9 @@ pub(super) struct AddUser {
 #[utoipa::path(post, path = "/api/v1/users", tag = "users", operation_id = "add_user", request_body = AddUser,
     responses((status = 201, description = "Added", body = UserView, headers(("Location" = String, description = "Where it is"))),
         TakesBody, Guarded, Taken, Away))]
-pub(super) async fn add(State(desk): State<Desk>, Body(new): Body<AddUser>) -> Result<Response, Problem> {
+pub(super) async fn add(State(service): State<AdminService>, Body(new): Body<AddUser>) -> Result<Response, Problem> {
     let AddUser { name, password, produce, consume } = new;
-    let added = desk.add_user(NewUser { name, password, produce, consume }).await;
+    let added = service.add_user(NewUser { name, password, produce, consume }).await;
     added.map(|user| created(USERS, &user.name, &user)).map_err(Problem::from)
 }
 
@@ -100,12 +100,12 @@ pub(super) async fn add(State(desk): State<Desk>, Body(new): Body<AddUser>) -> R
     responses((status = 200, description = "Changed", body = UserView, headers(("ETag" = String, description = "Its new tag"))),
         TakesBody, Guarded, Missing, Taken, Stale, Away))]
 pub(super) async fn change(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(name): Named,
     IfMatch(expected): IfMatch,
     Body(change): Body<ChangeUser>,
 ) -> Result<Response, Problem> {
-    let changed = desk.change_user(&name, change, expected.as_deref()).await;
+    let changed = service.change_user(&name, change, expected.as_deref()).await;
     changed.map(answer).map_err(Problem::from)
 }
 
@@ -114,11 +114,11 @@ pub(super) async fn change(
     params(("name" = NameText, Path, description = "Its name"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have")),
     responses((status = 204, description = "Removed"), Bad, Guarded, Missing, Taken, Stale, Away))]
 pub(super) async fn remove(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(name): Named,
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
-    desk.remove_user(&name, expected.as_deref()).await.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
+    service.remove_user(&name, expected.as_deref()).await.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
 }
 
 /// A password that a user is to have.
@@ -135,12 +135,12 @@ pub(super) struct SetPassword {
     params(("name" = NameText, Path, description = "The user"), ("If-Match" = Option<TagText>, Header, description = "The tag that the user must have")),
     responses((status = 204, description = "Changed"), TakesBody, Guarded, Missing, Taken, Stale, Away))]
 pub(super) async fn set_password(
-    State(desk): State<Desk>,
+    State(service): State<AdminService>,
     Named(name): Named,
     IfMatch(expected): IfMatch,
     Body(SetPassword { password }): Body<SetPassword>,
 ) -> Result<StatusCode, Problem> {
-    let set = desk.set_password(&name, password, expected.as_deref()).await;
+    let set = service.set_password(&name, password, expected.as_deref()).await;
     set.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
 }
 

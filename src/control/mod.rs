@@ -6,7 +6,7 @@
 //! get one answer to each question; they never wait for anything else here.
 //!
 //! This module and `admin` are the only ones that name tokio, and this one the only one that names
-//! async-nats. The thread starts without a broker and connects for ever; [`Desk::reasons_not_ready`]
+//! async-nats. The thread starts without a broker and connects for ever; [`AdminService::reasons_not_ready`]
 //! says what is missing.
 //!
 //! Deliberately absent: a cache of stations (each shard has its own), and watching streams for
@@ -16,7 +16,6 @@ mod book;
 mod broker;
 mod consumers;
 mod couriers;
-mod desk;
 mod documents;
 mod groups;
 mod guesses;
@@ -33,6 +32,7 @@ mod publishing;
 mod questions;
 mod registry;
 mod server_health;
+mod service;
 mod stations;
 mod streams;
 #[cfg(test)]
@@ -45,7 +45,7 @@ mod tests_nats;
 mod tests_registry;
 mod workshop;
 
-pub use desk::{Desk, DeskError, NewUser, UserView, What, texts, typed, views};
+pub use service::{AdminError, AdminService, NewUser, UserView, What, texts, typed, views};
 
 use crate::{
     backend::local,
@@ -56,7 +56,6 @@ use crate::{
 use book::Root;
 use broker::Broker;
 use couriers::Couriers;
-use desk::DeskParts;
 use interest::Interest;
 use keeper::Keeper;
 use knowledge::Knowledge;
@@ -66,6 +65,7 @@ use passwords::Passwords;
 use publishing::SyncMode;
 use questions::{Backend, Oracle, Publishing};
 use registry::{NatsRegistry, Registry};
+use service::AdminServiceParts;
 use std::{
     io,
     sync::{
@@ -140,10 +140,10 @@ impl ControlHandle {
 }
 
 /// Starts the thread and returns once it works. `services` is what else runs on it: the admin
-/// listener gets its [`Desk`] here. An error is one of the settings or the system, never of the network.
+/// listener gets its [`AdminService`] here. An error is one of the settings or the system, never of the network.
 pub fn spawn<S, F>(inputs: ControlInputs, services: S) -> io::Result<ControlHandle>
 where
-    S: FnOnce(Desk) -> F + Send + 'static,
+    S: FnOnce(AdminService) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let (phase, phases) = watch::channel(Phase::Running);
@@ -186,7 +186,7 @@ where
 /// Sets everything up and leaves it running in tasks.
 async fn begin<S, F>(inputs: ControlInputs, draining: Arc<AtomicBool>, services: S) -> io::Result<Couriers>
 where
-    S: FnOnce(Desk) -> F,
+    S: FnOnce(AdminService) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
     let ControlInputs { settings, asks, shards, metrics, local } = inputs;
@@ -227,7 +227,7 @@ where
     let knowledge = Knowledge::new(&settings.limits, settings.auth.unconfirmed);
     let keeper = Keeper::new(registry, root, knowledge, couriers.clone(), Arc::clone(&control_metrics));
     let (store, store_metrics) = local.unzip();
-    let parts = DeskParts {
+    let parts = AdminServiceParts {
         settings: Arc::clone(&settings),
         streams: streams.clone(),
         passwords,
@@ -237,12 +237,12 @@ where
         store,
         store_metrics,
     };
-    let desk = Desk::new(&keeper, parts);
+    let service = AdminService::new(&keeper, parts);
     let oracle = Oracle::new(settings, backend, streams, logins, keeper.book.subscribe(), control_metrics);
     tokio::spawn(keeper.usage.clone().run());
     tokio::spawn(keeper.run());
     tokio::spawn(questions::serve(oracle, asks, couriers.clone(), shard_count));
-    tokio::spawn(services(desk));
+    tokio::spawn(services(service));
     Ok(couriers)
 }
 

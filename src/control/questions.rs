@@ -300,7 +300,7 @@ impl Key {
 
 /// Takes questions until all shards have gone.
 pub(super) async fn serve(oracle: Oracle, asks: flume::Receiver<Ask>, couriers: Couriers, shards: usize) {
-    let mut desk = Counter {
+    let mut service = Counter {
         oracle,
         couriers,
         waiting: HashMap::new(),
@@ -311,10 +311,10 @@ pub(super) async fn serve(oracle: Oracle, asks: flume::Receiver<Ask>, couriers: 
     loop {
         tokio::select! {
             ask = asks.recv_async() => match ask {
-                Ok(ask) => desk.take(ask),
+                Ok(ask) => service.take(ask),
                 Err(_) => break,
             },
-            Some(done) = desk.running.join_next_with_id() => desk.done(done),
+            Some(done) = service.running.join_next_with_id() => service.done(done),
         }
     }
 }

@@ -1,16 +1,16 @@
-//! What the tests of this module and of `admin` share: settings, a desk without a backend, and a
+//! What the tests of this module and of `admin` share: settings, a service without a backend, and a
 //! control plane without its shards.
 
 use super::{
-    ControlHandle, ControlInputs, Desk,
+    AdminService, ControlHandle, ControlInputs,
     book::Root,
     couriers::Couriers,
-    desk::DeskParts,
     keeper::Keeper,
     knowledge::Knowledge,
     logins::Logins,
     passwords::Passwords,
     registry::{Registry, memory::Documents},
+    service::AdminServiceParts,
     spawn,
     streams::{Streams, memory::Stations},
 };
@@ -37,11 +37,11 @@ use std::{
 /// Longer than any question may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A desk over a registry in memory, and what its readiness is made of. Runs on the current runtime.
-pub(crate) fn desk_in_memory() -> (Desk, Arc<AtomicBool>, Arc<StoreMetrics>) {
+/// A service over a registry in memory, and what its readiness is made of. Runs on the current runtime.
+pub(crate) fn desk_in_memory() -> (AdminService, Arc<AtomicBool>, Arc<StoreMetrics>) {
     let (draining, store) = (Arc::new(AtomicBool::new(false)), Arc::new(StoreMetrics::default()));
     let replica = Replica::new(&Memory::default(), Arc::clone(&draining), Some(Arc::clone(&store)));
-    (replica.desk, draining, store)
+    (replica.service, draining, store)
 }
 
 /// Where logins come from.
@@ -56,9 +56,9 @@ pub(super) struct Memory {
     pub(super) stations: Stations,
 }
 
-/// A desk with one shard, without the rest of a control plane. Runs on the current runtime.
+/// A service with one shard, without the rest of a control plane. Runs on the current runtime.
 pub(super) struct Replica {
-    pub(super) desk: Desk,
+    pub(super) service: AdminService,
     couriers: Couriers,
     pushes: flume::Receiver<Push>,
     pub(super) metrics: Arc<ControlMetrics>,
@@ -80,7 +80,7 @@ impl Replica {
         let root = Root::new(&settings.auth);
         let keeper = Keeper::new(registry, root, knowledge, couriers.clone(), Arc::clone(&metrics));
         let passwords = Passwords::new();
-        let parts = DeskParts {
+        let parts = AdminServiceParts {
             settings: Arc::new(settings),
             streams: Streams::Memory(memory.stations.clone()),
             logins: Logins::new(passwords.clone()),
@@ -90,9 +90,9 @@ impl Replica {
             store: None,
             store_metrics,
         };
-        let desk = Desk::new(&keeper, parts);
+        let service = AdminService::new(&keeper, parts);
         tokio::spawn(keeper.run());
-        Self { desk, couriers, pushes, metrics }
+        Self { service, couriers, pushes, metrics }
     }
 
     /// Everything that is on its way to the shard, up to now.
@@ -161,7 +161,7 @@ pub(super) struct Gateway {
     control: Option<ControlHandle>,
     asks: flume::Sender<Ask>,
     pub(super) pushes: flume::Receiver<Push>,
-    pub(super) desk: Desk,
+    pub(super) service: AdminService,
     pub(super) metrics: Arc<ShardMetrics>,
     tickets: Cell<u64>,
 }
@@ -191,16 +191,16 @@ impl Gateway {
             metrics: vec![Arc::clone(&metrics)],
             local,
         };
-        let control = spawn(inputs, move |desk| {
-            desk_out.send(desk).expect("the test waits");
+        let control = spawn(inputs, move |service| {
+            desk_out.send(service).expect("the test waits");
             std::future::ready(())
         });
-        let desk = desk_in.recv_timeout(PATIENCE).expect("a desk");
+        let service = desk_in.recv_timeout(PATIENCE).expect("a service");
         Self {
             control: Some(control.expect("the control plane starts")),
             asks,
             pushes,
-            desk,
+            service,
             metrics,
             tickets: Cell::new(0),
         }
@@ -262,7 +262,7 @@ impl Gateway {
 
     /// Waits until the gateway is ready.
     pub(super) fn ready(self) -> Self {
-        self.until("ready", |gateway| gateway.desk.reasons_not_ready().is_empty());
+        self.until("ready", |gateway| gateway.service.reasons_not_ready().is_empty());
         self
     }
 
@@ -270,7 +270,7 @@ impl Gateway {
     pub(super) fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let began = Instant::now();
         while !holds(self) {
-            assert!(began.elapsed() < PATIENCE, "not {what} in time: {:?}", self.desk.reasons_not_ready());
+            assert!(began.elapsed() < PATIENCE, "not {what} in time: {:?}", self.service.reasons_not_ready());
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -1,7 +1,7 @@
 //! The control plane on the embedded store: the same questions, the same users.
 
 use super::{
-    DeskError, NewUser, What,
+    AdminError, NewUser, What,
     testing::{Gateway, block_on, settings},
 };
 use crate::{
@@ -61,11 +61,11 @@ fn users_outlive_the_process() {
         produce: Some(vec!["a.*".to_owned()]),
         consume: None,
     };
-    block_on(gateway.desk.add_user(user("ann"))).expect("added");
-    block_on(gateway.desk.add_user(user("bob"))).expect("added");
-    assert_eq!(block_on(gateway.desk.add_user(user("ann"))), Err(DeskError::Exists(What::User)));
-    block_on(gateway.desk.set_password("ann", "other password".into(), None)).expect("changed");
-    block_on(gateway.desk.remove_user("bob", None)).expect("removed");
+    block_on(gateway.service.add_user(user("ann"))).expect("added");
+    block_on(gateway.service.add_user(user("bob"))).expect("added");
+    assert_eq!(block_on(gateway.service.add_user(user("ann"))), Err(AdminError::Exists(What::User)));
+    block_on(gateway.service.set_password("ann", "other password".into(), None)).expect("changed");
+    block_on(gateway.service.remove_user("bob", None)).expect("removed");
     close(gateway, store);
 
     let store = open(directory.path(), &settings(0));
@@ -87,13 +87,13 @@ fn nobody_removes_a_user_that_others_have_just_changed() {
     let store = open(directory.path(), &settings(0));
     let gateway = Gateway::start_local(settings(0), Arc::clone(&store)).ready();
     let ann = NewUser { name: "ann".to_owned(), password: "long enough".into(), produce: None, consume: None };
-    block_on(gateway.desk.add_user(ann)).expect("added");
+    block_on(gateway.service.add_user(ann)).expect("added");
     // Behind the back of the control plane, as another gateway would.
     let document = store.registry_get("users.ann").expect("read").expect("exists");
     block_on(store.registry_put("users.ann", &document.value, None)).expect("put");
-    assert_eq!(block_on(gateway.desk.remove_user("ann", None)), Err(DeskError::Contended));
+    assert_eq!(block_on(gateway.service.remove_user("ann", None)), Err(AdminError::Contended));
     assert_eq!(gateway.login(1, "ann", "long enough"), Ok(()));
-    assert_eq!(block_on(gateway.desk.remove_user("ann", None)), Ok(()));
+    assert_eq!(block_on(gateway.service.remove_user("ann", None)), Ok(()));
     assert_eq!(gateway.login(1, "ann", "long enough"), Err(Reject::Unauthorized));
     close(gateway, store);
 }
@@ -109,7 +109,7 @@ fn a_shard_is_told_of_users_once_and_of_the_drain() {
         pushes.push(gateway.pushes.recv_timeout(Duration::from_secs(10)).expect("a push"));
     }
     assert!(matches!(&*pushes, [Push::Users(_), Push::Contracts(_), Push::Drain]), "{pushes:?}");
-    assert_eq!(gateway.desk.reasons_not_ready(), ["draining"]);
+    assert_eq!(gateway.service.reasons_not_ready(), ["draining"]);
     // Requests in flight may still ask.
     assert!(gateway.station("orders", true).is_ok());
     close(gateway, store);
@@ -122,8 +122,8 @@ fn a_store_that_has_lost_a_thread_is_not_ready() {
     let gateway = Gateway::start_local(settings(0), Arc::clone(&store)).ready();
     store.lose_a_thread();
     let begun = Instant::now();
-    while gateway.desk.reasons_not_ready() != ["store read-only"] {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", gateway.desk.reasons_not_ready());
+    while gateway.service.reasons_not_ready() != ["store read-only"] {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", gateway.service.reasons_not_ready());
         thread::sleep(Duration::from_millis(1));
     }
 }

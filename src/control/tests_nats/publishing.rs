@@ -37,7 +37,7 @@ pub(super) fn minor(server: &Server) -> u32 {
 }
 
 fn sync_always(gateway: &Gateway) -> Option<String> {
-    let text = gateway.desk.metrics_text(None);
+    let text = gateway.service.metrics_text(None);
     text.lines().find_map(|line| line.strip_prefix("sluicegate_broker_sync_always ").map(str::to_owned))
 }
 
@@ -119,7 +119,7 @@ fn shards_ask_for_their_stations_again_when_the_broker_begins_or_ceases_to_sync_
         if knows {
             while !matches!(gateway.pushes.recv_timeout(PATIENCE).expect("a push"), Push::ForgetStations) {}
         }
-        gateway.until("ready again", |gateway| gateway.desk.reasons_not_ready().is_empty());
+        gateway.until("ready again", |gateway| gateway.service.reasons_not_ready().is_empty());
         assert_eq!(mode(&gateway, "s"), Ok(if knows { best } else { PublishMode::Single }));
     }
     // Nobody answers while the server is gone: what is known stays until another may stand there.

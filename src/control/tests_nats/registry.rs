@@ -11,7 +11,7 @@ use super::{
 use crate::{
     auth::Users,
     config::{BackendSettings, NatsServer, Unconfirmed},
-    control::{DeskError, NewUser, What},
+    control::{AdminError, NewUser, What},
     directory::{
         contracts::{Contract, Contracts},
         messages::Push,
@@ -98,19 +98,19 @@ fn what_one_gateway_changes_the_shards_of_the_other_are_told() {
     let server = Server::start("");
     let (one, two) = (Gateway::start(settings(server.port)).ready(), Gateway::start(settings(server.port)).ready());
     let (mut shard, mut other) = (Shard::default(), Shard::default());
-    let added = block_on(one.desk.add_schema(schema("\"int\""), "ann")).expect("added");
+    let added = block_on(one.service.add_schema(schema("\"int\""), "ann")).expect("added");
     assert_eq!(added.1, 1);
     attach(&server, Some("prices"));
     other.until_version(&two, Some(1));
     assert!(other.contracts.as_ref().is_some_and(|contracts| contracts.shared && contracts.complete));
-    block_on(two.desk.add_schema(schema("\"long\""), "bob")).expect("added");
-    let refused = block_on(two.desk.remove_schema("prices", None));
-    assert!(matches!(refused, Err(DeskError::Conflict(text)) if text.contains("orders")));
+    block_on(two.service.add_schema(schema("\"long\""), "bob")).expect("added");
+    let refused = block_on(two.service.remove_schema("prices", None));
+    assert!(matches!(refused, Err(AdminError::Conflict(text)) if text.contains("orders")));
     for version in [2, 1, 2] {
         one.until("aware of both", |gateway| {
-            block_on(gateway.desk.schema("prices")).is_ok_and(|schema| schema.value.versions.len() == 2)
+            block_on(gateway.service.schema("prices")).is_ok_and(|schema| schema.value.versions.len() == 2)
         });
-        block_on(one.desk.activate_schema("prices", version, None)).expect("activated");
+        block_on(one.service.activate_schema("prices", version, None)).expect("activated");
         shard.until_version(&one, Some(version));
         other.until_version(&two, Some(version));
         other.until_confirmed(&two);
@@ -118,18 +118,18 @@ fn what_one_gateway_changes_the_shards_of_the_other_are_told() {
     attach(&server, None);
     other.until_version(&two, None);
 
-    let key = block_on(one.desk.create_key(NewKey { admin: true, ..NewKey::default() })).expect("made");
-    two.until("aware of the key", |gateway| gateway.desk.key_used(&key.key).is_ok_and(|used| used.is_some()));
-    block_on(two.desk.revoke_key(&key.view.id, None)).expect("revoked");
-    one.until("aware that it is gone", |gateway| gateway.desk.key_used(&key.key) == Ok(None));
+    let key = block_on(one.service.create_key(NewKey { admin: true, ..NewKey::default() })).expect("made");
+    two.until("aware of the key", |gateway| gateway.service.key_used(&key.key).is_ok_and(|used| used.is_some()));
+    block_on(two.service.revoke_key(&key.view.id, None)).expect("revoked");
+    one.until("aware that it is gone", |gateway| gateway.service.key_used(&key.key) == Ok(None));
 
     let ann = NewUser { name: "ann".to_owned(), password: "long enough".into(), produce: None, consume: None };
-    block_on(one.desk.add_user(ann)).expect("added");
-    two.until("aware of ann", |gateway| block_on(gateway.desk.user("ann")).is_ok());
+    block_on(one.service.add_user(ann)).expect("added");
+    two.until("aware of ann", |gateway| block_on(gateway.service.user("ann")).is_ok());
     let change = ChangeUser { produce: Some(vec!["a".to_owned()]), consume: None };
-    block_on(two.desk.change_user("ann", change, None)).expect("changed");
+    block_on(two.service.change_user("ann", change, None)).expect("changed");
     one.until("aware of the rights", |gateway| {
-        block_on(gateway.desk.user("ann")).is_ok_and(|user| user.value.produce == ["a"])
+        block_on(gateway.service.user("ann")).is_ok_and(|user| user.value.produce == ["a"])
     });
 }
 
@@ -155,7 +155,7 @@ fn schemas_that_take_long_to_compile_delay_their_own_stations_alone() {
     let server = Server::start("");
     let gateway = Gateway::start(settings(server.port)).ready();
     let mut shard = Shard::default();
-    block_on(gateway.desk.add_schema(schema("\"int\""), "ann")).expect("added");
+    block_on(gateway.service.add_schema(schema("\"int\""), "ann")).expect("added");
     attach(&server, Some("prices"));
     shard.until_version(&gateway, Some(1));
     bucket(&server, async |store| {
@@ -186,15 +186,15 @@ fn nothing_is_confirmed_while_the_broker_is_away_and_what_was_missed_holds_befor
     let mut server = Server::start("");
     let gateway = Gateway::start(settings(server.port)).ready();
     let mut shard = Shard::default();
-    block_on(gateway.desk.add_schema(schema("\"int\""), "ann")).expect("added");
+    block_on(gateway.service.add_schema(schema("\"int\""), "ann")).expect("added");
     attach(&server, Some("prices"));
     shard.until_version(&gateway, Some(1));
-    block_on(gateway.desk.add_schema(schema("\"long\""), "ann")).expect("added");
+    block_on(gateway.service.add_schema(schema("\"long\""), "ann")).expect("added");
     let document = bucket(&server, async |store| store.get("schemas.prices").await.expect("read").expect("exists"));
     let activated = String::from_utf8(document.to_vec()).expect("text").replace("\"active\":1", "\"active\":2");
     shard.until_confirmed(&gateway);
     server.kill();
-    gateway.until("away", |gateway| !gateway.desk.reasons_not_ready().is_empty());
+    gateway.until("away", |gateway| !gateway.service.reasons_not_ready().is_empty());
     let down = Instant::now();
     while down.elapsed() < CONTRACTS_AGE_MAX + Duration::from_millis(500) {
         if let Ok(Push::Confirmed(at)) = gateway.pushes.recv_timeout(Duration::from_millis(50)) {
@@ -217,10 +217,10 @@ fn nothing_is_confirmed_while_the_broker_is_away_and_what_was_missed_holds_befor
 fn a_removal_at_the_end_of_the_bucket_keeps_no_gateway_from_being_sure() {
     let server = Server::start("");
     let gateway = Gateway::start(settings(server.port)).ready();
-    block_on(gateway.desk.add_schema(schema("\"int\""), "ann")).expect("added");
+    block_on(gateway.service.add_schema(schema("\"int\""), "ann")).expect("added");
     let other = NewSchema { name: "other".to_owned(), ..schema("\"int\"") };
-    block_on(gateway.desk.add_schema(other, "ann")).expect("added");
-    block_on(gateway.desk.remove_schema("prices", None)).expect("removed");
+    block_on(gateway.service.add_schema(other, "ann")).expect("added");
+    block_on(gateway.service.remove_schema("prices", None)).expect("removed");
     Shard::default().until_confirmed(&gateway);
     let late = Gateway::start(settings(server.port)).ready();
     Shard::default().until_confirmed(&late);
@@ -242,23 +242,23 @@ fn a_bucket_that_was_removed_is_not_taken_for_one_that_is_read() {
     let server = Server::start("");
     let gateway = Gateway::start(settings(server.port)).ready();
     let mut shard = Shard::default();
-    block_on(gateway.desk.add_schema(schema("\"int\""), "ann")).expect("added");
+    block_on(gateway.service.add_schema(schema("\"int\""), "ann")).expect("added");
     block_on(async {
         let jetstream = jetstream::new(server.client().await);
         jetstream.delete_key_value("sluicegate").await.expect("removed");
     });
     gateway.until("told", |gateway| {
-        block_on(gateway.desk.schema("prices")).err() == Some(DeskError::Unknown(What::Schema))
+        block_on(gateway.service.schema("prices")).err() == Some(AdminError::Unknown(What::Schema))
     });
     shard.until_confirmed(&gateway);
-    block_on(gateway.desk.add_schema(schema("\"int\""), "ann")).expect("added again");
+    block_on(gateway.service.add_schema(schema("\"int\""), "ann")).expect("added again");
 }
 
 #[test]
 fn an_adopted_stream_that_was_removed_hides_no_other_station_and_can_be_let_go() {
     let server = Server::start("");
     let gateway = Gateway::start(settings(server.port)).ready();
-    let desk = &gateway.desk;
+    let service = &gateway.service;
     let stream = |work: &str, body: serde_json::Value| {
         block_on(async {
             let client = server.client().await;
@@ -267,18 +267,18 @@ fn an_adopted_stream_that_was_removed_hides_no_other_station_and_can_be_let_go()
         });
     };
     stream("CREATE", serde_json::json!({"name": "THEIRS", "subjects": ["theirs"]}));
-    block_on(desk.create_station(NewStation { name: "own".to_owned(), ..NewStation::default() })).expect("created");
+    block_on(service.create_station(NewStation { name: "own".to_owned(), ..NewStation::default() })).expect("created");
     let adopt = AdoptStation { stream: "THEIRS".to_owned(), subject: "theirs".to_owned() };
-    block_on(desk.adopt_station("orders", adopt)).expect("adopted");
+    block_on(service.adopt_station("orders", adopt)).expect("adopted");
     let listed = || {
-        let page = block_on(desk.stations(&PageAsk { after: None, limit: 10 })).expect("listed");
+        let page = block_on(service.stations(&PageAsk { after: None, limit: 10 })).expect("listed");
         page.items.into_iter().map(|station| station.name).collect::<Vec<_>>()
     };
     assert_eq!(listed(), ["orders", "own"]);
     stream("DELETE", serde_json::json!({}));
     assert_eq!(listed(), ["own"]);
-    block_on(desk.remove_station("orders", None)).expect("let go");
-    assert_eq!(block_on(desk.station("orders")).err(), Some(DeskError::Unknown(What::Station)));
+    block_on(service.remove_station("orders", None)).expect("let go");
+    assert_eq!(block_on(service.station("orders")).err(), Some(AdminError::Unknown(What::Station)));
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn documents_that_do_not_load_are_counted_and_change_nothing() {
     let server = Server::start("");
     let gateway = Gateway::start(settings(server.port)).ready();
     let mut shard = Shard::default();
-    block_on(gateway.desk.add_schema(schema("\"int\""), "ann")).expect("added");
+    block_on(gateway.service.add_schema(schema("\"int\""), "ann")).expect("added");
     attach(&server, Some("prices"));
     shard.until_version(&gateway, Some(1));
     bucket(&server, async |store| {
@@ -295,7 +295,7 @@ fn documents_that_do_not_load_are_counted_and_change_nothing() {
         }
     });
     let refused = "\nsluicegate_registry_documents_refused 5\n";
-    gateway.until("aware of all", |gateway| gateway.desk.metrics_text(None).contains(refused));
+    gateway.until("aware of all", |gateway| gateway.service.metrics_text(None).contains(refused));
     shard.until(&gateway, "told of the new one", |shard| {
         shard.contracts.as_ref().is_some_and(|contracts| contracts.of(&name("new")).blocked.is_some())
     });
@@ -317,16 +317,16 @@ fn c4_a_server_without_jetstream_is_left_for_one_that_has_it() {
 fn c10_a_gateway_whose_jetstream_does_not_answer_is_not_ready_and_says_which_way() {
     let server = Server::start_without_jetstream();
     let gateway = Gateway::start(settings(server.port));
-    gateway.until("said", |gateway| gateway.desk.reasons_not_ready().contains(&"no JetStream"));
-    assert!(!gateway.desk.reasons_not_ready().contains(&"broker away"), "it is there");
-    assert!(gateway.desk.metrics_text(None).contains("\nsluicegate_control_jetstream_up 0\n"));
+    gateway.until("said", |gateway| gateway.service.reasons_not_ready().contains(&"no JetStream"));
+    assert!(!gateway.service.reasons_not_ready().contains(&"broker away"), "it is there");
+    assert!(gateway.service.metrics_text(None).contains("\nsluicegate_control_jetstream_up 0\n"));
     drop(gateway);
     let server = Server::start("");
     let gateway = Gateway::start(settings(server.port)).ready();
-    assert!(gateway.desk.metrics_text(None).contains("\nsluicegate_control_jetstream_up 1\n"));
+    assert!(gateway.service.metrics_text(None).contains("\nsluicegate_control_jetstream_up 1\n"));
     // It goes on taking what comes, and says nothing.
     server.freeze();
-    gateway.until("said", |gateway| !gateway.desk.reasons_not_ready().is_empty());
+    gateway.until("said", |gateway| !gateway.service.reasons_not_ready().is_empty());
 }
 
 #[test]
@@ -334,20 +334,20 @@ fn c5_what_another_gateway_has_just_made_is_known_to_whoever_removes_it() {
     let server = Server::start("");
     let (one, two) = (Gateway::start(settings(server.port)).ready(), Gateway::start(settings(server.port)).ready());
     for number in 0..100 {
-        let key = block_on(one.desk.create_key(NewKey::default())).expect("made");
-        assert_eq!(block_on(two.desk.revoke_key(&key.view.id, None)), Ok(()), "key {number}");
+        let key = block_on(one.service.create_key(NewKey::default())).expect("made");
+        assert_eq!(block_on(two.service.revoke_key(&key.view.id, None)), Ok(()), "key {number}");
         let user = format!("user-{number}");
         let new = || NewUser { name: user.clone(), password: "long enough".into(), produce: None, consume: None };
-        block_on(one.desk.add_user(new())).expect("added");
-        assert_eq!(block_on(two.desk.user(&user)).map(|user| user.value.name), Ok(user.clone()));
-        assert_eq!(block_on(two.desk.remove_user(&user, None)), Ok(()), "user {number}");
-        assert_eq!(block_on(one.desk.user(&user)).err(), Some(DeskError::Unknown(What::User)));
-        assert_eq!(block_on(one.desk.add_schema(schema("\"int\""), "ann")).map(|added| added.1), Ok(1));
-        assert_eq!(block_on(two.desk.schema("prices")).map(|schema| schema.value.active_version), Ok(1));
-        assert_eq!(block_on(two.desk.remove_schema("prices", None)), Ok(()), "schema {number}");
+        block_on(one.service.add_user(new())).expect("added");
+        assert_eq!(block_on(two.service.user(&user)).map(|user| user.value.name), Ok(user.clone()));
+        assert_eq!(block_on(two.service.remove_user(&user, None)), Ok(()), "user {number}");
+        assert_eq!(block_on(one.service.user(&user)).err(), Some(AdminError::Unknown(What::User)));
+        assert_eq!(block_on(one.service.add_schema(schema("\"int\""), "ann")).map(|added| added.1), Ok(1));
+        assert_eq!(block_on(two.service.schema("prices")).map(|schema| schema.value.active_version), Ok(1));
+        assert_eq!(block_on(two.service.remove_schema("prices", None)), Ok(()), "schema {number}");
     }
     // What there is none of, there is none of.
-    assert_eq!(block_on(two.desk.revoke_key("none", None)), Err(DeskError::Unknown(What::Key)));
+    assert_eq!(block_on(two.service.revoke_key("none", None)), Err(AdminError::Unknown(What::Key)));
 }
 
 /// The users that a shard was told of last.
@@ -378,19 +378,19 @@ fn c5_users_and_keys_that_the_registry_does_not_confirm_are_said_and_served_or_r
         settings.auth.unconfirmed = unconfirmed;
         let gateway = Gateway::start(settings).ready();
         let ann = NewUser { name: "ann".to_owned(), password: "long enough".into(), produce: None, consume: None };
-        block_on(gateway.desk.add_user(ann)).expect("added");
-        let key = block_on(gateway.desk.create_key(NewKey { admin: true, ..NewKey::default() })).expect("made");
+        block_on(gateway.service.add_user(ann)).expect("added");
+        let key = block_on(gateway.service.create_key(NewKey { admin: true, ..NewKey::default() })).expect("made");
         let told = Told::default();
         gateway.until("told of ann", |gateway| told.has_ann(gateway));
         server.kill();
-        let not_confirmed = |gateway: &Gateway| gateway.desk.reasons_not_ready().contains(&"registry not confirmed");
+        let not_confirmed = |gateway: &Gateway| gateway.service.reasons_not_ready().contains(&"registry not confirmed");
         gateway.until("not confirmed", not_confirmed);
         let refuses = unconfirmed == Unconfirmed::Refuse;
         gateway.until("told so", |gateway| told.has_ann(gateway) != refuses);
-        let of_key = gateway.desk.key_used(&key.key).map(|used| used.is_some());
+        let of_key = gateway.service.key_used(&key.key).map(|used| used.is_some());
         let login = gateway.login(1, "ann", "long enough");
         if refuses {
-            assert_eq!(of_key, Err(DeskError::Backend(Reject::UsersUnknown)));
+            assert_eq!(of_key, Err(AdminError::Backend(Reject::UsersUnknown)));
             assert_eq!(login, Err(Reject::UsersUnknown));
             assert!(told.newest(&gateway).is_some_and(|users| !users.is_complete()), "later, and not never");
         } else {
@@ -398,9 +398,9 @@ fn c5_users_and_keys_that_the_registry_does_not_confirm_are_said_and_served_or_r
         }
         assert_eq!(gateway.login(1, "root", "memphis-root"), Ok(()), "root comes from the configuration");
         server.run();
-        gateway.until("ready again", |gateway| gateway.desk.reasons_not_ready().is_empty());
+        gateway.until("ready again", |gateway| gateway.service.reasons_not_ready().is_empty());
         gateway.until("told of ann again", |gateway| told.has_ann(gateway));
         assert_eq!(gateway.login(1, "ann", "long enough"), Ok(()));
-        assert_eq!(gateway.desk.key_used(&key.key).map(|used| used.is_some()), Ok(true));
+        assert_eq!(gateway.service.key_used(&key.key).map(|used| used.is_some()), Ok(true));
     }
 }

@@ -346,7 +346,7 @@ fn what_the_broker_forbids_or_lacks_is_said_and_not_timed_out() {
     wrong.limits.hold = Duration::from_millis(300);
     let gateway = Gateway::start(wrong);
     assert_eq!(gateway.station("orders", true), Err(Reject::BrokerAway));
-    assert!(gateway.desk.reasons_not_ready().contains(&"broker away"));
+    assert!(gateway.service.reasons_not_ready().contains(&"broker away"));
 }
 
 #[test]
@@ -356,17 +356,17 @@ fn without_a_broker_the_gateway_starts_and_is_not_ready_until_there_is_one() {
     let mut settings = settings(server.port);
     settings.limits.hold = Duration::from_millis(300);
     let gateway = Gateway::start(settings);
-    assert!(gateway.desk.reasons_not_ready().contains(&"broker away"));
+    assert!(gateway.service.reasons_not_ready().contains(&"broker away"));
     assert_eq!(gateway.station("orders", true), Err(Reject::BrokerAway));
     server.run();
     let gateway = gateway.ready();
     assert!(gateway.station("orders", true).is_ok());
     server.kill();
-    gateway.until("away", |gateway| gateway.desk.reasons_not_ready().contains(&"broker away"));
+    gateway.until("away", |gateway| gateway.service.reasons_not_ready().contains(&"broker away"));
     server.run();
     let gateway = gateway.ready();
     gateway.metrics.link_up.set(0);
-    assert_eq!(gateway.desk.reasons_not_ready(), ["broker away"]);
+    assert_eq!(gateway.service.reasons_not_ready(), ["broker away"]);
     gateway.handle().drain();
-    assert!(gateway.desk.reasons_not_ready().contains(&"draining"));
+    assert!(gateway.service.reasons_not_ready().contains(&"draining"));
 }

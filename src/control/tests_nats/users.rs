@@ -7,7 +7,7 @@ use super::{
 use crate::{
     auth::Users,
     config::Secret,
-    control::{DeskError, NewUser, What},
+    control::{AdminError, NewUser, What},
     directory::messages::{Answer, Push, Question},
     limits::LOGINS_WAITING_MAX,
     reject::Reject,
@@ -42,15 +42,15 @@ fn next_users(gateway: &Gateway) -> Arc<Users> {
 }
 
 fn names(gateway: &Gateway) -> Vec<String> {
-    block_on(gateway.desk.users()).expect("a list").into_iter().map(|user| user.name).collect()
+    block_on(gateway.service.users()).expect("a list").into_iter().map(|user| user.name).collect()
 }
 
 #[test]
 fn a_user_is_added_comes_in_changes_the_password_and_goes() {
     let server = Server::start("");
     let gateway = Gateway::start(settings(server.port)).ready();
-    let desk = &gateway.desk;
-    let added = block_on(desk.add_user(new_user("Ann.Bee", "first password"))).expect("added");
+    let service = &gateway.service;
+    let added = block_on(service.add_user(new_user("Ann.Bee", "first password"))).expect("added");
     assert_eq!((added.name.as_str(), added.account, added.root), ("ann.bee", 1, false));
     assert_eq!((added.produce, added.consume), (vec!["*".to_owned()], vec!["*".to_owned()]));
     assert_eq!(names(&gateway), ["root", "ann.bee"]);
@@ -65,20 +65,21 @@ fn a_user_is_added_comes_in_changes_the_password_and_goes() {
         assert_eq!(gateway.login(1, username, password), expect, "{username}");
     }
     assert_eq!(gateway.login(2, "root", "memphis-root"), Err(Reject::Unauthorized));
-    assert_eq!(block_on(desk.add_user(new_user("ann.bee", "first password"))), Err(DeskError::Exists(What::User)));
-    block_on(desk.set_password("Ann.Bee", "second password".into(), None)).expect("changed");
+    assert_eq!(block_on(service.add_user(new_user("ann.bee", "first password"))), Err(AdminError::Exists(What::User)));
+    block_on(service.set_password("Ann.Bee", "second password".into(), None)).expect("changed");
     assert_eq!(gateway.login(1, "ann.bee", "first password"), Err(Reject::Unauthorized));
     assert_eq!(gateway.login(1, "ann.bee", "second password"), Ok(()));
-    block_on(desk.remove_user("ann.bee", None)).expect("removed");
+    block_on(service.remove_user("ann.bee", None)).expect("removed");
     assert_eq!(gateway.login(1, "ann.bee", "second password"), Err(Reject::Unauthorized));
-    assert_eq!(block_on(desk.remove_user("ann.bee", None)), Err(DeskError::Unknown(What::User)));
+    assert_eq!(block_on(service.remove_user("ann.bee", None)), Err(AdminError::Unknown(What::User)));
     // The same name again, where only a marker of the removal is left.
-    block_on(desk.add_user(new_user("ann.bee", "third password"))).expect("added again");
+    block_on(service.add_user(new_user("ann.bee", "third password"))).expect("added again");
     assert_eq!(gateway.login(1, "ann.bee", "third password"), Ok(()));
-    for refused in
-        [block_on(desk.remove_user("root", None)), block_on(desk.set_password("ROOT", "long enough".into(), None))]
-    {
-        assert_eq!(refused, Err(DeskError::Root));
+    for refused in [
+        block_on(service.remove_user("root", None)),
+        block_on(service.set_password("ROOT", "long enough".into(), None)),
+    ] {
+        assert_eq!(refused, Err(AdminError::Root));
     }
 }
 
@@ -96,15 +97,15 @@ fn versions_change_with_the_password_and_never_come_back() {
         versions.push(version);
         assert_eq!(gateway.version_at_login(1, "ann", password), Ok(version), "the shard knows what is answered");
     };
-    block_on(gateway.desk.add_user(new_user("ann", "first password"))).expect("added");
+    block_on(gateway.service.add_user(new_user("ann", "first password"))).expect("added");
     seen(&gateway, "first password");
     for password in ["second password", "third password", "first password"] {
-        block_on(gateway.desk.set_password("ann", password.into(), None)).expect("changed");
+        block_on(gateway.service.set_password("ann", password.into(), None)).expect("changed");
         seen(&gateway, password);
     }
-    block_on(gateway.desk.remove_user("ann", None)).expect("removed");
+    block_on(gateway.service.remove_user("ann", None)).expect("removed");
     assert!(next_users(&gateway).find(1, "ann").is_none());
-    block_on(gateway.desk.add_user(new_user("ann", "first password"))).expect("added again");
+    block_on(gateway.service.add_user(new_user("ann", "first password"))).expect("added again");
     seen(&gateway, "first password");
     let different: HashSet<u32> = versions.iter().copied().collect();
     assert_eq!(different.len(), 5, "{versions:?}");
@@ -128,7 +129,7 @@ fn the_shard_knows_the_version_of_root_that_is_answered() {
 fn nobody_removes_a_user_that_others_have_just_changed() {
     let server = Server::start("");
     let gateway = Gateway::start(settings(server.port)).ready();
-    block_on(gateway.desk.add_user(new_user("ann", "first password"))).expect("added");
+    block_on(gateway.service.add_user(new_user("ann", "first password"))).expect("added");
     let other = bucket(&server, async |store| {
         let entry = store.entry("users.ann").await.expect("read").expect("exists");
         store.put("users.ann", entry.value.clone()).await.expect("put");
@@ -137,9 +138,9 @@ fn nobody_removes_a_user_that_others_have_just_changed() {
     });
     assert_eq!(other, Err(kv::DeleteErrorKind::WrongLastRevision), "the broker compares");
     // The gateway learns of the change and then removes what it has seen.
-    gateway.until("removed", |gateway| match block_on(gateway.desk.remove_user("ann", None)) {
+    gateway.until("removed", |gateway| match block_on(gateway.service.remove_user("ann", None)) {
         Ok(()) => true,
-        Err(DeskError::Contended) => false,
+        Err(AdminError::Contended) => false,
         Err(error) => panic!("{error:?}"),
     });
     assert_eq!(names(&gateway), ["root"]);
@@ -150,10 +151,10 @@ fn a_bucket_that_was_made_again_is_believed() {
     let server = Server::start("");
     let gateway = Gateway::start(settings(server.port)).ready();
     for password in ["first password", "second password", "third password"] {
-        let _exists = block_on(gateway.desk.add_user(new_user("ann", "zeroth password")));
-        block_on(gateway.desk.set_password("ann", password.into(), None)).expect("changed");
+        let _exists = block_on(gateway.service.add_user(new_user("ann", "zeroth password")));
+        block_on(gateway.service.set_password("ann", password.into(), None)).expect("changed");
     }
-    block_on(gateway.desk.add_user(new_user("bob", "first password"))).expect("added");
+    block_on(gateway.service.add_user(new_user("bob", "first password"))).expect("added");
     let document = bucket(&server, async |store| store.get("users.bob").await.expect("read").expect("exists"));
     block_on(async {
         let jetstream = jetstream::new(server.client().await);
@@ -178,10 +179,10 @@ fn a_bucket_that_was_made_again_is_believed() {
 fn every_gateway_learns_of_a_change() {
     let server = Server::start("");
     let (one, two) = (Gateway::start(settings(server.port)).ready(), Gateway::start(settings(server.port)).ready());
-    block_on(one.desk.add_user(new_user("ann", "first password"))).expect("added");
+    block_on(one.service.add_user(new_user("ann", "first password"))).expect("added");
     two.until("told", |gateway| names(gateway).len() == 2);
     assert_eq!(two.login(1, "ann", "first password"), Ok(()));
-    block_on(two.desk.remove_user("ann", None)).expect("removed");
+    block_on(two.service.remove_user("ann", None)).expect("removed");
     one.until("told", |gateway| names(gateway).len() == 1);
 }
 
@@ -189,7 +190,7 @@ fn every_gateway_learns_of_a_change() {
 fn a_broken_document_leaves_the_user_that_works_and_its_neighbours_alone() {
     let server = Server::start("");
     let gateway = Gateway::start(settings(server.port)).ready();
-    block_on(gateway.desk.add_user(new_user("ann", "first password"))).expect("added");
+    block_on(gateway.service.add_user(new_user("ann", "first password"))).expect("added");
     bucket(&server, async |store| {
         store.put("users.ann", "{\"format\":1".into()).await.expect("put");
         store.put("users.bob", "nonsense".into()).await.expect("put");
@@ -197,7 +198,7 @@ fn a_broken_document_leaves_the_user_that_works_and_its_neighbours_alone() {
     });
     let refused = |count: &str| {
         let line = format!("\nsluicegate_registry_documents_refused {count}\n");
-        move |gateway: &Gateway| gateway.desk.metrics_text(None).contains(&line)
+        move |gateway: &Gateway| gateway.service.metrics_text(None).contains(&line)
     };
     gateway.until("aware of both", refused("2"));
     assert_eq!(gateway.login(1, "ann", "first password"), Ok(()));
@@ -206,9 +207,12 @@ fn a_broken_document_leaves_the_user_that_works_and_its_neighbours_alone() {
     let other = Gateway::start(settings(server.port)).ready();
     assert_eq!(other.login(1, "ann", "first password"), Err(Reject::Unauthorized));
     // The one can be mended, the other be removed.
-    assert_eq!(block_on(gateway.desk.add_user(new_user("bob", "first password"))), Err(DeskError::Exists(What::User)));
-    block_on(gateway.desk.set_password("ann", "second password".into(), None)).expect("mended");
-    block_on(gateway.desk.remove_user("bob", None)).expect("removed");
+    assert_eq!(
+        block_on(gateway.service.add_user(new_user("bob", "first password"))),
+        Err(AdminError::Exists(What::User))
+    );
+    block_on(gateway.service.set_password("ann", "second password".into(), None)).expect("mended");
+    block_on(gateway.service.remove_user("bob", None)).expect("removed");
     gateway.until("aware that all is well", refused("0"));
     other.until("aware that all is well", refused("0"));
     assert_eq!(other.login(1, "ann", "second password"), Ok(()));
@@ -219,12 +223,12 @@ fn changes_made_while_the_watch_was_cut_are_seen_afterwards() {
     let mut server = Server::start("");
     let gateway = Gateway::start(settings(server.port)).ready();
     for user in ["ann", "bob"] {
-        block_on(gateway.desk.add_user(new_user(user, "first password"))).expect("added");
+        block_on(gateway.service.add_user(new_user(user, "first password"))).expect("added");
     }
     let document = bucket(&server, async |store| store.get("users.ann").await.expect("read").expect("exists"));
     for round in 0..3 {
         server.kill();
-        gateway.until("away", |gateway| !gateway.desk.reasons_not_ready().is_empty());
+        gateway.until("away", |gateway| !gateway.service.reasons_not_ready().is_empty());
         // Users known so far come in while the broker is away.
         assert_eq!(gateway.login(1, "ann", "first password"), Ok(()));
         server.run();
@@ -249,12 +253,12 @@ fn before_the_registry_was_read_only_root_comes_in_and_others_are_asked_to_come_
     let gateway = Gateway::start(settings(server.port));
     assert_eq!(gateway.login(1, "root", "memphis-root"), Ok(()));
     assert_eq!(gateway.login(1, "ann", "first password"), Err(Reject::BrokerAway));
-    assert!(gateway.desk.reasons_not_ready().contains(&"users not loaded"));
+    assert!(gateway.service.reasons_not_ready().contains(&"users not loaded"));
     let mut settings = settings(server.port);
     settings.limits.hold = Duration::from_millis(100);
     let gateway = Gateway::start(settings);
-    let refused = block_on(gateway.desk.add_user(new_user("ann", "first password")));
-    assert_eq!(refused, Err(DeskError::Backend(Reject::BrokerAway)));
+    let refused = block_on(gateway.service.add_user(new_user("ann", "first password")));
+    assert_eq!(refused, Err(AdminError::Backend(Reject::BrokerAway)));
 }
 
 #[test]
@@ -286,6 +290,6 @@ fn too_many_logins_are_refused_at_once_and_do_not_hold_up_stations() {
     assert_eq!(counts[0] + counts[1], logins);
     assert!(counts[1] >= logins - LOGINS_WAITING_MAX - 16, "{counts:?}");
     assert!(station_after.is_some());
-    let text = gateway.desk.metrics_text(None);
+    let text = gateway.service.metrics_text(None);
     assert!(text.contains(&format!("sluicegate_logins_total{{result=\"overloaded\"}} {}\n", counts[1])), "{text}");
 }

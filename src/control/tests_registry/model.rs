@@ -58,7 +58,7 @@ const TEXTS: [&str; 4] = ["\"int\"", "\"long\"", "\"string\"", "\"boolean\""];
 impl Model {
     /// Makes a change on a replica and in the model, which both take or both refuse.
     async fn take(&mut self, replica: &Replica, step: &Step) {
-        let desk = &replica.desk;
+        let service = &replica.service;
         let (schema_name, station_name) =
             (|schema: &u8| format!("schema{schema}"), |station: &u8| format!("station{station}"));
         let (done, may) = match step {
@@ -68,48 +68,48 @@ impl Model {
                 if may {
                     self.schemas.entry(*number).or_insert((Vec::new(), 1)).0.push(*text);
                 }
-                (desk.add_schema(new, "ann").await.map(drop), may)
+                (service.add_schema(new, "ann").await.map(drop), may)
             }
             Step::Activate(number, version) => {
                 let known = self.schemas.get_mut(number).filter(|(texts, _)| texts.len() >= *version as usize);
                 let may = known.map(|(_, active)| *active = *version).is_some();
-                (desk.activate_schema(&schema_name(number), *version, None).await.map(drop), may)
+                (service.activate_schema(&schema_name(number), *version, None).await.map(drop), may)
             }
             Step::RemoveSchema(number) => {
                 let attached = self.stations.values().any(|schema| schema.as_ref() == Some(number));
                 let may = !attached && self.schemas.remove(number).is_some();
-                (desk.remove_schema(&schema_name(number), None).await, may)
+                (service.remove_schema(&schema_name(number), None).await, may)
             }
             Step::Create(number) => {
                 // Making it again is no error, unless it has a schema, which was not asked for.
                 let may = self.stations.get(number).is_none_or(Option::is_none);
                 self.stations.entry(*number).or_default();
-                (desk.create_station(station(&station_name(number))).await.map(drop), may)
+                (service.create_station(station(&station_name(number))).await.map(drop), may)
             }
             Step::RemoveStation(number) => {
-                (desk.remove_station(&station_name(number), None).await, self.stations.remove(number).is_some())
+                (service.remove_station(&station_name(number), None).await, self.stations.remove(number).is_some())
             }
             Step::Attach(number, schema) => {
                 let known = self.stations.get_mut(number).filter(|_| self.schemas.contains_key(schema));
                 let may = known.map(|attached| *attached = Some(*schema)).is_some();
-                (desk.attach_schema(&station_name(number), &schema_name(schema), None).await.map(drop), may)
+                (service.attach_schema(&station_name(number), &schema_name(schema), None).await.map(drop), may)
             }
             Step::Detach(number) => {
                 let may = self.stations.get_mut(number).map(|attached| *attached = None).is_some();
-                (desk.detach_schema(&station_name(number), None).await.map(drop), may)
+                (service.detach_schema(&station_name(number), None).await.map(drop), may)
             }
             Step::Rights(number) => {
                 self.rights = Some(*number);
                 let change = ChangeUser { produce: Some(vec![station_name(number)]), consume: None };
-                (desk.change_user("ann", change, None).await.map(drop), true)
+                (service.change_user("ann", change, None).await.map(drop), true)
             }
             Step::CreateKey => {
-                let made = desk.create_key(NewKey::default()).await;
+                let made = service.create_key(NewKey::default()).await;
                 (made.map(|made| self.keys.push(made.view.id)), true)
             }
             Step::RevokeKey(at) => {
                 let id = if *at < self.keys.len() { Some(self.keys.remove(*at)) } else { None };
-                (desk.revoke_key(id.as_deref().unwrap_or("none"), None).await, id.is_some())
+                (service.revoke_key(id.as_deref().unwrap_or("none"), None).await, id.is_some())
             }
         };
         assert_eq!(done.is_ok(), may, "{step:?}: {done:?}\n{self:?}");
@@ -117,8 +117,8 @@ impl Model {
 
     /// Whether a replica shows all of it.
     async fn is_shown_by(&self, replica: &Replica) -> bool {
-        let desk = &replica.desk;
-        let schemas = desk.schemas(&ALL).await.expect("listed").items;
+        let service = &replica.service;
+        let schemas = service.schemas(&ALL).await.expect("listed").items;
         let schemas: BTreeMap<String, (Vec<String>, u32)> = schemas
             .into_iter()
             .map(|schema| {
@@ -126,11 +126,11 @@ impl Model {
                 (schema.name, (texts, schema.active_version))
             })
             .collect();
-        let stations = desk.stations(&ALL).await.expect("listed").items;
+        let stations = service.stations(&ALL).await.expect("listed").items;
         let stations: BTreeMap<String, Option<String>> =
             stations.into_iter().map(|station| (station.name, station.schema)).collect();
-        let keys = desk.keys(&ALL).await.expect("listed").items.into_iter().map(|key| key.id);
-        let rights = desk.user("ann").await.expect("there").value.produce;
+        let keys = service.keys(&ALL).await.expect("listed").items.into_iter().map(|key| key.id);
+        let rights = service.user("ann").await.expect("there").value.produce;
         let expect: BTreeMap<String, (Vec<String>, u32)> = self
             .schemas
             .iter()

@@ -1,7 +1,7 @@
 //! Users and their rights.
 
 use super::{
-    ATTEMPTS_MAX, Amend, Desk, DeskError, What, check_tag, name_of, patterns, tag_of, texts,
+    ATTEMPTS_MAX, AdminError, AdminService, Amend, What, check_tag, name_of, patterns, tag_of, texts,
     views::{ChangeUser, Tagged},
 };
 use crate::{
@@ -43,9 +43,9 @@ pub struct NewUser {
     pub consume: Option<Vec<String>>,
 }
 
-impl Desk {
+impl AdminService {
     /// All users, root first.
-    pub async fn users(&self) -> Result<Vec<UserView>, DeskError> {
+    pub async fn users(&self) -> Result<Vec<UserView>, AdminError> {
         let book = self.book().await?;
         let root = self.root_view();
         let others = book.users.iter().filter(|(name, _)| name.as_str() != root.name);
@@ -54,19 +54,19 @@ impl Desk {
     }
 
     /// One user.
-    pub async fn user(&self, name: &str) -> Result<Tagged<UserView>, DeskError> {
+    pub async fn user(&self, name: &str) -> Result<Tagged<UserView>, AdminError> {
         let name = name_of::<UserDocument>(name)?;
         let root = self.root_view();
         if name.as_str() == root.name {
             return Ok(Tagged { tag: tag_of(&root), value: root });
         }
         let book = self.book().await?;
-        let entry = book.users.get(&name).ok_or(DeskError::Unknown(What::User))?;
+        let entry = book.users.get(&name).ok_or(AdminError::Unknown(What::User))?;
         Ok(tagged(&name, &entry.document))
     }
 
     /// Adds a user.
-    pub async fn add_user(&self, new: NewUser) -> Result<UserView, DeskError> {
+    pub async fn add_user(&self, new: NewUser) -> Result<UserView, AdminError> {
         let name = self.name_of_other(&new.name)?;
         check_rules(&name, &new.password)?;
         let everything = || vec!["*".to_owned()];
@@ -74,13 +74,13 @@ impl Desk {
         let consume = patterns("consume", &new.consume.unwrap_or_else(everything))?;
         // Ask before the hash is made: it is the dear part.
         if self.book().await?.users.stored_revision(&name).is_some() {
-            return Err(DeskError::Exists(What::User));
+            return Err(AdminError::Exists(What::User));
         }
-        let hash = self.0.passwords.hash(new.password).await.map_err(|Overloaded| DeskError::Overloaded)?;
+        let hash = self.0.passwords.hash(new.password).await.map_err(|Overloaded| AdminError::Overloaded)?;
         let document = UserDocument::new(next_version(0)?, hash, produce, consume);
         let added = |now: super::Now<'_, UserDocument>| match now.stored {
             0 => Ok(Amend::Put(document.clone())),
-            _ => Err(DeskError::Exists(What::User)),
+            _ => Err(AdminError::Exists(What::User)),
         };
         self.amend(|book| &book.users, &name, ATTEMPTS_MAX, added).await?;
         tracing::info!(user = %name, "added user");
@@ -88,16 +88,16 @@ impl Desk {
     }
 
     /// Gives a user another password. Tokens that were issued before are no longer valid.
-    pub async fn set_password(&self, name: &str, password: Box<str>, expected: Option<&str>) -> Result<(), DeskError> {
+    pub async fn set_password(&self, name: &str, password: Box<str>, expected: Option<&str>) -> Result<(), AdminError> {
         let name = self.name_of_other(name)?;
         check_rules(&name, &password)?;
         let book = self.book().await?;
-        let known = book.users.get(&name).ok_or(DeskError::Unknown(What::User))?;
+        let known = book.users.get(&name).ok_or(AdminError::Unknown(What::User))?;
         check_tag(expected, &shown(&name, &known.document))?;
-        let hash = self.0.passwords.hash(password).await.map_err(|Overloaded| DeskError::Overloaded)?;
+        let hash = self.0.passwords.hash(password).await.map_err(|Overloaded| AdminError::Overloaded)?;
         // A document that does not load is written over with the one that works.
         let changed = |now: super::Now<'_, UserDocument>| {
-            let old = now.document().ok_or(DeskError::Unknown(What::User))?;
+            let old = now.document().ok_or(AdminError::Unknown(What::User))?;
             check_tag(expected, &shown(&name, old))?;
             let version = next_version(old.version)?;
             Ok(Amend::Put(UserDocument { version, password: hash.clone(), ..old.clone() }))
@@ -113,13 +113,13 @@ impl Desk {
         name: &str,
         change: ChangeUser,
         expected: Option<&str>,
-    ) -> Result<Tagged<UserView>, DeskError> {
+    ) -> Result<Tagged<UserView>, AdminError> {
         let name = self.name_of_other(name)?;
         let list =
             |what: &str, given: &Option<Vec<String>>| given.as_ref().map(|list| patterns(what, list)).transpose();
         let (produce, consume) = (list("produce", &change.produce)?, list("consume", &change.consume)?);
         let changed = |now: super::Now<'_, UserDocument>| {
-            let old = now.document().ok_or(DeskError::Unknown(What::User))?;
+            let old = now.document().ok_or(AdminError::Unknown(What::User))?;
             check_tag(expected, &shown(&name, old))?;
             let mut new = old.clone();
             new.produce = produce.clone().unwrap_or(new.produce);
@@ -128,18 +128,18 @@ impl Desk {
         };
         let book = self.amend(|book| &book.users, &name, ATTEMPTS_MAX, changed).await?;
         tracing::info!(user = %name, "changed rights");
-        let entry = book.users.get(&name).ok_or(DeskError::Unknown(What::User))?;
+        let entry = book.users.get(&name).ok_or(AdminError::Unknown(What::User))?;
         Ok(tagged(&name, &entry.document))
     }
 
     /// Removes a user, or a document in its place that does not load. Whoever was changed by others meanwhile
     /// is not removed.
-    pub async fn remove_user(&self, name: &str, expected: Option<&str>) -> Result<(), DeskError> {
+    pub async fn remove_user(&self, name: &str, expected: Option<&str>) -> Result<(), AdminError> {
         let name = self.name_of_other(name)?;
         let removed = |now: super::Now<'_, UserDocument>| match now.document() {
             Some(document) => check_tag(expected, &shown(&name, document)).map(|()| Amend::Delete),
             None if now.stored > 0 => Ok(Amend::Delete),
-            None => Err(DeskError::Unknown(What::User)),
+            None => Err(AdminError::Unknown(What::User)),
         };
         self.amend(|book| &book.users, &name, 1, removed).await?;
         tracing::info!(user = %name, "removed user");
@@ -152,14 +152,14 @@ impl Desk {
         UserView { name, account: ACCOUNT, produce: everything(), consume: everything(), root: true }
     }
 
-    fn name_of_other(&self, text: &str) -> Result<Name, DeskError> {
+    fn name_of_other(&self, text: &str) -> Result<Name, AdminError> {
         let name = name_of::<UserDocument>(text)?;
-        if name.as_str() == self.0.settings.auth.root_user { Err(DeskError::Root) } else { Ok(name) }
+        if name.as_str() == self.0.settings.auth.root_user { Err(AdminError::Root) } else { Ok(name) }
     }
 }
 
-fn check_rules(name: &Name, password: &str) -> Result<(), DeskError> {
-    password::check_rules(name.as_str(), password).map_err(|fault| DeskError::Invalid(fault.to_string()))
+fn check_rules(name: &Name, password: &str) -> Result<(), AdminError> {
+    password::check_rules(name.as_str(), password).map_err(|fault| AdminError::Invalid(fault.to_string()))
 }
 
 fn view(name: &Name, document: &UserDocument) -> UserView {
@@ -183,10 +183,10 @@ fn tagged(name: &Name, document: &UserDocument) -> Tagged<UserView> {
 
 /// Another version than before, and never 0. It is drawn by lot and not counted, so that it does not come back
 /// either when the user was removed meanwhile and nothing of it is left.
-fn next_version(before: u32) -> Result<u32, DeskError> {
+fn next_version(before: u32) -> Result<u32, AdminError> {
     loop {
-        let version =
-            getrandom::u32().map_err(|_| DeskError::Backend(Reject::Internal("the system gives no random numbers")))?;
+        let version = getrandom::u32()
+            .map_err(|_| AdminError::Backend(Reject::Internal("the system gives no random numbers")))?;
         if version != 0 && version != before {
             return Ok(version);
         }

@@ -5,7 +5,7 @@
 //! it is made, and no longer when it is removed.
 
 use super::{
-    ATTEMPTS_MAX, Amend, Desk, DeskError, Now, What, check_tag, name_of, page, tag_of,
+    ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag, name_of, page, tag_of,
     views::{AdoptStation, ChangeStation, DeadLetterSettings, NewStation, Page, PageAsk, StationView, Tagged},
 };
 use crate::{
@@ -25,9 +25,9 @@ use std::{collections::BTreeMap, time::Duration};
 /// Adopted stations that are asked about at a time.
 const DESCRIBED_AT_ONCE: usize = 16;
 
-impl Desk {
+impl AdminService {
     /// Stations that exist, by name: also those that were made on first use.
-    pub async fn stations(&self, ask: &PageAsk) -> Result<Page<StationView>, DeskError> {
+    pub async fn stations(&self, ask: &PageAsk) -> Result<Page<StationView>, AdminError> {
         let book = self.book().await?;
         let mut all: BTreeMap<Name, Description> =
             self.0.streams.list().await?.into_iter().map(|station| (station.name.clone(), station)).collect();
@@ -51,21 +51,21 @@ impl Desk {
     }
 
     /// One station.
-    pub async fn station(&self, name: &str) -> Result<Tagged<StationView>, DeskError> {
+    pub async fn station(&self, name: &str) -> Result<Tagged<StationView>, AdminError> {
         let name = name_of::<StationDocument>(name)?;
         let book = self.book().await?;
         Ok(tagged(view(&book, self.describe(&book, &name).await?)))
     }
 
     /// Makes a station.
-    pub async fn create_station(&self, new: NewStation) -> Result<Tagged<StationView>, DeskError> {
+    pub async fn create_station(&self, new: NewStation) -> Result<Tagged<StationView>, AdminError> {
         let name = name_of::<StationDocument>(&new.name)?;
         let attributes = attributes(&self.0.settings.stations, &new)?;
         let schema = new.schema.as_deref().map(name_of::<SchemaDocument>).transpose()?;
         let dead_letters = new.dead_letters.as_ref().map(dead_letters).unwrap_or_default();
         let given = self.given(&attributes);
         let document = StationDocument { schema, dead_letters, given, ..StationDocument::default() };
-        document.check().map_err(DeskError::Invalid)?;
+        document.check().map_err(AdminError::Invalid)?;
         let book = self.book().await?;
         let is_there = match self.0.streams.describe(&name, None).await {
             // The backend says whether it is the same.
@@ -100,11 +100,11 @@ impl Desk {
 
     /// Writes what the registry is to say of a new station, which may be there already as it is wanted; whether there was
     /// something to write.
-    async fn say(&self, name: &Name, document: &StationDocument, is_there: bool) -> Result<bool, DeskError> {
+    async fn say(&self, name: &Name, document: &StationDocument, is_there: bool) -> Result<bool, AdminError> {
         let plain = *document == StationDocument::default();
         let made = |now: Now<'_, StationDocument>| {
             if let Some(schema) = &document.schema {
-                now.book.schemas.get(schema).ok_or(DeskError::Unknown(What::Schema))?;
+                now.book.schemas.get(schema).ok_or(AdminError::Unknown(What::Schema))?;
             }
             match now.document() {
                 Some(known) if known == document && now.is_whole() => Ok(Amend::Keep),
@@ -118,7 +118,7 @@ impl Desk {
                 }
                 None if now.stored == 0 && plain => Ok(Amend::Keep),
                 None if now.stored == 0 => Ok(Amend::Put(document.clone())),
-                _ => Err(DeskError::Exists(What::Station)),
+                _ => Err(AdminError::Exists(What::Station)),
             }
         };
         let book = self.amend(|book| &book.stations, name, ATTEMPTS_MAX, made).await?;
@@ -130,7 +130,7 @@ impl Desk {
     }
 
     /// Makes a station of a stream that exists.
-    pub async fn adopt_station(&self, name: &str, adopt: AdoptStation) -> Result<Tagged<StationView>, DeskError> {
+    pub async fn adopt_station(&self, name: &str, adopt: AdoptStation) -> Result<Tagged<StationView>, AdminError> {
         let name = name_of::<StationDocument>(name)?;
         let adopted = Adopted { stream: adopt.stream, subject: adopt.subject };
         check_subject(&adopted)?;
@@ -141,14 +141,14 @@ impl Desk {
             Err(error) => return Err(error.into()),
             // The station of this name is that very stream, or another one.
             Ok(_) if name.as_str() == adopted.subject => {}
-            Ok(_) => return Err(DeskError::Exists(What::Station)),
+            Ok(_) => return Err(AdminError::Exists(What::Station)),
         }
         let made = |now: Now<'_, StationDocument>| match now.document() {
             Some(known) if known.adopted.as_ref() == Some(&adopted) && now.is_whole() => Ok(Amend::Keep),
-            Some(known) if known.adopted.is_some() => Err(DeskError::Exists(What::Station)),
+            Some(known) if known.adopted.is_some() => Err(AdminError::Exists(What::Station)),
             // The schema of a station that was here before stays.
             Some(known) => Ok(Amend::Put(StationDocument { adopted: Some(adopted.clone()), ..known.with(None) })),
-            None if now.stored > 0 => Err(DeskError::Exists(What::Station)),
+            None if now.stored > 0 => Err(AdminError::Exists(What::Station)),
             None => Ok(Amend::Put(StationDocument { adopted: Some(adopted.clone()), ..StationDocument::default() })),
         };
         self.amend(|book| &book.stations, &name, ATTEMPTS_MAX, made).await?;
@@ -163,7 +163,7 @@ impl Desk {
         name: &str,
         change: ChangeStation,
         expected: Option<&str>,
-    ) -> Result<Tagged<StationView>, DeskError> {
+    ) -> Result<Tagged<StationView>, AdminError> {
         let name = name_of::<StationDocument>(name)?;
         let book = self.book().await?;
         let known = self.describe(&book, &name).await?;
@@ -172,7 +172,7 @@ impl Desk {
         let letters = change.dead_letters.as_ref().map(dead_letters);
         if let Some(letters) = &letters {
             let document = StationDocument { dead_letters: letters.clone(), ..StationDocument::default() };
-            document.check().map_err(DeskError::Invalid)?;
+            document.check().map_err(AdminError::Invalid)?;
         }
         // The stream may refuse, and then nothing has changed; the registry is asked after it.
         if of_stream != AttributesChange::default() {
@@ -189,7 +189,7 @@ impl Desk {
 
     /// Has the registry keep what a station is like now, where it keeps that already or it was `changed`. Also if an earlier
     /// change was cut off here.
-    async fn remember(&self, name: &Name, changed: bool) -> Result<(), DeskError> {
+    async fn remember(&self, name: &Name, changed: bool) -> Result<(), AdminError> {
         let book = self.book().await?;
         let document = book.stations.get(name).map(|entry| &entry.document);
         let kept = document.and_then(|document| document.given.as_ref());
@@ -216,12 +216,12 @@ impl Desk {
         name: &Name,
         letters: &DeadLetters,
         seen: Option<&Description>,
-    ) -> Result<(), DeskError> {
+    ) -> Result<(), AdminError> {
         let tag = seen.map(|known| tag_of(&stable(view(before, known.clone()))));
         let changed = |now: Now<'_, StationDocument>| match now.document() {
             // Nothing is written over what may say more than is understood here.
             None if now.stored > 0 => {
-                Err(DeskError::Conflict("what the registry says of this station cannot be read here".to_owned()))
+                Err(AdminError::Conflict("what the registry says of this station cannot be read here".to_owned()))
             }
             old => {
                 if let Some(known) = seen {
@@ -242,7 +242,7 @@ impl Desk {
     }
 
     /// Removes a station with its records and dead letters; of an adopted one only what the registry says.
-    pub async fn remove_station(&self, name: &str, expected: Option<&str>) -> Result<(), DeskError> {
+    pub async fn remove_station(&self, name: &str, expected: Option<&str>) -> Result<(), AdminError> {
         let name = name_of::<StationDocument>(name)?;
         let book = self.book().await?;
         match self.0.streams.describe(&name, adopted(&book, &name)).await {
@@ -268,7 +268,7 @@ impl Desk {
 
     /// Removes a station's streams. Before that, the registry no longer says what to make them of again: a gateway that meets
     /// one that is gone would.
-    async fn remove_streams(&self, name: &Name) -> Result<(), DeskError> {
+    async fn remove_streams(&self, name: &Name) -> Result<(), AdminError> {
         let with = |given: Option<Given>| {
             move |now: Now<'_, StationDocument>| match now.document() {
                 Some(old) if old.given != given => Ok(Amend::Put(old.with(given.clone()))),
@@ -294,13 +294,13 @@ impl Desk {
         name: &str,
         schema: &str,
         expected: Option<&str>,
-    ) -> Result<Tagged<StationView>, DeskError> {
+    ) -> Result<Tagged<StationView>, AdminError> {
         let schema = name_of::<SchemaDocument>(schema)?;
         self.set_schema(name, Some(&schema), expected).await
     }
 
     /// Records of this station are held against nothing from now on.
-    pub async fn detach_schema(&self, name: &str, expected: Option<&str>) -> Result<Tagged<StationView>, DeskError> {
+    pub async fn detach_schema(&self, name: &str, expected: Option<&str>) -> Result<Tagged<StationView>, AdminError> {
         self.set_schema(name, None, expected).await
     }
 
@@ -309,14 +309,14 @@ impl Desk {
         name: &str,
         schema: Option<&Name>,
         expected: Option<&str>,
-    ) -> Result<Tagged<StationView>, DeskError> {
+    ) -> Result<Tagged<StationView>, AdminError> {
         let name = name_of::<StationDocument>(name)?;
         let before = self.book().await?;
         let known = self.describe(&before, &name).await?;
         let changed = |now: Now<'_, StationDocument>| {
             check_tag(expected, &stable(view(now.book, known.clone())))?;
             if let Some(schema) = schema {
-                now.book.schemas.get(schema).ok_or(DeskError::Unknown(What::Schema))?;
+                now.book.schemas.get(schema).ok_or(AdminError::Unknown(What::Schema))?;
             }
             let old = now.document().cloned().unwrap_or_default();
             if old.schema.as_ref() == schema && (now.is_whole() || now.stored == 0) {
@@ -336,7 +336,7 @@ impl Desk {
     }
 
     /// A schema that was removed while it was attached is detached again: `before` comes back.
-    async fn keep_schema(&self, book: &Book, name: &Name, before: Option<Name>) -> Result<(), DeskError> {
+    async fn keep_schema(&self, book: &Book, name: &Name, before: Option<Name>) -> Result<(), AdminError> {
         let attached = book.stations.get(name).and_then(|entry| entry.document.schema.clone());
         let Some(lost) = attached.filter(|schema| book.schemas.stored_revision(schema).is_none()) else {
             return Ok(());
@@ -348,10 +348,10 @@ impl Desk {
             _ => Ok(Amend::Keep),
         };
         self.amend(|book| &book.stations, name, ATTEMPTS_MAX, undone).await?;
-        Err(DeskError::Unknown(What::Schema))
+        Err(AdminError::Unknown(What::Schema))
     }
 
-    pub(super) async fn describe(&self, book: &Book, name: &Name) -> Result<Description, DeskError> {
+    pub(super) async fn describe(&self, book: &Book, name: &Name) -> Result<Description, AdminError> {
         Ok(self.0.streams.describe(name, adopted(book, name)).await?)
     }
 
@@ -373,8 +373,8 @@ fn dead_letters(settings: &DeadLetterSettings) -> DeadLetters {
 }
 
 /// A subject that one record can be published on.
-fn check_subject(adopted: &Adopted) -> Result<(), DeskError> {
-    let refused = |what: &str| Err(DeskError::Invalid(what.to_owned()));
+fn check_subject(adopted: &Adopted) -> Result<(), AdminError> {
+    let refused = |what: &str| Err(AdminError::Invalid(what.to_owned()));
     let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     if !plain(&adopted.stream) || adopted.stream.contains(['.', '*', '>', '/', '\\']) {
         return refused("the stream's name is not one that a stream can have");
@@ -391,7 +391,7 @@ fn age(seconds: u64) -> Option<Duration> {
 }
 
 /// All attributes of a new station: what is absent is as the configuration says.
-fn attributes(settings: &StationSettings, new: &NewStation) -> Result<Attributes, DeskError> {
+fn attributes(settings: &StationSettings, new: &NewStation) -> Result<Attributes, AdminError> {
     let limit = |given: Option<u64>, default: Option<u64>| given.map_or(default, |limit| (limit > 0).then_some(limit));
     let default_storage = if settings.memory { Storage::Memory } else { Storage::File };
     let retention_age = new.retention_age_s.map_or(settings.retention_age, age);
@@ -410,13 +410,13 @@ fn attributes(settings: &StationSettings, new: &NewStation) -> Result<Attributes
         replicas: new.replicas.unwrap_or(settings.replicas),
         duplicate_window: window,
     };
-    attributes.check().map_err(DeskError::Invalid)?;
+    attributes.check().map_err(AdminError::Invalid)?;
     Ok(attributes)
 }
 
 /// What of the stream is to become another; what would be the same is left out.
-fn attributes_change(known: &Attributes, change: &ChangeStation) -> Result<AttributesChange, DeskError> {
-    let fixed = |what: &str| Err(DeskError::Invalid(format!("{what} is fixed when the station is made")));
+fn attributes_change(known: &Attributes, change: &ChangeStation) -> Result<AttributesChange, AdminError> {
+    let fixed = |what: &str| Err(AdminError::Invalid(format!("{what} is fixed when the station is made")));
     if change.partitions.is_some_and(|partitions| partitions != known.partitions) {
         return fixed("the number of partitions");
     }
@@ -441,7 +441,7 @@ fn attributes_change(known: &Attributes, change: &ChangeStation) -> Result<Attri
     };
     let asked = change.idempotency_window_ms.is_some() || change.replicas.is_some() || retention_age.is_some();
     if asked {
-        then.check().map_err(DeskError::Invalid)?;
+        then.check().map_err(AdminError::Invalid)?;
     }
     Ok(AttributesChange {
         retention_age,
@@ -489,7 +489,7 @@ mod tests {
 
     type Change = fn(&mut NewStation);
 
-    fn with(change: impl FnOnce(&mut NewStation)) -> Result<Attributes, DeskError> {
+    fn with(change: impl FnOnce(&mut NewStation)) -> Result<Attributes, AdminError> {
         let mut new = NewStation::default();
         change(&mut new);
         attributes(&StationSettings::default(), &new)
@@ -513,7 +513,7 @@ mod tests {
             (|new| (new.retention_age_s, new.idempotency_window_ms) = (Some(1), Some(1_001)), "longer than"),
         ];
         for (change, expect) in wrong {
-            assert!(matches!(with(change), Err(DeskError::Invalid(text)) if text.contains(expect)), "{expect}");
+            assert!(matches!(with(change), Err(AdminError::Invalid(text)) if text.contains(expect)), "{expect}");
         }
     }
 
@@ -541,7 +541,7 @@ mod tests {
             ChangeStation { idempotency_window_ms: Some(3_600_001), ..ChangeStation::default() },
             ChangeStation { replicas: Some(6), ..ChangeStation::default() },
         ] {
-            assert!(matches!(attributes_change(&known, &refused), Err(DeskError::Invalid(_))), "{refused:?}");
+            assert!(matches!(attributes_change(&known, &refused), Err(AdminError::Invalid(_))), "{refused:?}");
         }
     }
 

@@ -14,7 +14,7 @@ pub mod typed;
 mod users;
 pub mod views;
 
-pub use error::{DeskError, What};
+pub use error::{AdminError, What};
 pub use users::{NewUser, UserView};
 
 use super::{
@@ -61,9 +61,9 @@ const ATTEMPTS_MAX: usize = 4;
 /// Entries of one page of a list.
 const PAGE_MAX: usize = 1_000;
 
-/// A hold on the control plane. Cheap to clone.
+/// What the admin API may ask of the control plane and change. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Desk(Arc<Inner>);
+pub struct AdminService(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -83,9 +83,9 @@ struct Inner {
     store_metrics: Option<Arc<StoreMetrics>>,
 }
 
-/// What a desk is made of.
+/// What an [`AdminService`] is made of.
 #[derive(Debug)]
-pub(super) struct DeskParts {
+pub(super) struct AdminServiceParts {
     pub(super) settings: Arc<Settings>,
     pub(super) streams: Streams,
     pub(super) passwords: Passwords,
@@ -123,9 +123,9 @@ impl<'a, D> Now<'a, D> {
     }
 }
 
-impl Desk {
-    /// The desk in front of a keeper.
-    pub(super) fn new(keeper: &Keeper, parts: DeskParts) -> Self {
+impl AdminService {
+    /// The service in front of a keeper.
+    pub(super) fn new(keeper: &Keeper, parts: AdminServiceParts) -> Self {
         Self(Arc::new(Inner {
             settings: parts.settings,
             registry: keeper.registry.clone(),
@@ -217,7 +217,7 @@ impl Desk {
 
     /// The book, with all that any gateway was told to be done before this call. While the registry cannot be asked it is the one that
     /// is in force here, once there is one.
-    async fn book(&self) -> Result<Arc<Book>, DeskError> {
+    async fn book(&self) -> Result<Arc<Book>, AdminError> {
         match timeout(LOOK_TIMEOUT, self.newest_book()).await {
             Ok(Ok(book)) => Ok(book),
             Ok(Err(_)) | Err(_) => self.known_book().await,
@@ -226,24 +226,24 @@ impl Desk {
 
     /// The book, with all that any gateway was told to be done before this call: nothing is refused because of what this gateway has not
     /// heard of yet.
-    async fn newest_book(&self) -> Result<Arc<Book>, DeskError> {
+    async fn newest_book(&self) -> Result<Arc<Book>, AdminError> {
         let known = self.known_book().await?;
         match self.0.registry.last().await {
             Ok(Some((made, last))) if !known.is_as_far(made, last) => {
                 self.until(|book| book.is_as_far(made, last)).await
             }
             Ok(_) => Ok(known),
-            Err(RegistryError::Failed(reject)) => Err(DeskError::Backend(reject)),
-            Err(RegistryError::Conflict) => Err(DeskError::Contended),
+            Err(RegistryError::Failed(reject)) => Err(AdminError::Backend(reject)),
+            Err(RegistryError::Conflict) => Err(AdminError::Contended),
         }
     }
 
     /// The book in force, once there is one.
-    async fn known_book(&self) -> Result<Arc<Book>, DeskError> {
+    async fn known_book(&self) -> Result<Arc<Book>, AdminError> {
         let mut book = self.0.book.clone();
         match timeout(self.0.settings.limits.hold, book.wait_for(|book| book.loaded)).await {
             Ok(Ok(book)) => Ok(Arc::clone(&book)),
-            _ => Err(DeskError::Backend(Reject::BrokerAway)),
+            _ => Err(AdminError::Backend(Reject::BrokerAway)),
         }
     }
 
@@ -254,8 +254,8 @@ impl Desk {
         collection: fn(&Book) -> &Collection<D>,
         name: &Name,
         attempts: usize,
-        change: impl Fn(Now<'_, D>) -> Result<Amend<D>, DeskError>,
-    ) -> Result<Arc<Book>, DeskError> {
+        change: impl Fn(Now<'_, D>) -> Result<Amend<D>, AdminError>,
+    ) -> Result<Arc<Book>, AdminError> {
         for _ in 0..attempts {
             let book = self.newest_book().await?;
             let of = collection(&book);
@@ -265,7 +265,7 @@ impl Desk {
             let result = match amend {
                 Amend::Keep => return Ok(book),
                 Amend::Put(document) => {
-                    let bytes = document.store().map_err(DeskError::Invalid)?;
+                    let bytes = document.store().map_err(AdminError::Invalid)?;
                     self.0.registry.put(&key, bytes, stored).await.map(Some)
                 }
                 // There is nothing to delete.
@@ -288,10 +288,10 @@ impl Desk {
                 Err(RegistryError::Conflict) => {
                     self.until(|book| shown(book).unwrap_or(0) != stored).await?;
                 }
-                Err(RegistryError::Failed(reject)) => return Err(DeskError::Backend(reject)),
+                Err(RegistryError::Failed(reject)) => return Err(AdminError::Backend(reject)),
             }
         }
-        Err(DeskError::Contended)
+        Err(AdminError::Contended)
     }
 
     /// Waits until records are held against what this schema says now. Not for long: until then they are held against nothing else,
@@ -303,26 +303,26 @@ impl Desk {
     }
 
     /// Waits until the book shows a change that the registry has taken.
-    async fn until(&self, shows: impl Fn(&Book) -> bool) -> Result<Arc<Book>, DeskError> {
+    async fn until(&self, shows: impl Fn(&Book) -> bool) -> Result<Arc<Book>, AdminError> {
         self.0.changed.notify_one();
         let mut book = self.0.book.clone();
         match timeout(ECHO_TIMEOUT, book.wait_for(|book| shows(book))).await {
             Ok(Ok(book)) => Ok(Arc::clone(&book)),
-            _ => Err(DeskError::Backend(Reject::ControlTimeout)),
+            _ => Err(AdminError::Backend(Reject::ControlTimeout)),
         }
     }
 }
 
 /// A name as the API was given it, of something of this kind.
-fn name_of<D: Document>(text: &str) -> Result<Name, DeskError> {
-    Name::parse(text).map_err(|fault| DeskError::Invalid(fault.text(D::WHAT)))
+fn name_of<D: Document>(text: &str) -> Result<Name, AdminError> {
+    Name::parse(text).map_err(|fault| AdminError::Invalid(fault.text(D::WHAT)))
 }
 
 /// The patterns of an allow-list.
-fn patterns(what: &str, given: &[String]) -> Result<Vec<Pattern>, DeskError> {
+fn patterns(what: &str, given: &[String]) -> Result<Vec<Pattern>, AdminError> {
     let parsed: Result<Vec<Pattern>, String> = given.iter().map(|text| Pattern::parse(text)).collect();
-    let parsed = parsed.map_err(|error| DeskError::Invalid(format!("{what}: {error}")))?;
-    check_patterns(what, &parsed).map_err(DeskError::Invalid)?;
+    let parsed = parsed.map_err(|error| AdminError::Invalid(format!("{what}: {error}")))?;
+    check_patterns(what, &parsed).map_err(AdminError::Invalid)?;
     Ok(parsed)
 }
 
@@ -338,9 +338,9 @@ fn tag_of(shown: &impl Serialize) -> String {
 }
 
 /// Refuses a change of what is not as the caller saw it.
-fn check_tag(expected: Option<&str>, shown: &impl Serialize) -> Result<(), DeskError> {
+fn check_tag(expected: Option<&str>, shown: &impl Serialize) -> Result<(), AdminError> {
     match expected {
-        Some(expected) if expected != tag_of(shown) => Err(DeskError::Changed),
+        Some(expected) if expected != tag_of(shown) => Err(AdminError::Changed),
         _ => Ok(()),
     }
 }
@@ -374,7 +374,7 @@ mod tests {
         let parsed = |list: &[&str]| patterns("produce", &given(list)).map(|list| texts(&list));
         assert_eq!(parsed(&[]), Ok(vec![]));
         assert_eq!(parsed(&["Prod.*", "a"]), Ok(vec!["prod.*".to_owned(), "a".to_owned()]));
-        assert!(matches!(parsed(&["a", "a b"]), Err(DeskError::Invalid(text)) if text.contains("produce")));
+        assert!(matches!(parsed(&["a", "a b"]), Err(AdminError::Invalid(text)) if text.contains("produce")));
         assert!(parsed(&["a"; 257]).is_err());
     }
 
@@ -408,6 +408,6 @@ mod tests {
         assert_ne!(tag_of(&"a"), tag_of(&"b"));
         assert_eq!(check_tag(None, &"a"), Ok(()));
         assert_eq!(check_tag(Some(&tag_of(&"a")), &"a"), Ok(()));
-        assert_eq!(check_tag(Some(&tag_of(&"a")), &"b"), Err(DeskError::Changed));
+        assert_eq!(check_tag(Some(&tag_of(&"a")), &"b"), Err(AdminError::Changed));
     }
 }

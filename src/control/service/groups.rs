@@ -1,7 +1,7 @@
 //! Consumer groups of stations: listed and removed. They are made by the first consume call that names them.
 
 use super::{
-    Desk, DeskError, What, name_of, page,
+    AdminError, AdminService, What, name_of, page,
     stations::adopted,
     views::{ConsumerGroupView, Page, PageAsk},
 };
@@ -13,9 +13,9 @@ use crate::{
     station::Name,
 };
 
-impl Desk {
+impl AdminService {
     /// The consumer groups of a station, by name.
-    pub async fn consumer_groups(&self, station: &str, ask: &PageAsk) -> Result<Page<ConsumerGroupView>, DeskError> {
+    pub async fn consumer_groups(&self, station: &str, ask: &PageAsk) -> Result<Page<ConsumerGroupView>, AdminError> {
         let name = name_of::<StationDocument>(station)?;
         let book = self.book().await?;
         let groups = groups::list(&self.0.streams, &name, adopted(&book, &name)).await?;
@@ -23,12 +23,12 @@ impl Desk {
     }
 
     /// Removes a consumer group of a station. The next consume call that names it makes it anew, at the first record.
-    pub async fn remove_consumer_group(&self, station: &str, group: &str) -> Result<(), DeskError> {
+    pub async fn remove_consumer_group(&self, station: &str, group: &str) -> Result<(), AdminError> {
         let name = name_of::<StationDocument>(station)?;
-        let group = Name::parse(group).map_err(|fault| DeskError::Invalid(fault.text("Consumer group")))?;
+        let group = Name::parse(group).map_err(|fault| AdminError::Invalid(fault.text("Consumer group")))?;
         let book = self.book().await?;
         if !groups::remove(&self.0.streams, &name, adopted(&book, &name), &group).await? {
-            return Err(DeskError::Unknown(What::ConsumerGroup));
+            return Err(AdminError::Unknown(What::ConsumerGroup));
         }
         // Shards that know it ask for it anew.
         self.forget(&name).await;

@@ -1,8 +1,8 @@
-//! Why the desk did nothing.
+//! Why the service did nothing.
 
 use crate::{control::streams::StreamsError, reject::Reject};
 
-/// Kinds of things that the desk deals in.
+/// Kinds of things that the service deals in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// A user.
@@ -39,7 +39,7 @@ impl What {
 
 /// Why nothing was changed, or nothing is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeskError {
+pub enum AdminError {
     /// What was asked for is wrong; the text says what.
     Invalid(String),
     /// There is one of this name.
@@ -61,7 +61,7 @@ pub enum DeskError {
 }
 
 /// An error about the streams of a station.
-impl From<StreamsError> for DeskError {
+impl From<StreamsError> for AdminError {
     fn from(error: StreamsError) -> Self {
         match error {
             StreamsError::Exists => Self::Exists(What::Station),

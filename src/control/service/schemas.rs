@@ -1,7 +1,7 @@
 //! Schemas and their versions: compiled before they are stored, and again before they come into force.
 
 use super::{
-    ATTEMPTS_MAX, Amend, Desk, DeskError, Now, What, check_tag, name_of, now_ms, page, tag_of,
+    ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag, name_of, now_ms, page, tag_of,
     views::{NewSchema, Page, PageAsk, SchemaVersionView, SchemaView, Tagged},
 };
 use crate::{
@@ -15,9 +15,9 @@ use crate::{
     station::Name,
 };
 
-impl Desk {
+impl AdminService {
     /// Schemas, by name.
-    pub async fn schemas(&self, ask: &PageAsk) -> Result<Page<SchemaView>, DeskError> {
+    pub async fn schemas(&self, ask: &PageAsk) -> Result<Page<SchemaView>, AdminError> {
         let book = self.book().await?;
         let all = page(book.schemas.iter().map(|(name, entry)| (name.to_string(), (name, &*entry.document))), ask);
         let part = bounded(all, |(name, document)| (name.to_string(), bytes_of(document)));
@@ -26,21 +26,21 @@ impl Desk {
     }
 
     /// One schema with all versions.
-    pub async fn schema(&self, name: &str) -> Result<Tagged<SchemaView>, DeskError> {
+    pub async fn schema(&self, name: &str) -> Result<Tagged<SchemaView>, AdminError> {
         let name = name_of::<SchemaDocument>(name)?;
         shown(&*self.book().await?, &name)
     }
 
     /// Compiles and adds a schema, or the next version of the one of this name. The first version is active, others are not yet.
     /// Returns it and the version that was added.
-    pub async fn add_schema(&self, new: NewSchema, created_by: &str) -> Result<(Tagged<SchemaView>, u32), DeskError> {
+    pub async fn add_schema(&self, new: NewSchema, created_by: &str) -> Result<(Tagged<SchemaView>, u32), AdminError> {
         let name = name_of::<SchemaDocument>(&new.name)?;
         let NewSchema { kind, schema: text, message, imports, .. } = new;
         let source = SchemaSource { kind, text, message, imports };
         let bytes = source.text.len() + source.imports.values().map(String::len).sum::<usize>();
         if bytes > REGISTRY_DOCUMENT_BYTES_MAX {
             let text = format!("the schema has {bytes} bytes; it may have {REGISTRY_DOCUMENT_BYTES_MAX}");
-            return Err(DeskError::Invalid(text));
+            return Err(AdminError::Invalid(text));
         }
         // What is refused anyway is not compiled.
         let version = SchemaVersion {
@@ -52,13 +52,13 @@ impl Desk {
             created_ms: now_ms(),
         };
         next_document(&name, self.book().await?.schemas.get(&name).map(|entry| &*entry.document), kind, &version)?;
-        workshop::compile(source, 1).await.map_err(DeskError::Invalid)?;
+        workshop::compile(source, 1).await.map_err(AdminError::Invalid)?;
         let added = |now: Now<'_, SchemaDocument>| match now.document() {
             None if now.stored > 0 => Err(unreadable(&name)),
             known => next_document(&name, known, kind, &version).map(Amend::Put),
         };
         let book = self.amend(|book| &book.schemas, &name, ATTEMPTS_MAX, added).await?;
-        let document = &book.schemas.get(&name).ok_or(DeskError::Unknown(What::Schema))?.document;
+        let document = &book.schemas.get(&name).ok_or(AdminError::Unknown(What::Schema))?.document;
         let mine = document.versions.iter().rev().find(|known| {
             known.says_the_same(&version)
                 && (&known.created_by, known.created_ms) == (&version.created_by, version.created_ms)
@@ -74,17 +74,17 @@ impl Desk {
         name: &str,
         version: u32,
         expected: Option<&str>,
-    ) -> Result<Tagged<SchemaView>, DeskError> {
+    ) -> Result<Tagged<SchemaView>, AdminError> {
         let name = name_of::<SchemaDocument>(name)?;
         let book = self.book().await?;
-        let entry = book.schemas.get(&name).ok_or(DeskError::Unknown(What::Schema))?;
-        let source = entry.document.source(version).ok_or(DeskError::Unknown(What::SchemaVersion))?;
+        let entry = book.schemas.get(&name).ok_or(AdminError::Unknown(What::Schema))?;
+        let source = entry.document.source(version).ok_or(AdminError::Unknown(What::SchemaVersion))?;
         // It compiled where it was added, which may have been another version of the program.
-        workshop::compile(source, 1).await.map_err(DeskError::Invalid)?;
+        workshop::compile(source, 1).await.map_err(AdminError::Invalid)?;
         let activated = |now: Now<'_, SchemaDocument>| {
-            let old = now.document().ok_or(DeskError::Unknown(What::Schema))?;
+            let old = now.document().ok_or(AdminError::Unknown(What::Schema))?;
             check_tag(expected, &view(now.book, &name, old))?;
-            old.version(version).ok_or(DeskError::Unknown(What::SchemaVersion))?;
+            old.version(version).ok_or(AdminError::Unknown(What::SchemaVersion))?;
             if old.active == version && now.is_whole() {
                 return Ok(Amend::Keep);
             }
@@ -97,11 +97,11 @@ impl Desk {
     }
 
     /// Removes a schema that no station is attached to.
-    pub async fn remove_schema(&self, name: &str, expected: Option<&str>) -> Result<(), DeskError> {
+    pub async fn remove_schema(&self, name: &str, expected: Option<&str>) -> Result<(), AdminError> {
         let name = name_of::<SchemaDocument>(name)?;
         let removed = |now: Now<'_, SchemaDocument>| {
             if now.stored == 0 {
-                return Err(DeskError::Unknown(What::Schema));
+                return Err(AdminError::Unknown(What::Schema));
             }
             if let Some(document) = now.document() {
                 check_tag(expected, &view(now.book, &name, document))?;
@@ -154,19 +154,19 @@ fn next_document(
     known: Option<&SchemaDocument>,
     kind: SchemaType,
     version: &SchemaVersion,
-) -> Result<SchemaDocument, DeskError> {
+) -> Result<SchemaDocument, AdminError> {
     let Some(known) = known else { return Ok(SchemaDocument::new(kind, version.clone())) };
     if known.kind != kind {
         let text = format!("schema {name} already exists with type {}", known.kind.word());
-        return Err(DeskError::Invalid(text));
+        return Err(AdminError::Invalid(text));
     }
     if known.newest().is_some_and(|newest| newest.says_the_same(version)) {
-        return Err(DeskError::Conflict(format!("schema {name} already exists with the same content")));
+        return Err(AdminError::Conflict(format!("schema {name} already exists with the same content")));
     }
     if known.versions.len() >= SCHEMA_VERSIONS_MAX {
         let text =
             format!("schema {name} has {SCHEMA_VERSIONS_MAX} versions, which is the most: add it under another name");
-        return Err(DeskError::Conflict(text));
+        return Err(AdminError::Conflict(text));
     }
     let mut document = known.clone();
     let number = known.newest().map_or(0, |newest| newest.version) + 1;
@@ -175,22 +175,22 @@ fn next_document(
 }
 
 /// What stands there belongs to a schema that is not understood here; nothing is written over it.
-fn unreadable(name: &Name) -> DeskError {
-    DeskError::Conflict(format!("what the registry has under the name {name} cannot be read here: remove it first"))
+fn unreadable(name: &Name) -> AdminError {
+    AdminError::Conflict(format!("what the registry has under the name {name} cannot be read here: remove it first"))
 }
 
-fn check_detached(book: &Book, name: &Name) -> Result<(), DeskError> {
+fn check_detached(book: &Book, name: &Name) -> Result<(), AdminError> {
     let stations = book.attached_to(name);
     if stations.is_empty() {
         return Ok(());
     }
     let names: Vec<&str> = stations.iter().take(10).map(Name::as_str).collect();
     let more = if stations.len() > names.len() { ", …" } else { "" };
-    Err(DeskError::Conflict(format!("schema {name} is attached to {}{more}: detach it there first", names.join(", "))))
+    Err(AdminError::Conflict(format!("schema {name} is attached to {}{more}: detach it there first", names.join(", "))))
 }
 
-fn shown(book: &Book, name: &Name) -> Result<Tagged<SchemaView>, DeskError> {
-    let entry = book.schemas.get(name).ok_or(DeskError::Unknown(What::Schema))?;
+fn shown(book: &Book, name: &Name) -> Result<Tagged<SchemaView>, AdminError> {
+    let entry = book.schemas.get(name).ok_or(AdminError::Unknown(What::Schema))?;
     let value = view(book, name, &entry.document);
     Ok(Tagged { tag: tag_of(&value), value })
 }

@@ -1,7 +1,7 @@
 //! Dead letters: read, replayed through validation again, purged.
 
 use super::{
-    Desk, DeskError, What, name_of,
+    AdminError, AdminService, What, name_of,
     stations::adopted,
     views::{
         DeadLetterKind, DeadLetterSelection, DeadLetterView, Page, PageAsk, PurgeReport, ReplayFailure, ReplayReport,
@@ -23,14 +23,14 @@ use crate::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::sync::Arc;
 
-impl Desk {
+impl AdminService {
     /// Dead letters of a station, oldest first.
-    pub async fn dead_letters(&self, station: &str, ask: &PageAsk) -> Result<Page<DeadLetterView>, DeskError> {
+    pub async fn dead_letters(&self, station: &str, ask: &PageAsk) -> Result<Page<DeadLetterView>, AdminError> {
         let name = name_of::<StationDocument>(station)?;
         let after = match ask.after.as_deref().map(str::parse) {
             None => 0,
             Some(Ok(after)) => after,
-            Some(Err(_)) => return Err(DeskError::Invalid("a page of dead letters begins after a number".to_owned())),
+            Some(Err(_)) => return Err(AdminError::Invalid("a page of dead letters begins after a number".to_owned())),
         };
         let limit = ask.limit.clamp(1, super::PAGE_MAX);
         // One more, to know whether there is a next page.
@@ -50,13 +50,13 @@ impl Desk {
     }
 
     /// One dead letter.
-    pub async fn dead_letter(&self, station: &str, id: u64) -> Result<DeadLetterView, DeskError> {
+    pub async fn dead_letter(&self, station: &str, id: u64) -> Result<DeadLetterView, AdminError> {
         let name = name_of::<StationDocument>(station)?;
         if let Some(letter) = self.letter(&name, id).await? {
             return Ok(view(letter));
         }
         self.exists(&name).await?;
-        Err(DeskError::Unknown(What::DeadLetter))
+        Err(AdminError::Unknown(What::DeadLetter))
     }
 
     /// Stores dead letters in their station, if they are valid now; what was stored is a dead letter no longer.
@@ -64,7 +64,7 @@ impl Desk {
         &self,
         station: &str,
         which: DeadLetterSelection,
-    ) -> Result<ReplayReport, DeskError> {
+    ) -> Result<ReplayReport, AdminError> {
         let name = name_of::<StationDocument>(station)?;
         check_selection(&which)?;
         let book = self.book().await?;
@@ -104,7 +104,7 @@ impl Desk {
         &self,
         station: &str,
         which: DeadLetterSelection,
-    ) -> Result<PurgeReport, DeskError> {
+    ) -> Result<PurgeReport, AdminError> {
         let name = name_of::<StationDocument>(station)?;
         check_selection(&which)?;
         let purged = match self.0.streams.discard(&name.dead_letters(), which.ids.as_deref()).await {
@@ -119,7 +119,7 @@ impl Desk {
     }
 
     /// Whether there is such a station, or something is known of one.
-    async fn exists(&self, name: &Name) -> Result<(), DeskError> {
+    async fn exists(&self, name: &Name) -> Result<(), AdminError> {
         let book = self.book().await?;
         if book.stations.get(name).is_some() {
             return Ok(());
@@ -127,7 +127,7 @@ impl Desk {
         self.describe(&book, name).await.map(drop)
     }
 
-    async fn letter(&self, name: &Name, id: u64) -> Result<Option<Letter>, DeskError> {
+    async fn letter(&self, name: &Name, id: u64) -> Result<Option<Letter>, AdminError> {
         let Some(before) = id.checked_sub(1) else { return Ok(None) };
         let letters = self.0.streams.read(&name.dead_letters(), before, 1).await?;
         Ok(letters.into_iter().find(|letter| letter.sequence == id))
@@ -174,9 +174,9 @@ impl Desk {
     }
 }
 
-fn check_selection(which: &DeadLetterSelection) -> Result<(), DeskError> {
+fn check_selection(which: &DeadLetterSelection) -> Result<(), AdminError> {
     if which.ids.as_ref().is_some_and(|ids| ids.len() > DEAD_LETTERS_PER_CALL_MAX) {
-        return Err(DeskError::Invalid(format!("at most {DEAD_LETTERS_PER_CALL_MAX} dead letters at a time")));
+        return Err(AdminError::Invalid(format!("at most {DEAD_LETTERS_PER_CALL_MAX} dead letters at a time")));
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! API keys. A key is shown when it is made and never again: the registry has its hash.
 
 use super::{
-    ATTEMPTS_MAX, Amend, Desk, DeskError, Now, What, check_tag, name_of, now_ms, page, patterns, tag_of, texts,
+    ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag, name_of, now_ms, page, patterns, tag_of,
+    texts,
     views::{CreatedKey, KeyView, NewKey, Page, PageAsk, Tagged},
 };
 use crate::{
@@ -14,34 +15,34 @@ use crate::{
 };
 use std::sync::Arc;
 
-impl Desk {
+impl AdminService {
     /// Keys, by id.
-    pub async fn keys(&self, ask: &PageAsk) -> Result<Page<KeyView>, DeskError> {
+    pub async fn keys(&self, ask: &PageAsk) -> Result<Page<KeyView>, AdminError> {
         let book = self.book().await?;
         let all = book.keys.iter().map(|(id, entry)| (id.to_string(), self.key_view(id, &entry.document)));
         Ok(page(all, ask))
     }
 
     /// One key.
-    pub async fn key(&self, id: &str) -> Result<Tagged<KeyView>, DeskError> {
+    pub async fn key(&self, id: &str) -> Result<Tagged<KeyView>, AdminError> {
         let id = name_of::<KeyDocument>(id)?;
         let book = self.book().await?;
-        let entry = book.keys.get(&id).ok_or(DeskError::Unknown(What::Key))?;
+        let entry = book.keys.get(&id).ok_or(AdminError::Unknown(What::Key))?;
         Ok(Tagged { tag: tag_of(&*entry.document), value: self.key_view(&id, &entry.document) })
     }
 
     /// Makes a key.
-    pub async fn create_key(&self, new: NewKey) -> Result<CreatedKey, DeskError> {
+    pub async fn create_key(&self, new: NewKey) -> Result<CreatedKey, AdminError> {
         let (produce, consume) = (patterns("produce", &new.produce)?, patterns("consume", &new.consume)?);
         let created_ms = now_ms();
         let expires_ms = match new.expires_in_s {
             Some(seconds) if seconds == 0 || seconds > RETENTION_AGE_MAX.as_secs() => {
                 let text = format!("a key expires in 1 to {} s, or never", RETENTION_AGE_MAX.as_secs());
-                return Err(DeskError::Invalid(text));
+                return Err(AdminError::Invalid(text));
             }
             seconds => seconds.map(|seconds| created_ms.saturating_add(seconds.saturating_mul(1_000))),
         };
-        let no_chance = || DeskError::Backend(Reject::Internal("the system gives no random numbers"));
+        let no_chance = || AdminError::Backend(Reject::Internal("the system gives no random numbers"));
         let made = keys::new_key().ok_or_else(no_chance)?;
         let id = name_of::<KeyDocument>(&made.id)?;
         let document = KeyDocument {
@@ -52,10 +53,10 @@ impl Desk {
             expires_ms,
             ..KeyDocument::new(made.hash, created_ms)
         };
-        document.check().map_err(DeskError::Invalid)?;
+        document.check().map_err(AdminError::Invalid)?;
         let added = |now: Now<'_, KeyDocument>| match now.stored {
             0 => Ok(Amend::Put(document.clone())),
-            _ => Err(DeskError::Exists(What::Key)),
+            _ => Err(AdminError::Exists(What::Key)),
         };
         self.amend(|book| &book.keys, &id, ATTEMPTS_MAX, added).await?;
         tracing::info!(key = %id, "created key");
@@ -63,12 +64,12 @@ impl Desk {
     }
 
     /// Ends a key, everywhere.
-    pub async fn revoke_key(&self, id: &str, expected: Option<&str>) -> Result<(), DeskError> {
+    pub async fn revoke_key(&self, id: &str, expected: Option<&str>) -> Result<(), AdminError> {
         let id = name_of::<KeyDocument>(id)?;
         let revoked = |now: Now<'_, KeyDocument>| match now.document() {
             Some(document) => check_tag(expected, document).map(|()| Amend::Delete),
             None if now.stored > 0 => Ok(Amend::Delete),
-            None => Err(DeskError::Unknown(What::Key)),
+            None => Err(AdminError::Unknown(What::Key)),
         };
         self.amend(|book| &book.keys, &id, ATTEMPTS_MAX, revoked).await?;
         tracing::info!(key = %id, "revoked key");
@@ -77,11 +78,11 @@ impl Desk {
 
     /// The id of the key that this is, if it is good now, and whether it may use the admin API. To be called once a request: it
     /// counts as a use of the key. [`Reject::UsersUnknown`]: what has the form of a key may be one, and it is not known.
-    pub fn key_used(&self, key: &str) -> Result<Option<(String, bool)>, DeskError> {
+    pub fn key_used(&self, key: &str) -> Result<Option<(String, bool)>, AdminError> {
         let Some(id) = keys::id_of(key).and_then(|id| Name::parse(id).ok()) else { return Ok(None) };
         let refused = self.0.settings.auth.unconfirmed == Unconfirmed::Refuse && self.0.book.borrow().unconfirmed;
         if refused || !self.0.book.borrow().loaded {
-            return Err(DeskError::Backend(Reject::UsersUnknown));
+            return Err(AdminError::Backend(Reject::UsersUnknown));
         }
         let Some(document) = self.good_key(&id, key) else { return Ok(None) };
         self.0.usage.count(&id);

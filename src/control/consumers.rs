@@ -16,8 +16,8 @@
 
 use super::{
     broker::{Broker, CallError, codes},
-    documents::hash_text,
     groups::{self, PRINCIPAL},
+    registry::documents::hash_text,
     stations::{METADATA_STATION, stream_info},
 };
 use crate::{

@@ -1,20 +1,22 @@
-//! Keeps the book as the registry has it, and tells the shards of every change.
+//! Keeps the snapshot as the registry has it, and tells the shards of every change.
 //!
 //! On the broker: read everything, then follow. Whatever may have lost a change (a new connection, an error of the watch,
 //! a minute gone by, a revision that does not come) leads to reading everything again; the
-//! working book stays in force until that has succeeded. The embedded store has no other writer than
+//! working snapshot stays in force until that has succeeded. The embedded store has no other writer than
 //! this process, so it is read at the start and after each change.
 //!
-//! Between changes the bucket is asked how far it is. If no further than the book, the shards are told that
+//! Between changes the bucket is asked how far it is. If no further than the snapshot, the shards are told that
 //! what they know was true when that was asked: they hold no record against a schema on older knowledge. Nothing that takes
 //! long comes between, least of all the compiling of a schema: its stations wait for it, and no others.
 
 use super::{
-    book::{Book, Root},
     couriers::Couriers,
     key_usage::KeyUsage,
     knowledge::Knowledge,
-    registry::{Followed, NatsRegistry, Registry, RegistryError},
+    registry::{
+        Followed, NatsRegistry, Registry, RegistryError,
+        snapshot::{Root, Snapshot},
+    },
     workshop::Workshop,
 };
 use crate::{
@@ -45,7 +47,7 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 /// Between two attempts to read the registry, at most.
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// The task that owns the book.
+/// The task that owns the snapshot.
 #[derive(Debug)]
 pub(super) struct Keeper {
     pub(super) registry: Registry,
@@ -54,8 +56,8 @@ pub(super) struct Keeper {
     knowledge: Knowledge,
     pub(super) couriers: Couriers,
     pub(super) metrics: Arc<ControlMetrics>,
-    /// Where others read the book.
-    pub(super) book: watch::Sender<Arc<Book>>,
+    /// Where others read the snapshot.
+    pub(super) snapshot: watch::Sender<Arc<Snapshot>>,
     /// Wakes the keeper after a change made through this process.
     pub(super) changed: Arc<Notify>,
     pub(super) usage: KeyUsage,
@@ -65,7 +67,7 @@ pub(super) struct Keeper {
 /// The bucket was asked how far it is.
 struct Sounding {
     sent: Instant,
-    /// The revision of the book at that time.
+    /// The revision of the snapshot at that time.
     known: u64,
     /// When the bucket was made, and its last revision; none if no answer came in time.
     answer: Option<Result<(i128, u64), RegistryError>>,
@@ -80,7 +82,7 @@ impl Keeper {
         couriers: Couriers,
         metrics: Arc<ControlMetrics>,
     ) -> Self {
-        let (book, _) = watch::channel(Arc::new(Book::default()));
+        let (snapshot, _) = watch::channel(Arc::new(Snapshot::default()));
         let shared = matches!(registry, Registry::Nats(_));
         let shards = couriers.shards();
         Self {
@@ -89,7 +91,7 @@ impl Keeper {
             knowledge,
             couriers,
             metrics,
-            book,
+            snapshot,
             changed: Arc::new(Notify::new()),
             usage: KeyUsage::new(shards),
             workshop: Workshop::new(shards, shared),
@@ -102,13 +104,13 @@ impl Keeper {
         let registry = self.registry.clone();
         if let Registry::Nats(_) = &registry {
             // Root can come in before the broker has been reached.
-            let book = Arc::clone(&self.book.borrow());
-            self.tell_users(&book).await;
+            let snapshot = Arc::clone(&self.snapshot.borrow());
+            self.tell_users(&snapshot).await;
         }
         let knowledge = self.knowledge.clone();
         let mut failure = Failure::default();
         loop {
-            let before = Arc::clone(&self.book.borrow());
+            let before = Arc::clone(&self.snapshot.borrow());
             let result = tokio::select! {
                 result = self.once(&registry, &mut failure) => result,
                 () = knowledge.expired(), if !before.unconfirmed => {
@@ -125,10 +127,10 @@ impl Keeper {
                 reject @ (Reject::BrokerForbidden(_) | Reject::BrokerRefused(..) | Reject::BrokerFailed(_)),
             ) = error
             {
-                self.book.send_modify(|book| Arc::make_mut(book).refused = Some(reject));
+                self.snapshot.send_modify(|snapshot| Arc::make_mut(snapshot).refused = Some(reject));
             }
             sleep(retry).await;
-            let progressed = self.book.borrow().loaded != before.loaded;
+            let progressed = self.snapshot.borrow().loaded != before.loaded;
             retry = if progressed { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
         }
     }
@@ -153,19 +155,19 @@ impl Keeper {
         self.knowledge.confirm(at);
         self.metrics.registry_confirmed.set(now_unix_s());
         self.couriers.offer(&Push::Confirmed(at));
-        if self.book.borrow().unconfirmed {
-            self.book.send_modify(|book| Arc::make_mut(book).unconfirmed = false);
+        if self.snapshot.borrow().unconfirmed {
+            self.snapshot.send_modify(|snapshot| Arc::make_mut(snapshot).unconfirmed = false);
             tracing::info!("registry: it confirms again what is known of users and API keys");
             if self.knowledge.when_too_old == Unconfirmed::Refuse {
-                let book = Arc::clone(&self.book.borrow());
-                self.tell_users(&book).await;
+                let snapshot = Arc::clone(&self.snapshot.borrow());
+                self.tell_users(&snapshot).await;
             }
         }
     }
 
     /// The registry has not confirmed for too long what is known here.
     async fn grow_too_old(&mut self) {
-        self.book.send_modify(|book| Arc::make_mut(book).unconfirmed = true);
+        self.snapshot.send_modify(|snapshot| Arc::make_mut(snapshot).unconfirmed = true);
         let for_s = self.knowledge.age_max().as_secs();
         match self.knowledge.when_too_old {
             Unconfirmed::Serve => {
@@ -179,8 +181,8 @@ impl Keeper {
                     for_s,
                     "registry: it does not confirm users and API keys; all but root are refused until it does"
                 );
-                let book = Arc::clone(&self.book.borrow());
-                self.tell_users(&book).await;
+                let snapshot = Arc::clone(&self.snapshot.borrow());
+                self.tell_users(&snapshot).await;
             }
         }
     }
@@ -196,36 +198,36 @@ impl Keeper {
             followed = nats.follow() => followed?,
             _ = connections.changed() => return Ok(()),
         };
-        let mut book = Book::clone(&self.book.borrow());
-        book.reconcile(&listing);
-        let whole = book.is_as_far(before.made, before.last);
-        self.publish(book).await;
+        let mut snapshot = Snapshot::clone(&self.snapshot.borrow());
+        snapshot.reconcile(&listing);
+        let whole = snapshot.is_as_far(before.made, before.last);
+        self.publish(snapshot).await;
         failure.over();
         self.knowledge.begin(before.asked);
         if whole {
             self.confirm(before.asked).await;
         }
         let reread = sleep(REREAD_INTERVAL);
-        let sounding = sound(nats.clone(), self.book.subscribe());
+        let sounding = sound(nats.clone(), self.snapshot.subscribe());
         tokio::pin!(reread, sounding);
         let mut behind = None;
         loop {
             tokio::select! {
                 change = changes.next() => {
                     let Some(change) = change else { return Ok(()) };
-                    let mut book = Book::clone(&self.book.borrow());
-                    book.apply(&change?);
+                    let mut snapshot = Snapshot::clone(&self.snapshot.borrow());
+                    snapshot.apply(&change?);
                     // One snapshot for all changes that are here already.
                     while let Some(Some(change)) = changes.next().now_or_never() {
-                        book.apply(&change?);
+                        snapshot.apply(&change?);
                     }
-                    self.publish(book).await;
+                    self.publish(snapshot).await;
                 }
                 sounded = &mut sounding => {
                     if !self.holds(&sounded, &mut behind).await? {
                         return Ok(());
                     }
-                    sounding.set(sound(nats.clone(), self.book.subscribe()));
+                    sounding.set(sound(nats.clone(), self.snapshot.subscribe()));
                 }
                 () = self.workshop.finished() => self.publish_compiled().await,
                 _ = connections.changed() => return Ok(()),
@@ -234,7 +236,7 @@ impl Keeper {
         }
     }
 
-    /// Confirms the book to the shards, if it is as far as the bucket. `false`: everything has to be read again.
+    /// Confirms the snapshot to the shards, if it is as far as the bucket. `false`: everything has to be read again.
     async fn holds(&mut self, sounded: &Sounding, behind: &mut Option<Instant>) -> Result<bool, RegistryError> {
         let (made, last) = match &sounded.answer {
             Some(Ok(answer)) => *answer,
@@ -244,11 +246,11 @@ impl Keeper {
             }
             Some(Err(_)) | None => return Ok(true),
         };
-        let book = Arc::clone(&self.book.borrow());
-        if !book.is_of(made) || last < sounded.known {
+        let snapshot = Arc::clone(&self.snapshot.borrow());
+        if !snapshot.is_of(made) || last < sounded.known {
             return Ok(false);
         }
-        if book.revision >= last {
+        if snapshot.revision >= last {
             *behind = None;
             self.confirm(sounded.sent).await;
             return Ok(true);
@@ -277,83 +279,85 @@ impl Keeper {
     }
 
     async fn read_now(&mut self, registry: &Registry) -> Result<(), RegistryError> {
-        let mut book = Book::clone(&self.book.borrow());
-        book.reconcile(&registry.list().await?);
-        self.publish(book).await;
+        let mut snapshot = Snapshot::clone(&self.snapshot.borrow());
+        snapshot.reconcile(&registry.list().await?);
+        self.publish(snapshot).await;
         Ok(())
     }
 
-    /// First the shards, then everybody else: who sees a document in the book may rely on every shard
+    /// First the shards, then everybody else: who sees a document in the snapshot may rely on every shard
     /// knowing it by then.
-    async fn publish(&mut self, book: Book) {
-        let before = Arc::clone(&self.book.borrow());
-        if !before.loaded || !book.users.same(&before.users) || !book.keys.same(&before.keys) {
-            self.usage.retain(&book.keys);
-            self.tell_users(&book).await;
+    async fn publish(&mut self, snapshot: Snapshot) {
+        let before = Arc::clone(&self.snapshot.borrow());
+        if !before.loaded || !snapshot.users.same(&before.users) || !snapshot.keys.same(&before.keys) {
+            self.usage.retain(&snapshot.keys);
+            self.tell_users(&snapshot).await;
         }
-        let changed = !before.loaded || !book.stations.same(&before.stations) || !book.schemas.same(&before.schemas);
+        let changed =
+            !before.loaded || !snapshot.stations.same(&before.stations) || !snapshot.schemas.same(&before.schemas);
         if changed {
-            self.workshop.order(&book);
+            self.workshop.order(&snapshot);
             self.workshop.settle().await;
         }
         if changed || self.workshop.has_news() {
-            self.tell_contracts(&book).await;
+            self.tell_contracts(&snapshot).await;
         }
-        self.show(book).await;
+        self.show(snapshot).await;
         self.forget_adopted(&before).await;
     }
 
-    /// The book is as it was, and more of its schemas are compiled.
+    /// The snapshot is as it was, and more of its schemas are compiled.
     async fn publish_compiled(&mut self) {
-        let book = Book::clone(&self.book.borrow());
-        self.tell_contracts(&book).await;
-        self.show(book).await;
+        let snapshot = Snapshot::clone(&self.snapshot.borrow());
+        self.tell_contracts(&snapshot).await;
+        self.show(snapshot).await;
     }
 
-    async fn tell_contracts(&mut self, book: &Book) {
-        let contracts = self.workshop.contracts(book);
+    async fn tell_contracts(&mut self, snapshot: &Snapshot) {
+        let contracts = self.workshop.contracts(snapshot);
         self.couriers.each(|shard| contracts.get(shard).cloned().map(Push::Contracts)).await;
     }
 
-    /// Shows everybody a book that the shards were told of.
-    async fn show(&self, mut book: Book) {
+    /// Shows everybody a snapshot that the shards were told of.
+    async fn show(&self, mut snapshot: Snapshot) {
         self.couriers.taken().await;
         let gauges = [
-            (&self.metrics.registry_revision, book.revision),
-            (&self.metrics.users, book.users.len() as u64),
-            (&self.metrics.schemas, book.schemas.len() as u64),
-            (&self.metrics.stations, book.stations.len() as u64),
-            (&self.metrics.keys, book.keys.len() as u64),
-            (&self.metrics.documents_refused, (book.faults() + self.workshop.faults()) as u64),
+            (&self.metrics.registry_revision, snapshot.revision),
+            (&self.metrics.users, snapshot.users.len() as u64),
+            (&self.metrics.schemas, snapshot.schemas.len() as u64),
+            (&self.metrics.stations, snapshot.stations.len() as u64),
+            (&self.metrics.keys, snapshot.keys.len() as u64),
+            (&self.metrics.documents_refused, (snapshot.faults() + self.workshop.faults()) as u64),
         ];
         for (gauge, value) in gauges {
             gauge.set(value);
         }
-        book.compiling = self.workshop.compiling();
-        book.compiled |= book.compiling.is_empty();
-        self.book.send_replace(Arc::new(book));
+        snapshot.compiling = self.workshop.compiling();
+        snapshot.compiled |= snapshot.compiling.is_empty();
+        self.snapshot.send_replace(Arc::new(snapshot));
     }
 
-    /// Has the shards forget stations that are another stream now. After the book is published: whoever asks again is
+    /// Has the shards forget stations that are another stream now. After the snapshot is published: whoever asks again is
     /// answered from it.
-    async fn forget_adopted(&self, before: &Book) {
-        let book = Arc::clone(&self.book.borrow());
-        if book.stations.same(&before.stations) {
+    async fn forget_adopted(&self, before: &Snapshot) {
+        let snapshot = Arc::clone(&self.snapshot.borrow());
+        if snapshot.stations.same(&before.stations) {
             return;
         }
-        let adopted = |book: &Book, name| book.stations.get(name).and_then(|entry| entry.document.adopted.clone());
-        let names = before.stations.iter().chain(book.stations.iter()).map(|(name, _)| name);
-        for name in names.filter(|name| adopted(before, name) != adopted(&book, name)) {
+        let adopted =
+            |snapshot: &Snapshot, name| snapshot.stations.get(name).and_then(|entry| entry.document.adopted.clone());
+        let names = before.stations.iter().chain(snapshot.stations.iter()).map(|(name, _)| name);
+        for name in names.filter(|name| adopted(before, name) != adopted(&snapshot, name)) {
             self.couriers.all(&Push::Forget(name.clone())).await;
         }
     }
 
-    async fn tell_users(&self, book: &Book) {
+    async fn tell_users(&self, snapshot: &Snapshot) {
         let Root { name, version } = &self.root;
-        let believed = !(book.unconfirmed && self.knowledge.when_too_old == Unconfirmed::Refuse);
-        let users = if book.loaded && believed {
-            let keys = book.keys.iter().filter_map(|(id, entry)| entry.document.record(id, self.usage.of(id)));
-            Users::new(name, *version, book.user_records(&self.root)).with_keys(keys)
+        let believed = !(snapshot.unconfirmed && self.knowledge.when_too_old == Unconfirmed::Refuse);
+        let users = if snapshot.loaded && believed {
+            let keys = snapshot.keys.iter().filter_map(|(id, entry)| entry.document.record(id, self.usage.of(id)));
+            Users::new(name, *version, snapshot.user_records(&self.root)).with_keys(keys)
         } else {
             Users::unread(name, *version)
         };
@@ -394,9 +398,9 @@ fn now_unix_s() -> u64 {
 }
 
 /// Asks the bucket how far it is, after a while.
-async fn sound(nats: NatsRegistry, book: watch::Receiver<Arc<Book>>) -> Sounding {
+async fn sound(nats: NatsRegistry, snapshot: watch::Receiver<Arc<Snapshot>>) -> Sounding {
     sleep(CONFIRM_INTERVAL).await;
-    let known = book.borrow().revision;
+    let known = snapshot.borrow().revision;
     let sent = Instant::now();
     let answer = timeout(CONFIRM_TIMEOUT, nats.last()).await.ok();
     Sounding { sent, known, answer }

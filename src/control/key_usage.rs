@@ -1,6 +1,6 @@
 //! How much API keys are used, by the shards of this process: counts outlive the snapshots that carry them.
 
-use super::{book::Collection, documents::KeyDocument};
+use super::registry::{documents::KeyDocument, snapshot::Collection};
 use crate::{auth::keys::KeyUses, station::Name};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{

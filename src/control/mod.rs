@@ -12,11 +12,9 @@
 //! Deliberately absent: a cache of stations (each shard has its own), and watching streams for
 //! changes (a shard that meets a stream that is gone asks again).
 
-mod book;
 mod broker;
 mod consumers;
 mod couriers;
-mod documents;
 mod groups;
 mod guesses;
 mod interest;
@@ -53,7 +51,6 @@ use crate::{
     directory::messages::{Ask, Push},
     metrics::{ControlMetrics, ShardMetrics, StoreMetrics},
 };
-use book::Root;
 use broker::Broker;
 use couriers::Couriers;
 use interest::Interest;
@@ -64,7 +61,7 @@ use monitor::Monitor;
 use passwords::Passwords;
 use publishing::SyncMode;
 use questions::{Backend, Oracle, Publishing};
-use registry::{NatsRegistry, Registry};
+use registry::{NatsRegistry, Registry, snapshot::Root};
 use service::AdminServiceParts;
 use std::{
     io,
@@ -238,7 +235,7 @@ where
         store_metrics,
     };
     let service = AdminService::new(&keeper, parts);
-    let oracle = Oracle::new(settings, backend, streams, logins, keeper.book.subscribe(), control_metrics);
+    let oracle = Oracle::new(settings, backend, streams, logins, keeper.snapshot.subscribe(), control_metrics);
     tokio::spawn(keeper.usage.clone().run());
     tokio::spawn(keeper.run());
     tokio::spawn(questions::serve(oracle, asks, couriers.clone(), shard_count));

@@ -6,7 +6,7 @@
 //! nobody's password can be guessed faster than another's. A right one may be recognised without a hash
 //! ([`Passwords::recognises`]): who gives it knows it already, and it does not wait behind those who guess.
 
-use super::documents::PasswordHash;
+use super::registry::documents::PasswordHash;
 use crate::{
     auth::password,
     config::Secret,

@@ -6,16 +6,18 @@
 //! by itself.
 
 use super::{
-    book::{Book, Root},
     broker::{Broker, codes},
     consumers::{self, Making},
     couriers::Couriers,
-    documents::ACCOUNT,
     guesses::Network,
     interest::Interest,
     logins::Logins,
     passwords::Expected,
     publishing::{SyncMode, decide},
+    registry::{
+        documents::ACCOUNT,
+        snapshot::{Root, Snapshot},
+    },
     stations::{self, Found},
     streams::{Streams, StreamsError},
 };
@@ -71,7 +73,7 @@ pub(super) struct Oracle {
     pub(super) backend: Backend,
     pub(super) streams: Streams,
     pub(super) logins: Logins,
-    pub(super) book: watch::Receiver<Arc<Book>>,
+    pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) metrics: Arc<ControlMetrics>,
     root: Root,
     resolving: Arc<Semaphore>,
@@ -83,39 +85,39 @@ impl Oracle {
         backend: Backend,
         streams: Streams,
         logins: Logins,
-        book: watch::Receiver<Arc<Book>>,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
         metrics: Arc<ControlMetrics>,
     ) -> Self {
         let root = Root::new(&settings.auth);
         let resolving = Arc::new(Semaphore::new(RESOLVING_MAX));
-        Self { settings, backend, streams, logins, book, metrics, root, resolving }
+        Self { settings, backend, streams, logins, snapshot, metrics, root, resolving }
     }
 
     /// Finds or makes a station. One that keeps dead letters is made as the station says whose they are, also where
     /// stations are not made by themselves.
     async fn station(&self, name: &Name, create: bool) -> Result<Finding, Reject> {
-        let book = self.known_book().await?;
-        let Some(of) = name.letters_of() else { return self.find(&book, name, create).await };
-        match self.find(&book, name, false).await {
+        let snapshot = self.known_snapshot().await?;
+        let Some(of) = name.letters_of() else { return self.find(&snapshot, name, create).await };
+        match self.find(&snapshot, name, false).await {
             Err(Reject::StationUnknown(_)) if create => {}
             found => return found,
         }
-        let known = book.stations.get(&of).map(|entry| entry.document.dead_letters.clone()).unwrap_or_default();
+        let known = snapshot.stations.get(&of).map(|entry| entry.document.dead_letters.clone()).unwrap_or_default();
         let age = (known.retention_age_s > 0).then(|| Duration::from_secs(known.retention_age_s));
         match self.streams.create(name, &stations::letters_attributes(&self.settings.stations, age)).await {
             // Somebody else was quicker, and may know of another retention by now.
-            Ok(()) | Err(StreamsError::Exists) => self.find(&book, name, false).await,
+            Ok(()) | Err(StreamsError::Exists) => self.find(&snapshot, name, false).await,
             Err(StreamsError::Failed(reject)) => Err(reject),
             Err(StreamsError::Invalid(text) | StreamsError::Missing(text)) => Err(Reject::StationBlocked(text.into())),
             Err(StreamsError::Unknown) => Err(Reject::StationUnknown(name.as_str().into())),
         }
     }
 
-    async fn find(&self, book: &Book, name: &Name, create: bool) -> Result<Finding, Reject> {
+    async fn find(&self, snapshot: &Snapshot, name: &Name, create: bool) -> Result<Finding, Reject> {
         let create = create && self.settings.stations.auto_create;
         match &self.backend {
             Backend::Nats(broker, _, interest) => {
-                let found = self.find_on(broker, book, name, create).await.map_err(for_clients)?;
+                let found = self.find_on(broker, snapshot, name, create).await.map_err(for_clients)?;
                 if found.is_of_interest {
                     // Before anybody can publish to it.
                     interest.keep(broker, name, &found.station.partitions).await.map_err(for_clients)?;
@@ -131,10 +133,10 @@ impl Oracle {
 
     /// Finds a station on the broker, or makes it: one that was given attributes with these, whoever asks, because its streams
     /// were lost; others with those of the configuration, if they may be.
-    async fn find_on(&self, broker: &Broker, book: &Book, name: &Name, create: bool) -> Result<Found, Reject> {
+    async fn find_on(&self, broker: &Broker, snapshot: &Snapshot, name: &Name, create: bool) -> Result<Found, Reject> {
         let settings = &self.settings.stations;
-        let document = book.stations.get(name).map(|entry| &entry.document);
-        if document.is_none() && book.stations.stored_revision(name).is_some() {
+        let document = snapshot.stations.get(name).map(|entry| &entry.document);
+        if document.is_none() && snapshot.stations.stored_revision(name).is_some() {
             // It may have been given attributes: none are guessed.
             return stations::resolve(broker, settings, name, None, None).await.map_err(|why| match why {
                 Reject::StationUnknown(_) => Reject::StationBlocked(
@@ -163,13 +165,13 @@ impl Oracle {
         }
     }
 
-    /// The book, once it was read: a station may be another stream than its name says.
-    async fn known_book(&self) -> Result<Arc<Book>, Reject> {
-        let mut book = self.book.clone();
-        let known = book.wait_for(|book| book.loaded || book.refused.is_some());
+    /// The snapshot, once it was read: a station may be another stream than its name says.
+    async fn known_snapshot(&self) -> Result<Arc<Snapshot>, Reject> {
+        let mut snapshot = self.snapshot.clone();
+        let known = snapshot.wait_for(|snapshot| snapshot.loaded || snapshot.refused.is_some());
         match timeout(self.settings.limits.hold, known).await {
-            Ok(Ok(book)) if book.loaded => Ok(Arc::clone(&book)),
-            Ok(Ok(book)) => Err(book.refused.clone().unwrap_or(Reject::ControlTimeout)),
+            Ok(Ok(snapshot)) if snapshot.loaded => Ok(Arc::clone(&snapshot)),
+            Ok(Ok(snapshot)) => Err(snapshot.refused.clone().unwrap_or(Reject::ControlTimeout)),
             Ok(Err(_)) | Err(_) => Err(Reject::ControlTimeout),
         }
     }
@@ -225,14 +227,14 @@ impl Oracle {
         if username == self.root.name {
             return Ok((Expected::Text(self.settings.auth.root_password.clone()), self.root.version));
         }
-        let book = self.book.borrow();
-        if !book.loaded {
+        let snapshot = self.snapshot.borrow();
+        if !snapshot.loaded {
             return Err(Reject::BrokerAway);
         }
-        if book.unconfirmed && self.settings.auth.unconfirmed == Unconfirmed::Refuse {
+        if snapshot.unconfirmed && self.settings.auth.unconfirmed == Unconfirmed::Refuse {
             return Err(Reject::UsersUnknown);
         }
-        let entry = Name::parse(username).ok().and_then(|name| book.users.get(&name));
+        let entry = Name::parse(username).ok().and_then(|name| snapshot.users.get(&name));
         Ok(match entry {
             Some(entry) => (Expected::Hash(entry.document.password.clone()), entry.document.version),
             None => (Expected::Nothing, 0),

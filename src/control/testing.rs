@@ -3,13 +3,12 @@
 
 use super::{
     AdminService, ControlHandle, ControlInputs,
-    book::Root,
     couriers::Couriers,
     keeper::Keeper,
     knowledge::Knowledge,
     logins::Logins,
     passwords::Passwords,
-    registry::{Registry, memory::Documents},
+    registry::{Registry, memory::Documents, snapshot::Root},
     service::AdminServiceParts,
     spawn,
     streams::{Streams, memory::Stations},

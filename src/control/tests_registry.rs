@@ -4,7 +4,7 @@ mod model;
 
 use super::{
     AdminError, What,
-    documents::{Document, PasswordHash, StationDocument, UserDocument},
+    registry::documents::{Document, PasswordHash, StationDocument, UserDocument},
     streams::StreamsError,
     testing::{Memory, Replica, name},
     views::{

@@ -1,4 +1,4 @@
-//! Makes the contracts of all stations out of the book, one snapshot for each shard.
+//! Makes the contracts of all stations out of the snapshot, one snapshot for each shard.
 //!
 //! Only schemas that are attached are compiled, once for each shard, on the blocking threads. What has not changed is
 //! used again: a change of one schema costs the same among a thousand. A version that does not compile here never
@@ -7,9 +7,9 @@
 //! Nobody waits for a schema that takes long but its own stations: the others' contracts, and the word that they are true, go
 //! on to the shards meanwhile.
 
-use super::{
-    book::Book,
+use super::registry::{
     documents::{SchemaDocument, StationDocument},
+    snapshot::Snapshot,
 };
 use crate::{
     directory::contracts::{ActiveSchema, Contract, Contracts},
@@ -108,13 +108,14 @@ impl Workshop {
         self.untold
     }
 
-    /// The contracts that the book says, by shard, with what is compiled by now.
-    pub(super) fn contracts(&mut self, book: &Book) -> Vec<Arc<Contracts>> {
+    /// The contracts that the snapshot says, by shard, with what is compiled by now.
+    pub(super) fn contracts(&mut self, snapshot: &Snapshot) -> Vec<Arc<Contracts>> {
         self.untold = false;
         let of_shard = |shard| {
-            let told = book.stations.iter().map(|(name, entry)| (name.clone(), self.contract(&entry.document, shard)));
-            let unknown = book.stations.unknown().map(|name| (name, unknown_station()));
-            let contracts = Contracts::new(told.chain(unknown).collect::<HashMap<_, _>>(), book.revision);
+            let told =
+                snapshot.stations.iter().map(|(name, entry)| (name.clone(), self.contract(&entry.document, shard)));
+            let unknown = snapshot.stations.unknown().map(|name| (name, unknown_station()));
+            let contracts = Contracts::new(told.chain(unknown).collect::<HashMap<_, _>>(), snapshot.revision);
             Arc::new(if self.shared { contracts.of_shared_registry() } else { contracts })
         };
         (0..self.shards).map(of_shard).collect()
@@ -142,12 +143,12 @@ impl Workshop {
     }
 
     /// Begins to compile what is attached and has changed, and lets go of what is not attached any more.
-    pub(super) fn order(&mut self, book: &Book) {
+    pub(super) fn order(&mut self, snapshot: &Snapshot) {
         let attached: BTreeSet<Name> =
-            book.stations.iter().filter_map(|(_, entry)| entry.document.schema.clone()).collect();
-        self.shelf.retain(|name, _| attached.contains(name) && book.schemas.get(name).is_some());
+            snapshot.stations.iter().filter_map(|(_, entry)| entry.document.schema.clone()).collect();
+        self.shelf.retain(|name, _| attached.contains(name) && snapshot.schemas.get(name).is_some());
         for name in attached {
-            let Some(entry) = book.schemas.get(&name) else { continue };
+            let Some(entry) = snapshot.schemas.get(&name) else { continue };
             match self.shelf.get_mut(&name) {
                 Some(made) if made.serves(&entry.document) => made.document = Arc::clone(&entry.document),
                 _ => self.begin(name, Arc::clone(&entry.document)),

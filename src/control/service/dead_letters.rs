@@ -10,8 +10,7 @@ use super::{
 use crate::{
     backend::letter,
     control::{
-        book::Book,
-        documents::StationDocument,
+        registry::{documents::StationDocument, snapshot::Snapshot},
         streams::{Letter, StreamsError},
         workshop,
     },
@@ -67,14 +66,14 @@ impl AdminService {
     ) -> Result<ReplayReport, AdminError> {
         let name = name_of::<StationDocument>(station)?;
         check_selection(&which)?;
-        let book = self.book().await?;
-        self.describe(&book, &name).await?;
-        let schema = current_schema(&book, &name).await;
+        let snapshot = self.snapshot().await?;
+        self.describe(&snapshot, &name).await?;
+        let schema = current_schema(&snapshot, &name).await;
         let mut report = ReplayReport { replayed: 0, failed: Vec::new() };
         if let Some(ids) = which.ids {
             for id in ids {
                 match self.letter(&name, id).await? {
-                    Some(letter) => self.replay(&book, &name, &schema, letter, &mut report).await,
+                    Some(letter) => self.replay(&snapshot, &name, &schema, letter, &mut report).await,
                     None => report.failed.push(ReplayFailure { id, error: "there is no such dead letter".to_owned() }),
                 }
             }
@@ -93,7 +92,7 @@ impl AdminService {
             after = last.sequence;
             left = left.saturating_sub(letters.len());
             for letter in letters {
-                self.replay(&book, &name, &schema, letter, &mut report).await;
+                self.replay(&snapshot, &name, &schema, letter, &mut report).await;
             }
         }
         Ok(report)
@@ -120,11 +119,11 @@ impl AdminService {
 
     /// Whether there is such a station, or something is known of one.
     async fn exists(&self, name: &Name) -> Result<(), AdminError> {
-        let book = self.book().await?;
-        if book.stations.get(name).is_some() {
+        let snapshot = self.snapshot().await?;
+        if snapshot.stations.get(name).is_some() {
             return Ok(());
         }
-        self.describe(&book, name).await.map(drop)
+        self.describe(&snapshot, name).await.map(drop)
     }
 
     async fn letter(&self, name: &Name, id: u64) -> Result<Option<Letter>, AdminError> {
@@ -137,7 +136,7 @@ impl AdminService {
     /// from storing it twice within the station's window.
     async fn replay(
         &self,
-        book: &Book,
+        snapshot: &Snapshot,
         name: &Name,
         schema: &Result<Option<Arc<Schema>>, String>,
         letter: Letter,
@@ -160,7 +159,7 @@ impl AdminService {
                 Err(fault) => return Err(fault.clone()),
             };
             let message = letter::id_of_replayed(name.as_str(), id, letter.time_ms);
-            let stored = self.0.streams.store(name, adopted(book, name), &headers, &payload, &message).await;
+            let stored = self.0.streams.store(name, adopted(snapshot, name), &headers, &payload, &message).await;
             stored.map_err(|error| words(&error))?;
             match self.0.streams.discard(&name.dead_letters(), Some(&[id])).await {
                 Ok(_) => Ok(()),
@@ -182,12 +181,14 @@ fn check_selection(which: &DeadLetterSelection) -> Result<(), AdminError> {
 }
 
 /// The schema in force of a station, compiled for this call. An error says why no record is valid.
-async fn current_schema(book: &Book, name: &Name) -> Result<Option<Arc<Schema>>, String> {
-    if book.stations.unknown().any(|unknown| unknown == *name) {
+async fn current_schema(snapshot: &Snapshot, name: &Name) -> Result<Option<Arc<Schema>>, String> {
+    if snapshot.stations.unknown().any(|unknown| unknown == *name) {
         return Err("what the registry says of this station cannot be read here".to_owned());
     }
-    let Some(schema) = book.stations.get(name).and_then(|entry| entry.document.schema.clone()) else { return Ok(None) };
-    let source = book.schemas.get(&schema).and_then(|entry| entry.document.source(entry.document.active));
+    let Some(schema) = snapshot.stations.get(name).and_then(|entry| entry.document.schema.clone()) else {
+        return Ok(None);
+    };
+    let source = snapshot.schemas.get(&schema).and_then(|entry| entry.document.source(entry.document.active));
     let source = source.ok_or_else(|| format!("the station's schema {schema} is not in the registry"))?;
     let compiled = workshop::compile(source, 1).await.map_err(|fault| format!("schema {schema}: {fault}"))?;
     Ok(compiled.into_iter().next().map(Arc::new))

@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     control::{
-        documents::StationDocument,
         groups::{self, Group},
+        registry::documents::StationDocument,
     },
     station::Name,
 };
@@ -17,8 +17,8 @@ impl AdminService {
     /// The consumer groups of a station, by name.
     pub async fn consumer_groups(&self, station: &str, ask: &PageAsk) -> Result<Page<ConsumerGroupView>, AdminError> {
         let name = name_of::<StationDocument>(station)?;
-        let book = self.book().await?;
-        let groups = groups::list(&self.0.streams, &name, adopted(&book, &name)).await?;
+        let snapshot = self.snapshot().await?;
+        let groups = groups::list(&self.0.streams, &name, adopted(&snapshot, &name)).await?;
         Ok(page(groups.into_iter().map(|group| (group.name.clone(), view(group))), ask))
     }
 
@@ -26,8 +26,8 @@ impl AdminService {
     pub async fn remove_consumer_group(&self, station: &str, group: &str) -> Result<(), AdminError> {
         let name = name_of::<StationDocument>(station)?;
         let group = Name::parse(group).map_err(|fault| AdminError::Invalid(fault.text("Consumer group")))?;
-        let book = self.book().await?;
-        if !groups::remove(&self.0.streams, &name, adopted(&book, &name), &group).await? {
+        let snapshot = self.snapshot().await?;
+        if !groups::remove(&self.0.streams, &name, adopted(&snapshot, &name), &group).await? {
             return Err(AdminError::Unknown(What::ConsumerGroup));
         }
         // Shards that know it ask for it anew.

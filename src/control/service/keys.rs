@@ -8,7 +8,7 @@ use super::{
 use crate::{
     auth::keys,
     config::Unconfirmed,
-    control::documents::{Document, KeyDocument},
+    control::registry::documents::{Document, KeyDocument},
     limits::RETENTION_AGE_MAX,
     reject::Reject,
     station::Name,
@@ -18,16 +18,16 @@ use std::sync::Arc;
 impl AdminService {
     /// Keys, by id.
     pub async fn keys(&self, ask: &PageAsk) -> Result<Page<KeyView>, AdminError> {
-        let book = self.book().await?;
-        let all = book.keys.iter().map(|(id, entry)| (id.to_string(), self.key_view(id, &entry.document)));
+        let snapshot = self.snapshot().await?;
+        let all = snapshot.keys.iter().map(|(id, entry)| (id.to_string(), self.key_view(id, &entry.document)));
         Ok(page(all, ask))
     }
 
     /// One key.
     pub async fn key(&self, id: &str) -> Result<Tagged<KeyView>, AdminError> {
         let id = name_of::<KeyDocument>(id)?;
-        let book = self.book().await?;
-        let entry = book.keys.get(&id).ok_or(AdminError::Unknown(What::Key))?;
+        let snapshot = self.snapshot().await?;
+        let entry = snapshot.keys.get(&id).ok_or(AdminError::Unknown(What::Key))?;
         Ok(Tagged { tag: tag_of(&*entry.document), value: self.key_view(&id, &entry.document) })
     }
 
@@ -58,7 +58,7 @@ impl AdminService {
             0 => Ok(Amend::Put(document.clone())),
             _ => Err(AdminError::Exists(What::Key)),
         };
-        self.amend(|book| &book.keys, &id, ATTEMPTS_MAX, added).await?;
+        self.amend(|snapshot| &snapshot.keys, &id, ATTEMPTS_MAX, added).await?;
         tracing::info!(key = %id, "created key");
         Ok(CreatedKey { key: made.text, view: self.key_view(&id, &document) })
     }
@@ -71,7 +71,7 @@ impl AdminService {
             None if now.stored > 0 => Ok(Amend::Delete),
             None => Err(AdminError::Unknown(What::Key)),
         };
-        self.amend(|book| &book.keys, &id, ATTEMPTS_MAX, revoked).await?;
+        self.amend(|snapshot| &snapshot.keys, &id, ATTEMPTS_MAX, revoked).await?;
         tracing::info!(key = %id, "revoked key");
         Ok(())
     }
@@ -80,8 +80,8 @@ impl AdminService {
     /// counts as a use of the key. [`Reject::UsersUnknown`]: what has the form of a key may be one, and it is not known.
     pub fn key_used(&self, key: &str) -> Result<Option<(String, bool)>, AdminError> {
         let Some(id) = keys::id_of(key).and_then(|id| Name::parse(id).ok()) else { return Ok(None) };
-        let refused = self.0.settings.auth.unconfirmed == Unconfirmed::Refuse && self.0.book.borrow().unconfirmed;
-        if refused || !self.0.book.borrow().loaded {
+        let refused = self.0.settings.auth.unconfirmed == Unconfirmed::Refuse && self.0.snapshot.borrow().unconfirmed;
+        if refused || !self.0.snapshot.borrow().loaded {
             return Err(AdminError::Backend(Reject::UsersUnknown));
         }
         let Some(document) = self.good_key(&id, key) else { return Ok(None) };
@@ -90,7 +90,7 @@ impl AdminService {
     }
 
     fn good_key(&self, id: &Name, key: &str) -> Option<Arc<KeyDocument>> {
-        let document = Arc::clone(&self.0.book.borrow().keys.get(id)?.document);
+        let document = Arc::clone(&self.0.snapshot.borrow().keys.get(id)?.document);
         // Compared whatever else holds, and in constant time.
         let same = keys::is_key(key, &document.hash()?);
         let good = document.expires_ms.is_none_or(|expires| now_ms() < expires);

@@ -18,15 +18,17 @@ pub use error::{AdminError, What};
 pub use users::{NewUser, UserView};
 
 use super::{
-    book::{Book, Collection, Entry},
     couriers::Couriers,
-    documents::{Document, check_patterns, hash_text},
     guesses::Network,
     keeper::Keeper,
     key_usage::KeyUsage,
     logins::Logins,
     passwords::{self, Expected, Passwords},
-    registry::{Registry, RegistryError},
+    registry::{
+        Registry, RegistryError,
+        documents::{Document, check_patterns, hash_text},
+        snapshot::{Collection, Entry, Snapshot},
+    },
     server_health::Trouble,
     streams::Streams,
 };
@@ -74,7 +76,7 @@ struct Inner {
     usage: KeyUsage,
     passwords: Passwords,
     logins: Logins,
-    book: watch::Receiver<Arc<Book>>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
     changed: Arc<Notify>,
     draining: Arc<AtomicBool>,
     control: Arc<ControlMetrics>,
@@ -109,7 +111,7 @@ struct Now<'a, D> {
     /// Its revision is the one that is stored, 0 for none, also where that does not load.
     stored: u64,
     entry: Option<&'a Entry<D>>,
-    book: &'a Book,
+    snapshot: &'a Snapshot,
 }
 
 impl<'a, D> Now<'a, D> {
@@ -134,7 +136,7 @@ impl AdminService {
             usage: keeper.usage.clone(),
             passwords: parts.passwords,
             logins: parts.logins,
-            book: keeper.book.subscribe(),
+            snapshot: keeper.snapshot.subscribe(),
             changed: Arc::clone(&keeper.changed),
             draining: parts.draining,
             control: Arc::clone(&keeper.metrics),
@@ -158,15 +160,15 @@ impl AdminService {
             Some(Health::Damaged(_)) => Some("store damaged"),
             _ => read_only.then_some("store read-only"),
         };
-        let book = Arc::clone(&inner.book.borrow());
+        let snapshot = Arc::clone(&inner.snapshot.borrow());
         let reasons = [
             (inner.draining.load(Ordering::Relaxed), "draining"),
             (on_broker && broker_away, "broker away"),
             (trouble.is_some(), trouble.map_or("", Trouble::reason)),
             (store.is_some(), store.unwrap_or_default()),
-            (!book.loaded, "users not loaded"),
-            (book.unconfirmed, "registry not confirmed"),
-            (book.loaded && !book.compiled, "schemas not compiled"),
+            (!snapshot.loaded, "users not loaded"),
+            (snapshot.unconfirmed, "registry not confirmed"),
+            (snapshot.loaded && !snapshot.compiled, "schemas not compiled"),
         ];
         reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
     }
@@ -186,7 +188,7 @@ impl AdminService {
     pub fn metrics_text(&self, process: Option<ProcessMetrics>) -> String {
         let inner = &self.0;
         let keys: Vec<(String, u64)> =
-            inner.book.borrow().keys.iter().map(|(id, _)| (id.to_string(), inner.usage.uses(id).0)).collect();
+            inner.snapshot.borrow().keys.iter().map(|(id, _)| (id.to_string(), inner.usage.uses(id).0)).collect();
         metrics::render(metrics::Sources {
             shards: &inner.shards,
             control: &inner.control,
@@ -215,22 +217,22 @@ impl AdminService {
         self.0.logins.check(&username, Network::ADMIN, password.into(), expected).await
     }
 
-    /// The book, with all that any gateway was told to be done before this call. While the registry cannot be asked it is the one that
+    /// The snapshot, with all that any gateway was told to be done before this call. While the registry cannot be asked it is the one that
     /// is in force here, once there is one.
-    async fn book(&self) -> Result<Arc<Book>, AdminError> {
-        match timeout(LOOK_TIMEOUT, self.newest_book()).await {
-            Ok(Ok(book)) => Ok(book),
-            Ok(Err(_)) | Err(_) => self.known_book().await,
+    async fn snapshot(&self) -> Result<Arc<Snapshot>, AdminError> {
+        match timeout(LOOK_TIMEOUT, self.newest_snapshot()).await {
+            Ok(Ok(snapshot)) => Ok(snapshot),
+            Ok(Err(_)) | Err(_) => self.known_snapshot().await,
         }
     }
 
-    /// The book, with all that any gateway was told to be done before this call: nothing is refused because of what this gateway has not
+    /// The snapshot, with all that any gateway was told to be done before this call: nothing is refused because of what this gateway has not
     /// heard of yet.
-    async fn newest_book(&self) -> Result<Arc<Book>, AdminError> {
-        let known = self.known_book().await?;
+    async fn newest_snapshot(&self) -> Result<Arc<Snapshot>, AdminError> {
+        let known = self.known_snapshot().await?;
         match self.0.registry.last().await {
             Ok(Some((made, last))) if !known.is_as_far(made, last) => {
-                self.until(|book| book.is_as_far(made, last)).await
+                self.until(|snapshot| snapshot.is_as_far(made, last)).await
             }
             Ok(_) => Ok(known),
             Err(RegistryError::Failed(reject)) => Err(AdminError::Backend(reject)),
@@ -238,55 +240,57 @@ impl AdminService {
         }
     }
 
-    /// The book in force, once there is one.
-    async fn known_book(&self) -> Result<Arc<Book>, AdminError> {
-        let mut book = self.0.book.clone();
-        match timeout(self.0.settings.limits.hold, book.wait_for(|book| book.loaded)).await {
-            Ok(Ok(book)) => Ok(Arc::clone(&book)),
+    /// The snapshot in force, once there is one.
+    async fn known_snapshot(&self) -> Result<Arc<Snapshot>, AdminError> {
+        let mut snapshot = self.0.snapshot.clone();
+        match timeout(self.0.settings.limits.hold, snapshot.wait_for(|snapshot| snapshot.loaded)).await {
+            Ok(Ok(snapshot)) => Ok(Arc::clone(&snapshot)),
             _ => Err(AdminError::Backend(Reject::BrokerAway)),
         }
     }
 
     /// Changes a document by comparing and swapping: what `change` decides is tried again, at most so often, as long as
-    /// somebody else is quicker. Returns when the book shows it.
+    /// somebody else is quicker. Returns when the snapshot shows it.
     async fn amend<D: Document>(
         &self,
-        collection: fn(&Book) -> &Collection<D>,
+        collection: fn(&Snapshot) -> &Collection<D>,
         name: &Name,
         attempts: usize,
         change: impl Fn(Now<'_, D>) -> Result<Amend<D>, AdminError>,
-    ) -> Result<Arc<Book>, AdminError> {
+    ) -> Result<Arc<Snapshot>, AdminError> {
         for _ in 0..attempts {
-            let book = self.newest_book().await?;
-            let of = collection(&book);
+            let snapshot = self.newest_snapshot().await?;
+            let of = collection(&snapshot);
             let stored = of.stored_revision(name).unwrap_or(0);
-            let amend = change(Now { stored, entry: of.get(name), book: &book })?;
+            let amend = change(Now { stored, entry: of.get(name), snapshot: &snapshot })?;
             let key = D::key(name);
             let result = match amend {
-                Amend::Keep => return Ok(book),
+                Amend::Keep => return Ok(snapshot),
                 Amend::Put(document) => {
                     let bytes = document.store().map_err(AdminError::Invalid)?;
                     self.0.registry.put(&key, bytes, stored).await.map(Some)
                 }
                 // There is nothing to delete.
-                Amend::Delete if stored == 0 => return Ok(book),
+                Amend::Delete if stored == 0 => return Ok(snapshot),
                 Amend::Delete => self.0.registry.delete(&key, stored).await.map(|()| None),
             };
-            let shown = |book: &Book| collection(book).stored_revision(name);
+            let shown = |snapshot: &Snapshot| collection(snapshot).stored_revision(name);
             match result {
                 // Gone after it was there is gone by somebody else's hand.
                 Ok(Some(revision)) if stored > 0 => {
-                    return self.until(|book| shown(book).is_none_or(|have| have >= revision)).await;
+                    return self.until(|snapshot| shown(snapshot).is_none_or(|have| have >= revision)).await;
                 }
                 Ok(Some(revision)) => {
-                    let known = |book: &Book| book.revision >= revision;
-                    return self.until(|book| known(book) || shown(book).is_some_and(|have| have >= revision)).await;
+                    let known = |snapshot: &Snapshot| snapshot.revision >= revision;
+                    return self
+                        .until(|snapshot| known(snapshot) || shown(snapshot).is_some_and(|have| have >= revision))
+                        .await;
                 }
                 // Gone, or already made again by somebody else.
-                Ok(None) => return self.until(|book| shown(book).is_none_or(|have| have > stored)).await,
+                Ok(None) => return self.until(|snapshot| shown(snapshot).is_none_or(|have| have > stored)).await,
                 // Somebody else was quicker: look at what has become of it.
                 Err(RegistryError::Conflict) => {
-                    self.until(|book| shown(book).unwrap_or(0) != stored).await?;
+                    self.until(|snapshot| shown(snapshot).unwrap_or(0) != stored).await?;
                 }
                 Err(RegistryError::Failed(reject)) => return Err(AdminError::Backend(reject)),
             }
@@ -297,17 +301,17 @@ impl AdminService {
     /// Waits until records are held against what this schema says now. Not for long: until then they are held against nothing else,
     /// and are not taken.
     async fn compiled(&self, schema: &Name) {
-        let mut book = self.0.book.clone();
-        let compiled = book.wait_for(|book| !book.compiling.contains(schema));
+        let mut snapshot = self.0.snapshot.clone();
+        let compiled = snapshot.wait_for(|snapshot| !snapshot.compiling.contains(schema));
         let _not_yet = timeout(ECHO_TIMEOUT, compiled).await;
     }
 
-    /// Waits until the book shows a change that the registry has taken.
-    async fn until(&self, shows: impl Fn(&Book) -> bool) -> Result<Arc<Book>, AdminError> {
+    /// Waits until the snapshot shows a change that the registry has taken.
+    async fn until(&self, shows: impl Fn(&Snapshot) -> bool) -> Result<Arc<Snapshot>, AdminError> {
         self.0.changed.notify_one();
-        let mut book = self.0.book.clone();
-        match timeout(ECHO_TIMEOUT, book.wait_for(|book| shows(book))).await {
-            Ok(Ok(book)) => Ok(Arc::clone(&book)),
+        let mut snapshot = self.0.snapshot.clone();
+        match timeout(ECHO_TIMEOUT, snapshot.wait_for(|snapshot| shows(snapshot))).await {
+            Ok(Ok(snapshot)) => Ok(Arc::clone(&snapshot)),
             _ => Err(AdminError::Backend(Reject::ControlTimeout)),
         }
     }

@@ -6,8 +6,10 @@ use super::{
 };
 use crate::{
     control::{
-        book::Book,
-        documents::{SchemaDocument, SchemaVersion},
+        registry::{
+            documents::{SchemaDocument, SchemaVersion},
+            snapshot::Snapshot,
+        },
         workshop,
     },
     limits::{REGISTRY_DOCUMENT_BYTES_MAX, SCHEMA_VERSIONS_MAX, SCHEMAS_PAGE_BYTES},
@@ -18,17 +20,17 @@ use crate::{
 impl AdminService {
     /// Schemas, by name.
     pub async fn schemas(&self, ask: &PageAsk) -> Result<Page<SchemaView>, AdminError> {
-        let book = self.book().await?;
-        let all = page(book.schemas.iter().map(|(name, entry)| (name.to_string(), (name, &*entry.document))), ask);
+        let snapshot = self.snapshot().await?;
+        let all = page(snapshot.schemas.iter().map(|(name, entry)| (name.to_string(), (name, &*entry.document))), ask);
         let part = bounded(all, |(name, document)| (name.to_string(), bytes_of(document)));
-        let items = part.items.into_iter().map(|(name, document)| view(&book, name, document)).collect();
+        let items = part.items.into_iter().map(|(name, document)| view(&snapshot, name, document)).collect();
         Ok(Page { items, next: part.next })
     }
 
     /// One schema with all versions.
     pub async fn schema(&self, name: &str) -> Result<Tagged<SchemaView>, AdminError> {
         let name = name_of::<SchemaDocument>(name)?;
-        shown(&*self.book().await?, &name)
+        shown(&*self.snapshot().await?, &name)
     }
 
     /// Compiles and adds a schema, or the next version of the one of this name. The first version is active, others are not yet.
@@ -51,21 +53,21 @@ impl AdminService {
             created_by: created_by.to_owned(),
             created_ms: now_ms(),
         };
-        next_document(&name, self.book().await?.schemas.get(&name).map(|entry| &*entry.document), kind, &version)?;
+        next_document(&name, self.snapshot().await?.schemas.get(&name).map(|entry| &*entry.document), kind, &version)?;
         workshop::compile(source, 1).await.map_err(AdminError::Invalid)?;
         let added = |now: Now<'_, SchemaDocument>| match now.document() {
             None if now.stored > 0 => Err(unreadable(&name)),
             known => next_document(&name, known, kind, &version).map(Amend::Put),
         };
-        let book = self.amend(|book| &book.schemas, &name, ATTEMPTS_MAX, added).await?;
-        let document = &book.schemas.get(&name).ok_or(AdminError::Unknown(What::Schema))?.document;
+        let snapshot = self.amend(|snapshot| &snapshot.schemas, &name, ATTEMPTS_MAX, added).await?;
+        let document = &snapshot.schemas.get(&name).ok_or(AdminError::Unknown(What::Schema))?.document;
         let mine = document.versions.iter().rev().find(|known| {
             known.says_the_same(&version)
                 && (&known.created_by, known.created_ms) == (&version.created_by, version.created_ms)
         });
         let number = mine.map_or(document.active, |mine| mine.version);
         tracing::info!(schema = %name, version = number, by = created_by, "added schema");
-        Ok((shown(&book, &name)?, number))
+        Ok((shown(&snapshot, &name)?, number))
     }
 
     /// Puts a version in force, everywhere: also an older one (the original's "roll back").
@@ -76,24 +78,24 @@ impl AdminService {
         expected: Option<&str>,
     ) -> Result<Tagged<SchemaView>, AdminError> {
         let name = name_of::<SchemaDocument>(name)?;
-        let book = self.book().await?;
-        let entry = book.schemas.get(&name).ok_or(AdminError::Unknown(What::Schema))?;
+        let snapshot = self.snapshot().await?;
+        let entry = snapshot.schemas.get(&name).ok_or(AdminError::Unknown(What::Schema))?;
         let source = entry.document.source(version).ok_or(AdminError::Unknown(What::SchemaVersion))?;
         // It compiled where it was added, which may have been another version of the program.
         workshop::compile(source, 1).await.map_err(AdminError::Invalid)?;
         let activated = |now: Now<'_, SchemaDocument>| {
             let old = now.document().ok_or(AdminError::Unknown(What::Schema))?;
-            check_tag(expected, &view(now.book, &name, old))?;
+            check_tag(expected, &view(now.snapshot, &name, old))?;
             old.version(version).ok_or(AdminError::Unknown(What::SchemaVersion))?;
             if old.active == version && now.is_whole() {
                 return Ok(Amend::Keep);
             }
             Ok(Amend::Put(SchemaDocument { active: version, ..old.clone() }))
         };
-        let book = self.amend(|book| &book.schemas, &name, ATTEMPTS_MAX, activated).await?;
+        let snapshot = self.amend(|snapshot| &snapshot.schemas, &name, ATTEMPTS_MAX, activated).await?;
         self.compiled(&name).await;
         tracing::info!(schema = %name, version, "activated schema");
-        shown(&book, &name)
+        shown(&snapshot, &name)
     }
 
     /// Removes a schema that no station is attached to.
@@ -104,19 +106,19 @@ impl AdminService {
                 return Err(AdminError::Unknown(What::Schema));
             }
             if let Some(document) = now.document() {
-                check_tag(expected, &view(now.book, &name, document))?;
+                check_tag(expected, &view(now.snapshot, &name, document))?;
             }
-            check_detached(now.book, &name).map(|()| Amend::Delete)
+            check_detached(now.snapshot, &name).map(|()| Amend::Delete)
         };
-        let known = self.book().await?.schemas.get(&name).map(|entry| entry.document.clone());
-        let book = self.amend(|book| &book.schemas, &name, ATTEMPTS_MAX, removed).await?;
+        let known = self.snapshot().await?.schemas.get(&name).map(|entry| entry.document.clone());
+        let snapshot = self.amend(|snapshot| &snapshot.schemas, &name, ATTEMPTS_MAX, removed).await?;
         // Somebody attached it at the same time. One of the two gives way, and a schema in use stays.
-        if let (Err(refused), Some(known)) = (check_detached(&book, &name), known) {
+        if let (Err(refused), Some(known)) = (check_detached(&snapshot, &name), known) {
             let restored = |now: Now<'_, SchemaDocument>| match now.stored {
                 0 => Ok(Amend::Put(SchemaDocument::clone(&known))),
                 _ => Ok(Amend::Keep),
             };
-            self.amend(|book| &book.schemas, &name, ATTEMPTS_MAX, restored).await?;
+            self.amend(|snapshot| &snapshot.schemas, &name, ATTEMPTS_MAX, restored).await?;
             return Err(refused);
         }
         tracing::info!(schema = %name, "removed schema");
@@ -179,8 +181,8 @@ fn unreadable(name: &Name) -> AdminError {
     AdminError::Conflict(format!("what the registry has under the name {name} cannot be read here: remove it first"))
 }
 
-fn check_detached(book: &Book, name: &Name) -> Result<(), AdminError> {
-    let stations = book.attached_to(name);
+fn check_detached(snapshot: &Snapshot, name: &Name) -> Result<(), AdminError> {
+    let stations = snapshot.attached_to(name);
     if stations.is_empty() {
         return Ok(());
     }
@@ -189,13 +191,13 @@ fn check_detached(book: &Book, name: &Name) -> Result<(), AdminError> {
     Err(AdminError::Conflict(format!("schema {name} is attached to {}{more}: detach it there first", names.join(", "))))
 }
 
-fn shown(book: &Book, name: &Name) -> Result<Tagged<SchemaView>, AdminError> {
-    let entry = book.schemas.get(name).ok_or(AdminError::Unknown(What::Schema))?;
-    let value = view(book, name, &entry.document);
+fn shown(snapshot: &Snapshot, name: &Name) -> Result<Tagged<SchemaView>, AdminError> {
+    let entry = snapshot.schemas.get(name).ok_or(AdminError::Unknown(What::Schema))?;
+    let value = view(snapshot, name, &entry.document);
     Ok(Tagged { tag: tag_of(&value), value })
 }
 
-fn view(book: &Book, name: &Name, document: &SchemaDocument) -> SchemaView {
+fn view(snapshot: &Snapshot, name: &Name, document: &SchemaDocument) -> SchemaView {
     let version = |version: &SchemaVersion| SchemaVersionView {
         version: version.version,
         schema: version.text.clone(),
@@ -209,7 +211,7 @@ fn view(book: &Book, name: &Name, document: &SchemaDocument) -> SchemaView {
         kind: document.kind,
         active_version: document.active,
         versions: document.versions.iter().map(version).collect(),
-        stations: book.attached_to(name).iter().map(Name::to_string).collect(),
+        stations: snapshot.attached_to(name).iter().map(Name::to_string).collect(),
     }
 }
 

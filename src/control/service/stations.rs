@@ -11,8 +11,10 @@ use super::{
 use crate::{
     config::StationSettings,
     control::{
-        book::Book,
-        documents::{DeadLetters, Document, Given, SchemaDocument, StationDocument},
+        registry::{
+            documents::{DeadLetters, Document, Given, SchemaDocument, StationDocument},
+            snapshot::Snapshot,
+        },
         streams::{Adopted, Description, StreamsError},
     },
     directory::messages::Push,
@@ -28,10 +30,11 @@ const DESCRIBED_AT_ONCE: usize = 16;
 impl AdminService {
     /// Stations that exist, by name: also those that were made on first use.
     pub async fn stations(&self, ask: &PageAsk) -> Result<Page<StationView>, AdminError> {
-        let book = self.book().await?;
+        let snapshot = self.snapshot().await?;
         let mut all: BTreeMap<Name, Description> =
             self.0.streams.list().await?.into_iter().map(|station| (station.name.clone(), station)).collect();
-        let adopted = book.stations.iter().filter_map(|(name, entry)| Some((name, entry.document.adopted.as_ref()?)));
+        let adopted =
+            snapshot.stations.iter().filter_map(|(name, entry)| Some((name, entry.document.adopted.as_ref()?)));
         // Owned: what is asked must be able to move to another thread.
         let adopted: Vec<(Name, Adopted)> = adopted.map(|(name, adopted)| (name.clone(), adopted.clone())).collect();
         let described = futures_util::stream::iter(adopted).map(|(name, adopted)| {
@@ -47,14 +50,14 @@ impl AdminService {
         });
         let described: Vec<Option<Description>> = described.buffered(DESCRIBED_AT_ONCE).try_collect().await?;
         all.extend(described.into_iter().flatten().map(|station| (station.name.clone(), station)));
-        Ok(page(all.into_iter().map(|(name, station)| (name.to_string(), view(&book, station))), ask))
+        Ok(page(all.into_iter().map(|(name, station)| (name.to_string(), view(&snapshot, station))), ask))
     }
 
     /// One station.
     pub async fn station(&self, name: &str) -> Result<Tagged<StationView>, AdminError> {
         let name = name_of::<StationDocument>(name)?;
-        let book = self.book().await?;
-        Ok(tagged(view(&book, self.describe(&book, &name).await?)))
+        let snapshot = self.snapshot().await?;
+        Ok(tagged(view(&snapshot, self.describe(&snapshot, &name).await?)))
     }
 
     /// Makes a station.
@@ -66,7 +69,7 @@ impl AdminService {
         let given = self.given(&attributes);
         let document = StationDocument { schema, dead_letters, given, ..StationDocument::default() };
         document.check().map_err(AdminError::Invalid)?;
-        let book = self.book().await?;
+        let snapshot = self.snapshot().await?;
         let is_there = match self.0.streams.describe(&name, None).await {
             // The backend says whether it is the same.
             Ok(_) => self.0.streams.create(&name, &attributes).await.map(|()| true)?,
@@ -76,7 +79,7 @@ impl AdminService {
         let said = self.say(&name, &document, is_there).await?;
         if let Err(error) = self.0.streams.create(&name, &attributes).await {
             // A station that never was leaves nothing behind, unless somebody has changed it since.
-            let fresh = said && book.stations.stored_revision(&name).is_none();
+            let fresh = said && snapshot.stations.stored_revision(&name).is_none();
             let never = |why: &Reject| matches!(why, Reject::Conflict(_) | Reject::StoreReadOnly(_));
             let may_be_made = matches!(&error, StreamsError::Failed(why) if !never(why));
             if fresh && !may_be_made {
@@ -84,7 +87,7 @@ impl AdminService {
                     Some(now) if *now == document => Ok(Amend::Delete),
                     _ => Ok(Amend::Keep),
                 };
-                self.amend(|book| &book.stations, &name, ATTEMPTS_MAX, undone).await?;
+                self.amend(|snapshot| &snapshot.stations, &name, ATTEMPTS_MAX, undone).await?;
             }
             return Err(error.into());
         }
@@ -104,7 +107,7 @@ impl AdminService {
         let plain = *document == StationDocument::default();
         let made = |now: Now<'_, StationDocument>| {
             if let Some(schema) = &document.schema {
-                now.book.schemas.get(schema).ok_or(AdminError::Unknown(What::Schema))?;
+                now.snapshot.schemas.get(schema).ok_or(AdminError::Unknown(What::Schema))?;
             }
             match now.document() {
                 Some(known) if known == document && now.is_whole() => Ok(Amend::Keep),
@@ -121,8 +124,8 @@ impl AdminService {
                 _ => Err(AdminError::Exists(What::Station)),
             }
         };
-        let book = self.amend(|book| &book.stations, name, ATTEMPTS_MAX, made).await?;
-        self.keep_schema(&book, name, None).await?;
+        let snapshot = self.amend(|snapshot| &snapshot.stations, name, ATTEMPTS_MAX, made).await?;
+        self.keep_schema(&snapshot, name, None).await?;
         if let Some(schema) = &document.schema {
             self.compiled(schema).await;
         }
@@ -151,7 +154,7 @@ impl AdminService {
             None if now.stored > 0 => Err(AdminError::Exists(What::Station)),
             None => Ok(Amend::Put(StationDocument { adopted: Some(adopted.clone()), ..StationDocument::default() })),
         };
-        self.amend(|book| &book.stations, &name, ATTEMPTS_MAX, made).await?;
+        self.amend(|snapshot| &snapshot.stations, &name, ATTEMPTS_MAX, made).await?;
         self.forget(&name).await;
         tracing::info!(station = %name, stream = %adopted.stream, "adopted station");
         self.station(name.as_str()).await
@@ -165,9 +168,9 @@ impl AdminService {
         expected: Option<&str>,
     ) -> Result<Tagged<StationView>, AdminError> {
         let name = name_of::<StationDocument>(name)?;
-        let book = self.book().await?;
-        let known = self.describe(&book, &name).await?;
-        check_tag(expected, &stable(view(&book, known.clone())))?;
+        let snapshot = self.snapshot().await?;
+        let known = self.describe(&snapshot, &name).await?;
+        check_tag(expected, &stable(view(&snapshot, known.clone())))?;
         let of_stream = attributes_change(&known.attributes, &change)?;
         let letters = change.dead_letters.as_ref().map(dead_letters);
         if let Some(letters) = &letters {
@@ -176,10 +179,10 @@ impl AdminService {
         }
         // The stream may refuse, and then nothing has changed; the registry is asked after it.
         if of_stream != AttributesChange::default() {
-            self.0.streams.change(&name, adopted(&book, &name), &of_stream).await?;
+            self.0.streams.change(&name, adopted(&snapshot, &name), &of_stream).await?;
         }
         if let Some(letters) = &letters {
-            self.change_letters(&book, &name, letters, expected.map(|_| &known)).await?;
+            self.change_letters(&snapshot, &name, letters, expected.map(|_| &known)).await?;
         }
         self.remember(&name, of_stream != AttributesChange::default()).await?;
         self.forget(&name).await;
@@ -190,13 +193,13 @@ impl AdminService {
     /// Has the registry keep what a station is like now, where it keeps that already or it was `changed`. Also if an earlier
     /// change was cut off here.
     async fn remember(&self, name: &Name, changed: bool) -> Result<(), AdminError> {
-        let book = self.book().await?;
-        let document = book.stations.get(name).map(|entry| &entry.document);
+        let snapshot = self.snapshot().await?;
+        let document = snapshot.stations.get(name).map(|entry| &entry.document);
         let kept = document.and_then(|document| document.given.as_ref());
-        if adopted(&book, name).is_some() || (kept.is_none() && !changed) {
+        if adopted(&snapshot, name).is_some() || (kept.is_none() && !changed) {
             return Ok(());
         }
-        let given = self.given(&self.describe(&book, name).await?.attributes);
+        let given = self.given(&self.describe(&snapshot, name).await?.attributes);
         if given.as_ref() == kept {
             return Ok(());
         }
@@ -205,14 +208,14 @@ impl AdminService {
             Some(old) if old.adopted.is_some() => Ok(Amend::Keep),
             old => Ok(Amend::Put(old.cloned().unwrap_or_default().with(given.clone()))),
         };
-        self.amend(|book| &book.stations, name, ATTEMPTS_MAX, remembered).await.map(drop)
+        self.amend(|snapshot| &snapshot.stations, name, ATTEMPTS_MAX, remembered).await.map(drop)
     }
 
     /// Changes what becomes of a station's records that fail. `seen`: the station as the caller must have seen it, but for what
     /// the registry says, which must still be what `before` has.
     async fn change_letters(
         &self,
-        before: &Book,
+        before: &Snapshot,
         name: &Name,
         letters: &DeadLetters,
         seen: Option<&Description>,
@@ -225,12 +228,12 @@ impl AdminService {
             }
             old => {
                 if let Some(known) = seen {
-                    check_tag(tag.as_deref(), &stable(view(now.book, known.clone())))?;
+                    check_tag(tag.as_deref(), &stable(view(now.snapshot, known.clone())))?;
                 }
                 Ok(Amend::Put(StationDocument { dead_letters: letters.clone(), ..old.cloned().unwrap_or_default() }))
             }
         };
-        self.amend(|book| &book.stations, name, ATTEMPTS_MAX, changed).await?;
+        self.amend(|snapshot| &snapshot.stations, name, ATTEMPTS_MAX, changed).await?;
         // Also if it says the same as before: then an earlier change was cut off here.
         let age = Some(age(letters.retention_age_s));
         let change = AttributesChange { retention_age: age, ..AttributesChange::default() };
@@ -244,23 +247,23 @@ impl AdminService {
     /// Removes a station with its records and dead letters; of an adopted one only what the registry says.
     pub async fn remove_station(&self, name: &str, expected: Option<&str>) -> Result<(), AdminError> {
         let name = name_of::<StationDocument>(name)?;
-        let book = self.book().await?;
-        match self.0.streams.describe(&name, adopted(&book, &name)).await {
-            Ok(known) => check_tag(expected, &stable(view(&book, known)))?,
+        let snapshot = self.snapshot().await?;
+        match self.0.streams.describe(&name, adopted(&snapshot, &name)).await {
+            Ok(known) => check_tag(expected, &stable(view(&snapshot, known)))?,
             // A part of it is there, or was.
             Err(StreamsError::Missing(_)) => {}
             // The stream that it was made of is another by now, and is not touched.
-            Err(StreamsError::Invalid(_)) if adopted(&book, &name).is_some() => {}
+            Err(StreamsError::Invalid(_)) if adopted(&snapshot, &name).is_some() => {}
             // What is left of a station that is gone can be removed.
             Err(StreamsError::Unknown)
-                if book.stations.stored_revision(&name).is_some()
+                if snapshot.stations.stored_revision(&name).is_some()
                     || self.0.streams.describe(&name.dead_letters(), None).await.is_ok() => {}
             Err(error) => return Err(error.into()),
         }
-        if adopted(&book, &name).is_none() {
+        if adopted(&snapshot, &name).is_none() {
             self.remove_streams(&name).await?;
         }
-        self.amend(|book| &book.stations, &name, ATTEMPTS_MAX, |_| Ok(Amend::Delete)).await?;
+        self.amend(|snapshot| &snapshot.stations, &name, ATTEMPTS_MAX, |_| Ok(Amend::Delete)).await?;
         self.forget(&name).await;
         tracing::info!(station = %name, "removed station");
         Ok(())
@@ -275,14 +278,14 @@ impl AdminService {
                 _ => Ok(Amend::Keep),
             }
         };
-        let kept = self.book().await?.stations.get(name).and_then(|entry| entry.document.given.clone());
-        self.amend(|book| &book.stations, name, ATTEMPTS_MAX, with(None)).await?;
+        let kept = self.snapshot().await?.stations.get(name).and_then(|entry| entry.document.given.clone());
+        self.amend(|snapshot| &snapshot.stations, name, ATTEMPTS_MAX, with(None)).await?;
         let removed = async {
             self.0.streams.remove(name).await?;
             self.0.streams.remove(&name.dead_letters()).await
         };
         if let Err(error) = removed.await {
-            self.amend(|book| &book.stations, name, ATTEMPTS_MAX, with(kept)).await?;
+            self.amend(|snapshot| &snapshot.stations, name, ATTEMPTS_MAX, with(kept)).await?;
             return Err(error.into());
         }
         Ok(())
@@ -311,12 +314,12 @@ impl AdminService {
         expected: Option<&str>,
     ) -> Result<Tagged<StationView>, AdminError> {
         let name = name_of::<StationDocument>(name)?;
-        let before = self.book().await?;
+        let before = self.snapshot().await?;
         let known = self.describe(&before, &name).await?;
         let changed = |now: Now<'_, StationDocument>| {
-            check_tag(expected, &stable(view(now.book, known.clone())))?;
+            check_tag(expected, &stable(view(now.snapshot, known.clone())))?;
             if let Some(schema) = schema {
-                now.book.schemas.get(schema).ok_or(AdminError::Unknown(What::Schema))?;
+                now.snapshot.schemas.get(schema).ok_or(AdminError::Unknown(What::Schema))?;
             }
             let old = now.document().cloned().unwrap_or_default();
             if old.schema.as_ref() == schema && (now.is_whole() || now.stored == 0) {
@@ -324,21 +327,21 @@ impl AdminService {
             }
             Ok(Amend::Put(StationDocument { schema: schema.cloned(), ..old }))
         };
-        let book = self.amend(|book| &book.stations, &name, ATTEMPTS_MAX, changed).await?;
+        let snapshot = self.amend(|snapshot| &snapshot.stations, &name, ATTEMPTS_MAX, changed).await?;
         let was = before.stations.get(&name).and_then(|entry| entry.document.schema.clone());
-        self.keep_schema(&book, &name, was).await?;
+        self.keep_schema(&snapshot, &name, was).await?;
         if let Some(schema) = schema {
             self.compiled(schema).await;
         }
         let schema = schema.map_or("none", Name::as_str);
         tracing::info!(station = %name, schema, "changed the station's schema");
-        Ok(tagged(view(&book, known)))
+        Ok(tagged(view(&snapshot, known)))
     }
 
     /// A schema that was removed while it was attached is detached again: `before` comes back.
-    async fn keep_schema(&self, book: &Book, name: &Name, before: Option<Name>) -> Result<(), AdminError> {
-        let attached = book.stations.get(name).and_then(|entry| entry.document.schema.clone());
-        let Some(lost) = attached.filter(|schema| book.schemas.stored_revision(schema).is_none()) else {
+    async fn keep_schema(&self, snapshot: &Snapshot, name: &Name, before: Option<Name>) -> Result<(), AdminError> {
+        let attached = snapshot.stations.get(name).and_then(|entry| entry.document.schema.clone());
+        let Some(lost) = attached.filter(|schema| snapshot.schemas.stored_revision(schema).is_none()) else {
             return Ok(());
         };
         let undone = |now: Now<'_, StationDocument>| match now.document() {
@@ -347,12 +350,12 @@ impl AdminService {
             }
             _ => Ok(Amend::Keep),
         };
-        self.amend(|book| &book.stations, name, ATTEMPTS_MAX, undone).await?;
+        self.amend(|snapshot| &snapshot.stations, name, ATTEMPTS_MAX, undone).await?;
         Err(AdminError::Unknown(What::Schema))
     }
 
-    pub(super) async fn describe(&self, book: &Book, name: &Name) -> Result<Description, AdminError> {
-        Ok(self.0.streams.describe(name, adopted(book, name)).await?)
+    pub(super) async fn describe(&self, snapshot: &Snapshot, name: &Name) -> Result<Description, AdminError> {
+        Ok(self.0.streams.describe(name, adopted(snapshot, name)).await?)
     }
 
     /// What the shards know of a station, also that there is none, is asked for anew.
@@ -363,8 +366,8 @@ impl AdminService {
     }
 }
 
-pub(super) fn adopted<'a>(book: &'a Book, name: &Name) -> Option<&'a Adopted> {
-    book.stations.get(name)?.document.adopted.as_ref()
+pub(super) fn adopted<'a>(snapshot: &'a Snapshot, name: &Name) -> Option<&'a Adopted> {
+    snapshot.stations.get(name)?.document.adopted.as_ref()
 }
 
 fn dead_letters(settings: &DeadLetterSettings) -> DeadLetters {
@@ -452,9 +455,10 @@ fn attributes_change(known: &Attributes, change: &ChangeStation) -> Result<Attri
     })
 }
 
-fn view(book: &Book, description: Description) -> StationView {
+fn view(snapshot: &Snapshot, description: Description) -> StationView {
     let Description { name, attributes, records, bytes } = description;
-    let document = book.stations.get(&name).map(|entry| StationDocument::clone(&entry.document)).unwrap_or_default();
+    let document =
+        snapshot.stations.get(&name).map(|entry| StationDocument::clone(&entry.document)).unwrap_or_default();
     let DeadLetters { invalid, deliveries_max, retention_age_s } = document.dead_letters;
     StationView {
         name: name.to_string(),

@@ -7,8 +7,8 @@ use super::{
 use crate::{
     auth::password,
     control::{
-        documents::{ACCOUNT, UserDocument},
         passwords::Overloaded,
+        registry::documents::{ACCOUNT, UserDocument},
     },
     reject::Reject,
     station::Name,
@@ -46,9 +46,9 @@ pub struct NewUser {
 impl AdminService {
     /// All users, root first.
     pub async fn users(&self) -> Result<Vec<UserView>, AdminError> {
-        let book = self.book().await?;
+        let snapshot = self.snapshot().await?;
         let root = self.root_view();
-        let others = book.users.iter().filter(|(name, _)| name.as_str() != root.name);
+        let others = snapshot.users.iter().filter(|(name, _)| name.as_str() != root.name);
         let others: Vec<UserView> = others.map(|(name, entry)| view(name, &entry.document)).collect();
         Ok(std::iter::once(root).chain(others).collect())
     }
@@ -60,8 +60,8 @@ impl AdminService {
         if name.as_str() == root.name {
             return Ok(Tagged { tag: tag_of(&root), value: root });
         }
-        let book = self.book().await?;
-        let entry = book.users.get(&name).ok_or(AdminError::Unknown(What::User))?;
+        let snapshot = self.snapshot().await?;
+        let entry = snapshot.users.get(&name).ok_or(AdminError::Unknown(What::User))?;
         Ok(tagged(&name, &entry.document))
     }
 
@@ -73,7 +73,7 @@ impl AdminService {
         let produce = patterns("produce", &new.produce.unwrap_or_else(everything))?;
         let consume = patterns("consume", &new.consume.unwrap_or_else(everything))?;
         // Ask before the hash is made: it is the dear part.
-        if self.book().await?.users.stored_revision(&name).is_some() {
+        if self.snapshot().await?.users.stored_revision(&name).is_some() {
             return Err(AdminError::Exists(What::User));
         }
         let hash = self.0.passwords.hash(new.password).await.map_err(|Overloaded| AdminError::Overloaded)?;
@@ -82,7 +82,7 @@ impl AdminService {
             0 => Ok(Amend::Put(document.clone())),
             _ => Err(AdminError::Exists(What::User)),
         };
-        self.amend(|book| &book.users, &name, ATTEMPTS_MAX, added).await?;
+        self.amend(|snapshot| &snapshot.users, &name, ATTEMPTS_MAX, added).await?;
         tracing::info!(user = %name, "added user");
         Ok(view(&name, &document))
     }
@@ -91,8 +91,8 @@ impl AdminService {
     pub async fn set_password(&self, name: &str, password: Box<str>, expected: Option<&str>) -> Result<(), AdminError> {
         let name = self.name_of_other(name)?;
         check_rules(&name, &password)?;
-        let book = self.book().await?;
-        let known = book.users.get(&name).ok_or(AdminError::Unknown(What::User))?;
+        let snapshot = self.snapshot().await?;
+        let known = snapshot.users.get(&name).ok_or(AdminError::Unknown(What::User))?;
         check_tag(expected, &shown(&name, &known.document))?;
         let hash = self.0.passwords.hash(password).await.map_err(|Overloaded| AdminError::Overloaded)?;
         // A document that does not load is written over with the one that works.
@@ -102,7 +102,7 @@ impl AdminService {
             let version = next_version(old.version)?;
             Ok(Amend::Put(UserDocument { version, password: hash.clone(), ..old.clone() }))
         };
-        self.amend(|book| &book.users, &name, ATTEMPTS_MAX, changed).await?;
+        self.amend(|snapshot| &snapshot.users, &name, ATTEMPTS_MAX, changed).await?;
         tracing::info!(user = %name, "changed password");
         Ok(())
     }
@@ -126,9 +126,9 @@ impl AdminService {
             new.consume = consume.clone().unwrap_or(new.consume);
             Ok(Amend::Put(new))
         };
-        let book = self.amend(|book| &book.users, &name, ATTEMPTS_MAX, changed).await?;
+        let snapshot = self.amend(|snapshot| &snapshot.users, &name, ATTEMPTS_MAX, changed).await?;
         tracing::info!(user = %name, "changed rights");
-        let entry = book.users.get(&name).ok_or(AdminError::Unknown(What::User))?;
+        let entry = snapshot.users.get(&name).ok_or(AdminError::Unknown(What::User))?;
         Ok(tagged(&name, &entry.document))
     }
 
@@ -141,7 +141,7 @@ impl AdminService {
             None if now.stored > 0 => Ok(Amend::Delete),
             None => Err(AdminError::Unknown(What::User)),
         };
-        self.amend(|book| &book.users, &name, 1, removed).await?;
+        self.amend(|snapshot| &snapshot.users, &name, 1, removed).await?;
         tracing::info!(user = %name, "removed user");
         Ok(())
     }

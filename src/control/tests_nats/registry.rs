@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        documents::{Document, SchemaDocument, SchemaVersion, StationDocument},
+        registry::documents::{Document, SchemaDocument, SchemaVersion, StationDocument},
         testing::{Gateway, PATIENCE, block_on, name, settings},
         views::{AdoptStation, ChangeUser, NewKey, NewSchema, NewStation, PageAsk},
     },

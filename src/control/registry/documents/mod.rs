@@ -3,17 +3,17 @@
 //! A document is JSON with a format version, so that a later gateway can change it and an earlier one refuses what it does
 //! not understand instead of guessing. What is wrong with one is said without its content, which may hold a hash.
 //!
-//! A kind is a prefix of keys and a type; how documents are kept, by revision, is the book's matter.
+//! A kind is a prefix of keys and a type; how documents are kept, by revision, is the matter of the snapshot.
 
 mod keys;
 mod schemas;
 mod stations;
 mod users;
 
-pub(super) use keys::{KeyDocument, hash_text};
-pub(super) use schemas::{SchemaDocument, SchemaVersion};
-pub(super) use stations::{DeadLetters, Given, StationDocument};
-pub(super) use users::{PasswordHash, UserDocument};
+pub(in crate::control) use keys::{KeyDocument, hash_text};
+pub(in crate::control) use schemas::{SchemaDocument, SchemaVersion};
+pub(in crate::control) use stations::{DeadLetters, Given, StationDocument};
+pub(in crate::control) use users::{PasswordHash, UserDocument};
 
 use crate::{
     auth::ACCOUNT_DEFAULT,
@@ -23,12 +23,14 @@ use crate::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The one account there is without further configuration.
-pub(super) const ACCOUNT: u32 = ACCOUNT_DEFAULT;
+pub(in crate::control) const ACCOUNT: u32 = ACCOUNT_DEFAULT;
 /// Version of the form that documents have now, all kinds alike.
 const FORMAT: u32 = 1;
 
 /// A kind of documents.
-pub(super) trait Document: Serialize + DeserializeOwned + PartialEq + Send + Sync + 'static {
+pub(in crate::control) trait Document:
+    Serialize + DeserializeOwned + PartialEq + Send + Sync + 'static
+{
     /// What its keys begin with.
     const PREFIX: &'static str;
     /// What it is about, as errors begin.
@@ -92,7 +94,7 @@ fn place(error: &serde_json::Error) -> String {
 }
 
 /// Whether an allow-list is short enough.
-pub(super) fn check_patterns(what: &str, patterns: &[Pattern]) -> Result<(), String> {
+pub(in crate::control) fn check_patterns(what: &str, patterns: &[Pattern]) -> Result<(), String> {
     if patterns.len() > PATTERNS_MAX {
         return Err(format!("{what}: at most {PATTERNS_MAX} patterns"));
     }

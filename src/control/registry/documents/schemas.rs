@@ -11,58 +11,58 @@ use std::collections::BTreeMap;
 /// A schema, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct SchemaDocument {
-    pub(in super::super) format: u32,
+pub(in crate::control) struct SchemaDocument {
+    pub(in crate::control) format: u32,
     /// The language of all versions.
     #[serde(rename = "type")]
-    pub(in super::super) kind: SchemaType,
+    pub(in crate::control) kind: SchemaType,
     /// The version in force; there is such a version.
-    pub(in super::super) active: u32,
+    pub(in crate::control) active: u32,
     /// At least one, oldest first, numbered upwards.
-    pub(in super::super) versions: Vec<SchemaVersion>,
+    pub(in crate::control) versions: Vec<SchemaVersion>,
 }
 
 /// One version of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct SchemaVersion {
+pub(in crate::control) struct SchemaVersion {
     /// From 1.
-    pub(in super::super) version: u32,
-    pub(in super::super) text: String,
+    pub(in crate::control) version: u32,
+    pub(in crate::control) text: String,
     /// Protobuf: the message that records are.
-    pub(in super::super) message: Option<String>,
+    pub(in crate::control) message: Option<String>,
     /// Protobuf: files that it imports.
-    pub(in super::super) imports: BTreeMap<String, String>,
+    pub(in crate::control) imports: BTreeMap<String, String>,
     /// Who added it.
-    pub(in super::super) created_by: String,
+    pub(in crate::control) created_by: String,
     /// When, ms since 1970.
-    pub(in super::super) created_ms: u64,
+    pub(in crate::control) created_ms: u64,
 }
 
 impl SchemaVersion {
     /// Whether both say the same, whoever added them.
-    pub(in super::super) fn says_the_same(&self, other: &Self) -> bool {
+    pub(in crate::control) fn says_the_same(&self, other: &Self) -> bool {
         (&self.text, &self.message, &self.imports) == (&other.text, &other.message, &other.imports)
     }
 }
 
 impl SchemaDocument {
     /// A schema with its first version, which is active.
-    pub(in super::super) fn new(kind: SchemaType, first: SchemaVersion) -> Self {
+    pub(in crate::control) fn new(kind: SchemaType, first: SchemaVersion) -> Self {
         Self { format: FORMAT, kind, active: first.version, versions: vec![first] }
     }
 
-    pub(in super::super) fn version(&self, number: u32) -> Option<&SchemaVersion> {
+    pub(in crate::control) fn version(&self, number: u32) -> Option<&SchemaVersion> {
         self.versions.iter().find(|version| version.version == number)
     }
 
     /// The version that was added last.
-    pub(in super::super) fn newest(&self) -> Option<&SchemaVersion> {
+    pub(in crate::control) fn newest(&self) -> Option<&SchemaVersion> {
         self.versions.last()
     }
 
     /// What is compiled of a version.
-    pub(in super::super) fn source(&self, number: u32) -> Option<SchemaSource> {
+    pub(in crate::control) fn source(&self, number: u32) -> Option<SchemaSource> {
         let version = self.version(number)?;
         Some(SchemaSource {
             kind: self.kind,

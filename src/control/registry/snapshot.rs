@@ -1,4 +1,4 @@
-//! The book: all documents of the registry that load, by kind, and where they come from.
+//! The snapshot of the registry: all documents of the registry that load, by kind, and where they come from.
 //!
 //! A document that does not load never replaces the one that did: the fault is logged once, with its reason, and counted.
 //!
@@ -7,8 +7,8 @@
 //! or has lost what was known.
 
 use super::{
+    Change, Listing,
     documents::{Document, KeyDocument, SchemaDocument, StationDocument, UserDocument},
-    registry::{Change, Listing},
 };
 use crate::{
     auth::{self, UserRecord},
@@ -23,15 +23,15 @@ use std::{
 
 /// The root user, who comes from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Root {
+pub(in crate::control) struct Root {
     /// Lower-cased name.
-    pub(super) name: String,
+    pub(in crate::control) name: String,
     /// Version of its password.
-    pub(super) version: u32,
+    pub(in crate::control) version: u32,
 }
 
 impl Root {
-    pub(super) fn new(settings: &AuthSettings) -> Self {
+    pub(in crate::control) fn new(settings: &AuthSettings) -> Self {
         let version = auth::root_version(settings.access_key.expose(), settings.root_password.expose());
         Self { name: settings.root_user.clone(), version }
     }
@@ -39,7 +39,7 @@ impl Root {
 
 /// The documents of one kind. Immutable once published; a copy shares them.
 #[derive(Debug)]
-pub(super) struct Collection<D> {
+pub(in crate::control) struct Collection<D> {
     entries: BTreeMap<Name, Entry<D>>,
     /// Documents that do not load, by what their key says after the prefix, with the revision that was looked at.
     faults: BTreeMap<String, u64>,
@@ -48,10 +48,10 @@ pub(super) struct Collection<D> {
 }
 
 #[derive(Debug)]
-pub(super) struct Entry<D> {
+pub(in crate::control) struct Entry<D> {
     /// Revision of the document that loaded.
-    pub(super) revision: u64,
-    pub(super) document: Arc<D>,
+    pub(in crate::control) revision: u64,
+    pub(in crate::control) document: Arc<D>,
 }
 
 impl<D> Clone for Entry<D> {
@@ -73,37 +73,37 @@ impl<D> Clone for Collection<D> {
 }
 
 impl<D: Document> Collection<D> {
-    pub(super) fn get(&self, name: &Name) -> Option<&Entry<D>> {
+    pub(in crate::control) fn get(&self, name: &Name) -> Option<&Entry<D>> {
         self.entries.get(name)
     }
 
     /// The revision of the document that is stored, whether it loads or not. (What loads has a name
     /// that is written as its key.)
-    pub(super) fn stored_revision(&self, name: &Name) -> Option<u64> {
+    pub(in crate::control) fn stored_revision(&self, name: &Name) -> Option<u64> {
         let loaded = self.entries.get(name).map(|entry| entry.revision);
         loaded.max(self.faults.get(name.as_str()).copied())
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Name, &Entry<D>)> {
+    pub(in crate::control) fn iter(&self) -> impl Iterator<Item = (&Name, &Entry<D>)> {
         self.entries.iter()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::control) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub(super) fn faults(&self) -> usize {
+    pub(in crate::control) fn faults(&self) -> usize {
         self.faults.len()
     }
 
     /// Names of which there is a document that does not load, and none that did.
-    pub(super) fn unknown(&self) -> impl Iterator<Item = Name> {
+    pub(in crate::control) fn unknown(&self) -> impl Iterator<Item = Name> {
         let names = self.faults.keys().filter_map(|text| D::name(text).ok());
         names.filter(|name| !self.entries.contains_key(name))
     }
 
     /// Whether both hold the very same documents.
-    pub(super) fn same(&self, other: &Self) -> bool {
+    pub(in crate::control) fn same(&self, other: &Self) -> bool {
         let mut pairs = self.entries.iter().zip(&other.entries);
         self.len() == other.len()
             && self.faults == other.faults
@@ -166,34 +166,34 @@ impl<D: Document> Collection<D> {
 
 /// All of it. Immutable once published.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Book {
-    pub(super) users: Collection<UserDocument>,
-    pub(super) schemas: Collection<SchemaDocument>,
-    pub(super) stations: Collection<StationDocument>,
-    pub(super) keys: Collection<KeyDocument>,
+pub(in crate::control) struct Snapshot {
+    pub(in crate::control) users: Collection<UserDocument>,
+    pub(in crate::control) schemas: Collection<SchemaDocument>,
+    pub(in crate::control) stations: Collection<StationDocument>,
+    pub(in crate::control) keys: Collection<KeyDocument>,
     /// When the registry was made that all revisions are of.
     made: Option<i128>,
     /// Everything up to this revision is known.
-    pub(super) revision: u64,
+    pub(in crate::control) revision: u64,
     /// Whether the registry was read whole at least once.
-    pub(super) loaded: bool,
+    pub(in crate::control) loaded: bool,
     /// Attached schemas that are being compiled: their stations take no record until they are.
-    pub(super) compiling: BTreeSet<Name>,
+    pub(in crate::control) compiling: BTreeSet<Name>,
     /// Whether all of them were compiled once, or found not to compile.
-    pub(super) compiled: bool,
+    pub(in crate::control) compiled: bool,
     /// Why the registry was not read, where waiting does not help.
-    pub(super) refused: Option<Reject>,
+    pub(in crate::control) refused: Option<Reject>,
     /// Whether the registry has not confirmed it for too long.
-    pub(super) unconfirmed: bool,
+    pub(in crate::control) unconfirmed: bool,
 }
 
-impl Book {
-    pub(super) fn faults(&self) -> usize {
+impl Snapshot {
+    pub(in crate::control) fn faults(&self) -> usize {
         self.users.faults() + self.schemas.faults() + self.stations.faults() + self.keys.faults()
     }
 
     /// Takes one change in. Keys of other kinds are passed over.
-    pub(super) fn apply(&mut self, change: &Change) {
+    pub(in crate::control) fn apply(&mut self, change: &Change) {
         self.revision = self.revision.max(change.revision);
         self.users.apply(change);
         self.schemas.apply(change);
@@ -202,7 +202,7 @@ impl Book {
     }
 
     /// Takes the whole registry in: what is not in the listing is gone.
-    pub(super) fn reconcile(&mut self, listing: &Listing) {
+    pub(in crate::control) fn reconcile(&mut self, listing: &Listing) {
         let Listing { made, last, seen, documents } = listing;
         if self.made != Some(*made) || *last < self.revision {
             // Removed and made again, or restored, or what was not yet on disk is lost.
@@ -228,17 +228,17 @@ impl Book {
     }
 
     /// Whether this is of the registry that was made then, with everything up to this revision.
-    pub(super) fn is_as_far(&self, made: i128, revision: u64) -> bool {
+    pub(in crate::control) fn is_as_far(&self, made: i128, revision: u64) -> bool {
         self.is_of(made) && self.revision >= revision
     }
 
     /// Whether this is of the registry that was made then.
-    pub(super) fn is_of(&self, made: i128) -> bool {
+    pub(in crate::control) fn is_of(&self, made: i128) -> bool {
         self.made == Some(made)
     }
 
     /// The users but root, as the shards get them.
-    pub(super) fn user_records(&self, root: &Root) -> impl Iterator<Item = UserRecord> {
+    pub(in crate::control) fn user_records(&self, root: &Root) -> impl Iterator<Item = UserRecord> {
         self.users.iter().filter(|(name, _)| name.as_str() != root.name).map(|(name, entry)| UserRecord {
             name: name.clone(),
             account: entry.document.account,
@@ -249,7 +249,7 @@ impl Book {
     }
 
     /// Stations that this schema is attached to.
-    pub(super) fn attached_to(&self, schema: &Name) -> Vec<Name> {
+    pub(in crate::control) fn attached_to(&self, schema: &Name) -> Vec<Name> {
         let attached = self.stations.iter().filter(|(_, entry)| entry.document.schema.as_ref() == Some(schema));
         attached.map(|(name, _)| name.clone()).collect()
     }
@@ -275,133 +275,140 @@ mod tests {
         Listing { made, last: 100, seen: 0, documents }
     }
 
-    fn version(book: &Book, name: &str) -> Option<u32> {
-        book.users.get(&Name::parse(name).expect("a name")).map(|entry| entry.document.version)
+    fn version(snapshot: &Snapshot, name: &str) -> Option<u32> {
+        snapshot.users.get(&Name::parse(name).expect("a name")).map(|entry| entry.document.version)
     }
 
     #[test]
     fn a_broken_document_never_replaces_the_one_that_works() {
-        let mut book = Book::default();
-        book.apply(&put("users.ann", &text(1, "[]"), 1));
-        book.apply(&put("users.ann", "{", 2));
-        book.apply(&put("users.bob", "{", 3));
-        book.apply(&put("users.B..B", &text(1, "[]"), 4));
-        assert_eq!((version(&book, "ann"), version(&book, "bob"), book.faults()), (Some(1), None, 3));
+        let mut snapshot = Snapshot::default();
+        snapshot.apply(&put("users.ann", &text(1, "[]"), 1));
+        snapshot.apply(&put("users.ann", "{", 2));
+        snapshot.apply(&put("users.bob", "{", 3));
+        snapshot.apply(&put("users.B..B", &text(1, "[]"), 4));
+        assert_eq!((version(&snapshot, "ann"), version(&snapshot, "bob"), snapshot.faults()), (Some(1), None, 3));
         // Also when everything is read again.
-        book.reconcile(&listing(1, vec![put("users.ann", "{", 2), put("users.bob", &text(5, "[]"), 9)]));
-        assert_eq!((version(&book, "ann"), version(&book, "bob"), book.faults()), (Some(1), Some(5), 1));
-        book.apply(&put("users.ann", &text(2, "[]"), 10));
-        assert_eq!((version(&book, "ann"), book.faults(), book.revision), (Some(2), 0, 10));
+        snapshot.reconcile(&listing(1, vec![put("users.ann", "{", 2), put("users.bob", &text(5, "[]"), 9)]));
+        assert_eq!((version(&snapshot, "ann"), version(&snapshot, "bob"), snapshot.faults()), (Some(1), Some(5), 1));
+        snapshot.apply(&put("users.ann", &text(2, "[]"), 10));
+        assert_eq!((version(&snapshot, "ann"), snapshot.faults(), snapshot.revision), (Some(2), 0, 10));
     }
 
     #[test]
     fn removals_and_old_news_leave_the_newest_state() {
         let removal = |revision| Change { key: "users.ann".to_owned(), bytes: None, revision };
-        let mut book = Book::default();
-        book.apply(&put("users.ann", &text(2, "[]"), 5));
-        book.apply(&put("users.ann", &text(1, "[]"), 4));
-        book.apply(&removal(3));
-        book.apply(&Change { key: "users.Ann".to_owned(), bytes: None, revision: 9 });
-        assert_eq!(version(&book, "ann"), Some(2));
-        book.apply(&removal(6));
-        assert_eq!(version(&book, "ann"), None);
-        book.apply(&put("users.ann", &text(2, "[]"), 5));
-        assert_eq!(version(&book, "ann"), None, "what was removed does not come back");
-        book.apply(&put("users.ann", &text(3, "[]"), 7));
-        assert_eq!(version(&book, "ann"), Some(3));
+        let mut snapshot = Snapshot::default();
+        snapshot.apply(&put("users.ann", &text(2, "[]"), 5));
+        snapshot.apply(&put("users.ann", &text(1, "[]"), 4));
+        snapshot.apply(&removal(3));
+        snapshot.apply(&Change { key: "users.Ann".to_owned(), bytes: None, revision: 9 });
+        assert_eq!(version(&snapshot, "ann"), Some(2));
+        snapshot.apply(&removal(6));
+        assert_eq!(version(&snapshot, "ann"), None);
+        snapshot.apply(&put("users.ann", &text(2, "[]"), 5));
+        assert_eq!(version(&snapshot, "ann"), None, "what was removed does not come back");
+        snapshot.apply(&put("users.ann", &text(3, "[]"), 7));
+        assert_eq!(version(&snapshot, "ann"), Some(3));
     }
 
     #[test]
     fn a_follower_that_lags_behind_rolls_nothing_back() {
         let (old, new) = (text(1, "[]"), text(2, "[]"));
         let removal = Change { key: "users.dan".to_owned(), bytes: None, revision: 24 };
-        let mut book = Book::default();
+        let mut snapshot = Snapshot::default();
         let first = vec![
             put("users.ann", &old, 11),
             put("users.bob", &old, 12),
             put("users.carl", &old, 13),
             put("users.dan", &old, 14),
         ];
-        book.reconcile(&listing(1, first.clone()));
+        snapshot.reconcile(&listing(1, first.clone()));
         for change in [put("users.ann", &new, 21), put("users.carl", "{", 23), removal] {
-            book.apply(&change);
+            snapshot.apply(&change);
         }
-        let state = |book: &Book| (["ann", "bob", "carl", "dan"].map(|name| version(book, name)), book.faults());
+        let state = |snapshot: &Snapshot| {
+            (["ann", "bob", "carl", "dan"].map(|name| version(snapshot, name)), snapshot.faults())
+        };
         let expect = ([Some(2), Some(1), Some(1), None], 1);
-        assert_eq!(state(&book), expect);
-        book.reconcile(&listing(1, first.clone()));
-        assert_eq!(state(&book), expect, "the same bucket: what is older changes nothing");
-        assert_eq!(book.revision, 24);
+        assert_eq!(state(&snapshot), expect);
+        snapshot.reconcile(&listing(1, first.clone()));
+        assert_eq!(state(&snapshot), expect, "the same bucket: what is older changes nothing");
+        assert_eq!(snapshot.revision, 24);
         // Removed while nobody watched.
-        book.reconcile(&listing(1, vec![put("users.bob", &new, 25)]));
-        assert_eq!(state(&book), ([None, Some(2), None, None], 0));
+        snapshot.reconcile(&listing(1, vec![put("users.bob", &new, 25)]));
+        assert_eq!(state(&snapshot), ([None, Some(2), None, None], 0));
         // The bucket was removed and made again, and revisions begin at 1.
-        book.reconcile(&listing(2, vec![put("users.bob", &old, 1), put("users.dan", &old, 2)]));
-        assert_eq!(state(&book), ([None, Some(1), None, Some(1)], 0));
-        assert_eq!(book.revision, 2);
+        snapshot.reconcile(&listing(2, vec![put("users.bob", &old, 1), put("users.dan", &old, 2)]));
+        assert_eq!(state(&snapshot), ([None, Some(1), None, Some(1)], 0));
+        assert_eq!(snapshot.revision, 2);
         // A bucket that was restored, or has lost its last writes, gives the same revisions once more.
-        book.apply(&put("users.bob", &new, 9));
-        book.reconcile(&Listing { made: 2, last: 8, seen: 0, documents: vec![put("users.bob", &old, 1)] });
-        assert_eq!((state(&book), book.revision), (([None, Some(1), None, None], 0), 1));
-        book.apply(&put("users.bob", &new, 9));
-        assert_eq!(version(&book, "bob"), Some(2));
+        snapshot.apply(&put("users.bob", &new, 9));
+        snapshot.reconcile(&Listing { made: 2, last: 8, seen: 0, documents: vec![put("users.bob", &old, 1)] });
+        assert_eq!((state(&snapshot), snapshot.revision), (([None, Some(1), None, None], 0), 1));
+        snapshot.apply(&put("users.bob", &new, 9));
+        assert_eq!(version(&snapshot, "bob"), Some(2));
         // A broken document in it leaves alone the user that works.
-        book.reconcile(&listing(3, vec![put("users.bob", "{", 1)]));
-        assert_eq!(state(&book), ([None, Some(2), None, None], 1));
+        snapshot.reconcile(&listing(3, vec![put("users.bob", "{", 1)]));
+        assert_eq!(state(&snapshot), ([None, Some(2), None, None], 1));
     }
 
     #[test]
     fn documents_of_other_kinds_are_passed_over() {
-        let mut book = Book::default();
-        book.apply(&put("bridges.orders", "whatever", 3));
-        assert_eq!((book.users.len(), book.faults(), book.revision), (0, 0, 3));
+        let mut snapshot = Snapshot::default();
+        snapshot.apply(&put("bridges.orders", "whatever", 3));
+        assert_eq!((snapshot.users.len(), snapshot.faults(), snapshot.revision), (0, 0, 3));
     }
 
     #[test]
     fn each_kind_goes_to_its_own_collection_and_names_that_are_not_known_are_told() {
-        let mut book = Book::default();
+        let mut snapshot = Snapshot::default();
         let station = StationDocument::default().store().expect("stored");
-        book.apply(&Change { key: "stations.orders".to_owned(), bytes: Some(station), revision: 1 });
-        book.apply(&put("stations.orders", "{", 2));
-        book.apply(&put("stations.prices", "{", 3));
-        book.apply(&put("stations.Prices", "{", 4));
-        book.apply(&put("schemas.orders", "{", 5));
-        book.apply(&put("keys.orders", "{", 6));
-        assert_eq!((book.users.len(), book.stations.len(), book.faults()), (0, 1, 5));
+        snapshot.apply(&Change { key: "stations.orders".to_owned(), bytes: Some(station), revision: 1 });
+        snapshot.apply(&put("stations.orders", "{", 2));
+        snapshot.apply(&put("stations.prices", "{", 3));
+        snapshot.apply(&put("stations.Prices", "{", 4));
+        snapshot.apply(&put("schemas.orders", "{", 5));
+        snapshot.apply(&put("keys.orders", "{", 6));
+        assert_eq!((snapshot.users.len(), snapshot.stations.len(), snapshot.faults()), (0, 1, 5));
         let unknown = |names: &mut dyn Iterator<Item = Name>| names.map(|name| name.to_string()).collect::<Vec<_>>();
-        assert_eq!(unknown(&mut book.stations.unknown()), ["prices"]);
-        assert_eq!(unknown(&mut book.schemas.unknown()), ["orders"]);
+        assert_eq!(unknown(&mut snapshot.stations.unknown()), ["prices"]);
+        assert_eq!(unknown(&mut snapshot.schemas.unknown()), ["orders"]);
     }
 
     #[test]
     fn the_same_document_again_is_no_news() {
-        let mut book = Book::default();
-        book.apply(&put("users.ann", &text(2, "[]"), 1));
-        let before = book.clone();
-        book.apply(&put("users.ann", &text(2, "[]"), 2));
-        assert!(book.users.same(&before.users));
-        assert_eq!(book.users.stored_revision(&Name::parse("ann").expect("a name")), Some(2));
-        book.apply(&put("users.ann", &text(3, "[]"), 3));
-        assert!(!book.users.same(&before.users));
-        let before = book.clone();
-        book.apply(&put("users.bob", &text(3, "[]"), 4));
-        assert!(!book.users.same(&before.users) && !before.users.same(&book.users));
+        let mut snapshot = Snapshot::default();
+        snapshot.apply(&put("users.ann", &text(2, "[]"), 1));
+        let before = snapshot.clone();
+        snapshot.apply(&put("users.ann", &text(2, "[]"), 2));
+        assert!(snapshot.users.same(&before.users));
+        assert_eq!(snapshot.users.stored_revision(&Name::parse("ann").expect("a name")), Some(2));
+        snapshot.apply(&put("users.ann", &text(3, "[]"), 3));
+        assert!(!snapshot.users.same(&before.users));
+        let before = snapshot.clone();
+        snapshot.apply(&put("users.bob", &text(3, "[]"), 4));
+        assert!(!snapshot.users.same(&before.users) && !before.users.same(&snapshot.users));
     }
 
     #[test]
     fn what_was_read_up_to_a_removal_is_known_up_to_it() {
-        let mut book = Book::default();
-        book.reconcile(&Listing { made: 1, last: 9, seen: 9, documents: vec![put("users.ann", &text(1, "[]"), 4)] });
-        assert_eq!(book.revision, 9);
+        let mut snapshot = Snapshot::default();
+        snapshot.reconcile(&Listing {
+            made: 1,
+            last: 9,
+            seen: 9,
+            documents: vec![put("users.ann", &text(1, "[]"), 4)],
+        });
+        assert_eq!(snapshot.revision, 9);
     }
 
     #[test]
     fn nobody_becomes_a_second_root() {
-        let mut book = Book::default();
-        book.apply(&put("users.ann", &text(2, r#"["a.*"]"#), 1));
-        book.apply(&put("users.root", &text(2, r#"["*"]"#), 2));
+        let mut snapshot = Snapshot::default();
+        snapshot.apply(&put("users.ann", &text(2, r#"["a.*"]"#), 1));
+        snapshot.apply(&put("users.root", &text(2, r#"["*"]"#), 2));
         let root = Root { name: "root".to_owned(), version: 7 };
-        let records: Vec<String> = book.user_records(&root).map(|record| record.name.to_string()).collect();
+        let records: Vec<String> = snapshot.user_records(&root).map(|record| record.name.to_string()).collect();
         assert_eq!(records, ["ann"]);
     }
 }

@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 /// One user, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct UserDocument {
-    pub(in super::super) format: u32,
+pub(in crate::control) struct UserDocument {
+    pub(in crate::control) format: u32,
     /// Tenant.
-    pub(in super::super) account: u32,
+    pub(in crate::control) account: u32,
     /// Changes with the password and never comes back, not even if the user is removed and added again:
     /// what carries it (a token) is then no longer valid.
-    pub(in super::super) version: u32,
+    pub(in crate::control) version: u32,
     /// Argon2id, as a PHC string.
-    pub(in super::super) password: PasswordHash,
+    pub(in crate::control) password: PasswordHash,
     /// Stations that the user may produce to.
-    pub(in super::super) produce: Vec<Pattern>,
+    pub(in crate::control) produce: Vec<Pattern>,
     /// Stations that the user may consume from.
-    pub(in super::super) consume: Vec<Pattern>,
+    pub(in crate::control) consume: Vec<Pattern>,
 }
 
 /// A PHC string that is not shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(in super::super) struct PasswordHash(pub(in super::super) String);
+pub(in crate::control) struct PasswordHash(pub(in crate::control) String);
 
 impl std::fmt::Debug for PasswordHash {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -34,7 +34,7 @@ impl std::fmt::Debug for PasswordHash {
 }
 
 impl UserDocument {
-    pub(in super::super) fn new(
+    pub(in crate::control) fn new(
         version: u32,
         password: PasswordHash,
         produce: Vec<Pattern>,

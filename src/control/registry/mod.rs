@@ -6,6 +6,9 @@
 //! Reading is whole ([`Registry::list`]), or whole and then by change ([`NatsRegistry::follow`]).
 //! What the documents mean is not known here.
 
+pub(super) mod documents;
+pub(super) mod snapshot;
+
 use super::{
     broker::{Broker, CallError, codes},
     stations::stream_info,

@@ -12,22 +12,22 @@ use std::{fmt::Write, sync::Arc};
 /// One key, as stored.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct KeyDocument {
-    pub(in super::super) format: u32,
+pub(in crate::control) struct KeyDocument {
+    pub(in crate::control) format: u32,
     /// SHA-256 of the whole key, as 64 hexadecimal digits.
-    pub(in super::super) hash: String,
+    pub(in crate::control) hash: String,
     /// What it is for.
-    pub(in super::super) description: Option<String>,
+    pub(in crate::control) description: Option<String>,
     /// Stations that it may produce to.
-    pub(in super::super) produce: Vec<Pattern>,
+    pub(in crate::control) produce: Vec<Pattern>,
     /// Stations that it may consume from.
-    pub(in super::super) consume: Vec<Pattern>,
+    pub(in crate::control) consume: Vec<Pattern>,
     /// Whether it may use the admin API.
-    pub(in super::super) admin: bool,
+    pub(in crate::control) admin: bool,
     /// When it was made, ms since 1970.
-    pub(in super::super) created_ms: u64,
+    pub(in crate::control) created_ms: u64,
     /// When it is no longer good, ms since 1970.
-    pub(in super::super) expires_ms: Option<u64>,
+    pub(in crate::control) expires_ms: Option<u64>,
 }
 
 impl std::fmt::Debug for KeyDocument {
@@ -37,7 +37,7 @@ impl std::fmt::Debug for KeyDocument {
 }
 
 /// A hash as it is stored.
-pub(in super::super) fn hash_text(hash: &[u8]) -> String {
+pub(in crate::control) fn hash_text(hash: &[u8]) -> String {
     let mut text = String::with_capacity(2 * hash.len());
     for byte in hash {
         // Writing to a `String` cannot fail.
@@ -48,7 +48,7 @@ pub(in super::super) fn hash_text(hash: &[u8]) -> String {
 
 impl KeyDocument {
     /// A key of this hash without any right.
-    pub(in super::super) fn new(hash: [u8; 32], created_ms: u64) -> Self {
+    pub(in crate::control) fn new(hash: [u8; 32], created_ms: u64) -> Self {
         Self {
             format: FORMAT,
             hash: hash_text(&hash),
@@ -62,7 +62,7 @@ impl KeyDocument {
     }
 
     /// SHA-256 of the key. (Of a document that has loaded there is one.)
-    pub(in super::super) fn hash(&self) -> Option<[u8; 32]> {
+    pub(in crate::control) fn hash(&self) -> Option<[u8; 32]> {
         let digits = self.hash.as_bytes();
         let mut hash = [0; 32];
         if digits.len() != 2 * hash.len() || !digits.iter().all(u8::is_ascii_hexdigit) {
@@ -75,7 +75,7 @@ impl KeyDocument {
     }
 
     /// What the shards get.
-    pub(in super::super) fn record(&self, id: &Name, uses: Arc<KeyUses>) -> Option<KeyRecord> {
+    pub(in crate::control) fn record(&self, id: &Name, uses: Arc<KeyUses>) -> Option<KeyRecord> {
         Some(KeyRecord {
             id: id.as_str().into(),
             hash: self.hash()?,

@@ -14,22 +14,22 @@ use std::time::Duration;
 /// What the registry says of a station, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct StationDocument {
-    pub(in super::super) format: u32,
+pub(in crate::control) struct StationDocument {
+    pub(in crate::control) format: u32,
     /// What its records are held against.
-    pub(in super::super) schema: Option<Name>,
-    pub(in super::super) dead_letters: DeadLetters,
+    pub(in crate::control) schema: Option<Name>,
+    pub(in crate::control) dead_letters: DeadLetters,
     /// The stream that it is, where the station's own layout does not say it.
-    pub(in super::super) adopted: Option<Adopted>,
+    pub(in crate::control) adopted: Option<Adopted>,
     /// What its streams are made with if they were lost. Absent in what was written before that was kept.
     #[serde(default, rename = "attributes", skip_serializing_if = "Option::is_none")]
-    pub(in super::super) given: Option<Given>,
+    pub(in crate::control) given: Option<Given>,
 }
 
 /// A station's attributes as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct Given {
+pub(in crate::control) struct Given {
     partitions: u16,
     /// `None` keeps records whatever their age.
     retention_age_ms: Option<u64>,
@@ -78,13 +78,13 @@ impl From<&Given> for Attributes {
 /// What becomes of records that fail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct DeadLetters {
+pub(in crate::control) struct DeadLetters {
     /// Records that fail validation are kept.
-    pub(in super::super) invalid: bool,
+    pub(in crate::control) invalid: bool,
     /// Records that were handed out this often without an acknowledgement are kept and handed out no more; 0: never.
-    pub(in super::super) deliveries_max: u32,
+    pub(in crate::control) deliveries_max: u32,
     /// Seconds; 0 for ever.
-    pub(in super::super) retention_age_s: u64,
+    pub(in crate::control) retention_age_s: u64,
 }
 
 impl Default for DeadLetters {
@@ -102,12 +102,12 @@ impl Default for StationDocument {
 
 impl StationDocument {
     /// What the station's streams are made with if they were lost.
-    pub(in super::super) fn attributes(&self) -> Option<Attributes> {
+    pub(in crate::control) fn attributes(&self) -> Option<Attributes> {
         self.given.as_ref().map(Attributes::from)
     }
 
     /// The same with these attributes.
-    pub(in super::super) fn with(&self, given: Option<Given>) -> Self {
+    pub(in crate::control) fn with(&self, given: Option<Given>) -> Self {
         Self { given, ..self.clone() }
     }
 }

@@ -18,7 +18,6 @@ mod couriers;
 mod groups;
 mod guesses;
 mod interest;
-mod keeper;
 mod key_usage;
 mod knowledge;
 mod logins;
@@ -41,6 +40,7 @@ mod tests_local;
 mod tests_nats;
 #[cfg(test)]
 mod tests_registry;
+mod watcher;
 mod workshop;
 
 pub use service::{AdminError, AdminService, NewUser, UserView, What, texts, typed, views};
@@ -54,7 +54,6 @@ use crate::{
 use broker::Broker;
 use couriers::Couriers;
 use interest::Interest;
-use keeper::Keeper;
 use knowledge::Knowledge;
 use logins::Logins;
 use monitor::Monitor;
@@ -74,6 +73,7 @@ use std::{
 };
 use streams::Streams;
 use tokio::sync::watch;
+use watcher::Watcher;
 
 /// Threads for password hashes and calls of the embedded store.
 const BLOCKING_THREADS_MAX: usize = 6;
@@ -222,7 +222,7 @@ where
     let logins = Logins::new(passwords.clone());
     let root = Root::new(&settings.auth);
     let knowledge = Knowledge::new(&settings.limits, settings.auth.unconfirmed);
-    let keeper = Keeper::new(registry, root, knowledge, couriers.clone(), Arc::clone(&control_metrics));
+    let watcher = Watcher::new(registry, root, knowledge, couriers.clone(), Arc::clone(&control_metrics));
     let (store, store_metrics) = local.unzip();
     let parts = AdminServiceParts {
         settings: Arc::clone(&settings),
@@ -234,10 +234,10 @@ where
         store,
         store_metrics,
     };
-    let service = AdminService::new(&keeper, parts);
-    let oracle = Oracle::new(settings, backend, streams, logins, keeper.snapshot.subscribe(), control_metrics);
-    tokio::spawn(keeper.usage.clone().run());
-    tokio::spawn(keeper.run());
+    let service = AdminService::new(&watcher, parts);
+    let oracle = Oracle::new(settings, backend, streams, logins, watcher.snapshot.subscribe(), control_metrics);
+    tokio::spawn(watcher.usage.clone().run());
+    tokio::spawn(watcher.run());
     tokio::spawn(questions::serve(oracle, asks, couriers.clone(), shard_count));
     tokio::spawn(services(service));
     Ok(couriers)

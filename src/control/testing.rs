@@ -4,7 +4,6 @@
 use super::{
     AdminService, ControlHandle, ControlInputs,
     couriers::Couriers,
-    keeper::Keeper,
     knowledge::Knowledge,
     logins::Logins,
     passwords::Passwords,
@@ -12,6 +11,7 @@ use super::{
     service::AdminServiceParts,
     spawn,
     streams::{Streams, memory::Stations},
+    watcher::Watcher,
 };
 use crate::{
     backend::local,
@@ -77,7 +77,7 @@ impl Replica {
         let registry = Registry::Memory(memory.documents.clone());
         let knowledge = Knowledge::new(&settings.limits, settings.auth.unconfirmed);
         let root = Root::new(&settings.auth);
-        let keeper = Keeper::new(registry, root, knowledge, couriers.clone(), Arc::clone(&metrics));
+        let watcher = Watcher::new(registry, root, knowledge, couriers.clone(), Arc::clone(&metrics));
         let passwords = Passwords::new();
         let parts = AdminServiceParts {
             settings: Arc::new(settings),
@@ -89,8 +89,8 @@ impl Replica {
             store: None,
             store_metrics,
         };
-        let service = AdminService::new(&keeper, parts);
-        tokio::spawn(keeper.run());
+        let service = AdminService::new(&watcher, parts);
+        tokio::spawn(watcher.run());
         Self { service, couriers, pushes, metrics }
     }
 

@@ -20,7 +20,6 @@ pub use users::{NewUser, UserView};
 use super::{
     couriers::Couriers,
     guesses::Network,
-    keeper::Keeper,
     key_usage::KeyUsage,
     logins::Logins,
     passwords::{self, Expected, Passwords},
@@ -31,6 +30,7 @@ use super::{
     },
     server_health::Trouble,
     streams::Streams,
+    watcher::Watcher,
 };
 use crate::{
     backend::local::{Health, Store},
@@ -126,20 +126,20 @@ impl<'a, D> Now<'a, D> {
 }
 
 impl AdminService {
-    /// The service in front of a keeper.
-    pub(super) fn new(keeper: &Keeper, parts: AdminServiceParts) -> Self {
+    /// The service in front of a watcher.
+    pub(super) fn new(watcher: &Watcher, parts: AdminServiceParts) -> Self {
         Self(Arc::new(Inner {
             settings: parts.settings,
-            registry: keeper.registry.clone(),
+            registry: watcher.registry.clone(),
             streams: parts.streams,
-            couriers: keeper.couriers.clone(),
-            usage: keeper.usage.clone(),
+            couriers: watcher.couriers.clone(),
+            usage: watcher.usage.clone(),
             passwords: parts.passwords,
             logins: parts.logins,
-            snapshot: keeper.snapshot.subscribe(),
-            changed: Arc::clone(&keeper.changed),
+            snapshot: watcher.snapshot.subscribe(),
+            changed: Arc::clone(&watcher.changed),
             draining: parts.draining,
-            control: Arc::clone(&keeper.metrics),
+            control: Arc::clone(&watcher.metrics),
             shards: parts.shards,
             store: parts.store,
             store_metrics: parts.store_metrics,

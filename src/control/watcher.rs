@@ -49,7 +49,7 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// The task that owns the snapshot.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct Watcher {
     pub(super) registry: Registry,
     /// Whose name no document may take.
     pub(super) root: Root,
@@ -58,14 +58,14 @@ pub(super) struct Keeper {
     pub(super) metrics: Arc<ControlMetrics>,
     /// Where others read the snapshot.
     pub(super) snapshot: watch::Sender<Arc<Snapshot>>,
-    /// Wakes the keeper after a change made through this process.
+    /// Wakes the watcher after a change made through this process.
     pub(super) changed: Arc<Notify>,
     pub(super) usage: KeyUsage,
     pub(super) workshop: Workshop,
 }
 
 /// The bucket was asked how far it is.
-struct Sounding {
+struct RevisionProbe {
     sent: Instant,
     /// The revision of the snapshot at that time.
     known: u64,
@@ -73,8 +73,8 @@ struct Sounding {
     answer: Option<Result<(i128, u64), RegistryError>>,
 }
 
-impl Keeper {
-    /// A keeper that has read nothing.
+impl Watcher {
+    /// A watcher that has read nothing.
     pub(super) fn new(
         registry: Registry,
         root: Root,
@@ -208,8 +208,8 @@ impl Keeper {
             self.confirm(before.asked).await;
         }
         let reread = sleep(REREAD_INTERVAL);
-        let sounding = sound(nats.clone(), self.snapshot.subscribe());
-        tokio::pin!(reread, sounding);
+        let probe = probe_revision(nats.clone(), self.snapshot.subscribe());
+        tokio::pin!(reread, probe);
         let mut behind = None;
         loop {
             tokio::select! {
@@ -223,11 +223,11 @@ impl Keeper {
                     }
                     self.publish(snapshot).await;
                 }
-                sounded = &mut sounding => {
-                    if !self.holds(&sounded, &mut behind).await? {
+                probed = &mut probe => {
+                    if !self.holds(&probed, &mut behind).await? {
                         return Ok(());
                     }
-                    sounding.set(sound(nats.clone(), self.snapshot.subscribe()));
+                    probe.set(probe_revision(nats.clone(), self.snapshot.subscribe()));
                 }
                 () = self.workshop.finished() => self.publish_compiled().await,
                 _ = connections.changed() => return Ok(()),
@@ -237,8 +237,8 @@ impl Keeper {
     }
 
     /// Confirms the snapshot to the shards, if it is as far as the bucket. `false`: everything has to be read again.
-    async fn holds(&mut self, sounded: &Sounding, behind: &mut Option<Instant>) -> Result<bool, RegistryError> {
-        let (made, last) = match &sounded.answer {
+    async fn holds(&mut self, probed: &RevisionProbe, behind: &mut Option<Instant>) -> Result<bool, RegistryError> {
+        let (made, last) = match &probed.answer {
             Some(Ok(answer)) => *answer,
             // The bucket is gone.
             Some(Err(error @ RegistryError::Failed(Reject::BrokerRefused(..) | Reject::BrokerFailed(_)))) => {
@@ -247,15 +247,15 @@ impl Keeper {
             Some(Err(_)) | None => return Ok(true),
         };
         let snapshot = Arc::clone(&self.snapshot.borrow());
-        if !snapshot.is_of(made) || last < sounded.known {
+        if !snapshot.is_of(made) || last < probed.known {
             return Ok(false);
         }
         if snapshot.revision >= last {
             *behind = None;
-            self.confirm(sounded.sent).await;
+            self.confirm(probed.sent).await;
             return Ok(true);
         }
-        let since = *behind.get_or_insert(sounded.sent);
+        let since = *behind.get_or_insert(probed.sent);
         Ok(since.elapsed() < LAG_MAX)
     }
 
@@ -398,10 +398,10 @@ fn now_unix_s() -> u64 {
 }
 
 /// Asks the bucket how far it is, after a while.
-async fn sound(nats: NatsRegistry, snapshot: watch::Receiver<Arc<Snapshot>>) -> Sounding {
+async fn probe_revision(nats: NatsRegistry, snapshot: watch::Receiver<Arc<Snapshot>>) -> RevisionProbe {
     sleep(CONFIRM_INTERVAL).await;
     let known = snapshot.borrow().revision;
     let sent = Instant::now();
     let answer = timeout(CONFIRM_TIMEOUT, nats.last()).await.ok();
-    Sounding { sent, known, answer }
+    RevisionProbe { sent, known, answer }
 }

@@ -28,6 +28,7 @@ mod probe;
 mod publishing;
 mod questions;
 mod registry;
+mod schema_compiler;
 mod server_health;
 mod service;
 mod stations;
@@ -41,7 +42,6 @@ mod tests_nats;
 #[cfg(test)]
 mod tests_registry;
 mod watcher;
-mod workshop;
 
 pub use service::{AdminError, AdminService, NewUser, UserView, What, texts, typed, views};
 

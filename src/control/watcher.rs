@@ -17,7 +17,7 @@ use super::{
         Followed, NatsRegistry, Registry, RegistryError,
         snapshot::{Root, Snapshot},
     },
-    workshop::Workshop,
+    schema_compiler::SchemaCompiler,
 };
 use crate::{
     auth::Users,
@@ -61,7 +61,7 @@ pub(super) struct Watcher {
     /// Wakes the watcher after a change made through this process.
     pub(super) changed: Arc<Notify>,
     pub(super) usage: KeyUsage,
-    pub(super) workshop: Workshop,
+    pub(super) schema_compiler: SchemaCompiler,
 }
 
 /// The bucket was asked how far it is.
@@ -94,7 +94,7 @@ impl Watcher {
             snapshot,
             changed: Arc::new(Notify::new()),
             usage: KeyUsage::new(shards),
-            workshop: Workshop::new(shards, shared),
+            schema_compiler: SchemaCompiler::new(shards, shared),
         }
     }
 
@@ -229,7 +229,7 @@ impl Watcher {
                     }
                     probe.set(probe_revision(nats.clone(), self.snapshot.subscribe()));
                 }
-                () = self.workshop.finished() => self.publish_compiled().await,
+                () = self.schema_compiler.finished() => self.publish_compiled().await,
                 _ = connections.changed() => return Ok(()),
                 () = &mut reread => return Ok(()),
             }
@@ -273,7 +273,7 @@ impl Watcher {
         loop {
             tokio::select! {
                 () = &mut news => return,
-                () = self.workshop.finished() => self.publish_compiled().await,
+                () = self.schema_compiler.finished() => self.publish_compiled().await,
             }
         }
     }
@@ -296,10 +296,10 @@ impl Watcher {
         let changed =
             !before.loaded || !snapshot.stations.same(&before.stations) || !snapshot.schemas.same(&before.schemas);
         if changed {
-            self.workshop.order(&snapshot);
-            self.workshop.settle().await;
+            self.schema_compiler.order(&snapshot);
+            self.schema_compiler.settle().await;
         }
-        if changed || self.workshop.has_news() {
+        if changed || self.schema_compiler.has_news() {
             self.tell_contracts(&snapshot).await;
         }
         self.show(snapshot).await;
@@ -314,7 +314,7 @@ impl Watcher {
     }
 
     async fn tell_contracts(&mut self, snapshot: &Snapshot) {
-        let contracts = self.workshop.contracts(snapshot);
+        let contracts = self.schema_compiler.contracts(snapshot);
         self.couriers.each(|shard| contracts.get(shard).cloned().map(Push::Contracts)).await;
     }
 
@@ -327,12 +327,12 @@ impl Watcher {
             (&self.metrics.schemas, snapshot.schemas.len() as u64),
             (&self.metrics.stations, snapshot.stations.len() as u64),
             (&self.metrics.keys, snapshot.keys.len() as u64),
-            (&self.metrics.documents_refused, (snapshot.faults() + self.workshop.faults()) as u64),
+            (&self.metrics.documents_refused, (snapshot.faults() + self.schema_compiler.faults()) as u64),
         ];
         for (gauge, value) in gauges {
             gauge.set(value);
         }
-        snapshot.compiling = self.workshop.compiling();
+        snapshot.compiling = self.schema_compiler.compiling();
         snapshot.compiled |= snapshot.compiling.is_empty();
         self.snapshot.send_replace(Arc::new(snapshot));
     }

@@ -11,8 +11,8 @@ use crate::{
     backend::letter,
     control::{
         registry::{documents::StationDocument, snapshot::Snapshot},
+        schema_compiler,
         streams::{Letter, StreamsError},
-        workshop,
     },
     limits::{DEAD_LETTERS_PAGE, DEAD_LETTERS_PER_CALL_MAX},
     reject::Reject,
@@ -190,7 +190,7 @@ async fn current_schema(snapshot: &Snapshot, name: &Name) -> Result<Option<Arc<S
     };
     let source = snapshot.schemas.get(&schema).and_then(|entry| entry.document.source(entry.document.active));
     let source = source.ok_or_else(|| format!("the station's schema {schema} is not in the registry"))?;
-    let compiled = workshop::compile(source, 1).await.map_err(|fault| format!("schema {schema}: {fault}"))?;
+    let compiled = schema_compiler::compile(source, 1).await.map_err(|fault| format!("schema {schema}: {fault}"))?;
     Ok(compiled.into_iter().next().map(Arc::new))
 }
 

@@ -10,7 +10,7 @@ use crate::{
             documents::{SchemaDocument, SchemaVersion},
             snapshot::Snapshot,
         },
-        workshop,
+        schema_compiler,
     },
     limits::{REGISTRY_DOCUMENT_BYTES_MAX, SCHEMA_VERSIONS_MAX, SCHEMAS_PAGE_BYTES},
     schema::{SchemaSource, SchemaType},
@@ -54,7 +54,7 @@ impl AdminService {
             created_ms: now_ms(),
         };
         next_document(&name, self.snapshot().await?.schemas.get(&name).map(|entry| &*entry.document), kind, &version)?;
-        workshop::compile(source, 1).await.map_err(AdminError::Invalid)?;
+        schema_compiler::compile(source, 1).await.map_err(AdminError::Invalid)?;
         let added = |now: Now<'_, SchemaDocument>| match now.document() {
             None if now.stored > 0 => Err(unreadable(&name)),
             known => next_document(&name, known, kind, &version).map(Amend::Put),
@@ -82,7 +82,7 @@ impl AdminService {
         let entry = snapshot.schemas.get(&name).ok_or(AdminError::Unknown(What::Schema))?;
         let source = entry.document.source(version).ok_or(AdminError::Unknown(What::SchemaVersion))?;
         // It compiled where it was added, which may have been another version of the program.
-        workshop::compile(source, 1).await.map_err(AdminError::Invalid)?;
+        schema_compiler::compile(source, 1).await.map_err(AdminError::Invalid)?;
         let activated = |now: Now<'_, SchemaDocument>| {
             let old = now.document().ok_or(AdminError::Unknown(What::Schema))?;
             check_tag(expected, &view(now.snapshot, &name, old))?;

@@ -33,11 +33,11 @@ const GRACE: Duration = Duration::from_millis(100);
 
 /// The schemas that were compiled, and for how many shards.
 #[derive(Debug)]
-pub(super) struct Workshop {
+pub(super) struct SchemaCompiler {
     shards: usize,
     /// Whether others write to the registry as well.
     shared: bool,
-    shelf: BTreeMap<Name, Made>,
+    cache: BTreeMap<Name, Compiled>,
     /// What is being compiled.
     works: JoinSet<Work>,
     /// Number of the last of them.
@@ -57,7 +57,7 @@ struct Work {
 
 /// What was made of a schema.
 #[derive(Debug)]
-struct Made {
+struct Compiled {
     /// The document that was looked at last.
     document: Arc<SchemaDocument>,
     /// What is in force, for each shard its own; none if nothing has ever compiled.
@@ -68,7 +68,7 @@ struct Made {
     work: Option<u64>,
 }
 
-impl Made {
+impl Compiled {
     /// Whether this document asks for what was made already.
     fn serves(&self, document: &Arc<SchemaDocument>) -> bool {
         if Arc::ptr_eq(&self.document, document) {
@@ -80,12 +80,12 @@ impl Made {
     }
 }
 
-impl Workshop {
+impl SchemaCompiler {
     pub(super) fn new(shards: usize, shared: bool) -> Self {
         Self {
             shards,
             shared,
-            shelf: BTreeMap::new(),
+            cache: BTreeMap::new(),
             works: JoinSet::new(),
             works_begun: 0,
             places: Arc::new(Semaphore::new(COMPILING_MAX)),
@@ -95,12 +95,12 @@ impl Workshop {
 
     /// Schemas that are attached and do not compile.
     pub(super) fn faults(&self) -> usize {
-        self.shelf.values().filter(|made| made.fault.is_some()).count()
+        self.cache.values().filter(|made| made.fault.is_some()).count()
     }
 
     /// Schemas that are attached and being compiled.
     pub(super) fn compiling(&self) -> BTreeSet<Name> {
-        self.shelf.iter().filter(|(_, made)| made.work.is_some()).map(|(name, _)| name.clone()).collect()
+        self.cache.iter().filter(|(_, made)| made.work.is_some()).map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether something was compiled that no snapshot has told.
@@ -131,7 +131,7 @@ impl Workshop {
             deliveries_max: Some(dead_letters.deliveries_max).filter(|max| *max > 0),
         };
         if let Some(name) = &document.schema {
-            let made = self.shelf.get(name);
+            let made = self.cache.get(name);
             contract.schema = made.and_then(|made| made.compiled.get(shard)).cloned();
             contract.compiling = made.is_some_and(|made| made.work.is_some());
             if contract.schema.is_none() && !contract.compiling {
@@ -146,10 +146,10 @@ impl Workshop {
     pub(super) fn order(&mut self, snapshot: &Snapshot) {
         let attached: BTreeSet<Name> =
             snapshot.stations.iter().filter_map(|(_, entry)| entry.document.schema.clone()).collect();
-        self.shelf.retain(|name, _| attached.contains(name) && snapshot.schemas.get(name).is_some());
+        self.cache.retain(|name, _| attached.contains(name) && snapshot.schemas.get(name).is_some());
         for name in attached {
             let Some(entry) = snapshot.schemas.get(&name) else { continue };
-            match self.shelf.get_mut(&name) {
+            match self.cache.get_mut(&name) {
                 Some(made) if made.serves(&entry.document) => made.document = Arc::clone(&entry.document),
                 _ => self.begin(name, Arc::clone(&entry.document)),
             }
@@ -169,8 +169,8 @@ impl Workshop {
             };
             Work { name: of, number, version, result }
         });
-        let compiled = self.shelf.remove(&name).map(|made| made.compiled).unwrap_or_default();
-        self.shelf.insert(name, Made { document, compiled, fault: None, work: Some(number) });
+        let compiled = self.cache.remove(&name).map(|made| made.compiled).unwrap_or_default();
+        self.cache.insert(name, Compiled { document, compiled, fault: None, work: Some(number) });
     }
 
     /// Returns when something was compiled that no snapshot has told; never, if nothing is.
@@ -189,7 +189,7 @@ impl Workshop {
     /// Waits a little for what is being compiled.
     pub(super) async fn settle(&mut self) {
         let all = async {
-            while self.shelf.values().any(|made| made.work.is_some()) {
+            while self.cache.values().any(|made| made.work.is_some()) {
                 let Some(work) = self.works.join_next().await else { break };
                 if let Ok(work) = work {
                     self.take(work);
@@ -203,7 +203,7 @@ impl Workshop {
     fn take(&mut self, work: Work) {
         let Work { name, number, version, result } = work;
         // Detached, or changed again meanwhile.
-        let Some(made) = self.shelf.get_mut(&name).filter(|made| made.work == Some(number)) else { return };
+        let Some(made) = self.cache.get_mut(&name).filter(|made| made.work == Some(number)) else { return };
         made.work = None;
         match result {
             Ok(schemas) => {

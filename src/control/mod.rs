@@ -14,7 +14,7 @@
 
 mod broker;
 mod consumers;
-mod couriers;
+mod fanout;
 mod groups;
 mod guesses;
 mod interest;
@@ -52,7 +52,7 @@ use crate::{
     metrics::{ControlMetrics, ShardMetrics, StoreMetrics},
 };
 use broker::Broker;
-use couriers::Couriers;
+use fanout::ShardFanout;
 use interest::Interest;
 use knowledge::Knowledge;
 use logins::Logins;
@@ -162,9 +162,9 @@ where
         };
         runtime.block_on(async {
             match begin(inputs, thread_draining, services).await {
-                Ok(couriers) => {
+                Ok(fanout) => {
                     let _starter_gone = ready.send(Ok(()));
-                    until_stopped(phases, couriers).await;
+                    until_stopped(phases, fanout).await;
                 }
                 Err(error) => {
                     let _starter_gone = ready.send(Err(error));
@@ -181,7 +181,7 @@ where
 }
 
 /// Sets everything up and leaves it running in tasks.
-async fn begin<S, F>(inputs: ControlInputs, draining: Arc<AtomicBool>, services: S) -> io::Result<Couriers>
+async fn begin<S, F>(inputs: ControlInputs, draining: Arc<AtomicBool>, services: S) -> io::Result<ShardFanout>
 where
     S: FnOnce(AdminService) -> F,
     F: Future<Output = ()> + Send + 'static,
@@ -189,7 +189,7 @@ where
     let ControlInputs { settings, asks, shards, metrics, local } = inputs;
     let control_metrics = Arc::new(ControlMetrics::default());
     let shard_count = shards.len();
-    let couriers = Couriers::new(shards, Arc::clone(&control_metrics));
+    let fanout = ShardFanout::new(shards, Arc::clone(&control_metrics));
     let (backend, streams, registry, local) = match &settings.backend {
         BackendSettings::Nats(nats) => {
             let hold = settings.limits.hold;
@@ -202,7 +202,7 @@ where
                 broker: broker.clone(),
                 choice: nats.publish_mode,
                 url: nats.monitor_url.clone(),
-                couriers: couriers.clone(),
+                fanout: fanout.clone(),
                 metrics: Arc::clone(&control_metrics),
                 sync: learned,
             };
@@ -222,7 +222,7 @@ where
     let logins = Logins::new(passwords.clone());
     let root = Root::new(&settings.auth);
     let knowledge = Knowledge::new(&settings.limits, settings.auth.unconfirmed);
-    let watcher = Watcher::new(registry, root, knowledge, couriers.clone(), Arc::clone(&control_metrics));
+    let watcher = Watcher::new(registry, root, knowledge, fanout.clone(), Arc::clone(&control_metrics));
     let (store, store_metrics) = local.unzip();
     let parts = AdminServiceParts {
         settings: Arc::clone(&settings),
@@ -238,19 +238,19 @@ where
     let oracle = Oracle::new(settings, backend, streams, logins, watcher.snapshot.subscribe(), control_metrics);
     tokio::spawn(watcher.usage.clone().run());
     tokio::spawn(watcher.run());
-    tokio::spawn(questions::serve(oracle, asks, couriers.clone(), shard_count));
+    tokio::spawn(questions::serve(oracle, asks, fanout.clone(), shard_count));
     tokio::spawn(services(service));
-    Ok(couriers)
+    Ok(fanout)
 }
 
-async fn until_stopped(mut phases: watch::Receiver<Phase>, couriers: Couriers) {
+async fn until_stopped(mut phases: watch::Receiver<Phase>, fanout: ShardFanout) {
     loop {
         match phases.changed().await.map(|()| *phases.borrow_and_update()) {
             Ok(Phase::Running) => {}
             // A shard that does not take it must not keep this thread from stopping.
             Ok(Phase::Draining) => {
-                let couriers = couriers.clone();
-                tokio::spawn(async move { couriers.all(&Push::Drain).await });
+                let fanout = fanout.clone();
+                tokio::spawn(async move { fanout.broadcast(&Push::Drain).await });
             }
             // The handle was dropped, or says so.
             Ok(Phase::Stopped) | Err(_) => return,

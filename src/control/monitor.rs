@@ -6,7 +6,7 @@
 
 use super::{
     broker::Broker,
-    couriers::Couriers,
+    fanout::ShardFanout,
     publishing::{StreamTraits, SyncMode, decide},
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(super) struct Monitor {
     pub(super) broker: Broker,
     pub(super) choice: PublishModeChoice,
     pub(super) url: Option<String>,
-    pub(super) couriers: Couriers,
+    pub(super) fanout: ShardFanout,
     pub(super) metrics: Arc<ControlMetrics>,
     /// Where others read what is known.
     pub(super) sync: watch::Sender<SyncMode>,
@@ -103,7 +103,7 @@ impl Monitor {
         if now != *told {
             *told = now;
             tracing::info!(mode = ?now, "how records are published to streams that allow it");
-            self.couriers.all(&Push::ForgetStations).await;
+            self.fanout.broadcast(&Push::ForgetStations).await;
         }
     }
 }

@@ -8,7 +8,7 @@
 use super::{
     broker::{Broker, codes},
     consumers::{self, Making},
-    couriers::Couriers,
+    fanout::ShardFanout,
     guesses::Network,
     interest::Interest,
     logins::Logins,
@@ -301,10 +301,10 @@ impl Key {
 }
 
 /// Takes questions until all shards have gone.
-pub(super) async fn serve(oracle: Oracle, asks: flume::Receiver<Ask>, couriers: Couriers, shards: usize) {
+pub(super) async fn serve(oracle: Oracle, asks: flume::Receiver<Ask>, fanout: ShardFanout, shards: usize) {
     let mut service = Counter {
         oracle,
-        couriers,
+        fanout,
         waiting: HashMap::new(),
         tasks: HashMap::new(),
         running: JoinSet::new(),
@@ -324,7 +324,7 @@ pub(super) async fn serve(oracle: Oracle, asks: flume::Receiver<Ask>, couriers: 
 /// Where questions are taken and answers are handed out.
 struct Counter {
     oracle: Oracle,
-    couriers: Couriers,
+    fanout: ShardFanout,
     /// Shard and ticket of everyone who waits for the answer to a key.
     waiting: HashMap<Key, Vec<(u16, u64)>>,
     /// The key that a task works on, for the case that it dies.
@@ -392,6 +392,6 @@ impl Counter {
             Answer::Login(result) => result.is_ok(),
         };
         self.oracle.metrics.answer(key.kind(), succeeded);
-        self.couriers.answer(shard, Push::Answer { ticket, answer });
+        self.fanout.answer(shard, Push::Answer { ticket, answer });
     }
 }

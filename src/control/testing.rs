@@ -3,7 +3,7 @@
 
 use super::{
     AdminService, ControlHandle, ControlInputs,
-    couriers::Couriers,
+    fanout::ShardFanout,
     knowledge::Knowledge,
     logins::Logins,
     passwords::Passwords,
@@ -58,7 +58,7 @@ pub(super) struct Memory {
 /// A service with one shard, without the rest of a control plane. Runs on the current runtime.
 pub(super) struct Replica {
     pub(super) service: AdminService,
-    couriers: Couriers,
+    fanout: ShardFanout,
     pushes: flume::Receiver<Push>,
     pub(super) metrics: Arc<ControlMetrics>,
 }
@@ -73,11 +73,11 @@ impl Replica {
         settings.backend = BackendSettings::Local;
         let metrics = Arc::new(ControlMetrics::default());
         let (inbox, pushes) = inbox();
-        let couriers = Couriers::new(vec![inbox], Arc::clone(&metrics));
+        let fanout = ShardFanout::new(vec![inbox], Arc::clone(&metrics));
         let registry = Registry::Memory(memory.documents.clone());
         let knowledge = Knowledge::new(&settings.limits, settings.auth.unconfirmed);
         let root = Root::new(&settings.auth);
-        let watcher = Watcher::new(registry, root, knowledge, couriers.clone(), Arc::clone(&metrics));
+        let watcher = Watcher::new(registry, root, knowledge, fanout.clone(), Arc::clone(&metrics));
         let passwords = Passwords::new();
         let parts = AdminServiceParts {
             settings: Arc::new(settings),
@@ -91,13 +91,13 @@ impl Replica {
         };
         let service = AdminService::new(&watcher, parts);
         tokio::spawn(watcher.run());
-        Self { service, couriers, pushes, metrics }
+        Self { service, fanout, pushes, metrics }
     }
 
     /// Everything that is on its way to the shard, up to now.
     pub(super) async fn told(&self) -> Vec<Push> {
         // Behind it all; nobody else sends this here.
-        self.couriers.all(&Push::ForgetStations).await;
+        self.fanout.broadcast(&Push::ForgetStations).await;
         let mut told = Vec::new();
         loop {
             match self.pushes.recv_async().await.expect("a push") {

@@ -10,7 +10,7 @@
 //! long comes between, least of all the compiling of a schema: its stations wait for it, and no others.
 
 use super::{
-    couriers::Couriers,
+    fanout::ShardFanout,
     key_usage::KeyUsage,
     knowledge::Knowledge,
     registry::{
@@ -54,7 +54,7 @@ pub(super) struct Watcher {
     /// Whose name no document may take.
     pub(super) root: Root,
     knowledge: Knowledge,
-    pub(super) couriers: Couriers,
+    pub(super) fanout: ShardFanout,
     pub(super) metrics: Arc<ControlMetrics>,
     /// Where others read the snapshot.
     pub(super) snapshot: watch::Sender<Arc<Snapshot>>,
@@ -79,17 +79,17 @@ impl Watcher {
         registry: Registry,
         root: Root,
         knowledge: Knowledge,
-        couriers: Couriers,
+        fanout: ShardFanout,
         metrics: Arc<ControlMetrics>,
     ) -> Self {
         let (snapshot, _) = watch::channel(Arc::new(Snapshot::default()));
         let shared = matches!(registry, Registry::Nats(_));
-        let shards = couriers.shards();
+        let shards = fanout.shards();
         Self {
             registry,
             root,
             knowledge,
-            couriers,
+            fanout,
             metrics,
             snapshot,
             changed: Arc::new(Notify::new()),
@@ -154,7 +154,7 @@ impl Watcher {
     async fn confirm(&mut self, at: Instant) {
         self.knowledge.confirm(at);
         self.metrics.registry_confirmed.set(now_unix_s());
-        self.couriers.offer(&Push::Confirmed(at));
+        self.fanout.offer(&Push::Confirmed(at));
         if self.snapshot.borrow().unconfirmed {
             self.snapshot.send_modify(|snapshot| Arc::make_mut(snapshot).unconfirmed = false);
             tracing::info!("registry: it confirms again what is known of users and API keys");
@@ -315,12 +315,12 @@ impl Watcher {
 
     async fn tell_contracts(&mut self, snapshot: &Snapshot) {
         let contracts = self.schema_compiler.contracts(snapshot);
-        self.couriers.each(|shard| contracts.get(shard).cloned().map(Push::Contracts)).await;
+        self.fanout.send_each(|shard| contracts.get(shard).cloned().map(Push::Contracts)).await;
     }
 
     /// Shows everybody a snapshot that the shards were told of.
     async fn show(&self, mut snapshot: Snapshot) {
-        self.couriers.taken().await;
+        self.fanout.barrier().await;
         let gauges = [
             (&self.metrics.registry_revision, snapshot.revision),
             (&self.metrics.users, snapshot.users.len() as u64),
@@ -348,7 +348,7 @@ impl Watcher {
             |snapshot: &Snapshot, name| snapshot.stations.get(name).and_then(|entry| entry.document.adopted.clone());
         let names = before.stations.iter().chain(snapshot.stations.iter()).map(|(name, _)| name);
         for name in names.filter(|name| adopted(before, name) != adopted(&snapshot, name)) {
-            self.couriers.all(&Push::Forget(name.clone())).await;
+            self.fanout.broadcast(&Push::Forget(name.clone())).await;
         }
     }
 
@@ -361,7 +361,7 @@ impl Watcher {
         } else {
             Users::unread(name, *version)
         };
-        self.couriers.all(&Push::Users(Arc::new(users))).await;
+        self.fanout.broadcast(&Push::Users(Arc::new(users))).await;
     }
 }
 

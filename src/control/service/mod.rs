@@ -18,7 +18,7 @@ pub use error::{AdminError, What};
 pub use users::{NewUser, UserView};
 
 use super::{
-    couriers::Couriers,
+    fanout::ShardFanout,
     guesses::Network,
     key_usage::KeyUsage,
     logins::Logins,
@@ -72,7 +72,7 @@ struct Inner {
     settings: Arc<Settings>,
     registry: Registry,
     streams: Streams,
-    couriers: Couriers,
+    fanout: ShardFanout,
     usage: KeyUsage,
     passwords: Passwords,
     logins: Logins,
@@ -132,7 +132,7 @@ impl AdminService {
             settings: parts.settings,
             registry: watcher.registry.clone(),
             streams: parts.streams,
-            couriers: watcher.couriers.clone(),
+            fanout: watcher.fanout.clone(),
             usage: watcher.usage.clone(),
             passwords: parts.passwords,
             logins: parts.logins,

@@ -22,12 +22,12 @@ const TAKEN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The ways to all shards. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Couriers {
+pub(super) struct ShardFanout {
     queues: Arc<[mpsc::Sender<Push>]>,
     metrics: Arc<ControlMetrics>,
 }
 
-impl Couriers {
+impl ShardFanout {
     pub(super) fn new(shards: Vec<flume::Sender<Push>>, metrics: Arc<ControlMetrics>) -> Self {
         let queues = shards.into_iter().map(|inbox| {
             let (sender, mut queue) = mpsc::channel(QUESTIONS_PER_SHARD_MAX + PUSHES_UNASKED_MAX);
@@ -57,12 +57,12 @@ impl Couriers {
 
     /// Sends the same to all shards, behind everything that was sent before. Returns when every shard is
     /// told, or has ended: as long as one is not, it would let in whom the others turn away.
-    pub(super) async fn all(&self, push: &Push) {
-        self.each(|_| Some(push.clone())).await;
+    pub(super) async fn broadcast(&self, push: &Push) {
+        self.send_each(|_| Some(push.clone())).await;
     }
 
     /// Sends each shard what is its own, as [`Self::all`] does.
-    pub(super) async fn each(&self, push: impl Fn(usize) -> Option<Push>) {
+    pub(super) async fn send_each(&self, push: impl Fn(usize) -> Option<Push>) {
         let push = &push;
         let sends = self.queues.iter().enumerate().map(|(shard, queue)| async move {
             let Some(push) = push(shard) else { return };
@@ -77,9 +77,9 @@ impl Couriers {
 
     /// Waits until every shard has taken what it was sent before, or has ended. A shard that does not run is not
     /// waited for longer than [`TAKEN_TIMEOUT`].
-    pub(super) async fn taken(&self) {
+    pub(super) async fn barrier(&self) {
         let (heard, all_heard) = flume::bounded(1);
-        self.all(&Push::Taken(heard)).await;
+        self.broadcast(&Push::Taken(heard)).await;
         if timeout(TAKEN_TIMEOUT, all_heard.recv_async()).await.is_err() {
             tracing::warn!("a shard has not yet taken what it was told");
         }
@@ -113,7 +113,7 @@ mod tests {
         let (dead, dead_inbox) = flume::bounded(1);
         let (live, inbox) = flume::bounded(1);
         let metrics = Arc::new(ControlMetrics::default());
-        let couriers = Couriers::new(vec![dead, live], Arc::clone(&metrics));
+        let fanout = ShardFanout::new(vec![dead, live], Arc::clone(&metrics));
         let reader = tokio::spawn(async move {
             let mut tickets = Vec::new();
             while let Ok(push) = inbox.recv_async().await {
@@ -125,27 +125,27 @@ mod tests {
             tickets
         });
         for ticket in 0..2_000 {
-            couriers.answer(0, answer(ticket));
-            couriers.answer(1, answer(ticket));
+            fanout.answer(0, answer(ticket));
+            fanout.answer(1, answer(ticket));
             tokio::task::yield_now().await;
         }
-        couriers.answer(7, answer(0));
+        fanout.answer(7, answer(0));
         assert!(metrics.pushes_dropped.get() > 800, "{}", metrics.pushes_dropped.get());
         drop(dead_inbox);
-        couriers.all(&Push::Drain).await;
+        fanout.broadcast(&Push::Drain).await;
         assert_eq!(reader.await.expect("the reader"), (0..2_000).collect::<Vec<_>>());
     }
 
     #[tokio::test]
     async fn what_a_shard_has_to_know_reaches_it_however_late() {
         let (shard, inbox) = flume::bounded(1);
-        let couriers = Couriers::new(vec![shard], Arc::new(ControlMetrics::default()));
+        let fanout = ShardFanout::new(vec![shard], Arc::new(ControlMetrics::default()));
         for ticket in 0..2_000 {
-            couriers.answer(0, answer(ticket));
+            fanout.answer(0, answer(ticket));
             tokio::task::yield_now().await;
         }
-        let teller = couriers.clone();
-        let told = tokio::spawn(async move { teller.all(&Push::Drain).await });
+        let teller = fanout.clone();
+        let told = tokio::spawn(async move { teller.broadcast(&Push::Drain).await });
         tokio::time::sleep(REPEAT_INTERVAL + Duration::from_millis(500)).await;
         assert!(!told.is_finished(), "it is not given up");
         while let Push::Answer { .. } = inbox.recv_async().await.expect("a push") {}
@@ -156,13 +156,13 @@ mod tests {
     async fn what_is_said_again_takes_no_room_from_answers() {
         let (shard, inbox) = flume::bounded(1);
         let metrics = Arc::new(ControlMetrics::default());
-        let couriers = Couriers::new(vec![shard], Arc::clone(&metrics));
+        let fanout = ShardFanout::new(vec![shard], Arc::clone(&metrics));
         for _ in 0..2_000 {
-            couriers.offer(&Push::Confirmed(std::time::Instant::now()));
+            fanout.offer(&Push::Confirmed(std::time::Instant::now()));
             tokio::task::yield_now().await;
         }
         for ticket in 0..QUESTIONS_PER_SHARD_MAX as u64 {
-            couriers.answer(0, answer(ticket));
+            fanout.answer(0, answer(ticket));
         }
         assert_eq!(metrics.pushes_dropped.get(), 0);
         drop(inbox);
@@ -171,10 +171,10 @@ mod tests {
     #[tokio::test]
     async fn a_shard_that_has_ended_holds_nobody_up() {
         let (shard, inbox) = flume::bounded(1);
-        let couriers = Couriers::new(vec![shard], Arc::new(ControlMetrics::default()));
+        let fanout = ShardFanout::new(vec![shard], Arc::new(ControlMetrics::default()));
         drop(inbox);
         for _ in 0..3 {
-            couriers.all(&Push::Drain).await;
+            fanout.broadcast(&Push::Drain).await;
         }
     }
 }

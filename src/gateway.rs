@@ -14,7 +14,7 @@ use crate::{
     },
     config::{BackendSettings, HeaderRule, NatsCredential, NatsSettings, Settings},
     control::{self, ControlHandle, ControlInputs},
-    directory::messages::{Ask, Push},
+    directory::messages::{Envelope, ShardUpdate},
     ingest::HeaderPolicy,
     limits::QUESTIONS_PER_SHARD_MAX,
     metrics::ShardMetrics,
@@ -122,11 +122,16 @@ struct Start<'a> {
     driver: &'a Driver,
     data_port: &'a Reservation,
     store: Option<&'a Arc<Store>>,
-    asks: flume::Sender<Ask>,
+    asks: flume::Sender<Envelope>,
 }
 
 impl Start<'_> {
-    fn shard(&self, index: usize, metrics: Arc<ShardMetrics>, inbox: flume::Receiver<Push>) -> Result<Running, Failed> {
+    fn shard(
+        &self,
+        index: usize,
+        metrics: Arc<ShardMetrics>,
+        inbox: flume::Receiver<ShardUpdate>,
+    ) -> Result<Running, Failed> {
         let settings = self.settings;
         let index = u16::try_from(index).unwrap_or(u16::MAX);
         let (access_key, root_password) = (&settings.auth.access_key, &settings.auth.root_password);

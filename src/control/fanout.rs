@@ -5,7 +5,7 @@
 //! answers are dropped and counted (the shard gives up on them by itself). What every shard has to
 //! know is never dropped: whoever sends it waits until each shard that lives has it on its way.
 
-use crate::{directory::messages::Push, limits::QUESTIONS_PER_SHARD_MAX, metrics::ControlMetrics};
+use crate::{directory::messages::ShardUpdate, limits::QUESTIONS_PER_SHARD_MAX, metrics::ControlMetrics};
 use futures_util::future::join_all;
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{
@@ -14,7 +14,7 @@ use tokio::{
 };
 
 /// Pushes that are no answers and may stand in a queue beside them.
-const PUSHES_UNASKED_MAX: usize = 64;
+const UPDATES_UNASKED_MAX: usize = 64;
 /// How often it is said that a push to all shards still waits for one.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a shard may take to take what it was told: it is busy with one turn of its loop at the most.
@@ -23,17 +23,17 @@ const TAKEN_TIMEOUT: Duration = Duration::from_millis(500);
 /// The ways to all shards. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct ShardFanout {
-    queues: Arc<[mpsc::Sender<Push>]>,
+    queues: Arc<[mpsc::Sender<ShardUpdate>]>,
     metrics: Arc<ControlMetrics>,
 }
 
 impl ShardFanout {
-    pub(super) fn new(shards: Vec<flume::Sender<Push>>, metrics: Arc<ControlMetrics>) -> Self {
+    pub(super) fn new(shards: Vec<flume::Sender<ShardUpdate>>, metrics: Arc<ControlMetrics>) -> Self {
         let queues = shards.into_iter().map(|inbox| {
-            let (sender, mut queue) = mpsc::channel(QUESTIONS_PER_SHARD_MAX + PUSHES_UNASKED_MAX);
+            let (sender, mut queue) = mpsc::channel(QUESTIONS_PER_SHARD_MAX + UPDATES_UNASKED_MAX);
             tokio::spawn(async move {
-                while let Some(push) = queue.recv().await {
-                    if inbox.send_async(push).await.is_err() {
+                while let Some(update) = queue.recv().await {
+                    if inbox.send_async(update).await.is_err() {
                         break; // The shard has ended.
                     }
                 }
@@ -44,8 +44,8 @@ impl ShardFanout {
     }
 
     /// Sends an answer to one shard, now or not at all.
-    pub(super) fn answer(&self, shard: u16, push: Push) {
-        match self.queues.get(usize::from(shard)).map(|queue| queue.try_send(push)) {
+    pub(super) fn respond(&self, shard: u16, update: ShardUpdate) {
+        match self.queues.get(usize::from(shard)).map(|queue| queue.try_send(update)) {
             Some(Ok(()) | Err(TrySendError::Closed(_))) => {}
             Some(Err(TrySendError::Full(_))) => {
                 self.metrics.pushes_dropped.increment();
@@ -57,16 +57,16 @@ impl ShardFanout {
 
     /// Sends the same to all shards, behind everything that was sent before. Returns when every shard is
     /// told, or has ended: as long as one is not, it would let in whom the others turn away.
-    pub(super) async fn broadcast(&self, push: &Push) {
-        self.send_each(|_| Some(push.clone())).await;
+    pub(super) async fn broadcast(&self, update: &ShardUpdate) {
+        self.send_each(|_| Some(update.clone())).await;
     }
 
     /// Sends each shard what is its own, as [`Self::all`] does.
-    pub(super) async fn send_each(&self, push: impl Fn(usize) -> Option<Push>) {
-        let push = &push;
+    pub(super) async fn send_each(&self, update: impl Fn(usize) -> Option<ShardUpdate>) {
+        let update = &update;
         let sends = self.queues.iter().enumerate().map(|(shard, queue)| async move {
-            let Some(push) = push(shard) else { return };
-            let mut send = pin!(queue.send(push));
+            let Some(update) = update(shard) else { return };
+            let mut send = pin!(queue.send(update));
             // An error is a shard that has ended.
             while timeout(REPEAT_INTERVAL, send.as_mut()).await.is_err() {
                 tracing::error!(shard, "a shard does not take what it has to know; waiting for it");
@@ -79,17 +79,17 @@ impl ShardFanout {
     /// waited for longer than [`TAKEN_TIMEOUT`].
     pub(super) async fn barrier(&self) {
         let (heard, all_heard) = flume::bounded(1);
-        self.broadcast(&Push::Taken(heard)).await;
+        self.broadcast(&ShardUpdate::Taken(heard)).await;
         if timeout(TAKEN_TIMEOUT, all_heard.recv_async()).await.is_err() {
             tracing::warn!("a shard has not yet taken what it was told");
         }
     }
 
     /// Sends the same to all shards, but not to one that has not taken what it was sent before: what is soon said anew.
-    pub(super) fn offer(&self, push: &Push) {
+    pub(super) fn offer(&self, update: &ShardUpdate) {
         for queue in self.queues.iter().filter(|queue| queue.capacity() > QUESTIONS_PER_SHARD_MAX) {
             // There is room for it, or the shard has ended.
-            let _room_or_gone = queue.try_send(push.clone());
+            let _room_or_gone = queue.try_send(update.clone());
         }
     }
 
@@ -102,10 +102,10 @@ impl ShardFanout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{directory::messages::Answer, reject::Reject};
+    use crate::{directory::messages::Response, reject::Reject};
 
-    fn answer(ticket: u64) -> Push {
-        Push::Answer { ticket, answer: Answer::Login(Err(Reject::Unauthorized)) }
+    fn respond(ticket: u64) -> ShardUpdate {
+        ShardUpdate::Response { ticket, response: Response::Login(Err(Reject::Unauthorized)) }
     }
 
     #[tokio::test]
@@ -116,23 +116,23 @@ mod tests {
         let fanout = ShardFanout::new(vec![dead, live], Arc::clone(&metrics));
         let reader = tokio::spawn(async move {
             let mut tickets = Vec::new();
-            while let Ok(push) = inbox.recv_async().await {
-                match push {
-                    Push::Answer { ticket, .. } => tickets.push(ticket),
+            while let Ok(update) = inbox.recv_async().await {
+                match update {
+                    ShardUpdate::Response { ticket, .. } => tickets.push(ticket),
                     _ => break,
                 }
             }
             tickets
         });
         for ticket in 0..2_000 {
-            fanout.answer(0, answer(ticket));
-            fanout.answer(1, answer(ticket));
+            fanout.respond(0, respond(ticket));
+            fanout.respond(1, respond(ticket));
             tokio::task::yield_now().await;
         }
-        fanout.answer(7, answer(0));
+        fanout.respond(7, respond(0));
         assert!(metrics.pushes_dropped.get() > 800, "{}", metrics.pushes_dropped.get());
         drop(dead_inbox);
-        fanout.broadcast(&Push::Drain).await;
+        fanout.broadcast(&ShardUpdate::Drain).await;
         assert_eq!(reader.await.expect("the reader"), (0..2_000).collect::<Vec<_>>());
     }
 
@@ -141,14 +141,14 @@ mod tests {
         let (shard, inbox) = flume::bounded(1);
         let fanout = ShardFanout::new(vec![shard], Arc::new(ControlMetrics::default()));
         for ticket in 0..2_000 {
-            fanout.answer(0, answer(ticket));
+            fanout.respond(0, respond(ticket));
             tokio::task::yield_now().await;
         }
         let teller = fanout.clone();
-        let told = tokio::spawn(async move { teller.broadcast(&Push::Drain).await });
+        let told = tokio::spawn(async move { teller.broadcast(&ShardUpdate::Drain).await });
         tokio::time::sleep(REPEAT_INTERVAL + Duration::from_millis(500)).await;
         assert!(!told.is_finished(), "it is not given up");
-        while let Push::Answer { .. } = inbox.recv_async().await.expect("a push") {}
+        while let ShardUpdate::Response { .. } = inbox.recv_async().await.expect("an update") {}
         told.await.expect("the teller");
     }
 
@@ -158,11 +158,11 @@ mod tests {
         let metrics = Arc::new(ControlMetrics::default());
         let fanout = ShardFanout::new(vec![shard], Arc::clone(&metrics));
         for _ in 0..2_000 {
-            fanout.offer(&Push::Confirmed(std::time::Instant::now()));
+            fanout.offer(&ShardUpdate::Confirmed(std::time::Instant::now()));
             tokio::task::yield_now().await;
         }
         for ticket in 0..QUESTIONS_PER_SHARD_MAX as u64 {
-            fanout.answer(0, answer(ticket));
+            fanout.respond(0, respond(ticket));
         }
         assert_eq!(metrics.pushes_dropped.get(), 0);
         drop(inbox);
@@ -174,7 +174,7 @@ mod tests {
         let fanout = ShardFanout::new(vec![shard], Arc::new(ControlMetrics::default()));
         drop(inbox);
         for _ in 0..3 {
-            fanout.broadcast(&Push::Drain).await;
+            fanout.broadcast(&ShardUpdate::Drain).await;
         }
     }
 }

@@ -26,8 +26,8 @@ mod monitor;
 mod passwords;
 mod probe;
 mod publishing;
-mod questions;
 mod registry;
+mod resolver;
 mod schema_compiler;
 mod server_health;
 mod service;
@@ -48,7 +48,7 @@ pub use service::{AdminError, AdminService, NewUser, UserView, What, texts, type
 use crate::{
     backend::local,
     config::{BackendSettings, Settings},
-    directory::messages::{Ask, Push},
+    directory::messages::{Envelope, ShardUpdate},
     metrics::{ControlMetrics, ShardMetrics, StoreMetrics},
 };
 use broker::Broker;
@@ -59,8 +59,8 @@ use logins::Logins;
 use monitor::Monitor;
 use passwords::Passwords;
 use publishing::SyncMode;
-use questions::{Backend, Oracle, Publishing};
 use registry::{NatsRegistry, Registry, snapshot::Root};
+use resolver::{Backend, Publishing, Resolver};
 use service::AdminServiceParts;
 use std::{
     io,
@@ -87,9 +87,9 @@ pub struct ControlInputs {
     pub settings: Arc<Settings>,
     /// Questions of all shards. Its capacity should be
     /// [`QUESTIONS_PER_SHARD_MAX`](crate::limits::QUESTIONS_PER_SHARD_MAX) for each shard.
-    pub asks: flume::Receiver<Ask>,
+    pub asks: flume::Receiver<Envelope>,
     /// The inbox of each shard, by its number. Any capacity will do.
-    pub shards: Vec<flume::Sender<Push>>,
+    pub shards: Vec<flume::Sender<ShardUpdate>>,
     /// The block of each shard, by its number.
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// The embedded store and what its writer counts; needed if it is the backend.
@@ -235,10 +235,10 @@ where
         store_metrics,
     };
     let service = AdminService::new(&watcher, parts);
-    let oracle = Oracle::new(settings, backend, streams, logins, watcher.snapshot.subscribe(), control_metrics);
+    let resolver = Resolver::new(settings, backend, streams, logins, watcher.snapshot.subscribe(), control_metrics);
     tokio::spawn(watcher.usage.clone().run());
     tokio::spawn(watcher.run());
-    tokio::spawn(questions::serve(oracle, asks, fanout.clone(), shard_count));
+    tokio::spawn(resolver::serve(resolver, asks, fanout.clone(), shard_count));
     tokio::spawn(services(service));
     Ok(fanout)
 }
@@ -250,7 +250,7 @@ async fn until_stopped(mut phases: watch::Receiver<Phase>, fanout: ShardFanout) 
             // A shard that does not take it must not keep this thread from stopping.
             Ok(Phase::Draining) => {
                 let fanout = fanout.clone();
-                tokio::spawn(async move { fanout.broadcast(&Push::Drain).await });
+                tokio::spawn(async move { fanout.broadcast(&ShardUpdate::Drain).await });
             }
             // The handle was dropped, or says so.
             Ok(Phase::Stopped) | Err(_) => return,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::PublishModeChoice,
-    directory::messages::Push,
+    directory::messages::ShardUpdate,
     metrics::{BrokerSync, ControlMetrics},
     station::PublishMode,
 };
@@ -103,7 +103,7 @@ impl Monitor {
         if now != *told {
             *told = now;
             tracing::info!(mode = ?now, "how records are published to streams that allow it");
-            self.fanout.broadcast(&Push::ForgetStations).await;
+            self.fanout.broadcast(&ShardUpdate::ForgetStations).await;
         }
     }
 }

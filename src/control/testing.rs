@@ -19,7 +19,7 @@ use crate::{
         AuthSettings, BackendSettings, LogSettings, NatsCredential, NatsServer, NatsSettings, PublishModeChoice,
         Secret, Settings, StationSettings, Unconfirmed,
     },
-    directory::messages::{Answer, Ask, Push, Question},
+    directory::messages::{Envelope, Request, Response, ShardUpdate},
     limits::Limits,
     metrics::{ControlMetrics, ShardMetrics, StoreMetrics},
     reject::Reject,
@@ -59,7 +59,7 @@ pub(super) struct Memory {
 pub(super) struct Replica {
     pub(super) service: AdminService,
     fanout: ShardFanout,
-    pushes: flume::Receiver<Push>,
+    pushes: flume::Receiver<ShardUpdate>,
     pub(super) metrics: Arc<ControlMetrics>,
 }
 
@@ -95,13 +95,13 @@ impl Replica {
     }
 
     /// Everything that is on its way to the shard, up to now.
-    pub(super) async fn told(&self) -> Vec<Push> {
+    pub(super) async fn told(&self) -> Vec<ShardUpdate> {
         // Behind it all; nobody else sends this here.
-        self.fanout.broadcast(&Push::ForgetStations).await;
+        self.fanout.broadcast(&ShardUpdate::ForgetStations).await;
         let mut told = Vec::new();
         loop {
             match self.pushes.recv_async().await.expect("a push") {
-                Push::ForgetStations => return told,
+                ShardUpdate::ForgetStations => return told,
                 push => told.push(push),
             }
         }
@@ -142,12 +142,12 @@ pub(crate) fn settings(port: u16) -> Settings {
 }
 
 /// The inbox of a shard that says at once that it has taken what it was told, and what it was told.
-fn inbox() -> (flume::Sender<Push>, flume::Receiver<Push>) {
+fn inbox() -> (flume::Sender<ShardUpdate>, flume::Receiver<ShardUpdate>) {
     let (inbox, told) = flume::bounded(4);
     let (kept, pushes) = flume::bounded(PUSHES_MAX);
     std::thread::spawn(move || {
         for push in told {
-            if !matches!(push, Push::Taken(_)) && kept.send(push).is_err() {
+            if !matches!(push, ShardUpdate::Taken(_)) && kept.send(push).is_err() {
                 break;
             }
         }
@@ -158,8 +158,8 @@ fn inbox() -> (flume::Sender<Push>, flume::Receiver<Push>) {
 /// A control plane and one shard's side of its channels.
 pub(super) struct Gateway {
     control: Option<ControlHandle>,
-    asks: flume::Sender<Ask>,
-    pub(super) pushes: flume::Receiver<Push>,
+    asks: flume::Sender<Envelope>,
+    pub(super) pushes: flume::Receiver<ShardUpdate>,
     pub(super) service: AdminService,
     pub(super) metrics: Arc<ShardMetrics>,
     tickets: Cell<u64>,
@@ -206,42 +206,42 @@ impl Gateway {
     }
 
     /// Puts a question and answers its ticket.
-    pub(super) fn ask(&self, question: Question) -> u64 {
+    pub(super) fn ask(&self, request: Request) -> u64 {
         let ticket = self.tickets.replace(self.tickets.get() + 1);
-        self.asks.send(Ask { shard: 0, ticket, question }).expect("the control plane listens");
+        self.asks.send(Envelope { shard: 0, ticket, request }).expect("the control plane listens");
         ticket
     }
 
     /// The next answer, whoever's it is.
-    pub(super) fn next_answer(&self) -> (u64, Answer) {
+    pub(super) fn next_answer(&self) -> (u64, Response) {
         loop {
             match self.pushes.recv_timeout(PATIENCE).expect("an answer in time") {
-                Push::Answer { ticket, answer } => return (ticket, answer),
-                Push::Drain => panic!("nobody drains it"),
+                ShardUpdate::Response { ticket, response: answer } => return (ticket, answer),
+                ShardUpdate::Drain => panic!("nobody drains it"),
                 _ => {}
             }
         }
     }
 
-    fn answer_to(&self, question: Question) -> Answer {
-        let ticket = self.ask(question);
+    fn answer_to(&self, request: Request) -> Response {
+        let ticket = self.ask(request);
         let (answered, answer) = self.next_answer();
         assert_eq!(answered, ticket);
         answer
     }
 
     pub(super) fn station(&self, station: &str, create: bool) -> Result<Arc<Station>, Reject> {
-        match self.answer_to(Question::Station { name: name(station), create }) {
-            Answer::Station(result) => result,
+        match self.answer_to(Request::Station { name: name(station), create }) {
+            Response::Station(result) => result,
             other => panic!("unexpected {other:?}"),
         }
     }
 
     pub(super) fn consumer(&self, station: &Arc<Station>, group: Option<&str>) -> Result<Arc<Consumer>, Reject> {
-        let question =
-            Question::Consumer { station: Arc::clone(station), group: group.map(name), principal: "tests".into() };
-        match self.answer_to(question) {
-            Answer::Consumer(result) => result,
+        let request =
+            Request::Consumer { station: Arc::clone(station), group: group.map(name), principal: "tests".into() };
+        match self.answer_to(request) {
+            Response::Consumer(result) => result,
             other => panic!("unexpected {other:?}"),
         }
     }
@@ -252,9 +252,9 @@ impl Gateway {
 
     /// The version of the password that a login found right.
     pub(super) fn version_at_login(&self, account: u32, username: &str, password: &str) -> Result<u32, Reject> {
-        let question = Question::Login { account, username: username.into(), password: password.into(), peer: PEER };
-        match self.answer_to(question) {
-            Answer::Login(result) => result,
+        let request = Request::Login { account, username: username.into(), password: password.into(), peer: PEER };
+        match self.answer_to(request) {
+            Response::Login(result) => result,
             other => panic!("unexpected {other:?}"),
         }
     }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     backend::local::{Clock, StationDefaults, Store},
     config::Settings,
-    directory::messages::Push,
+    directory::messages::ShardUpdate,
     reject::Reject,
 };
 use std::{
@@ -105,10 +105,10 @@ fn a_shard_is_told_of_users_once_and_of_the_drain() {
     let gateway = Gateway::start_local(settings(0), Arc::clone(&store)).ready();
     gateway.handle().drain();
     let mut pushes = Vec::new();
-    while !matches!(pushes.last(), Some(Push::Drain)) {
+    while !matches!(pushes.last(), Some(ShardUpdate::Drain)) {
         pushes.push(gateway.pushes.recv_timeout(Duration::from_secs(10)).expect("a push"));
     }
-    assert!(matches!(&*pushes, [Push::Users(_), Push::Contracts(_), Push::Drain]), "{pushes:?}");
+    assert!(matches!(&*pushes, [ShardUpdate::Users(_), ShardUpdate::Contracts(_), ShardUpdate::Drain]), "{pushes:?}");
     assert_eq!(gateway.service.reasons_not_ready(), ["draining"]);
     // Requests in flight may still ask.
     assert!(gateway.station("orders", true).is_ok());

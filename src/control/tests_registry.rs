@@ -13,7 +13,7 @@ use super::{
     },
 };
 use crate::{
-    directory::{contracts::Contracts, messages::Push},
+    directory::{contracts::Contracts, messages::ShardUpdate},
     limits::REGISTRY_DOCUMENT_BYTES_MAX,
     schema::SchemaType,
     station::Pattern,
@@ -45,7 +45,7 @@ fn station(name: &str) -> NewStation {
 impl Replica {
     /// The newest contracts that the shard was told of.
     async fn contracts(&self) -> Option<Arc<Contracts>> {
-        let contracts = |push| if let Push::Contracts(contracts) = push { Some(contracts) } else { None };
+        let contracts = |push| if let ShardUpdate::Contracts(contracts) = push { Some(contracts) } else { None };
         self.told().await.into_iter().filter_map(contracts).last()
     }
 
@@ -277,8 +277,11 @@ fn an_adopted_stream_is_a_station_and_outlives_it() {
         replica.told().await;
         let adopted = service.adopt_station("orders", adopt("legacy")).await.expect("adopted");
         assert_eq!(adopted.value.adopted, Some(adopt("legacy")));
-        let forgotten =
-            replica.told().await.iter().any(|push| matches!(push, Push::Forget(station) if *station == name("orders")));
+        let forgotten = replica
+            .told()
+            .await
+            .iter()
+            .any(|push| matches!(push, ShardUpdate::Forget(station) if *station == name("orders")));
         assert!(forgotten, "the shards ask anew");
         assert!(service.adopt_station("orders", adopt("legacy")).await.is_ok());
         assert!(service.adopt_station("legacy", adopt("legacy")).await.is_err());
@@ -486,7 +489,7 @@ fn rights_change_and_the_password_stays() {
         );
         assert_eq!(service.change_user("bob", change.clone(), None).await.err(), Some(AdminError::Unknown(What::User)));
         assert_eq!(service.change_user("root", change, None).await.err(), Some(AdminError::Root));
-        let users = |push| if let Push::Users(users) = push { Some(users) } else { None };
+        let users = |push| if let ShardUpdate::Users(users) = push { Some(users) } else { None };
         let told = replica.told().await.into_iter().filter_map(users).last().expect("told");
         let ann = told.find(1, "ann").expect("ann");
         assert_eq!(ann.version, 1, "tokens stay good");

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     auth::Users,
     config::Unconfirmed,
-    directory::messages::Push,
+    directory::messages::ShardUpdate,
     limits::{CONFIRM_INTERVAL, CONFIRM_TIMEOUT},
     metrics::ControlMetrics,
     reject::Reject,
@@ -154,7 +154,7 @@ impl Watcher {
     async fn confirm(&mut self, at: Instant) {
         self.knowledge.confirm(at);
         self.metrics.registry_confirmed.set(now_unix_s());
-        self.fanout.offer(&Push::Confirmed(at));
+        self.fanout.offer(&ShardUpdate::Confirmed(at));
         if self.snapshot.borrow().unconfirmed {
             self.snapshot.send_modify(|snapshot| Arc::make_mut(snapshot).unconfirmed = false);
             tracing::info!("registry: it confirms again what is known of users and API keys");
@@ -315,7 +315,7 @@ impl Watcher {
 
     async fn tell_contracts(&mut self, snapshot: &Snapshot) {
         let contracts = self.schema_compiler.contracts(snapshot);
-        self.fanout.send_each(|shard| contracts.get(shard).cloned().map(Push::Contracts)).await;
+        self.fanout.send_each(|shard| contracts.get(shard).cloned().map(ShardUpdate::Contracts)).await;
     }
 
     /// Shows everybody a snapshot that the shards were told of.
@@ -348,7 +348,7 @@ impl Watcher {
             |snapshot: &Snapshot, name| snapshot.stations.get(name).and_then(|entry| entry.document.adopted.clone());
         let names = before.stations.iter().chain(snapshot.stations.iter()).map(|(name, _)| name);
         for name in names.filter(|name| adopted(before, name) != adopted(&snapshot, name)) {
-            self.fanout.broadcast(&Push::Forget(name.clone())).await;
+            self.fanout.broadcast(&ShardUpdate::Forget(name.clone())).await;
         }
     }
 
@@ -361,7 +361,7 @@ impl Watcher {
         } else {
             Users::unread(name, *version)
         };
-        self.fanout.broadcast(&Push::Users(Arc::new(users))).await;
+        self.fanout.broadcast(&ShardUpdate::Users(Arc::new(users))).await;
     }
 }
 

@@ -3,7 +3,7 @@
 //! A publish that finds nobody does not tell whether the stream has gone or only has no leader at the moment. So what is known of the
 //! station stays known while the control plane is asked, whoever waits goes on trying, and only an answer changes what is known.
 
-use super::{Directory, Entry, Known, messages::Question};
+use super::{Directory, Entry, Known, messages::Request};
 use crate::{
     reject::Reject,
     rt::{self, Changed, Waiters},
@@ -46,7 +46,7 @@ impl Directory {
         let (directory, own) = (Rc::clone(self), Rc::clone(&look));
         rt::spawn(async move {
             let forgotten = directory.forgotten.get();
-            let answer = directory.ask(Question::Station { name: key.0.clone(), create }).await;
+            let answer = directory.ask(Request::Station { name: key.0.clone(), create }).await;
             let found = answer.and_then(super::station_of).map(|value| Rc::new(Known { value }));
             directory.looks.borrow_mut().remove(&key);
             if directory.forgotten.get() == forgotten {
@@ -90,8 +90,8 @@ mod tests {
         let known = |directory: &Directory| directory.stations_known() == 1;
         rt::run(rt::Flavor::Epoll, || async {
             let answer = |answer| {
-                let ask = questions.try_recv().expect("a question");
-                directory.answered(ask.ticket, answer);
+                let envelope = questions.try_recv().expect("a request");
+                directory.answered(envelope.ticket, answer);
             };
             let asker = directory.station(&name, true, Instant::now());
             let answerer = async {
@@ -100,9 +100,9 @@ mod tests {
             };
             futures_util::future::join(asker, answerer).await.0.expect("a station");
             for (of, expect) in [
-                (super::super::messages::Answer::Station(Err(Reject::BrokerAway)), true),
+                (super::super::messages::Response::Station(Err(Reject::BrokerAway)), true),
                 (station(&name, 3), true),
-                (super::super::messages::Answer::Station(Err(Reject::StationUnknown("s".into()))), false),
+                (super::super::messages::Response::Station(Err(Reject::StationUnknown("s".into()))), false),
             ] {
                 let (look, other) = (directory.look_again(&name, true), directory.look_again(&name, true));
                 assert!(Rc::ptr_eq(&look, &other) && look.found().is_none() && known(&directory));

@@ -11,9 +11,9 @@ use crate::{
 };
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
-/// What a shard wants to know.
+/// What a shard requests of the control plane.
 #[derive(Debug)]
-pub enum Question {
+pub enum Request {
     /// The station of this name; created where that is allowed and `create` is set.
     Station {
         /// Its name.
@@ -43,38 +43,38 @@ pub enum Question {
     },
 }
 
-/// A question, and where its answer goes.
+/// A request, and where its response goes.
 #[derive(Debug)]
-pub struct Ask {
+pub struct Envelope {
     /// Shard that asks.
     pub shard: u16,
     /// Its ticket, handed back with the answer.
     pub ticket: u64,
-    /// What it asks.
-    pub question: Question,
+    /// What it requests.
+    pub request: Request,
 }
 
-/// The answer to a question, of the same kind.
+/// The response to a request, of the same kind.
 #[derive(Debug, Clone)]
-pub enum Answer {
-    /// To [`Question::Station`].
+pub enum Response {
+    /// To [`Request::Station`].
     Station(Result<Arc<Station>, Reject>),
-    /// To [`Question::Consumer`].
+    /// To [`Request::Consumer`].
     Consumer(Result<Arc<Consumer>, Reject>),
-    /// To [`Question::Login`]: the version of the password that was found right; `Err(Unauthorized)` for a wrong
+    /// To [`Request::Login`]: the version of the password that was found right; `Err(Unauthorized)` for a wrong
     /// name or password.
     Login(Result<u32, Reject>),
 }
 
 /// What the control plane sends to a shard.
 #[derive(Debug, Clone)]
-pub enum Push {
+pub enum ShardUpdate {
     /// An answer.
-    Answer {
-        /// The ticket of the question.
+    Response {
+        /// The ticket of the request.
         ticket: u64,
-        /// The answer.
-        answer: Answer,
+        /// The response.
+        response: Response,
     },
     /// Users and their rights, whole; replaces what the shard had and empties its token cache.
     Users(Arc<Users>),

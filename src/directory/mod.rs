@@ -19,7 +19,7 @@ use crate::{
 };
 use contracts::Contracts;
 use look::Look;
-use messages::{Answer, Ask, Question};
+use messages::{Envelope, Request, Response};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -40,7 +40,7 @@ type GroupKey = (Name, Option<Name>);
 #[derive(Debug)]
 pub struct Directory {
     shard: u16,
-    asks: flume::Sender<Ask>,
+    asks: flume::Sender<Envelope>,
     tickets: Cell<u64>,
     open: RefCell<HashMap<u64, Rc<Pending>>>,
     stations: RefCell<Table<Name, Station>>,
@@ -94,14 +94,14 @@ impl<T> std::ops::Deref for Known<T> {
 /// A question on its way.
 #[derive(Debug, Default)]
 struct Pending {
-    answer: RefCell<Option<Answer>>,
+    answer: RefCell<Option<Response>>,
     waiters: Waiters,
 }
 
 impl Directory {
     /// The directory of a shard that asks through `asks`.
     #[must_use]
-    pub fn new(shard: u16, asks: flume::Sender<Ask>) -> Self {
+    pub fn new(shard: u16, asks: flume::Sender<Envelope>) -> Self {
         Self {
             shard,
             asks,
@@ -133,9 +133,9 @@ impl Directory {
         if let Some(Entry::Known(known)) = self.stations.borrow().get(name) {
             return Ok(Rc::clone(known));
         }
-        let question = || Question::Station { name: name.clone(), create };
+        let request = || Request::Station { name: name.clone(), create };
         // Boxed: a request that knows its station keeps no room for asking.
-        Box::pin(self.resolve(&self.stations, name, create, now, question, station_of)).await
+        Box::pin(self.resolve(&self.stations, name, create, now, request, station_of)).await
     }
 
     /// The consumer group of a station, asked for if need be, in the name of a principal. `None` is the default group.
@@ -150,16 +150,16 @@ impl Directory {
         if let Some(Entry::Known(known)) = self.consumers.borrow().get(&key) {
             return Ok(Rc::clone(known));
         }
-        let question = || Question::Consumer {
+        let request = || Request::Consumer {
             station: Arc::clone(&station.value),
             group: group.cloned(),
             principal: principal.into(),
         };
         let pick = |answer| match answer {
-            Answer::Consumer(result) => result,
+            Response::Consumer(result) => result,
             _ => Err(Reject::Internal("an answer of another kind")),
         };
-        Box::pin(self.resolve(&self.consumers, &key, true, now, question, pick)).await
+        Box::pin(self.resolve(&self.consumers, &key, true, now, request, pick)).await
     }
 
     /// What stations ask of their records, as the registry has it.
@@ -189,8 +189,8 @@ impl Directory {
 
     /// The version of this password, if it is that user's, for a client at this address.
     pub async fn login(&self, account: u32, username: &str, password: &str, peer: IpAddr) -> Result<u32, Reject> {
-        match self.ask(Question::Login { account, username: username.into(), password: password.into(), peer }).await? {
-            Answer::Login(result) => result,
+        match self.ask(Request::Login { account, username: username.into(), password: password.into(), peer }).await? {
+            Response::Login(result) => result,
             _ => Err(Reject::Internal("an answer of another kind")),
         }
     }
@@ -214,7 +214,7 @@ impl Directory {
     }
 
     /// Hands in an answer of the control plane.
-    pub fn answered(&self, ticket: u64, answer: Answer) {
+    pub fn answered(&self, ticket: u64, answer: Response) {
         // No one waits any more: the deadline has passed.
         let Some(pending) = self.open.borrow_mut().remove(&ticket) else { return };
         *pending.answer.borrow_mut() = Some(answer);
@@ -228,8 +228,8 @@ impl Directory {
         key: &K,
         strong: bool,
         now: Instant,
-        question: impl Fn() -> Question,
-        pick: impl Fn(Answer) -> Result<Arc<T>, Reject>,
+        request: impl Fn() -> Request,
+        pick: impl Fn(Response) -> Result<Arc<T>, Reject>,
     ) -> Result<Rc<Known<T>>, Reject> {
         loop {
             let waiters = match table.borrow().get(key) {
@@ -246,7 +246,7 @@ impl Directory {
         make_room(&mut table.borrow_mut());
         table.borrow_mut().insert(key.clone(), Entry::Asked(Rc::clone(&waiters)));
         let forgotten = self.forgotten.get();
-        let result = self.ask(question()).await.and_then(pick).map(|value| Rc::new(Known { value }));
+        let result = self.ask(request()).await.and_then(pick).map(|value| Rc::new(Known { value }));
         let entry = match &result {
             Ok(_) if self.forgotten.get() != forgotten => None,
             Ok(known) => Some(Entry::Known(Rc::clone(known))),
@@ -261,7 +261,7 @@ impl Directory {
     }
 
     /// Asks, and waits for the answer.
-    async fn ask(&self, question: Question) -> Result<Answer, Reject> {
+    async fn ask(&self, request: Request) -> Result<Response, Reject> {
         if self.open.borrow().len() >= QUESTIONS_PER_SHARD_MAX {
             return Err(Reject::Overloaded("the control plane"));
         }
@@ -270,7 +270,7 @@ impl Directory {
         let pending = Rc::new(Pending::default());
         let answered = pending.waiters.changed();
         self.open.borrow_mut().insert(ticket, Rc::clone(&pending));
-        if self.asks.try_send(Ask { shard: self.shard, ticket, question }).is_err() {
+        if self.asks.try_send(Envelope { shard: self.shard, ticket, request }).is_err() {
             self.open.borrow_mut().remove(&ticket);
             return Err(Reject::Overloaded("the control plane"));
         }
@@ -283,9 +283,9 @@ impl Directory {
 }
 
 /// The station of an answer to the question for one.
-fn station_of(answer: Answer) -> Result<Arc<Station>, Reject> {
+fn station_of(answer: Response) -> Result<Arc<Station>, Reject> {
     match answer {
-        Answer::Station(result) => result,
+        Response::Station(result) => result,
         _ => Err(Reject::Internal("an answer of another kind")),
     }
 }
@@ -315,7 +315,7 @@ mod tests {
     use super::*;
     use crate::station::PublishMode;
 
-    pub(super) fn station(name: &Name, records_min: u16) -> Answer {
+    pub(super) fn station(name: &Name, records_min: u16) -> Response {
         let publish_mode = PublishMode::Atomic { records_min };
         let (name, partitions) = (name.clone(), Box::default());
         let station = Station {
@@ -328,7 +328,7 @@ mod tests {
             not_atomic: None,
             atomic_records_max: 0,
         };
-        Answer::Station(Ok(Arc::new(station)))
+        Response::Station(Ok(Arc::new(station)))
     }
 
     #[test]

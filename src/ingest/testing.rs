@@ -10,7 +10,7 @@ use crate::{
     directory::{
         Directory,
         contracts::{ActiveSchema, Contract, Contracts},
-        messages::{Answer, Ask, Question},
+        messages::{Envelope, Request, Response},
     },
     limits::Limits,
     metrics::ShardMetrics,
@@ -79,24 +79,24 @@ pub(crate) fn run(test: impl AsyncFnOnce(&World)) {
 async fn answer(
     store: Arc<Store>,
     directory: Rc<Directory>,
-    questions: flume::Receiver<Ask>,
+    questions: flume::Receiver<Envelope>,
     refused: Rc<RefCell<HashMap<Name, Reject>>>,
     asked: Rc<RefCell<HashSet<Name>>>,
 ) {
-    while let Ok(Ask { ticket, question, .. }) = questions.recv_async().await {
-        let answer = match question {
-            Question::Station { name, create } => {
+    while let Ok(Envelope { ticket, request, .. }) = questions.recv_async().await {
+        let answer = match request {
+            Request::Station { name, create } => {
                 asked.borrow_mut().insert(name.clone());
                 let reject = refused.borrow().get(&name).cloned();
                 match reject {
-                    Some(reject) => Answer::Station(Err(reject)),
-                    None => Answer::Station(store.station(&name, create).await),
+                    Some(reject) => Response::Station(Err(reject)),
+                    None => Response::Station(store.station(&name, create).await),
                 }
             }
-            Question::Consumer { station, group, principal } => {
-                Answer::Consumer(store.consumer(&station, group.as_ref(), &principal).await)
+            Request::Consumer { station, group, principal } => {
+                Response::Consumer(store.consumer(&station, group.as_ref(), &principal).await)
             }
-            Question::Login { .. } => Answer::Login(Err(Reject::Unauthorized)),
+            Request::Login { .. } => Response::Login(Err(Reject::Unauthorized)),
         };
         directory.answered(ticket, answer);
     }

@@ -37,7 +37,7 @@ impl LoginResult {
 
 /// What a shard asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QuestionKind {
+pub enum RequestKind {
     /// For a station.
     Station,
     /// For a consumer group.
@@ -46,7 +46,7 @@ pub enum QuestionKind {
     Login,
 }
 
-impl QuestionKind {
+impl RequestKind {
     /// All kinds, in the order of the block and of the text.
     pub const ALL: [Self; 3] = [Self::Station, Self::Consumer, Self::Login];
 
@@ -77,7 +77,7 @@ pub enum BrokerSync {
 #[repr(align(128))]
 pub struct ControlMetrics {
     logins: [Counter; LoginResult::ALL.len()],
-    answers: [[Counter; 2]; QuestionKind::ALL.len()],
+    answers: [[Counter; 2]; RequestKind::ALL.len()],
     /// Revision of the registry that the shards were last told.
     pub registry_revision: Gauge,
     /// When the registry last confirmed what is known here, in seconds since 1970; 0 before, and where it is our own.
@@ -111,7 +111,7 @@ impl ControlMetrics {
     }
 
     /// Counts one answered question.
-    pub fn answer(&self, kind: QuestionKind, succeeded: bool) {
+    pub fn answer(&self, kind: RequestKind, succeeded: bool) {
         if let Some(counter) = self.answers.get(kind as usize).and_then(|row| row.get(usize::from(succeeded))) {
             counter.increment();
         }
@@ -148,8 +148,8 @@ impl ControlMetrics {
     }
 
     /// Answers by kind; the first count is of refusals, the second of successes.
-    pub(super) fn answers(&self) -> impl Iterator<Item = (QuestionKind, [u64; 2])> {
-        QuestionKind::ALL.into_iter().zip(self.answers.iter().map(|row| row.each_ref().map(Counter::get)))
+    pub(super) fn answers(&self) -> impl Iterator<Item = (RequestKind, [u64; 2])> {
+        RequestKind::ALL.into_iter().zip(self.answers.iter().map(|row| row.each_ref().map(Counter::get)))
     }
 }
 

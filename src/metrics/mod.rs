@@ -18,7 +18,7 @@ mod text;
 
 pub use cell::{BUCKETS, Counter, Gauge, Histogram, SharedCounter};
 pub use control::{
-    BrokerSync, ControlMetrics, LOG_LINES_DROPPED, LoginResult, ProcessMetrics, QuestionKind, StoreMetrics,
+    BrokerSync, ControlMetrics, LOG_LINES_DROPPED, LoginResult, ProcessMetrics, RequestKind, StoreMetrics,
 };
 pub use failure::PublishFailure;
 pub use shard::{DriverInfo, Route, ShardMetrics};

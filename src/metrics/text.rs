@@ -320,7 +320,7 @@ mod tests {
         shards[1].acknowledgement.observe(Duration::from_millis(40));
         let (control, store) = (ControlMetrics::default(), StoreMetrics::default());
         control.login(super::super::LoginResult::Refused);
-        control.answer(super::super::QuestionKind::Station, true);
+        control.answer(super::super::RequestKind::Station, true);
         control.broker_sync(super::super::BrokerSync::Always);
         let process =
             ProcessMetrics { resident_bytes: 1, cpu_seconds: 1.5, start_seconds: 1_700_000_000.25, open_fds: 9 };

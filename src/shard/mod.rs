@@ -11,7 +11,7 @@ use crate::{
     dialect::{Dialect, memphis::Memphis},
     directory::{
         Directory,
-        messages::{Ask, Push},
+        messages::{Envelope, ShardUpdate},
     },
     fetch::Fetcher,
     ingest::{HeaderPolicy, Ingest, Turns},
@@ -50,9 +50,9 @@ pub struct Parts {
     /// Its counters.
     pub metrics: Arc<ShardMetrics>,
     /// Where it asks.
-    pub asks: flume::Sender<Ask>,
+    pub asks: flume::Sender<Envelope>,
     /// Where it is told.
-    pub inbox: flume::Receiver<Push>,
+    pub inbox: flume::Receiver<ShardUpdate>,
 }
 
 /// Where a shard's records go.
@@ -178,22 +178,22 @@ fn open(
 
 /// Takes what the control plane says, until it says to drain (or is gone).
 async fn listen_to_control(
-    inbox: &flume::Receiver<Push>,
+    inbox: &flume::Receiver<ShardUpdate>,
     directory: &Directory,
     gate: &RefCell<Gate>,
     connections: &Connections,
 ) {
     while let Ok(push) = inbox.recv_async().await {
         match push {
-            Push::Answer { ticket, answer } => directory.answered(ticket, answer),
-            Push::Users(users) => gate.borrow_mut().set_users(users),
-            Push::Contracts(contracts) => directory.set_contracts(contracts),
-            Push::Confirmed(at) => directory.confirm(at),
-            Push::Taken(heard) => drop(heard),
-            Push::Forget(station) => directory.forget(&station),
-            Push::ForgetStations => directory.forget_stations(),
-            Push::Drain if connections.is_draining() => {}
-            Push::Drain => return,
+            ShardUpdate::Response { ticket, response: answer } => directory.answered(ticket, answer),
+            ShardUpdate::Users(users) => gate.borrow_mut().set_users(users),
+            ShardUpdate::Contracts(contracts) => directory.set_contracts(contracts),
+            ShardUpdate::Confirmed(at) => directory.confirm(at),
+            ShardUpdate::Taken(heard) => drop(heard),
+            ShardUpdate::Forget(station) => directory.forget(&station),
+            ShardUpdate::ForgetStations => directory.forget_stations(),
+            ShardUpdate::Drain if connections.is_draining() => {}
+            ShardUpdate::Drain => return,
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         },
         streams::{Adopted, Description, StreamsError},
     },
-    directory::messages::Push,
+    directory::messages::ShardUpdate,
     reject::Reject,
     station::{Attributes, AttributesChange, Name, Storage},
 };
@@ -361,7 +361,7 @@ impl AdminService {
     /// What the shards know of a station, also that there is none, is asked for anew.
     pub(super) async fn forget(&self, name: &Name) {
         for name in [name.clone(), name.dead_letters()] {
-            self.0.fanout.broadcast(&Push::Forget(name)).await;
+            self.0.fanout.broadcast(&ShardUpdate::Forget(name)).await;
         }
     }
 }

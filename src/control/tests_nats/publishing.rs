@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::{BackendSettings, Layout, PublishModeChoice, Settings},
-    directory::messages::Push,
+    directory::messages::ShardUpdate,
     reject::Reject,
     station::PublishMode,
 };
@@ -117,7 +117,7 @@ fn shards_ask_for_their_stations_again_when_the_broker_begins_or_ceases_to_sync_
         server.run();
         gateway.until("learned again", |gateway| sync_always(gateway).as_deref() == Some(shown));
         if knows {
-            while !matches!(gateway.pushes.recv_timeout(PATIENCE).expect("a push"), Push::ForgetStations) {}
+            while !matches!(gateway.pushes.recv_timeout(PATIENCE).expect("a push"), ShardUpdate::ForgetStations) {}
         }
         gateway.until("ready again", |gateway| gateway.service.reasons_not_ready().is_empty());
         assert_eq!(mode(&gateway, "s"), Ok(if knows { best } else { PublishMode::Single }));

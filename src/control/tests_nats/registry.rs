@@ -14,7 +14,7 @@ use crate::{
     control::{AdminError, NewUser, What},
     directory::{
         contracts::{Contract, Contracts},
-        messages::Push,
+        messages::ShardUpdate,
     },
     limits::CONTRACTS_AGE_MAX,
     reject::Reject,
@@ -66,8 +66,8 @@ impl Shard {
         while !holds(self) {
             assert!(began.elapsed() < PATIENCE, "not {what} in time");
             match gateway.pushes.recv_timeout(Duration::from_millis(100)) {
-                Ok(Push::Contracts(contracts)) => self.contracts = Some(contracts),
-                Ok(Push::Confirmed(at)) => self.confirmed = Some(at),
+                Ok(ShardUpdate::Contracts(contracts)) => self.contracts = Some(contracts),
+                Ok(ShardUpdate::Confirmed(at)) => self.confirmed = Some(at),
                 _ => {}
             }
         }
@@ -197,7 +197,7 @@ fn nothing_is_confirmed_while_the_broker_is_away_and_what_was_missed_holds_befor
     gateway.until("away", |gateway| !gateway.service.reasons_not_ready().is_empty());
     let down = Instant::now();
     while down.elapsed() < CONTRACTS_AGE_MAX + Duration::from_millis(500) {
-        if let Ok(Push::Confirmed(at)) = gateway.pushes.recv_timeout(Duration::from_millis(50)) {
+        if let Ok(ShardUpdate::Confirmed(at)) = gateway.pushes.recv_timeout(Duration::from_millis(50)) {
             assert!(at <= down, "nobody has answered since");
         }
     }
@@ -356,7 +356,7 @@ struct Told(RefCell<Option<Arc<Users>>>);
 
 impl Told {
     fn newest(&self, gateway: &Gateway) -> Option<Arc<Users>> {
-        let users = |push| if let Push::Users(users) = push { Some(users) } else { None };
+        let users = |push| if let ShardUpdate::Users(users) = push { Some(users) } else { None };
         if let Some(newer) = gateway.pushes.drain().filter_map(users).last() {
             self.0.replace(Some(newer));
         }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::{BackendSettings, Layout, NatsCredential, Secret, Settings},
-    directory::messages::{Answer, Question},
+    directory::messages::{Request, Response},
     limits::ACK_WAIT,
     reject::Reject,
     station::Station,
@@ -210,13 +210,13 @@ fn two_gateways_that_make_the_same_station_at_once_agree() {
     let stations = 40;
     for gateway in [&one, &two] {
         for at in 0..stations {
-            gateway.ask(Question::Station { name: name(&format!("race{at}")), create: true });
+            gateway.ask(Request::Station { name: name(&format!("race{at}")), create: true });
         }
     }
     for gateway in [&one, &two] {
         for _ in 0..stations {
             let (ticket, answer) = gateway.next_answer();
-            let Answer::Station(Ok(station)) = answer else { panic!("{answer:?}") };
+            let Response::Station(Ok(station)) = answer else { panic!("{answer:?}") };
             assert_eq!(station.name.as_str(), format!("race{ticket}"));
         }
     }
@@ -228,11 +228,11 @@ fn the_same_question_from_many_is_asked_once_and_answered_to_each() {
     let server = Server::start("");
     let gateway = Gateway::start(settings(server.port)).ready();
     let mut tickets: Vec<u64> =
-        (0..500).map(|_| gateway.ask(Question::Station { name: name("hot"), create: true })).collect();
+        (0..500).map(|_| gateway.ask(Request::Station { name: name("hot"), create: true })).collect();
     let mut stations: Vec<Arc<Station>> = Vec::new();
     while !tickets.is_empty() {
         let (ticket, answer) = gateway.next_answer();
-        let Answer::Station(Ok(station)) = answer else { panic!("{answer:?}") };
+        let Response::Station(Ok(station)) = answer else { panic!("{answer:?}") };
         tickets.retain(|open| *open != ticket);
         stations.push(station);
     }

@@ -8,7 +8,7 @@ use crate::{
     auth::Users,
     config::Secret,
     control::{AdminError, NewUser, What},
-    directory::messages::{Answer, Push, Question},
+    directory::messages::{Request, Response, ShardUpdate},
     limits::LOGINS_WAITING_MAX,
     reject::Reject,
 };
@@ -34,8 +34,8 @@ fn bucket<T>(server: &Server, work: impl AsyncFnOnce(kv::Store) -> T) -> T {
 fn next_users(gateway: &Gateway) -> Arc<Users> {
     loop {
         match gateway.pushes.recv_timeout(Duration::from_secs(15)).expect("a push in time") {
-            Push::Users(users) => return users,
-            Push::Answer { .. } | Push::Contracts(_) | Push::Confirmed(_) => {}
+            ShardUpdate::Users(users) => return users,
+            ShardUpdate::Response { .. } | ShardUpdate::Contracts(_) | ShardUpdate::Confirmed(_) => {}
             other => panic!("unexpected {other:?}"),
         }
     }
@@ -270,18 +270,18 @@ fn too_many_logins_are_refused_at_once_and_do_not_hold_up_stations() {
         // From so many networks and for so many names that nobody's share is what is full.
         let peer = [10, 0, 0, u8::try_from(number % 8).expect("small")].into();
         let username = format!("nobody-{}", number % 4).into();
-        gateway.ask(Question::Login { account: 1, username, password: "whatever".into(), peer });
+        gateway.ask(Request::Login { account: 1, username, password: "whatever".into(), peer });
     }
     let began = Instant::now();
-    let station = gateway.ask(Question::Station { name: name("orders"), create: true });
+    let station = gateway.ask(Request::Station { name: name("orders"), create: true });
     let mut counts = [0, 0];
     let mut station_after = None;
     for _ in 0..=logins {
         let (ticket, answer) = gateway.next_answer();
         match answer {
-            Answer::Login(Err(Reject::Unauthorized | Reject::TooManyLogins(_))) => counts[0] += 1,
-            Answer::Login(Err(Reject::Overloaded("logins"))) => counts[1] += 1,
-            Answer::Station(Ok(_)) if ticket == station => {
+            Response::Login(Err(Reject::Unauthorized | Reject::TooManyLogins(_))) => counts[0] += 1,
+            Response::Login(Err(Reject::Overloaded("logins"))) => counts[1] += 1,
+            Response::Station(Ok(_)) if ticket == station => {
                 station_after = Some(began.elapsed());
             }
             other => panic!("{other:?}"),

@@ -24,9 +24,9 @@ use super::{
 use crate::{
     backend::local,
     config::{PublishModeChoice, Settings, Unconfirmed},
-    directory::messages::{Answer, Ask, Push, Question},
+    directory::messages::{Envelope, Request, Response, ShardUpdate},
     limits::{QUESTION_TIMEOUT, QUESTIONS_PER_SHARD_MAX},
-    metrics::{ControlMetrics, LoginResult, QuestionKind},
+    metrics::{ControlMetrics, LoginResult, RequestKind},
     reject::Reject,
     station::{Attributes, Consumer, Name, Station},
 };
@@ -59,16 +59,16 @@ pub(super) struct Publishing {
 
 /// What a task comes back with.
 #[derive(Debug)]
-enum Finding {
+enum Resolved {
     /// How to publish to it is decided when it is handed out. Whoever makes another mode right has the shards forget
     /// their stations *then*: an answer that was decided before comes to them before that.
     Station(Found),
-    Answer(Answer),
+    Response(Response),
 }
 
 /// What is needed to answer. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Oracle {
+pub(super) struct Resolver {
     pub(super) settings: Arc<Settings>,
     pub(super) backend: Backend,
     pub(super) streams: Streams,
@@ -79,7 +79,7 @@ pub(super) struct Oracle {
     resolving: Arc<Semaphore>,
 }
 
-impl Oracle {
+impl Resolver {
     pub(super) fn new(
         settings: Arc<Settings>,
         backend: Backend,
@@ -95,7 +95,7 @@ impl Oracle {
 
     /// Finds or makes a station. One that keeps dead letters is made as the station says whose they are, also where
     /// stations are not made by themselves.
-    async fn station(&self, name: &Name, create: bool) -> Result<Finding, Reject> {
+    async fn station(&self, name: &Name, create: bool) -> Result<Resolved, Reject> {
         let snapshot = self.known_snapshot().await?;
         let Some(of) = name.letters_of() else { return self.find(&snapshot, name, create).await };
         match self.find(&snapshot, name, false).await {
@@ -113,7 +113,7 @@ impl Oracle {
         }
     }
 
-    async fn find(&self, snapshot: &Snapshot, name: &Name, create: bool) -> Result<Finding, Reject> {
+    async fn find(&self, snapshot: &Snapshot, name: &Name, create: bool) -> Result<Resolved, Reject> {
         let create = create && self.settings.stations.auto_create;
         match &self.backend {
             Backend::Nats(broker, _, interest) => {
@@ -122,11 +122,11 @@ impl Oracle {
                     // Before anybody can publish to it.
                     interest.keep(broker, name, &found.station.partitions).await.map_err(for_clients)?;
                 }
-                Ok(Finding::Station(found))
+                Ok(Resolved::Station(found))
             }
             Backend::Local(store) => {
                 let station = store.station(name, create).await?;
-                Ok(Finding::Answer(Answer::Station(Ok(station))))
+                Ok(Resolved::Response(Response::Station(Ok(station))))
             }
         }
     }
@@ -283,27 +283,27 @@ enum Key {
 }
 
 impl Key {
-    fn kind(&self) -> QuestionKind {
+    fn kind(&self) -> RequestKind {
         match self {
-            Self::Station(..) => QuestionKind::Station,
-            Self::Consumer(..) => QuestionKind::Consumer,
-            Self::Login(..) => QuestionKind::Login,
+            Self::Station(..) => RequestKind::Station,
+            Self::Consumer(..) => RequestKind::Consumer,
+            Self::Login(..) => RequestKind::Login,
         }
     }
 
-    fn refusal(&self, reject: Reject) -> Answer {
+    fn refusal(&self, reject: Reject) -> Response {
         match self {
-            Self::Station(..) => Answer::Station(Err(reject)),
-            Self::Consumer(..) => Answer::Consumer(Err(reject)),
-            Self::Login(..) => Answer::Login(Err(reject)),
+            Self::Station(..) => Response::Station(Err(reject)),
+            Self::Consumer(..) => Response::Consumer(Err(reject)),
+            Self::Login(..) => Response::Login(Err(reject)),
         }
     }
 }
 
 /// Takes questions until all shards have gone.
-pub(super) async fn serve(oracle: Oracle, asks: flume::Receiver<Ask>, fanout: ShardFanout, shards: usize) {
-    let mut service = Counter {
-        oracle,
+pub(super) async fn serve(resolver: Resolver, asks: flume::Receiver<Envelope>, fanout: ShardFanout, shards: usize) {
+    let mut service = RequestQueue {
+        resolver,
         fanout,
         waiting: HashMap::new(),
         tasks: HashMap::new(),
@@ -312,8 +312,8 @@ pub(super) async fn serve(oracle: Oracle, asks: flume::Receiver<Ask>, fanout: Sh
     };
     loop {
         tokio::select! {
-            ask = asks.recv_async() => match ask {
-                Ok(ask) => service.take(ask),
+            envelope = asks.recv_async() => match envelope {
+                Ok(envelope) => service.take(envelope),
                 Err(_) => break,
             },
             Some(done) = service.running.join_next_with_id() => service.done(done),
@@ -322,24 +322,24 @@ pub(super) async fn serve(oracle: Oracle, asks: flume::Receiver<Ask>, fanout: Sh
 }
 
 /// Where questions are taken and answers are handed out.
-struct Counter {
-    oracle: Oracle,
+struct RequestQueue {
+    resolver: Resolver,
     fanout: ShardFanout,
     /// Shard and ticket of everyone who waits for the answer to a key.
     waiting: HashMap<Key, Vec<(u16, u64)>>,
     /// The key that a task works on, for the case that it dies.
     tasks: HashMap<Id, Key>,
-    running: JoinSet<Finding>,
+    running: JoinSet<Resolved>,
     questions_max: usize,
 }
 
-impl Counter {
-    fn take(&mut self, ask: Ask) {
-        let Ask { shard, ticket, question } = ask;
-        let key = match &question {
-            Question::Station { name, create } => Key::Station(name.clone(), *create),
-            Question::Consumer { station, group, .. } => Key::Consumer(station.name.clone(), group.clone()),
-            Question::Login { .. } => Key::Login(shard, ticket),
+impl RequestQueue {
+    fn take(&mut self, envelope: Envelope) {
+        let Envelope { shard, ticket, request } = envelope;
+        let key = match &request {
+            Request::Station { name, create } => Key::Station(name.clone(), *create),
+            Request::Consumer { station, group, .. } => Key::Consumer(station.name.clone(), group.clone()),
+            Request::Login { .. } => Key::Login(shard, ticket),
         };
         if let Some(others) = self.waiting.get_mut(&key) {
             others.push((shard, ticket));
@@ -349,19 +349,19 @@ impl Counter {
             self.answer(shard, ticket, &key, key.refusal(Reject::Overloaded("questions")));
             return;
         }
-        let oracle = self.oracle.clone();
+        let resolver = self.resolver.clone();
         let task = self.running.spawn(async move {
-            match question {
-                Question::Station { name, create } => match oracle.bounded(oracle.station(&name, create)).await {
-                    Ok(finding) => finding,
-                    Err(reject) => Finding::Answer(Answer::Station(Err(reject))),
+            match request {
+                Request::Station { name, create } => match resolver.bounded(resolver.station(&name, create)).await {
+                    Ok(resolved) => resolved,
+                    Err(reject) => Resolved::Response(Response::Station(Err(reject))),
                 },
-                Question::Consumer { station, group, principal } => {
-                    let consumer = oracle.bounded(oracle.consumer(&station, group.as_ref(), &principal)).await;
-                    Finding::Answer(Answer::Consumer(consumer))
+                Request::Consumer { station, group, principal } => {
+                    let consumer = resolver.bounded(resolver.consumer(&station, group.as_ref(), &principal)).await;
+                    Resolved::Response(Response::Consumer(consumer))
                 }
-                Question::Login { account, username, password, peer } => {
-                    Finding::Answer(Answer::Login(oracle.login(account, &username, password, peer).await))
+                Request::Login { account, username, password, peer } => {
+                    Resolved::Response(Response::Login(resolver.login(account, &username, password, peer).await))
                 }
             }
         });
@@ -369,29 +369,29 @@ impl Counter {
         self.waiting.insert(key, vec![(shard, ticket)]);
     }
 
-    fn done(&mut self, done: Result<(Id, Finding), tokio::task::JoinError>) {
+    fn done(&mut self, done: Result<(Id, Resolved), tokio::task::JoinError>) {
         let (id, answer) = match done {
-            Ok((id, Finding::Answer(answer))) => (id, Some(answer)),
-            Ok((id, Finding::Station(found))) => (id, Some(Answer::Station(Ok(self.oracle.finish(found))))),
+            Ok((id, Resolved::Response(answer))) => (id, Some(answer)),
+            Ok((id, Resolved::Station(found))) => (id, Some(Response::Station(Ok(self.resolver.finish(found))))),
             Err(error) => {
-                tracing::error!(%error, "a question was not answered");
+                tracing::error!(%error, "a request was not answered");
                 (error.id(), None)
             }
         };
         let Some(key) = self.tasks.remove(&id) else { return };
-        let answer = answer.unwrap_or_else(|| key.refusal(Reject::Internal("the control plane lost a question")));
+        let answer = answer.unwrap_or_else(|| key.refusal(Reject::Internal("the control plane lost a request")));
         for (shard, ticket) in self.waiting.remove(&key).unwrap_or_default() {
             self.answer(shard, ticket, &key, answer.clone());
         }
     }
 
-    fn answer(&self, shard: u16, ticket: u64, key: &Key, answer: Answer) {
+    fn answer(&self, shard: u16, ticket: u64, key: &Key, answer: Response) {
         let succeeded = match &answer {
-            Answer::Station(result) => result.is_ok(),
-            Answer::Consumer(result) => result.is_ok(),
-            Answer::Login(result) => result.is_ok(),
+            Response::Station(result) => result.is_ok(),
+            Response::Consumer(result) => result.is_ok(),
+            Response::Login(result) => result.is_ok(),
         };
-        self.oracle.metrics.answer(key.kind(), succeeded);
-        self.fanout.answer(shard, Push::Answer { ticket, answer });
+        self.resolver.metrics.answer(key.kind(), succeeded);
+        self.fanout.respond(shard, ShardUpdate::Response { ticket, response: answer });
     }
 }

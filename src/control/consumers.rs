@@ -18,7 +18,7 @@ use super::{
     broker::{Broker, CallError, codes},
     groups::{self, PRINCIPAL},
     registry::documents::hash_text,
-    stations::{METADATA_STATION, stream_info},
+    streams::nats::provision::{METADATA_STATION, stream_info},
 };
 use crate::{
     limits::{ACK_WAIT, CONSUMERS_LISTED_MAX, FETCH_RECORDS_MAX, NATS_NAME_BYTES_MAX},

@@ -6,8 +6,10 @@
 use super::{
     broker::{Broker, CallError},
     consumers, interest,
-    stations::{self, METADATA_STATION},
-    streams::{Adopted, Streams, StreamsError},
+    streams::{
+        Adopted, Streams, StreamsError,
+        nats::provision::{self, METADATA_STATION},
+    },
 };
 use crate::{
     limits::{GROUPS_PER_PRINCIPAL_MAX, GROUPS_PER_STATION_MAX},
@@ -43,7 +45,7 @@ pub(super) async fn list(
 ) -> Result<Vec<Group>, StreamsError> {
     let mut groups: Vec<Group> = match streams {
         Streams::Nats(broker, settings) => {
-            let station = stations::resolve(broker, settings, name, adopted, None).await.map_err(unknown)?.station;
+            let station = provision::resolve(broker, settings, name, adopted, None).await.map_err(unknown)?.station;
             of_stream(broker, &station).await?
         }
         Streams::Local(store) => {
@@ -77,7 +79,7 @@ pub(super) async fn remove(
     let durable = Consumer::durable_name(Some(group));
     match streams {
         Streams::Nats(broker, settings) => {
-            let station = stations::resolve(broker, settings, name, adopted, None).await.map_err(unknown)?.station;
+            let station = provision::resolve(broker, settings, name, adopted, None).await.map_err(unknown)?.station;
             let Some(durable) = consumers::durable_of(broker, &station, &durable).await.map_err(unknown)? else {
                 return Ok(false);
             };
@@ -146,7 +148,7 @@ fn unknown(why: Reject) -> StreamsError {
 /// The groups of a station's first stream: every group has a consumer there.
 async fn of_stream(broker: &Broker, station: &Station) -> Result<Vec<Group>, StreamsError> {
     #[derive(Deserialize)]
-    struct Part {
+    struct PartitionStream {
         total: usize,
         #[serde(default)]
         consumers: Vec<consumer::Info>,
@@ -156,7 +158,8 @@ async fn of_stream(broker: &Broker, station: &Station) -> Result<Vec<Group>, Str
     let mut seen = 0;
     loop {
         let body = serde_json::json!({ "offset": seen });
-        let part: Part = broker.call(&format!("CONSUMER.LIST.{}", partition.stream), &body).await.map_err(failed)?;
+        let part: PartitionStream =
+            broker.call(&format!("CONSUMER.LIST.{}", partition.stream), &body).await.map_err(failed)?;
         seen += part.consumers.len();
         let is_last = part.consumers.is_empty() || seen >= part.total;
         groups.extend(part.consumers.iter().filter_map(|info| group_of(info, station, partition)));

@@ -14,7 +14,7 @@
 use super::{
     broker::{Broker, CallError, codes},
     consumers::{NewConsumer, consumers_of, create_consumer},
-    stations::{StreamInfo, covers, stream_info},
+    streams::nats::provision::{StreamInfo, covers, stream_info},
 };
 use crate::{
     limits::INTEREST_STREAMS_MAX,

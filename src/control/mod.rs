@@ -31,7 +31,6 @@ mod resolver;
 mod schema_compiler;
 mod server_health;
 mod service;
-mod stations;
 mod streams;
 #[cfg(test)]
 pub(crate) mod testing;

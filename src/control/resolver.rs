@@ -18,8 +18,10 @@ use super::{
         documents::ACCOUNT,
         snapshot::{Root, Snapshot},
     },
-    stations::{self, Found},
-    streams::{Streams, StreamsError},
+    streams::{
+        Streams, StreamsError,
+        nats::provision::{self, Found},
+    },
 };
 use crate::{
     backend::local,
@@ -104,7 +106,7 @@ impl Resolver {
         }
         let known = snapshot.stations.get(&of).map(|entry| entry.document.dead_letters.clone()).unwrap_or_default();
         let age = (known.retention_age_s > 0).then(|| Duration::from_secs(known.retention_age_s));
-        match self.streams.create(name, &stations::letters_attributes(&self.settings.stations, age)).await {
+        match self.streams.create(name, &provision::letters_attributes(&self.settings.stations, age)).await {
             // Somebody else was quicker, and may know of another retention by now.
             Ok(()) | Err(StreamsError::Exists) => self.find(&snapshot, name, false).await,
             Err(StreamsError::Failed(reject)) => Err(reject),
@@ -138,7 +140,7 @@ impl Resolver {
         let document = snapshot.stations.get(name).map(|entry| &entry.document);
         if document.is_none() && snapshot.stations.stored_revision(name).is_some() {
             // It may have been given attributes: none are guessed.
-            return stations::resolve(broker, settings, name, None, None).await.map_err(|why| match why {
+            return provision::resolve(broker, settings, name, None, None).await.map_err(|why| match why {
                 Reject::StationUnknown(_) => Reject::StationBlocked(
                     format!(
                         "what the registry says of the station {:?} cannot be read here, and its streams are not there",
@@ -150,16 +152,16 @@ impl Resolver {
             });
         }
         if let Some(adopted) = document.and_then(|document| document.adopted.as_ref()) {
-            return stations::resolve(broker, settings, name, Some(adopted), None).await;
+            return provision::resolve(broker, settings, name, Some(adopted), None).await;
         }
         let Some(given) = document.and_then(|document| document.attributes()) else {
             let attributes = create.then(|| Attributes::from(settings));
-            return stations::resolve(broker, settings, name, None, attributes.as_ref()).await;
+            return provision::resolve(broker, settings, name, None, attributes.as_ref()).await;
         };
-        match stations::resolve(broker, settings, name, None, None).await {
+        match provision::resolve(broker, settings, name, None, None).await {
             Err(Reject::StationUnknown(_) | Reject::BrokerRefused(codes::STREAM_NOT_FOUND, _)) => {
                 tracing::warn!(station = %name, "the station's streams are not there: they are made with the attributes that it was given");
-                stations::resolve(broker, settings, name, None, Some(&given)).await
+                provision::resolve(broker, settings, name, None, Some(&given)).await
             }
             found => found,
         }

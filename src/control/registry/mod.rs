@@ -11,7 +11,7 @@ pub(super) mod snapshot;
 
 use super::{
     broker::{Broker, CallError, codes},
-    stations::stream_info,
+    streams::nats::provision::stream_info,
 };
 use crate::{
     backend::local,

@@ -6,7 +6,7 @@
 mod local;
 #[cfg(test)]
 pub(super) mod memory;
-mod nats;
+pub(super) mod nats;
 
 use super::broker::Broker;
 use crate::{

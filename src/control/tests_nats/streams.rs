@@ -3,8 +3,7 @@
 use super::{
     super::{
         broker::Broker,
-        stations,
-        streams::{Adopted, Description, Streams, StreamsError},
+        streams::{Adopted, Description, Streams, StreamsError, nats::provision},
         testing::{block_on, name, settings},
     },
     Server,
@@ -211,9 +210,9 @@ fn dead_letters_are_kept_beside_the_station_read_and_discarded() {
             let letters = name(station).dead_letters();
             assert_eq!(streams.read(&letters, 0, 10).await, Ok(vec![]), "there is no such station");
             assert_eq!(streams.discard(&letters, None).await, Ok(0));
-            let attributes = stations::letters_attributes(&no_auto, Some(DEAD_LETTERS_AGE));
+            let attributes = provision::letters_attributes(&no_auto, Some(DEAD_LETTERS_AGE));
             for create in [Some(&attributes), None] {
-                let found = stations::resolve(&broker, &no_auto, &letters, None, create).await.expect("kept");
+                let found = provision::resolve(&broker, &no_auto, &letters, None, create).await.expect("kept");
                 let [partition] = &*found.station.partitions else { panic!("one partition") };
                 assert_eq!((&*partition.stream, &*partition.subject), (stream, subject));
             }
@@ -252,8 +251,8 @@ fn the_memphis_layout_keeps_dead_letters_under_its_own_names() {
     let memphis = StationSettings { layout: Layout::Memphis, ..defaults() };
     on_streams(&server, memphis.clone(), |streams, broker| async move {
         let letters = name("a.b").dead_letters();
-        let attributes = stations::letters_attributes(&memphis, Some(DEAD_LETTERS_AGE));
-        let found = stations::resolve(&broker, &memphis, &letters, None, Some(&attributes)).await.expect("made");
+        let attributes = provision::letters_attributes(&memphis, Some(DEAD_LETTERS_AGE));
+        let found = provision::resolve(&broker, &memphis, &letters, None, Some(&attributes)).await.expect("made");
         let partition = &found.station.partitions[0];
         assert_eq!((&*partition.stream, &*partition.subject), ("a#b$dls", "a#b$dls.final"));
         streams.create(&name("a.b"), &Attributes { partitions: 2, ..attributes.clone() }).await.expect("made");
@@ -273,7 +272,8 @@ fn an_adopted_station_is_that_stream_and_subject_whatever_its_name() {
     on_streams(&server, defaults(), |streams, broker| async move {
         let adopted = |stream: &str, subject: &str| Adopted { stream: stream.to_owned(), subject: subject.to_owned() };
         let theirs = adopted("THEIRS", "theirs.a");
-        let found = stations::resolve(&broker, &defaults(), &name("orders"), Some(&theirs), None).await.expect("found");
+        let found =
+            provision::resolve(&broker, &defaults(), &name("orders"), Some(&theirs), None).await.expect("found");
         let partition = &found.station.partitions[0];
         assert_eq!((&*partition.stream, &*partition.subject), ("THEIRS", "theirs.a"));
         let why = found.station.not_atomic.expect("not atomic");
@@ -285,7 +285,7 @@ fn an_adopted_station_is_that_stream_and_subject_whatever_its_name() {
             [(adopted("GONE", "theirs.a"), "does not exist"), (adopted("THEIRS", "elsewhere"), "does not capture")]
         {
             let create = attributes();
-            let refused = stations::resolve(&broker, &defaults(), &name("orders"), Some(&wrong), Some(&create)).await;
+            let refused = provision::resolve(&broker, &defaults(), &name("orders"), Some(&wrong), Some(&create)).await;
             let Err(Reject::BrokerRefused(_, text) | Reject::StationBlocked(text)) = &refused else {
                 panic!("{refused:?}")
             };

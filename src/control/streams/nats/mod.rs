@@ -1,5 +1,6 @@
 //! Stations as JetStream streams: made, described, changed, removed. Their records are in [`records`].
 
+pub(in crate::control) mod provision;
 mod records;
 
 pub(super) use records::{discard, read, store};
@@ -10,7 +11,7 @@ use crate::{
     control::{
         broker::{Broker, CallError, codes},
         interest,
-        stations::{self, Part, StreamInfo, partition_of, stream_info},
+        streams::nats::provision::{PartitionStream, StreamInfo, partition_of, stream_info},
     },
     limits::STREAMS_LISTED_MAX,
     reject::Reject,
@@ -31,9 +32,9 @@ pub(super) async fn create(
     attributes: &Attributes,
 ) -> Result<(), StreamsError> {
     // Found or made: then what is there is held against what was wanted, so that two who make it at once agree.
-    let parts = stations::locate(broker, settings.layout, name, None, Some(attributes)).await.map_err(failed)?;
+    let parts = provision::locate(broker, settings.layout, name, None, Some(attributes)).await.map_err(failed)?;
     let wanted = Attributes {
-        duplicate_window: stations::window(attributes.duplicate_window, attributes.retention_age),
+        duplicate_window: provision::window(attributes.duplicate_window, attributes.retention_age),
         ..attributes.clone()
     };
     if description(name, &parts).attributes != wanted {
@@ -43,9 +44,9 @@ pub(super) async fn create(
 }
 
 /// Makes sure that what is stored from now on is there until a group has read it.
-async fn keep(broker: &Broker, name: &Name, parts: &[Part]) -> Result<(), StreamsError> {
+async fn keep(broker: &Broker, name: &Name, parts: &[PartitionStream]) -> Result<(), StreamsError> {
     let of_interest = parts.iter().filter(|part| part.info.config.is_of_interest());
-    let partitions: Vec<Partition> = of_interest.map(Part::partition).collect();
+    let partitions: Vec<Partition> = of_interest.map(PartitionStream::partition).collect();
     interest::keep(broker, name, &partitions).await.map_err(failed)
 }
 
@@ -55,8 +56,8 @@ pub(super) async fn check_adoptable(
     name: &Name,
     adopted: &Adopted,
 ) -> Result<(), StreamsError> {
-    let parts = stations::locate(broker, settings.layout, name, Some(adopted), None).await.map_err(failed)?;
-    stations::adoptable(&parts).map_err(StreamsError::Invalid)
+    let parts = provision::locate(broker, settings.layout, name, Some(adopted), None).await.map_err(failed)?;
+    provision::adoptable(&parts).map_err(StreamsError::Invalid)
 }
 
 pub(super) async fn describe(
@@ -65,12 +66,12 @@ pub(super) async fn describe(
     name: &Name,
     adopted: Option<&Adopted>,
 ) -> Result<Description, StreamsError> {
-    let parts = stations::locate(broker, settings.layout, name, adopted, None).await.map_err(failed)?;
+    let parts = provision::locate(broker, settings.layout, name, adopted, None).await.map_err(failed)?;
     Ok(description(name, &parts))
 }
 
 /// What these streams are together. The partitions of a station are alike: the first one speaks for all.
-fn description(name: &Name, parts: &[Part]) -> Description {
+fn description(name: &Name, parts: &[PartitionStream]) -> Description {
     let partitions = u16::try_from(parts.len()).unwrap_or(u16::MAX);
     let attributes = parts.first().map(|part| part.info.config.attributes(partitions));
     Description {
@@ -159,7 +160,7 @@ pub(super) async fn change(
     adopted: Option<&Adopted>,
     change: &AttributesChange,
 ) -> Result<(), StreamsError> {
-    let parts = stations::locate(broker, settings.layout, name, adopted, None).await.map_err(failed)?;
+    let parts = provision::locate(broker, settings.layout, name, adopted, None).await.map_err(failed)?;
     // Servers before 2.14 take this and keep one copy.
     if change.replicas.is_some_and(|replicas| replicas > 1) && !parts.iter().all(|part| part.info.is_in_a_cluster()) {
         return Err(StreamsError::Invalid("replicas: the broker's server is alone, copies need a cluster".to_owned()));
@@ -193,19 +194,19 @@ async fn change_stream(broker: &Broker, stream: &str, change: &AttributesChange)
 fn apply(change: &AttributesChange, config: &mut Map<String, Value>) {
     let mut set = |key: &str, value: Value| config.insert(key.to_owned(), value);
     if let Some(age) = change.retention_age {
-        set("max_age", age.map_or(0, stations::nanos).into());
+        set("max_age", age.map_or(0, provision::nanos).into());
     }
     if let Some(records) = change.retention_records {
-        set("max_msgs", stations::limit(records).into());
+        set("max_msgs", provision::limit(records).into());
     }
     if let Some(bytes) = change.retention_bytes {
-        set("max_bytes", stations::limit(bytes).into());
+        set("max_bytes", provision::limit(bytes).into());
     }
     if let Some(replicas) = change.replicas {
         set("num_replicas", replicas.into());
     }
     if let Some(window) = change.duplicate_window {
-        set("duplicate_window", stations::nanos(window).into());
+        set("duplicate_window", provision::nanos(window).into());
     }
     // The broker refuses a window that is longer than the records live.
     let value = |key: &str| config.get(key).and_then(Value::as_u64).unwrap_or(0);
@@ -220,7 +221,7 @@ fn apply(change: &AttributesChange, config: &mut Map<String, Value>) {
 /// station of the name is made and its partitions hold the old records.)
 pub(super) async fn remove(broker: &Broker, settings: &StationSettings, name: &Name) -> Result<(), StreamsError> {
     let layout = settings.layout;
-    match stations::locate(broker, layout, name, None, None).await {
+    match provision::locate(broker, layout, name, None, None).await {
         Ok(parts) => {
             if let Some(foreign) = parts.iter().find(|part| !is_own(layout, name, &part.info)) {
                 return Err(StreamsError::Invalid(format!(
@@ -290,7 +291,7 @@ fn is_own(layout: Layout, name: &Name, info: &StreamInfo) -> bool {
     let [subject] = &*info.config.subjects else { return false };
     match partition {
         0 => **subject == *name.as_str() || **subject == *format!("{}.>", name.internal()),
-        _ => **subject == *stations::Slot::of(layout, name, partition, 2).captures,
+        _ => **subject == *provision::StreamName::of(layout, name, partition, 2).captures,
     }
 }
 

@@ -6,8 +6,10 @@ use crate::{
     config::StationSettings,
     control::{
         broker::{Broker, CallError, codes},
-        stations::{self, Part},
-        streams::{Adopted, Letter, StreamsError},
+        streams::{
+            Adopted, Letter, StreamsError,
+            nats::provision::{self, PartitionStream},
+        },
     },
     limits::LETTERS_BYTES_MAX,
     reject::Reject,
@@ -33,7 +35,9 @@ pub(in super::super) async fn read(
     struct Answer {
         message: RawMessage,
     }
-    let Some(Part { subject, info }) = only_part(broker, settings, name).await? else { return Ok(Vec::new()) };
+    let Some(PartitionStream { subject, info }) = only_part(broker, settings, name).await? else {
+        return Ok(Vec::new());
+    };
     let verb = format!("STREAM.MSG.GET.{}", info.config.name);
     let (mut letters, mut bytes, mut next) = (Vec::new(), 0, after.saturating_add(1));
     while letters.len() < limit && bytes < LETTERS_BYTES_MAX {
@@ -86,7 +90,7 @@ pub(in super::super) async fn discard(
         #[serde(default)]
         purged: u64,
     }
-    let Some(Part { subject, info }) = only_part(broker, settings, name).await? else { return Ok(0) };
+    let Some(PartitionStream { subject, info }) = only_part(broker, settings, name).await? else { return Ok(0) };
     let stream = &info.config.name;
     let Some(sequences) = sequences else {
         let answer = broker.call::<Purged>(&format!("STREAM.PURGE.{stream}"), &json!({ "filter": subject })).await;
@@ -116,7 +120,7 @@ pub(in super::super) async fn store(
     id: &str,
 ) -> Result<(), StreamsError> {
     let (block, payload) = record;
-    let parts = stations::locate(broker, settings.layout, name, adopted, None).await.map_err(failed)?;
+    let parts = provision::locate(broker, settings.layout, name, adopted, None).await.map_err(failed)?;
     // As the data path would: what is sent there under this id meets the same duplicate window.
     let chosen = partition::choose(Some(MessageId { base: id, numbered: false }), 0, 0, parts.len());
     let part = parts.get(usize::from(chosen)).ok_or(StreamsError::Unknown)?;
@@ -148,8 +152,12 @@ fn header_map(block: &[u8], id: &str) -> Result<HeaderMap, StreamsError> {
 }
 
 /// The stream of a station of one partition, if it exists.
-async fn only_part(broker: &Broker, settings: &StationSettings, name: &Name) -> Result<Option<Part>, StreamsError> {
-    match stations::locate(broker, settings.layout, name, None, None).await {
+async fn only_part(
+    broker: &Broker,
+    settings: &StationSettings,
+    name: &Name,
+) -> Result<Option<PartitionStream>, StreamsError> {
+    match provision::locate(broker, settings.layout, name, None, None).await {
         Ok(parts) if parts.len() == 1 => Ok(parts.into_iter().next()),
         Ok(_) => Err(StreamsError::Invalid(format!("the station {:?} has several partitions", name.as_str()))),
         Err(Reject::StationUnknown(_)) => Ok(None),

@@ -11,31 +11,31 @@ use serde::{Deserialize, de::IgnoredAny};
 use std::{collections::BTreeMap, time::Duration};
 
 /// Key of the stream metadata that names the station.
-pub(in super::super) const METADATA_STATION: &str = "sluicegate.station";
+pub(in crate::control) const METADATA_STATION: &str = "sluicegate.station";
 /// Key of the stream metadata that holds the number of partitions.
 pub(super) const METADATA_PARTITIONS: &str = "sluicegate.partitions";
 
 /// What a stream says of itself.
 #[derive(Debug, Clone, Deserialize)]
-pub(in super::super) struct StreamInfo {
-    pub(in super::super) config: StreamConfig,
+pub(in crate::control) struct StreamInfo {
+    pub(in crate::control) config: StreamConfig,
     #[serde(default)]
-    pub(in super::super) state: StreamState,
+    pub(in crate::control) state: StreamState,
     #[serde(default)]
     cluster: Option<Cluster>,
 }
 
 /// What is in a stream.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
-pub(in super::super) struct StreamState {
+pub(in crate::control) struct StreamState {
     #[serde(default)]
-    pub(in super::super) messages: u64,
+    pub(in crate::control) messages: u64,
     #[serde(default)]
-    pub(in super::super) bytes: u64,
+    pub(in crate::control) bytes: u64,
     #[serde(default)]
-    pub(in super::super) last_seq: u64,
+    pub(in crate::control) last_seq: u64,
     #[serde(default)]
-    pub(in super::super) consumer_count: u64,
+    pub(in crate::control) consumer_count: u64,
 }
 
 /// Where a stream is: a server that is alone says its own name as the leader's, and no cluster's.
@@ -52,17 +52,17 @@ impl StreamInfo {
     }
 
     /// Whether its server is a member of a cluster.
-    pub(in super::super) fn is_in_a_cluster(&self) -> bool {
+    pub(in crate::control) fn is_in_a_cluster(&self) -> bool {
         self.cluster.as_ref().and_then(|cluster| cluster.name.as_deref()).is_some_and(|name| !name.is_empty())
     }
 }
 
 /// The part of a stream's configuration that matters here.
 #[derive(Debug, Clone, Deserialize)]
-pub(in super::super) struct StreamConfig {
-    pub(in super::super) name: Box<str>,
+pub(in crate::control) struct StreamConfig {
+    pub(in crate::control) name: Box<str>,
     #[serde(default)]
-    pub(in super::super) subjects: Vec<Box<str>>,
+    pub(in crate::control) subjects: Vec<Box<str>>,
     /// `limits` unless said.
     #[serde(default)]
     retention: Option<Box<str>>,
@@ -104,7 +104,7 @@ pub(in super::super) struct StreamConfig {
     #[serde(default)]
     persist_mode: Option<Box<str>>,
     #[serde(default)]
-    pub(in super::super) metadata: Option<BTreeMap<String, String>>,
+    pub(in crate::control) metadata: Option<BTreeMap<String, String>>,
 }
 
 /// Under which subjects a stream stores what comes on others.
@@ -126,17 +126,17 @@ struct ConsumerLimits {
 
 impl StreamConfig {
     /// Whether records go that no consumer is interested in: also before there is any.
-    pub(in super::super) fn is_of_interest(&self) -> bool {
+    pub(in crate::control) fn is_of_interest(&self) -> bool {
         self.retention.as_deref() == Some("interest")
     }
 
     /// Whether this is the only subject that it listens on.
-    pub(in super::super) fn is_only(&self, subject: &str) -> bool {
+    pub(in crate::control) fn is_only(&self, subject: &str) -> bool {
         matches!(&*self.subjects, [only] if **only == *subject)
     }
 
     /// How many messages a consumer may hand out before they are acknowledged, of `wanted`.
-    pub(in super::super) fn ack_pending_max(&self, wanted: u32) -> u32 {
+    pub(in crate::control) fn ack_pending_max(&self, wanted: u32) -> u32 {
         match u32::try_from(self.consumer_limits.max_ack_pending) {
             Ok(limit) if limit > 0 => limit.min(wanted),
             _ => wanted,
@@ -185,18 +185,18 @@ impl StreamConfig {
     }
 
     /// The station that it says it was made for.
-    pub(in super::super) fn station(&self) -> Option<&str> {
+    pub(in crate::control) fn station(&self) -> Option<&str> {
         self.metadata.as_ref()?.get(METADATA_STATION).map(String::as_str)
     }
 
     /// How many partitions the set has that this stream is of, if it says so.
-    pub(in super::super) fn partitions(&self) -> Option<u16> {
+    pub(in crate::control) fn partitions(&self) -> Option<u16> {
         let count = self.metadata.as_ref()?.get(METADATA_PARTITIONS)?.parse().ok()?;
         (1..=PARTITIONS_MAX).contains(&count).then_some(count)
     }
 
     /// The attributes of a station of so many streams like this one.
-    pub(in super::super) fn attributes(&self, partitions: u16) -> Attributes {
+    pub(in crate::control) fn attributes(&self, partitions: u16) -> Attributes {
         let limit = |limit: i64| u64::try_from(limit).ok().filter(|limit| *limit > 0);
         // A station is one subject of its stream.
         let records = [limit(self.max_msgs), limit(self.max_msgs_per_subject)].into_iter().flatten().min();
@@ -218,12 +218,12 @@ impl StreamConfig {
 }
 
 /// What a stream says of itself.
-pub(in super::super) async fn stream_info(broker: &Broker, stream: &str) -> Result<StreamInfo, CallError> {
+pub(in crate::control) async fn stream_info(broker: &Broker, stream: &str) -> Result<StreamInfo, CallError> {
     broker.look(&format!("STREAM.INFO.{stream}"), &serde_json::json!({})).await
 }
 
 /// Whether a stream's subject, which may hold wildcards, takes in `literal`.
-pub(in super::super) fn covers(pattern: &str, literal: &str) -> bool {
+pub(in crate::control) fn covers(pattern: &str, literal: &str) -> bool {
     let mut tokens = literal.split('.');
     for part in pattern.split('.') {
         match (part, tokens.next()) {
@@ -240,11 +240,11 @@ pub(in super::super) fn covers(pattern: &str, literal: &str) -> bool {
 pub(super) mod tests {
     use super::*;
 
-    pub(in super::super) fn config(text: &str) -> StreamConfig {
+    pub(in crate::control) fn config(text: &str) -> StreamConfig {
         serde_json::from_str(text).expect("a stream's configuration")
     }
 
-    pub(in super::super) fn info(text: &str) -> StreamInfo {
+    pub(in crate::control) fn info(text: &str) -> StreamInfo {
         StreamInfo { config: config(text), state: StreamState::default(), cluster: None }
     }
 

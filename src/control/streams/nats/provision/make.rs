@@ -1,9 +1,9 @@
 //! Making the streams of a station.
 
 use super::{
-    Part,
+    PartitionStream,
     info::{METADATA_PARTITIONS, METADATA_STATION, StreamInfo, stream_info},
-    slot::Slot,
+    names::StreamName,
 };
 use crate::{
     config::Layout,
@@ -26,17 +26,17 @@ pub(super) async fn make(
     layout: Layout,
     name: &Name,
     attributes: &Attributes,
-) -> Result<Vec<Part>, CallError> {
+) -> Result<Vec<PartitionStream>, CallError> {
     if let Some(station) = name.letters_of() {
         return letters(broker, layout, name, &station, attributes).await.map(|part| vec![part]);
     }
     let count = attributes.partitions.clamp(1, PARTITIONS_MAX);
     let make_one = |at| async move {
-        let slot = Slot::of(layout, name, at, count);
-        let info = ensure_stream(broker, name, &slot, count, attributes).await?;
-        Ok::<_, CallError>(Part { subject: slot.publish, info })
+        let name_of = StreamName::of(layout, name, at, count);
+        let info = ensure_stream(broker, name, &name_of, count, attributes).await?;
+        Ok::<_, CallError>(PartitionStream { subject: name_of.publish, info })
     };
-    let mut made: Vec<Part> =
+    let mut made: Vec<PartitionStream> =
         stream::iter((2..=count).rev()).map(make_one).buffered(CALLS_AT_ONCE).try_collect().await?;
     made.push(make_one(1).await?);
     made.reverse();
@@ -51,11 +51,12 @@ async fn letters(
     name: &Name,
     station: &Name,
     attributes: &Attributes,
-) -> Result<Part, CallError> {
+) -> Result<PartitionStream, CallError> {
     let mut result = Err(CallError::Unreadable("a station without a subject".into()));
-    for slot in Slot::of_letters(layout, station) {
-        result =
-            ensure_stream(broker, name, &slot, 1, attributes).await.map(|info| Part { subject: slot.publish, info });
+    for name_of in StreamName::of_letters(layout, station) {
+        result = ensure_stream(broker, name, &name_of, 1, attributes)
+            .await
+            .map(|info| PartitionStream { subject: name_of.publish, info });
         if !matches!(result, Err(CallError::Refused(codes::SUBJECT_OVERLAP, _))) {
             break;
         }
@@ -70,13 +71,13 @@ async fn letters(
 pub(super) async fn ensure_stream(
     broker: &Broker,
     name: &Name,
-    slot: &Slot,
+    name_of: &StreamName,
     count: u16,
     attributes: &Attributes,
 ) -> Result<StreamInfo, CallError> {
-    match create_stream(broker, name, slot, count, attributes).await {
-        Err(error) if error.is_taken() => match stream_info(broker, &slot.stream).await {
-            Ok(info) if info.config.captures(&slot.publish) => Ok(info),
+    match create_stream(broker, name, name_of, count, attributes).await {
+        Err(error) if error.is_taken() => match stream_info(broker, &name_of.stream).await {
+            Ok(info) if info.config.captures(&name_of.publish) => Ok(info),
             _ => Err(error),
         },
         other => other,
@@ -109,17 +110,17 @@ struct NewStream<'a> {
 async fn create_stream(
     broker: &Broker,
     name: &Name,
-    slot: &Slot,
+    name_of: &StreamName,
     count: u16,
     attributes: &Attributes,
 ) -> Result<StreamInfo, CallError> {
     let body = NewStream {
-        name: &slot.stream,
+        name: &name_of.stream,
         description: match name.letters_of() {
             Some(station) => format!("Dead letters of station {station}"),
             None => format!("Station {name}"),
         },
-        subjects: [&slot.captures],
+        subjects: [&name_of.captures],
         retention: if attributes.retention_acknowledged { "interest" } else { "limits" },
         discard: "old",
         max_consumers: -1,
@@ -140,20 +141,20 @@ async fn create_stream(
             (METADATA_PARTITIONS, count.to_string()),
         ]),
     };
-    broker.call(&format!("STREAM.CREATE.{}", slot.stream), &body).await
+    broker.call(&format!("STREAM.CREATE.{}", name_of.stream), &body).await
 }
 
 /// The duplicate window that a stream can have: the server refuses one that is longer than the records live.
-pub(in super::super) fn window(wanted: Duration, age: Option<Duration>) -> Duration {
+pub(in crate::control) fn window(wanted: Duration, age: Option<Duration>) -> Duration {
     age.map_or(wanted, |age| age.min(wanted))
 }
 
 /// A limit as JetStream writes it.
-pub(in super::super) fn limit(limit: Option<u64>) -> i64 {
+pub(in crate::control) fn limit(limit: Option<u64>) -> i64 {
     limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX))
 }
 
 /// A duration as JetStream writes it.
-pub(in super::super) fn nanos(duration: Duration) -> u64 {
+pub(in crate::control) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(i64::MAX.unsigned_abs())
 }

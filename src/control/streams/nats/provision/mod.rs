@@ -14,13 +14,13 @@
 mod find;
 mod info;
 mod make;
-mod slot;
+mod names;
 
-pub(super) use info::{METADATA_STATION, StreamConfig, StreamInfo, covers, stream_info};
-pub(super) use make::{limit, nanos, window};
-pub(super) use slot::{Slot, partition_of};
+pub(in crate::control) use info::{METADATA_STATION, StreamConfig, StreamInfo, covers, stream_info};
+pub(in crate::control) use make::{limit, nanos, window};
+pub(in crate::control) use names::{StreamName, partition_of};
 
-use super::{
+use crate::control::{
     broker::{Broker, CallError, codes},
     publishing::{StreamTraits, Version},
     streams::Adopted,
@@ -39,29 +39,32 @@ const ATOMIC_RECORDS_MAX: u32 = 1_000;
 
 /// A stream of a station, and what records are published on.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
-    pub(super) subject: String,
-    pub(super) info: StreamInfo,
+pub(in crate::control) struct PartitionStream {
+    pub(in crate::control) subject: String,
+    pub(in crate::control) info: StreamInfo,
 }
 
-impl Part {
-    pub(super) fn partition(&self) -> Partition {
+impl PartitionStream {
+    pub(in crate::control) fn partition(&self) -> Partition {
         Partition { stream: self.info.config.name.clone(), subject: self.subject.as_str().into() }
     }
 }
 
 /// A station, and what its streams can: how records are published is decided when the answer is given.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) station: Station,
-    pub(super) streams: Box<[StreamTraits]>,
+pub(in crate::control) struct Found {
+    pub(in crate::control) station: Station,
+    pub(in crate::control) streams: Box<[StreamTraits]>,
     /// Whether its streams drop what nobody is interested in.
-    pub(super) is_of_interest: bool,
+    pub(in crate::control) is_of_interest: bool,
 }
 
 /// What the station of dead letters is made with: one partition and an age of its own, for they are few, and read long
 /// after their time.
-pub(super) fn letters_attributes(settings: &StationSettings, retention_age: Option<Duration>) -> Attributes {
+pub(in crate::control) fn letters_attributes(
+    settings: &StationSettings,
+    retention_age: Option<Duration>,
+) -> Attributes {
     Attributes {
         partitions: 1,
         retention_age,
@@ -74,7 +77,7 @@ pub(super) fn letters_attributes(settings: &StationSettings, retention_age: Opti
 }
 
 /// Finds the station, or makes it with the attributes of `create`.
-pub(super) async fn resolve(
+pub(in crate::control) async fn resolve(
     broker: &Broker,
     settings: &StationSettings,
     name: &Name,
@@ -86,13 +89,13 @@ pub(super) async fn resolve(
 }
 
 /// The streams of a station, found or made.
-pub(super) async fn locate(
+pub(in crate::control) async fn locate(
     broker: &Broker,
     layout: Layout,
     name: &Name,
     adopted: Option<&Adopted>,
     create: Option<&Attributes>,
-) -> Result<Vec<Part>, Reject> {
+) -> Result<Vec<PartitionStream>, Reject> {
     if let Some(adopted) = adopted {
         return find::adopted(broker, name, adopted).await;
     }
@@ -118,18 +121,18 @@ pub(super) async fn locate(
     if let Some(overlap @ CallError::Refused(codes::SUBJECT_OVERLAP, _)) = taken {
         return Err(overlap.into());
     }
-    let slot = Slot::of(layout, name, 1, create.map_or(1, |attributes| attributes.partitions));
-    let text = format!("a stream named {:?} exists and does not capture {:?}", slot.stream, slot.captures);
+    let name_of = StreamName::of(layout, name, 1, create.map_or(1, |attributes| attributes.partitions));
+    let text = format!("a stream named {:?} exists and does not capture {:?}", name_of.stream, name_of.captures);
     Err(Reject::StationBlocked(text.into()))
 }
 
 /// Whether a stream can become a station of this subject; the text says why not.
-pub(super) fn adoptable(parts: &[Part]) -> Result<(), String> {
+pub(in crate::control) fn adoptable(parts: &[PartitionStream]) -> Result<(), String> {
     parts.iter().find_map(|part| part.info.config.not_adoptable(&part.subject)).map_or(Ok(()), Err)
 }
 
 /// The station that these streams make up.
-fn station(name: &Name, parts: Vec<Part>, version: Option<Version>) -> Result<Found, Reject> {
+fn station(name: &Name, parts: Vec<PartitionStream>, version: Option<Version>) -> Result<Found, Reject> {
     let configs = || parts.iter().map(|part| &part.info.config);
     if let Some(why) = parts.iter().find_map(|part| part.info.config.unusable(&part.subject)) {
         return Err(Reject::StationBlocked(why.into()));
@@ -140,7 +143,7 @@ fn station(name: &Name, parts: Vec<Part>, version: Option<Version>) -> Result<Fo
     let streams: Box<[StreamTraits]> = configs().map(StreamConfig::traits).collect();
     let is_of_interest = configs().any(StreamConfig::is_of_interest);
     let answers_in_order = parts.len() == 1 && parts.iter().all(|part| part.info.is_alone());
-    let partition = |part: Part| Partition { stream: part.info.config.name, subject: part.subject.into() };
+    let partition = |part: PartitionStream| Partition { stream: part.info.config.name, subject: part.subject.into() };
     let partitions = parts.into_iter().map(partition).collect();
     let publish_mode = PublishMode::Single;
     let not_atomic = not_atomic(&streams, version);
@@ -173,8 +176,8 @@ fn not_atomic(streams: &[StreamTraits], version: Option<Version>) -> Option<&'st
 mod tests {
     use super::{info::tests::info, *};
 
-    fn part(subject: &str, text: &str) -> Part {
-        Part { subject: subject.to_owned(), info: info(text) }
+    fn part(subject: &str, text: &str) -> PartitionStream {
+        PartitionStream { subject: subject.to_owned(), info: info(text) }
     }
 
     fn version(text: &str) -> Option<Version> {
@@ -196,7 +199,7 @@ mod tests {
             (vec![copied], false),
         ] {
             let read = |text: &&str| serde_json::from_str(text).expect("an answer");
-            let parts = texts.iter().map(|text| Part { subject: "s".to_owned(), info: read(text) });
+            let parts = texts.iter().map(|text| PartitionStream { subject: "s".to_owned(), info: read(text) });
             let found = station(&name, parts.collect(), None).expect("a station");
             assert_eq!(found.station.answers_in_order, expect, "{texts:?}");
         }

@@ -1,10 +1,10 @@
 //! Looking for the streams of a station.
 
 use super::{
-    Part,
+    PartitionStream,
     info::{StreamInfo, stream_info},
     make,
-    slot::Slot,
+    names::StreamName,
 };
 use crate::{
     config::Layout,
@@ -27,16 +27,16 @@ pub(super) async fn find(
     layout: Layout,
     name: &Name,
     complete: bool,
-) -> Result<Option<Vec<Part>>, Reject> {
+) -> Result<Option<Vec<PartitionStream>>, Reject> {
     if let Some(station) = name.letters_of() {
         return letters(broker, layout, &station).await.map(|part| part.map(|part| vec![part]));
     }
-    let whole = Slot::whole(layout, name);
+    let whole = StreamName::whole(layout, name);
     if let Some(stream) = capturing(broker, &whole).await? {
         let info = stream_info(broker, &stream).await?;
-        return Ok(Some(vec![Part { subject: whole, info }]));
+        return Ok(Some(vec![PartitionStream { subject: whole, info }]));
     }
-    let first = Slot::of(layout, name, 1, 2);
+    let first = StreamName::of(layout, name, 1, 2);
     let first_info = match stream_info(broker, &first.stream).await {
         Ok(info) => info,
         Err(error) if error.is_absent() => return Ok(None),
@@ -61,7 +61,7 @@ pub(super) async fn find(
 
 /// What a set of partitions is like that has lost its first one, as the second says.
 pub(super) async fn survivor(broker: &Broker, layout: Layout, name: &Name) -> Result<Option<Attributes>, CallError> {
-    let info = match stream_info(broker, &Slot::of(layout, name, 2, 2).stream).await {
+    let info = match stream_info(broker, &StreamName::of(layout, name, 2, 2).stream).await {
         Ok(info) => info,
         Err(error) if error.is_absent() => return Ok(None),
         Err(error) => return Err(error),
@@ -71,7 +71,7 @@ pub(super) async fn survivor(broker: &Broker, layout: Layout, name: &Name) -> Re
 }
 
 /// The stream that a station was made of. That it is not as it was is an error, and never another stream.
-pub(super) async fn adopted(broker: &Broker, name: &Name, adopted: &Adopted) -> Result<Vec<Part>, Reject> {
+pub(super) async fn adopted(broker: &Broker, name: &Name, adopted: &Adopted) -> Result<Vec<PartitionStream>, Reject> {
     let Adopted { stream, subject } = adopted;
     let info = match stream_info(broker, stream).await {
         Ok(info) => info,
@@ -83,21 +83,21 @@ pub(super) async fn adopted(broker: &Broker, name: &Name, adopted: &Adopted) -> 
         Err(error) => return Err(error.into()),
     };
     captures(&info, subject)?;
-    Ok(vec![Part { subject: subject.clone(), info }])
+    Ok(vec![PartitionStream { subject: subject.clone(), info }])
 }
 
 /// The stream of a station's dead letters. It is known by its name alone: a stream that captures the subject as well
 /// keeps other things.
-async fn letters(broker: &Broker, layout: Layout, station: &Name) -> Result<Option<Part>, Reject> {
-    let slots = Slot::of_letters(layout, station);
-    let Some(first) = slots.first() else { return Ok(None) };
+async fn letters(broker: &Broker, layout: Layout, station: &Name) -> Result<Option<PartitionStream>, Reject> {
+    let names = StreamName::of_letters(layout, station);
+    let Some(first) = names.first() else { return Ok(None) };
     let info = match stream_info(broker, &first.stream).await {
         Ok(info) => info,
         Err(error) if error.is_absent() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    match slots.iter().find(|slot| info.config.captures(&slot.publish)) {
-        Some(slot) => Ok(Some(Part { subject: slot.publish.clone(), info })),
+    match names.iter().find(|name_of| info.config.captures(&name_of.publish)) {
+        Some(name_of) => Ok(Some(PartitionStream { subject: name_of.publish.clone(), info })),
         None => captures(&info, &first.publish).map(|()| None),
     }
 }
@@ -110,26 +110,29 @@ async fn partition(
     (at, count): (u16, u16),
     known: Option<StreamInfo>,
     like_it: Option<&Attributes>,
-) -> Result<Part, Reject> {
+) -> Result<PartitionStream, Reject> {
     // A set is of the partitioned form even if it has one member.
-    let slot = Slot::of(layout, name, at, count.max(2));
+    let name_of = StreamName::of(layout, name, at, count.max(2));
     let info = match known {
         Some(info) => info,
-        None => match (stream_info(broker, &slot.stream).await, like_it) {
+        None => match (stream_info(broker, &name_of.stream).await, like_it) {
             (Err(error), Some(attributes)) if error.is_absent() => {
-                tracing::warn!(station = %name, stream = slot.stream, "a stream of the station is not there: it is made like the others");
-                make::ensure_stream(broker, name, &slot, count, attributes).await?
+                tracing::warn!(station = %name, stream = name_of.stream, "a stream of the station is not there: it is made like the others");
+                make::ensure_stream(broker, name, &name_of, count, attributes).await?
             }
             (Err(error), None) if error.is_absent() => {
-                let text =
-                    format!("the station {:?} has {count} streams, and {:?} is not there", name.as_str(), slot.stream);
+                let text = format!(
+                    "the station {:?} has {count} streams, and {:?} is not there",
+                    name.as_str(),
+                    name_of.stream
+                );
                 return Err(Reject::BrokerRefused(codes::STREAM_NOT_FOUND, text.into()));
             }
             (other, _) => other?,
         },
     };
-    captures(&info, &slot.publish)?;
-    Ok(Part { subject: slot.publish, info })
+    captures(&info, &name_of.publish)?;
+    Ok(PartitionStream { subject: name_of.publish, info })
 }
 
 /// A stream that has the name and not the subject is somebody else's.
@@ -162,7 +165,7 @@ async fn count_streams(broker: &Broker, layout: Layout, name: &Name) -> Result<u
     while count < PARTITIONS_MAX {
         let exist: Vec<bool> = stream::iter(count + 1..=count.saturating_add(step).min(PARTITIONS_MAX))
             .map(|at| async move {
-                match stream_info(broker, &Slot::of(layout, name, at, 2).stream).await {
+                match stream_info(broker, &StreamName::of(layout, name, at, 2).stream).await {
                     Ok(_) => Ok(true),
                     Err(error) if error.is_absent() => Ok(false),
                     Err(error) => Err(Reject::from(error)),

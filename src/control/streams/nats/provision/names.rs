@@ -4,17 +4,17 @@ use crate::{config::Layout, station::Name};
 
 /// One partition of a station, existing or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) struct Slot {
-    pub(in super::super) stream: String,
+pub(in crate::control) struct StreamName {
+    pub(in crate::control) stream: String,
     /// What records are published on.
     pub(super) publish: String,
     /// What the stream listens on.
-    pub(in super::super) captures: String,
+    pub(in crate::control) captures: String,
 }
 
-impl Slot {
+impl StreamName {
     /// Partition `at` (from 1) of `count`.
-    pub(in super::super) fn of(layout: Layout, name: &Name, at: u16, count: u16) -> Self {
+    pub(in crate::control) fn of(layout: Layout, name: &Name, at: u16, count: u16) -> Self {
         let internal = name.internal();
         match layout {
             Layout::Plain if count == 1 => {
@@ -56,7 +56,7 @@ impl Slot {
 }
 
 /// Which partition of a station, from 1, a stream of this name is in either layout; 0: it is the only one.
-pub(in super::super) fn partition_of(stream: &str, station: &Name) -> Option<u16> {
+pub(in crate::control) fn partition_of(stream: &str, station: &Name) -> Option<u16> {
     let rest = stream.strip_prefix(&station.internal())?;
     if rest.is_empty() {
         return Some(0);
@@ -79,15 +79,16 @@ mod tests {
             (Layout::Memphis, 1, 1, ["my#station$1", "my#station$1.final", "my#station$1.>"]),
             (Layout::Memphis, 12, 12, ["my#station$12", "my#station$12.final", "my#station$12.>"]),
         ] {
-            let slot = Slot::of(layout, &name, at, count);
-            assert_eq!([slot.stream, slot.publish, slot.captures], expect, "{layout:?} {at}/{count}");
+            let name_of = StreamName::of(layout, &name, at, count);
+            assert_eq!([name_of.stream, name_of.publish, name_of.captures], expect, "{layout:?} {at}/{count}");
         }
         let plain = ["my#station$dls", "my.station.$dls", "my.station.$dls"];
         let memphis = ["my#station$dls", "my#station$dls.final", "my#station$dls.>"];
         for (layout, expect) in [(Layout::Plain, vec![plain, memphis]), (Layout::Memphis, vec![memphis])] {
-            let slots =
-                Slot::of_letters(layout, &name).into_iter().map(|slot| [slot.stream, slot.publish, slot.captures]);
-            assert_eq!(slots.collect::<Vec<_>>(), expect, "{layout:?}");
+            let names = StreamName::of_letters(layout, &name)
+                .into_iter()
+                .map(|name_of| [name_of.stream, name_of.publish, name_of.captures]);
+            assert_eq!(names.collect::<Vec<_>>(), expect, "{layout:?}");
         }
     }
 

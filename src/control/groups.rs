@@ -4,8 +4,10 @@
 //! named otherwise than the gateway names them belong to others: they are neither shown nor counted nor removed.
 
 use super::{
-    broker::{Broker, CallError},
-    consumers, interest,
+    nats::{
+        client::{CallError, NatsClient},
+        consumers, interest,
+    },
     streams::{
         Adopted, Streams, StreamsError,
         nats::provision::{self, METADATA_STATION},
@@ -101,7 +103,7 @@ pub(super) async fn remove(
 }
 
 /// Whether this principal may make another group of a station on JetStream.
-pub(super) async fn check(broker: &Broker, station: &Station, principal: &str) -> Result<(), Reject> {
+pub(super) async fn check(broker: &NatsClient, station: &Station, principal: &str) -> Result<(), Reject> {
     let groups = match of_stream(broker, station).await {
         Ok(groups) => groups,
         Err(StreamsError::Failed(Reject::BrokerForbidden(subject))) => {
@@ -146,7 +148,7 @@ fn unknown(why: Reject) -> StreamsError {
 }
 
 /// The groups of a station's first stream: every group has a consumer there.
-async fn of_stream(broker: &Broker, station: &Station) -> Result<Vec<Group>, StreamsError> {
+async fn of_stream(broker: &NatsClient, station: &Station) -> Result<Vec<Group>, StreamsError> {
     #[derive(Deserialize)]
     struct PartitionStream {
         total: usize,
@@ -197,7 +199,7 @@ fn group_of(info: &consumer::Info, station: &Station, partition: &Partition) -> 
     })
 }
 
-async fn delete(broker: &Broker, stream: &str, durable: &str) -> Result<bool, StreamsError> {
+async fn delete(broker: &NatsClient, stream: &str, durable: &str) -> Result<bool, StreamsError> {
     let answer: Result<serde_json::Value, CallError> =
         broker.call(&format!("CONSUMER.DELETE.{stream}.{durable}"), &serde_json::json!({})).await;
     match answer {

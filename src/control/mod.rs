@@ -12,24 +12,17 @@
 //! Deliberately absent: a cache of stations (each shard has its own), and watching streams for
 //! changes (a shard that meets a stream that is gone asks again).
 
-mod broker;
-mod consumers;
 mod fanout;
 mod groups;
 mod guesses;
-mod interest;
 mod key_usage;
 mod knowledge;
 mod logins;
-mod lookup;
-mod monitor;
+mod nats;
 mod passwords;
-mod probe;
-mod publishing;
 mod registry;
 mod resolver;
 mod schema_compiler;
-mod server_health;
 mod service;
 mod streams;
 #[cfg(test)]
@@ -50,14 +43,14 @@ use crate::{
     directory::messages::{Envelope, ShardUpdate},
     metrics::{ControlMetrics, ShardMetrics, StoreMetrics},
 };
-use broker::Broker;
 use fanout::ShardFanout;
-use interest::Interest;
 use knowledge::Knowledge;
 use logins::Logins;
-use monitor::Monitor;
+use nats::client::NatsClient;
+use nats::interest::Interest;
+use nats::monitor::Monitor;
+use nats::publish_mode::SyncMode;
 use passwords::Passwords;
-use publishing::SyncMode;
 use registry::{NatsRegistry, Registry, snapshot::Root};
 use resolver::{Backend, Publishing, Resolver};
 use service::AdminServiceParts;
@@ -192,8 +185,8 @@ where
     let (backend, streams, registry, local) = match &settings.backend {
         BackendSettings::Nats(nats) => {
             let hold = settings.limits.hold;
-            let broker = Broker::connect(nats, hold, Arc::clone(&control_metrics)).await?;
-            tokio::spawn(probe::run(broker.clone(), Arc::clone(&control_metrics)));
+            let broker = NatsClient::connect(nats, hold, Arc::clone(&control_metrics)).await?;
+            tokio::spawn(nats::probe::run(broker.clone(), Arc::clone(&control_metrics)));
             let bucket = nats.registry_bucket.clone();
             let registry = NatsRegistry::new(broker.clone(), bucket, settings.stations.replicas);
             let (learned, sync) = watch::channel(SyncMode::Unknown);

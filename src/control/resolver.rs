@@ -6,14 +6,16 @@
 //! by itself.
 
 use super::{
-    broker::{Broker, codes},
-    consumers::{self, Making},
     fanout::ShardFanout,
     guesses::Network,
-    interest::Interest,
     logins::Logins,
+    nats::{
+        client::{NatsClient, codes},
+        consumers::{self, Making},
+        interest::Interest,
+        publish_mode::{SyncMode, decide},
+    },
     passwords::Expected,
-    publishing::{SyncMode, decide},
     registry::{
         documents::ACCOUNT,
         snapshot::{Root, Snapshot},
@@ -48,7 +50,7 @@ const _: () = assert!(ANSWER_TIMEOUT.as_secs() < QUESTION_TIMEOUT.as_secs());
 /// Who knows about stations.
 #[derive(Debug, Clone)]
 pub(super) enum Backend {
-    Nats(Broker, Publishing, Interest),
+    Nats(NatsClient, Publishing, Interest),
     Local(Arc<local::Store>),
 }
 
@@ -135,7 +137,13 @@ impl Resolver {
 
     /// Finds a station on the broker, or makes it: one that was given attributes with these, whoever asks, because its streams
     /// were lost; others with those of the configuration, if they may be.
-    async fn find_on(&self, broker: &Broker, snapshot: &Snapshot, name: &Name, create: bool) -> Result<Found, Reject> {
+    async fn find_on(
+        &self,
+        broker: &NatsClient,
+        snapshot: &Snapshot,
+        name: &Name,
+        create: bool,
+    ) -> Result<Found, Reject> {
         let settings = &self.settings.stations;
         let document = snapshot.stations.get(name).map(|entry| &entry.document);
         if document.is_none() && snapshot.stations.stored_revision(name).is_some() {

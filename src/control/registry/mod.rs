@@ -10,7 +10,7 @@ pub(super) mod documents;
 pub(super) mod snapshot;
 
 use super::{
-    broker::{Broker, CallError, codes},
+    nats::client::{CallError, NatsClient, codes},
     streams::nats::provision::stream_info,
 };
 use crate::{
@@ -171,17 +171,17 @@ impl From<local::PutError> for RegistryError {
 /// The bucket in the broker. Opened anew for each use: uses are rare, and nothing can go stale.
 #[derive(Debug, Clone)]
 pub(super) struct NatsRegistry {
-    broker: Broker,
+    broker: NatsClient,
     bucket: String,
     replicas: u8,
 }
 
 impl NatsRegistry {
-    pub(super) fn new(broker: Broker, bucket: String, replicas: u8) -> Self {
+    pub(super) fn new(broker: NatsClient, bucket: String, replicas: u8) -> Self {
         Self { broker, bucket, replicas }
     }
 
-    pub(super) fn broker(&self) -> &Broker {
+    pub(super) fn broker(&self) -> &NatsClient {
         &self.broker
     }
 

@@ -22,13 +22,13 @@ use super::{
     guesses::Network,
     key_usage::KeyUsage,
     logins::Logins,
+    nats::server_health::Trouble,
     passwords::{self, Expected, Passwords},
     registry::{
         Registry, RegistryError,
         documents::{Document, check_patterns, hash_text},
         snapshot::{Collection, Entry, Snapshot},
     },
-    server_health::Trouble,
     streams::Streams,
     watcher::Watcher,
 };

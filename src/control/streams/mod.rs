@@ -8,7 +8,7 @@ mod local;
 pub(super) mod memory;
 pub(super) mod nats;
 
-use super::broker::Broker;
+use super::nats::client::NatsClient;
 use crate::{
     backend::local::Store,
     config::StationSettings,
@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// The streams of a gateway's backend. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) enum Streams {
-    Nats(Broker, Arc<StationSettings>),
+    Nats(NatsClient, Arc<StationSettings>),
     Local(Arc<Store>),
     /// In a map, for tests.
     #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        broker::Broker,
+        nats::client::NatsClient,
         streams::{Adopted, Description, Streams, StreamsError, nats::provision},
         testing::{block_on, name, settings},
     },
@@ -23,13 +23,13 @@ use std::{sync::Arc, time::Duration};
 fn on_streams<T, F: Future<Output = T>>(
     server: &Server,
     stations: StationSettings,
-    work: impl FnOnce(Streams, Broker) -> F,
+    work: impl FnOnce(Streams, NatsClient) -> F,
 ) -> T {
     block_on(async {
         let settings = settings(server.port);
         let BackendSettings::Nats(nats) = &settings.backend else { panic!("a broker") };
         let hold = settings.limits.hold;
-        let broker = Broker::connect(nats, hold, Arc::new(ControlMetrics::default())).await.expect("settings");
+        let broker = NatsClient::connect(nats, hold, Arc::new(ControlMetrics::default())).await.expect("settings");
         work(Streams::Nats(broker.clone(), Arc::new(stations)), broker).await
     })
 }

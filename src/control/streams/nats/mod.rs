@@ -9,8 +9,10 @@ use super::{Adopted, Description, StreamsError};
 use crate::{
     config::{Layout, StationSettings},
     control::{
-        broker::{Broker, CallError, codes},
-        interest,
+        nats::{
+            client::{CallError, NatsClient, codes},
+            interest,
+        },
         streams::nats::provision::{PartitionStream, StreamInfo, partition_of, stream_info},
     },
     limits::STREAMS_LISTED_MAX,
@@ -26,7 +28,7 @@ use std::collections::BTreeMap;
 const CALLS_AT_ONCE: usize = 16;
 
 pub(super) async fn create(
-    broker: &Broker,
+    broker: &NatsClient,
     settings: &StationSettings,
     name: &Name,
     attributes: &Attributes,
@@ -44,14 +46,14 @@ pub(super) async fn create(
 }
 
 /// Makes sure that what is stored from now on is there until a group has read it.
-async fn keep(broker: &Broker, name: &Name, parts: &[PartitionStream]) -> Result<(), StreamsError> {
+async fn keep(broker: &NatsClient, name: &Name, parts: &[PartitionStream]) -> Result<(), StreamsError> {
     let of_interest = parts.iter().filter(|part| part.info.config.is_of_interest());
     let partitions: Vec<Partition> = of_interest.map(PartitionStream::partition).collect();
     interest::keep(broker, name, &partitions).await.map_err(failed)
 }
 
 pub(super) async fn check_adoptable(
-    broker: &Broker,
+    broker: &NatsClient,
     settings: &StationSettings,
     name: &Name,
     adopted: &Adopted,
@@ -61,7 +63,7 @@ pub(super) async fn check_adoptable(
 }
 
 pub(super) async fn describe(
-    broker: &Broker,
+    broker: &NatsClient,
     settings: &StationSettings,
     name: &Name,
     adopted: Option<&Adopted>,
@@ -82,7 +84,7 @@ fn description(name: &Name, parts: &[PartitionStream]) -> Description {
     }
 }
 
-pub(super) async fn list(broker: &Broker, _settings: &StationSettings) -> Result<Vec<Description>, StreamsError> {
+pub(super) async fn list(broker: &NatsClient, _settings: &StationSettings) -> Result<Vec<Description>, StreamsError> {
     let mut groups: BTreeMap<Name, Group> = BTreeMap::new();
     each_page::<StreamInfo>(broker, "STREAM.LIST", |info| {
         // Dead letters are named as no station can be.
@@ -126,7 +128,7 @@ impl Group {
 
 /// Hands every item of a list of the broker to `each`, a page at a time.
 async fn each_page<T: for<'de> Deserialize<'de>>(
-    broker: &Broker,
+    broker: &NatsClient,
     verb: &str,
     mut each: impl FnMut(T),
 ) -> Result<(), StreamsError> {
@@ -154,7 +156,7 @@ async fn each_page<T: for<'de> Deserialize<'de>>(
 }
 
 pub(super) async fn change(
-    broker: &Broker,
+    broker: &NatsClient,
     settings: &StationSettings,
     name: &Name,
     adopted: Option<&Adopted>,
@@ -175,7 +177,7 @@ pub(super) async fn change(
 }
 
 /// Changes one stream: its configuration as it is, whatever is in it, with other values where other ones are wanted.
-async fn change_stream(broker: &Broker, stream: &str, change: &AttributesChange) -> Result<(), StreamsError> {
+async fn change_stream(broker: &NatsClient, stream: &str, change: &AttributesChange) -> Result<(), StreamsError> {
     #[derive(Deserialize)]
     struct Info {
         config: Map<String, Value>,
@@ -219,7 +221,7 @@ fn apply(change: &AttributesChange, config: &mut Map<String, Value>) {
 /// Removes the streams of a station, the first one last: as long as one is left the station can be seen, and removed
 /// again. (The other way round, what a removal that was cut off leaves behind would be found by nobody, until a new
 /// station of the name is made and its partitions hold the old records.)
-pub(super) async fn remove(broker: &Broker, settings: &StationSettings, name: &Name) -> Result<(), StreamsError> {
+pub(super) async fn remove(broker: &NatsClient, settings: &StationSettings, name: &Name) -> Result<(), StreamsError> {
     let layout = settings.layout;
     match provision::locate(broker, layout, name, None, None).await {
         Ok(parts) => {
@@ -246,7 +248,7 @@ pub(super) async fn remove(broker: &Broker, settings: &StationSettings, name: &N
 }
 
 /// Removes streams, in the order of partitions, from the last to the first.
-async fn remove_streams(broker: &Broker, streams: Vec<(u16, String)>) -> Result<(), StreamsError> {
+async fn remove_streams(broker: &NatsClient, streams: Vec<(u16, String)>) -> Result<(), StreamsError> {
     let remove = |stream: String| async move {
         match broker.call::<IgnoredAny>(&format!("STREAM.DELETE.{stream}"), &json!({})).await {
             Ok(_) => Ok(()),
@@ -263,7 +265,7 @@ async fn remove_streams(broker: &Broker, streams: Vec<(u16, String)>) -> Result<
 }
 
 /// The streams that were made for this station, with their partitions, in order; also those of a set without a first one.
-async fn own_streams(broker: &Broker, layout: Layout, name: &Name) -> Result<Vec<(u16, String)>, StreamsError> {
+async fn own_streams(broker: &NatsClient, layout: Layout, name: &Name) -> Result<Vec<(u16, String)>, StreamsError> {
     let mut named = Vec::new();
     each_page::<String>(broker, "STREAM.NAMES", |stream| {
         named.extend(partition_of(&stream, name).map(|partition| (partition, stream)));

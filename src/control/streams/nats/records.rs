@@ -5,7 +5,7 @@ use crate::{
     backend::{MessageId, partition},
     config::StationSettings,
     control::{
-        broker::{Broker, CallError, codes},
+        nats::client::{CallError, NatsClient, codes},
         streams::{
             Adopted, Letter, StreamsError,
             nats::provision::{self, PartitionStream},
@@ -25,7 +25,7 @@ use serde_json::json;
 const ID_FIELD: &str = "Nats-Msg-Id";
 
 pub(in super::super) async fn read(
-    broker: &Broker,
+    broker: &NatsClient,
     settings: &StationSettings,
     name: &Name,
     after: u64,
@@ -80,7 +80,7 @@ fn fields(block: &[u8]) -> &[u8] {
 }
 
 pub(in super::super) async fn discard(
-    broker: &Broker,
+    broker: &NatsClient,
     settings: &StationSettings,
     name: &Name,
     sequences: Option<&[u64]>,
@@ -112,7 +112,7 @@ pub(in super::super) async fn discard(
 }
 
 pub(in super::super) async fn store(
-    broker: &Broker,
+    broker: &NatsClient,
     settings: &StationSettings,
     name: &Name,
     adopted: Option<&Adopted>,
@@ -153,7 +153,7 @@ fn header_map(block: &[u8], id: &str) -> Result<HeaderMap, StreamsError> {
 
 /// The stream of a station of one partition, if it exists.
 async fn only_part(
-    broker: &Broker,
+    broker: &NatsClient,
     settings: &StationSettings,
     name: &Name,
 ) -> Result<Option<PartitionStream>, StreamsError> {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     config::Layout,
     control::{
-        broker::{Broker, CallError, codes},
+        nats::client::{CallError, NatsClient, codes},
         streams::Adopted,
     },
     reject::Reject,
@@ -23,7 +23,7 @@ const CALLS_AT_ONCE: usize = 16;
 
 /// The streams of a station, if it exists. A set of which a part was lost, or never made, is completed if it may be.
 pub(super) async fn find(
-    broker: &Broker,
+    broker: &NatsClient,
     layout: Layout,
     name: &Name,
     complete: bool,
@@ -60,7 +60,11 @@ pub(super) async fn find(
 }
 
 /// What a set of partitions is like that has lost its first one, as the second says.
-pub(super) async fn survivor(broker: &Broker, layout: Layout, name: &Name) -> Result<Option<Attributes>, CallError> {
+pub(super) async fn survivor(
+    broker: &NatsClient,
+    layout: Layout,
+    name: &Name,
+) -> Result<Option<Attributes>, CallError> {
     let info = match stream_info(broker, &StreamName::of(layout, name, 2, 2).stream).await {
         Ok(info) => info,
         Err(error) if error.is_absent() => return Ok(None),
@@ -71,7 +75,11 @@ pub(super) async fn survivor(broker: &Broker, layout: Layout, name: &Name) -> Re
 }
 
 /// The stream that a station was made of. That it is not as it was is an error, and never another stream.
-pub(super) async fn adopted(broker: &Broker, name: &Name, adopted: &Adopted) -> Result<Vec<PartitionStream>, Reject> {
+pub(super) async fn adopted(
+    broker: &NatsClient,
+    name: &Name,
+    adopted: &Adopted,
+) -> Result<Vec<PartitionStream>, Reject> {
     let Adopted { stream, subject } = adopted;
     let info = match stream_info(broker, stream).await {
         Ok(info) => info,
@@ -88,7 +96,7 @@ pub(super) async fn adopted(broker: &Broker, name: &Name, adopted: &Adopted) -> 
 
 /// The stream of a station's dead letters. It is known by its name alone: a stream that captures the subject as well
 /// keeps other things.
-async fn letters(broker: &Broker, layout: Layout, station: &Name) -> Result<Option<PartitionStream>, Reject> {
+async fn letters(broker: &NatsClient, layout: Layout, station: &Name) -> Result<Option<PartitionStream>, Reject> {
     let names = StreamName::of_letters(layout, station);
     let Some(first) = names.first() else { return Ok(None) };
     let info = match stream_info(broker, &first.stream).await {
@@ -104,7 +112,7 @@ async fn letters(broker: &Broker, layout: Layout, station: &Name) -> Result<Opti
 
 /// One partition of a set: found, or made like the others (`like_it`) where it is missing.
 async fn partition(
-    broker: &Broker,
+    broker: &NatsClient,
     layout: Layout,
     name: &Name,
     (at, count): (u16, u16),
@@ -148,7 +156,7 @@ fn captures(info: &StreamInfo, subject: &str) -> Result<(), Reject> {
 }
 
 /// The stream that listens on this very subject, if there is one. (JetStream allows one at most.)
-async fn capturing(broker: &Broker, subject: &str) -> Result<Option<String>, CallError> {
+async fn capturing(broker: &NatsClient, subject: &str) -> Result<Option<String>, CallError> {
     #[derive(Deserialize)]
     struct Names {
         #[serde(default)]
@@ -159,7 +167,7 @@ async fn capturing(broker: &Broker, subject: &str) -> Result<Option<String>, Cal
 }
 
 /// How many partitions there are of a set that somebody else made and left no number in.
-async fn count_streams(broker: &Broker, layout: Layout, name: &Name) -> Result<u16, Reject> {
+async fn count_streams(broker: &NatsClient, layout: Layout, name: &Name) -> Result<u16, Reject> {
     let step = u16::try_from(CALLS_AT_ONCE).unwrap_or(1);
     let mut count = 1;
     while count < PARTITIONS_MAX {

@@ -1,9 +1,9 @@
 //! What a stream says of itself, as far as it matters here.
 
 use crate::{
-    control::{
-        broker::{Broker, CallError},
-        publishing::StreamTraits,
+    control::nats::{
+        client::{CallError, NatsClient},
+        publish_mode::StreamTraits,
     },
     station::{Attributes, PARTITIONS_MAX, Storage},
 };
@@ -218,7 +218,7 @@ impl StreamConfig {
 }
 
 /// What a stream says of itself.
-pub(in crate::control) async fn stream_info(broker: &Broker, stream: &str) -> Result<StreamInfo, CallError> {
+pub(in crate::control) async fn stream_info(broker: &NatsClient, stream: &str) -> Result<StreamInfo, CallError> {
     broker.look(&format!("STREAM.INFO.{stream}"), &serde_json::json!({})).await
 }
 

@@ -7,9 +7,9 @@ use super::{
 };
 use crate::{
     config::Layout,
-    control::{
-        broker::{Broker, CallError, codes},
-        publishing::Version,
+    control::nats::{
+        client::{CallError, NatsClient, codes},
+        publish_mode::Version,
     },
     station::{Attributes, Name, PARTITIONS_MAX, Storage},
 };
@@ -22,7 +22,7 @@ const CALLS_AT_ONCE: usize = 16;
 
 /// Makes all streams of a station, the first one last: a set that can be seen is whole.
 pub(super) async fn make(
-    broker: &Broker,
+    broker: &NatsClient,
     layout: Layout,
     name: &Name,
     attributes: &Attributes,
@@ -46,7 +46,7 @@ pub(super) async fn make(
 
 /// Makes the stream of a station's dead letters, on the first subject that no other stream has.
 async fn letters(
-    broker: &Broker,
+    broker: &NatsClient,
     layout: Layout,
     name: &Name,
     station: &Name,
@@ -69,7 +69,7 @@ async fn letters(
 
 /// Creates a stream, or takes the one that has the name if it captures the subject all the same.
 pub(super) async fn ensure_stream(
-    broker: &Broker,
+    broker: &NatsClient,
     name: &Name,
     name_of: &StreamName,
     count: u16,
@@ -108,7 +108,7 @@ struct NewStream<'a> {
 }
 
 async fn create_stream(
-    broker: &Broker,
+    broker: &NatsClient,
     name: &Name,
     name_of: &StreamName,
     count: u16,

@@ -21,8 +21,10 @@ pub(in crate::control) use make::{limit, nanos, window};
 pub(in crate::control) use names::{StreamName, partition_of};
 
 use crate::control::{
-    broker::{Broker, CallError, codes},
-    publishing::{StreamTraits, Version},
+    nats::{
+        client::{CallError, NatsClient, codes},
+        publish_mode::{StreamTraits, Version},
+    },
     streams::Adopted,
 };
 use crate::{
@@ -78,7 +80,7 @@ pub(in crate::control) fn letters_attributes(
 
 /// Finds the station, or makes it with the attributes of `create`.
 pub(in crate::control) async fn resolve(
-    broker: &Broker,
+    broker: &NatsClient,
     settings: &StationSettings,
     name: &Name,
     adopted: Option<&Adopted>,
@@ -90,7 +92,7 @@ pub(in crate::control) async fn resolve(
 
 /// The streams of a station, found or made.
 pub(in crate::control) async fn locate(
-    broker: &Broker,
+    broker: &NatsClient,
     layout: Layout,
     name: &Name,
     adopted: Option<&Adopted>,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Why JetStream cannot be used through this connection. The numbers are those of a metric, in which 0 is "it can".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(in crate::control) enum Trouble {
     /// It has no leader.
     Leaderless = 1,
     /// There is none.
@@ -20,7 +20,7 @@ pub(super) enum Trouble {
 
 impl Trouble {
     /// As a reason not to be ready.
-    pub(super) fn reason(self) -> &'static str {
+    pub(in crate::control) fn reason(self) -> &'static str {
         match self {
             Self::Leaderless => "JetStream has no leader",
             Self::Absent => "no JetStream",
@@ -29,14 +29,14 @@ impl Trouble {
     }
 
     /// The trouble of this number.
-    pub(super) fn of(number: u64) -> Option<Self> {
+    pub(in crate::control) fn of(number: u64) -> Option<Self> {
         [Self::Leaderless, Self::Absent, Self::Silent].into_iter().find(|trouble| *trouble as u64 == number)
     }
 }
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(in crate::control) enum Verdict {
     Stay,
     /// Connect to another server.
     Leave,
@@ -44,7 +44,7 @@ pub(super) enum Verdict {
 
 /// How long it has been how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct ServerHealth {
+pub(in crate::control) struct ServerHealth {
     /// When the trouble began that still lasts, whichever servers it was seen at, and what was seen last.
     trouble: Option<(Instant, Trouble)>,
     /// Since when this server has not served.
@@ -53,12 +53,12 @@ pub(super) struct ServerHealth {
 
 impl ServerHealth {
     /// Another connection was made: its server has all its time.
-    pub(super) fn connected(&mut self) {
+    pub(in crate::control) fn connected(&mut self) {
         self.unserved = None;
     }
 
     /// Takes in what was heard. `others`: there are servers to go to.
-    pub(super) fn heard(&mut self, answer: Result<(), Trouble>, others: bool, now: Instant) -> Verdict {
+    pub(in crate::control) fn heard(&mut self, answer: Result<(), Trouble>, others: bool, now: Instant) -> Verdict {
         let Err(trouble) = answer else {
             *self = Self::default();
             return Verdict::Stay;
@@ -74,13 +74,13 @@ impl ServerHealth {
     }
 
     /// What keeps the gateway from being ready: trouble that lasts longer than requests are glad to wait.
-    pub(super) fn trouble(&self, now: Instant) -> Option<Trouble> {
+    pub(in crate::control) fn trouble(&self, now: Instant) -> Option<Trouble> {
         let lasting = self.trouble.filter(|(begun, _)| now.saturating_duration_since(*begun) >= BROKER_UNSERVED_MAX);
         lasting.map(|(_, trouble)| trouble)
     }
 
     /// How long there has been trouble.
-    pub(super) fn since(&self, now: Instant) -> Duration {
+    pub(in crate::control) fn since(&self, now: Instant) -> Duration {
         self.trouble.map_or(Duration::ZERO, |(begun, _)| now.saturating_duration_since(begun))
     }
 }

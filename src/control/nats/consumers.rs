@@ -14,9 +14,9 @@
 //! unlimited, so that clients that vanish cannot make the broker remember more than that. It also says who made it, since one
 //! principal may make so many ([`groups::check`]), and goes when nobody has used it for as long as the settings say.
 
-use super::{
-    broker::{Broker, CallError, codes},
+use crate::control::{
     groups::{self, PRINCIPAL},
+    nats::client::{CallError, NatsClient, codes},
     registry::documents::hash_text,
     streams::nats::provision::{METADATA_STATION, stream_info},
 };
@@ -41,16 +41,16 @@ const LOOKS_MAX: usize = 3;
 
 /// What a new consumer says of itself beside what every one does.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Making<'a> {
+pub(in crate::control) struct Making<'a> {
     /// Who makes it.
-    pub(super) principal: &'a str,
+    pub(in crate::control) principal: &'a str,
     /// Unused for this long, it goes; `None`: it stays.
-    pub(super) expiry: Option<Duration>,
+    pub(in crate::control) expiry: Option<Duration>,
 }
 
 /// Finds the group's consumers, or creates them.
-pub(super) async fn resolve(
-    broker: &Broker,
+pub(in crate::control) async fn resolve(
+    broker: &NatsClient,
     station: &Station,
     group: Option<&Name>,
     making: Making<'_>,
@@ -74,7 +74,7 @@ pub(super) async fn resolve(
 
 /// The consumer of a station of one stream, which may have others: its name and its `ack_wait`.
 async fn on_the_only_partition(
-    broker: &Broker,
+    broker: &NatsClient,
     station: &Station,
     partition: &Partition,
     plain: &str,
@@ -106,7 +106,7 @@ async fn on_the_only_partition(
 
 /// The consumer of this name on one partition. Answers its `ack_wait`.
 async fn find_or_create(
-    broker: &Broker,
+    broker: &NatsClient,
     station: &Station,
     partition: &Partition,
     durable: &str,
@@ -127,7 +127,7 @@ async fn find_or_create(
 }
 
 /// The consumer of this name, if there is one.
-async fn find(broker: &Broker, partition: &Partition, durable: &str) -> Result<Option<ConsumerInfo>, Reject> {
+async fn find(broker: &NatsClient, partition: &Partition, durable: &str) -> Result<Option<ConsumerInfo>, Reject> {
     match broker.look(&format!("CONSUMER.INFO.{}.{durable}", partition.stream), &json!({})).await {
         Ok(info) => Ok(Some(info)),
         Err(CallError::Refused(codes::CONSUMER_NOT_FOUND, _)) => Ok(None),
@@ -136,7 +136,7 @@ async fn find(broker: &Broker, partition: &Partition, durable: &str) -> Result<O
 }
 
 /// Whether a consumer hands out the records of this partition, and no others.
-async fn reads(broker: &Broker, known: &ConsumerInfo, partition: &Partition) -> Result<bool, Reject> {
+async fn reads(broker: &NatsClient, known: &ConsumerInfo, partition: &Partition) -> Result<bool, Reject> {
     let filters = known.config.filters();
     if !filters.is_empty() {
         return Ok(filters == [&*partition.subject]);
@@ -175,7 +175,7 @@ fn cannot_be_used(known: &ConsumerInfo, Partition { stream, .. }: &Partition, wh
 }
 
 /// The name of a group's durable where another station of the stream has the plain one. No group's name holds a `$`.
-pub(super) fn with_station(plain: &str, station: &Name) -> String {
+pub(in crate::control) fn with_station(plain: &str, station: &Name) -> String {
     let name = format!("{plain}${}", station.internal());
     if name.len() <= NATS_NAME_BYTES_MAX {
         return name;
@@ -184,7 +184,11 @@ pub(super) fn with_station(plain: &str, station: &Name) -> String {
 }
 
 /// The name of a group's consumers, if there are any.
-pub(super) async fn durable_of(broker: &Broker, station: &Station, plain: &str) -> Result<Option<String>, Reject> {
+pub(in crate::control) async fn durable_of(
+    broker: &NatsClient,
+    station: &Station,
+    plain: &str,
+) -> Result<Option<String>, Reject> {
     let Some(first) = station.partitions.first() else { return Ok(None) };
     let own = with_station(plain, &station.name);
     if station.partitions.len() == 1 && find(broker, first, &own).await?.is_some() {
@@ -204,7 +208,7 @@ enum NotMade {
 use NotMade::{Refused, Taken};
 
 async fn create(
-    broker: &Broker,
+    broker: &NatsClient,
     station: &Station,
     partition: &Partition,
     durable: &str,
@@ -256,14 +260,14 @@ fn absent(error: CallError) -> Reject {
 
 /// What a consumer says of itself, as far as it matters here.
 #[derive(Debug, Deserialize)]
-pub(super) struct ConsumerInfo {
+pub(in crate::control) struct ConsumerInfo {
     #[serde(default)]
-    pub(super) name: Box<str>,
-    pub(super) config: ConsumerConfig,
+    pub(in crate::control) name: Box<str>,
+    pub(in crate::control) config: ConsumerConfig,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct ConsumerConfig {
+pub(in crate::control) struct ConsumerConfig {
     #[serde(default)]
     durable_name: Box<str>,
     #[serde(default)]
@@ -288,17 +292,17 @@ pub(super) struct ConsumerConfig {
 }
 
 impl ConsumerConfig {
-    pub(super) fn filters(&self) -> Vec<&str> {
+    pub(in crate::control) fn filters(&self) -> Vec<&str> {
         let single = (!self.filter_subject.is_empty()).then_some(&*self.filter_subject);
         single.into_iter().chain(self.filter_subjects.iter().map(|subject| &**subject)).collect()
     }
 
     /// Whether it stays when nobody asks it.
-    pub(super) fn lasts(&self) -> bool {
+    pub(in crate::control) fn lasts(&self) -> bool {
         !self.durable_name.is_empty() && self.inactive_threshold == 0
     }
 
-    pub(super) fn begins_with_the_oldest(&self) -> bool {
+    pub(in crate::control) fn begins_with_the_oldest(&self) -> bool {
         matches!(&*self.deliver_policy, "" | "all")
     }
 
@@ -310,8 +314,8 @@ impl ConsumerConfig {
 }
 
 /// Hands every consumer of a stream to `each`, until that has seen enough.
-pub(super) async fn consumers_of(
-    broker: &Broker,
+pub(in crate::control) async fn consumers_of(
+    broker: &NatsClient,
     stream: &str,
     mut each: impl FnMut(&ConsumerInfo) -> bool,
 ) -> Result<(), CallError> {
@@ -336,18 +340,21 @@ pub(super) async fn consumers_of(
 
 /// A durable pull consumer that is to be: it begins with the oldest record of a partition.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct NewConsumer<'a> {
-    pub(super) durable: &'a str,
-    pub(super) station: &'a Name,
-    pub(super) partition: &'a Partition,
+pub(in crate::control) struct NewConsumer<'a> {
+    pub(in crate::control) durable: &'a str,
+    pub(in crate::control) station: &'a Name,
+    pub(in crate::control) partition: &'a Partition,
     /// Messages that may be handed out and not acknowledged.
-    pub(super) ack_pending_max: u32,
+    pub(in crate::control) ack_pending_max: u32,
     /// `None`: the gateway makes it for itself.
-    pub(super) making: Option<Making<'a>>,
+    pub(in crate::control) making: Option<Making<'a>>,
 }
 
 /// Makes a consumer. That there is one like it is no error.
-pub(super) async fn create_consumer(broker: &Broker, new: &NewConsumer<'_>) -> Result<ConsumerInfo, CallError> {
+pub(in crate::control) async fn create_consumer(
+    broker: &NatsClient,
+    new: &NewConsumer<'_>,
+) -> Result<ConsumerInfo, CallError> {
     /// Only fields that every supported server knows.
     #[derive(Serialize)]
     struct Create<'a> {

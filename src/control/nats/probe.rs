@@ -3,8 +3,8 @@
 //! In quiet times the registry's confirmations tell it, and nothing more is asked. Other answers do not: a member of a cluster that has lost the
 //! others goes on answering with what it last knew.
 
-use super::{
-    broker::{Broker, CallError, codes},
+use crate::control::nats::{
+    client::{CallError, NatsClient, codes},
     server_health::{ServerHealth, Trouble, Verdict},
 };
 use crate::{
@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Instant};
 use tokio::time::{sleep, timeout};
 
 /// Runs for ever.
-pub(super) async fn run(broker: Broker, metrics: Arc<ControlMetrics>) {
+pub(in crate::control) async fn run(broker: NatsClient, metrics: Arc<ControlMetrics>) {
     let mut connections = broker.connections();
     let mut health = ServerHealth::default();
     let mut said = false;
@@ -50,7 +50,7 @@ pub(super) async fn run(broker: Broker, metrics: Arc<ControlMetrics>) {
 }
 
 /// Whether JetStream answers now.
-async fn look(broker: &Broker) -> Result<(), Trouble> {
+async fn look(broker: &NatsClient) -> Result<(), Trouble> {
     if broker.served_within(BROKER_PROBE_INTERVAL) {
         return Ok(());
     }

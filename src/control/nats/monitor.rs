@@ -4,10 +4,12 @@
 //! its users have no JetStream. Asked after every connection made and every half minute. What was learned stays in force
 //! while nobody answers, unless the connection was lost meanwhile: another server may stand there now.
 
-use super::{
-    broker::Broker,
+use crate::control::{
     fanout::ShardFanout,
-    publishing::{StreamTraits, SyncMode, decide},
+    nats::{
+        client::NatsClient,
+        publish_mode::{StreamTraits, SyncMode, decide},
+    },
 };
 use crate::{
     config::PublishModeChoice,
@@ -29,19 +31,19 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// The task that knows.
 #[derive(Debug)]
-pub(super) struct Monitor {
-    pub(super) broker: Broker,
-    pub(super) choice: PublishModeChoice,
-    pub(super) url: Option<String>,
-    pub(super) fanout: ShardFanout,
-    pub(super) metrics: Arc<ControlMetrics>,
+pub(in crate::control) struct Monitor {
+    pub(in crate::control) broker: NatsClient,
+    pub(in crate::control) choice: PublishModeChoice,
+    pub(in crate::control) url: Option<String>,
+    pub(in crate::control) fanout: ShardFanout,
+    pub(in crate::control) metrics: Arc<ControlMetrics>,
     /// Where others read what is known.
-    pub(super) sync: watch::Sender<SyncMode>,
+    pub(in crate::control) sync: watch::Sender<SyncMode>,
 }
 
 impl Monitor {
     /// Runs for ever.
-    pub(super) async fn run(self) {
+    pub(in crate::control) async fn run(self) {
         if self.url.is_none() {
             tracing::info!("durability: when the broker syncs is not known, as nats.monitor_url is not set");
         }

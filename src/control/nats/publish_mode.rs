@@ -21,14 +21,14 @@ const GROUP_SYNC_SINCE: Version = Version { major: 2, minor: 15 };
 
 /// The part of a server's version that features go by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Version {
+pub(in crate::control) struct Version {
     major: u32,
     minor: u32,
 }
 
 impl Version {
     /// Reads `2.15.1`, `2.12.0-RC.1`, `v2.10`.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(in crate::control) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.strip_prefix('v').unwrap_or(text).splitn(3, '.');
         let major = parts.next()?.parse().ok()?;
         let minor = parts.next()?;
@@ -37,14 +37,14 @@ impl Version {
     }
 
     /// Whether the server knows `allow_atomic`. Others refuse to make a stream with it, if they are strict.
-    pub(super) fn knows_atomic(self) -> bool {
+    pub(in crate::control) fn knows_atomic(self) -> bool {
         self >= ATOMIC_SINCE
     }
 }
 
 /// When JetStream syncs what it has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SyncMode {
+pub(in crate::control) enum SyncMode {
     /// Nobody said.
     Unknown,
     /// Before each acknowledgement: what is acknowledged survives power loss.
@@ -55,7 +55,7 @@ pub(super) enum SyncMode {
 
 impl SyncMode {
     /// Reads what a server's monitoring says of itself (`/varz`).
-    pub(super) fn of_varz(body: &[u8]) -> Result<Self, String> {
+    pub(in crate::control) fn of_varz(body: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Varz {
             jetstream: Option<JetStream>,
@@ -86,24 +86,24 @@ impl SyncMode {
 
 /// What a stream can, as far as publishing goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct StreamTraits {
+pub(in crate::control) struct StreamTraits {
     /// `allow_atomic`.
-    pub(super) atomic: bool,
+    pub(in crate::control) atomic: bool,
     /// File storage: only files are synced.
-    pub(super) file: bool,
+    pub(in crate::control) file: bool,
     /// `persist_mode: async`: acknowledged before it is even written.
-    pub(super) persist_async: bool,
+    pub(in crate::control) persist_async: bool,
     /// Copies, at least 1.
-    pub(super) replicas: u8,
+    pub(in crate::control) replicas: u8,
 }
 
 impl StreamTraits {
     /// A stream that takes everything.
-    pub(super) const BEST: Self = Self { atomic: true, file: true, persist_async: false, replicas: 1 };
+    pub(in crate::control) const BEST: Self = Self { atomic: true, file: true, persist_async: false, replicas: 1 };
 }
 
 /// How records are published to a station with these streams. Wrong knowledge costs speed, never a record.
-pub(super) fn decide(
+pub(in crate::control) fn decide(
     choice: PublishModeChoice,
     version: Option<Version>,
     sync: SyncMode,

@@ -10,7 +10,7 @@
 //! The broker says "you may not" about a publish on the connection and not in an answer: the call
 //! would only time out. So permission errors are handed to the calls that wait, by subject.
 
-use super::publishing::Version;
+use crate::control::nats::publish_mode::Version;
 use crate::{
     config::{NatsCredential, NatsServer, NatsSettings},
     metrics::ControlMetrics,
@@ -51,7 +51,7 @@ const DENIALS_KEPT: usize = 64;
 
 /// The connection. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Broker(Arc<Inner>);
+pub(in crate::control) struct NatsClient(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -67,7 +67,7 @@ struct Inner {
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum CallError {
+pub(in crate::control) enum CallError {
     /// No connection during the whole hold: nothing was asked.
     Away,
     /// Asked, and no answer came.
@@ -84,12 +84,12 @@ pub(super) enum CallError {
 
 impl CallError {
     /// Stream or consumer does not exist.
-    pub(super) fn is_absent(&self) -> bool {
+    pub(in crate::control) fn is_absent(&self) -> bool {
         matches!(self, Self::Refused(codes::STREAM_NOT_FOUND | codes::CONSUMER_NOT_FOUND, _))
     }
 
     /// Somebody else has made something of this name, or captured this subject, meanwhile or before.
-    pub(super) fn is_taken(&self) -> bool {
+    pub(in crate::control) fn is_taken(&self) -> bool {
         matches!(
             self,
             Self::Refused(
@@ -119,9 +119,9 @@ impl From<CallError> for Reject {
 }
 
 /// Error codes of JetStream that mean something to us.
-pub(super) mod codes {
+pub(in crate::control) mod codes {
     /// JetStream has no leader at the moment.
-    pub(in super::super) const TEMPORARILY_UNAVAILABLE: u32 = 10_008;
+    pub(in crate::control) const TEMPORARILY_UNAVAILABLE: u32 = 10_008;
     /// The server that answered is not the leader, or no longer.
     const NOT_LEADER: u32 = 10_009;
     /// No server that has the stream, or the consumer, runs.
@@ -129,45 +129,45 @@ pub(super) mod codes {
     /// See [`STREAM_OFFLINE`].
     const CONSUMER_OFFLINE: u32 = 10_119;
     /// A durable of this name with another configuration.
-    pub(in super::super) const CONSUMER_NAME_IN_USE: u32 = 10_013;
+    pub(in crate::control) const CONSUMER_NAME_IN_USE: u32 = 10_013;
     /// The stream, or the account, has as many consumers as it may.
-    pub(in super::super) const CONSUMERS_MAX: u32 = 10_026;
+    pub(in crate::control) const CONSUMERS_MAX: u32 = 10_026;
     /// The account has as many streams as it may.
-    pub(in super::super) const STREAMS_MAX: u32 = 10_027;
+    pub(in crate::control) const STREAMS_MAX: u32 = 10_027;
     /// No such consumer.
-    pub(in super::super) const CONSUMER_NOT_FOUND: u32 = 10_014;
+    pub(in crate::control) const CONSUMER_NOT_FOUND: u32 = 10_014;
     /// A stream of this name with another configuration.
-    pub(in super::super) const STREAM_NAME_IN_USE: u32 = 10_058;
+    pub(in crate::control) const STREAM_NAME_IN_USE: u32 = 10_058;
     /// No such message.
-    pub(in super::super) const MESSAGE_NOT_FOUND: u32 = 10_037;
+    pub(in crate::control) const MESSAGE_NOT_FOUND: u32 = 10_037;
     /// No such stream.
-    pub(in super::super) const STREAM_NOT_FOUND: u32 = 10_059;
+    pub(in crate::control) const STREAM_NOT_FOUND: u32 = 10_059;
     /// There is no record at or behind this place.
-    pub(in super::super) const NO_MESSAGE: u32 = 10_037;
+    pub(in crate::control) const NO_MESSAGE: u32 = 10_037;
     /// The record that is to be removed is not there.
-    pub(in super::super) const SEQUENCE_NOT_FOUND: u32 = 10_043;
+    pub(in crate::control) const SEQUENCE_NOT_FOUND: u32 = 10_043;
     /// Another stream has the subject.
-    pub(in super::super) const SUBJECT_OVERLAP: u32 = 10_065;
+    pub(in crate::control) const SUBJECT_OVERLAP: u32 = 10_065;
     /// JetStream is not enabled for this account.
-    pub(in super::super) const NOT_ENABLED_FOR_ACCOUNT: u32 = 10_039;
+    pub(in crate::control) const NOT_ENABLED_FOR_ACCOUNT: u32 = 10_039;
     /// JetStream is not enabled.
-    pub(in super::super) const NOT_ENABLED: u32 = 10_076;
+    pub(in crate::control) const NOT_ENABLED: u32 = 10_076;
     /// A work queue has a consumer that reads every subject.
-    pub(in super::super) const WORK_QUEUE_UNFILTERED: u32 = 10_099;
+    pub(in crate::control) const WORK_QUEUE_UNFILTERED: u32 = 10_099;
     /// A work queue has a consumer that reads this subject.
-    pub(in super::super) const WORK_QUEUE_NOT_UNIQUE: u32 = 10_100;
+    pub(in crate::control) const WORK_QUEUE_NOT_UNIQUE: u32 = 10_100;
     /// The consumer exists with another configuration (answer to "create only").
-    pub(in super::super) const CONSUMER_EXISTS: u32 = 10_148;
+    pub(in crate::control) const CONSUMER_EXISTS: u32 = 10_148;
 
     /// Whether an error says nothing of what was asked for, but that nobody leads it at the moment.
-    pub(in super::super) fn passes(code: u32) -> bool {
+    pub(in crate::control) fn passes(code: u32) -> bool {
         matches!(code, TEMPORARILY_UNAVAILABLE | NOT_LEADER | STREAM_OFFLINE | CONSUMER_OFFLINE)
     }
 }
 
-impl Broker {
+impl NatsClient {
     /// Begins to connect. An error is one of the settings, never of the network.
-    pub(super) async fn connect(
+    pub(in crate::control) async fn connect(
         settings: &NatsSettings,
         hold: Duration,
         metrics: Arc<ControlMetrics>,
@@ -212,58 +212,58 @@ impl Broker {
     }
 
     /// JetStream serves: somebody has had an answer that only a leader gives who has others to follow him.
-    pub(super) fn serves(&self) {
+    pub(in crate::control) fn serves(&self) {
         let now = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.served_ms.store(now.max(1), Ordering::Relaxed);
     }
 
     /// Whether JetStream was known to serve lately.
-    pub(super) fn served_within(&self, time: Duration) -> bool {
+    pub(in crate::control) fn served_within(&self, time: Duration) -> bool {
         let last = Duration::from_millis(self.0.served_ms.load(Ordering::Relaxed));
         !last.is_zero() && self.0.began.elapsed().saturating_sub(last) < time
     }
 
     /// Whether there is another server to go to.
-    pub(super) async fn has_other_servers(&self) -> bool {
+    pub(in crate::control) async fn has_other_servers(&self) -> bool {
         let pool = timeout(CALL_TIMEOUT, self.0.client.server_pool()).await;
         pool.is_ok_and(|pool| pool.is_ok_and(|pool| pool.len() > 1))
     }
 
     /// Gives the connection up and makes one to the next server.
-    pub(super) async fn leave_server(&self) {
+    pub(in crate::control) async fn leave_server(&self) {
         // An error is a client that has ended, as the runtime does.
         let _ended = self.0.client.force_reconnect().await;
     }
 
     /// The JetStream context of async-nats, for the key-value bucket.
-    pub(super) fn jetstream(&self) -> async_nats::jetstream::Context {
+    pub(in crate::control) fn jetstream(&self) -> async_nats::jetstream::Context {
         let mut context = async_nats::jetstream::new(self.0.client.clone());
         context.set_timeout(CALL_TIMEOUT);
         context
     }
 
     /// Follows whether the connection stands.
-    pub(super) fn up(&self) -> watch::Receiver<bool> {
+    pub(in crate::control) fn up(&self) -> watch::Receiver<bool> {
         self.0.up.clone()
     }
 
     /// Counts the connections made: what changes means that something may have been missed.
-    pub(super) fn connections(&self) -> watch::Receiver<u64> {
+    pub(in crate::control) fn connections(&self) -> watch::Receiver<u64> {
         self.0.connections.clone()
     }
 
     /// The version of the server at the other end; of the last one, while there is none.
-    pub(super) fn version(&self) -> Option<Version> {
+    pub(in crate::control) fn version(&self) -> Option<Version> {
         Version::parse(&self.0.client.server_info().version)
     }
 
     /// How long whoever asks may be kept waiting for what is expected to come back.
-    pub(super) fn hold(&self) -> Duration {
+    pub(in crate::control) fn hold(&self) -> Duration {
         self.0.hold
     }
 
     /// Waits until the connection stands, at most for the hold.
-    pub(super) async fn connected(&self) -> Result<(), CallError> {
+    pub(in crate::control) async fn connected(&self) -> Result<(), CallError> {
         let mut up = self.0.up.clone();
         match timeout(self.0.hold, up.wait_for(|up| *up)).await {
             Ok(Ok(_)) => Ok(()),
@@ -272,13 +272,22 @@ impl Broker {
     }
 
     /// One call of the JetStream API: `verb` without `$JS.API.`.
-    pub(super) async fn call<T: DeserializeOwned>(&self, verb: &str, body: &impl Serialize) -> Result<T, CallError> {
+    pub(in crate::control) async fn call<T: DeserializeOwned>(
+        &self,
+        verb: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CallError> {
         let body = serde_json::to_vec(body).map_err(|error| CallError::Unreadable(error.to_string().into()))?;
         self.request(format!("$JS.API.{verb}"), Request::new().payload(body.into())).await
     }
 
     /// Publishes a record. It is stored when this returns.
-    pub(super) async fn publish(&self, subject: &str, headers: HeaderMap, payload: Vec<u8>) -> Result<(), CallError> {
+    pub(in crate::control) async fn publish(
+        &self,
+        subject: &str,
+        headers: HeaderMap,
+        payload: Vec<u8>,
+    ) -> Result<(), CallError> {
         #[derive(Deserialize)]
         struct Stored {
             #[serde(rename = "seq")]

@@ -11,9 +11,11 @@
 //! The keeper is removed only after it was seen beside a group twice, [`BESIDE_MIN`] apart. Whoever removes the last group of a
 //! station makes the keeper first ([`keep_without`]), has that much time to remove the group, and looks once more.
 
-use super::{
-    broker::{Broker, CallError, codes},
-    consumers::{NewConsumer, consumers_of, create_consumer},
+use crate::control::{
+    nats::{
+        client::{CallError, NatsClient, codes},
+        consumers::{NewConsumer, consumers_of, create_consumer},
+    },
     streams::nats::provision::{StreamInfo, covers, stream_info},
 };
 use crate::{
@@ -47,13 +49,17 @@ const CALLS_AT_ONCE: usize = 16;
 
 /// Makes sure that records of this station are kept although there may be no group: in each of these partitions there is a
 /// group or a keeper when this returns.
-pub(super) async fn keep(broker: &Broker, station: &Name, partitions: &[Partition]) -> Result<(), Reject> {
+pub(in crate::control) async fn keep(
+    broker: &NatsClient,
+    station: &Name,
+    partitions: &[Partition],
+) -> Result<(), Reject> {
     keep_without(broker, station, partitions, None).await
 }
 
 /// The same, where the group of this durable name does not count: it is about to be removed.
-pub(super) async fn keep_without(
-    broker: &Broker,
+pub(in crate::control) async fn keep_without(
+    broker: &NatsClient,
     station: &Name,
     partitions: &[Partition],
     leaving: Option<&str>,
@@ -67,7 +73,7 @@ pub(super) async fn keep_without(
 
 /// Makes sure of it in one stream, of which this is known.
 async fn keep_in(
-    broker: &Broker,
+    broker: &NatsClient,
     station: &Name,
     partition: &Partition,
     info: &StreamInfo,
@@ -128,7 +134,7 @@ struct Here {
 impl Here {
     /// Looks through the consumers of a stream. That of the name `leaving` does not count.
     async fn of(
-        broker: &Broker,
+        broker: &NatsClient,
         station: &Name,
         partition: &Partition,
         leaving: Option<&str>,
@@ -154,20 +160,25 @@ impl Here {
 
 /// The streams that are looked after. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Interest {
+pub(in crate::control) struct Interest {
     found: mpsc::Sender<(Name, Partition)>,
 }
 
 impl Interest {
     /// Begins to look after what will be found.
-    pub(super) fn begin(broker: Broker) -> Self {
+    pub(in crate::control) fn begin(broker: NatsClient) -> Self {
         let (found, waiting) = mpsc::channel(WAITING_MAX);
         tokio::spawn(look_after(broker, waiting));
         Self { found }
     }
 
     /// Makes sure that this station's records are kept, now and from now on.
-    pub(super) async fn keep(&self, broker: &Broker, station: &Name, partitions: &[Partition]) -> Result<(), Reject> {
+    pub(in crate::control) async fn keep(
+        &self,
+        broker: &NatsClient,
+        station: &Name,
+        partitions: &[Partition],
+    ) -> Result<(), Reject> {
         keep(broker, station, partitions).await?;
         for partition in partitions {
             // It fails only when everything ends.
@@ -180,7 +191,7 @@ impl Interest {
 /// Streams that are looked after, by name and station; since when a keeper was seen beside a group.
 type Watched = BTreeMap<(Box<str>, Name), (Partition, Option<Instant>)>;
 
-async fn look_after(broker: Broker, mut waiting: mpsc::Receiver<(Name, Partition)>) {
+async fn look_after(broker: NatsClient, mut waiting: mpsc::Receiver<(Name, Partition)>) {
     let mut watched = Watched::new();
     // Not a pause after each of them: those that are found again and again would put the rounds off for ever.
     let mut rounds = interval(ROUND_INTERVAL);
@@ -220,7 +231,7 @@ fn add(watched: &mut Watched, (station, partition): (Name, Partition)) {
 }
 
 /// Looks at one stream, and sets right what is not. `false`: it is gone, or not the gateway's to look at.
-async fn look(broker: &Broker, station: &Name, partition: &Partition, beside: &mut Option<Instant>) -> bool {
+async fn look(broker: &NatsClient, station: &Name, partition: &Partition, beside: &mut Option<Instant>) -> bool {
     let here = match Here::of(broker, station, partition, None).await {
         Ok(here) => here,
         Err(CallError::Forbidden(_)) => {
@@ -253,7 +264,7 @@ async fn look(broker: &Broker, station: &Name, partition: &Partition, beside: &m
     true
 }
 
-async fn remove_keeper(broker: &Broker, station: &Name, partition: &Partition) {
+async fn remove_keeper(broker: &NatsClient, station: &Name, partition: &Partition) {
     let verb = format!("CONSUMER.DELETE.{}.{}", partition.stream, keeper_name(station));
     match broker.call::<IgnoredAny>(&verb, &serde_json::json!({})).await {
         Ok(_) => tracing::info!(%station, stream = &*partition.stream, "the station's groups keep its records now"),

@@ -7,15 +7,19 @@
 //!
 //! That a stream is *not there* is never concluded from silence: only its leader, or the cluster's, says so.
 
-use super::broker::{Broker, CallError, codes};
+use crate::control::nats::client::{CallError, NatsClient, codes};
 use crate::limits::LOOK_INTERVAL;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-impl Broker {
+impl NatsClient {
     /// One call of the JetStream API that may be made more than once; answered within the hold, or not at all.
-    pub(super) async fn look<T: DeserializeOwned>(&self, verb: &str, body: &impl Serialize) -> Result<T, CallError> {
+    pub(in crate::control) async fn look<T: DeserializeOwned>(
+        &self,
+        verb: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CallError> {
         let mut open = FuturesUnordered::new();
         let mut last = CallError::TimedOut;
         let mut ticks = interval(LOOK_INTERVAL);
@@ -49,7 +53,8 @@ impl CallError {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::testing::settings, *};
+    use super::*;
+    use crate::control::testing::settings;
     use crate::{config::BackendSettings, metrics::ControlMetrics};
     use serde_json::{Value, json};
     use std::{sync::Arc, time::Duration};
@@ -93,7 +98,7 @@ mod tests {
     }
 
     fn ask(answers: Vec<Option<Value>>) -> Result<Value, CallError> {
-        super::super::testing::block_on(async {
+        crate::control::testing::block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let settings = settings(listener.local_addr().expect("an address").port());
             tokio::spawn(async move {
@@ -102,7 +107,7 @@ mod tests {
                 }
             });
             let BackendSettings::Nats(nats) = &settings.backend else { panic!("a broker") };
-            let broker = Broker::connect(nats, HOLD, Arc::new(ControlMetrics::default())).await.expect("settings");
+            let broker = NatsClient::connect(nats, HOLD, Arc::new(ControlMetrics::default())).await.expect("settings");
             broker.look("STREAM.INFO.s", &json!({})).await
         })
     }

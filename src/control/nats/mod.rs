@@ -1,0 +1,11 @@
+//! What is asked of the broker over the control plane's own connection: JetStream's API, consumers, how records are best published
+//! to it, and whether its server can serve at all.
+
+pub(super) mod client;
+pub(super) mod consumers;
+pub(super) mod interest;
+pub(super) mod lookup;
+pub(super) mod monitor;
+pub(super) mod probe;
+pub(super) mod publish_mode;
+pub(super) mod server_health;

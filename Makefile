@@ -32,7 +32,7 @@ compat-2.14.6 compat-2.10.26: driver := nats_io_uring
 compat-%: driver ?= nats_epoll
 
 compat-%: $(call nats_server,%)
-	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$(CURDIR)/$< cargo test --locked --lib tests_nats
+	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$(CURDIR)/$< cargo test --locked --lib control::tests::nats
 	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$(CURDIR)/$< cargo test --locked --test it -- $(driver) nats_version
 
 # What runs on a cluster of three, on the servers that are older: `make test` has it on the newest.

@@ -1,7 +1,7 @@
 //! The admin listener over a real socket, with raw HTTP, on a registry in memory.
 
 use super::{BODY_BYTES_MAX, bind, serve};
-use crate::control::testing::desk_in_memory;
+use crate::control::tests::support::service_in_memory;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::{
@@ -31,7 +31,7 @@ impl Admin {
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                let (service, draining, store) = desk_in_memory();
+                let (service, draining, store) = service_in_memory();
                 let knobs = Knobs { draining, store };
                 // Answered once the registry was read.
                 service.users().await.expect("users");

@@ -26,13 +26,7 @@ mod schema_compiler;
 mod service;
 mod streams;
 #[cfg(test)]
-pub(crate) mod testing;
-#[cfg(test)]
-mod tests_local;
-#[cfg(test)]
-mod tests_nats;
-#[cfg(test)]
-mod tests_registry;
+pub(crate) mod tests;
 mod watcher;
 
 pub use service::{AdminError, AdminService, NewUser, UserView, What, texts, typed, views};

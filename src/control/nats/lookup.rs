@@ -54,7 +54,7 @@ impl CallError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::testing::settings;
+    use crate::control::tests::support::settings;
     use crate::{config::BackendSettings, metrics::ControlMetrics};
     use serde_json::{Value, json};
     use std::{sync::Arc, time::Duration};
@@ -98,7 +98,7 @@ mod tests {
     }
 
     fn ask(answers: Vec<Option<Value>>) -> Result<Value, CallError> {
-        crate::control::testing::block_on(async {
+        crate::control::tests::support::block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let settings = settings(listener.local_addr().expect("an address").port());
             tokio::spawn(async move {

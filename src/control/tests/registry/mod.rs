@@ -1,12 +1,12 @@
-//! Desks over one registry in memory: what each kind of document goes through, and random changes by two of them against a model.
+//! Admin services over one registry in memory: what each kind of document goes through, and random changes by two of them against a model.
 
 mod model;
 
-use super::{
+use crate::control::{
     AdminError, What,
     registry::documents::{Document, PasswordHash, StationDocument, UserDocument},
     streams::StreamsError,
-    testing::{Memory, Replica, name},
+    tests::support::{Memory, Replica, name},
     views::{
         AdoptStation, ChangeStation, ChangeUser, DeadLetterSelection, DeadLetterSettings, NewKey, NewSchema,
         NewStation, PageAsk, StationView,

@@ -1,7 +1,7 @@
 //! Every way in which the gateway can identify itself to a real broker.
 
 use super::{
-    super::testing::{Gateway, settings},
+    super::support::{Gateway, settings},
     Server,
 };
 use crate::config::{BackendSettings, NatsCredential, Secret};

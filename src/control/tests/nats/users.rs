@@ -1,7 +1,7 @@
 //! Users, the registry's watch, and logins on a real broker.
 
 use super::{
-    super::testing::{Gateway, block_on, name, settings},
+    super::support::{Gateway, block_on, name, settings},
     Server,
 };
 use crate::{

@@ -1,7 +1,7 @@
 //! How records are published: what is made, learned and decided on a real broker of any version.
 
 use super::{
-    super::testing::{Gateway, PATIENCE, block_on, settings},
+    super::support::{Gateway, PATIENCE, block_on, settings},
     Server,
 };
 use crate::{

@@ -1,9 +1,9 @@
 //! The registry on a real broker: what one gateway changes holds on the other, and what the shards know is confirmed.
 
 use super::{
-    super::{
+    super::super::{
         registry::documents::{Document, SchemaDocument, SchemaVersion, StationDocument},
-        testing::{Gateway, PATIENCE, block_on, name, settings},
+        tests::support::{Gateway, PATIENCE, block_on, name, settings},
         views::{AdoptStation, ChangeUser, NewKey, NewSchema, NewStation, PageAsk},
     },
     Server,

@@ -1,10 +1,10 @@
 //! Stations made, described, changed and removed on a real broker, and their records.
 
 use super::{
-    super::{
+    super::super::{
         nats::client::NatsClient,
         streams::{Adopted, Description, Streams, StreamsError, nats::provision},
-        testing::{block_on, name, settings},
+        tests::support::{block_on, name, settings},
     },
     Server,
     publishing::{api, minor},

@@ -1,7 +1,7 @@
 //! Stations and consumer groups on a real broker.
 
 use super::{
-    super::testing::{Gateway, block_on, name, settings},
+    super::support::{Gateway, block_on, name, settings},
     Server,
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! A nats-server for one test.
 
-use super::super::testing::PATIENCE;
+use crate::control::tests::support::PATIENCE;
 use std::{
     io::Read,
     net::{TcpListener, TcpStream},

@@ -3,7 +3,7 @@
 use super::{ALL, put_user, run, schema, station, until};
 use crate::{
     control::{
-        testing::{Memory, Replica},
+        tests::support::{Memory, Replica},
         views::{ChangeUser, NewKey},
     },
     directory::contracts::Contracts,

@@ -1,8 +1,8 @@
 //! The control plane on the embedded store: the same questions, the same users.
 
-use super::{
+use crate::control::{
     AdminError, NewUser, What,
-    testing::{Gateway, block_on, settings},
+    tests::support::{Gateway, block_on, settings},
 };
 use crate::{
     backend::local::{Clock, StationDefaults, Store},

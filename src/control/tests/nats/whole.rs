@@ -2,7 +2,7 @@
 //! how often a message was handed out.
 
 use super::{
-    super::testing::{Gateway, block_on, settings},
+    super::support::{Gateway, block_on, settings},
     Server,
     publishing::{api, minor},
 };

@@ -1,7 +1,7 @@
 //! What the tests of this module and of `admin` share: settings, a service without a backend, and a
 //! control plane without its shards.
 
-use super::{
+use crate::control::{
     AdminService, ControlHandle, ControlInputs,
     fanout::ShardFanout,
     knowledge::Knowledge,
@@ -34,37 +34,37 @@ use std::{
 };
 
 /// Longer than any question may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+pub(in crate::control) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A service over a registry in memory, and what its readiness is made of. Runs on the current runtime.
-pub(crate) fn desk_in_memory() -> (AdminService, Arc<AtomicBool>, Arc<StoreMetrics>) {
+pub(crate) fn service_in_memory() -> (AdminService, Arc<AtomicBool>, Arc<StoreMetrics>) {
     let (draining, store) = (Arc::new(AtomicBool::new(false)), Arc::new(StoreMetrics::default()));
     let replica = Replica::new(&Memory::default(), Arc::clone(&draining), Some(Arc::clone(&store)));
     (replica.service, draining, store)
 }
 
 /// Where logins come from.
-pub(super) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(in crate::control) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// More than any test causes.
 const PUSHES_MAX: usize = 10_000;
 
 /// What replicas in memory share.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Memory {
-    pub(super) documents: Documents,
-    pub(super) stations: Stations,
+pub(in crate::control) struct Memory {
+    pub(in crate::control) documents: Documents,
+    pub(in crate::control) stations: Stations,
 }
 
 /// A service with one shard, without the rest of a control plane. Runs on the current runtime.
-pub(super) struct Replica {
-    pub(super) service: AdminService,
+pub(in crate::control) struct Replica {
+    pub(in crate::control) service: AdminService,
     fanout: ShardFanout,
     pushes: flume::Receiver<ShardUpdate>,
-    pub(super) metrics: Arc<ControlMetrics>,
+    pub(in crate::control) metrics: Arc<ControlMetrics>,
 }
 
 impl Replica {
-    pub(super) fn of(memory: &Memory) -> Self {
+    pub(in crate::control) fn of(memory: &Memory) -> Self {
         Self::new(memory, Arc::default(), None)
     }
 
@@ -95,7 +95,7 @@ impl Replica {
     }
 
     /// Everything that is on its way to the shard, up to now.
-    pub(super) async fn told(&self) -> Vec<ShardUpdate> {
+    pub(in crate::control) async fn told(&self) -> Vec<ShardUpdate> {
         // Behind it all; nobody else sends this here.
         self.fanout.broadcast(&ShardUpdate::ForgetStations).await;
         let mut told = Vec::new();
@@ -156,23 +156,23 @@ fn inbox() -> (flume::Sender<ShardUpdate>, flume::Receiver<ShardUpdate>) {
 }
 
 /// A control plane and one shard's side of its channels.
-pub(super) struct Gateway {
+pub(in crate::control) struct Gateway {
     control: Option<ControlHandle>,
     asks: flume::Sender<Envelope>,
-    pub(super) pushes: flume::Receiver<ShardUpdate>,
-    pub(super) service: AdminService,
-    pub(super) metrics: Arc<ShardMetrics>,
+    pub(in crate::control) pushes: flume::Receiver<ShardUpdate>,
+    pub(in crate::control) service: AdminService,
+    pub(in crate::control) metrics: Arc<ShardMetrics>,
     tickets: Cell<u64>,
 }
 
 impl Gateway {
     /// Starts a control plane on a broker.
-    pub(super) fn start(settings: Settings) -> Self {
+    pub(in crate::control) fn start(settings: Settings) -> Self {
         Self::start_on(settings, None)
     }
 
     /// Starts a control plane on the embedded store.
-    pub(super) fn start_local(mut settings: Settings, store: Arc<local::Store>) -> Self {
+    pub(in crate::control) fn start_local(mut settings: Settings, store: Arc<local::Store>) -> Self {
         settings.backend = BackendSettings::Local;
         Self::start_on(settings, Some((store, Arc::default())))
     }
@@ -206,14 +206,14 @@ impl Gateway {
     }
 
     /// Puts a question and answers its ticket.
-    pub(super) fn ask(&self, request: Request) -> u64 {
+    pub(in crate::control) fn ask(&self, request: Request) -> u64 {
         let ticket = self.tickets.replace(self.tickets.get() + 1);
         self.asks.send(Envelope { shard: 0, ticket, request }).expect("the control plane listens");
         ticket
     }
 
     /// The next answer, whoever's it is.
-    pub(super) fn next_answer(&self) -> (u64, Response) {
+    pub(in crate::control) fn next_answer(&self) -> (u64, Response) {
         loop {
             match self.pushes.recv_timeout(PATIENCE).expect("an answer in time") {
                 ShardUpdate::Response { ticket, response: answer } => return (ticket, answer),
@@ -230,14 +230,18 @@ impl Gateway {
         answer
     }
 
-    pub(super) fn station(&self, station: &str, create: bool) -> Result<Arc<Station>, Reject> {
+    pub(in crate::control) fn station(&self, station: &str, create: bool) -> Result<Arc<Station>, Reject> {
         match self.answer_to(Request::Station { name: name(station), create }) {
             Response::Station(result) => result,
             other => panic!("unexpected {other:?}"),
         }
     }
 
-    pub(super) fn consumer(&self, station: &Arc<Station>, group: Option<&str>) -> Result<Arc<Consumer>, Reject> {
+    pub(in crate::control) fn consumer(
+        &self,
+        station: &Arc<Station>,
+        group: Option<&str>,
+    ) -> Result<Arc<Consumer>, Reject> {
         let request =
             Request::Consumer { station: Arc::clone(station), group: group.map(name), principal: "tests".into() };
         match self.answer_to(request) {
@@ -246,12 +250,17 @@ impl Gateway {
         }
     }
 
-    pub(super) fn login(&self, account: u32, username: &str, password: &str) -> Result<(), Reject> {
+    pub(in crate::control) fn login(&self, account: u32, username: &str, password: &str) -> Result<(), Reject> {
         self.version_at_login(account, username, password).map(drop)
     }
 
     /// The version of the password that a login found right.
-    pub(super) fn version_at_login(&self, account: u32, username: &str, password: &str) -> Result<u32, Reject> {
+    pub(in crate::control) fn version_at_login(
+        &self,
+        account: u32,
+        username: &str,
+        password: &str,
+    ) -> Result<u32, Reject> {
         let request = Request::Login { account, username: username.into(), password: password.into(), peer: PEER };
         match self.answer_to(request) {
             Response::Login(result) => result,
@@ -260,13 +269,13 @@ impl Gateway {
     }
 
     /// Waits until the gateway is ready.
-    pub(super) fn ready(self) -> Self {
+    pub(in crate::control) fn ready(self) -> Self {
         self.until("ready", |gateway| gateway.service.reasons_not_ready().is_empty());
         self
     }
 
     /// Waits until something holds.
-    pub(super) fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(in crate::control) fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let began = Instant::now();
         while !holds(self) {
             assert!(began.elapsed() < PATIENCE, "not {what} in time: {:?}", self.service.reasons_not_ready());
@@ -274,7 +283,7 @@ impl Gateway {
         }
     }
 
-    pub(super) fn handle(&self) -> &ControlHandle {
+    pub(in crate::control) fn handle(&self) -> &ControlHandle {
         self.control.as_ref().expect("running")
     }
 }
@@ -287,11 +296,11 @@ impl Drop for Gateway {
     }
 }
 
-pub(super) fn name(text: &str) -> Name {
+pub(in crate::control) fn name(text: &str) -> Name {
     Name::parse(text).expect("a name")
 }
 
 /// Runs the test's own calls to the broker.
-pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(in crate::control) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }

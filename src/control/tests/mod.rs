@@ -1,0 +1,6 @@
+//! Tests of the control plane as a whole: over the registry in memory, the embedded store and real servers.
+
+mod local;
+mod nats;
+mod registry;
+pub(crate) mod support;

@@ -4,19 +4,17 @@
 //! record), held against the station's schema if it has one ([`check`]), and handed to the backend with the headers to
 //! store. Nothing is copied or re-encoded on the way (but what the schema transcodes), and nothing here knows an HTTP status.
 
-mod check;
 mod decode;
 mod headers;
-mod sieve;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-mod turns;
+mod validation;
 
 pub use crate::schema::Encoding;
 pub use headers::HeaderPolicy;
-pub use turns::Turns;
+pub use validation::TimeSlices;
 
 use crate::{
     backend::{Backend, MessageId, Outcome, OwnHeaders, Publish},
@@ -122,7 +120,7 @@ pub struct Ingest {
     /// What checking records works with.
     pub scratch: RefCell<Scratch>,
     /// How long it may take.
-    pub turns: Turns,
+    pub turns: TimeSlices,
 }
 
 impl Ingest {

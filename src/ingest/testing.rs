@@ -1,6 +1,6 @@
 //! A shard's services on an embedded store, with a control plane that answers what they ask.
 
-use super::{Encoding, Form, HeaderPolicy, Ingest, Produce, Produced, Turns};
+use super::{Encoding, Form, HeaderPolicy, Ingest, Produce, Produced, TimeSlices};
 use crate::{
     backend::{
         Backend, Fetch, Settlement,
@@ -145,7 +145,7 @@ impl World {
             budget: Rc::clone(&self.budget),
             metrics: Arc::clone(&self.metrics),
             scratch: RefCell::default(),
-            turns: Turns::default(),
+            turns: TimeSlices::default(),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
         messages::{Envelope, ShardUpdate},
     },
     fetch::Fetcher,
-    ingest::{HeaderPolicy, Ingest, Turns},
+    ingest::{HeaderPolicy, Ingest, TimeSlices},
     limits::{DRAIN_TIMEOUT, Limits},
     metrics::ShardMetrics,
     rt::{self, Driver, Listener, Once},
@@ -113,7 +113,7 @@ async fn run(parts: Parts) -> io::Result<()> {
             budget: Rc::clone(&budget),
             metrics: metrics(),
             scratch: RefCell::default(),
-            turns: Turns::default(),
+            turns: TimeSlices::default(),
         },
         fetcher: Fetcher {
             directory: Rc::clone(&directory),

@@ -7,7 +7,12 @@
 //! Dead letters come first. If they cannot be kept, nothing of the request is stored and it is refused as a whole, so that what was
 //! posted is stored, or a dead letter, or still the client's.
 
-use super::{Ingest, Produce, Produced, Terms, sieve::Sieve};
+mod batch;
+mod time_slice;
+
+pub use time_slice::TimeSlices;
+
+use super::{Ingest, Produce, Produced, Terms};
 use crate::{
     backend::{
         Outcome, OwnHeaders,
@@ -22,6 +27,7 @@ use crate::{
     station::{Name, Station},
     wire::Span,
 };
+use batch::BatchValidation;
 use std::{
     rc::Rc,
     time::{Duration, Instant},
@@ -50,38 +56,38 @@ impl Ingest {
     ) -> Result<Produced, Reject> {
         let count = records.len();
         let bytes = held.bytes();
-        let mut sieve = Sieve::new(body, records, call.encoding);
-        let contract = self.sift(call.station, &mut sieve, (&mut held, bytes), terms.until).await?;
-        let invalid = sieve.refused().iter().filter(|refused| matches!(refused.reject, Reject::Schema(_))).count();
+        let mut batch = BatchValidation::new(body, records, call.encoding);
+        let contract = self.validate(call.station, &mut batch, (&mut held, bytes), terms.until).await?;
+        let invalid = batch.refused().iter().filter(|refused| matches!(refused.reject, Reject::Schema(_))).count();
         self.metrics.records_invalid.add(invalid as u64);
-        if call.strict && !sieve.refused().is_empty() {
-            let passed = count - sieve.refused().len();
-            let outcomes = sieve.merge(vec![Outcome::Failed(Reject::NothingStored); passed]);
+        if call.strict && !batch.refused().is_empty() {
+            let passed = count - batch.refused().len();
+            let outcomes = batch.merge(vec![Outcome::Failed(Reject::NothingStored); passed]);
             return Ok(Produced { outcomes, station, held });
         }
-        let typed = Typed::of(terms.headers, sieve.transcoded(), self.policy.stores("content-type"));
+        let typed = Typed::of(terms.headers, batch.transcoded(), self.policy.stores("content-type"));
         let bytes = bytes + typed.bytes();
-        held.grow_to(bytes + sieve.bytes())?;
+        held.grow_to(bytes + batch.bytes())?;
         if contract.invalid_to_dead_letters {
-            self.keep_refused(call, &mut sieve, terms, &mut held, bytes).await?;
+            self.keep_refused(call, &mut batch, terms, &mut held, bytes).await?;
         }
-        let (passed_body, passed) = sieve.passed();
+        let (passed_body, passed) = batch.passed();
         let terms = Terms { headers: typed.common(terms.headers), own: typed.own(), ..terms };
         // A message id is numbered by the record's place in what was posted, whoever else of it passes this time.
-        let places = sieve.places();
+        let places = batch.places();
         let outcomes = if passed.is_empty() {
             Vec::new()
         } else {
             self.publish(call, &mut station, (passed_body, passed, places.as_deref()), terms).await?
         };
-        Ok(Produced { outcomes: sieve.merge(outcomes), station, held })
+        Ok(Produced { outcomes: batch.merge(outcomes), station, held })
     }
 
     /// Holds every record against the schema that is in force when its turn comes. Returns the contract that was last.
-    async fn sift(
+    async fn validate(
         &self,
         station: &Name,
-        sieve: &mut Sieve<'_>,
+        batch: &mut BatchValidation<'_>,
         (held, bytes): (&mut Held, usize),
         until: Instant,
     ) -> Result<Contract, Reject> {
@@ -89,20 +95,20 @@ impl Ingest {
         loop {
             let contract = self.contract(station, until).await?;
             match &contract.schema {
-                None => sieve.pass_the_rest()?,
+                None => batch.pass_the_rest()?,
                 Some(schema) => {
-                    let before = sieve.looked_at();
+                    let before = batch.looked_at();
                     let begin = Instant::now();
                     if let Some(turn) = place.begin(begin) {
-                        sieve.turn(schema, &mut self.scratch.borrow_mut(), begin + turn)?;
+                        batch.turn(schema, &mut self.scratch.borrow_mut(), begin + turn)?;
                         let end = Instant::now();
                         place.end(end - begin, end);
                     }
-                    self.metrics.records_checked.add((sieve.looked_at() - before) as u64);
+                    self.metrics.records_checked.add((batch.looked_at() - before) as u64);
                 }
             }
-            held.grow_to(bytes + sieve.bytes())?;
-            if sieve.is_done() {
+            held.grow_to(bytes + batch.bytes())?;
+            if batch.is_done() {
                 return Ok(contract);
             }
             if Instant::now() >= until {
@@ -143,15 +149,15 @@ impl Ingest {
     async fn keep_refused(
         &self,
         call: &Produce<'_>,
-        sieve: &mut Sieve<'_>,
+        batch: &mut BatchValidation<'_>,
         terms: Terms<'_>,
         held: &mut Held,
         bytes: usize,
     ) -> Result<(), Reject> {
-        let mut letters = Letters::new(sieve.body(), terms.until);
+        let mut letters = Letters::new(batch.body(), terms.until);
         let mut from = 0;
         let mut places = Vec::new();
-        while let Some(refused) = sieve.refused().get(from) {
+        while let Some(refused) = batch.refused().get(from) {
             if let Reject::Schema(text) = &refused.reject {
                 let why = Letter {
                     kind: Kind::Schema,
@@ -170,11 +176,11 @@ impl Ingest {
                 places.push(from);
             }
             from += 1;
-            if letters.is_full() || from == sieve.refused().len() {
-                held.grow_to(bytes + sieve.bytes() + letters.bytes())?;
+            if letters.is_full() || from == batch.refused().len() {
+                held.grow_to(bytes + batch.bytes() + letters.bytes())?;
                 let kept = letters.keep(call.station, &self.directory, &self.backend, &self.metrics).await?;
                 for (place, _) in places.drain(..).zip(kept).filter(|(_, kept)| !kept) {
-                    sieve.too_large_for_a_letter(place);
+                    batch.too_large_for_a_letter(place);
                 }
             }
         }

@@ -17,7 +17,7 @@ const FILLS: u32 = 4;
 
 /// The allowance of one shard.
 #[derive(Debug, Default)]
-pub struct Turns {
+pub struct TimeSlices {
     used: Cell<Duration>,
     /// When it was used last.
     at: Cell<Option<Instant>>,
@@ -28,18 +28,18 @@ pub struct Turns {
 
 /// A request that checks; it leaves the line when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
-    turns: &'a Turns,
+pub(in crate::ingest) struct Ticket<'a> {
+    turns: &'a TimeSlices,
     /// Its place in line, once it has begun.
     ticket: Option<u64>,
     /// How often it was the first and had to wait.
     waited: u32,
 }
 
-impl Turns {
+impl TimeSlices {
     /// The place of a request that begins.
-    pub(super) fn place(&self) -> Place<'_> {
-        Place { turns: self, ticket: None, waited: 0 }
+    pub(in crate::ingest) fn place(&self) -> Ticket<'_> {
+        Ticket { turns: self, ticket: None, waited: 0 }
     }
 
     /// What is left of the allowance.
@@ -51,9 +51,9 @@ impl Turns {
     }
 }
 
-impl Place<'_> {
+impl Ticket<'_> {
     /// How long a turn that begins now may take; `None`: it is not this request's.
-    pub(super) fn begin(&mut self, now: Instant) -> Option<Duration> {
+    pub(in crate::ingest) fn begin(&mut self, now: Instant) -> Option<Duration> {
         let left = self.turns.left(now);
         if let Some(ticket) = self.ticket {
             if self.turns.line.borrow().first() != Some(&ticket) {
@@ -69,7 +69,7 @@ impl Place<'_> {
     }
 
     /// A turn that took so long has ended now. The next one comes after those of all who are in line.
-    pub(super) fn end(&mut self, took: Duration, now: Instant) {
+    pub(in crate::ingest) fn end(&mut self, took: Duration, now: Instant) {
         let turns = self.turns;
         turns.used.set((turns.used.get() + took).min(CHECK_TURN));
         turns.at.set(Some(now));
@@ -87,7 +87,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         self.leave();
     }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn one_after_the_other_they_share_an_allowance_that_fills_while_the_shard_does_something_else() {
-        let turns = Turns::default();
+        let turns = TimeSlices::default();
         let mut now = Instant::now();
         let millis = Duration::from_millis;
         let micros = Duration::from_micros;
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn a_thousand_at_a_time_leave_the_shard_its_ticks_and_each_has_its_turn() {
         const COUNT: usize = 1_000;
-        let turns = Turns::default();
+        let turns = TimeSlices::default();
         let mut now = Instant::now();
         let mut places: Vec<_> = (0..COUNT).map(|_| (turns.place(), 0_u32)).collect();
         for tick in 0..2 * COUNT {
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn who_is_first_goes_on_although_small_requests_use_the_allowance() {
-        let turns = Turns::default();
+        let turns = TimeSlices::default();
         let now = Instant::now();
         let mut large = turns.place();
         large.end(CHECK_TURN, now);

@@ -3,7 +3,7 @@
 //! What is stored of a valid record may be other bytes than came (JSON on a Protobuf station); the spans then lie in a buffer of
 //! their own. Nothing is copied and nothing allocated while records are valid and stored as they came.
 
-use super::Encoding;
+use super::super::Encoding;
 use crate::{
     backend::Outcome,
     directory::contracts::ActiveSchema,
@@ -19,7 +19,7 @@ const CLOCK_EVERY_BYTES: usize = 512;
 
 /// A record that is not stored.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct Invalid {
     /// Which of the request.
     pub(super) index: usize,
     /// Its payload, in the body.
@@ -32,7 +32,7 @@ pub(super) struct Refused {
 
 /// The records of a request on their way through a schema.
 #[derive(Debug)]
-pub(super) struct Sieve<'a> {
+pub(super) struct BatchValidation<'a> {
     body: &'a [u8],
     encoding: Encoding,
     /// Up to `valid`: records that passed. From `next` on: records to come.
@@ -43,12 +43,12 @@ pub(super) struct Sieve<'a> {
     rewritten: Option<Vec<u8>>,
     /// Which of those that passed became other bytes, once there is one.
     transcoded: Vec<bool>,
-    refused: Vec<Refused>,
+    refused: Vec<Invalid>,
     /// Bytes of the texts of these.
     text_bytes: usize,
 }
 
-impl<'a> Sieve<'a> {
+impl<'a> BatchValidation<'a> {
     pub(super) fn new(body: &'a [u8], records: Vec<Span>, encoding: Encoding) -> Self {
         Self {
             body,
@@ -78,7 +78,7 @@ impl<'a> Sieve<'a> {
         self.text_bytes.min(VIOLATIONS_BYTES_MAX + VIOLATION_BYTES_MAX)
             + self.rewritten.as_ref().map_or(0, Vec::capacity)
             + self.transcoded.capacity()
-            + self.refused.capacity() * size_of::<Refused>()
+            + self.refused.capacity() * size_of::<Invalid>()
     }
 
     /// Holds records against a schema until the time has come, but one at least.
@@ -182,7 +182,7 @@ impl<'a> Sieve<'a> {
     }
 
     fn refuse(&mut self, schema: &Arc<ActiveSchema>, payload: Span, reject: Reject) {
-        self.refused.push(Refused { index: self.next, payload, reject, schema: Arc::clone(schema) });
+        self.refused.push(Invalid { index: self.next, payload, reject, schema: Arc::clone(schema) });
         self.next += 1;
     }
 
@@ -218,7 +218,7 @@ impl<'a> Sieve<'a> {
     }
 
     /// What did not, in input order.
-    pub(super) fn refused(&self) -> &[Refused] {
+    pub(super) fn refused(&self) -> &[Invalid] {
         &self.refused
     }
 
@@ -229,7 +229,7 @@ impl<'a> Sieve<'a> {
 
     /// Says of a refused record, the `place`-th of them, that it is kept nowhere.
     pub(super) fn too_large_for_a_letter(&mut self, place: usize) {
-        if let Some(Refused { reject: Reject::Schema(text), .. }) = self.refused.get_mut(place) {
+        if let Some(Invalid { reject: Reject::Schema(text), .. }) = self.refused.get_mut(place) {
             *text = format!("{text} (the record is too large to be kept as a dead letter)").into_boxed_str();
         }
     }
@@ -263,7 +263,8 @@ fn span(start: usize, end: usize) -> Result<Span, Reject> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::testing::number_schema, *};
+    use super::*;
+    use crate::ingest::testing::number_schema;
     use crate::schema::Fault;
     use proptest::prelude::*;
     use std::cell::Cell;
@@ -292,8 +293,8 @@ mod tests {
         (body, spans)
     }
 
-    fn passed(sieve: &Sieve<'_>) -> Vec<String> {
-        let (buffer, spans) = sieve.passed();
+    fn passed(batch: &BatchValidation<'_>) -> Vec<String> {
+        let (buffer, spans) = batch.passed();
         spans.iter().map(|span| String::from_utf8(span.of(buffer).to_vec()).unwrap()).collect()
     }
 
@@ -302,16 +303,16 @@ mod tests {
         let mut records: Vec<String> = ["a0", "i1", "a2", "a3", "a4", "i5", "t6"].map(str::to_owned).into();
         records[3].push_str(&"-".repeat(CLOCK_EVERY_BYTES));
         let (body, spans) = body_of(&records);
-        let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+        let mut batch = BatchValidation::new(&body, spans, Encoding::Json);
         let (first, second) = (number_schema(1), number_schema(2));
-        sieve.turn_with(&first, pretend, || true).unwrap();
-        assert_eq!((sieve.looked_at(), sieve.is_done()), (4, false));
-        sieve.turn_with(&second, pretend, || false).unwrap();
-        assert!(sieve.is_done());
-        let refused: Vec<_> = sieve.refused().iter().map(|refused| (refused.index, refused.schema.version)).collect();
+        batch.turn_with(&first, pretend, || true).unwrap();
+        assert_eq!((batch.looked_at(), batch.is_done()), (4, false));
+        batch.turn_with(&second, pretend, || false).unwrap();
+        assert!(batch.is_done());
+        let refused: Vec<_> = batch.refused().iter().map(|refused| (refused.index, refused.schema.version)).collect();
         assert_eq!(refused, [(1, 1), (5, 2)]);
-        assert_eq!(passed(&sieve), ["a0", "a2", &records[3], "a4", "wire t6"]);
-        assert_eq!(sieve.places(), Some(vec![0, 2, 3, 4, 6]));
+        assert_eq!(passed(&batch), ["a0", "a2", &records[3], "a4", "wire t6"]);
+        assert_eq!(batch.places(), Some(vec![0, 2, 3, 4, 6]));
     }
 
     #[test]
@@ -319,13 +320,13 @@ mod tests {
         for (len, records, looks) in [(1, 1_000, 1_000 / 16), (100, 1_000, 1_000 / 4), (512, 10, 10), (10_000, 10, 10)]
         {
             let (body, spans) = body_of(&vec!["a".repeat(len); records]);
-            let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+            let mut batch = BatchValidation::new(&body, spans, Encoding::Json);
             let looked = Cell::new(0);
             let is_over = || {
                 looked.set(looked.get() + 1);
                 false
             };
-            sieve.turn_with(&number_schema(1), pretend, is_over).unwrap();
+            batch.turn_with(&number_schema(1), pretend, is_over).unwrap();
             assert!((looks..=looks + 1).contains(&looked.get()), "{len}: {}", looked.get());
         }
     }
@@ -336,11 +337,11 @@ mod tests {
             let mut records: Vec<String> = [first, "a", "b", "c", "i", "t"].map(str::to_owned).into();
             records[3].push_str(&"-".repeat(CLOCK_EVERY_BYTES));
             let (body, spans) = body_of(&records);
-            let mut sieve = Sieve::new(&body, spans, Encoding::Json);
-            sieve.turn_with(&number_schema(1), pretend, || true).unwrap();
-            sieve.pass_the_rest().unwrap();
-            assert!(sieve.is_done());
-            assert!(passed(&sieve).ends_with(&["i".to_owned(), "t".to_owned()]), "{:?}", passed(&sieve));
+            let mut batch = BatchValidation::new(&body, spans, Encoding::Json);
+            batch.turn_with(&number_schema(1), pretend, || true).unwrap();
+            batch.pass_the_rest().unwrap();
+            assert!(batch.is_done());
+            assert!(passed(&batch).ends_with(&["i".to_owned(), "t".to_owned()]), "{:?}", passed(&batch));
         }
     }
 
@@ -348,24 +349,24 @@ mod tests {
     fn a_record_over_the_limit_is_not_even_looked_at() {
         let records = ["a".to_owned(), "a".repeat(CHECKED_RECORD_BYTES_MAX + 1)];
         let (body, spans) = body_of(&records);
-        let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+        let mut batch = BatchValidation::new(&body, spans, Encoding::Json);
         let looks = Cell::new(0);
         let check = |record: &[u8], out: &mut Vec<u8>| {
             looks.set(looks.get() + 1);
             pretend(record, out)
         };
-        sieve.turn_with(&number_schema(1), check, || false).unwrap();
-        assert_eq!((looks.get(), sieve.refused().len()), (1, 1));
-        assert!(matches!(sieve.refused()[0].reject, Reject::TooLarge(SizeLimit::Record, _)));
+        batch.turn_with(&number_schema(1), check, || false).unwrap();
+        assert_eq!((looks.get(), batch.refused().len()), (1, 1));
+        assert!(matches!(batch.refused()[0].reject, Reject::TooLarge(SizeLimit::Record, _)));
     }
 
     #[test]
     fn texts_about_records_are_bounded_each_and_together() {
         let records = vec![format!("i{}", "é".repeat(VIOLATION_BYTES_MAX)); 2_000];
         let (body, spans) = body_of(&records);
-        let mut sieve = Sieve::new(&body, spans, Encoding::Json);
-        sieve.turn_with(&number_schema(1), pretend, || false).unwrap();
-        let lens: Vec<usize> = sieve
+        let mut batch = BatchValidation::new(&body, spans, Encoding::Json);
+        batch.turn_with(&number_schema(1), pretend, || false).unwrap();
+        let lens: Vec<usize> = batch
             .refused()
             .iter()
             .map(|refused| match &refused.reject {
@@ -382,11 +383,11 @@ mod tests {
     fn the_schema_itself_is_asked() {
         let records = [r#"{"n":1}"#, r#"{"n":""}"#].map(str::to_owned);
         let (body, spans) = body_of(&records);
-        let mut sieve = Sieve::new(&body, spans, Encoding::Json);
-        while !sieve.is_done() {
-            sieve.turn(&number_schema(1), &mut Scratch::default(), Instant::now()).unwrap();
+        let mut batch = BatchValidation::new(&body, spans, Encoding::Json);
+        while !batch.is_done() {
+            batch.turn(&number_schema(1), &mut Scratch::default(), Instant::now()).unwrap();
         }
-        assert_eq!((passed(&sieve), sieve.refused().len()), (vec![records[0].clone()], 1));
+        assert_eq!((passed(&batch), batch.refused().len()), (vec![records[0].clone()], 1));
     }
 
     proptest! {
@@ -394,26 +395,26 @@ mod tests {
         fn outcomes_keep_the_order_of_the_records(kinds in "[ait]{0,60}", over_after in prop::collection::vec(any::<bool>(), 20)) {
             let records: Vec<String> = kinds.chars().enumerate().map(|(at, kind)| format!("{kind}{at}")).collect();
             let (body, spans) = body_of(&records);
-            let mut sieve = Sieve::new(&body, spans, Encoding::Json);
+            let mut batch = BatchValidation::new(&body, spans, Encoding::Json);
             let schema = number_schema(1);
             let mut turns = over_after.iter().cycle();
-            while !sieve.is_done() {
+            while !batch.is_done() {
                 let over = turns.next().is_none_or(|over| *over);
-                sieve.turn_with(&schema, pretend, || over).unwrap();
+                batch.turn_with(&schema, pretend, || over).unwrap();
             }
             let expect: Vec<String> = records
                 .iter()
                 .filter(|record| !record.starts_with('i'))
                 .map(|record| if record.starts_with('t') { format!("wire {record}") } else { record.clone() })
                 .collect();
-            prop_assert_eq!(passed(&sieve), expect.clone());
+            prop_assert_eq!(passed(&batch), expect.clone());
             let became: Vec<bool> = expect.iter().map(|record| record.starts_with("wire")).collect();
-            prop_assert_eq!(sieve.transcoded(), if became.contains(&true) { became.as_slice() } else { &[] });
-            for refused in sieve.refused() {
+            prop_assert_eq!(batch.transcoded(), if became.contains(&true) { became.as_slice() } else { &[] });
+            for refused in batch.refused() {
                 prop_assert_eq!(refused.payload.of(&body), records[refused.index].as_bytes());
             }
             let stored = (0..expect.len()).map(|sequence| Outcome::Stored { partition: 0, sequence: sequence as u64, duplicate: false });
-            let merged = sieve.merge(stored.collect());
+            let merged = batch.merge(stored.collect());
             prop_assert_eq!(merged.len(), records.len());
             let mut next = 0;
             for (record, outcome) in records.iter().zip(merged) {

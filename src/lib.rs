@@ -16,10 +16,10 @@ pub mod metrics;
 pub mod rt;
 
 pub mod backend;
+pub mod consume;
+mod dead_letters;
 pub mod directory;
-pub mod fetch;
 pub mod ingest;
-mod letters;
 mod retry;
 
 pub mod conn;

@@ -3,7 +3,6 @@
 //! Both take a request's records at once, as spans of its body, and answer one [`Outcome`] a record.
 //! An outcome is `Stored` only if the backend has acknowledged that very record.
 
-pub mod letter;
 pub mod local;
 pub mod nats;
 pub mod partition;

@@ -101,14 +101,14 @@ impl Resolver {
     /// stations are not made by themselves.
     async fn station(&self, name: &Name, create: bool) -> Result<Resolved, Reject> {
         let snapshot = self.known_snapshot().await?;
-        let Some(of) = name.letters_of() else { return self.find(&snapshot, name, create).await };
+        let Some(of) = name.dead_letters_of() else { return self.find(&snapshot, name, create).await };
         match self.find(&snapshot, name, false).await {
             Err(Reject::StationUnknown(_)) if create => {}
             found => return found,
         }
         let known = snapshot.stations.get(&of).map(|entry| entry.document.dead_letters.clone()).unwrap_or_default();
         let age = (known.retention_age_s > 0).then(|| Duration::from_secs(known.retention_age_s));
-        match self.streams.create(name, &provision::letters_attributes(&self.settings.stations, age)).await {
+        match self.streams.create(name, &provision::dead_letters_attributes(&self.settings.stations, age)).await {
             // Somebody else was quicker, and may know of another retention by now.
             Ok(()) | Err(StreamsError::Exists) => self.find(&snapshot, name, false).await,
             Err(StreamsError::Failed(reject)) => Err(reject),

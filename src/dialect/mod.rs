@@ -6,7 +6,7 @@
 mod fixed;
 pub mod memphis;
 
-pub use crate::fetch::Delivery;
+pub use crate::consume::Delivery;
 use crate::{budget::Held, metrics::Route, reject::Reject, wire::http1::Head};
 use std::{borrow::Cow, net::IpAddr, time::Instant};
 

@@ -5,10 +5,8 @@ use super::{
     testing::{World, name, number_schema, run},
 };
 use crate::{
-    backend::{
-        Outcome,
-        letter::{Kind, Letter},
-    },
+    backend::Outcome,
+    dead_letters::fields::{DeadLetterFields, Kind},
     directory::contracts::{Contract, Contracts},
     limits::{LOCAL_RECORD_BYTES_MAX, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
     reject::Reject,
@@ -44,7 +42,7 @@ fn valid_records_are_stored_and_the_others_become_dead_letters() {
         assert_eq!(world.payloads(&name("orders")).await, [r#"{"n":1}"#, r#"{"n":3}"#]);
         let letters = world.records(&name("orders").dead_letters()).await;
         assert_eq!(letters.iter().map(|(_, payload)| payload.as_str()).collect::<Vec<_>>(), [r#"{"n": "x"}"#, "7"]);
-        let letter = Letter::read(letters[0].0.as_bytes()).expect("a letter");
+        let letter = DeadLetterFields::read(letters[0].0.as_bytes()).expect("a letter");
         assert_eq!((letter.kind, &*letter.error), (Kind::Schema, &**text));
         assert_eq!(letter.schema, Some(("number".into(), 3)));
         assert_eq!(letter.principal.as_deref(), Some("ada"));

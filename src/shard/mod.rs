@@ -8,12 +8,12 @@ use crate::{
     backend::{Backend, local, nats},
     budget::Budget,
     conn::Connections,
+    consume::Fetcher,
     dialect::{Dialect, memphis::Memphis},
     directory::{
         Directory,
         messages::{Envelope, ShardUpdate},
     },
-    fetch::Fetcher,
     ingest::{HeaderPolicy, Ingest, TimeSlices},
     limits::{DRAIN_TIMEOUT, Limits},
     metrics::ShardMetrics,

@@ -58,7 +58,7 @@ impl Name {
 
     /// The station whose dead letters this one keeps, if it keeps any.
     #[must_use]
-    pub fn letters_of(&self) -> Option<Self> {
+    pub fn dead_letters_of(&self) -> Option<Self> {
         self.0.strip_suffix(DEAD_LETTERS).map(|name| Self(name.into()))
     }
 

@@ -210,7 +210,7 @@ impl StationState {
     /// From a station's document and the marks of its partitions, in order.
     pub(super) fn new(name: Name, doc: &StationDoc, marks: &[super::format::Mark]) -> Self {
         let stream = name.internal();
-        let subject = name.letters_of().map_or_else(|| name.to_string(), |station| format!("{station}.$dls"));
+        let subject = name.dead_letters_of().map_or_else(|| name.to_string(), |station| format!("{station}.$dls"));
         let many = doc.partitions.len() > 1;
         let partitions = (1..=doc.partitions.len())
             .map(|number| Partition {

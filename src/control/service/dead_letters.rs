@@ -8,12 +8,12 @@ use super::{
     },
 };
 use crate::{
-    backend::letter,
     control::{
         registry::{documents::StationDocument, snapshot::Snapshot},
         schema_compiler,
         streams::{Letter, StreamsError},
     },
+    dead_letters::fields,
     limits::{DEAD_LETTERS_PAGE, DEAD_LETTERS_PER_CALL_MAX},
     reject::Reject,
     schema::{Checked, Encoding, PROTOBUF_MEDIA_TYPE, Schema, Scratch},
@@ -146,19 +146,19 @@ impl AdminService {
         let result = async {
             let encoding = encoding(&letter.headers);
             let mut headers = Vec::new();
-            letter::append_own_fields(&letter.headers, &mut headers);
+            fields::append_own_fields(&letter.headers, &mut headers);
             let payload = match schema {
                 Ok(None) => letter.payload,
                 Ok(Some(schema)) => {
                     let (payload, checked) = valid(Arc::clone(schema), letter.payload, encoding).await?;
                     if checked == Checked::Transcoded {
-                        headers = letter::with_media_type(&headers, Some(PROTOBUF_MEDIA_TYPE));
+                        headers = fields::with_media_type(&headers, Some(PROTOBUF_MEDIA_TYPE));
                     }
                     payload
                 }
                 Err(fault) => return Err(fault.clone()),
             };
-            let message = letter::id_of_replayed(name.as_str(), id, letter.time_ms);
+            let message = fields::id_of_replayed(name.as_str(), id, letter.time_ms);
             let stored = self.0.streams.store(name, adopted(snapshot, name), &headers, &payload, &message).await;
             stored.map_err(|error| words(&error))?;
             match self.0.streams.discard(&name.dead_letters(), Some(&[id])).await {
@@ -210,10 +210,10 @@ async fn valid(schema: Arc<Schema>, payload: Vec<u8>, encoding: Encoding) -> Res
 /// How the record of a dead letter is written. What failed validation is as it was posted; what was handed out too often is as it
 /// was stored, which may be in another form than its media type says.
 fn encoding(block: &[u8]) -> Encoding {
-    if letter::Letter::read(block).is_some_and(|letter| letter.kind == letter::Kind::Deliveries) {
+    if fields::DeadLetterFields::read(block).is_some_and(|letter| letter.kind == fields::Kind::Deliveries) {
         return Encoding::Unsaid;
     }
-    let field = letter::fields(block).find(|(name, _)| name.eq_ignore_ascii_case(b"content-type"));
+    let field = fields::fields(block).find(|(name, _)| name.eq_ignore_ascii_case(b"content-type"));
     let kind = field.map(|(_, value)| String::from_utf8_lossy(value).to_ascii_lowercase());
     Encoding::of_media_type(kind.as_deref().map(|kind| kind.split(';').next().unwrap_or_default().trim_ascii()))
 }
@@ -237,14 +237,14 @@ fn view(stored: Letter) -> DeadLetterView {
         Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
     };
     let mut own = Vec::new();
-    letter::append_own_fields(&headers, &mut own);
+    fields::append_own_fields(&headers, &mut own);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let headers_shown = letter::fields(&own).map(|(name, value)| (text(name), text(value))).collect();
+    let headers_shown = fields::fields(&own).map(|(name, value)| (text(name), text(value))).collect();
     // Whoever else has stored something there has said nothing of it.
-    let said = letter::Letter::read(&headers);
+    let said = fields::DeadLetterFields::read(&headers);
     let kind = match said.as_ref().map(|said| said.kind) {
-        Some(letter::Kind::Deliveries) => DeadLetterKind::Deliveries,
-        Some(letter::Kind::Schema) | None => DeadLetterKind::Schema,
+        Some(fields::Kind::Deliveries) => DeadLetterKind::Deliveries,
+        Some(fields::Kind::Schema) | None => DeadLetterKind::Schema,
     };
     let (schema, schema_version) = said.as_ref().and_then(|said| said.schema.clone()).unzip();
     DeadLetterView {

@@ -52,7 +52,7 @@ pub(super) async fn describe(store: &Arc<Store>, name: &Name) -> Result<Descript
 
 pub(super) async fn list(store: &Arc<Store>) -> Result<Vec<Description>, StreamsError> {
     let stations = store.stations().await.map_err(StreamsError::Failed)?;
-    let own = |info: &StationInfo| info.station.name.letters_of().is_none();
+    let own = |info: &StationInfo| info.station.name.dead_letters_of().is_none();
     Ok(stations.into_iter().filter(own).map(Description::from).collect())
 }
 

@@ -5,8 +5,8 @@
 use super::{Memphis, decoded, fields::Fields, reply};
 use crate::{
     auth::Principal,
+    consume::{Consume, Delivery},
     dialect::{Reply, Request},
-    fetch::{Consume, Delivery},
     limits::{FETCH_RECORDS_MAX, FETCH_WAIT_MAX},
     metrics::Route,
     reject::Reject,

@@ -15,8 +15,8 @@ mod route;
 use super::{Reply, Request};
 use crate::{
     auth::{Gate, Principal, credential, is_credential_in},
+    consume::Fetcher,
     directory::Directory,
-    fetch::Fetcher,
     ingest::{Form, Ingest},
     limits::CONTROL_BODY_BYTES_MAX,
     metrics::Route,

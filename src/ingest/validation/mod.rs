@@ -14,13 +14,11 @@ pub use time_slice::TimeSlices;
 
 use super::{Ingest, Produce, Produced, Terms};
 use crate::{
-    backend::{
-        Outcome, OwnHeaders,
-        letter::{self, Kind, Letter},
-    },
+    backend::{Outcome, OwnHeaders},
     budget::Held,
+    dead_letters::DeadLetterBatch,
+    dead_letters::fields::{self, DeadLetterFields, Kind},
     directory::{Known, contracts::Contract},
-    letters::Letters,
     reject::Reject,
     rt,
     schema::PROTOBUF_MEDIA_TYPE,
@@ -154,12 +152,12 @@ impl Ingest {
         held: &mut Held,
         bytes: usize,
     ) -> Result<(), Reject> {
-        let mut letters = Letters::new(batch.body(), terms.until);
+        let mut letters = DeadLetterBatch::new(batch.body(), terms.until);
         let mut from = 0;
         let mut places = Vec::new();
         while let Some(refused) = batch.refused().get(from) {
             if let Reject::Schema(text) = &refused.reject {
-                let why = Letter {
+                let why = DeadLetterFields {
                     kind: Kind::Schema,
                     error: (&**text).into(),
                     schema: Some((refused.schema.name.as_str().into(), refused.schema.version)),
@@ -171,7 +169,7 @@ impl Ingest {
                     refused.payload,
                     terms.headers,
                     &why,
-                    terms.id.map(|id| letter::id_of_invalid(id, refused.index)),
+                    terms.id.map(|id| fields::id_of_invalid(id, refused.index)),
                 );
                 places.push(from);
             }
@@ -205,14 +203,14 @@ impl Typed {
             return Self::default();
         }
         if transcoded.iter().all(|became| *became) {
-            return Self { common: Some(letter::with_media_type(headers, Some(PROTOBUF_MEDIA_TYPE))), own: None };
+            return Self { common: Some(fields::with_media_type(headers, Some(PROTOBUF_MEDIA_TYPE))), own: None };
         }
         // The schema was replaced by one of another language, or taken off, while records were held against it.
-        let common = letter::with_media_type(headers, None);
-        let mut block = letter::with_media_type(b"", Some(PROTOBUF_MEDIA_TYPE));
+        let common = fields::with_media_type(headers, None);
+        let mut block = fields::with_media_type(b"", Some(PROTOBUF_MEDIA_TYPE));
         let became = Span { start: 0, end: place(block.len()) };
-        let came = letter::fields(headers).find(|(name, _)| name.eq_ignore_ascii_case(b"content-type"));
-        let came = came.map(|(_, value)| letter::with_media_type(b"", Some(&String::from_utf8_lossy(value))));
+        let came = fields::fields(headers).find(|(name, _)| name.eq_ignore_ascii_case(b"content-type"));
+        let came = came.map(|(_, value)| fields::with_media_type(b"", Some(&String::from_utf8_lossy(value))));
         block.extend_from_slice(&came.unwrap_or_default());
         let came = Span { start: became.end, end: place(block.len()) };
         let spans = transcoded.iter().map(|is| if *is { became } else { came }).collect();

@@ -210,7 +210,7 @@ fn dead_letters_are_kept_beside_the_station_read_and_discarded() {
             let letters = name(station).dead_letters();
             assert_eq!(streams.read(&letters, 0, 10).await, Ok(vec![]), "there is no such station");
             assert_eq!(streams.discard(&letters, None).await, Ok(0));
-            let attributes = provision::letters_attributes(&no_auto, Some(DEAD_LETTERS_AGE));
+            let attributes = provision::dead_letters_attributes(&no_auto, Some(DEAD_LETTERS_AGE));
             for create in [Some(&attributes), None] {
                 let found = provision::resolve(&broker, &no_auto, &letters, None, create).await.expect("kept");
                 let [partition] = &*found.station.partitions else { panic!("one partition") };
@@ -251,7 +251,7 @@ fn the_memphis_layout_keeps_dead_letters_under_its_own_names() {
     let memphis = StationSettings { layout: Layout::Memphis, ..defaults() };
     on_streams(&server, memphis.clone(), |streams, broker| async move {
         let letters = name("a.b").dead_letters();
-        let attributes = provision::letters_attributes(&memphis, Some(DEAD_LETTERS_AGE));
+        let attributes = provision::dead_letters_attributes(&memphis, Some(DEAD_LETTERS_AGE));
         let found = provision::resolve(&broker, &memphis, &letters, None, Some(&attributes)).await.expect("made");
         let partition = &found.station.partitions[0];
         assert_eq!((&*partition.stream, &*partition.subject), ("a#b$dls", "a#b$dls.final"));

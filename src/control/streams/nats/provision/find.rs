@@ -28,7 +28,7 @@ pub(super) async fn find(
     name: &Name,
     complete: bool,
 ) -> Result<Option<Vec<PartitionStream>>, Reject> {
-    if let Some(station) = name.letters_of() {
+    if let Some(station) = name.dead_letters_of() {
         return letters(broker, layout, &station).await.map(|part| part.map(|part| vec![part]));
     }
     let whole = StreamName::whole(layout, name);

@@ -27,7 +27,7 @@ pub(super) async fn make(
     name: &Name,
     attributes: &Attributes,
 ) -> Result<Vec<PartitionStream>, CallError> {
-    if let Some(station) = name.letters_of() {
+    if let Some(station) = name.dead_letters_of() {
         return letters(broker, layout, name, &station, attributes).await.map(|part| vec![part]);
     }
     let count = attributes.partitions.clamp(1, PARTITIONS_MAX);
@@ -116,7 +116,7 @@ async fn create_stream(
 ) -> Result<StreamInfo, CallError> {
     let body = NewStream {
         name: &name_of.stream,
-        description: match name.letters_of() {
+        description: match name.dead_letters_of() {
             Some(station) => format!("Dead letters of station {station}"),
             None => format!("Station {name}"),
         },

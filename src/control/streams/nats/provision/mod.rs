@@ -63,7 +63,7 @@ pub(in crate::control) struct Found {
 
 /// What the station of dead letters is made with: one partition and an age of its own, for they are few, and read long
 /// after their time.
-pub(in crate::control) fn letters_attributes(
+pub(in crate::control) fn dead_letters_attributes(
     settings: &StationSettings,
     retention_age: Option<Duration>,
 ) -> Attributes {
@@ -107,7 +107,7 @@ pub(in crate::control) async fn locate(
             return Ok(parts);
         }
         let Some(attributes) = create else { return Err(Reject::StationUnknown(name.as_str().into())) };
-        let survivor = match name.letters_of() {
+        let survivor = match name.dead_letters_of() {
             None => find::survivor(broker, layout, name).await?,
             Some(_) => None,
         };
@@ -256,9 +256,9 @@ mod tests {
         let own = Attributes::from(&settings);
         let week = Some(Duration::from_secs(7 * 24 * 60 * 60));
         let expect = Attributes { partitions: 1, retention_age: week, ..own.clone() };
-        assert_eq!(letters_attributes(&settings, week), expect);
+        assert_eq!(dead_letters_attributes(&settings, week), expect);
         let brief = Some(Duration::from_secs(1));
-        assert_eq!(letters_attributes(&settings, brief).duplicate_window, Duration::from_secs(1));
-        assert_eq!(letters_attributes(&settings, None).duplicate_window, own.duplicate_window);
+        assert_eq!(dead_letters_attributes(&settings, brief).duplicate_window, Duration::from_secs(1));
+        assert_eq!(dead_letters_attributes(&settings, None).duplicate_window, own.duplicate_window);
     }
 }

@@ -1,8 +1,10 @@
 //! Dead letters, put away: published to the station that keeps those of a station, and acknowledged, before anything else
 //! happens to the record.
 
+pub(crate) mod fields;
+
 use crate::{
-    backend::{Backend, MessageId, Outcome, OwnHeaders, Publish, letter},
+    backend::{Backend, MessageId, Outcome, OwnHeaders, Publish},
     directory::{Directory, Known},
     limits::LETTERS_AT_A_TIME,
     metrics::ShardMetrics,
@@ -17,7 +19,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-/// Letters with a message id of their own that are under way at a time.
+/// DeadLetterBatch with a message id of their own that are under way at a time.
 const IDS_AT_A_TIME: usize = 128;
 
 /// A record that becomes a dead letter.
@@ -31,7 +33,7 @@ struct Entry {
 
 /// Records of one station that become dead letters together.
 #[derive(Debug)]
-pub(crate) struct Letters<'a> {
+pub(crate) struct DeadLetterBatch<'a> {
     /// Where the payloads are.
     body: &'a [u8],
     entries: Vec<Entry>,
@@ -43,7 +45,7 @@ pub(crate) struct Letters<'a> {
     until: Instant,
 }
 
-impl<'a> Letters<'a> {
+impl<'a> DeadLetterBatch<'a> {
     /// None yet, of records in `body`, of a request that begins nothing new after `until`.
     pub(crate) fn new(body: &'a [u8], until: Instant) -> Self {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -57,9 +59,9 @@ impl<'a> Letters<'a> {
     }
 
     /// Adds one. `stored`: the header fields that it has, or would have; of those only its own are kept.
-    pub(crate) fn add(&mut self, payload: Span, stored: &[u8], why: &letter::Letter<'_>, id: Option<String>) {
+    pub(crate) fn add(&mut self, payload: Span, stored: &[u8], why: &fields::DeadLetterFields<'_>, id: Option<String>) {
         let start = self.block.len();
-        letter::append_own_fields(stored, &mut self.block);
+        fields::append_own_fields(stored, &mut self.block);
         why.append_to(&mut self.block);
         // A block is of LETTERS_AT_A_TIME records: far from what a span holds.
         let place = |at| u32::try_from(at).unwrap_or(u32::MAX);

@@ -1,9 +1,9 @@
 //! Consume, whatever the dialect: find the group, take what is there, settle when the client has the answer.
 //!
 //! At least once: a [`Delivery`] that is dropped without having been acknowledged is handed out again. What was handed out
-//! too often becomes a dead letter instead ([`exhausted`]).
+//! too often becomes a dead letter instead ([`max_deliveries`]).
 
-mod exhausted;
+mod max_deliveries;
 mod open;
 #[cfg(test)]
 mod tests;
@@ -96,10 +96,10 @@ impl Fetcher {
         loop {
             let mut delivery = self.fetch(call, wait).await?;
             let max = self.deliveries_max(call.station).unwrap_or(u32::MAX);
-            let are_exhausted = !delivery.exhausted(max).is_empty();
+            let are_exhausted = !delivery.max_deliveries(max).is_empty();
             if are_exhausted {
                 // Boxed, as whatever comes seldom.
-                Box::pin(self.put_away(call, &mut delivery, max)).await?;
+                Box::pin(self.dead_letter_exhausted(call, &mut delivery, max)).await?;
             }
             wait = until.saturating_duration_since(Instant::now());
             if !are_exhausted || !delivery.messages().is_empty() || wait.is_zero() || self.draining.is_set() {

@@ -3,7 +3,7 @@
 //! A delivery that is open is known by an id that cannot be guessed, on the shard that handed it out: that of the connection. One that is
 //! not acknowledged in time is handed out again, as one whose client has gone.
 
-use super::{Delivery, exhausted::take};
+use super::{Delivery, max_deliveries::take};
 use crate::{
     backend::Settlement,
     limits::{DELIVERY_OPEN_MAX, OPEN_DELIVERIES_OF_GROUP_MAX, OPEN_DELIVERIES_PER_SHARD_MAX},

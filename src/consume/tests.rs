@@ -2,7 +2,7 @@
 
 use super::{Consume, Delivery, Fetcher};
 use crate::{
-    backend::letter::{Kind, Letter},
+    dead_letters::fields::{DeadLetterFields, Kind},
     directory::contracts::{Contract, Contracts},
     ingest::{
         Form,
@@ -64,7 +64,7 @@ fn what_was_handed_out_too_often_becomes_a_dead_letter_and_is_done() {
         assert_eq!(payloads(&delivery), [""; 0], "asked again until nothing is left");
         let letters = world.records(&name(STATION).dead_letters()).await;
         assert_eq!(letters.iter().map(|(_, payload)| payload.as_str()).collect::<Vec<_>>(), ["1", "2", "3"]);
-        let letter = Letter::read(letters[0].0.as_bytes()).expect("a letter");
+        let letter = DeadLetterFields::read(letters[0].0.as_bytes()).expect("a letter");
         assert_eq!((letter.kind, letter.group.as_deref(), letter.principal), (Kind::Deliveries, Some("g"), None));
         assert!(letters[0].0.starts_with("X-A: b\r\nSluicegate-"), "{letters:?}");
         assert_eq!((world.metrics.dead_letters.get(), world.metrics.records_out.get()), (3, 0));
@@ -102,8 +102,10 @@ fn each_message_is_handed_out_as_often_as_is_allowed() {
         let delivery = consume(world, 10, 1_000).await.expect("messages");
         assert_eq!(payloads(&delivery), ["3"], "the others are handed out beside those that are not any more");
         let letters = world.records(&name(STATION).dead_letters()).await;
-        let errors: Vec<_> =
-            letters.iter().map(|(block, _)| Letter::read(block.as_bytes()).expect("a letter").error).collect();
+        let errors: Vec<_> = letters
+            .iter()
+            .map(|(block, _)| DeadLetterFields::read(block.as_bytes()).expect("a letter").error)
+            .collect();
         assert_eq!(errors, ["handed out 2 times without an acknowledgement"; 2]);
     });
 }
@@ -115,7 +117,7 @@ fn what_is_within_the_bound_or_has_none_is_handed_out() {
         at_most(world, Some(1));
         let delivery = consume(world, 10, 0).await.expect("messages");
         assert_eq!(
-            (delivery.messages().len(), delivery.exhausted(0), delivery.exhausted(1)),
+            (delivery.messages().len(), delivery.max_deliveries(0), delivery.max_deliveries(1)),
             (3, vec![0, 1, 2], vec![])
         );
         drop(delivery);

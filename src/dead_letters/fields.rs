@@ -12,7 +12,7 @@ use crate::{
 };
 use std::borrow::Cow;
 
-const KIND: &str = "Sluicegate-Dead-Letter";
+const KIND: &str = "Sluicegate-Dead-DeadLetterFields";
 const ERROR: &str = "Sluicegate-Error";
 const SCHEMA: &str = "Sluicegate-Schema";
 const SCHEMA_VERSION: &str = "Sluicegate-Schema-Version";
@@ -22,7 +22,7 @@ const GROUP: &str = "Sluicegate-Group";
 
 /// Why a record is a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// It failed validation.
     Schema,
     /// It was handed out too often without an acknowledgement.
@@ -40,24 +40,24 @@ impl Kind {
 
 /// What a dead letter says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter<'a> {
+pub(crate) struct DeadLetterFields<'a> {
     /// Why it is one.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// What was wrong with the record.
-    pub error: Cow<'a, str>,
+    pub(crate) error: Cow<'a, str>,
     /// The schema that it failed, and its version.
-    pub schema: Option<(Cow<'a, str>, u32)>,
+    pub(crate) schema: Option<(Cow<'a, str>, u32)>,
     /// When it became one, ms since 1970.
-    pub time_ms: u64,
+    pub(crate) time_ms: u64,
     /// Who posted it.
-    pub principal: Option<Cow<'a, str>>,
+    pub(crate) principal: Option<Cow<'a, str>>,
     /// Consumer group that did not acknowledge it.
-    pub group: Option<Cow<'a, str>>,
+    pub(crate) group: Option<Cow<'a, str>>,
 }
 
-impl Letter<'_> {
+impl DeadLetterFields<'_> {
     /// Appends its fields, `Name: value\r\n` each.
-    pub fn append_to(&self, block: &mut Vec<u8>) {
+    pub(crate) fn append_to(&self, block: &mut Vec<u8>) {
         append(block, KIND, self.kind.word());
         append(block, ERROR, &self.error);
         if let Some((name, version)) = &self.schema {
@@ -74,10 +74,10 @@ impl Letter<'_> {
     }
 }
 
-impl Letter<'static> {
+impl DeadLetterFields<'static> {
     /// What the fields of a stored record say, if it is a dead letter.
     #[must_use]
-    pub fn read(block: &[u8]) -> Option<Self> {
+    pub(crate) fn read(block: &[u8]) -> Option<Self> {
         let find = |name: &str| {
             let (_, value) = fields(block).find(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes()))?;
             Some(unescaped(value))
@@ -100,7 +100,7 @@ impl Letter<'static> {
 }
 
 /// Name and value of each field of a block.
-pub fn fields(block: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(crate) fn fields(block: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     block.split(|byte| *byte == b'\n').filter_map(|line| {
         let colon = line.iter().position(|byte| *byte == b':')?;
         let (name, value) = line.split_at_checked(colon)?;
@@ -110,7 +110,7 @@ pub fn fields(block: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 
 /// Appends the record's own fields, which may be stored with it anew: nothing of the letter, of the broker, or of a message id. What
 /// others published may have fields that no record of ours has: values become text, and what has no field's name is left out.
-pub fn append_own_fields(block: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn append_own_fields(block: &[u8], out: &mut Vec<u8>) {
     for (name, value) in fields(block) {
         if headers::is_name(name) && !is_never_stored(&String::from_utf8_lossy(name).to_ascii_lowercase()) {
             for part in [name, b": ", headers::text(value).as_bytes(), b"\r\n"] {
@@ -122,7 +122,7 @@ pub fn append_own_fields(block: &[u8], out: &mut Vec<u8>) {
 
 /// A block with this media type in place of the one that it has, or with none.
 #[must_use]
-pub fn with_media_type(block: &[u8], media_type: Option<&str>) -> Vec<u8> {
+pub(crate) fn with_media_type(block: &[u8], media_type: Option<&str>) -> Vec<u8> {
     const NAME: &[u8] = b"Content-Type";
     let mut out = Vec::with_capacity(block.len() + NAME.len() + media_type.map_or(0, str::len) + 4);
     if let Some(media_type) = media_type {
@@ -142,7 +142,7 @@ pub fn with_media_type(block: &[u8], media_type: Option<&str>) -> Vec<u8> {
 /// The message id of the dead letter that record `index` of a request becomes. No stream's name has a `/`, as the ids of letters that
 /// come from a stream would.
 #[must_use]
-pub fn id_of_invalid(id: MessageId<'_>, index: usize) -> String {
+pub(crate) fn id_of_invalid(id: MessageId<'_>, index: usize) -> String {
     let (base, separator) = (id.base, char::from(ID_SEPARATOR));
     if id.numbered { format!("dls/{base}{separator}{index}") } else { format!("dls/{base}") }
 }
@@ -150,7 +150,7 @@ pub fn id_of_invalid(id: MessageId<'_>, index: usize) -> String {
 /// The message id of a dead letter that is stored in its station again. With separators in it, it is none that a client can send.
 /// Numbers begin again when the stream of dead letters is made anew; the time does not.
 #[must_use]
-pub fn id_of_replayed(station: &str, sequence: u64, time_ms: u64) -> String {
+pub(crate) fn id_of_replayed(station: &str, sequence: u64, time_ms: u64) -> String {
     let separator = char::from(ID_SEPARATOR);
     format!("dead-letter{separator}{station}{separator}{sequence}{separator}{time_ms}")
 }
@@ -212,8 +212,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn letter(error: &str) -> Letter<'_> {
-        Letter {
+    fn letter(error: &str) -> DeadLetterFields<'_> {
+        DeadLetterFields {
             kind: Kind::Schema,
             error: error.into(),
             schema: Some(("orders-v".into(), 7)),
@@ -223,7 +223,7 @@ mod tests {
         }
     }
 
-    fn block_of(letter: &Letter<'_>) -> String {
+    fn block_of(letter: &DeadLetterFields<'_>) -> String {
         let mut block = b"Content-Type: application/json\r\n".to_vec();
         letter.append_to(&mut block);
         String::from_utf8(block).unwrap()
@@ -234,17 +234,22 @@ mod tests {
         let block = block_of(&letter("'/n': \"x\" is not of type \"integer\""));
         assert_eq!(
             block,
-            "Content-Type: application/json\r\nSluicegate-Dead-Letter: schema\r\n\
+            "Content-Type: application/json\r\nSluicegate-Dead-DeadLetterFields: schema\r\n\
              Sluicegate-Error: '/n': \"x\" is not of type \"integer\"\r\nSluicegate-Schema: orders-v\r\n\
              Sluicegate-Schema-Version: 7\r\nSluicegate-Time: 1700000000123\r\nSluicegate-Principal: root\r\n"
         );
-        let deliveries =
-            Letter { kind: Kind::Deliveries, schema: None, principal: None, group: Some("g".into()), ..letter("e") };
+        let deliveries = DeadLetterFields {
+            kind: Kind::Deliveries,
+            schema: None,
+            principal: None,
+            group: Some("g".into()),
+            ..letter("e")
+        };
         assert!(
             block_of(&deliveries)
                 .ends_with("Sluicegate-Error: e\r\nSluicegate-Time: 1700000000123\r\nSluicegate-Group: g\r\n")
         );
-        assert_eq!(Letter::read(block_of(&deliveries).as_bytes()), Some(deliveries));
+        assert_eq!(DeadLetterFields::read(block_of(&deliveries).as_bytes()), Some(deliveries));
     }
 
     #[test]
@@ -271,12 +276,16 @@ mod tests {
 
     #[test]
     fn only_a_letter_is_read_as_one() {
-        for block in
-            ["", "Content-Type: a\r\n", "Sluicegate-Error: x\r\n", "Sluicegate-Dead-Letter: other\r\n", "no colon"]
-        {
-            assert_eq!(Letter::read(block.as_bytes()), None, "{block:?}");
+        for block in [
+            "",
+            "Content-Type: a\r\n",
+            "Sluicegate-Error: x\r\n",
+            "Sluicegate-Dead-DeadLetterFields: other\r\n",
+            "no colon",
+        ] {
+            assert_eq!(DeadLetterFields::read(block.as_bytes()), None, "{block:?}");
         }
-        let least = Letter::read(b"sluicegate-dead-letter:deliveries").unwrap();
+        let least = DeadLetterFields::read(b"sluicegate-dead-letter:deliveries").unwrap();
         assert_eq!((least.kind, least.time_ms, &*least.error, least.schema), (Kind::Deliveries, 0, "", None));
     }
 
@@ -320,15 +329,15 @@ mod tests {
         #[test]
         fn whatever_is_written_is_read(error in "[\\x00-\\x7f%é…]{0,200}", who in "[ -~]{0,40}", version: u32, time_ms: u64) {
             let principal = Some(Cow::Borrowed(who.as_str()));
-            let written = Letter { schema: Some(("s".into(), version)), principal, time_ms, ..letter(&error) };
+            let written = DeadLetterFields { schema: Some(("s".into(), version)), principal, time_ms, ..letter(&error) };
             let block = block_of(&written);
             prop_assert!(block.lines().count() == 7 && !block.chars().any(|char| char.is_control() && !"\r\n".contains(char)));
-            prop_assert_eq!(Letter::read(block.as_bytes()), Some(written));
+            prop_assert_eq!(DeadLetterFields::read(block.as_bytes()), Some(written));
         }
 
         #[test]
         fn no_block_panics(block in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b':'), Just(b'%'), any::<u8>()], 0..80)) {
-            let _ = Letter::read(&[b"Sluicegate-Dead-Letter: schema\r\nSluicegate-Error: ".as_slice(), &block].concat());
+            let _ = DeadLetterFields::read(&[b"Sluicegate-Dead-DeadLetterFields: schema\r\nSluicegate-Error: ".as_slice(), &block].concat());
             append_own_fields(&block, &mut Vec::new());
         }
     }

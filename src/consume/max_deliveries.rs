@@ -9,11 +9,9 @@
 
 use super::{Consume, Delivery, Fetcher};
 use crate::{
-    backend::{
-        Delivered, Message, Settlement,
-        letter::{Kind, Letter},
-    },
-    letters::Letters,
+    backend::{Delivered, Message, Settlement},
+    dead_letters::DeadLetterBatch,
+    dead_letters::fields::{DeadLetterFields, Kind},
     limits::PRODUCE_TIMEOUT,
     reject::Reject,
     station::Name,
@@ -32,10 +30,15 @@ impl Fetcher {
     }
 
     /// Makes messages that were handed out more often than `max` times dead letters, and takes them out of the delivery.
-    pub(super) async fn put_away(&self, call: &Consume<'_>, delivery: &mut Delivery, max: u32) -> Result<(), Reject> {
-        let over = delivery.exhausted(max);
+    pub(super) async fn dead_letter_exhausted(
+        &self,
+        call: &Consume<'_>,
+        delivery: &mut Delivery,
+        max: u32,
+    ) -> Result<(), Reject> {
+        let over = delivery.max_deliveries(max);
         let Err(reject) = self.keep_letters(call, delivery, &over).await else { return Ok(()) };
-        let over = delivery.exhausted(max);
+        let over = delivery.max_deliveries(max);
         let given_back = take(&mut delivery.delivered, &over);
         delivery.settle_taken(&given_back, Settlement::Redeliver);
         if delivery.messages().is_empty() {
@@ -50,13 +53,13 @@ impl Fetcher {
         let mut done = Vec::with_capacity(over.len());
         let bytes = delivery.held.bytes();
         let until = Instant::now() + PRODUCE_TIMEOUT;
-        let mut letters = Letters::new(&delivery.delivered.arena, until);
+        let mut letters = DeadLetterBatch::new(&delivery.delivered.arena, until);
         let mut from = 0;
         let mut failed = None;
         while from < over.len() && failed.is_none() {
             let start = from;
             while let Some(message) = over.get(from).and_then(|index| delivery.messages().get(*index)) {
-                let why = Letter {
+                let why = DeadLetterFields {
                     kind: Kind::Deliveries,
                     error: format!("handed out {} times without an acknowledgement", message.deliveries - 1).into(),
                     schema: None,
@@ -94,7 +97,7 @@ impl Fetcher {
 
 impl Delivery {
     /// Indexes of the messages that were handed out more often than `max` times, in their order.
-    pub(super) fn exhausted(&self, max: u32) -> Vec<usize> {
+    pub(super) fn max_deliveries(&self, max: u32) -> Vec<usize> {
         let over = |(index, message): (usize, &Message)| (message.deliveries > max).then_some(index);
         self.messages().iter().enumerate().filter_map(over).collect()
     }

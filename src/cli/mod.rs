@@ -5,13 +5,13 @@
 //! This is the only module that prints; everything else logs.
 
 mod admin;
+pub mod banner;
 pub mod bench;
 mod client;
 mod config;
 mod consume;
 mod dead_letters;
 mod exit;
-pub mod first_minute;
 mod groups;
 mod import;
 mod key;

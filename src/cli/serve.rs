@@ -1,8 +1,8 @@
 //! `sluicegate serve`: settings, logs, the gateway, and a word of welcome once its ports are bound.
 
 use super::{
+    banner::{PasswordSource, banner},
     exit::Exit,
-    first_minute::{PasswordSource, banner},
     log::Log,
     print::complain,
 };

@@ -28,7 +28,7 @@ use crate::{
     station::{Name, Station},
     wire::{
         Span,
-        content::Codings,
+        content_encoding::Codings,
         http1::Head,
         json::{self, SplitLimits},
     },

@@ -18,7 +18,7 @@ use crate::{
     rt,
     schema::{Schema, SchemaSource, SchemaType},
     station::Name,
-    wire::{content::Codings, http1},
+    wire::{content_encoding::Codings, http1},
 };
 use std::{
     cell::RefCell,

@@ -3,7 +3,7 @@
 //! Everything below is a function over slices or a state machine that is fed bytes. What comes from
 //! the network cannot make it panic, and where it keeps a place in a buffer it keeps a [`Span`].
 
-pub mod content;
+pub mod content_encoding;
 pub mod http1;
 pub mod jetstream;
 pub mod json;

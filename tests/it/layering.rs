@@ -85,9 +85,9 @@ const CRATES: &[Rule] = &[
     ("tokio", &["control", "admin"]),
     ("async_nats", &["control", "admin"]),
     ("axum", &["control", "admin"]),
-    // The load generator compresses; only `wire::content` undoes it, and clippy.toml bans that everywhere else.
-    ("libdeflater", &["wire::content", "cli::bench"]),
-    ("miniz_oxide", &["wire::content"]),
+    // The load generator compresses; only `wire::content_encoding` undoes it, and clippy.toml bans that everywhere else.
+    ("libdeflater", &["wire::content_encoding", "cli::bench"]),
+    ("miniz_oxide", &["wire::content_encoding"]),
     ("fjall", &["backend::local"]),
     ("jsonwebtoken", &["auth"]),
     ("argon2", &["auth", "control", "cli"]),

@@ -12,7 +12,7 @@ use crate::{
     dialect::{Reply, Request},
     metrics::Route,
     reject::Reject,
-    wire::content::Codings,
+    wire::content_encoding::Codings,
 };
 use serde_json::json;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use crate::{
     metrics::Route,
     reject::Reject,
     station::Name,
-    wire::{content::Codings, nats},
+    wire::{content_encoding::Codings, nats},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{collections::BTreeMap, io::Write as _, rc::Rc, time::Duration};

@@ -22,7 +22,7 @@ use crate::{
     metrics::Route,
     reject::{Action, Reject},
     station::Name,
-    wire::{content::Codings, http1::Method},
+    wire::{content_encoding::Codings, http1::Method},
 };
 use route::Target;
 use std::{borrow::Cow, cell::RefCell, rc::Rc, time::Duration};

@@ -7,7 +7,7 @@ use crate::{
     ingest::{Encoding, Form, Produce, Produced},
     metrics::Route,
     station::Name,
-    wire::content::Codings,
+    wire::content_encoding::Codings,
 };
 use std::rc::Rc;
 

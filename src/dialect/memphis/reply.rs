@@ -20,7 +20,7 @@ pub(super) const CORS: &[u8] = b"Access-Control-Allow-Origin: *\r\nVary: Origin\
 /// How one logs in. Two fields and not one list: not every client finds the second scheme of a list.
 const CHALLENGES: &[u8] =
     b"WWW-Authenticate: Bearer realm=\"sluicegate\"\r\nWWW-Authenticate: Basic realm=\"sluicegate\", charset=\"UTF-8\"\r\n";
-/// Codings that are undone ([`crate::wire::content`]).
+/// Codings that are undone ([`crate::wire::content_encoding`]).
 const ACCEPT_ENCODING: &[u8] = b"Accept-Encoding: gzip, deflate\r\n";
 /// Tokens are for whoever has asked, and what is true now is not true later.
 const NO_STORE: &[u8] = b"Cache-Control: no-store\r\n";

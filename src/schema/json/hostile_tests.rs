@@ -3,7 +3,7 @@
 //! The tests hold on to verdicts and to fuel, never to time. With `--nocapture`, in release, they print how long each took:
 //! that is how the prices were found.
 
-use super::{JsonSchema, Scratch, TOO_MUCH, meter};
+use super::{JsonSchema, Scratch, TOO_MUCH, fuel};
 use crate::limits::{SCHEMA_FUEL, SCHEMA_JSON_BYTES_MAX};
 use serde_json::{Value, json};
 use std::{fmt::Write, thread, time::Instant};
@@ -25,7 +25,7 @@ fn check(name: &str, schema: &Value, record: &str) -> String {
     let schema = compile(name, schema.to_string()).expect("the schema is allowed");
     let begin = Instant::now();
     let verdict = schema.check(record.as_bytes(), &mut Scratch::default());
-    println!("{:>10.2?} check   {name}: {} of {SCHEMA_FUEL}", begin.elapsed(), meter::used());
+    println!("{:>10.2?} check   {name}: {} of {SCHEMA_FUEL}", begin.elapsed(), fuel::used());
     verdict.err().map_or_else(String::new, |violation| violation.to_string())
 }
 

@@ -1,10 +1,9 @@
 //! The tape as the validator sees it. Whatever it asks costs fuel.
 
 use super::{
-    meter,
+    equality, fuel,
     number::Number,
     preview::preview,
-    same,
     tape::{self, Entry, Kind, Tape},
 };
 use jsonschema::{
@@ -33,7 +32,7 @@ impl Json for TapeJson {
     fn with_string_node<T>((): &mut (), string: &str, f: impl FnOnce(TapeNode<'_>) -> T) -> T {
         let len = u32::try_from(string.len()).unwrap_or(u32::MAX);
         let entries = [Entry { kind: Kind::Text, at: 0, len, next: 1 }];
-        meter::spend_on_value();
+        fuel::spend_on_value();
         f(TapeNode::root(&Tape { record: string, unescaped: "", entries: &entries, exact: None }))
     }
 }
@@ -105,26 +104,26 @@ impl<'a> Node<'a, TapeJson> for TapeNode<'a> {
 
     #[inline]
     fn as_object(&self) -> Option<Members<'a>> {
-        (self.entry().kind == Kind::Object && meter::descend()).then_some(Members(*self))
+        (self.entry().kind == Kind::Object && fuel::descend()).then_some(Members(*self))
     }
 
     #[inline]
     fn as_array(&self) -> Option<Elements<'a>> {
-        (self.entry().kind == Kind::Array && meter::descend()).then_some(Elements(*self))
+        (self.entry().kind == Kind::Array && fuel::descend()).then_some(Elements(*self))
     }
 
     #[inline]
     fn as_string(&self) -> Option<Cow<'a, str>> {
         let string = self.string()?;
         // Without fuel a string is still a string, but there is nothing in it.
-        Some(Cow::Borrowed(if meter::spend_on_text(string.len()) { string } else { "" }))
+        Some(Cow::Borrowed(if fuel::spend_on_text(string.len()) { string } else { "" }))
     }
 
     #[inline]
     fn as_number(&self) -> Option<Number<'a>> {
         let number = self.number()?;
         // Without fuel a number is still a number, but a short one.
-        let spent = meter::spend(1 + number.text.len() / 4);
+        let spent = fuel::spend(1 + number.text.len() / 4);
         Some(if spent { number } else { Number { text: "0", written_as_integer: true } })
     }
 
@@ -167,12 +166,12 @@ impl<'a> Node<'a, TapeJson> for TapeNode<'a> {
     #[inline]
     fn string_length(&self) -> Option<u64> {
         let string = self.string()?;
-        let string = if meter::spend(1 + string.len() / 64) { string } else { "" };
+        let string = if fuel::spend(1 + string.len() / 64) { string } else { "" };
         Some(string.chars().count() as u64)
     }
 
     fn equals_value(&self, expected: &Value) -> bool {
-        same::as_value(*self, expected)
+        equality::as_value(*self, expected)
     }
 
     fn to_value(&self) -> Cow<'a, Value> {
@@ -201,11 +200,11 @@ impl<'a> Object<'a, TapeJson> for Members<'a> {
     #[inline]
     fn get(&self, key: &Box<str>) -> Option<TapeNode<'a>> {
         // As if all had been looked at: an object that makes every lookup dear is the sender's choice.
-        if !meter::spend(1 + self.len() / 4) {
+        if !fuel::spend(1 + self.len() / 4) {
             return None;
         }
         let found = self.0.member(key)?;
-        meter::spend_on_value().then_some(found)
+        fuel::spend_on_value().then_some(found)
     }
 
     #[inline]
@@ -227,7 +226,7 @@ impl<'a> Iterator for MembersIter<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let (name, value) = self.members.next()?;
-        meter::spend_on_value().then(|| (Name(self.object.tape.text(name)), self.object.at(value)))
+        fuel::spend_on_value().then(|| (Name(self.object.tape.text(name)), self.object.at(value)))
     }
 }
 
@@ -238,7 +237,7 @@ pub(super) struct Name<'a>(&'a str);
 impl AsRef<str> for Name<'_> {
     #[inline]
     fn as_ref(&self) -> &str {
-        if meter::spend_on_text(self.0.len()) { self.0 } else { "" }
+        if fuel::spend_on_text(self.0.len()) { self.0 } else { "" }
     }
 }
 
@@ -267,7 +266,7 @@ impl<'a> Array<'a, TapeJson> for Elements<'a> {
     }
 
     fn is_unique(&self) -> bool {
-        same::all_different(self.0)
+        equality::all_different(self.0)
     }
 }
 
@@ -284,6 +283,6 @@ impl<'a> Iterator for ElementsIter<'a> {
     #[inline]
     fn next(&mut self) -> Option<TapeNode<'a>> {
         let index = self.elements.next()?;
-        meter::spend_on_value().then(|| self.array.at(index))
+        fuel::spend_on_value().then(|| self.array.at(index))
     }
 }

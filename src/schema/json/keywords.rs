@@ -3,11 +3,11 @@
 
 use super::{
     decimal::{DIVISOR_DIGITS_MAX, Decimal, Divisor},
+    equality,
     exact::Exact,
     instance::{TapeJson, TapeNode},
     number::Number,
     preview::{cut_str, preview},
-    same,
 };
 use jsonschema::{
     Keyword, Retrieve, ValidationError, ValidationOptions,
@@ -181,6 +181,6 @@ impl<'i> Keyword<'i, TapeJson> for Constant {
     }
 
     fn is_valid(&self, instance: TapeNode<'i>) -> bool {
-        same::as_value(instance, &self.value)
+        equality::as_value(instance, &self.value)
     }
 }

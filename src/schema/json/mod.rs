@@ -3,19 +3,19 @@
 //! A record is read into a tape (`read`, `tape`), over which the validator of the `jsonschema` crate walks (`instance`). What a
 //! schema may do is looked at before it is compiled (`guard`); what a record makes it do is counted while it is checked (`meter`).
 
+mod complexity;
 mod decimal;
+mod equality;
 mod exact;
-mod guard;
+mod fuel;
 #[cfg(test)]
 mod hostile_tests;
 mod instance;
 mod keywords;
-mod meter;
 mod number;
 mod pattern;
 mod preview;
 mod read;
-mod same;
 #[cfg(test)]
 mod suite_tests;
 mod tape;
@@ -31,9 +31,9 @@ use crate::limits::{
     SCHEMA_JSON_BYTES_MAX, SCHEMA_JSON_PATTERN_BYTES_MAX, SCHEMA_JSON_PATTERN_CACHE_BYTES, SCHEMA_JSON_VALUES_MAX,
 };
 use exact::Exact;
+use fuel::Prices;
 use instance::{TapeJson, TapeNode};
 use jsonschema::{PatternOptions, ValidationError, ValidationOptions, Validator, error::ValidationErrorKind};
-use meter::Prices;
 use pattern::Rewritten;
 use read::Unreadable;
 use serde_json::Value;
@@ -75,7 +75,7 @@ impl JsonSchema {
         let mut rewritten = Rewritten::new();
         pattern::rewrite(&mut schema, &mut rewritten)
             .map_err(|unusable| CompileError(Violation::one(&unusable.path, unusable.text).to_string()))?;
-        let facts = guard::examine(&schema).map_err(CompileError)?;
+        let facts = complexity::examine(&schema).map_err(CompileError)?;
         let (validator, pattern_bytes) = build(&schema, &exact, &rewritten, facts.patterns > 0)?;
         let text = match pattern_bytes {
             0 => 1,
@@ -93,9 +93,9 @@ impl JsonSchema {
     pub fn check(&self, record: &[u8], scratch: &mut Scratch) -> Result<(), Violation> {
         let mut tape = read(record, scratch).map_err(|unreadable| told(&unreadable))?;
         tape.exact = self.exact.as_deref();
-        meter::begin(self.prices);
+        fuel::begin(self.prices);
         let valid = self.validator.is_valid(TapeNode::root(&tape));
-        if meter::is_empty() {
+        if fuel::is_empty() {
             return Err(Violation::one("", TOO_MUCH));
         }
         if valid { Ok(()) } else { Err(self.faults(TapeNode::root(&tape))) }
@@ -104,7 +104,7 @@ impl JsonSchema {
     /// All that is wrong with a record, as far as the fuel lasts.
     #[cold]
     fn faults(&self, record: TapeNode<'_>) -> Violation {
-        meter::begin(self.prices);
+        fuel::begin(self.prices);
         let errors = self.validator.iter_errors(record);
         let mut violation = Violation { faults: Vec::new(), more: 0 };
         for error in errors.filter(|error| !preview::is_void(error.instance())) {
@@ -156,7 +156,7 @@ fn build(
             .size_limit(bytes.max(PATTERN_BYTES_MIN))
             .dfa_size_limit(SCHEMA_JSON_PATTERN_CACHE_BYTES);
         let built = keywords::install(ValidationOptions::default(), exact)
-            .with_retriever(guard::NothingElse)
+            .with_retriever(complexity::NothingElse)
             .with_pattern_options(patterns)
             .should_validate_formats(false)
             .without_content_media_type_support("application/json")
@@ -174,7 +174,7 @@ fn build(
 /// What the compiler says, and where in the schema.
 fn refusal(error: &ValidationError<'_>, rewritten: &Rewritten) -> String {
     let text = match error.kind() {
-        ValidationErrorKind::Referencing(error) => guard::reason(error),
+        ValidationErrorKind::Referencing(error) => complexity::reason(error),
         ValidationErrorKind::Format { format } if format == "regex" => {
             error.instance().as_str().map_or_else(|| error.to_string(), |pattern| pattern::reason(pattern, rewritten))
         }

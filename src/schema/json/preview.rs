@@ -1,6 +1,6 @@
 //! A value of a record as it is shown in an error: cut, so that an error costs the same whatever the record is.
 
-use super::{super::violation::whole_chars, instance::TapeNode, meter, tape::Kind};
+use super::{super::violation::whole_chars, fuel, instance::TapeNode, tape::Kind};
 use jsonschema::json::JsonNumber;
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ const VOID_BYTES: usize = 4 * TEXT_BYTES;
 
 /// The value, cut.
 pub(super) fn preview(node: TapeNode<'_>) -> Value {
-    if meter::spend_on_fault() { cut(node, DEPTH) } else { Value::String(" ".repeat(VOID_BYTES)) }
+    if fuel::spend_on_fault() { cut(node, DEPTH) } else { Value::String(" ".repeat(VOID_BYTES)) }
 }
 
 fn cut(node: TapeNode<'_>, depth: usize) -> Value {

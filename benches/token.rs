@@ -10,7 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde::Deserialize;
 use sluicegate::auth::{
-    ACCOUNT_DEFAULT, Gate, TokenKeys, Users, credential,
+    ACCOUNT_DEFAULT, Authenticator, TokenKeys, Users, credential,
     keys::{KeyRecord, KeyUses, is_key, new_key},
 };
 use std::{hint::black_box, sync::Arc, time::Duration};
@@ -29,29 +29,30 @@ struct Claims {
 }
 
 /// A gate that knows this many tokens, and the tokens.
-fn gate_of(tokens: u64) -> (Gate, Vec<Vec<u8>>) {
-    let mut gate = Gate::new(0, TokenKeys::new("access key", "refresh key"), Arc::new(Users::new("root", 1, [])));
-    let root = gate.user(ACCOUNT_DEFAULT, "root", 1).expect("root");
+fn gate_of(tokens: u64) -> (Authenticator, Vec<Vec<u8>>) {
+    let mut authenticator =
+        Authenticator::new(0, TokenKeys::new("access key", "refresh key"), Arc::new(Users::new("root", 1, [])));
+    let root = authenticator.user(ACCOUNT_DEFAULT, "root", 1).expect("root");
     let known = (0..tokens).map(|second| {
-        let access = gate.issue(&root, NOW + second, HOUR, HOUR).expect("issued").access.into_bytes();
-        gate.principal(&access, NOW).expect("valid");
+        let access = authenticator.issue(&root, NOW + second, HOUR, HOUR).expect("issued").access.into_bytes();
+        authenticator.principal(&access, NOW).expect("valid");
         access
     });
     let known = known.collect();
-    (gate, known)
+    (authenticator, known)
 }
 
 fn tokens(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("token");
     for count in [1, 1_000, 100_000] {
-        let (mut gate, known) = gate_of(count);
+        let (mut authenticator, known) = gate_of(count);
         let mut next = known.iter().cycle();
         group.bench_function(format!("hit among {count}"), |bencher| {
-            bencher.iter(|| gate.principal(black_box(next.next().expect("a cycle")), NOW));
+            bencher.iter(|| authenticator.principal(black_box(next.next().expect("a cycle")), NOW));
         });
     }
     let keys = TokenKeys::new("access key", "refresh key");
-    let (mut gate, known) = gate_of(1);
+    let (mut authenticator, known) = gate_of(1);
     let token = known.first().expect("one token");
     group.bench_function("verification (miss)", |bencher| {
         bencher.iter(|| keys.verify_access(black_box(token), NOW));
@@ -68,7 +69,7 @@ fn tokens(criterion: &mut Criterion) {
     });
     let forged = [token.as_slice(), b"x"].concat();
     group.bench_function("refusal of a forged token", |bencher| {
-        bencher.iter(|| gate.principal(black_box(&forged), NOW));
+        bencher.iter(|| authenticator.principal(black_box(&forged), NOW));
     });
     let field = [b"Bearer ".as_slice(), token].concat();
     group.bench_function("reading the field", |bencher| {
@@ -89,14 +90,15 @@ fn keys(criterion: &mut Criterion) {
         uses: Arc::new(KeyUses::new(1)),
     };
     let users = Arc::new(Users::new("root", 1, []).with_keys([record]));
-    let mut gate = Gate::new(0, TokenKeys::new("access key", "refresh key"), Arc::clone(&users));
+    let mut authenticator = Authenticator::new(0, TokenKeys::new("access key", "refresh key"), Arc::clone(&users));
     let basic = format!("Basic {}", STANDARD.encode(format!("user:{}", key.text)));
     let mut group = criterion.benchmark_group("key");
-    group.bench_function("hit", |bencher| bencher.iter(|| gate.principal(black_box(key.text.as_bytes()), NOW)));
+    group
+        .bench_function("hit", |bencher| bencher.iter(|| authenticator.principal(black_box(key.text.as_bytes()), NOW)));
     group.bench_function("hit, from the field of HTTP Basic", |bencher| {
         bencher.iter(|| {
             let found = credential(Some(black_box(basic.as_bytes())), None).expect("a key");
-            gate.principal(&found, NOW)
+            authenticator.principal(&found, NOW)
         });
     });
     group.bench_function("hash and comparison (miss)", |bencher| {

@@ -2,7 +2,7 @@
 //!
 //! The control plane owns the users and their password hashes; each shard holds an immutable snapshot of
 //! names and rights and of API keys ([`Users`]), the signing keys ([`TokenKeys`]) and a bounded cache of tokens and keys it
-//! has verified, together in a [`Gate`]. A request costs one cache lookup; everything else is per login.
+//! has verified, together in a [`Authenticator`]. A request costs one cache lookup; everything else is per login.
 //!
 //! Invariants: a token holds no secret; a token without every claim it needs is [`Reject::Unauthorized`],
 //! never a default and never root; an access token is no refresh token and the reverse; no key, token or
@@ -13,16 +13,16 @@
 //!
 //! [`Reject::Unauthorized`]: crate::reject::Reject::Unauthorized
 
+mod authenticator;
 mod cache;
 mod credential;
-mod gate;
 pub mod keys;
 pub mod password;
 mod token;
 mod users;
 
+pub use authenticator::Authenticator;
 pub use cache::TokenCache;
 pub use credential::{Credential, credential, is_credential_in};
-pub use gate::Gate;
 pub use token::{Claims, IssuedPair, Kind, TokenKeys, fuzz_token, lifetime_from_minutes};
-pub use users::{ACCOUNT_DEFAULT, Principal, UserRecord, Users, Who, root_version};
+pub use users::{ACCOUNT_DEFAULT, Identity, Principal, UserRecord, Users, root_version};

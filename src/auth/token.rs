@@ -12,7 +12,7 @@
 //! Deliberately absent: other algorithms, key ids, audiences. A token that names an audience or critical
 //! header fields means something we do not know and is refused.
 
-use super::{Principal, Who};
+use super::{Identity, Principal};
 use crate::{
     limits::{TOKEN_BYTES_MAX, TOKEN_LIFETIME_MAX},
     reject::Reject,
@@ -144,7 +144,9 @@ impl TokenKeys {
         access_lifetime: Duration,
         refresh_lifetime: Duration,
     ) -> Result<IssuedPair, Reject> {
-        let Who::User(name) = &principal.who else { return Err(Reject::Internal("an API key has no tokens")) };
+        let Identity::User(name) = &principal.identity else {
+            return Err(Reject::Internal("an API key has no tokens"));
+        };
         let seconds = |lifetime: Duration| lifetime.min(TOKEN_LIFETIME_MAX).as_secs().max(1);
         let (access_s, refresh_s) = (seconds(access_lifetime), seconds(refresh_lifetime));
         let claims = |kind, lifetime_s| Claims {

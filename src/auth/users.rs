@@ -32,7 +32,7 @@ pub struct UserRecord {
 
 /// Whose credential it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Who {
+pub enum Identity {
     /// A user's, of this lower-cased name.
     User(Name),
     /// An API key.
@@ -53,7 +53,7 @@ impl KeyLabel {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// Who.
-    pub who: Who,
+    pub identity: Identity,
     /// Tenant.
     pub account: u32,
     /// Version of the user's password, see [`UserRecord::version`]; 0 of a key, which has none.
@@ -77,9 +77,9 @@ impl Principal {
     /// What it is called in logs and dead letters: the user's name, or `key:` and the key's id.
     #[must_use]
     pub fn label(&self) -> &str {
-        match &self.who {
-            Who::User(name) => name.as_str(),
-            Who::Key(label) => &label.0,
+        match &self.identity {
+            Identity::User(name) => name.as_str(),
+            Identity::Key(label) => &label.0,
         }
     }
 
@@ -112,7 +112,13 @@ impl Principal {
 impl From<UserRecord> for Principal {
     fn from(record: UserRecord) -> Self {
         let UserRecord { name, account, version, produce, consume } = record;
-        Self { who: Who::User(name), account, version, rights: Rights::Listed { produce, consume }, uses: None }
+        Self {
+            identity: Identity::User(name),
+            account,
+            version,
+            rights: Rights::Listed { produce, consume },
+            uses: None,
+        }
     }
 }
 
@@ -143,7 +149,7 @@ impl From<KeyRecord> for Key {
     fn from(record: KeyRecord) -> Self {
         let KeyRecord { id, hash, produce, consume, expires_unix_s, uses, .. } = record;
         let principal = Principal {
-            who: Who::Key(KeyLabel::new(&id)),
+            identity: Identity::Key(KeyLabel::new(&id)),
             account: ACCOUNT_DEFAULT,
             version: 0,
             rights: Rights::Listed { produce, consume },
@@ -169,7 +175,7 @@ impl Users {
     /// records of one user the last counts.
     pub fn new(root_name: &str, root_version: u32, users: impl IntoIterator<Item = UserRecord>) -> Self {
         let root = Name::parse(root_name).ok().map(|name| Principal {
-            who: Who::User(name),
+            identity: Identity::User(name),
             account: ACCOUNT_DEFAULT,
             version: root_version,
             rights: Rights::Everything,

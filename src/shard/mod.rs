@@ -4,7 +4,7 @@
 //! learns comes through its inbox, as finished values.
 
 use crate::{
-    auth::{Gate, TokenKeys, Users},
+    auth::{Authenticator, TokenKeys, Users},
     backend::{Backend, local, nats},
     budget::Budget,
     conn::Connections,
@@ -99,11 +99,11 @@ async fn run(parts: Parts) -> io::Result<()> {
     let directory = Rc::new(Directory::new(parts.index, parts.asks));
     let budget = Budget::new(parts.limits.shard_body_bytes_max);
     let (backend, link) = open(parts.backend, parts.index, &parts.limits, &parts.metrics);
-    let gate = Rc::new(RefCell::new(Gate::new(parts.index, parts.keys, parts.users)));
+    let authenticator = Rc::new(RefCell::new(Authenticator::new(parts.index, parts.keys, parts.users)));
     let metrics = || Arc::clone(&parts.metrics);
     let draining = Rc::new(Once::default());
     let dialect = Dialect::Memphis(Memphis {
-        gate: Rc::clone(&gate),
+        authenticator: Rc::clone(&authenticator),
         directory: Rc::clone(&directory),
         ingest: Ingest {
             directory: Rc::clone(&directory),
@@ -132,7 +132,7 @@ async fn run(parts: Parts) -> io::Result<()> {
     rt::spawn(Rc::clone(&connections).accept(listener));
     rt::spawn(gauges(Rc::clone(&directory), metrics()));
 
-    listen_to_control(&parts.inbox, &directory, &gate, &connections).await;
+    listen_to_control(&parts.inbox, &directory, &authenticator, &connections).await;
 
     connections.stop_accepting();
     draining.set();
@@ -143,8 +143,9 @@ async fn run(parts: Parts) -> io::Result<()> {
     let drained = {
         // Answers of the control plane are still needed by requests in flight.
         let inbox = parts.inbox;
-        let (directory, gate, drained) = (Rc::clone(&directory), Rc::clone(&gate), Rc::clone(&connections));
-        rt::spawn(async move { listen_to_control(&inbox, &directory, &gate, &drained).await });
+        let (directory, authenticator, drained) =
+            (Rc::clone(&directory), Rc::clone(&authenticator), Rc::clone(&connections));
+        rt::spawn(async move { listen_to_control(&inbox, &directory, &authenticator, &drained).await });
         rt::deadline(DRAIN_TIMEOUT, connections.drain()).await
     };
     if drained.is_err() {
@@ -180,13 +181,13 @@ fn open(
 async fn listen_to_control(
     inbox: &flume::Receiver<ShardUpdate>,
     directory: &Directory,
-    gate: &RefCell<Gate>,
+    authenticator: &RefCell<Authenticator>,
     connections: &Connections,
 ) {
     while let Ok(push) = inbox.recv_async().await {
         match push {
             ShardUpdate::Response { ticket, response: answer } => directory.answered(ticket, answer),
-            ShardUpdate::Users(users) => gate.borrow_mut().set_users(users),
+            ShardUpdate::Users(users) => authenticator.borrow_mut().set_users(users),
             ShardUpdate::Contracts(contracts) => directory.set_contracts(contracts),
             ShardUpdate::Confirmed(at) => directory.confirm(at),
             ShardUpdate::Taken(heard) => drop(heard),

@@ -46,7 +46,7 @@ impl Memphis {
         let Ok(lifetimes) = self.lifetimes(&fields) else { return invalid_fields() };
         let outcome = match self.directory.login(login.account, &login.username, &login.password, request.peer).await {
             // The password may have changed since it was checked: then it opens nothing any more.
-            Ok(version) => self.gate.borrow_mut().user(login.account, &login.username, version),
+            Ok(version) => self.authenticator.borrow_mut().user(login.account, &login.username, version),
             Err(reject) => Err(reject),
         };
         match outcome {
@@ -66,8 +66,9 @@ impl Memphis {
         let (Ok(token), Ok(lifetimes)) = (fields.text("jwt_refresh_token"), self.lifetimes(&fields)) else {
             return reject(&Invalid.into());
         };
-        let refresher = self.gate.borrow_mut().refresher(token.unwrap_or_default().as_bytes(), request.now.unix_s);
-        match refresher {
+        let verify_refresh =
+            self.authenticator.borrow_mut().verify_refresh(token.unwrap_or_default().as_bytes(), request.now.unix_s);
+        match verify_refresh {
             Ok(principal) => self.issue(&principal, request, lifetimes, Route::Refresh),
             Err(refused) => reject(&refused),
         }
@@ -90,7 +91,7 @@ impl Memphis {
         lifetimes: (Duration, Duration),
         route: Route,
     ) -> Reply {
-        match self.gate.borrow().issue(principal, request.now.unix_s, lifetimes.0, lifetimes.1) {
+        match self.authenticator.borrow().issue(principal, request.now.unix_s, lifetimes.0, lifetimes.1) {
             Ok(pair) => {
                 let body = json!({
                     "expires_in": pair.access_ms,

@@ -14,7 +14,7 @@ mod route;
 
 use super::{Reply, Request};
 use crate::{
-    auth::{Gate, Principal, credential, is_credential_in},
+    auth::{Authenticator, Principal, credential, is_credential_in},
     consume::Fetcher,
     directory::Directory,
     ingest::{Form, Ingest},
@@ -31,7 +31,7 @@ use std::{borrow::Cow, cell::RefCell, rc::Rc, time::Duration};
 #[derive(Debug)]
 pub struct Memphis {
     /// Tokens, API keys and users.
-    pub gate: Rc<RefCell<Gate>>,
+    pub authenticator: Rc<RefCell<Authenticator>>,
     /// Logins.
     pub directory: Rc<Directory>,
     /// Produce.
@@ -154,11 +154,11 @@ impl Memphis {
 
     /// Who a credential belongs to.
     fn principal(&self, credential: &[u8], unix_s: u64) -> Result<Rc<Principal>, Reject> {
-        let mut gate = self.gate.borrow_mut();
-        let principal = gate.principal(credential, unix_s);
+        let mut authenticator = self.authenticator.borrow_mut();
+        let principal = authenticator.principal(credential, unix_s);
         let metrics = &self.ingest.metrics;
-        metrics.token_cache_hits.add(gate.hits() - metrics.token_cache_hits.get());
-        metrics.token_cache_misses.add(gate.misses() - metrics.token_cache_misses.get());
+        metrics.token_cache_hits.add(authenticator.hits() - metrics.token_cache_hits.get());
+        metrics.token_cache_misses.add(authenticator.misses() - metrics.token_cache_misses.get());
         principal
     }
 

@@ -1,6 +1,6 @@
 //! What a shard asks about each request: whose credential is this?
 //!
-//! One [`Gate`] a shard, not `Send`: principals are handed out as `Rc`, so that a request touches no
+//! One [`Authenticator`] a shard, not `Send`: principals are handed out as `Rc`, so that a request touches no
 //! counter that another core touches. It reads the shared snapshot of users only for a credential it has not seen.
 
 use super::{IssuedPair, Principal, TokenCache, TokenKeys, Users, keys};
@@ -12,7 +12,7 @@ use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
 /// Users, keys and verified credentials of one shard.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Authenticator {
     /// Number of this shard.
     shard: u16,
     keys: TokenKeys,
@@ -24,8 +24,8 @@ pub struct Gate {
     misses: u64,
 }
 
-impl Gate {
-    /// The gate of this shard, which knows these users and has seen no token.
+impl Authenticator {
+    /// The authenticator of this shard, which knows these users and has seen no token.
     #[must_use]
     pub fn new(shard: u16, keys: TokenKeys, users: Arc<Users>) -> Self {
         let cache = TokenCache::new(TOKENS_PER_SHARD_MAX, TOKEN_CACHE_BYTES_MAX);
@@ -71,7 +71,7 @@ impl Gate {
     }
 
     /// Whose refresh token this is; [`Reject::Unauthorized`] if nobody's. Not cached: it is asked once a token.
-    pub fn refresher(&mut self, token: &[u8], now_unix_s: u64) -> Result<Rc<Principal>, Reject> {
+    pub fn verify_refresh(&mut self, token: &[u8], now_unix_s: u64) -> Result<Rc<Principal>, Reject> {
         let claims = self.keys.verify_refresh(token, now_unix_s)?;
         self.user(claims.account_id, &claims.username, claims.ver)
     }
@@ -154,59 +154,60 @@ mod tests {
         Arc::new(Users::new("root", ROOT_VERSION, [etl]))
     }
 
-    fn gate() -> Gate {
-        Gate::new(1, TokenKeys::new("access key", "refresh key"), users(1, "a"))
+    fn authenticator() -> Authenticator {
+        Authenticator::new(1, TokenKeys::new("access key", "refresh key"), users(1, "a"))
     }
 
-    fn login(gate: &mut Gate, name: &str) -> IssuedPair {
-        let principal = gate.find(1, name).expect("a user");
-        gate.issue(&principal, NOW, MINUTE, 5 * MINUTE).expect("issued")
+    fn login(authenticator: &mut Authenticator, name: &str) -> IssuedPair {
+        let principal = authenticator.find(1, name).expect("a user");
+        authenticator.issue(&principal, NOW, MINUTE, 5 * MINUTE).expect("issued")
     }
 
     #[test]
     fn a_token_is_verified_once_and_then_known() {
-        let mut gate = gate();
-        let pair = login(&mut gate, "etl");
-        let first = gate.principal(pair.access.as_bytes(), NOW).expect("valid");
-        assert_eq!((gate.hits(), gate.misses(), gate.cache.len()), (0, 1, 1));
-        let second = gate.principal(pair.access.as_bytes(), NOW + 59).expect("valid");
-        assert_eq!((gate.hits(), gate.misses(), gate.cache.len()), (1, 1, 1));
+        let mut authenticator = authenticator();
+        let pair = login(&mut authenticator, "etl");
+        let first = authenticator.principal(pair.access.as_bytes(), NOW).expect("valid");
+        assert_eq!((authenticator.hits(), authenticator.misses(), authenticator.cache.len()), (0, 1, 1));
+        let second = authenticator.principal(pair.access.as_bytes(), NOW + 59).expect("valid");
+        assert_eq!((authenticator.hits(), authenticator.misses(), authenticator.cache.len()), (1, 1, 1));
         assert!(Rc::ptr_eq(&first, &second));
         assert_eq!(first.label(), "etl");
-        assert_eq!(gate.principal(pair.access.as_bytes(), NOW + 60), Err(Reject::Unauthorized));
-        assert_eq!((gate.hits(), gate.misses(), gate.cache.len()), (1, 2, 0));
+        assert_eq!(authenticator.principal(pair.access.as_bytes(), NOW + 60), Err(Reject::Unauthorized));
+        assert_eq!((authenticator.hits(), authenticator.misses(), authenticator.cache.len()), (1, 2, 0));
     }
 
     #[test]
     fn users_of_many_tokens_are_held_once() {
-        let mut gate = gate();
-        let principal = gate.user(1, "etl", 1).expect("a user");
+        let mut authenticator = authenticator();
+        let principal = authenticator.user(1, "etl", 1).expect("a user");
         for second in 0..10 {
-            let pair = gate.issue(&principal, NOW + second, MINUTE, MINUTE).expect("issued");
-            let found = gate.principal(pair.access.as_bytes(), NOW + second).expect("valid");
+            let pair = authenticator.issue(&principal, NOW + second, MINUTE, MINUTE).expect("issued");
+            let found = authenticator.principal(pair.access.as_bytes(), NOW + second).expect("valid");
             assert!(Rc::ptr_eq(&found, &principal));
         }
-        assert_eq!(gate.cache.len(), 10);
+        assert_eq!(authenticator.cache.len(), 10);
     }
 
     #[test]
     fn a_refused_token_is_not_remembered() {
-        let mut gate = gate();
-        let pair = login(&mut gate, "etl");
+        let mut authenticator = authenticator();
+        let pair = login(&mut authenticator, "etl");
         for credential in [&b""[..], b"x", b"a.b.c", pair.refresh.as_bytes(), &[0xff; 300], &[b'.'; 5_000]] {
-            assert_eq!(gate.principal(credential, NOW), Err(Reject::Unauthorized));
+            assert_eq!(authenticator.principal(credential, NOW), Err(Reject::Unauthorized));
         }
-        assert_eq!(gate.cache.len(), 0);
+        assert_eq!(authenticator.cache.len(), 0);
     }
 
     #[test]
     fn a_refresh_token_refreshes_and_an_access_token_does_not() {
-        let mut gate = gate();
-        let pair = login(&mut gate, "etl");
-        let refreshed = gate.refresher(pair.refresh.as_bytes(), NOW + 299).map(|found| found.label().to_owned());
+        let mut authenticator = authenticator();
+        let pair = login(&mut authenticator, "etl");
+        let refreshed =
+            authenticator.verify_refresh(pair.refresh.as_bytes(), NOW + 299).map(|found| found.label().to_owned());
         assert_eq!(refreshed, Ok("etl".to_owned()));
-        assert_eq!(gate.refresher(pair.refresh.as_bytes(), NOW + 300), Err(Reject::Unauthorized));
-        assert_eq!(gate.refresher(pair.access.as_bytes(), NOW), Err(Reject::Unauthorized));
+        assert_eq!(authenticator.verify_refresh(pair.refresh.as_bytes(), NOW + 300), Err(Reject::Unauthorized));
+        assert_eq!(authenticator.verify_refresh(pair.access.as_bytes(), NOW), Err(Reject::Unauthorized));
     }
 
     #[test]
@@ -217,20 +218,20 @@ mod tests {
             ("root's password", "root", Arc::new(Users::new("root", ROOT_VERSION + 1, []))),
             ("root's password before the registry was read", "root", Arc::new(Users::unread("root", ROOT_VERSION + 1))),
         ] {
-            let mut gate = gate();
-            let pair = login(&mut gate, name);
-            assert!(gate.principal(pair.access.as_bytes(), NOW).is_ok());
-            gate.set_users(after);
-            assert_eq!(gate.principal(pair.access.as_bytes(), NOW), Err(Reject::Unauthorized), "{what}");
-            assert_eq!(gate.refresher(pair.refresh.as_bytes(), NOW), Err(Reject::Unauthorized), "{what}");
+            let mut authenticator = authenticator();
+            let pair = login(&mut authenticator, name);
+            assert!(authenticator.principal(pair.access.as_bytes(), NOW).is_ok());
+            authenticator.set_users(after);
+            assert_eq!(authenticator.principal(pair.access.as_bytes(), NOW), Err(Reject::Unauthorized), "{what}");
+            assert_eq!(authenticator.verify_refresh(pair.refresh.as_bytes(), NOW), Err(Reject::Unauthorized), "{what}");
         }
     }
 
     #[test]
     fn a_password_that_was_checked_before_it_changed_yields_no_token() {
-        let mut gate = gate();
-        assert!(gate.user(1, "etl", 1).is_ok());
-        gate.set_users(users(2, "a"));
+        let mut authenticator = authenticator();
+        assert!(authenticator.user(1, "etl", 1).is_ok());
+        authenticator.set_users(users(2, "a"));
         for (account, name, version, expect) in [
             (1, "etl", 1, Err(Reject::Unauthorized)),
             (1, "etl", 2, Ok("etl".to_owned())),
@@ -239,23 +240,23 @@ mod tests {
             (1, "root", 0, Err(Reject::Unauthorized)),
             (1, "root", ROOT_VERSION, Ok("root".to_owned())),
         ] {
-            let user = gate.user(account, name, version).map(|user| user.label().to_owned());
+            let user = authenticator.user(account, name, version).map(|user| user.label().to_owned());
             assert_eq!(user, expect, "{account} {name} {version}");
         }
-        gate.set_users(Arc::new(Users::unread("root", ROOT_VERSION)));
-        assert_eq!(gate.user(1, "etl", 2), Err(Reject::UsersUnknown));
+        authenticator.set_users(Arc::new(Users::unread("root", ROOT_VERSION)));
+        assert_eq!(authenticator.user(1, "etl", 2), Err(Reject::UsersUnknown));
     }
 
     #[test]
     fn new_rights_hold_from_the_next_request_on() {
-        let mut gate = gate();
-        let pair = login(&mut gate, "etl");
-        let may = |gate: &mut Gate, station| {
-            gate.principal(pair.access.as_bytes(), NOW).expect("valid").may(Action::Produce, station)
+        let mut authenticator = authenticator();
+        let pair = login(&mut authenticator, "etl");
+        let may = |authenticator: &mut Authenticator, station| {
+            authenticator.principal(pair.access.as_bytes(), NOW).expect("valid").may(Action::Produce, station)
         };
-        assert!(may(&mut gate, "a") && !may(&mut gate, "b"));
-        gate.set_users(users(1, "b"));
-        assert!(!may(&mut gate, "a") && may(&mut gate, "b"));
+        assert!(may(&mut authenticator, "a") && !may(&mut authenticator, "b"));
+        authenticator.set_users(users(1, "b"));
+        assert!(!may(&mut authenticator, "a") && may(&mut authenticator, "b"));
     }
 
     /// A key of these rights, and how often it was used; users as of [`users`].
@@ -278,12 +279,12 @@ mod tests {
     #[test]
     fn a_key_opens_what_its_patterns_say_and_each_request_is_counted_on_its_shard() {
         let (key, uses, users) = with_key("a.*", None);
-        let mut gates = [0, 1].map(|shard| Gate::new(shard, TokenKeys::new("x", "y"), Arc::clone(&users)));
-        for gate in &mut gates {
-            let first = gate.principal(key.text.as_bytes(), NOW).expect("valid");
-            let second = gate.principal(key.text.as_bytes(), u64::MAX - 1).expect("it never expires");
+        let mut gates = [0, 1].map(|shard| Authenticator::new(shard, TokenKeys::new("x", "y"), Arc::clone(&users)));
+        for authenticator in &mut gates {
+            let first = authenticator.principal(key.text.as_bytes(), NOW).expect("valid");
+            let second = authenticator.principal(key.text.as_bytes(), u64::MAX - 1).expect("it never expires");
             assert!(Rc::ptr_eq(&first, &second));
-            assert_eq!((gate.hits(), gate.misses()), (1, 1));
+            assert_eq!((authenticator.hits(), authenticator.misses()), (1, 1));
             assert_eq!(first.label(), format!("key:{}", key.id));
             for (action, station, expect) in
                 [(Action::Produce, "a.x", true), (Action::Produce, "a", false), (Action::Consume, "a.x", false)]
@@ -297,68 +298,69 @@ mod tests {
     #[test]
     fn a_key_ends_with_its_expiry_also_when_it_is_known() {
         let (key, uses, users) = with_key("*", Some(NOW + 10));
-        let mut gate = Gate::new(0, TokenKeys::new("x", "y"), users);
+        let mut authenticator = Authenticator::new(0, TokenKeys::new("x", "y"), users);
         for (second, expect) in [(0, true), (9, true), (10, false), (u64::MAX - NOW, false)] {
-            let found = gate.principal(key.text.as_bytes(), NOW + second).map(|_| true);
+            let found = authenticator.principal(key.text.as_bytes(), NOW + second).map(|_| true);
             assert_eq!(found, if expect { Ok(true) } else { Err(Reject::Unauthorized) }, "{second}");
         }
-        assert_eq!((gate.cache.len(), uses.total()), (0, 2));
+        assert_eq!((authenticator.cache.len(), uses.total()), (0, 2));
     }
 
     #[test]
     fn what_is_not_the_key_is_refused_and_not_counted() {
         let (key, uses, users) = with_key("*", None);
-        let mut gate = Gate::new(0, TokenKeys::new("x", "y"), users);
+        let mut authenticator = Authenticator::new(0, TokenKeys::new("x", "y"), users);
         let other = keys::new_key().expect("randomness");
         let secret_of_other = format!("{}{}", &key.text[..17], &other.text[17..]);
         for text in [other.text.as_str(), &secret_of_other, &key.text[..59], &format!("{}A", key.text), "sgk_", "sgk_é"]
         {
-            assert_eq!(gate.principal(text.as_bytes(), NOW), Err(Reject::Unauthorized), "{text}");
+            assert_eq!(authenticator.principal(text.as_bytes(), NOW), Err(Reject::Unauthorized), "{text}");
         }
-        assert_eq!(gate.principal(b"sgk_\xff\xff", NOW), Err(Reject::Unauthorized));
-        assert_eq!((gate.cache.len(), uses.total()), (0, 0));
-        assert!(gate.principal(key.text.as_bytes(), NOW).is_ok());
+        assert_eq!(authenticator.principal(b"sgk_\xff\xff", NOW), Err(Reject::Unauthorized));
+        assert_eq!((authenticator.cache.len(), uses.total()), (0, 0));
+        assert!(authenticator.principal(key.text.as_bytes(), NOW).is_ok());
     }
 
     #[test]
     fn a_revoked_key_opens_nothing_from_the_next_snapshot_on() {
         let (key, uses, with) = with_key("*", None);
-        let mut gate = Gate::new(0, TokenKeys::new("x", "y"), with);
-        assert!(gate.principal(key.text.as_bytes(), NOW).is_ok());
-        gate.set_users(users(1, "a"));
-        assert_eq!(gate.principal(key.text.as_bytes(), NOW), Err(Reject::Unauthorized));
+        let mut authenticator = Authenticator::new(0, TokenKeys::new("x", "y"), with);
+        assert!(authenticator.principal(key.text.as_bytes(), NOW).is_ok());
+        authenticator.set_users(users(1, "a"));
+        assert_eq!(authenticator.principal(key.text.as_bytes(), NOW), Err(Reject::Unauthorized));
         assert_eq!(uses.total(), 1);
     }
 
     #[test]
     fn before_the_registry_was_read_a_key_may_be_one_and_what_has_not_the_form_is_none() {
         let key = keys::new_key().expect("randomness");
-        let mut gate = Gate::new(0, TokenKeys::new("x", "y"), Arc::new(Users::unread("root", ROOT_VERSION)));
-        assert_eq!(gate.principal(key.text.as_bytes(), NOW), Err(Reject::UsersUnknown));
-        assert_eq!(gate.principal(&key.text.as_bytes()[1..], NOW), Err(Reject::Unauthorized));
-        assert_eq!(gate.principal(&key.text.as_bytes()[..59], NOW), Err(Reject::Unauthorized));
+        let mut authenticator =
+            Authenticator::new(0, TokenKeys::new("x", "y"), Arc::new(Users::unread("root", ROOT_VERSION)));
+        assert_eq!(authenticator.principal(key.text.as_bytes(), NOW), Err(Reject::UsersUnknown));
+        assert_eq!(authenticator.principal(&key.text.as_bytes()[1..], NOW), Err(Reject::Unauthorized));
+        assert_eq!(authenticator.principal(&key.text.as_bytes()[..59], NOW), Err(Reject::Unauthorized));
     }
 
     #[test]
     fn nobody_gets_tokens_for_a_key() {
         let (key, _, users) = with_key("*", None);
-        let mut gate = Gate::new(0, TokenKeys::new("x", "y"), users);
-        let principal = gate.principal(key.text.as_bytes(), NOW).expect("valid");
-        assert!(matches!(gate.issue(&principal, NOW, MINUTE, MINUTE), Err(Reject::Internal(_))));
-        assert_eq!(gate.refresher(key.text.as_bytes(), NOW), Err(Reject::Unauthorized));
+        let mut authenticator = Authenticator::new(0, TokenKeys::new("x", "y"), users);
+        let principal = authenticator.principal(key.text.as_bytes(), NOW).expect("valid");
+        assert!(matches!(authenticator.issue(&principal, NOW, MINUTE, MINUTE), Err(Reject::Internal(_))));
+        assert_eq!(authenticator.verify_refresh(key.text.as_bytes(), NOW), Err(Reject::Unauthorized));
         for name in [principal.label(), &key.id] {
-            assert_eq!(gate.user(1, name, 0), Err(Reject::Unauthorized), "a key is no user");
+            assert_eq!(authenticator.user(1, name, 0), Err(Reject::Unauthorized), "a key is no user");
         }
     }
 
     #[test]
     fn nothing_secret_is_shown() {
         let (key, _, users) = with_key("*", None);
-        let mut gate = Gate::new(0, TokenKeys::new("access key", "refresh key"), users);
-        gate.principal(key.text.as_bytes(), NOW).expect("valid");
-        let pair = login(&mut gate, "etl");
-        gate.principal(pair.access.as_bytes(), NOW).expect("valid");
-        let shown = format!("{gate:?} {pair:?}");
+        let mut authenticator = Authenticator::new(0, TokenKeys::new("access key", "refresh key"), users);
+        authenticator.principal(key.text.as_bytes(), NOW).expect("valid");
+        let pair = login(&mut authenticator, "etl");
+        authenticator.principal(pair.access.as_bytes(), NOW).expect("valid");
+        let shown = format!("{authenticator:?} {pair:?}");
         for secret in [
             "access key",
             "refresh key",

@@ -10,7 +10,7 @@
 
 use crate::{
     backend::{Backend, Outcome, OwnHeaders, Publish, Repeats},
-    directory::{Directory, Known, look::Look},
+    directory::{Directory, Local, look::Look},
     limits::{REPUBLISH_PAUSE_MAX, REPUBLISH_PAUSE_MIN, STATION_LOOK_INTERVAL},
     reject::Reject,
     rt,
@@ -40,7 +40,7 @@ impl Publisher<'_> {
     pub(crate) async fn publish(
         &self,
         publish: &Publish<'_>,
-        station: &mut Rc<Known<Station>>,
+        station: &mut Rc<Local<Station>>,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), Reject> {
         let begun = Instant::now();
@@ -56,7 +56,7 @@ impl Publisher<'_> {
         &self,
         publish: &Publish<'_>,
         begun: Instant,
-        station: &mut Rc<Known<Station>>,
+        station: &mut Rc<Local<Station>>,
         outcomes: &mut [Outcome],
     ) -> Result<(), Reject> {
         let repeats = self.backend.repeats();
@@ -115,7 +115,7 @@ impl Looks {
         publisher: &Publisher<'_>,
         nobody: bool,
         pause: Duration,
-    ) -> Option<Result<Rc<Known<Station>>, Reject>> {
+    ) -> Option<Result<Rc<Local<Station>>, Reject>> {
         let due = self.last.is_none_or(|last| last.elapsed() >= STATION_LOOK_INTERVAL);
         if self.look.is_none() && due && nobody {
             self.look = Some(publisher.directory.look_again(publisher.name, publisher.create));

@@ -13,7 +13,7 @@ pub use open::OpenDeliveries;
 use crate::{
     backend::{Backend, Delivered, Fetch, Message, Settlement},
     budget::{Budget, Held},
-    directory::{Directory, Known},
+    directory::{Directory, Local},
     limits::FETCH_BYTES_MAX,
     metrics::ShardMetrics,
     reject::Reject,
@@ -67,8 +67,8 @@ pub struct Fetcher {
 #[derive(Debug)]
 pub struct Delivery {
     delivered: Delivered,
-    station: Rc<Known<Station>>,
-    consumer: Rc<Known<Consumer>>,
+    station: Rc<Local<Station>>,
+    consumer: Rc<Local<Consumer>>,
     backend: Backend,
     settled: bool,
     /// Gives the budget back with the messages.

@@ -5,7 +5,7 @@ pub(crate) mod fields;
 
 use crate::{
     backend::{Backend, MessageId, Outcome, OwnHeaders, Publish},
-    directory::{Directory, Known},
+    directory::{Directory, Local},
     limits::LETTERS_AT_A_TIME,
     metrics::ShardMetrics,
     reject::Reject,
@@ -123,7 +123,7 @@ impl<'a> DeadLetterBatch<'a> {
 
     async fn publish_to(
         &self,
-        station: &mut Rc<Known<Station>>,
+        station: &mut Rc<Local<Station>>,
         publisher: Publisher<'_>,
     ) -> Result<Vec<Outcome>, Reject> {
         let Self { body, entries, fields, block, until, .. } = self;

@@ -3,7 +3,7 @@
 //! A publish that finds nobody does not tell whether the stream has gone or only has no leader at the moment. So what is known of the
 //! station stays known while the control plane is asked, whoever waits goes on trying, and only an answer changes what is known.
 
-use super::{Directory, Entry, Known, messages::Request};
+use super::{Directory, Entry, Local, messages::Request};
 use crate::{
     reject::Reject,
     rt::{self, Changed, Waiters},
@@ -12,7 +12,7 @@ use crate::{
 use std::{cell::RefCell, rc::Rc};
 
 /// What the control plane says of a station.
-type Found = Result<Rc<Known<Station>>, Reject>;
+type Found = Result<Rc<Local<Station>>, Reject>;
 
 /// A question about a station that is on its way.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ impl Directory {
         rt::spawn(async move {
             let forgotten = directory.forgotten.get();
             let answer = directory.ask(Request::Station { name: key.0.clone(), create }).await;
-            let found = answer.and_then(super::station_of).map(|value| Rc::new(Known { value }));
+            let found = answer.and_then(super::station_of).map(|value| Rc::new(Local { value }));
             directory.looks.borrow_mut().remove(&key);
             if directory.forgotten.get() == forgotten {
                 directory.learn(&key.0, &found);

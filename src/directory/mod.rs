@@ -49,7 +49,7 @@ pub struct Directory {
     looks: RefCell<HashMap<(Name, bool), Rc<Look>>>,
     /// How often stations were forgotten.
     forgotten: Cell<u64>,
-    contracts: RefCell<Rc<Known<Contracts>>>,
+    contracts: RefCell<Rc<Local<Contracts>>>,
     /// When the registry was last known to be no newer than `contracts`; `None`: never yet.
     confirmed: Cell<Option<Instant>>,
 }
@@ -57,7 +57,7 @@ pub struct Directory {
 /// What is known under a name.
 #[derive(Debug)]
 enum Entry<T> {
-    Known(Rc<Known<T>>),
+    Known(Rc<Local<T>>),
     /// Refused until then; and whether the question allowed creating it (a weaker question's refusal binds no stronger one).
     Refused(Reject, Instant, bool),
     Asked(Rc<Waiters>),
@@ -65,11 +65,11 @@ enum Entry<T> {
 
 /// A resolved value, behind a pointer that only this shard counts.
 #[derive(Debug)]
-pub struct Known<T> {
+pub struct Local<T> {
     value: Arc<T>,
 }
 
-impl<T> Known<T> {
+impl<T> Local<T> {
     /// What the control plane would have answered.
     #[cfg(test)]
     pub(crate) fn new(value: Arc<T>) -> Self {
@@ -83,7 +83,7 @@ impl<T> Known<T> {
     }
 }
 
-impl<T> std::ops::Deref for Known<T> {
+impl<T> std::ops::Deref for Local<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -111,7 +111,7 @@ impl Directory {
             consumers: RefCell::default(),
             looks: RefCell::default(),
             forgotten: Cell::new(0),
-            contracts: RefCell::new(Rc::new(Known { value: Arc::default() })),
+            contracts: RefCell::new(Rc::new(Local { value: Arc::default() })),
             confirmed: Cell::new(None),
         }
     }
@@ -129,7 +129,7 @@ impl Directory {
     }
 
     /// The station of this name, asked for if need be.
-    pub async fn station(&self, name: &Name, create: bool, now: Instant) -> Result<Rc<Known<Station>>, Reject> {
+    pub async fn station(&self, name: &Name, create: bool, now: Instant) -> Result<Rc<Local<Station>>, Reject> {
         if let Some(Entry::Known(known)) = self.stations.borrow().get(name) {
             return Ok(Rc::clone(known));
         }
@@ -141,11 +141,11 @@ impl Directory {
     /// The consumer group of a station, asked for if need be, in the name of a principal. `None` is the default group.
     pub async fn consumer(
         &self,
-        station: &Known<Station>,
+        station: &Local<Station>,
         group: Option<&Name>,
         principal: &str,
         now: Instant,
-    ) -> Result<Rc<Known<Consumer>>, Reject> {
+    ) -> Result<Rc<Local<Consumer>>, Reject> {
         let key = (station.name.clone(), group.cloned());
         if let Some(Entry::Known(known)) = self.consumers.borrow().get(&key) {
             return Ok(Rc::clone(known));
@@ -164,7 +164,7 @@ impl Directory {
 
     /// What stations ask of their records, as the registry has it.
     #[must_use]
-    pub fn contracts(&self) -> Rc<Known<Contracts>> {
+    pub fn contracts(&self) -> Rc<Local<Contracts>> {
         Rc::clone(&self.contracts.borrow())
     }
 
@@ -179,7 +179,7 @@ impl Directory {
 
     /// Hands in a new snapshot.
     pub fn set_contracts(&self, contracts: Arc<Contracts>) {
-        *self.contracts.borrow_mut() = Rc::new(Known { value: contracts });
+        *self.contracts.borrow_mut() = Rc::new(Local { value: contracts });
     }
 
     /// The registry was known then to say what the last snapshot does.
@@ -230,7 +230,7 @@ impl Directory {
         now: Instant,
         request: impl Fn() -> Request,
         pick: impl Fn(Response) -> Result<Arc<T>, Reject>,
-    ) -> Result<Rc<Known<T>>, Reject> {
+    ) -> Result<Rc<Local<T>>, Reject> {
         loop {
             let waiters = match table.borrow().get(key) {
                 Some(Entry::Known(known)) => return Ok(Rc::clone(known)),
@@ -246,7 +246,7 @@ impl Directory {
         make_room(&mut table.borrow_mut());
         table.borrow_mut().insert(key.clone(), Entry::Asked(Rc::clone(&waiters)));
         let forgotten = self.forgotten.get();
-        let result = self.ask(request()).await.and_then(pick).map(|value| Rc::new(Known { value }));
+        let result = self.ask(request()).await.and_then(pick).map(|value| Rc::new(Local { value }));
         let entry = match &result {
             Ok(_) if self.forgotten.get() != forgotten => None,
             Ok(known) => Some(Entry::Known(Rc::clone(known))),

@@ -19,7 +19,7 @@ pub use validation::TimeSlices;
 use crate::{
     backend::{Backend, MessageId, Outcome, OwnHeaders, Publish},
     budget::{Budget, Held},
-    directory::{Directory, Known},
+    directory::{Directory, Local},
     limits::{Limits, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
     metrics::ShardMetrics,
     reject::Reject,
@@ -84,7 +84,7 @@ pub struct Produced {
     /// One a record, in input order.
     pub outcomes: Vec<Outcome>,
     /// Where those are that were stored.
-    pub station: Rc<Known<Station>>,
+    pub station: Rc<Local<Station>>,
     /// What is held for the call, until its answer has left.
     pub held: Held,
 }
@@ -166,7 +166,7 @@ impl Ingest {
     async fn publish(
         &self,
         call: &Produce<'_>,
-        station: &mut Rc<Known<Station>>,
+        station: &mut Rc<Local<Station>>,
         (body, records, places): (&[u8], &[Span], Option<&[u32]>),
         terms: Terms<'_>,
     ) -> Result<Vec<Outcome>, Reject> {

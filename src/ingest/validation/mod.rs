@@ -18,7 +18,7 @@ use crate::{
     budget::Held,
     dead_letters::DeadLetterBatch,
     dead_letters::fields::{self, DeadLetterFields, Kind},
-    directory::{Known, contracts::Contract},
+    directory::{Local, contracts::Contract},
     reject::Reject,
     rt,
     schema::PROTOBUF_MEDIA_TYPE,
@@ -46,7 +46,7 @@ impl Ingest {
     pub(super) async fn produce_checked(
         &self,
         call: &Produce<'_>,
-        mut station: Rc<Known<Station>>,
+        mut station: Rc<Local<Station>>,
         body: &[u8],
         records: Vec<Span>,
         terms: Terms<'_>,

@@ -11,7 +11,7 @@ use crate::{
         Backend, Fetch, MessageId, Outcome, OwnHeaders, Publish, Settlement,
         nats::{Credential, Link, LinkSettings},
     },
-    directory::{Directory, Known},
+    directory::{Directory, Local},
     limits::Limits,
     metrics::ShardMetrics,
     reject::{Reject, SizeLimit},
@@ -84,7 +84,7 @@ async fn publish(link: &Rc<Link>, station: &Station, request: &Request<'_>) -> R
     let (asks, _questions) = flume::bounded(8);
     let (directory, backend) = (Rc::new(Directory::new(0, asks)), Backend::Nats(Rc::clone(link)));
     let publisher = Publisher { directory: &directory, backend: &backend, name: &station.name, create: false };
-    let (mut known, mut outcomes) = (Rc::new(Known::new(Arc::new(station.clone()))), Vec::new());
+    let (mut known, mut outcomes) = (Rc::new(Local::new(Arc::new(station.clone()))), Vec::new());
     publisher.publish(&publish, &mut known, &mut outcomes).await.map(|()| outcomes)
 }
 

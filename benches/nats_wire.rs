@@ -10,7 +10,7 @@ use sluicegate::wire::{
         AckOutcome, PubAck, Token, Window,
         acks::Acks,
         puback,
-        window::{Ask, Naming, Wakes, WindowLimits},
+        window::{AckMode, DueWakers, WindowLimits, WindowRequest},
     },
     nats::{
         self, Op, ParseLimits, Parsed,
@@ -39,8 +39,8 @@ struct Ack<'a> {
 fn window_with_records() -> (Window, sluicegate::wire::jetstream::BatchKey, Vec<Token>) {
     let mut window = Window::new(LIMITS);
     let mut tokens = Vec::new();
-    let ask = Ask {
-        naming: Naming::Each,
+    let ask = WindowRequest {
+        naming: AckMode::PerRecord,
         once: false,
         sizes: (0..RECORDS).map(|_| 300),
         all: false,
@@ -168,7 +168,7 @@ fn encoding(criterion: &mut Criterion) {
 
 fn window(criterion: &mut Criterion) {
     let stored = |sequence| AckOutcome::Stored { sequence, duplicate: false };
-    let (mut tokens, mut outcomes, mut wakes) = (Vec::new(), Vec::new(), Wakes::default());
+    let (mut tokens, mut outcomes, mut wakes) = (Vec::new(), Vec::new(), DueWakers::default());
     let mut group = criterion.benchmark_group("window");
     group.throughput(Throughput::Elements(u64::from(RECORDS)));
     for batch in [1usize, 100, 1_000] {
@@ -180,7 +180,14 @@ fn window(criterion: &mut Criterion) {
                     outcomes.clear();
                     let sizes = std::iter::repeat_n(record_bytes(32, 36, 256), batch);
                     let opened = window.open(
-                        Ask { naming: Naming::InOrder, once: false, sizes, all: false, tag: 0, deadline_ms: 10_000 },
+                        WindowRequest {
+                            naming: AckMode::InOrder,
+                            once: false,
+                            sizes,
+                            all: false,
+                            tag: 0,
+                            deadline_ms: 10_000,
+                        },
                         &mut tokens,
                     );
                     for token in tokens.iter().cycle().take(batch) {

@@ -10,7 +10,7 @@ use crate::{
     auth::{self, TokenKeys, Users},
     backend::{
         local::{Clock, StationDefaults, Store},
-        nats::{Credential, LinkSettings},
+        nats::{ConnectionSettings, Credential},
     },
     config::{BackendSettings, HeaderRule, NatsCredential, NatsSettings, Settings},
     control::{self, ControlHandle, ControlInputs},
@@ -258,7 +258,7 @@ fn open_store(settings: &Settings) -> Result<Option<Arc<Store>>, Failed> {
     store.map(|store| Some(Arc::new(store))).map_err(|error| Failed::new(format!("the embedded store: {error}")))
 }
 
-fn link_settings(nats: &NatsSettings, index: u16, driver: &Driver) -> LinkSettings {
+fn link_settings(nats: &NatsSettings, index: u16, driver: &Driver) -> ConnectionSettings {
     let credential = match &nats.credential {
         NatsCredential::None => Credential::None,
         NatsCredential::UserPassword(user, password) => {
@@ -270,7 +270,7 @@ fn link_settings(nats: &NatsSettings, index: u16, driver: &Driver) -> LinkSettin
             Credential::Seed { seed: seed.expose().to_owned(), jwt: Some(jwt.expose().to_owned()) }
         }
     };
-    LinkSettings {
+    ConnectionSettings {
         servers: nats.servers.iter().map(|server| (server.host.clone(), server.port)).collect(),
         credential,
         name: format!("sluicegate shard {index}"),

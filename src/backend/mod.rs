@@ -22,7 +22,7 @@ use std::{
 #[derive(Debug, Clone)]
 pub enum Backend {
     /// NATS JetStream, over the shard's own connection.
-    Nats(Rc<nats::Link>),
+    Nats(Rc<nats::Connection>),
     /// The embedded store.
     Local(Rc<local::Handle>),
 }

@@ -59,7 +59,7 @@ pub struct Parts {
 #[derive(Debug)]
 pub enum BackendParts {
     /// NATS JetStream; the identity makes the inbox of the link unique.
-    Nats(nats::LinkSettings, String),
+    Nats(nats::ConnectionSettings, String),
     /// The embedded store.
     Local(local::Handle),
 }
@@ -163,10 +163,10 @@ fn open(
     index: u16,
     limits: &Limits,
     metrics: &Arc<ShardMetrics>,
-) -> (Backend, Option<Rc<nats::Link>>) {
+) -> (Backend, Option<Rc<nats::Connection>>) {
     match backend {
         BackendParts::Nats(settings, identity) => {
-            let link = nats::Link::new(settings, &identity, limits.clone(), Arc::clone(metrics));
+            let link = nats::Connection::new(settings, &identity, limits.clone(), Arc::clone(metrics));
             rt::spawn(Rc::clone(&link).run(index.into()));
             (Backend::Nats(Rc::clone(&link)), Some(link))
         }

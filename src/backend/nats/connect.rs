@@ -12,7 +12,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a shard reaches the broker.
 #[derive(Debug, Clone)]
-pub struct LinkSettings {
+pub struct ConnectionSettings {
     /// Host and port; at least one.
     pub servers: Vec<(String, u16)>,
     /// How the gateway identifies itself.
@@ -64,7 +64,7 @@ pub(super) struct Established {
 
 /// Connects to one server, identifies itself, subscribes to `inbox` (sid 1), and waits to be let in.
 pub(super) async fn establish(
-    settings: &LinkSettings,
+    settings: &ConnectionSettings,
     server: &(String, u16),
     inbox: &str,
 ) -> Result<Established, String> {
@@ -96,12 +96,12 @@ struct Handshake {
 }
 
 impl Handshake {
-    async fn run(mut self, settings: &LinkSettings, inbox: &str) -> (Result<ServerInfo, String>, Self) {
+    async fn run(mut self, settings: &ConnectionSettings, inbox: &str) -> (Result<ServerInfo, String>, Self) {
         let outcome = self.steps(settings, inbox).await;
         (outcome, self)
     }
 
-    async fn steps(&mut self, settings: &LinkSettings, inbox: &str) -> Result<ServerInfo, String> {
+    async fn steps(&mut self, settings: &ConnectionSettings, inbox: &str) -> Result<ServerInfo, String> {
         let mut info = loop {
             if let Some(info) = self.operation(|op, buffer| match op {
                 Op::Info(json) => Some(ServerInfo::parse(json.of(buffer)).map_err(|error| error.to_string())),
@@ -173,7 +173,7 @@ fn refusal(text: &[u8]) -> String {
 }
 
 /// `CONNECT`, with the credential.
-fn introduce(out: &mut Vec<u8>, settings: &LinkSettings, info: &ServerInfo) -> Result<(), String> {
+fn introduce(out: &mut Vec<u8>, settings: &ConnectionSettings, info: &ServerInfo) -> Result<(), String> {
     let (public, signature);
     let mut connect = Connect { name: Some(&settings.name), ..Connect::default() };
     match &settings.credential {

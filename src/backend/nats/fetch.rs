@@ -6,7 +6,7 @@
 //!
 //! What arrives for nobody (after the call is over) or beyond the batch is given back at once.
 
-use super::link::Link;
+use super::connection::Connection;
 use crate::{
     backend::{Delivered, Fetch, Message, Settlement},
     limits::FETCH_BYTES_MAX,
@@ -35,13 +35,13 @@ const EXPIRY_SLACK: Duration = Duration::from_millis(100);
 /// The pull of one partition, as the reader sees it.
 #[derive(Debug, Clone)]
 pub(super) struct Pull {
-    basket: Rc<Basket>,
+    basket: Rc<FetchBuffer>,
     partition: usize,
 }
 
 /// What a consume call has gathered so far.
 #[derive(Debug)]
-struct Basket {
+struct FetchBuffer {
     delivered: RefCell<Delivered>,
     pulls: RefCell<Vec<Progress>>,
     round: Cell<u32>,
@@ -89,7 +89,7 @@ impl Pull {
     }
 }
 
-impl Basket {
+impl FetchBuffer {
     fn add(&self, partition: usize, reply: &[u8], headers: &[u8], payload: &[u8]) -> bool {
         let mut delivered = self.delivered.borrow_mut();
         let bytes = delivered.arena.len() + headers.len() + payload.len() + reply.len();
@@ -191,12 +191,12 @@ impl Basket {
     }
 }
 
-impl Link {
+impl Connection {
     /// Hands out messages of a group.
     pub async fn fetch(&self, fetch: &Fetch<'_>) -> Result<Delivered, Reject> {
         let record_bytes_max = self.connected().await?.record_bytes_max;
         let partitions = &fetch.station.partitions;
-        let basket = Rc::new(Basket {
+        let basket = Rc::new(FetchBuffer {
             delivered: RefCell::default(),
             pulls: RefCell::new(vec![Progress::default(); partitions.len()]),
             round: Cell::new(0),
@@ -241,9 +241,9 @@ impl Link {
 
 /// One consume call.
 struct Call<'a> {
-    link: &'a Link,
+    link: &'a Connection,
     fetch: &'a Fetch<'a>,
-    basket: &'a Rc<Basket>,
+    basket: &'a Rc<FetchBuffer>,
     /// A pull that allowed less than the largest record would never be served.
     pull_bytes_min: usize,
 }

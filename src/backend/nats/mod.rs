@@ -8,11 +8,11 @@
 //! the requester's to say (`retry.rs`).
 
 mod connect;
+mod connection;
 mod fetch;
 mod health;
-mod link;
 mod publish;
 mod servers;
 
-pub use connect::{Credential, LinkSettings};
-pub use link::Link;
+pub use connect::{ConnectionSettings, Credential};
+pub use connection::Connection;

@@ -5,9 +5,9 @@
 //! batches one after the other, so that a refused one keeps its place. What is stored all or nothing goes its own way
 //! ([`whole`]). Every record goes once: what may go again is published again by whoever publishes here (`retry.rs`).
 
-mod whole;
+mod atomic_batch;
 
-use super::link::{Link, Server};
+use super::connection::{Connection, Server};
 use crate::{
     backend::{Outcome, Publish},
     limits::{PUBLISH_SPARE_RECORDS_MAX, PUBLISH_SPARES_MAX},
@@ -19,7 +19,7 @@ use crate::{
             AckOutcome, BatchKey, BatchPlace, Token,
             atomic::{self, BATCH_RECORDS_MAX, FIELDS_BYTES_MAX},
             errors,
-            window::{Ask, Naming, Opened, Turn, Wakes},
+            window::{AckMode, DueWakers, Grant, Ticket, WindowRequest},
         },
         nats::encode::{self, RecordId, Reply, Template},
     },
@@ -52,7 +52,7 @@ pub(super) struct Scratch {
     fields: Vec<u8>,
 }
 
-impl Link {
+impl Connection {
     /// Publishes the records of a request and waits for what becomes of each.
     pub async fn publish(&self, publish: &Publish<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Reject> {
         let mut scratch = self.scratch.borrow_mut().pop().unwrap_or_default();
@@ -125,7 +125,7 @@ impl Link {
                 }
                 Err(reject) => return Some((at, reject)),
             }
-            if plan.naming == Naming::Whole {
+            if plan.naming == AckMode::PerBatch {
                 let last = scratch.todo.get(at - 1).copied();
                 self.collect(plan, scratch, outcomes).await;
                 if !scratch.again.is_empty() {
@@ -160,7 +160,7 @@ impl Link {
         let patience = if again { self.patience.get() } else { self.limits.ack_timeout };
         let Scratch { todo, tokens, .. } = &mut *scratch;
         let records = todo.get(at..).unwrap_or_default();
-        let ask = || Ask {
+        let ask = || WindowRequest {
             naming: plan.naming,
             once: plan.once,
             sizes: records.iter().take(BATCH_RECORDS_MAX).map(|index| plan.bytes(*index)),
@@ -181,11 +181,11 @@ impl Link {
         // No await between here and the window: what was opened while the link is up is written to it.
         if !self.is_up() {
             // The window was emptied when the link went down; these records were never sent.
-            self.window.borrow_mut().revoke(opened.key, &mut Wakes::default());
+            self.window.borrow_mut().revoke(opened.key, &mut DueWakers::default());
             return Err(Reject::BrokerAway);
         }
         if plan.publish.whole && opened.records < records.len() {
-            self.window.borrow_mut().revoke(opened.key, &mut Wakes::default());
+            self.window.borrow_mut().revoke(opened.key, &mut DueWakers::default());
             return Err(Reject::WindowFull);
         }
         self.encode(plan, scratch, opened.key, at..at + opened.records);
@@ -200,7 +200,7 @@ impl Link {
         let prefix = self.inbox.as_bytes();
         let mut out = self.out.borrow_mut();
         match (plan.naming, tokens.first()) {
-            (Naming::Whole, Some(token)) => {
+            (AckMode::PerBatch, Some(token)) => {
                 let id = self.batch_ids.borrow_mut().next_id();
                 self.window.borrow_mut().call(key, id);
                 let text = token.text();
@@ -213,7 +213,7 @@ impl Link {
                     plan.encode_batched(*index, &mut out, reply, fields);
                 }
             }
-            (Naming::InOrder, Some(token)) if plan.publish.id.is_none() && plan.publish.own.is_none() => {
+            (AckMode::InOrder, Some(token)) if plan.publish.id.is_none() && plan.publish.own.is_none() => {
                 let text = token.text();
                 template.set(plan.subject(0), Reply { prefix, token: text.as_bytes() }, plan.publish.headers);
                 for index in records {
@@ -232,13 +232,13 @@ impl Link {
     /// Waits for a turn in the window, until then at most.
     async fn wait_for_room<I: Iterator<Item = usize> + Clone>(
         &self,
-        ask: impl Fn() -> Ask<I>,
+        ask: impl Fn() -> WindowRequest<I>,
         tokens: &mut Vec<Token>,
         until: Instant,
-    ) -> Result<Opened, Reject> {
-        let mut place = Place { link: self, turn: Turn::default() };
+    ) -> Result<Grant, Reject> {
+        let mut place = Place { link: self, turn: Ticket::default() };
         let wait = poll_fn(|context| {
-            let mut wakes = Wakes::default();
+            let mut wakes = DueWakers::default();
             self.window.borrow_mut().poll_open(&mut place.turn, ask(), tokens, &mut wakes, context)
         });
         let Ok(Ok(opened)) = rt::deadline(until.saturating_duration_since(Instant::now()), wait).await else {
@@ -255,7 +255,7 @@ impl Link {
             poll_fn(|context| self.window.borrow_mut().poll_batch(key, context)).await;
             acks.clear();
             self.window.borrow_mut().take(key, acks);
-            if plan.naming == Naming::InOrder && !is_attributable(acks) {
+            if plan.naming == AckMode::InOrder && !is_attributable(acks) {
                 acks.fill(AckOutcome::TimedOut);
             }
             for (index, ack) in todo.get(records).unwrap_or_default().iter().zip(acks.drain(..)) {
@@ -282,13 +282,13 @@ fn settle_unsent(unsent: &[u32], why: &Reject, outcomes: &mut [Outcome]) {
 
 /// A place in the queue for room, left when it is dropped: whoever stands behind it must not wait for nobody.
 struct Place<'a> {
-    link: &'a Link,
-    turn: Turn,
+    link: &'a Connection,
+    turn: Ticket,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut wakes = Wakes::default();
+        let mut wakes = DueWakers::default();
         self.link.window.borrow_mut().leave(&mut self.turn, &mut wakes);
     }
 }
@@ -298,7 +298,7 @@ struct Plan<'a> {
     publish: &'a Publish<'a>,
     record_bytes_max: usize,
     tag: u32,
-    naming: Naming,
+    naming: AckMode,
     /// More than one server may answer, so reply subjects are not used again.
     once: bool,
 }
@@ -310,12 +310,12 @@ impl<'a> Plan<'a> {
             [only] => tag_of(&only.subject),
             _ => TAG_OF_NONE,
         };
-        let (record_bytes_max, naming) = (server.record_bytes_max, Naming::Each);
+        let (record_bytes_max, naming) = (server.record_bytes_max, AckMode::PerRecord);
         let mut plan = Self { publish, record_bytes_max, tag, naming, once: true };
         plan.goes_to(server);
         plan.naming = plan.naming_of_singles();
         if plan.fits_a_batch() {
-            plan.naming = Naming::Whole;
+            plan.naming = AckMode::PerBatch;
         }
         plan
     }
@@ -331,8 +331,8 @@ impl<'a> Plan<'a> {
     }
 
     /// How the answers to records that are published singly find them.
-    fn naming_of_singles(&self) -> Naming {
-        if self.publish.station.answers_in_order && !self.once { Naming::InOrder } else { Naming::Each }
+    fn naming_of_singles(&self) -> AckMode {
+        if self.publish.station.answers_in_order && !self.once { AckMode::InOrder } else { AckMode::PerRecord }
     }
 
     /// Whether the request goes as atomic batches: into one partition, as the station's mode says, every record with
@@ -351,7 +351,7 @@ impl<'a> Plan<'a> {
 
     /// Whether this answer is a batch's, and its records are to be published singly: nothing of it is stored.
     fn goes_singly(&self, ack: &AckOutcome) -> bool {
-        self.naming == Naming::Whole
+        self.naming == AckMode::PerBatch
             && matches!(ack, AckOutcome::Error { err_code, .. } if atomic::may_go_singly(*err_code))
     }
 
@@ -369,7 +369,7 @@ impl<'a> Plan<'a> {
     /// Bytes of a record as the broker counts them.
     fn bytes(&self, index: u32) -> usize {
         let id = self.id(index).map_or(0, |id| id.len());
-        let fields = if self.naming == Naming::Whole { FIELDS_BYTES_MAX } else { 0 };
+        let fields = if self.naming == AckMode::PerBatch { FIELDS_BYTES_MAX } else { 0 };
         encode::record_bytes(self.publish.headers.len() + self.own(index).len() + fields, id, self.span(index).len())
     }
 

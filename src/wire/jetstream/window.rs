@@ -1,14 +1,14 @@
 //! The publish window: what is in flight, and what became of it.
 //!
 //! A *batch* is one request, or as much of one as fits at a time. Opening it takes room for each of its
-//! records, counted in messages and in bytes, and gives each a [`Token`] (or all of them one, see [`Naming`]) that
+//! records, counted in messages and in bytes, and gives each a [`Token`] (or all of them one, see [`AckMode`]) that
 //! travels in the reply subject and comes back with the acknowledgement. A record's room is free again when it is acknowledged, timed
 //! out, lost or refused; its outcome is kept until the requester takes the batch's outcomes, all at once.
 //!
 //! Invariants: a record gets one outcome. A batch is whole when each of its records has one; then its waker
 //! is woken, once. Whoever waits for room gets it in the order of asking, and no one passes the queue.
 //!
-//! Cells are made at construction, as many as the window has messages. Outcomes that nobody has taken yet
+//! Slots are made at construction, as many as the window has messages. Outcomes that nobody has taken yet
 //! keep theirs, so the slab grows beyond that only while requests hold whole batches and open more; cells
 //! are used again and never given back. Nothing is allocated for a record.
 //!
@@ -16,8 +16,8 @@
 //! again (the requester opens a new batch for what is [`AckOutcome::Lost`]), and any knowledge of payloads.
 
 mod batches;
-mod cells;
-mod turns;
+mod slots;
+mod tickets;
 
 #[cfg(test)]
 mod model;
@@ -29,12 +29,12 @@ use super::{
     token::Token,
 };
 use batches::{Batches, State};
-use cells::{Cells, Completed, List, Manner};
+use slots::{Completed, List, Manner, Slots};
 use std::task::{Context, Poll, Waker};
-use turns::Turns;
+use tickets::Tickets;
 
 pub use batches::BatchKey;
-pub use turns::Turn;
+pub use tickets::Ticket;
 
 /// What a window may hold. Each is at least 1; 0 is taken as 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,21 +80,21 @@ pub enum AckOutcome {
 
 /// Whether the answers to the records of a batch say which record they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Naming {
+pub enum AckMode {
     /// Each record has a token of its own.
-    Each,
+    PerRecord,
     /// All have the batch's: answers come in the order of the records. Only for a stream that answers so, and to
     /// be read with care where one says that something failed out of turn.
     InOrder,
     /// All have the batch's, and there is one answer: an atomic batch.
-    Whole,
+    PerBatch,
 }
 
 /// Records that want room.
 #[derive(Debug)]
-pub struct Ask<I> {
+pub struct WindowRequest<I> {
     /// How answers find their records.
-    pub naming: Naming,
+    pub naming: AckMode,
     /// Whether nobody has these tokens after them, because more than one answer to a record may come: where several servers
     /// keep a stream, two of them may answer. Elsewhere the tokens are used again as they are.
     pub once: bool,
@@ -110,14 +110,14 @@ pub struct Ask<I> {
 
 /// Room without which a request cannot go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Need {
+struct Room {
     messages: usize,
     bytes: usize,
 }
 
-impl Need {
+impl Room {
     /// That of the first record, or of all. `None`: there are no records.
-    fn of(ask: &Ask<impl Iterator<Item = usize> + Clone>) -> Option<Self> {
+    fn of(ask: &WindowRequest<impl Iterator<Item = usize> + Clone>) -> Option<Self> {
         let mut sizes = ask.sizes.clone();
         let first = Self { messages: 1, bytes: sizes.next()? };
         if !ask.all {
@@ -130,7 +130,7 @@ impl Need {
 
 /// Room that was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opened {
+pub struct Grant {
     /// The batch, to be taken or abandoned by whoever opened it.
     pub key: BatchKey,
     /// Records in it: the first so many of those that were asked for.
@@ -144,10 +144,10 @@ pub struct QueueFull;
 /// Wakers that are due. To be woken when the window is not borrowed any more; what was not woken by hand is
 /// woken on drop, so that no wake-up is ever lost.
 #[derive(Debug, Default)]
-pub struct Wakes(Vec<Waker>);
+pub struct DueWakers(Vec<Waker>);
 
-impl Wakes {
-    /// Wakes everyone, once.
+impl DueWakers {
+    /// DueWakers everyone, once.
     pub fn wake(&mut self) {
         self.0.drain(..).for_each(Waker::wake);
     }
@@ -165,7 +165,7 @@ impl Wakes {
     }
 }
 
-impl Drop for Wakes {
+impl Drop for DueWakers {
     fn drop(&mut self) {
         self.wake();
     }
@@ -179,9 +179,9 @@ pub struct Window {
     messages: usize,
     /// Their bytes.
     bytes: usize,
-    cells: Cells,
+    cells: Slots,
     batches: Batches,
-    turns: Turns,
+    turns: Tickets,
     stale: u64,
     answered: u64,
 }
@@ -200,9 +200,9 @@ impl Window {
             limits,
             messages: 0,
             bytes: 0,
-            cells: Cells::with_capacity(limits.messages),
+            cells: Slots::with_capacity(limits.messages),
             batches: Batches::default(),
-            turns: Turns::default(),
+            turns: Tickets::default(),
             stale: 0,
             answered: 0,
         }
@@ -245,12 +245,16 @@ impl Window {
     }
 
     /// Takes room for as many records as fit, at most a grant's worth, or none: `None` if not even the first
-    /// fits (of [`Ask::all`]: not all of them), or others wait. Appends a token for each to `tokens`, in order; or one for
-    /// all, see [`Naming`].
+    /// fits (of [`WindowRequest::all`]: not all of them), or others wait. Appends a token for each to `tokens`, in order; or one for
+    /// all, see [`AckMode`].
     ///
     /// A record larger than the whole window fits when nothing else is in flight.
-    pub fn open(&mut self, ask: Ask<impl Iterator<Item = usize> + Clone>, tokens: &mut Vec<Token>) -> Option<Opened> {
-        match Need::of(&ask) {
+    pub fn open(
+        &mut self,
+        ask: WindowRequest<impl Iterator<Item = usize> + Clone>,
+        tokens: &mut Vec<Token>,
+    ) -> Option<Grant> {
+        match Room::of(&ask) {
             Some(need) if !self.turns.is_empty() || !self.fits(need) => None,
             _ => Some(self.admit(ask, tokens)),
         }
@@ -263,13 +267,13 @@ impl Window {
     /// empty) turn, and stands at the end.
     pub fn poll_open(
         &mut self,
-        turn: &mut Turn,
-        ask: Ask<impl Iterator<Item = usize> + Clone>,
+        turn: &mut Ticket,
+        ask: WindowRequest<impl Iterator<Item = usize> + Clone>,
         tokens: &mut Vec<Token>,
-        wakes: &mut Wakes,
+        wakes: &mut DueWakers,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Opened, QueueFull>> {
-        if let Some(need) = Need::of(&ask)
+    ) -> Poll<Result<Grant, QueueFull>> {
+        if let Some(need) = Room::of(&ask)
             && !(self.turns.is_next(turn) && self.fits(need))
         {
             let waits = self.turns.wait(turn, need, self.limits.waiters, cx.waker());
@@ -282,15 +286,15 @@ impl Window {
     }
 
     /// Gives up a place in the queue for room. Does nothing if `turn` holds none.
-    pub fn leave(&mut self, turn: &mut Turn, wakes: &mut Wakes) {
+    pub fn leave(&mut self, turn: &mut Ticket, wakes: &mut DueWakers) {
         self.turns.leave(turn);
         self.wake_next(wakes);
     }
 
     /// An answer to a record. Returns whether it was one to a record in flight; others are counted and ignored.
-    pub fn complete(&mut self, token: Token, outcome: AckOutcome, wakes: &mut Wakes) -> bool {
+    pub fn complete(&mut self, token: Token, outcome: AckOutcome, wakes: &mut DueWakers) -> bool {
         let completed = match self.batches.shared(token) {
-            Some((batch, Naming::Whole)) => {
+            Some((batch, AckMode::PerBatch)) => {
                 // The answer of a broker that knows no batches says nothing of the others.
                 let stored = matches!(outcome, AckOutcome::Stored { .. });
                 self.answered += u64::from(self.batches.in_flight(batch));
@@ -299,7 +303,7 @@ impl Window {
             }
             Some((batch, _)) => {
                 let completed = self.cells.complete_at(self.batches.unanswered(batch), outcome);
-                self.batches.answered_up_to(batch, completed.map_or(cells::NONE, |completed| completed.next));
+                self.batches.answered_up_to(batch, completed.map_or(slots::NONE, |completed| completed.next));
                 completed
             }
             None if token.is_shared() => None,
@@ -325,9 +329,9 @@ impl Window {
 
     /// The atomic batch `id` of `count` records is stored, the last of them at `sequence`. Returns whether it is the one in
     /// flight with this token. If it had another number of records, what became of them is unknown.
-    pub fn committed(&mut self, token: Token, id: &[u8], (sequence, count): (u64, u32), wakes: &mut Wakes) -> bool {
+    pub fn committed(&mut self, token: Token, id: &[u8], (sequence, count): (u64, u32), wakes: &mut DueWakers) -> bool {
         let known = self.batches.shared(token).filter(|(batch, _)| self.batches.is_called(*batch, id));
-        let Some((batch, Naming::Whole)) = known else {
+        let Some((batch, AckMode::PerBatch)) = known else {
             self.stale += 1;
             return false;
         };
@@ -342,7 +346,7 @@ impl Window {
     }
 
     /// Gives up the records whose deadline has come; says how many. Looks at every batch in flight.
-    pub fn expire(&mut self, now_ms: u64, wakes: &mut Wakes) -> usize {
+    pub fn expire(&mut self, now_ms: u64, wakes: &mut DueWakers) -> usize {
         let before = self.messages;
         let mut next = self.batches.oldest();
         while let Some(batch) = next {
@@ -356,7 +360,7 @@ impl Window {
     }
 
     /// The connection is gone: no record in flight will be answered. Says how many there were.
-    pub fn lose_all(&mut self, wakes: &mut Wakes) -> usize {
+    pub fn lose_all(&mut self, wakes: &mut DueWakers) -> usize {
         let before = self.messages;
         while let Some(batch) = self.batches.oldest() {
             self.fail(batch, &AckOutcome::Lost, wakes);
@@ -367,7 +371,7 @@ impl Window {
 
     /// The broker refuses this subject: it drops what was published on it without an answer. Says how many
     /// records there were.
-    pub fn fail_subject(&mut self, tag: u32, wakes: &mut Wakes) -> usize {
+    pub fn fail_subject(&mut self, tag: u32, wakes: &mut DueWakers) -> usize {
         let before = self.messages;
         let mut next = self.batches.oldest();
         while let Some(batch) = next {
@@ -409,7 +413,7 @@ impl Window {
     }
 
     /// Takes back a batch of which nothing was sent. Does nothing if it is not there.
-    pub fn revoke(&mut self, key: BatchKey, wakes: &mut Wakes) {
+    pub fn revoke(&mut self, key: BatchKey, wakes: &mut DueWakers) {
         if let Some((_, State::Open)) = self.batches.find(key) {
             self.fail(key.index(), &AckOutcome::Lost, wakes);
             self.wake_next(wakes);
@@ -417,23 +421,23 @@ impl Window {
         self.abandon(key);
     }
 
-    fn fits(&self, need: Need) -> bool {
+    fn fits(&self, need: Room) -> bool {
         let fits = self.messages.saturating_add(need.messages) <= self.limits.messages
             && self.bytes.saturating_add(need.bytes) <= self.limits.bytes;
         (fits || self.messages == 0) && self.cells.has_room() && self.batches.has_room()
     }
 
     /// Opens a batch with the records that fit.
-    fn admit(&mut self, ask: Ask<impl Iterator<Item = usize>>, tokens: &mut Vec<Token>) -> Opened {
+    fn admit(&mut self, ask: WindowRequest<impl Iterator<Item = usize>>, tokens: &mut Vec<Token>) -> Grant {
         let key = self.batches.open(ask.tag, ask.deadline_ms);
         let (mut list, mut records) = (List::EMPTY, 0);
         for bytes in ask.sizes.take(self.limits.grant_messages) {
             // Sizes are under 4 GiB; one that were not would count as that, when it is taken and when it is freed.
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-            if !ask.all && !self.fits(Need { messages: 1, bytes: bytes as usize }) {
+            if !ask.all && !self.fits(Room { messages: 1, bytes: bytes as usize }) {
                 break;
             }
-            let named = ask.naming == Naming::Each;
+            let named = ask.naming == AckMode::PerRecord;
             let manner = Manner { named, once: named && ask.once };
             let Some(token) = self.cells.open(key.index(), bytes, manner, &mut list) else { break };
             if named {
@@ -443,29 +447,29 @@ impl Window {
             self.bytes += bytes as usize;
             records += 1;
         }
-        if ask.naming != Naming::Each {
+        if ask.naming != AckMode::PerRecord {
             tokens.extend(self.batches.token(key.index()));
         }
         self.batches.opened(key.index(), list, records, (ask.naming, ask.once));
-        Opened { key, records: records as usize }
+        Grant { key, records: records as usize }
     }
 
     /// Gives every record of a batch that has none this outcome, unanswered.
-    fn fail(&mut self, batch: u32, outcome: &AckOutcome, wakes: &mut Wakes) {
+    fn fail(&mut self, batch: u32, outcome: &AckOutcome, wakes: &mut DueWakers) {
         self.batches.give_up(batch);
         self.cells.give_up(self.batches.records(batch));
         self.answer_all(batch, outcome, wakes);
     }
 
     /// Gives every record of a batch that has none this outcome; stored records one place after the other.
-    fn answer_all(&mut self, batch: u32, outcome: &AckOutcome, wakes: &mut Wakes) {
+    fn answer_all(&mut self, batch: u32, outcome: &AckOutcome, wakes: &mut DueWakers) {
         let (count, bytes) = self.cells.answer(self.batches.records(batch), outcome);
         self.release(count, bytes);
         self.whole(batch, wakes);
     }
 
     /// The last record of a batch has its outcome.
-    fn whole(&mut self, batch: u32, wakes: &mut Wakes) {
+    fn whole(&mut self, batch: u32, wakes: &mut DueWakers) {
         match self.batches.whole(batch) {
             Ok(waker) => wakes.0.extend(waker),
             Err(abandoned) => self.cells.free(abandoned, drop),
@@ -478,8 +482,8 @@ impl Window {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Wakes whoever is first in the queue, if there is room for its first record.
-    fn wake_next(&mut self, wakes: &mut Wakes) {
+    /// DueWakers whoever is first in the queue, if there is room for its first record.
+    fn wake_next(&mut self, wakes: &mut DueWakers) {
         if let Some(need) = self.turns.first_need()
             && self.fits(need)
         {

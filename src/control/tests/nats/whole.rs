@@ -9,7 +9,7 @@ use super::{
 use crate::{
     backend::{
         Backend, Fetch, MessageId, Outcome, OwnHeaders, Publish, Settlement,
-        nats::{Credential, Link, LinkSettings},
+        nats::{Connection, ConnectionSettings, Credential},
     },
     directory::{Directory, Local},
     limits::Limits,
@@ -24,8 +24,8 @@ use serde_json::json;
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 /// Runs something on a shard's connection to the server of this port.
-fn on_link<T, F: Future<Output = T>>(port: u16, limits: &Limits, work: impl FnOnce(Rc<Link>) -> F) -> T {
-    let settings = LinkSettings {
+fn on_link<T, F: Future<Output = T>>(port: u16, limits: &Limits, work: impl FnOnce(Rc<Connection>) -> F) -> T {
+    let settings = ConnectionSettings {
         servers: vec![("127.0.0.1".to_owned(), port)],
         credential: Credential::None,
         name: "test".to_owned(),
@@ -33,7 +33,7 @@ fn on_link<T, F: Future<Output = T>>(port: u16, limits: &Limits, work: impl FnOn
     };
     let limits = limits.clone();
     let ran = rt::run(Flavor::Epoll, || async move {
-        let link = Link::new(settings, "0123456789abcdef", limits, Arc::new(ShardMetrics::default()));
+        let link = Connection::new(settings, "0123456789abcdef", limits, Arc::new(ShardMetrics::default()));
         rt::spawn(Rc::clone(&link).run(0));
         let result = work(Rc::clone(&link)).await;
         link.stop();
@@ -68,7 +68,7 @@ fn whole<'a>(records: &'a [&'a str], id: Option<&'a str>) -> Request<'a> {
     Request { records, own: &[], id, places: None, whole: true }
 }
 
-async fn publish(link: &Rc<Link>, station: &Station, request: &Request<'_>) -> Result<Vec<Outcome>, Reject> {
+async fn publish(link: &Rc<Connection>, station: &Station, request: &Request<'_>) -> Result<Vec<Outcome>, Reject> {
     let (body, records) = body(request.records);
     let (block, spans) = self::body(request.own);
     let own = (!request.own.is_empty()).then_some(OwnHeaders { block: &block, spans: &spans });

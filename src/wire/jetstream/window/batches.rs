@@ -1,8 +1,8 @@
 //! The batches of a window: a slab, and a list of the open ones in the order of opening.
 
 use super::{
-    Naming,
-    cells::{List, NONE},
+    AckMode,
+    slots::{List, NONE},
 };
 use crate::wire::jetstream::{
     atomic::BatchId,
@@ -55,10 +55,10 @@ struct Batch {
     deadline_ms: u64,
     waker: Option<Waker>,
     /// How its records are answered.
-    naming: Naming,
+    naming: AckMode,
     /// The cell that the next answer to the batch's own token is for.
     unanswered: u32,
-    /// Turns when the batch is given up with records unanswered, and with every use that is once: an answer that comes later
+    /// Tickets when the batch is given up with records unanswered, and with every use that is once: an answer that comes later
     /// is known by it.
     turn: u32,
     /// Whether nobody else may have the batch's token.
@@ -88,7 +88,7 @@ impl Batches {
     }
 
     /// So many records are in flight; none, and the batch is whole from the start.
-    pub(super) fn opened(&mut self, index: u32, records: List, in_flight: u32, (naming, once): (Naming, bool)) {
+    pub(super) fn opened(&mut self, index: u32, records: List, in_flight: u32, (naming, once): (AckMode, bool)) {
         let youngest = self.youngest;
         let Some(batch) = self.at_mut(index) else { return };
         (batch.records, batch.in_flight, batch.naming, batch.once) = (records, in_flight, naming, once);
@@ -146,10 +146,10 @@ impl Batches {
     }
 
     /// The batch that a token of all its records names, and how it is answered. `None` if it names none in flight.
-    pub(super) fn shared(&self, token: Token) -> Option<(u32, Naming)> {
+    pub(super) fn shared(&self, token: Token) -> Option<(u32, AckMode)> {
         let index = u32::try_from(token.index()).ok().filter(|_| token.is_shared())?;
         let batch = self.at(index).filter(|batch| batch.turn == token.generation())?;
-        let in_flight = matches!(batch.state, State::Open | State::Abandoned) && batch.naming != Naming::Each;
+        let in_flight = matches!(batch.state, State::Open | State::Abandoned) && batch.naming != AckMode::PerRecord;
         in_flight.then_some((index, batch.naming))
     }
 
@@ -285,7 +285,7 @@ impl Batch {
             turn,
             once: false,
             id: None,
-            naming: Naming::Each,
+            naming: AckMode::PerRecord,
             unanswered: NONE,
             state: State::Free,
             records: List::EMPTY,

@@ -20,7 +20,7 @@ enum Step {
         tag: u32,
         lives_ms: u64,
         waits: bool,
-        naming: Naming,
+        naming: AckMode,
         once: bool,
         all: bool,
     },
@@ -46,7 +46,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     let sizes = || prop::collection::vec(prop_oneof![9 => 0usize..30, 1 => 90usize..130], 0..8);
     prop_oneof![
         6 => (sizes(), 0..TAGS, 0u64..50, any::<[bool; 4]>()).prop_map(|(sizes, tag, lives_ms, [waits, each, all, once])| {
-            let naming = if each { Naming::Each } else { Naming::InOrder };
+            let naming = if each { AckMode::PerRecord } else { AckMode::InOrder };
             // More than a grant is never asked for as a whole.
             let all = all && sizes.len() <= LIMITS.grant_messages;
             Step::Open { sizes, tag, lives_ms, waits, naming, once, all }
@@ -103,11 +103,11 @@ impl Batch {
 
 /// Someone in line.
 struct Asker {
-    turn: Turn,
+    turn: Ticket,
     sizes: Vec<usize>,
     tag: u32,
     lives_ms: u64,
-    naming: Naming,
+    naming: AckMode,
     once: bool,
     all: bool,
     bell: Arc<Bell>,
@@ -122,7 +122,7 @@ struct World {
     queue: VecDeque<Asker>,
     now_ms: u64,
     stale: u64,
-    wakes: Wakes,
+    wakes: DueWakers,
 }
 
 impl World {
@@ -133,7 +133,7 @@ impl World {
             queue: VecDeque::new(),
             now_ms: 0,
             stale: 0,
-            wakes: Wakes::default(),
+            wakes: DueWakers::default(),
         }
     }
 
@@ -159,7 +159,7 @@ impl World {
 
     fn opened(
         &mut self,
-        opened: Opened,
+        opened: Grant,
         sizes: &[usize],
         tag: u32,
         deadline_ms: u64,
@@ -185,18 +185,18 @@ impl World {
         });
     }
 
-    fn open(&mut self, (sizes, tag, lives_ms): (Vec<usize>, u32, u64), waits: bool, manner: (Naming, bool, bool)) {
+    fn open(&mut self, (sizes, tag, lives_ms): (Vec<usize>, u32, u64), waits: bool, manner: (AckMode, bool, bool)) {
         let (naming, once, all) = manner;
         let expect = self.expected(&sizes, all);
         if waits {
             let (bell, waker) = Bell::new();
-            let turn = Turn::default();
+            let turn = Ticket::default();
             let asker = Asker { turn, sizes, tag, lives_ms, naming, once, all, bell, waker, heard: 0 };
             return self.poll_asker(asker, self.queue.len());
         }
         let deadline_ms = self.now_ms + lives_ms;
         let mut tokens = Vec::new();
-        let ask = Ask { naming, once, sizes: sizes.iter().copied(), all, tag, deadline_ms };
+        let ask = WindowRequest { naming, once, sizes: sizes.iter().copied(), all, tag, deadline_ms };
         let opened = self.window.open(ask, &mut tokens);
         let admitted = sizes.is_empty() || (self.queue.is_empty() && expect > 0);
         assert_eq!(opened.is_some(), admitted);
@@ -210,7 +210,7 @@ impl World {
         let expect = self.expected(&asker.sizes, asker.all);
         let (mut tokens, deadline_ms) = (Vec::new(), self.now_ms + asker.lives_ms);
         let Asker { naming, once, all, tag, .. } = asker;
-        let ask = Ask { naming, once, sizes: asker.sizes.iter().copied(), all, tag, deadline_ms };
+        let ask = WindowRequest { naming, once, sizes: asker.sizes.iter().copied(), all, tag, deadline_ms };
         let mut cx = Context::from_waker(&asker.waker);
         let polled = self.window.poll_open(&mut asker.turn, ask, &mut tokens, &mut self.wakes, &mut cx);
         asker.heard = asker.bell.rung();

@@ -33,8 +33,15 @@ impl Wake for Bell {
 const LIMITS: WindowLimits = WindowLimits { messages: 4, bytes: 100, grant_messages: 3, waiters: 2 };
 const STORED: AckOutcome = AckOutcome::Stored { sequence: 1, duplicate: false };
 
-fn ask(sizes: &[usize]) -> Ask<impl Iterator<Item = usize> + Clone> {
-    Ask { naming: Naming::Each, once: false, sizes: sizes.iter().copied(), all: false, tag: 0, deadline_ms: 10 }
+fn ask(sizes: &[usize]) -> WindowRequest<impl Iterator<Item = usize> + Clone> {
+    WindowRequest {
+        naming: AckMode::PerRecord,
+        once: false,
+        sizes: sizes.iter().copied(),
+        all: false,
+        tag: 0,
+        deadline_ms: 10,
+    }
 }
 
 fn open(window: &mut Window, sizes: &[usize]) -> Option<(BatchKey, Vec<Token>)> {
@@ -76,11 +83,11 @@ fn a_record_larger_than_the_window_goes_when_nothing_else_is_in_flight() {
     let mut window = Window::new(LIMITS);
     let (_, tokens) = open(&mut window, &[1]).unwrap();
     assert!(open(&mut window, &[101]).is_none());
-    window.complete(tokens[0], STORED, &mut Wakes::default());
+    window.complete(tokens[0], STORED, &mut DueWakers::default());
     let (_, tokens) = open(&mut window, &[101]).unwrap();
     assert_eq!(window.room(), (3, 0));
     assert!(open(&mut window, &[1]).is_none());
-    window.complete(tokens[0], STORED, &mut Wakes::default());
+    window.complete(tokens[0], STORED, &mut DueWakers::default());
     assert_eq!(window.in_flight(), (0, 0));
 }
 
@@ -89,7 +96,7 @@ fn outcomes_come_in_the_order_of_the_records_whatever_the_order_of_the_answers()
     let mut window = Window::new(LIMITS);
     let (key, tokens) = open(&mut window, &[1, 2, 3]).unwrap();
     let outcome = |sequence| AckOutcome::Stored { sequence, duplicate: sequence == 2 };
-    let mut wakes = Wakes::default();
+    let mut wakes = DueWakers::default();
     for index in [2, 0] {
         assert!(window.complete(tokens[index], outcome(index as u64), &mut wakes));
         assert_eq!(take(&mut window, key), None, "not whole");
@@ -105,7 +112,7 @@ fn a_requester_is_woken_once_when_its_batch_is_whole() {
     let mut window = Window::new(LIMITS);
     let (key, tokens) = open(&mut window, &[1, 1, 1]).unwrap();
     let (bell, waker) = Bell::new();
-    let mut wakes = Wakes::default();
+    let mut wakes = DueWakers::default();
     for token in tokens {
         assert!(window.poll_batch(key, &mut Context::from_waker(&waker)).is_pending());
         wakes.wake();
@@ -121,7 +128,7 @@ fn a_requester_is_woken_once_when_its_batch_is_whole() {
 #[test]
 fn an_answer_that_is_late_doubled_or_not_ours_changes_nothing() {
     let mut window = Window::new(LIMITS);
-    let mut wakes = Wakes::default();
+    let mut wakes = DueWakers::default();
     let (first, tokens) = open(&mut window, &[1]).unwrap();
     assert!(!window.complete(Token::of_cell(77, 0), STORED, &mut wakes), "no such cell");
     assert!(!window.complete(Token::of_cell(0, 1), STORED, &mut wakes), "not yet");
@@ -144,8 +151,8 @@ fn an_answer_that_is_late_doubled_or_not_ours_changes_nothing() {
 
 #[test]
 fn what_is_asked_for_as_a_whole_is_never_cut() {
-    let all = |sizes| Ask { all: true, ..ask(sizes) };
-    let (mut window, mut wakes, mut tokens) = (Window::new(LIMITS), Wakes::default(), Vec::new());
+    let all = |sizes| WindowRequest { all: true, ..ask(sizes) };
+    let (mut window, mut wakes, mut tokens) = (Window::new(LIMITS), DueWakers::default(), Vec::new());
     for (messages, bytes, expect) in [(3, 100, true), (4, 1, false), (1, 101, false)] {
         assert_eq!(window.can_take(messages, bytes), expect, "{messages} {bytes}");
     }
@@ -155,7 +162,7 @@ fn what_is_asked_for_as_a_whole_is_never_cut() {
     assert_eq!(window.open(all(&[40, 40]), &mut tokens).map(|opened| opened.records), Some(2));
     // In line it is woken when there is room, and whoever comes later stands behind it.
     let (bell, waker) = Bell::new();
-    let (mut turn, mut cx) = (Turn::default(), Context::from_waker(&waker));
+    let (mut turn, mut cx) = (Ticket::default(), Context::from_waker(&waker));
     assert!(window.poll_open(&mut turn, all(&[1, 1]), &mut tokens, &mut wakes, &mut cx).is_pending());
     window.complete(first[0], STORED, &mut wakes);
     assert_eq!((wakes.len(), window.open(ask(&[1]), &mut tokens)), (0, None), "one message fits: not enough");
@@ -163,18 +170,18 @@ fn what_is_asked_for_as_a_whole_is_never_cut() {
     wakes.wake();
     assert_eq!(bell.rung(), 1);
     let opened = window.poll_open(&mut turn, all(&[1, 1]), &mut tokens, &mut wakes, &mut cx);
-    assert!(matches!(opened, Poll::Ready(Ok(Opened { records: 2, .. }))), "{opened:?}");
+    assert!(matches!(opened, Poll::Ready(Ok(Grant { records: 2, .. }))), "{opened:?}");
     assert_eq!(take(&mut window, other).map(|outcomes| outcomes.len()), Some(2));
 }
 
 #[test]
 fn answers_to_a_batchs_own_token_go_to_its_records_in_order() {
     let mut window = Window::new(LIMITS);
-    let mut wakes = Wakes::default();
+    let mut wakes = DueWakers::default();
     let outcome = |sequence| AckOutcome::Stored { sequence, duplicate: false };
     let open = |window: &mut Window| {
         let mut tokens = Vec::new();
-        let opened = window.open(Ask { naming: Naming::InOrder, ..ask(&[5, 6, 7]) }, &mut tokens).unwrap();
+        let opened = window.open(WindowRequest { naming: AckMode::InOrder, ..ask(&[5, 6, 7]) }, &mut tokens).unwrap();
         assert_eq!((opened.records, tokens.len()), (3, 1), "one token for all");
         (opened.key, tokens[0])
     };
@@ -207,11 +214,11 @@ const NAME: &[u8] = b"x-0";
 
 #[test]
 fn c1_a_second_answer_settles_nothing_but_its_own_record() {
-    for naming in [Naming::Each, Naming::InOrder] {
-        let (mut window, mut wakes) = (Window::new(LIMITS), Wakes::default());
+    for naming in [AckMode::PerRecord, AckMode::InOrder] {
+        let (mut window, mut wakes) = (Window::new(LIMITS), DueWakers::default());
         let open = |window: &mut Window| {
             let mut tokens = Vec::new();
-            let opened = window.open(Ask { naming, once: true, ..ask(&[1]) }, &mut tokens).unwrap();
+            let opened = window.open(WindowRequest { naming, once: true, ..ask(&[1]) }, &mut tokens).unwrap();
             (opened.key, tokens[0])
         };
         let (first, token) = open(&mut window);
@@ -230,10 +237,11 @@ fn c1_a_second_answer_settles_nothing_but_its_own_record() {
 
 #[test]
 fn c1_a_second_answer_to_a_commit_settles_no_other_batch() {
-    let (mut window, mut wakes, mut ids) = (Window::new(LIMITS), Wakes::default(), BatchIds::new("x"));
+    let (mut window, mut wakes, mut ids) = (Window::new(LIMITS), DueWakers::default(), BatchIds::new("x"));
     let mut open = |window: &mut Window, once| {
         let mut tokens = Vec::new();
-        let opened = window.open(Ask { naming: Naming::Whole, once, ..ask(&[1, 1]) }, &mut tokens).unwrap();
+        let opened =
+            window.open(WindowRequest { naming: AckMode::PerBatch, once, ..ask(&[1, 1]) }, &mut tokens).unwrap();
         window.call(opened.key, ids.next_id());
         (opened.key, tokens[0])
     };
@@ -251,7 +259,7 @@ fn c1_a_second_answer_to_a_commit_settles_no_other_batch() {
 }
 
 /// An answer to all records of a batch.
-type Answer = fn(&mut Window, Token, &mut Wakes) -> bool;
+type Answer = fn(&mut Window, Token, &mut DueWakers) -> bool;
 
 #[test]
 fn one_answer_settles_an_atomic_batch() {
@@ -271,8 +279,8 @@ fn one_answer_settles_an_atomic_batch() {
         ),
     ];
     for (answer, first) in rows {
-        let (mut window, mut wakes, mut tokens) = (Window::new(LIMITS), Wakes::default(), Vec::new());
-        let opened = window.open(Ask { naming: Naming::Whole, ..ask(&[5, 6, 7]) }, &mut tokens).unwrap();
+        let (mut window, mut wakes, mut tokens) = (Window::new(LIMITS), DueWakers::default(), Vec::new());
+        let opened = window.open(WindowRequest { naming: AckMode::PerBatch, ..ask(&[5, 6, 7]) }, &mut tokens).unwrap();
         assert_eq!((opened.records, tokens.len()), (3, 1), "one token for all");
         window.call(opened.key, BatchIds::new("x").next_id());
         assert!(answer(&mut window, tokens[0], &mut wakes));
@@ -285,17 +293,17 @@ fn one_answer_settles_an_atomic_batch() {
         assert_eq!(take(&mut window, opened.key), Some(expect));
     }
     let (mut window, mut tokens) = (Window::new(LIMITS), Vec::new());
-    window.open(Ask { naming: Naming::InOrder, ..ask(&[5]) }, &mut tokens).unwrap();
-    assert!(!window.committed(tokens[0], NAME, (1, 1), &mut Wakes::default()), "no atomic batch");
+    window.open(WindowRequest { naming: AckMode::InOrder, ..ask(&[5]) }, &mut tokens).unwrap();
+    assert!(!window.committed(tokens[0], NAME, (1, 1), &mut DueWakers::default()), "no atomic batch");
 }
 
 #[test]
 fn each_batch_has_a_deadline_of_its_own() {
     let mut window = Window::new(LIMITS);
-    let mut wakes = Wakes::default();
+    let mut wakes = DueWakers::default();
     let mut keys = Vec::new();
     for deadline_ms in [10, 20, 5, 30] {
-        keys.push(window.open(Ask { deadline_ms, ..ask(&[1]) }, &mut Vec::new()).unwrap().key);
+        keys.push(window.open(WindowRequest { deadline_ms, ..ask(&[1]) }, &mut Vec::new()).unwrap().key);
     }
     for (now_ms, expect, over) in [(4, 0, 0), (9, 1, 1), (10, 1, 2), (25, 1, 3), (25, 0, 3), (99, 1, 4)] {
         assert_eq!(window.expire(now_ms, &mut wakes), expect, "{now_ms}");
@@ -310,10 +318,10 @@ fn each_batch_has_a_deadline_of_its_own() {
 #[test]
 fn a_lost_connection_ends_every_batch_and_a_refused_subject_its_own() {
     let mut window = Window::new(LIMITS);
-    let mut wakes = Wakes::default();
+    let mut wakes = DueWakers::default();
     let batch = |window: &mut Window, tag| {
         let mut tokens = Vec::new();
-        let ask = Ask { tag, ..ask(&[1, 1]) };
+        let ask = WindowRequest { tag, ..ask(&[1, 1]) };
         (window.open(ask, &mut tokens).unwrap().key, tokens)
     };
     let (first, tokens) = batch(&mut window, 1);
@@ -330,7 +338,7 @@ fn a_lost_connection_ends_every_batch_and_a_refused_subject_its_own() {
 #[test]
 fn an_abandoned_batch_keeps_its_room_until_it_is_answered() {
     let mut window = Window::new(LIMITS);
-    let mut wakes = Wakes::default();
+    let mut wakes = DueWakers::default();
     let (key, tokens) = open(&mut window, &[1, 1]).unwrap();
     let (bell, waker) = Bell::new();
     assert!(window.poll_batch(key, &mut Context::from_waker(&waker)).is_pending());
@@ -351,11 +359,11 @@ fn an_abandoned_batch_keeps_its_room_until_it_is_answered() {
 #[test]
 fn room_is_given_in_the_order_of_asking_and_no_one_passes_the_queue() {
     let mut window = Window::new(LIMITS);
-    let mut wakes = Wakes::default();
+    let mut wakes = DueWakers::default();
     let (_, tokens) = open(&mut window, &[25, 25, 25]).unwrap();
     let (bells, wakers): (Vec<_>, Vec<_>) = (0..3).map(|_| Bell::new()).unzip();
-    let mut turns = [Turn::default(), Turn::default(), Turn::default()];
-    let poll = |window: &mut Window, turn: &mut Turn, who: usize, sizes: &[usize], wakes: &mut Wakes| {
+    let mut turns = [Ticket::default(), Ticket::default(), Ticket::default()];
+    let poll = |window: &mut Window, turn: &mut Ticket, who: usize, sizes: &[usize], wakes: &mut DueWakers| {
         window.poll_open(turn, ask(sizes), &mut Vec::new(), wakes, &mut Context::from_waker(&wakers[who]))
     };
     assert!(poll(&mut window, &mut turns[0], 0, &[50, 50], &mut wakes).is_pending());
@@ -369,7 +377,7 @@ fn room_is_given_in_the_order_of_asking_and_no_one_passes_the_queue() {
     assert_eq!((bells[0].rung(), bells[1].rung()), (1, 0), "the first one's fifty bytes fit");
     assert!(poll(&mut window, &mut turns[1], 1, &[10], &mut wakes).is_pending(), "not its turn");
     let opened = poll(&mut window, &mut turns[0], 0, &[50, 50], &mut wakes);
-    assert!(matches!(opened, Poll::Ready(Ok(Opened { records: 1, .. }))), "as much as fits");
+    assert!(matches!(opened, Poll::Ready(Ok(Grant { records: 1, .. }))), "as much as fits");
     wakes.wake();
     assert_eq!(bells[1].rung(), 0, "no room for ten bytes");
     assert!(poll(&mut window, &mut turns[0], 0, &[50], &mut wakes).is_pending(), "again, at the end");
@@ -383,10 +391,10 @@ fn room_is_given_in_the_order_of_asking_and_no_one_passes_the_queue() {
 #[test]
 fn whoever_leaves_the_queue_makes_room_for_the_next() {
     let mut window = Window::new(LIMITS);
-    let mut wakes = Wakes::default();
+    let mut wakes = DueWakers::default();
     let (_, tokens) = open(&mut window, &[90]).unwrap();
     let (bells, wakers): (Vec<_>, Vec<_>) = (0..2).map(|_| Bell::new()).unzip();
-    let mut turns = [Turn::default(), Turn::default()];
+    let mut turns = [Ticket::default(), Ticket::default()];
     for (turn, (waker, bytes)) in turns.iter_mut().zip(wakers.iter().zip([20, 5])) {
         let mut cx = Context::from_waker(waker);
         assert!(window.poll_open(turn, ask(&[bytes]), &mut Vec::new(), &mut wakes, &mut cx).is_pending());
@@ -406,10 +414,10 @@ fn whoever_leaves_the_queue_makes_room_for_the_next() {
 #[test]
 fn what_counts_of_someone_in_line_is_what_was_asked_last() {
     let mut window = Window::new(LIMITS);
-    let mut wakes = Wakes::default();
+    let mut wakes = DueWakers::default();
     let (_, tokens) = open(&mut window, &[50, 40]).unwrap();
     let ((first, old), (second, new)) = (Bell::new(), Bell::new());
-    let mut turn = Turn::default();
+    let mut turn = Ticket::default();
     for (bytes, waker) in [(20, &old), (60, &new)] {
         let mut cx = Context::from_waker(waker);
         assert!(window.poll_open(&mut turn, ask(&[bytes]), &mut Vec::new(), &mut wakes, &mut cx).is_pending());
@@ -425,7 +433,7 @@ fn what_counts_of_someone_in_line_is_what_was_asked_last() {
 #[test]
 fn a_window_in_steady_use_makes_no_new_cells() {
     let mut window = Window::new(LIMITS);
-    let mut wakes = Wakes::default();
+    let mut wakes = DueWakers::default();
     let (mut tokens, mut outcomes) = (Vec::new(), Vec::new());
     for _ in 0..1_000 {
         tokens.clear();
@@ -442,7 +450,7 @@ fn a_window_in_steady_use_makes_no_new_cells() {
 #[test]
 fn generations_may_wrap() {
     let mut window = Window::new(LIMITS);
-    let mut wakes = Wakes::default();
+    let mut wakes = DueWakers::default();
     let (key, old) = open(&mut window, &[1]).unwrap();
     window.lose_all(&mut wakes);
     take(&mut window, key).unwrap();

@@ -8,7 +8,7 @@ use super::{Plan, Scratch};
 use crate::{
     backend::{
         Outcome, Publish,
-        nats::{Link, link::Server},
+        nats::{Connection, connection::Server},
     },
     reject::{Reject, SizeLimit},
     station::{PublishMode, Station},
@@ -39,7 +39,7 @@ const TOO_MANY: &str = "there are more records than can be stored all or nothing
 const TOO_LARGE: &str = "the records are larger than what the gateway may have in flight (limits.window_bytes_max)";
 const KNOWN: &str = "the message id is known already, and those of other records are not";
 
-impl Link {
+impl Connection {
     /// Publishes records as one atomic batch.
     pub(super) async fn publish_whole(
         &self,
@@ -137,7 +137,7 @@ impl Link {
     }
 }
 
-impl Link {
+impl Connection {
     /// Asks for the message id of each record, with records that are not stored because of a header field.
     async fn ask(&self, publish: &Publish<'_>, field: &[u8], found: &mut Vec<Outcome>) -> Result<(), Reject> {
         let station = Station { publish_mode: PublishMode::Single, ..publish.station.clone() };
@@ -159,7 +159,7 @@ impl<'a> Plan<'a> {
     /// The plan of a publish that is one batch.
     fn whole(publish: &'a Publish<'a>, server: Server) -> Self {
         let mut plan = Self::new(publish, server);
-        plan.naming = super::Naming::Whole;
+        plan.naming = super::AckMode::PerBatch;
         plan
     }
 

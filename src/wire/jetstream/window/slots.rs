@@ -32,7 +32,7 @@ pub(super) struct Completed {
 }
 
 #[derive(Debug)]
-pub(super) struct Cells {
+pub(super) struct Slots {
     cells: Vec<Cell>,
     /// First of the free cells.
     free: u32,
@@ -40,7 +40,7 @@ pub(super) struct Cells {
 
 #[derive(Debug)]
 struct Cell {
-    /// Turns when a record is given up unanswered, and with every use that is once: an answer that comes later is known by it.
+    /// Tickets when a record is given up unanswered, and with every use that is once: an answer that comes later is known by it.
     generation: u32,
     /// Next of the batch, or of the free cells.
     next: u32,
@@ -69,7 +69,7 @@ enum State {
     Done(AckOutcome),
 }
 
-impl Cells {
+impl Slots {
     pub(super) fn with_capacity(capacity: usize) -> Self {
         Self { cells: Vec::with_capacity(capacity), free: NONE }
     }
@@ -111,7 +111,7 @@ impl Cells {
         Some(Completed { batch: cell.batch, bytes: cell.bytes as usize, next: cell.next })
     }
 
-    /// Turns the generation of each record of the list that is in flight: what comes for it from now on is late.
+    /// Tickets the generation of each record of the list that is in flight: what comes for it from now on is late.
     pub(super) fn give_up(&mut self, list: List) {
         let mut index = list.first;
         while let Some(cell) = self.at(index) {
@@ -188,8 +188,8 @@ impl Cells {
 }
 
 #[cfg(test)]
-impl Cells {
-    /// Cells in all, and free ones; panics if the free list holds one that is not free, or one twice.
+impl Slots {
+    /// Slots in all, and free ones; panics if the free list holds one that is not free, or one twice.
     pub(super) fn audit(&self) -> (usize, usize) {
         let (mut free, mut index) = (0, self.free);
         while let Some(cell) = self.cells.get(index as usize) {
@@ -203,7 +203,7 @@ impl Cells {
         (self.cells.len(), free)
     }
 
-    /// Turns the generations of all cells on, as if each had been given up `times`.
+    /// Tickets the generations of all cells on, as if each had been given up `times`.
     pub(super) fn age(&mut self, times: u32) {
         self.cells.iter_mut().for_each(|cell| cell.generation = cell.generation.wrapping_add(times));
     }

@@ -3,7 +3,7 @@
 mod watch;
 
 use super::{
-    connect::{Established, LinkSettings, establish},
+    connect::{ConnectionSettings, Established, establish},
     fetch::Pull,
     health::Health,
     publish::Scratch,
@@ -20,7 +20,7 @@ use crate::{
             AckOutcome, BatchIds, PubAck, Token, Window,
             acks::{Acks, PlainAck},
             errors, puback,
-            window::{Wakes, WindowLimits},
+            window::{DueWakers, WindowLimits},
         },
         nats::{Op, ParseLimits, Parsed, ServerError, ServerInfo, encode, headers, next},
     },
@@ -51,8 +51,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// One shard's connection to the broker.
 #[derive(Debug)]
-pub struct Link {
-    settings: LinkSettings,
+pub struct Connection {
+    settings: ConnectionSettings,
     pub(in crate::backend) limits: Limits,
     pub(super) metrics: Arc<ShardMetrics>,
     epoch: Instant,
@@ -126,10 +126,10 @@ impl Server {
     }
 }
 
-impl Link {
-    /// A link of shard `index`; `identity` makes its inbox unique. It does nothing before [`Link::run`].
+impl Connection {
+    /// A link of shard `index`; `identity` makes its inbox unique. It does nothing before [`Connection::run`].
     #[must_use]
-    pub fn new(settings: LinkSettings, identity: &str, limits: Limits, metrics: Arc<ShardMetrics>) -> Rc<Self> {
+    pub fn new(settings: ConnectionSettings, identity: &str, limits: Limits, metrics: Arc<ShardMetrics>) -> Rc<Self> {
         let servers = Servers::new(settings.servers.clone(), 0);
         let window = Window::new(WindowLimits {
             messages: limits.window_messages_max,
@@ -170,7 +170,7 @@ impl Link {
         })
     }
 
-    /// Keeps the connection up until [`Link::stop`].
+    /// Keeps the connection up until [`Connection::stop`].
     pub async fn run(self: Rc<Self>, first_server: usize) {
         *self.servers.borrow_mut() = Servers::new(self.settings.servers.clone(), first_server);
         rt::spawn(Rc::clone(&self).tick());
@@ -332,7 +332,7 @@ impl Link {
     fn lost(&self) {
         let ended = self.up.borrow_mut().take();
         self.metrics.link_up.set(0);
-        let mut wakes = Wakes::default();
+        let mut wakes = DueWakers::default();
         let moves = ended.is_some_and(|up| up.server.clustered && up.leaving.is_some_and(|leaving| leaving.moves));
         if !moves {
             self.window.borrow_mut().lose_all(&mut wakes);
@@ -409,7 +409,7 @@ impl Link {
     /// Handles every whole operation of the buffer and leaves the rest. Returns how many bytes are missing.
     fn receive(&self, buffer: &mut Vec<u8>) -> Result<usize, String> {
         self.heard.set(true);
-        let mut wakes = Wakes::default();
+        let mut wakes = DueWakers::default();
         let mut at = 0;
         let limits = ParseLimits::default();
         let wanted = loop {
@@ -438,7 +438,7 @@ impl Link {
         Ok(wanted)
     }
 
-    fn operation(&self, op: &Op, buffer: &[u8], wakes: &mut Wakes) -> Result<(), String> {
+    fn operation(&self, op: &Op, buffer: &[u8], wakes: &mut DueWakers) -> Result<(), String> {
         match op {
             Op::Msg { subject, sid: ACK_SID, payload, .. } => {
                 self.acknowledged(subject.of(buffer), payload.of(buffer), wakes);
@@ -470,7 +470,7 @@ impl Link {
         Ok(())
     }
 
-    fn acknowledged(&self, subject: &[u8], payload: &[u8], wakes: &mut Wakes) {
+    fn acknowledged(&self, subject: &[u8], payload: &[u8], wakes: &mut DueWakers) {
         let Some(token) = Token::of_subject(subject, self.inbox.as_bytes()) else { return };
         let outcome = match puback::parse(payload) {
             Some(PubAck::Stored { sequence, count: Some(count), batch, .. }) => {
@@ -516,7 +516,7 @@ impl Link {
         }
     }
 
-    fn refused(&self, error: &ServerError, wakes: &mut Wakes) -> Result<(), String> {
+    fn refused(&self, error: &ServerError, wakes: &mut DueWakers) -> Result<(), String> {
         if let ServerError::PermissionsViolation { subject, .. } = error {
             if self.is_news(subject) {
                 tracing::warn!(subject = &**subject, "the broker's permissions forbid the gateway this subject");

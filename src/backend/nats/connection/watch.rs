@@ -2,11 +2,11 @@
 
 use super::{
     super::health::{News, Seen, TICK},
-    Leaving, Link,
+    Connection, Leaving,
 };
 use crate::{
     rt,
-    wire::{jetstream::window::Wakes, nats::encode},
+    wire::{jetstream::window::DueWakers, nats::encode},
 };
 use std::{
     rc::Rc,
@@ -16,12 +16,12 @@ use std::{
 /// How long what is to be written has when the link goes to another server.
 const MOVE_GRACE: Duration = Duration::from_millis(500);
 
-impl Link {
+impl Connection {
     /// Deadlines and health, for as long as the link lives.
     pub(super) async fn tick(self: Rc<Self>) {
         while !self.stopping.get() {
             rt::sleep(TICK).await;
-            let mut wakes = Wakes::default();
+            let mut wakes = DueWakers::default();
             let expired = self.window.borrow_mut().expire(self.now_ms(), &mut wakes);
             self.unanswered.set(self.unanswered.get() + expired as u64);
             drop(wakes);

@@ -1,15 +1,15 @@
 //! Those who wait for room, first come first served.
 
-use super::Need;
+use super::Room;
 use std::{collections::VecDeque, task::Waker};
 
 /// A place in the queue for room; empty at first, and again when the room was taken.
 ///
 /// Whoever drops it while it holds a place must call [`super::Window::leave`] first: others wait behind it.
 #[derive(Debug, Default)]
-pub struct Turn(Option<u64>);
+pub struct Ticket(Option<u64>);
 
-impl Turn {
+impl Ticket {
     /// Whether it holds a place.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -19,7 +19,7 @@ impl Turn {
 
 /// The queue, in the order of tickets, so that one is found by halving.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(super) struct Tickets {
     queue: VecDeque<Waiter>,
     /// The last ticket that was given.
     ticket: u64,
@@ -29,12 +29,12 @@ pub(super) struct Turns {
 struct Waiter {
     ticket: u64,
     /// What it waits for.
-    need: Need,
+    need: Room,
     /// Gone once it was woken, until it is polled again.
     waker: Option<Waker>,
 }
 
-impl Turns {
+impl Tickets {
     pub(super) fn len(&self) -> usize {
         self.queue.len()
     }
@@ -44,7 +44,7 @@ impl Turns {
     }
 
     /// Whether no one stands before the holder of `turn`.
-    pub(super) fn is_next(&self, turn: &Turn) -> bool {
+    pub(super) fn is_next(&self, turn: &Ticket) -> bool {
         match self.queue.front() {
             Some(first) => turn.0 == Some(first.ticket),
             None => true,
@@ -52,7 +52,7 @@ impl Turns {
     }
 
     /// Waits at the place of `turn`, or at the end of the queue. `false` if the queue is full.
-    pub(super) fn wait(&mut self, turn: &mut Turn, need: Need, waiters_max: usize, waker: &Waker) -> bool {
+    pub(super) fn wait(&mut self, turn: &mut Ticket, need: Room, waiters_max: usize, waker: &Waker) -> bool {
         if let Some(waiter) = self.place(turn).and_then(|place| self.queue.get_mut(place)) {
             waiter.need = need;
             match &mut waiter.waker {
@@ -71,7 +71,7 @@ impl Turns {
     }
 
     /// Gives up the place of `turn`.
-    pub(super) fn leave(&mut self, turn: &mut Turn) {
+    pub(super) fn leave(&mut self, turn: &mut Ticket) {
         if let Some(place) = self.place(turn) {
             self.queue.remove(place);
         }
@@ -79,7 +79,7 @@ impl Turns {
     }
 
     /// What the first in the queue waits for.
-    pub(super) fn first_need(&self) -> Option<Need> {
+    pub(super) fn first_need(&self) -> Option<Room> {
         self.queue.front().map(|waiter| waiter.need)
     }
 
@@ -88,7 +88,7 @@ impl Turns {
         self.queue.front_mut().and_then(|waiter| waiter.waker.take())
     }
 
-    fn place(&self, turn: &Turn) -> Option<usize> {
+    fn place(&self, turn: &Ticket) -> Option<usize> {
         let ticket = turn.0?;
         self.queue.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()
     }

@@ -320,7 +320,7 @@ pub(super) fn changed(attributes: &Attributes, change: &AttributesChange) -> Att
 /// For each partition id, the sequence below which everything is dead: the compaction filter reads it,
 /// the retention thread writes it. Grows by blocks and never shrinks; a block is 64 KiB for 8,192 ids.
 #[derive(Debug)]
-pub(super) struct Floors {
+pub(super) struct LowWatermarks {
     blocks: Box<[OnceLock<Box<[AtomicU64]>>]>,
 }
 
@@ -329,7 +329,7 @@ const BLOCK: usize = 8_192;
 /// Ids that a store can give out in its life: 67 million.
 pub(super) const PARTITION_IDS_MAX: u32 = 8_192 * 8_192;
 
-impl Floors {
+impl LowWatermarks {
     /// Nothing is dead.
     pub(super) fn new() -> Self {
         Self { blocks: (0..PARTITION_IDS_MAX as usize / BLOCK).map(|_| OnceLock::new()).collect() }
@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_floor_only_rises() {
-        let floors = Floors::new();
+        let floors = LowWatermarks::new();
         for (partition, raise, expect) in [(0, 5, 5), (0, 3, 5), (8_191, 1, 1), (8_192, 2, 2), (0, u64::MAX, u64::MAX)]
         {
             floors.raise(partition, raise);

@@ -6,7 +6,7 @@ use super::{
     PartitionInfo, PutError, StationError, StationInfo,
     catalog::{PARTITION_IDS_MAX, PartitionState, Rules, StationDoc, StationState, changed},
     format::{self, Mark},
-    job::{Control, Discard, Keep, Request},
+    messages::{Control, Discard, Request, RetentionCommand},
     writer::{Entry, Writer},
 };
 use crate::{
@@ -100,7 +100,7 @@ impl Writer {
         self.stations.insert(name.clone(), Entry::new(Arc::clone(&state)));
         // These two never wait for the writer, so waiting for them ends.
         self.reader.send(Request::StationCame(Arc::clone(&state))).ok();
-        self.keep.send(Keep::StationCame(Arc::clone(&state))).ok();
+        self.keep.send(RetentionCommand::StationCame(Arc::clone(&state))).ok();
         Ok(Arc::clone(&state.station))
     }
 
@@ -156,7 +156,7 @@ impl Writer {
         state.publish(after.mark);
         state.set_removed(remembered);
         let bytes = old.bytes.saturating_sub(after.mark.bytes);
-        self.keep.send(Keep::Discarded { partition: state.id, bytes }).ok();
+        self.keep.send(RetentionCommand::Discarded { partition: state.id, bytes }).ok();
         Ok(after.count)
     }
 
@@ -187,7 +187,7 @@ impl Writer {
         self.stations.remove(name);
         state.deleted.store(true, Ordering::Release);
         self.reader.send(Request::StationWent(name.clone())).ok();
-        self.keep.send(Keep::StationWent(state)).ok();
+        self.keep.send(RetentionCommand::StationWent(state)).ok();
         Ok(true)
     }
 

@@ -9,7 +9,7 @@
 //! in the middle of the first start leaves nothing that a second start could trip over.
 
 use super::{
-    catalog::Floors,
+    catalog::LowWatermarks,
     chunk::Chunk,
     format::{self, FORMAT},
     journal::{self, RESTORE},
@@ -155,7 +155,7 @@ impl Disk {
     /// are noted as well.
     pub(super) fn open(
         dir: &Path,
-        floors: &Arc<Floors>,
+        floors: &Arc<LowWatermarks>,
         damage: &Arc<Damage>,
     ) -> Result<(Self, u64, Synced), OpenError> {
         make_dir(dir).map_err(|error| OpenError::Io(dir.into(), error))?;
@@ -204,7 +204,7 @@ impl Disk {
     fn open_database(
         dir: &Path,
         path: &Path,
-        floors: &Arc<Floors>,
+        floors: &Arc<LowWatermarks>,
         damage: &Arc<Damage>,
         lock: Arc<File>,
     ) -> Result<Self, OpenError> {
@@ -408,7 +408,7 @@ fn make_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Makes an empty, complete store at `place`.
-fn build(place: &Path, floors: &Arc<Floors>, damage: &Arc<Damage>, lock: &Arc<File>) -> Result<(), OpenError> {
+fn build(place: &Path, floors: &Arc<LowWatermarks>, damage: &Arc<Damage>, lock: &Arc<File>) -> Result<(), OpenError> {
     let io = |error| OpenError::Io(place.into(), error);
     DirBuilder::new().mode(0o700).create(place).map_err(io)?;
     let database = place.join("db");

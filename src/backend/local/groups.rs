@@ -8,7 +8,7 @@ use super::{
     GroupInfo, StationError,
     catalog::millis,
     format,
-    job::{GroupName, Request},
+    messages::{GroupName, Request},
     writer::Writer,
 };
 use crate::{

@@ -2,7 +2,7 @@
 
 use super::chunk::RECORD_HEAD;
 use super::format::ID_FIELD;
-use super::job::{FetchRequest, GroupName, Job, OwnedFields, OwnedId, PlannedRecord, PublishJob, Request, Shared};
+use super::messages::{FetchRequest, GroupName, Job, OwnedFields, OwnedId, PlannedRecord, PublishJob, Request, Shared};
 use crate::{
     backend::{Delivered, Fetch, MessageId, Outcome, Publish, Repeats, Settlement, partition},
     limits::{

@@ -15,13 +15,13 @@
 
 use super::{
     StationDefaults,
-    catalog::{Floors, StationState},
+    catalog::{LowWatermarks, StationState},
     clock::Clock,
     condition::State,
     disk::{Damage, Disk, OpenError, os_error, words},
-    job::{Job, Keep, Request, Shared},
     journal,
-    load::Loaded,
+    messages::{Job, Request, RetentionCommand, Shared},
+    recovery::Loaded,
     space::{Room, Space},
     synced::Synced,
     writer::{Entry, Writer},
@@ -56,7 +56,7 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) disk: Disk,
-    pub(super) floors: Arc<Floors>,
+    pub(super) floors: Arc<LowWatermarks>,
     /// Number of the last commit, and where the next are noted.
     pub(super) commit: u64,
     pub(super) synced: Synced,
@@ -66,7 +66,7 @@ pub(super) struct Opened {
 impl Opened {
     /// Opens the store in a directory.
     pub(super) fn open(dir: &Path, clock: &Clock, damage: &Arc<Damage>) -> Result<Self, OpenError> {
-        let floors = Arc::new(Floors::new());
+        let floors = Arc::new(LowWatermarks::new());
         let (disk, commit, synced) = Disk::open(dir, &floors, damage)?;
         let loaded = Loaded::read(dir, &disk, clock, &floors)?;
         Ok(Self { disk, floors, commit, synced, loaded })
@@ -84,7 +84,7 @@ pub(super) struct Parts {
     pub(super) hold: Duration,
     pub(super) inbox: flume::Receiver<Job>,
     pub(super) reader: flume::Sender<Request>,
-    pub(super) keep: flume::Sender<Keep>,
+    pub(super) keep: flume::Sender<RetentionCommand>,
     pub(super) held: Held,
 }
 
@@ -128,7 +128,7 @@ pub(super) struct Pause {
 #[derive(Debug, Clone)]
 pub(super) struct Fresh {
     pub(super) disk: Disk,
-    pub(super) floors: Arc<Floors>,
+    pub(super) floors: Arc<LowWatermarks>,
     pub(super) stations: Vec<Arc<StationState>>,
 }
 
@@ -170,7 +170,7 @@ fn reopen(writer: Writer) -> Option<Writer> {
     let (to_retention, for_retention) = flume::bounded(1);
     // These two never wait for the writer, so waiting for them ends.
     parts.reader.send(Request::Pause(Pause { holds: holds.clone(), fresh: for_reader })).ok()?;
-    parts.keep.send(Keep::Pause(Pause { holds, fresh: for_retention })).ok()?;
+    parts.keep.send(RetentionCommand::Pause(Pause { holds, fresh: for_retention })).ok()?;
     let has_let_go = || held.is_disconnected() && in_use.has_ended();
     loop {
         let opened = if has_let_go() { open(&mut parts) } else { None };

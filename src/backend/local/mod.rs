@@ -22,18 +22,18 @@ mod clock;
 mod condition;
 mod control;
 mod disk;
+mod duplicate_window;
 mod format;
 mod group;
 mod groups;
 mod handle;
 mod heal;
-mod ids;
 mod info;
-mod job;
 mod journal;
-mod load;
+mod messages;
 mod reader;
 mod records;
+mod recovery;
 mod retention;
 mod space;
 mod synced;
@@ -59,7 +59,7 @@ use crate::{
 use condition::State;
 use disk::Disk;
 use heal::{Fresh, Held, Opened, Parts};
-use job::{Control, Job, Keep, Request, Share, Shared};
+use messages::{Control, Job, Request, RetentionCommand, Share, Shared};
 use reader::Reader;
 use retention::Retention;
 use std::{
@@ -78,7 +78,7 @@ pub struct Store {
     shared: Arc<Shared>,
     writer: flume::Sender<Job>,
     reader: flume::Sender<Request>,
-    keep: flume::Sender<Keep>,
+    keep: flume::Sender<RetentionCommand>,
     /// Each ends when its thread has, in the order of [`THREADS`].
     ends: [flume::Receiver<()>; 3],
     /// How long a handle waits for an answer, and publishes again.
@@ -273,7 +273,7 @@ impl Store {
             matches!(end.recv_deadline(deadline), Err(flume::RecvTimeoutError::Disconnected))
         };
         // The reader first: it still hands positions to the writer.
-        let told = self.keep.send_deadline(Keep::Close, deadline).is_ok()
+        let told = self.keep.send_deadline(RetentionCommand::Close, deadline).is_ok()
             && self.reader.send_deadline(Request::Close, deadline).is_ok();
         let (reader, keep) = (ended(reader), ended(keep));
         let told = self.writer.send_deadline(Job::Close, deadline).is_ok() && told;
@@ -283,7 +283,7 @@ impl Store {
     /// Ends one of the store's threads, as a panic would.
     #[cfg(test)]
     pub(crate) fn lose_a_thread(&self) {
-        self.keep.send(Keep::Close).ok();
+        self.keep.send(RetentionCommand::Close).ok();
     }
 
     /// Writes fail from now on, and with the next one the store.
@@ -322,7 +322,7 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Release);
         // Threads that have ended, or are ending, take nothing.
-        self.keep.try_send(Keep::Close).ok();
+        self.keep.try_send(RetentionCommand::Close).ok();
         self.reader.try_send(Request::Close).ok();
         self.writer.try_send(Job::Close).ok();
     }

@@ -16,7 +16,7 @@ use super::{
     group::{Basket, Group, Source, Take},
     groups::USED_EVERY,
     heal::Pause,
-    job::{FetchRequest, GroupName, Job, Request, Shared},
+    messages::{FetchRequest, GroupName, Job, Request, Shared},
 };
 use crate::{
     backend::{Delivered, Message, Settlement},
@@ -49,7 +49,7 @@ pub(super) struct Reader {
     pub(super) inbox: flume::Receiver<Request>,
     writer: flume::Sender<Job>,
     stations: HashMap<Name, Arc<StationState>>,
-    groups: HashMap<GroupName, Line>,
+    groups: HashMap<GroupName, GroupQueue>,
     /// Groups that are not on the disk yet.
     unsaved: BTreeSet<GroupName>,
     /// Groups in which a call waits.
@@ -58,7 +58,7 @@ pub(super) struct Reader {
     waiters_bytes: usize,
     /// Messages of all groups that are in flight or to come again.
     open: Arc<AtomicUsize>,
-    /// For each group that waits for something, when to look at it again: the same as its [`Line::timer_ms`].
+    /// For each group that waits for something, when to look at it again: the same as its [`GroupQueue::timer_ms`].
     timers: BTreeSet<(u64, GroupName)>,
     /// Groups whose cursors have changed, and when they are to be saved.
     dirty: BTreeSet<GroupName>,
@@ -67,7 +67,7 @@ pub(super) struct Reader {
 
 /// A consumer group and who waits in it.
 #[derive(Debug)]
-struct Line {
+struct GroupQueue {
     station: Arc<StationState>,
     group: Group,
     waiters: VecDeque<Waiter>,
@@ -470,7 +470,7 @@ impl Reader {
         }
         let group = Group::new(saved, LOCAL_IN_FLIGHT_MAX, &self.open, LOCAL_OPEN_MAX);
         let line =
-            Line { station: Arc::clone(station), group, waiters: VecDeque::new(), used_ms: None, timer_ms: None };
+            GroupQueue { station: Arc::clone(station), group, waiters: VecDeque::new(), used_ms: None, timer_ms: None };
         self.groups.insert(name.clone(), line);
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::{
     catalog::StationState,
     disk::Disk,
     format::Record,
-    job::{Control, Discard},
+    messages::{Control, Discard},
 };
 use crate::{limits::LOCAL_READ_BYTES_MAX, reject::Reject, station::Name};
 use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};

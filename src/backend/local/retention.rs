@@ -18,13 +18,13 @@
 //! dead records are dropped whole. `docs/adr/0009-embedded-store.md` has the reasons and the numbers.
 
 use super::{
-    catalog::{Floors, StationState},
+    catalog::{LowWatermarks, StationState},
     chunk::BODY_HEAD,
     clock::Clock,
     disk::Disk,
     format::{self, Mark},
     heal::{Fresh, Pause},
-    job::{Control, Job, Keep},
+    messages::{Control, Job, RetentionCommand},
 };
 use fjall::{
     AbstractTree,
@@ -53,11 +53,11 @@ const DROP_TABLES_BYTES: u64 = 32 * 1024 * 1024;
 /// Drops records below their partition's floor when a compaction passes over them.
 #[derive(Debug)]
 pub(super) struct DeadRecords {
-    floors: Arc<Floors>,
+    floors: Arc<LowWatermarks>,
 }
 
 impl DeadRecords {
-    pub(super) fn factory(floors: Arc<Floors>) -> Arc<dyn Factory> {
+    pub(super) fn factory(floors: Arc<LowWatermarks>) -> Arc<dyn Factory> {
         Arc::new(Self { floors })
     }
 }
@@ -86,9 +86,9 @@ impl CompactionFilter for DeadRecords {
 #[derive(Debug)]
 pub(super) struct Retention {
     disk: Disk,
-    floors: Arc<Floors>,
+    floors: Arc<LowWatermarks>,
     clock: Clock,
-    inbox: flume::Receiver<Keep>,
+    inbox: flume::Receiver<RetentionCommand>,
     writer: flume::Sender<Job>,
     stations: Vec<Arc<StationState>>,
     /// By partition id.
@@ -118,7 +118,12 @@ struct Progress {
 
 impl Retention {
     /// The thread's world, of a store that was just opened.
-    pub(super) fn new(fresh: Fresh, clock: Clock, inbox: flume::Receiver<Keep>, writer: flume::Sender<Job>) -> Self {
+    pub(super) fn new(
+        fresh: Fresh,
+        clock: Clock,
+        inbox: flume::Receiver<RetentionCommand>,
+        writer: flume::Sender<Job>,
+    ) -> Self {
         let Fresh { disk, floors, stations } = fresh;
         Self {
             disk,
@@ -137,13 +142,13 @@ impl Retention {
     pub(super) fn run(mut self) {
         while let Some(pause) = self.keep_until_pause() {
             let (clock, inbox, writer) = self.let_go();
-            let Some(fresh) = pause.wait(&inbox, |keep| matches!(keep, Keep::Close)) else { return };
+            let Some(fresh) = pause.wait(&inbox, |keep| matches!(keep, RetentionCommand::Close)) else { return };
             self = Self::new(fresh, clock, inbox, writer);
         }
     }
 
     /// Lets go of the database.
-    fn let_go(self) -> (Clock, flume::Receiver<Keep>, flume::Sender<Job>) {
+    fn let_go(self) -> (Clock, flume::Receiver<RetentionCommand>, flume::Sender<Job>) {
         let Self { clock, inbox, writer, .. } = self;
         (clock, inbox, writer)
     }
@@ -154,19 +159,19 @@ impl Retention {
         let mut next_of_all = next;
         loop {
             match self.inbox.recv_deadline(next) {
-                Ok(Keep::StationCame(station)) => self.stations.push(station),
-                Ok(Keep::StationWent(station)) => self.bury(&station),
-                Ok(Keep::Discarded { partition, bytes }) => {
+                Ok(RetentionCommand::StationCame(station)) => self.stations.push(station),
+                Ok(RetentionCommand::StationWent(station)) => self.bury(&station),
+                Ok(RetentionCommand::Discarded { partition, bytes }) => {
                     self.progress.entry(partition).or_default().retired_bytes += bytes;
                 }
                 #[cfg(test)]
-                Ok(Keep::Look(done)) => {
+                Ok(RetentionCommand::Look(done)) => {
                     self.groups_at = None;
                     self.look();
                     done.send(()).ok();
                 }
-                Ok(Keep::Pause(pause)) => return Some(pause),
-                Ok(Keep::Close) | Err(flume::RecvTimeoutError::Disconnected) => return None,
+                Ok(RetentionCommand::Pause(pause)) => return Some(pause),
+                Ok(RetentionCommand::Close) | Err(flume::RecvTimeoutError::Disconnected) => return None,
                 Err(flume::RecvTimeoutError::Timeout) => {
                     if Instant::now() >= next_of_all {
                         self.look();

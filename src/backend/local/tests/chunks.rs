@@ -4,7 +4,7 @@ use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, p
 use crate::{
     backend::{
         Delivered, MessageId, Publish, Settlement,
-        local::{Handle, StationDefaults, format, job::Keep},
+        local::{Handle, StationDefaults, format, messages::RetentionCommand},
     },
     limits::{LOCAL_CHUNK_BYTES_MAX, LOCAL_CHUNK_RECORDS_MAX},
     station::Station,
@@ -29,7 +29,7 @@ fn ends(fixture: &Fixture) -> Vec<u64> {
 
 fn look(fixture: &Fixture) {
     let (done, seen) = flume::bounded(1);
-    fixture.store().keep.send(Keep::Look(done)).expect("the thread runs");
+    fixture.store().keep.send(RetentionCommand::Look(done)).expect("the thread runs");
     seen.recv().expect("it looked");
     // The writer has done what it was asked for.
     block_on(fixture.store().stations()).expect("listed");

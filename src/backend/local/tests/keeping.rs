@@ -4,7 +4,7 @@ use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, p
 use crate::{
     backend::{
         MessageId, Publish,
-        local::{StationDefaults, format, job::Keep},
+        local::{StationDefaults, format, messages::RetentionCommand},
     },
     station::Station,
     wire::Span,
@@ -22,7 +22,7 @@ impl Fixture {
     /// The retention thread has looked at everything and the writer has done what it asked for.
     pub(super) fn look(&self, station: &Station) -> (u64, u64, u64) {
         let (done, seen) = flume::bounded(1);
-        self.store().keep.send(Keep::Look(done)).expect("the thread runs");
+        self.store().keep.send(RetentionCommand::Look(done)).expect("the thread runs");
         seen.recv().expect("it looked");
         let list = block_on(self.store().stations()).expect("listed");
         let info = list.iter().find(|one| one.station.name == station.name).expect("there").partitions[0];

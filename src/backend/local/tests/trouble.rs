@@ -6,7 +6,7 @@ use crate::{
         MessageId, Outcome, Publish,
         local::{
             Clock, Health, Store,
-            job::{Job, Keep, Request},
+            messages::{Job, Request, RetentionCommand},
         },
     },
     limits::{
@@ -201,7 +201,7 @@ fn a_thread_that_has_ended_is_reported() {
         match at {
             0 => store.writer.send(Job::Close).expect("sent"),
             1 => store.reader.send(Request::Close).expect("sent"),
-            _ => store.keep.send(Keep::Close).expect("sent"),
+            _ => store.keep.send(RetentionCommand::Close).expect("sent"),
         }
         let begun = Instant::now();
         while store.health() == Health::Writable && begun.elapsed() < Duration::from_secs(20) {

@@ -235,7 +235,7 @@ pub(super) struct FetchRequest {
 
 /// To the retention thread.
 #[derive(Debug)]
-pub(super) enum Keep {
+pub(super) enum RetentionCommand {
     StationCame(Arc<StationState>),
     StationWent(Arc<StationState>),
     /// The store is going to be opened anew.

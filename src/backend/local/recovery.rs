@@ -1,12 +1,12 @@
 //! What is read when a store opens: the catalog, and the message ids that the windows still hold.
 
 use super::{
-    catalog::{Floors, StationDoc, StationState},
+    catalog::{LowWatermarks, StationDoc, StationState},
     clock::Clock,
     disk::{Disk, OpenError},
+    duplicate_window::Ids,
     format::{self, Mark, Record},
     groups::Groups,
-    ids::Ids,
 };
 use crate::{limits::LOCAL_IDS_BYTES_MAX, station::Name};
 use fjall::PersistMode;
@@ -28,7 +28,7 @@ pub(super) struct Loaded {
 
 impl Loaded {
     /// Reads and checks the catalog of a store that was just opened.
-    pub(super) fn read(dir: &Path, disk: &Disk, clock: &Clock, floors: &Floors) -> Result<Self, OpenError> {
+    pub(super) fn read(dir: &Path, disk: &Disk, clock: &Clock, floors: &LowWatermarks) -> Result<Self, OpenError> {
         let failed = |error| OpenError::of_database(dir, error);
         let damaged = |what: String| OpenError::Damaged(dir.into(), what);
         let number = |key| disk.catalog.get(key).map_err(failed);
@@ -91,7 +91,7 @@ impl Loaded {
     }
 
     /// Marks dead what belongs to no station: partitions that were deleted, and cursors into them.
-    fn bury(&self, disk: &Disk, floors: &Floors) -> Result<(), fjall::Error> {
+    fn bury(&self, disk: &Disk, floors: &LowWatermarks) -> Result<(), fjall::Error> {
         let partitions = self.stations.iter().flat_map(|station| &station.partitions);
         let live: BTreeSet<u32> = partitions.map(|partition| partition.id).collect();
         for partition in 0..self.next_partition {

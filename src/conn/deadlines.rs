@@ -87,7 +87,7 @@ struct Entry {
 
 /// A connection's entry; gone when dropped, which must happen before the socket closes.
 #[derive(Debug)]
-pub(super) struct Armed {
+pub(super) struct DeadlineGuard {
     deadlines: Rc<Deadlines>,
     entry: Rc<Entry>,
     slot: usize,
@@ -100,7 +100,7 @@ impl Deadlines {
     }
 
     /// Adds a connection. It has no deadline yet.
-    pub(super) fn register(self: &Rc<Self>, guard: Guard) -> Armed {
+    pub(super) fn register(self: &Rc<Self>, guard: Guard) -> DeadlineGuard {
         let entry = Rc::new(Entry {
             guard,
             phase: Cell::new(Phase::Serving),
@@ -114,7 +114,7 @@ impl Deadlines {
             Some(free) => *free = Some(Rc::clone(&entry)),
             None => entries.slots.push(Some(Rc::clone(&entry))),
         }
-        Armed { deadlines: Rc::clone(self), entry, slot }
+        DeadlineGuard { deadlines: Rc::clone(self), entry, slot }
     }
 
     /// Connections cut off so far.
@@ -181,7 +181,7 @@ impl Entry {
     }
 }
 
-impl Armed {
+impl DeadlineGuard {
     /// From now on the connection is in `phase`, and has until `at`.
     pub(super) fn arm(&self, phase: Phase, at: Instant) {
         self.entry.phase.set(phase);
@@ -246,7 +246,7 @@ impl Armed {
     }
 }
 
-impl Drop for Armed {
+impl Drop for DeadlineGuard {
     fn drop(&mut self) {
         let mut entries = self.deadlines.entries.borrow_mut();
         if let Some(slot) = entries.slots.get_mut(self.slot) {

@@ -17,7 +17,7 @@ use crate::{
     rt::{self, BufferPool, Listener, SocketDiag, Stream, Waiters},
     wire::http1::{DATE_BYTES, Head, Response, date},
 };
-use deadlines::{Armed, Deadlines, Phase, SWEEP};
+use deadlines::{DeadlineGuard, Deadlines, Phase, SWEEP};
 use peers::{Peer, Peers};
 use session::{Next, Session};
 use std::{
@@ -39,7 +39,7 @@ const REFUSED_AT_ONCE_MAX: usize = 256;
 
 /// What a session works with besides its read buffer, kept for the next one.
 #[derive(Debug, Default)]
-struct Spare {
+struct Buffers {
     head: Head,
     out: Vec<u8>,
 }
@@ -52,7 +52,7 @@ pub struct Connections {
     budget: Rc<Budget>,
     metrics: Arc<ShardMetrics>,
     pool: BufferPool,
-    spares: RefCell<Vec<Spare>>,
+    unused: RefCell<Vec<Buffers>>,
     deadlines: Rc<Deadlines>,
     open: Cell<usize>,
     peers: Rc<Peers>,
@@ -100,7 +100,7 @@ impl Connections {
             budget,
             metrics,
             pool: BufferPool::new(READ_BUFFER_BYTES, POOLED_BUFFERS_MAX),
-            spares: RefCell::default(),
+            unused: RefCell::default(),
             deadlines: Rc::new(Deadlines::new(diag())),
             open: Cell::new(0),
             refused: Cell::new(0),
@@ -205,7 +205,7 @@ impl Connections {
         armed.settled().await;
     }
 
-    async fn converse(&self, stream: &mut Stream, armed: &Armed, peer: IpAddr) {
+    async fn converse(&self, stream: &mut Stream, armed: &DeadlineGuard, peer: IpAddr) {
         let mut idle_since = Instant::now();
         // What to wait with for the next request, if it is likely to fit.
         let mut small = None;
@@ -269,17 +269,17 @@ impl Connections {
         self.refused.set(self.refused.get() - 1);
     }
 
-    fn lend(&self) -> Spare {
-        self.spares.borrow_mut().pop().unwrap_or_default()
+    fn lend(&self) -> Buffers {
+        self.unused.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Takes back what a session worked with; what has grown is let go.
-    fn give_back(&self, mut spare: Spare) {
-        let mut spares = self.spares.borrow_mut();
-        if spares.len() < POOLED_BUFFERS_MAX && spare.out.capacity() <= SPARE_ANSWER_BYTES_MAX {
-            spare.head.reset();
-            spare.out.clear();
-            spares.push(spare);
+    fn give_back(&self, mut buffers: Buffers) {
+        let mut unused = self.unused.borrow_mut();
+        if unused.len() < POOLED_BUFFERS_MAX && buffers.out.capacity() <= SPARE_ANSWER_BYTES_MAX {
+            buffers.head.reset();
+            buffers.out.clear();
+            unused.push(buffers);
         }
     }
 

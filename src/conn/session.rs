@@ -5,8 +5,8 @@
 //! one after the other, so records of a connection keep their order.
 
 use super::{
-    Connections, Spare,
-    deadlines::{Armed, Pace, Phase},
+    Buffers, Connections,
+    deadlines::{DeadlineGuard, Pace, Phase},
     deliveries::Unconfirmed,
 };
 use crate::{
@@ -68,7 +68,7 @@ impl From<Reject> for Stop {
 
 /// What to do after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
+enum AfterRequest {
     /// Look for the next one.
     Next,
     /// Nothing more is there.
@@ -81,7 +81,7 @@ enum Flow {
 #[derive(Debug)]
 pub(super) struct Session<'a> {
     connections: &'a Connections,
-    armed: &'a Armed,
+    armed: &'a DeadlineGuard,
     stream: &'a mut Stream,
     peer: IpAddr,
     /// Input; the current request begins at `at`.
@@ -106,12 +106,12 @@ impl<'a> Session<'a> {
     /// A session on a connection that has something to read, of which `begun` is read already.
     pub(super) fn new(
         connections: &'a Connections,
-        armed: &'a Armed,
+        armed: &'a DeadlineGuard,
         stream: &'a mut Stream,
         peer: IpAddr,
         begun: &[u8],
     ) -> Self {
-        let Spare { head, out } = connections.lend();
+        let Buffers { head, out } = connections.lend();
         let mut input = connections.pool.lend();
         input.extend_from_slice(begun);
         Self {
@@ -136,7 +136,7 @@ impl<'a> Session<'a> {
     pub(super) async fn run(mut self) -> Next {
         let next = self.serve().await;
         self.connections.pool.give_back(self.input);
-        self.connections.give_back(Spare { head: self.head, out: self.out });
+        self.connections.give_back(Buffers { head: self.head, out: self.out });
         next
     }
 
@@ -154,19 +154,19 @@ impl<'a> Session<'a> {
                 Err(Stop::Rejected(reject)) => {
                     let reply = self.reply_to(&reject);
                     self.append(&reply, true);
-                    Flow::Closing
+                    AfterRequest::Closing
                 }
             };
             match flow {
-                Flow::Next => {
+                AfterRequest::Next => {
                     self.served = true;
                     self.take_turns().await;
                 }
-                Flow::Quiet if self.flush().await.is_ok() => {
+                AfterRequest::Quiet if self.flush().await.is_ok() => {
                     return Next::Idle { served: self.served, received: self.received };
                 }
-                Flow::Quiet => return Next::Close,
-                Flow::Closing => {
+                AfterRequest::Quiet => return Next::Close,
+                AfterRequest::Closing => {
                     if self.flush().await.is_ok() {
                         self.linger().await;
                     }
@@ -196,12 +196,12 @@ impl<'a> Session<'a> {
     }
 
     /// Reads and serves one request.
-    async fn request(&mut self) -> Result<Flow, Stop> {
+    async fn request(&mut self) -> Result<AfterRequest, Stop> {
         self.head_is_read = false;
         self.held.set_verified(false);
         self.route = Route::Other;
         if !self.read_head().await? {
-            return Ok(Flow::Quiet);
+            return Ok(AfterRequest::Quiet);
         }
         self.head_is_read = true;
         let now = self.connections.now();
@@ -304,9 +304,9 @@ impl<'a> Session<'a> {
 
     /// Room for the next read, within the shard's budget. An announced length is believed as far as bytes have come.
     fn make_room(&mut self, wanted: usize) -> Result<(), Reject> {
-        let spare = self.input.capacity() - self.input.len();
+        let buffers = self.input.capacity() - self.input.len();
         let useful = if wanted == 0 { READ_BYTES_MIN } else { wanted.min(READ_BUFFER_BYTES) };
-        if spare >= useful {
+        if buffers >= useful {
             return Ok(());
         }
         let step = wanted.min((ROOM_FACTOR - 1) * self.input.len()).max(useful);
@@ -317,7 +317,7 @@ impl<'a> Session<'a> {
     }
 
     /// Answers a request whose body will not be used.
-    async fn refuse(&mut self, mut reply: Reply) -> Result<Flow, Stop> {
+    async fn refuse(&mut self, mut reply: Reply) -> Result<AfterRequest, Stop> {
         let discard = match self.head.framing {
             Framing::None => true,
             Framing::Length(length) => length <= DISCARD_BYTES_MAX && !self.head.expect_continue,
@@ -333,11 +333,11 @@ impl<'a> Session<'a> {
         let body = Body::new(self.head.framing, DISCARD_BYTES_MAX).map_err(|_| Stop::Gone)?;
         let (_, next) = self.read_body(body).await.map_err(|_| Stop::Gone)?;
         self.advance(next);
-        Ok(if close { Flow::Closing } else { Flow::Next })
+        Ok(if close { AfterRequest::Closing } else { AfterRequest::Next })
     }
 
     /// Answers a request that was read whole; the next one begins at `next`.
-    async fn answer(&mut self, reply: Reply, next: usize) -> Result<Flow, Stop> {
+    async fn answer(&mut self, reply: Reply, next: usize) -> Result<AfterRequest, Stop> {
         let close = self.closes_after(&reply);
         self.append(&reply, close);
         self.advance(next);
@@ -349,7 +349,7 @@ impl<'a> Session<'a> {
         } else if self.out.len() > GATHER_BYTES {
             self.flush().await?;
         }
-        Ok(if close { Flow::Closing } else { Flow::Next })
+        Ok(if close { AfterRequest::Closing } else { AfterRequest::Next })
     }
 
     /// Writes the answer of a delivery, and leaves the delivery to be settled when the answer has arrived.

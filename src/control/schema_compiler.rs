@@ -61,7 +61,7 @@ struct Compiled {
     /// The document that was looked at last.
     document: Arc<SchemaDocument>,
     /// What is in force, for each shard its own; none if nothing has ever compiled.
-    compiled: Vec<Arc<ActiveSchema>>,
+    schemas: Vec<Arc<ActiveSchema>>,
     /// Why the document's active version does not compile.
     fault: Option<Box<str>>,
     /// The work that is to say what is in force.
@@ -132,7 +132,7 @@ impl SchemaCompiler {
         };
         if let Some(name) = &document.schema {
             let made = self.cache.get(name);
-            contract.schema = made.and_then(|made| made.compiled.get(shard)).cloned();
+            contract.schema = made.and_then(|made| made.schemas.get(shard)).cloned();
             contract.compiling = made.is_some_and(|made| made.work.is_some());
             if contract.schema.is_none() && !contract.compiling {
                 let fault = made.and_then(|made| made.fault.as_deref()).unwrap_or("it is not in the registry");
@@ -169,8 +169,8 @@ impl SchemaCompiler {
             };
             Work { name: of, number, version, result }
         });
-        let compiled = self.cache.remove(&name).map(|made| made.compiled).unwrap_or_default();
-        self.cache.insert(name, Compiled { document, compiled, fault: None, work: Some(number) });
+        let schemas = self.cache.remove(&name).map(|made| made.schemas).unwrap_or_default();
+        self.cache.insert(name, Compiled { document, schemas, fault: None, work: Some(number) });
     }
 
     /// Returns when something was compiled that no snapshot has told; never, if nothing is.
@@ -208,7 +208,7 @@ impl SchemaCompiler {
         match result {
             Ok(schemas) => {
                 let active = |schema| Arc::new(ActiveSchema { name: name.clone(), version, schema });
-                made.compiled = schemas.into_iter().map(active).collect();
+                made.schemas = schemas.into_iter().map(active).collect();
             }
             Err(reason) => {
                 tracing::error!(schema = %name, version, %reason, "registry: a schema does not compile and is not used");

@@ -19,7 +19,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-/// DeadLetterBatch with a message id of their own that are under way at a time.
+/// Dead letters with a message id of their own that are published at a time.
 const IDS_AT_A_TIME: usize = 128;
 
 /// A record that becomes a dead letter.

@@ -50,7 +50,7 @@ pub(super) struct Seen {
 /// What is to be done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Advice {
-    /// WindowRequest whether the server lives.
+    /// Ask whether the server lives.
     pub(super) ping: bool,
     /// It does not.
     pub(super) give_up: bool,

@@ -31,7 +31,7 @@ pub struct TimeSlices {
 pub(in crate::ingest) struct Ticket<'a> {
     turns: &'a TimeSlices,
     /// Its place in line, once it has begun.
-    ticket: Option<u64>,
+    number: Option<u64>,
     /// How often it was the first and had to wait.
     waited: u32,
 }
@@ -39,7 +39,7 @@ pub(in crate::ingest) struct Ticket<'a> {
 impl TimeSlices {
     /// The place of a request that begins.
     pub(in crate::ingest) fn place(&self) -> Ticket<'_> {
-        Ticket { turns: self, ticket: None, waited: 0 }
+        Ticket { turns: self, number: None, waited: 0 }
     }
 
     /// What is left of the allowance.
@@ -55,7 +55,7 @@ impl Ticket<'_> {
     /// How long a turn that begins now may take; `None`: it is not this request's.
     pub(in crate::ingest) fn begin(&mut self, now: Instant) -> Option<Duration> {
         let left = self.turns.left(now);
-        if let Some(ticket) = self.ticket {
+        if let Some(ticket) = self.number {
             if self.turns.line.borrow().first() != Some(&ticket) {
                 return None;
             }
@@ -77,11 +77,11 @@ impl Ticket<'_> {
         let ticket = turns.tickets.get();
         turns.tickets.set(ticket + 1);
         turns.line.borrow_mut().insert(ticket);
-        (self.ticket, self.waited) = (Some(ticket), 0);
+        (self.number, self.waited) = (Some(ticket), 0);
     }
 
     fn leave(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
+        if let Some(ticket) = self.number.take() {
             self.turns.line.borrow_mut().remove(&ticket);
         }
     }

@@ -147,7 +147,7 @@ pub struct QueueFull;
 pub struct DueWakers(Vec<Waker>);
 
 impl DueWakers {
-    /// DueWakers everyone, once.
+    /// Wakes everyone, once.
     pub fn wake(&mut self) {
         self.0.drain(..).for_each(Waker::wake);
     }
@@ -482,7 +482,7 @@ impl Window {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// DueWakers whoever is first in the queue, if there is room for its first record.
+    /// Wakes whoever is first in the queue, if there is room for its first record.
     fn wake_next(&mut self, wakes: &mut DueWakers) {
         if let Some(need) = self.turns.first_need()
             && self.fits(need)

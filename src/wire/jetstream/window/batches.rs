@@ -58,7 +58,7 @@ struct Batch {
     naming: AckMode,
     /// The cell that the next answer to the batch's own token is for.
     unanswered: u32,
-    /// Tickets when the batch is given up with records unanswered, and with every use that is once: an answer that comes later
+    /// Turned on when the batch is given up with records unanswered, and with every use that is once: an answer that comes later
     /// is known by it.
     turn: u32,
     /// Whether nobody else may have the batch's token.

@@ -40,7 +40,7 @@ pub(super) struct Slots {
 
 #[derive(Debug)]
 struct Cell {
-    /// Tickets when a record is given up unanswered, and with every use that is once: an answer that comes later is known by it.
+    /// Turned on when a record is given up unanswered, and with every use that is once: an answer that comes later is known by it.
     generation: u32,
     /// Next of the batch, or of the free cells.
     next: u32,
@@ -111,7 +111,7 @@ impl Slots {
         Some(Completed { batch: cell.batch, bytes: cell.bytes as usize, next: cell.next })
     }
 
-    /// Tickets the generation of each record of the list that is in flight: what comes for it from now on is late.
+    /// Turns on the generation of each record of the list that is in flight: what comes for it from now on is late.
     pub(super) fn give_up(&mut self, list: List) {
         let mut index = list.first;
         while let Some(cell) = self.at(index) {
@@ -203,7 +203,7 @@ impl Slots {
         (self.cells.len(), free)
     }
 
-    /// Tickets the generations of all cells on, as if each had been given up `times`.
+    /// Turns the generations of all slots on, as if each had been given up `times`.
     pub(super) fn age(&mut self, times: u32) {
         self.cells.iter_mut().for_each(|cell| cell.generation = cell.generation.wrapping_add(times));
     }

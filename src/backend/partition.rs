@@ -4,7 +4,7 @@
 //! that partition sees it again when it is sent again. Records without one take turns.
 //!
 //! The hash is FNV-1a, 64 bits, over the bytes of the whole id (`<base>` or `<base> <i>`), modulo the
-//! number of partitions. It is part of the contract: a gateway that hashes differently after an
+//! number of partitions. It must not change: a gateway that hashes differently after an
 //! upgrade would store a record twice that was sent before it and again after it.
 
 use crate::{backend::MessageId, wire::nats::encode::ID_SEPARATOR};

@@ -1,5 +1,4 @@
-//! The contract of `/auth/*` and of how a token is carried (sections 1.1 to 1.3 and 10 of the
-//! specification of the original).
+//! The contract of `/auth/*`, and of how a request carries its token (docs/contract.md).
 
 use crate::support::{
     admin::basic,

@@ -1,5 +1,5 @@
 //! The contract of consume: fields and their defaults, the bare array, the wait, groups, at least
-//! once, and bytes that are not text (sections 1.6 and 10).
+//! once, and bytes that are not text (docs/contract.md).
 
 use crate::support::{
     PATIENCE,

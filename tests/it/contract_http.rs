@@ -1,5 +1,5 @@
-//! The contract that every route shares (sections 1.0 and 1.7): routing, methods, CORS, status,
-//! errors, keep-alive.
+//! The contract that every route shares (docs/contract.md, "Every route"): routing, methods, CORS,
+//! status, errors, keep-alive.
 
 use crate::contract_produce::compressed;
 use crate::support::{

@@ -1,5 +1,5 @@
 //! Station names: the original's rules and sentences, one percent-decoding, and the stream that a
-//! name becomes (sections 1.4, 2.2, 3.1, 3.2 and decision 5).
+//! name becomes (docs/contract.md, "Station names", and ADR 5).
 
 use crate::support::{
     broker::Broker,

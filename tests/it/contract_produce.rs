@@ -1,5 +1,5 @@
 //! The contract of produce: media types, bytes as they came, content codings, stored headers,
-//! message ids, batches (sections 1.4, 1.5 and 10).
+//! message ids, batches (docs/contract.md).
 
 use crate::support::{
     broker::Broker,

@@ -1,8 +1,8 @@
-//! The defects of the original that a successor must not repeat (section 9 of its specification): a
-//! test for each that this version can touch, named after it.
+//! The defects of the original that Sluicegate must not repeat, with the numbers of docs/contract.md: a
+//! test for each that can be tested over HTTP, named after it.
 //!
-//! Not here: 3 to 6 (its cache of broker connections, which has no counterpart: `defect_04` holds what
-//! is left of it), 18 (schemas, which are not built yet), 21 (costs, which benchmarks hold).
+//! Not here: 3, 5 and 6 (its cache of broker connections, which has no counterpart here), 18 (schemas:
+//! `schemas.rs`), 21 (costs, which benchmarks measure).
 
 use crate::support::{
     broker::Broker,

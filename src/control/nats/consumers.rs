@@ -8,8 +8,8 @@
 //! (`<group>-rest-gateway`) is the first station's that uses the group; for the others the station's name follows. Whose one is
 //! says its filter, and among stations of one subject what it was made with.
 //!
-//! What is made differs from the original's consumer in two ways, both on purpose (section 10 of the
-//! contract): messages come again until they are acknowledged (`max_deliver` -1 instead of 1), and
+//! What is made differs from the original's consumer in two ways, both on purpose
+//! (docs/contract.md): messages come again until they are acknowledged (`max_deliver` -1 instead of 1), and
 //! the number of messages handed out and not acknowledged is bounded by [`ACK_PENDING_MAX`] instead of
 //! unlimited, so that clients that vanish cannot make the broker remember more than that. It also says who made it, since one
 //! principal may make so many ([`groups::check`]), and goes when nobody has used it for as long as the settings say.

@@ -1,4 +1,4 @@
-//! How records are best published to a station, from what is known of the broker. Pure (decision 11).
+//! How records are best published to a station, from what is known of the broker. Pure (ADR 11).
 //!
 //! An atomic batch costs the broker some three milliseconds, whatever is in it, and has one acknowledgement. Where every write
 //! waits for the disk (`sync_interval: always`), servers from 2.15 sync a batch once, and it beats singles from fifteen

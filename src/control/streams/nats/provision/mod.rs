@@ -1,6 +1,6 @@
 //! Finding and making the streams of a station.
 //!
-//! Found before made (decision 5): a stream that captures the station's subject is used as it is;
+//! Found before made (ADR 5): a stream that captures the station's subject is used as it is;
 //! else the partitioned form, recognised by its first partition; else it is created, where that is
 //! allowed. Two gateways may do this at once: creation is idempotent, and whoever finds the name or
 //! the subject taken looks again. A station that was adopted is that stream and subject, and is never made.

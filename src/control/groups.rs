@@ -6,20 +6,16 @@
 use super::{
     nats::{
         client::{CallError, NatsClient},
-        consumers, interest,
+        consumers::{self, ConsumerInfo},
+        interest,
     },
-    streams::{
-        Adopted, Streams, StreamsError,
-        nats::provision::{self, METADATA_STATION},
-    },
+    streams::{Adopted, Streams, StreamsError, nats::provision},
 };
 use crate::{
     limits::{GROUPS_PER_PRINCIPAL_MAX, GROUPS_PER_STATION_MAX},
     reject::Reject,
     station::{Consumer, Name, Partition, Station},
 };
-use async_nats::jetstream::consumer;
-use serde::Deserialize;
 
 /// Where a consumer's metadata say who made it.
 pub(super) const PRINCIPAL: &str = "sluicegate-principal";
@@ -149,53 +145,34 @@ fn unknown(why: Reject) -> StreamsError {
 
 /// The groups of a station's first stream: every group has a consumer there.
 async fn of_stream(broker: &NatsClient, station: &Station) -> Result<Vec<Group>, StreamsError> {
-    #[derive(Deserialize)]
-    struct PartitionStream {
-        total: usize,
-        #[serde(default)]
-        consumers: Vec<consumer::Info>,
-    }
     let Some(partition) = station.partitions.first() else { return Ok(Vec::new()) };
     let mut groups = Vec::new();
-    let mut seen = 0;
-    loop {
-        let body = serde_json::json!({ "offset": seen });
-        let part: PartitionStream =
-            broker.call(&format!("CONSUMER.LIST.{}", partition.stream), &body).await.map_err(failed)?;
-        seen += part.consumers.len();
-        let is_last = part.consumers.is_empty() || seen >= part.total;
-        groups.extend(part.consumers.iter().filter_map(|info| group_of(info, station, partition)));
-        if is_last {
-            return Ok(groups);
-        }
-    }
+    consumers::consumers_of(broker, &partition.stream, |consumer| {
+        groups.extend(group_of(consumer, station, partition));
+        true
+    })
+    .await
+    .map_err(failed)?;
+    Ok(groups)
 }
 
 /// The group of a consumer, if it is one of this station: a stream may serve several.
-fn group_of(info: &consumer::Info, station: &Station, partition: &Partition) -> Option<Group> {
-    let config = &info.config;
-    let of_subject = |subject: &String| subject.is_empty() || **subject == *partition.subject;
-    let stated = config.metadata.get(METADATA_STATION);
-    if !of_subject(&config.filter_subject)
-        || !config.filter_subjects.iter().all(of_subject)
-        || stated.is_some_and(|stated| stated != station.name.as_str())
-    {
+fn group_of(consumer: &ConsumerInfo, station: &Station, partition: &Partition) -> Option<Group> {
+    let config = &consumer.config;
+    if config.filters().iter().any(|filter| **filter != *partition.subject) || !config.may_be_of(&station.name) {
         return None;
     }
-    let plain = match info.name.split_once('$') {
-        Some((plain, _)) if consumers::with_station(plain, &station.name) == info.name => plain,
+    let plain = match consumer.name.split_once('$') {
+        Some((plain, _)) if consumers::with_station(plain, &station.name) == *consumer.name => plain,
         Some(_) => return None,
-        None => &info.name,
+        None => &consumer.name,
     };
-    let ms = |nanos: i128| u64::try_from(nanos / 1_000_000).ok();
-    let created_ms = ms(info.created.unix_timestamp_nanos());
-    let used = [info.delivered.last_active, info.ack_floor.last_active].into_iter().flatten();
-    let used = used.filter_map(|at| ms(at.unix_timestamp_nanos())).max();
+    let created_ms = consumer.created_ms();
     Some(Group {
         name: group_name(plain)?,
         created_ms,
-        used_ms: used.or(created_ms),
-        principal: config.metadata.get(PRINCIPAL).cloned(),
+        used_ms: consumer.used_ms().or(created_ms),
+        principal: config.metadata.as_ref().and_then(|metadata| metadata.get(PRINCIPAL)).cloned(),
     })
 }
 
@@ -216,6 +193,11 @@ fn failed(error: CallError) -> StreamsError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        control::tests::support::{block_on, scripted_broker},
+        station::PublishMode,
+    };
+    use serde_json::{Value, json};
 
     #[test]
     fn a_group_has_the_name_that_clients_gave_it_and_what_is_named_otherwise_is_none() {
@@ -230,5 +212,61 @@ mod tests {
         ] {
             assert_eq!(group_name(durable).as_deref(), expect, "{durable}");
         }
+    }
+
+    fn orders() -> Station {
+        Station {
+            name: Name::parse("orders").expect("a name"),
+            partitions: [Partition { stream: "orders".into(), subject: "orders".into() }].into(),
+            record_bytes_max: None,
+            replicas: 1,
+            publish_mode: PublishMode::Single,
+            answers_in_order: true,
+            not_atomic: None,
+            atomic_records_max: 1,
+        }
+    }
+
+    #[test]
+    fn groups_are_listed_once_somebody_leads_whatever_else_a_server_says_of_them() {
+        let consumer = |name: &str, config: Value| {
+            json!({
+                "name": name, "created": "2026-11-30T21:11:38.25+01:00", "config": config, "num_pending": "many",
+                "delivered": {"consumer_seq": 1, "last_active": "2026-11-30T21:00:00Z"},
+                "ack_floor": {"last_active": "2026-11-30T21:00:01.5Z"},
+            })
+        };
+        let newer = json!({
+            "durable_name": "g-rest-gateway", "deliver_policy": "by_a_policy_to_come", "filter_subject": "orders",
+            "metadata": {"sluicegate.station": "orders", "sluicegate-principal": "ann"},
+        });
+        let older = json!({"deliver_policy": "all", "metadata": null});
+        let others = json!({"filter_subjects": ["orders", "bills"]});
+        let answers = vec![
+            // An election: lost, then answered by one that does not lead.
+            None,
+            Some(json!({"error": {"code": 503, "err_code": 10_008, "description": "x"}})),
+            Some(
+                json!({"total": 3, "consumers": [consumer("g-rest-gateway", newer), consumer("h-rest-gateway", others)]}),
+            ),
+            Some(json!({"total": 3, "consumers": [{"name": "rest-gateway", "config": older}]})),
+        ];
+        let groups = block_on(async {
+            let broker = scripted_broker(answers).await;
+            of_stream(&broker, &orders()).await
+        });
+        let group = |name: &str, created_ms, used_ms, principal: Option<&str>| Group {
+            name: name.to_owned(),
+            created_ms,
+            used_ms,
+            principal: principal.map(str::to_owned),
+        };
+        assert_eq!(
+            groups.map_err(|error| format!("{error:?}")),
+            Ok(vec![
+                group("g", Some(1_796_069_498_250), Some(1_796_072_401_500), Some("ann")),
+                group("rest-gateway", None, None, None),
+            ])
+        );
     }
 }

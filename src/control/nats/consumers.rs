@@ -25,6 +25,7 @@ use crate::{
     reject::Reject,
     station::{Consumer, Name, Partition, Station},
 };
+use async_nats::datetime::parse_rfc3339;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -264,6 +265,37 @@ pub(in crate::control) struct ConsumerInfo {
     #[serde(default)]
     pub(in crate::control) name: Box<str>,
     pub(in crate::control) config: ConsumerConfig,
+    /// RFC 3339, as every time here.
+    #[serde(default)]
+    created: Option<Box<str>>,
+    #[serde(default)]
+    delivered: Activity,
+    #[serde(default)]
+    ack_floor: Activity,
+}
+
+/// When a consumer was last used in one of its ways.
+#[derive(Debug, Default, Deserialize)]
+struct Activity {
+    #[serde(default)]
+    last_active: Option<Box<str>>,
+}
+
+impl ConsumerInfo {
+    /// Returns when it was created, in ms since 1970.
+    pub(in crate::control) fn created_ms(&self) -> Option<u64> {
+        unix_ms(self.created.as_deref()?)
+    }
+
+    /// Returns when it last delivered a message or had one acknowledged, in ms since 1970.
+    pub(in crate::control) fn used_ms(&self) -> Option<u64> {
+        let used = [&self.delivered, &self.ack_floor].into_iter().filter_map(|way| way.last_active.as_deref());
+        used.filter_map(unix_ms).max()
+    }
+}
+
+fn unix_ms(rfc3339: &str) -> Option<u64> {
+    u64::try_from(parse_rfc3339(rfc3339).ok()?.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
 #[derive(Debug, Deserialize)]
@@ -288,7 +320,7 @@ pub(in crate::control) struct ConsumerConfig {
     #[serde(default)]
     filter_subjects: Vec<Box<str>>,
     #[serde(default)]
-    metadata: Option<BTreeMap<String, String>>,
+    pub(in crate::control) metadata: Option<BTreeMap<String, String>>,
 }
 
 impl ConsumerConfig {
@@ -307,7 +339,7 @@ impl ConsumerConfig {
     }
 
     /// Whether it was made for this station, or says nothing of that: then it is older, or somebody else's.
-    fn may_be_of(&self, station: &Name) -> bool {
+    pub(in crate::control) fn may_be_of(&self, station: &Name) -> bool {
         let stated = self.metadata.as_ref().and_then(|metadata| metadata.get(METADATA_STATION));
         stated.is_none_or(|stated| stated == station.as_str())
     }

@@ -54,62 +54,11 @@ impl CallError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::tests::support::settings;
-    use crate::{config::BackendSettings, metrics::ControlMetrics};
+    use crate::control::tests::support::{block_on, scripted_broker};
     use serde_json::{Value, json};
-    use std::{sync::Arc, time::Duration};
-    use tokio::{
-        io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-        net::{TcpListener, TcpStream},
-    };
-
-    const HOLD: Duration = Duration::from_secs(5);
-
-    /// A broker of which nobody but the connection is awake: the n-th question gets the n-th answer, `None` is silence.
-    async fn serve(stream: TcpStream, answers: Vec<Option<Value>>) -> Option<()> {
-        let (read, mut write) = stream.into_split();
-        let mut lines = BufReader::new(read);
-        write
-            .write_all(
-                b"INFO {\"server_id\":\"a\",\"version\":\"2.15.1\",\"max_payload\":1048576,\"headers\":true}\r\n",
-            )
-            .await
-            .ok()?;
-        let (mut answers, mut sid) = (answers.into_iter(), String::new());
-        loop {
-            let mut line = String::new();
-            lines.read_line(&mut line).await.ok().filter(|length| *length > 0)?;
-            let words: Vec<&str> = line.split_whitespace().collect();
-            match *words.first()? {
-                "PING" => write.write_all(b"PONG\r\n").await.ok()?,
-                "SUB" => sid = (*words.last()?).to_owned(),
-                "PUB" => {
-                    let length: usize = words.last()?.parse().ok()?;
-                    lines.read_exact(&mut vec![0; length + 2]).await.ok()?;
-                    if let Some(answer) = answers.next().flatten() {
-                        let (answer, reply) = (answer.to_string(), words.get(2)?);
-                        let message = format!("MSG {reply} {sid} {}\r\n{answer}\r\n", answer.len());
-                        write.write_all(message.as_bytes()).await.ok()?;
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
 
     fn ask(answers: Vec<Option<Value>>) -> Result<Value, CallError> {
-        crate::control::tests::support::block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            let settings = settings(listener.local_addr().expect("an address").port());
-            tokio::spawn(async move {
-                while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(serve(stream, answers.clone()));
-                }
-            });
-            let BackendSettings::Nats(nats) = &settings.backend else { panic!("a broker") };
-            let broker = NatsClient::connect(nats, HOLD, Arc::new(ControlMetrics::default())).await.expect("settings");
-            broker.look("STREAM.INFO.s", &json!({})).await
-        })
+        block_on(async { scripted_broker(answers).await.look("STREAM.INFO.s", &json!({})).await })
     }
 
     fn refused(code: u32) -> Value {

@@ -1,11 +1,12 @@
-//! What the tests of this module and of `admin` share: settings, a service without a backend, and a
-//! control plane without its shards.
+//! What the tests of this module and of `admin` share: settings, a service without a backend, a
+//! control plane without its shards, and a broker that says what it is told to.
 
 use crate::control::{
     AdminService, ControlHandle, ControlInputs,
     fanout::ShardFanout,
     knowledge::Knowledge,
     logins::Logins,
+    nats::client::NatsClient,
     passwords::Passwords,
     registry::{Registry, memory::Documents, snapshot::Root},
     service::AdminServiceParts,
@@ -25,12 +26,17 @@ use crate::{
     reject::Reject,
     station::{Consumer, Name, Station},
 };
+use serde_json::Value;
 use std::{
     cell::Cell,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
 };
 
 /// Longer than any question may take.
@@ -303,4 +309,47 @@ pub(in crate::control) fn name(text: &str) -> Name {
 /// Runs the test's own calls to the broker.
 pub(in crate::control) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
+
+/// Connects to a broker of which nobody but the connection is awake: the n-th question gets the n-th answer, `None` is silence.
+pub(in crate::control) async fn scripted_broker(answers: Vec<Option<Value>>) -> NatsClient {
+    const HOLD: Duration = Duration::from_secs(5);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let settings = settings(listener.local_addr().expect("an address").port());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer_in_turn(stream, answers.clone()));
+        }
+    });
+    let BackendSettings::Nats(nats) = &settings.backend else { panic!("a broker") };
+    NatsClient::connect(nats, HOLD, Arc::new(ControlMetrics::default())).await.expect("settings")
+}
+
+async fn answer_in_turn(stream: TcpStream, answers: Vec<Option<Value>>) -> Option<()> {
+    let (read, mut write) = stream.into_split();
+    let mut lines = BufReader::new(read);
+    write
+        .write_all(b"INFO {\"server_id\":\"a\",\"version\":\"2.15.1\",\"max_payload\":1048576,\"headers\":true}\r\n")
+        .await
+        .ok()?;
+    let (mut answers, mut sid) = (answers.into_iter(), String::new());
+    loop {
+        let mut line = String::new();
+        lines.read_line(&mut line).await.ok().filter(|length| *length > 0)?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match *words.first()? {
+            "PING" => write.write_all(b"PONG\r\n").await.ok()?,
+            "SUB" => sid = (*words.last()?).to_owned(),
+            "PUB" => {
+                let length: usize = words.last()?.parse().ok()?;
+                lines.read_exact(&mut vec![0; length + 2]).await.ok()?;
+                if let Some(answer) = answers.next().flatten() {
+                    let (answer, reply) = (answer.to_string(), words.get(2)?);
+                    let message = format!("MSG {reply} {sid} {}\r\n{answer}\r\n", answer.len());
+                    write.write_all(message.as_bytes()).await.ok()?;
+                }
+            }
+            _ => {}
+        }
+    }
 }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-/// Bytes of a record that is held against a schema: the broker's usual `max_payload`. A larger one would keep its shard from
-/// everybody else for too long.
+/// Bytes of a record that is validated against a schema, whatever its language and wherever it is validated: the broker's usual
+/// `max_payload`. A larger one would keep its shard from everybody else for too long.
 pub const CHECKED_RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// How long a shard decodes bodies and holds records against schemas before it looks at its sockets, its timers and its inbox again: well under the
 /// 10 ms that nobody may wait for somebody else's batch.
@@ -59,11 +59,7 @@ pub const SCHEMA_STACK_BYTES_MAX: usize = 1024 * 1024;
 pub const FORMAT_SCHEMA_BYTES_MAX: usize = 256 * 1024;
 /// Nesting of brackets in the text of a schema: compilers are recursive.
 pub const FORMAT_SCHEMA_DEPTH_MAX: usize = 64;
-/// Bytes of a binary record that is held against a schema: with [`FORMAT_VALUES_MAX`] what keeps a check under 10 ms.
-pub const FORMAT_BINARY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Bytes of a JSON record that is held against a Protobuf or Avro schema. Reading JSON costs more than walking binary.
-pub const FORMAT_JSON_BYTES_MAX: usize = 1024 * 1024;
-/// Values of a binary record: fields, items, entries.
+/// Values of a binary record: fields, items, entries. With [`CHECKED_RECORD_BYTES_MAX`] what keeps a check under 10 ms.
 pub const FORMAT_VALUES_MAX: usize = 100_000;
 /// Values of a JSON record on an Avro station: each becomes a node in memory.
 pub const AVRO_JSON_VALUES_MAX: usize = 30_000;
@@ -87,4 +83,5 @@ pub const GRAPHQL_FRAGMENTS_MAX: usize = 50;
 /// Nesting of a GraphQL document.
 pub const GRAPHQL_DEPTH_MAX: usize = 50;
 
+const _: () = assert!(GRAPHQL_BYTES_MAX < CHECKED_RECORD_BYTES_MAX);
 const _: () = assert!(VIOLATION_BYTES_MIN <= VIOLATION_BYTES_MAX && VIOLATION_BYTES_MAX <= VIOLATIONS_BYTES_MAX);

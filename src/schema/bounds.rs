@@ -32,10 +32,9 @@ pub(super) fn schema_text(bytes: usize, text: &str) -> Result<(), CompileError> 
     Ok(())
 }
 
-/// Refuses a JSON record that is too large, nests too deep or holds too many values to be read within bounds. Whether
-/// it is JSON at all is its parser's question.
+/// Refuses a JSON record that nests too deep or holds too many values to be read within bounds. Whether it is JSON at all is
+/// its parser's question.
 pub(super) fn json_record(record: &[u8], values_max: usize) -> Result<(), Violation> {
-    record_bytes(record, limits::FORMAT_JSON_BYTES_MAX)?;
     let (mut depth, mut values, mut at) = (0_usize, 1_usize, 0);
     while let Some(byte) = record.get(at) {
         match byte {
@@ -76,7 +75,7 @@ pub(super) fn record_bytes(record: &[u8], most: usize) -> Result<(), Violation> 
     if record.len() <= most {
         return Ok(());
     }
-    let text = format!("the record has {} bytes; at most {most} can be held against its schema", record.len());
+    let text = format!("the record has {} bytes; at most {most} can be validated", record.len());
     Err(Violation::one("", text))
 }
 

@@ -13,6 +13,7 @@ mod violation;
 
 pub use violation::{Fault, Violation, cut};
 
+use crate::limits::CHECKED_RECORD_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -173,7 +174,7 @@ impl Schema {
         }
     }
 
-    /// Holds a record against the schema. What is to be stored in its place, if anything, is appended to `out`.
+    /// Validates a record. What is to be stored in its place, if anything, is appended to `out`.
     pub fn check(
         &self,
         record: &[u8],
@@ -181,6 +182,7 @@ impl Schema {
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Result<Checked, Violation> {
+        bounds::record_bytes(record, CHECKED_RECORD_BYTES_MAX)?;
         match self {
             Self::Json(schema) => schema.check(record, &mut scratch.json).map(|()| Checked::AsIs),
             Self::Protobuf(schema) => schema.check(record, encoding, &mut scratch.json, out),
@@ -210,6 +212,26 @@ mod tests {
             // Only the first; to GraphQL it is white space anywhere.
             let twice = SchemaSource { text: format!("\u{feff}{}", source.text), ..source };
             assert_eq!(Schema::compile(&twice).is_ok(), kind == SchemaType::Graphql, "{kind:?}");
+        }
+    }
+
+    /// A dead letter that is replayed is validated by the control plane, past the limit that the shards have.
+    #[test]
+    fn no_language_validates_a_record_over_the_one_limit() {
+        let proto = "syntax = \"proto3\"; message M { bytes a = 1; }";
+        for (kind, text, encoding) in [
+            (SchemaType::Json, "{}", Encoding::Json),
+            (SchemaType::Protobuf, proto, Encoding::Binary),
+            (SchemaType::Protobuf, proto, Encoding::Json),
+            (SchemaType::Avro, r#""bytes""#, Encoding::Binary),
+            (SchemaType::Avro, r#""string""#, Encoding::Json),
+        ] {
+            let source = SchemaSource { kind, text: text.to_owned(), message: None, imports: BTreeMap::new() };
+            let schema = Schema::compile(&source).unwrap();
+            let check = |record: &[u8]| schema.check(record, encoding, &mut Scratch::default(), &mut Vec::new());
+            let record = " ".repeat(CHECKED_RECORD_BYTES_MAX + 1);
+            let said = check(record.as_bytes()).unwrap_err().to_string();
+            assert_eq!(said, "the record has 1048577 bytes; at most 1048576 can be validated", "{kind:?}");
         }
     }
 }

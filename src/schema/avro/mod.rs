@@ -17,7 +17,6 @@ mod tests;
 mod types;
 
 use super::{CompileError, Encoding, Violation, bounds};
-use crate::limits::FORMAT_BINARY_BYTES_MAX;
 use types::Types;
 
 /// What the original said of a record that is not Avro.
@@ -52,7 +51,6 @@ impl AvroSchema {
     }
 
     fn single_object(&self, record: &[u8]) -> Result<(), Violation> {
-        bounds::record_bytes(record, FORMAT_BINARY_BYTES_MAX)?;
         let Some((fingerprint, _)) = record.strip_prefix(&MAGIC).and_then(<[u8]>::split_first_chunk::<8>) else {
             let begin = hex(&record[..record.len().min(MAGIC.len())]);
             let begin = if begin.is_empty() { "is empty".to_owned() } else { format!("begins with {begin}") };

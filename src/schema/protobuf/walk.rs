@@ -7,10 +7,10 @@
 
 use super::{NOT_PROTOBUF, tables::Field, tables::Shape, tables::Tables};
 use crate::{
-    limits::{FORMAT_BINARY_BYTES_MAX, FORMAT_DEPTH_MAX, FORMAT_VALUES_MAX},
+    limits::{FORMAT_DEPTH_MAX, FORMAT_VALUES_MAX},
     schema::{
         Violation,
-        bounds::{path_end, record_bytes, too_deep, too_many},
+        bounds::{path_end, too_deep, too_many},
         violation::FAULTS_MAX,
     },
 };
@@ -27,7 +27,6 @@ const FIXED32: u8 = 5;
 
 /// Holds a record in wire format against the first type of the tables.
 pub(super) fn check(tables: &Tables, record: &[u8]) -> Result<(), Violation> {
-    record_bytes(record, FORMAT_BINARY_BYTES_MAX)?;
     let mut walk = Walk { tables, record, fields: 0, violation: None };
     let whole = Part { place: 0, from: 0, to: record.len(), group: None };
     let end = walk.message(whole, 0, None);

@@ -4,6 +4,7 @@
 //! `tests/it/layering.rs` holds the rules.
 
 pub mod budget;
+pub mod byte_order_mark;
 pub mod limits;
 pub mod never_stored;
 pub mod reject;

@@ -11,6 +11,7 @@ use super::{
     print::mutter,
 };
 use crate::{
+    byte_order_mark,
     limits::{BATCH_RECORDS_MAX, BODY_BYTES_MAX},
     station::Name,
 };
@@ -164,9 +165,9 @@ impl<P: FnMut(&[(&str, &str)], &[u8]) -> Result<Reply, Failure>> Producer<P> {
                 .map_err(|fault| Failure::other(format!("the input cannot be read after line {number}: {fault}")))?;
             let Some(whole) = length else { break };
             number += 1;
-            // RFC 8259, section 8.1: a byte order mark may be passed over. It begins a file and no record.
-            if number == 1 && line.starts_with(BYTE_ORDER_MARK) {
-                line.drain(..BYTE_ORDER_MARK.len());
+            // It begins a file and no record.
+            if number == 1 {
+                line.drain(..line.len() - byte_order_mark::strip_bytes(&line).len());
             }
             match self.refused(&line, whole) {
                 Some(reason) => self.tally.fail(&[number], 1, Exit::Failed, reason),
@@ -285,9 +286,6 @@ struct Partial {
 fn partial(body: &[u8]) -> Option<Partial> {
     serde_json::from_slice(body).ok()
 }
-
-/// U+FEFF in UTF-8, which editors on Windows write before a text.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Reads one line without its end. `None` at the end of the input; `Some(false)` if the line was
 /// longer than [`LINE_BYTES_MAX`]: then the rest of it was skipped.

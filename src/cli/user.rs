@@ -4,7 +4,10 @@ use super::{
     exit::Failure,
     print::{Common, encoded, json, table, words},
 };
-use crate::station::{Name, Pattern};
+use crate::{
+    byte_order_mark,
+    station::{Name, Pattern},
+};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use std::io::BufRead;
@@ -181,8 +184,7 @@ fn password(input: impl BufRead) -> Result<String, Failure> {
         .take(PASSWORD_BYTES_MAX)
         .read_line(&mut line)
         .map_err(|fault| Failure::usage(format!("the password cannot be read from standard input: {fault}")))?;
-    // Shells on Windows write a byte order mark before what they pipe.
-    let password = line.strip_prefix('\u{feff}').unwrap_or(&line).trim_end_matches(['\r', '\n']);
+    let password = byte_order_mark::strip(&line).trim_end_matches(['\r', '\n']);
     if password.is_empty() {
         return Err(Failure::usage("the password is empty: write it to standard input, one line"));
     }

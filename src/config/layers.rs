@@ -13,6 +13,7 @@ use super::{
     table::{ENV_PREFIX, SETTINGS, Setting, find, nearest},
     value::{Raw, unquote},
 };
+use crate::byte_order_mark;
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 /// Where settings come from. Reading the process's own environment is the caller's business.
@@ -223,6 +224,5 @@ fn read_bounded(path: &std::path::Path) -> std::io::Result<String> {
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(Error::new(ErrorKind::FileTooLarge, "it is longer than 1 MiB"));
     }
-    // A byte order mark, which editors on Windows write.
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    Ok(byte_order_mark::strip(&text).to_owned())
 }

@@ -9,6 +9,7 @@ use super::{
     settings::{AuthSettings, BackendSettings, NatsCredential, NatsSettings, Secret, Settings, StationSettings},
     value::show_time,
 };
+use crate::byte_order_mark;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -245,8 +246,7 @@ fn read_file(path: &Path, key: &'static str, findings: &mut Findings<'_>) -> Opt
             "name a file that the gateway may read",
         );
     }
-    // A byte order mark, which editors on Windows write.
-    text.ok().map(|text| text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    text.ok().map(|text| byte_order_mark::strip(&text).to_owned())
 }
 
 fn read_seed(path: &Path, key: &'static str, findings: &mut Findings<'_>) -> Option<Secret> {

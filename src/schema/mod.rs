@@ -13,9 +13,9 @@ mod violation;
 
 pub use violation::{Fault, Violation, cut};
 
-use crate::limits::CHECKED_RECORD_BYTES_MAX;
+use crate::{byte_order_mark, limits::CHECKED_RECORD_BYTES_MAX};
 use serde::{Deserialize, Serialize};
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt};
 
 /// The four languages of schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -57,18 +57,12 @@ pub struct SchemaSource {
     pub imports: BTreeMap<String, String>,
 }
 
-/// U+FEFF, which editors on Windows write before a text.
-const BYTE_ORDER_MARK: char = '\u{feff}';
-
 impl SchemaSource {
     /// Returns the source with texts that begin with what they say.
-    fn without_marks(&self) -> Cow<'_, Self> {
-        if !std::iter::once(&self.text).chain(self.imports.values()).any(|text| text.starts_with(BYTE_ORDER_MARK)) {
-            return Cow::Borrowed(self);
-        }
-        let plain = |text: &String| text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).to_owned();
+    fn without_marks(&self) -> Self {
+        let plain = |text: &String| byte_order_mark::strip(text).to_owned();
         let imports = self.imports.iter().map(|(name, text)| (name.clone(), plain(text))).collect();
-        Cow::Owned(Self { text: plain(&self.text), imports, ..self.clone() })
+        Self { kind: self.kind, text: plain(&self.text), message: self.message.clone(), imports }
     }
 }
 

@@ -12,13 +12,14 @@ use std::{
 type Rule = (&'static str, &'static [&'static str]);
 
 /// Words that everybody speaks: limits, refusals, names of stations, places in buffers.
-const COMMON: &[&str] = &["limits", "reject", "station", "never_stored"];
+const COMMON: &[&str] = &["limits", "reject", "station", "never_stored", "byte_order_mark"];
 
 /// The table of ARCHITECTURE.md. `x::y` allows that submodule, or that type, alone.
 const RULES: &[Rule] = &[
     ("limits", &[]),
     ("reject", &[]),
     ("never_stored", &[]),
+    ("byte_order_mark", &[]),
     ("station", &[]),
     ("schema", &[]),
     ("budget", &[]),

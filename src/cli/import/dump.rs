@@ -4,6 +4,7 @@
 //! rounded as it does; whatever is not taken over as it stands is told.
 
 use crate::{
+    byte_order_mark,
     control::views::{DeadLetterSettings, NewStation},
     limits::DEAD_LETTERS_AGE,
     schema::SchemaType,
@@ -105,9 +106,8 @@ pub(super) struct StationPlan {
 impl Dump {
     /// Reads a dump. The error says what is wrong, and where.
     pub(super) fn read(text: &[u8]) -> Result<Self, String> {
-        // RFC 8259, section 8.1: a byte order mark may be passed over.
-        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
-        let dump: Self = serde_json::from_slice(text).map_err(|fault| format!("this is no dump: {fault}"))?;
+        let dump: Self = serde_json::from_slice(byte_order_mark::strip_bytes(text))
+            .map_err(|fault| format!("this is no dump: {fault}"))?;
         match dump.format {
             None | Some(FORMAT) => Ok(dump),
             Some(other) => Err(format!("the dump says format {other}; this program reads format {FORMAT}")),

@@ -56,7 +56,7 @@ impl Writer {
         if !create {
             return Err(Reject::StationUnknown(name.as_str().into()));
         }
-        self.make(name, &Attributes::from(&self.defaults))
+        self.make(name, &Attributes::from(&self.kept.defaults))
     }
 
     fn create(&mut self, name: &Name, attributes: &Attributes) -> Result<(), StationError> {
@@ -86,7 +86,7 @@ impl Writer {
             return Err(Reject::Conflict(text.into()));
         }
         let ids = (self.next_partition..next).collect();
-        let doc = StationDoc::new(ids, Rules::from(attributes), self.clock.wall_ms());
+        let doc = StationDoc::new(ids, Rules::from(attributes), self.kept.clock.wall_ms());
         let mut batch = self.disk.database.batch();
         batch.insert(&self.disk.catalog, format::station_key(name.as_str()), text(&doc)?);
         batch.insert(&self.disk.catalog, format::NEXT_PARTITION, next.to_be_bytes());
@@ -99,8 +99,8 @@ impl Writer {
         let state = Arc::new(StationState::new(name.clone(), &doc, &vec![Mark::EMPTY; count]));
         self.stations.insert(name.clone(), Entry::new(Arc::clone(&state)));
         // These two never wait for the writer, so waiting for them ends.
-        self.reader.send(Request::StationCame(Arc::clone(&state))).ok();
-        self.keep.send(RetentionCommand::StationCame(Arc::clone(&state))).ok();
+        self.kept.reader.send(Request::StationCame(Arc::clone(&state))).ok();
+        self.kept.keep.send(RetentionCommand::StationCame(Arc::clone(&state))).ok();
         Ok(Arc::clone(&state.station))
     }
 
@@ -156,7 +156,7 @@ impl Writer {
         state.publish(after.mark);
         state.set_removed(remembered);
         let bytes = old.bytes.saturating_sub(after.mark.bytes);
-        self.keep.send(RetentionCommand::Discarded { partition: state.id, bytes }).ok();
+        self.kept.keep.send(RetentionCommand::Discarded { partition: state.id, bytes }).ok();
         Ok(after.count)
     }
 
@@ -182,12 +182,12 @@ impl Writer {
         self.commit(batch)?;
         self.groups.remove_station(name.as_str());
         let prefix = format::groups_prefix(name.as_str());
-        self.held.groups.retain(|key, _| !key.starts_with(&prefix));
+        self.kept.held.groups.retain(|key, _| !key.starts_with(&prefix));
         self.partitions = self.partitions.saturating_sub(state.partitions.len());
         self.stations.remove(name);
         state.deleted.store(true, Ordering::Release);
-        self.reader.send(Request::StationWent(name.clone())).ok();
-        self.keep.send(RetentionCommand::StationWent(state)).ok();
+        self.kept.reader.send(Request::StationWent(name.clone())).ok();
+        self.kept.keep.send(RetentionCommand::StationWent(state)).ok();
         Ok(true)
     }
 

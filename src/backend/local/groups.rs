@@ -161,12 +161,12 @@ impl Writer {
             return Err(Reject::StationUnknown(station.as_str().into()));
         }
         let durable = Consumer::durable_name(group).into_boxed_str();
-        let now_ms = self.clock.monotonic_ms();
+        let now_ms = self.kept.clock.monotonic_ms();
         if let Some(known) = self.groups.get_mut(station.as_str(), &durable) {
             known.seen_ms = now_ms;
         } else {
             self.groups.check(station.as_str(), principal)?;
-            let wall_ms = self.clock.wall_ms();
+            let wall_ms = self.kept.clock.wall_ms();
             let doc = GroupDoc { created_ms: wall_ms, used_ms: wall_ms, principal: principal.into() };
             self.make_group(&station, &durable, &doc)?;
             self.groups.insert(station.as_str(), &durable, doc, now_ms);
@@ -177,7 +177,7 @@ impl Writer {
     /// Saves a new group, or holds it until it can be saved: what it reads until then comes again after a crash.
     fn make_group(&mut self, station: &Name, durable: &str, doc: &GroupDoc) -> Result<(), Reject> {
         let key = format::group_key(station.as_str(), durable);
-        if self.shared.refusal().is_none() {
+        if self.kept.shared.refusal().is_none() {
             let mut batch = self.disk.database.batch();
             // A position that was on its way when an older group of this name was removed is not this one's.
             for cursor in self.saved_cursors(station, durable).map_err(|error| self.disk.unreadable(&error))? {
@@ -186,8 +186,8 @@ impl Writer {
             batch.insert(&self.disk.catalog, key, doc.text());
             return self.commit(batch);
         }
-        self.held.groups.insert(key, doc.text());
-        self.reader.send(Request::GroupCame(GroupName { station: station.clone(), durable: durable.into() })).ok();
+        self.kept.held.groups.insert(key, doc.text());
+        self.kept.reader.send(Request::GroupCame(GroupName { station: station.clone(), durable: durable.into() })).ok();
         Ok(())
     }
 
@@ -205,11 +205,11 @@ impl Writer {
 
     /// A group is being used; written with what is committed next.
     pub(super) fn group_used(&mut self, name: &GroupName) {
-        let (wall_ms, now_ms) = (self.clock.wall_ms(), self.clock.monotonic_ms());
+        let (wall_ms, now_ms) = (self.kept.clock.wall_ms(), self.kept.clock.monotonic_ms());
         let Some(known) = self.groups.get_mut(name.station.as_str(), &name.durable) else { return };
         known.seen_ms = now_ms;
         known.doc.used_ms = wall_ms;
-        self.held.groups.insert(format::group_key(name.station.as_str(), &name.durable), known.doc.text());
+        self.kept.held.groups.insert(format::group_key(name.station.as_str(), &name.durable), known.doc.text());
     }
 
     /// Removes a group; whether there was one. Made again, it begins at the first record.
@@ -226,8 +226,8 @@ impl Writer {
 
     /// Removes the groups that nobody has used for as long as the settings say.
     pub(super) fn expire_groups(&mut self) {
-        let Some(expiry) = self.defaults.group_expiry else { return };
-        let expired = self.groups.expired(expiry, (self.clock.wall_ms(), self.clock.monotonic_ms()));
+        let Some(expiry) = self.kept.defaults.group_expiry else { return };
+        let expired = self.groups.expired(expiry, (self.kept.clock.wall_ms(), self.kept.clock.monotonic_ms()));
         if expired.is_empty() || self.remove_groups(&expired).is_err() {
             return;
         }
@@ -250,13 +250,13 @@ impl Writer {
         }
         self.commit(batch)?;
         for (name, key) in removed {
-            self.held.groups.remove(&key);
+            self.kept.held.groups.remove(&key);
             for partition in self.stations.get(&name.station).into_iter().flat_map(|entry| &entry.state.partitions) {
-                self.held.cursors.remove(&format::cursor_key(partition.id, &name.durable));
+                self.kept.held.cursors.remove(&format::cursor_key(partition.id, &name.durable));
             }
             self.groups.remove(name.station.as_str(), &name.durable);
             // The reader never waits for the writer, so waiting for it ends.
-            self.reader.send(Request::GroupWent(name)).ok();
+            self.kept.reader.send(Request::GroupWent(name)).ok();
         }
         Ok(())
     }

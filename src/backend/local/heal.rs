@@ -73,18 +73,20 @@ impl Opened {
     }
 }
 
-/// What a writer keeps while its store is opened anew.
+/// What a writer keeps while its store is opened anew: everything but the database and what was read from it.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct Kept {
     pub(super) dir: PathBuf,
     pub(super) clock: Clock,
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<StoreMetrics>,
     pub(super) defaults: StationDefaults,
+    /// How long a commit waits for the database before what is queued is refused.
     pub(super) hold: Duration,
     pub(super) inbox: flume::Receiver<Job>,
     pub(super) reader: flume::Sender<Request>,
     pub(super) keep: flume::Sender<RetentionCommand>,
+    /// What cannot be written at the moment.
     pub(super) held: Held,
 }
 
@@ -163,26 +165,26 @@ pub(super) fn run(mut writer: Writer) {
 /// Opens a store anew, trying until it works; `None` if it closes meanwhile.
 fn reopen(writer: Writer) -> Option<Writer> {
     let in_use = writer.disk.in_use();
-    let mut parts = writer.let_go();
-    tracing::warn!(dir = %parts.dir.display(), "the embedded store could not write and is opened anew");
+    let mut kept = writer.let_go();
+    tracing::warn!(dir = %kept.dir.display(), "the embedded store could not write and is opened anew");
     let (holds, held) = flume::bounded(1);
     let (to_reader, for_reader) = flume::bounded(1);
     let (to_retention, for_retention) = flume::bounded(1);
     // These two never wait for the writer, so waiting for them ends.
-    parts.reader.send(Request::Pause(Pause { holds: holds.clone(), fresh: for_reader })).ok()?;
-    parts.keep.send(RetentionCommand::Pause(Pause { holds, fresh: for_retention })).ok()?;
+    kept.reader.send(Request::Pause(Pause { holds: holds.clone(), fresh: for_reader })).ok()?;
+    kept.keep.send(RetentionCommand::Pause(Pause { holds, fresh: for_retention })).ok()?;
     let has_let_go = || held.is_disconnected() && in_use.has_ended();
     loop {
-        let opened = if has_let_go() { open(&mut parts) } else { None };
+        let opened = if has_let_go() { open(&mut kept) } else { None };
         if let Some(opened) = opened {
             let Opened { disk, floors, loaded, .. } = &opened;
             let fresh = Fresh { disk: disk.clone(), floors: Arc::clone(floors), stations: loaded.stations.clone() };
-            parts.shared.condition.set(State::Writable);
-            let mut writer = Writer::new(parts, opened);
+            kept.shared.condition.set(State::Writable);
+            let mut writer = Writer::new(kept, opened);
             // Before the reader has it: the groups begin with what was held of them.
             if !writer.save_held() {
                 drop(fresh);
-                parts = writer.let_go();
+                kept = writer.let_go();
                 continue;
             }
             to_reader.send(fresh.clone()).ok()?;
@@ -190,7 +192,7 @@ fn reopen(writer: Writer) -> Option<Writer> {
             tracing::info!("the embedded store takes writes again");
             return Some(writer);
         }
-        if parts.refuse_all() {
+        if kept.refuse_all() {
             return None;
         }
         thread::sleep(LOOK);
@@ -198,26 +200,26 @@ fn reopen(writer: Writer) -> Option<Writer> {
 }
 
 /// Tries once, if it is time.
-fn open(parts: &mut Parts) -> Option<Opened> {
-    if parts.held.try_at.is_some_and(|at| Instant::now() < at) {
+fn open(kept: &mut Kept) -> Option<Opened> {
+    if kept.held.try_at.is_some_and(|at| Instant::now() < at) {
         return None;
     }
-    let database = parts.dir.join("store").join("db");
-    let opened = journal::cut_failed(&database, parts.held.unacknowledged)
+    let database = kept.dir.join("store").join("db");
+    let opened = journal::cut_failed(&database, kept.held.unacknowledged)
         .map_err(|error| OpenError::Io(database, error))
-        .and_then(|()| Opened::open(&parts.dir, &parts.clock, &parts.shared.damage));
+        .and_then(|()| Opened::open(&kept.dir, &kept.clock, &kept.shared.damage));
     match opened {
         Ok(opened) => Some(opened),
         Err(error) => {
             tracing::error!(%error, "the embedded store does not open again; trying on");
-            parts.held.failed();
-            parts.shared.condition.set(State::Lost);
+            kept.held.failed();
+            kept.shared.condition.set(State::Lost);
             None
         }
     }
 }
 
-impl Parts {
+impl Kept {
     /// Refuses whatever has come; whether the store closes.
     fn refuse_all(&mut self) -> bool {
         let why = self.shared.gone();
@@ -236,68 +238,57 @@ impl Parts {
 
 impl Writer {
     /// A writer of a store that was just opened.
-    pub(super) fn new(parts: Parts, opened: Opened) -> Self {
-        let Parts { dir, clock, shared, metrics, defaults, hold, inbox, reader, keep, mut held } = parts;
+    pub(super) fn new(mut kept: Kept, opened: Opened) -> Self {
         let Opened { disk, commit, synced, loaded, floors: _ } = opened;
         let (stations, mut groups) = (loaded.stations, loaded.groups);
-        for (key, value) in &held.groups {
-            groups.load(key, value, (clock.wall_ms(), clock.monotonic_ms()));
+        for (key, value) in &kept.held.groups {
+            groups.load(key, value, (kept.clock.wall_ms(), kept.clock.monotonic_ms()));
         }
-        held.unacknowledged = disk.database.visible_seqno();
+        kept.held.unacknowledged = disk.database.visible_seqno();
         Self {
+            kept,
+            disk,
             partitions: stations.iter().map(|state| state.partitions.len()).sum(),
             stations: stations.into_iter().map(|state| (state.station.name.clone(), Entry::new(state))).collect(),
             ids: loaded.ids,
             groups,
             next_partition: loaded.next_partition,
             revision: loaded.revision,
+            commit,
+            synced,
             closing: false,
             queue: VecDeque::new(),
             buffers: Vec::new(),
             id: Vec::new(),
-            dir,
-            disk,
-            clock,
-            shared,
-            metrics,
-            defaults,
-            hold,
-            inbox,
-            reader,
-            keep,
-            commit,
-            synced,
-            held,
         }
     }
 
-    /// Lets go of the database.
-    pub(super) fn let_go(self) -> Parts {
-        let Self { dir, clock, shared, metrics, defaults, hold, inbox, reader, keep, held, .. } = self;
-        Parts { dir, clock, shared, metrics, defaults, hold, inbox, reader, keep, held }
+    /// Lets go of the database: whatever else the writer has ends here.
+    pub(super) fn let_go(self) -> Kept {
+        self.kept
     }
 
     pub(super) fn holds_something(&self) -> bool {
-        self.shared.refusal().is_some()
-            || !(self.queue.is_empty() && self.held.cursors.is_empty() && self.held.groups.is_empty())
+        self.kept.shared.refusal().is_some()
+            || !(self.queue.is_empty() && self.kept.held.cursors.is_empty() && self.kept.held.groups.is_empty())
     }
 
     /// Writes what could not be written when it came; whether it is written now.
     pub(super) fn save_held(&mut self) -> bool {
-        if self.held.cursors.is_empty() && self.held.groups.is_empty() {
+        if self.kept.held.cursors.is_empty() && self.kept.held.groups.is_empty() {
             return true;
         }
         let mut batch = self.disk.database.batch();
-        for (key, value) in &self.held.cursors {
+        for (key, value) in &self.kept.held.cursors {
             batch.insert(&self.disk.cursors, key.as_slice(), value.as_slice());
         }
-        for (key, value) in &self.held.groups {
+        for (key, value) in &self.kept.held.groups {
             batch.insert(&self.disk.catalog, key.as_slice(), value.as_slice());
         }
         match self.sync(batch) {
             Ok(()) => {
-                self.held.cursors.clear();
-                self.held.groups.clear();
+                self.kept.held.cursors.clear();
+                self.kept.held.groups.clear();
                 true
             }
             Err(error) => {
@@ -310,20 +301,20 @@ impl Writer {
     /// For what the device has room.
     pub(super) fn room(&self) -> Room {
         #[cfg(test)]
-        if let Some(free) = self.shared.free_bytes.load(std::sync::atomic::Ordering::SeqCst).checked_sub(1) {
+        if let Some(free) = self.kept.shared.free_bytes.load(std::sync::atomic::Ordering::SeqCst).checked_sub(1) {
             return Space { free, total: u64::MAX }.room(self.disk.unflushed_bytes());
         }
         // A device that does not say it is one that a write will say it of.
-        Space::of(&self.dir).map_or(Room::Enough, |space| space.room(self.disk.unflushed_bytes()))
+        Space::of(&self.kept.dir).map_or(Room::Enough, |space| space.room(self.disk.unflushed_bytes()))
     }
 
     /// Looks at the device before a commit; says so when it has become full or has room again.
     pub(super) fn look_at_room(&mut self) -> Room {
         let room = self.room();
-        let condition = &self.shared.condition;
+        let condition = &self.kept.shared.condition;
         let state = if room == Room::Enough { State::Writable } else { State::Full };
         if condition.set(state) != state {
-            self.metrics.read_only.set(u64::from(state == State::Full));
+            self.kept.metrics.read_only.set(u64::from(state == State::Full));
             if state == State::Full {
                 tracing::error!("{}: the embedded store takes no records until there is room", condition.full_text());
             } else {
@@ -335,14 +326,14 @@ impl Writer {
 
     /// The store takes nothing more until it was opened anew.
     pub(super) fn fail(&mut self, error: &fjall::Error) -> Reject {
-        let condition = &self.shared.condition;
-        if !self.shared.has_failed() {
+        let condition = &self.kept.shared.condition;
+        if !self.kept.shared.has_failed() {
             condition.set_error(os_error(error));
-            self.held.failed();
-            let lost = self.held.failures >= FAILURES_MAX;
+            self.kept.held.failed();
+            let lost = self.kept.held.failures >= FAILURES_MAX;
             condition.set(if lost { State::Lost } else { State::Failed });
-            self.metrics.read_only.set(1);
-            tracing::error!(dir = %self.dir.display(), error = words(error), "the embedded store could not write; it is going to be opened anew");
+            self.kept.metrics.read_only.set(1);
+            tracing::error!(dir = %self.kept.dir.display(), error = words(error), "the embedded store could not write; it is going to be opened anew");
             if os_error(error).is_none() {
                 // A worker of the database has ended: it may have come upon a damaged table.
                 self.disk.look_for_damage();
@@ -354,11 +345,11 @@ impl Writer {
     /// Whether it is time to open a store anew that has failed.
     pub(super) fn is_to_reopen(&self) -> bool {
         #[cfg(test)]
-        if self.shared.fail_next_commit.load(std::sync::atomic::Ordering::SeqCst) {
+        if self.kept.shared.fail_next_commit.load(std::sync::atomic::Ordering::SeqCst) {
             return false;
         }
-        self.shared.has_failed()
-            && self.held.try_at.is_none_or(|at| Instant::now() >= at)
+        self.kept.shared.has_failed()
+            && self.kept.held.try_at.is_none_or(|at| Instant::now() >= at)
             && self.room() == Room::Enough
     }
 }

@@ -58,7 +58,7 @@ use crate::{
 };
 use condition::State;
 use disk::Disk;
-use heal::{Fresh, Held, Opened, Parts};
+use heal::{Fresh, Held, Kept, Opened};
 use messages::{Control, Job, Request, RetentionCommand, Share, Shared};
 use reader::Reader;
 use retention::Retention;
@@ -117,7 +117,7 @@ impl Store {
         let (of_reader, stations) = (fresh.disk.clone(), fresh.stations.clone());
         let reading = Reader::new(of_reader, clock.clone(), Arc::clone(&shared), requests, writer.clone(), stations);
         let keeping = Retention::new(fresh, clock.clone(), keeps, writer.clone());
-        let parts = Parts {
+        let kept = Kept {
             dir: dir.to_owned(),
             clock,
             shared: Arc::clone(&shared),
@@ -131,7 +131,7 @@ impl Store {
             held: Held::default(),
         };
         let inboxes = (jobs, reading.inbox.clone());
-        let ends = start(dir, &shared, inboxes, Writer::new(parts, opened), reading, keeping)?;
+        let ends = start(dir, &shared, inboxes, Writer::new(kept, opened), reading, keeping)?;
         Ok(Self { metrics, shared, writer, reader, keep, ends, repeats: Repeats::of(limits), handles: 0.into() })
     }
 

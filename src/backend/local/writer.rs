@@ -12,16 +12,14 @@
 //! it holds in memory. Nothing in the database may make it wait: there, no wait has an end if the disk is full.
 
 use super::{
-    StationDefaults,
     catalog::{PartitionState, StationState},
     chunk::{ChunkBuilder, NewRecord},
-    clock::Clock,
     disk::Disk,
     duplicate_window::Ids,
     format::{self, Mark},
     groups::Groups,
-    heal::{End, Held, LOOK},
-    messages::{Job, PlannedRecord, PublishJob, Request, RetentionCommand, Shared},
+    heal::{End, Kept, LOOK},
+    messages::{Job, PlannedRecord, PublishJob, Request},
     space::Room,
     synced::Synced,
 };
@@ -31,7 +29,6 @@ use crate::{
         LOCAL_CHUNK_BUFFERS_MAX, LOCAL_CHUNK_BYTES_MAX, LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX,
         LOCAL_RECORD_BYTES_MAX,
     },
-    metrics::StoreMetrics,
     reject::{Reject, SizeLimit},
     station::Name,
     wire::nats::encode::ID_SEPARATOR,
@@ -40,7 +37,6 @@ use fjall::{OwnedWriteBatch, PersistMode};
 use std::{
     collections::{HashMap, VecDeque},
     io::Write,
-    path::PathBuf,
     sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
@@ -52,17 +48,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// The thread's world.
 #[derive(Debug)]
 pub(super) struct Writer {
-    pub(super) dir: PathBuf,
+    /// What it keeps while its store is opened anew.
+    pub(super) kept: Kept,
     pub(super) disk: Disk,
-    pub(super) clock: Clock,
-    pub(super) shared: Arc<Shared>,
-    pub(super) metrics: Arc<StoreMetrics>,
-    pub(super) defaults: StationDefaults,
-    /// How long a commit waits for the database before what is queued is refused.
-    pub(super) hold: Duration,
-    pub(super) inbox: flume::Receiver<Job>,
-    pub(super) reader: flume::Sender<Request>,
-    pub(super) keep: flume::Sender<RetentionCommand>,
     pub(super) stations: HashMap<Name, Entry>,
     pub(super) ids: Ids,
     pub(super) groups: Groups,
@@ -74,8 +62,6 @@ pub(super) struct Writer {
     /// Number of the last commit, and where it is noted.
     pub(super) commit: u64,
     pub(super) synced: Synced,
-    /// What cannot be written at the moment.
-    pub(super) held: Held,
     /// Nothing more will be sent.
     pub(super) closing: bool,
     pub(super) queue: VecDeque<Queued>,
@@ -207,9 +193,9 @@ impl Writer {
         while !self.closing {
             // What is held while nothing can be written waits for no job.
             let job = if self.holds_something() {
-                self.inbox.recv_timeout(LOOK)
+                self.kept.inbox.recv_timeout(LOOK)
             } else {
-                self.inbox.recv().map_err(Into::into)
+                self.kept.inbox.recv().map_err(Into::into)
             };
             match job {
                 Ok(job) => self.take(job),
@@ -218,11 +204,11 @@ impl Writer {
             }
             loop {
                 while !self.closing && self.queue.len() < LOCAL_COMMIT_RECORDS_MAX {
-                    let Ok(job) = self.inbox.try_recv() else { break };
+                    let Ok(job) = self.kept.inbox.try_recv() else { break };
                     self.take(job);
                 }
                 self.turn();
-                if self.queue.is_empty() || self.shared.refusal().is_some() {
+                if self.queue.is_empty() || self.kept.shared.refusal().is_some() {
                     break;
                 }
             }
@@ -231,14 +217,14 @@ impl Writer {
             }
         }
         self.closing = true;
-        while let Ok(job) = self.inbox.try_recv() {
+        while let Ok(job) = self.kept.inbox.try_recv() {
             self.take(job);
         }
         while !self.queue.is_empty() {
             self.turn();
         }
         self.save_held();
-        if !self.shared.has_failed()
+        if !self.kept.shared.has_failed()
             && let Err(error) = self.disk.database.persist(PersistMode::SyncAll)
         {
             self.fail(&error);
@@ -269,12 +255,12 @@ impl Writer {
         }
         let room = self.look_at_room();
         if room < Room::Enough {
-            let why = self.shared.refusal().unwrap_or(Reject::Overloaded("embedded store"));
+            let why = self.kept.shared.refusal().unwrap_or(Reject::Overloaded("embedded store"));
             self.refuse(&why, room);
             return;
         }
         if !self.save_held() {
-            self.refuse(&self.shared.gone(), Room::None);
+            self.refuse(&self.kept.shared.gone(), Room::None);
             return;
         }
         self.commit_queued();
@@ -282,7 +268,7 @@ impl Writer {
 
     /// Commits from the front of the queue as much as fits.
     fn commit_queued(&mut self) {
-        let now = Now { wall_ms: self.clock.wall_ms(), monotonic_ms: self.clock.monotonic_ms() };
+        let now = Now { wall_ms: self.kept.clock.wall_ms(), monotonic_ms: self.kept.clock.monotonic_ms() };
         self.ids.expire(now.monotonic_ms);
         let mut commit = self.new_commit();
         while !commit.is_full()
@@ -323,7 +309,7 @@ impl Writer {
         }
         self.finish(commit);
         // Behind the answers, so that nobody waits for it who does not have to.
-        if !self.shared.has_failed()
+        if !self.kept.shared.has_failed()
             && let Err(error) = self.disk.rotate()
         {
             self.fail(&error);
@@ -344,17 +330,17 @@ impl Writer {
     /// Returns when another commit may be made: the database has written out what it held. `Err`: it takes too
     /// long, or the store has failed. Jobs that come meanwhile wait in the bounded channel, or are refused there.
     fn wait_for_database(&mut self) -> Result<(), Reject> {
-        let deadline = Instant::now() + self.hold;
+        let deadline = Instant::now() + self.kept.hold;
         loop {
-            if self.shared.has_failed() {
-                return Err(self.shared.gone());
+            if self.kept.shared.has_failed() {
+                return Err(self.kept.shared.gone());
             }
             if !self.is_behind() {
                 return Ok(());
             }
             if let Err(error) = self.disk.rotate().and_then(|()| self.disk.check()) {
                 self.fail(&error);
-                return Err(self.shared.gone());
+                return Err(self.kept.shared.gone());
             }
             if Instant::now() >= deadline {
                 tracing::warn!("the embedded store refuses records: its tables are not written as fast as they come");
@@ -366,7 +352,7 @@ impl Writer {
 
     fn is_behind(&self) -> bool {
         #[cfg(test)]
-        if self.shared.is_behind.load(Ordering::SeqCst) {
+        if self.kept.shared.is_behind.load(Ordering::SeqCst) {
             return true;
         }
         self.disk.is_behind()
@@ -492,7 +478,7 @@ impl Writer {
             && let Err(error) = self.sync(commit.batch)
         {
             let why = self.fail(&error);
-            self.held.cursors.extend(commit.cursors);
+            self.kept.held.cursors.extend(commit.cursors);
             for mut work in commit.done {
                 work.fail(&why);
                 work.answer();
@@ -515,35 +501,35 @@ impl Writer {
             }
         }
         let stored = commit.done.iter().map(|work| work.outcomes.len() as u64).sum();
-        self.metrics.commit_records.add(stored);
+        self.kept.metrics.commit_records.add(stored);
         if let Some(Queued::Publish(work)) = self.queue.front_mut() {
             work.settled = work.outcomes.len();
         }
         for work in commit.done {
             work.answer();
         }
-        if !touched.is_empty() && !self.shared.wake_sent.swap(true, Ordering::SeqCst) {
+        if !touched.is_empty() && !self.kept.shared.wake_sent.swap(true, Ordering::SeqCst) {
             // A full channel holds something that wakes the reader as well.
-            self.reader.try_send(Request::Wake).ok();
+            self.kept.reader.try_send(Request::Wake).ok();
         }
     }
 
     /// Commits, syncs, and notes the number. After an error nothing is written any more.
     pub(super) fn sync(&mut self, mut batch: OwnedWriteBatch) -> fjall::Result<()> {
-        if self.shared.is_failing() {
+        if self.kept.shared.is_failing() {
             return Err(fjall::Error::Poisoned);
         }
         let number = self.commit + 1;
         batch.insert(&self.disk.catalog, format::COMMIT, number.to_be_bytes());
         let begun = Instant::now();
         let outcome = batch.durability(Some(PersistMode::SyncData)).commit();
-        self.metrics.commits.increment();
-        self.metrics.fsync.observe(begun.elapsed());
+        self.kept.metrics.commits.increment();
+        self.kept.metrics.fsync.observe(begun.elapsed());
         if outcome.is_ok() {
             self.commit = number;
             self.synced.note(number);
-            self.held.unacknowledged = self.disk.database.visible_seqno();
-            self.held.succeeded();
+            self.kept.held.unacknowledged = self.disk.database.visible_seqno();
+            self.kept.held.succeeded();
         }
         outcome
     }
@@ -556,7 +542,7 @@ impl Writer {
     /// Answers everything that is queued and waited for. The rest goes unless it may still be done later; what gives space
     /// back is done if there is room for that.
     fn refuse(&mut self, why: &Reject, room: Room) {
-        let over = self.closing || self.shared.has_failed();
+        let over = self.closing || self.kept.shared.has_failed();
         let mut freeing = self.new_commit();
         for queued in std::mem::take(&mut self.queue) {
             match queued {
@@ -574,7 +560,7 @@ impl Writer {
                         self.refuse_control(control, why);
                     }
                 }
-                Queued::Other(Job::Cursors(cursors)) => self.held.cursors.extend(cursors),
+                Queued::Other(Job::Cursors(cursors)) => self.kept.held.cursors.extend(cursors),
                 Queued::Other(Job::Used(group)) => self.group_used(&group),
                 Queued::Other(Job::Retire { station, partition, from, first, bytes }) if room > Room::None => {
                     self.retire(&station, partition, (from, first, bytes), &mut freeing);

@@ -60,13 +60,12 @@ pub const RECORDS_IN: Metric = counter("sluicegate_records_in_total", "Records t
 /// Payload of acknowledged records.
 pub const RECORD_BYTES_IN: Metric =
     counter("sluicegate_record_bytes_in_total", "Payload bytes of the records that the backend has acknowledged.");
-/// Records handed out.
-pub const RECORDS_OUT: Metric = counter("sluicegate_records_out_total", "Records handed out by consume calls.");
-/// Records held against a schema.
-pub const RECORDS_CHECKED: Metric = counter("sluicegate_records_checked_total", "Records held against a schema.");
+/// Records delivered.
+pub const RECORDS_OUT: Metric = counter("sluicegate_records_out_total", "Records delivered by consume calls.");
+/// Validated records.
+pub const RECORDS_CHECKED: Metric = counter("sluicegate_records_checked_total", "Records validated against a schema.");
 /// Invalid records.
-pub const RECORDS_INVALID: Metric =
-    counter("sluicegate_records_invalid_total", "Records that were not what their station's schema says.");
+pub const RECORDS_INVALID: Metric = counter("sluicegate_records_invalid_total", "Records that failed validation.");
 /// Dead letters.
 pub const DEAD_LETTERS: Metric = counter("sluicegate_dead_letters_total", "Records stored as dead letters.");
 /// One observation a record.
@@ -76,12 +75,12 @@ pub const ACKNOWLEDGEMENT: Metric =
 /// By reason.
 pub const PUBLISH_FAILURES: Metric = counter(
     "sluicegate_publish_failures_total",
-    "Records that were not stored, by reason, after they had been published again where that may be.",
+    "Records that in the end were not stored, or may not be, by reason; those that were published again and stored do not count.",
 );
 /// Answers for nothing in flight.
 pub const ACKNOWLEDGEMENTS_UNMATCHED: Metric = counter(
     "sluicegate_acknowledgements_unmatched_total",
-    "Answers of the broker to publishes that were not in flight any more: they came late, or twice.",
+    "Answers of the broker to publishes that were no longer in flight: they came late, or twice.",
 );
 
 /// Publishes in flight.
@@ -91,10 +90,10 @@ pub const WINDOW_MESSAGES: Metric =
 pub const WINDOW_BYTES: Metric = gauge("sluicegate_window_bytes", "Bytes in flight: sent and not acknowledged.");
 /// Limit of publishes in flight.
 pub const WINDOW_MESSAGES_LIMIT: Metric =
-    gauge("sluicegate_window_messages_limit", "What sluicegate_window_messages may reach.");
+    gauge("sluicegate_window_messages_limit", "Limit of sluicegate_window_messages; 0 on the embedded store.");
 /// Limit of bytes in flight.
 pub const WINDOW_BYTES_LIMIT: Metric =
-    gauge("sluicegate_window_bytes_limit", "What sluicegate_window_bytes may reach.");
+    gauge("sluicegate_window_bytes_limit", "Limit of sluicegate_window_bytes; 0 on the embedded store.");
 /// Refusals.
 pub const WINDOW_FULL: Metric =
     counter("sluicegate_window_full_total", "Requests refused because the window stayed full for the whole hold.");
@@ -107,7 +106,7 @@ pub const TOKEN_CACHE_MISSES: Metric =
     counter("sluicegate_token_cache_misses_total", "Tokens and API keys that had to be verified.");
 /// By key.
 pub const KEY_REQUESTS: Metric =
-    counter("sluicegate_key_requests_total", "Requests that came with an API key, by key.");
+    counter("sluicegate_key_requests_total", "Requests that came with an API key, by the key's id.");
 
 /// Open connections.
 pub const CONNECTIONS_OPEN: Metric = gauge("sluicegate_connections_open", "Client connections that are open.");
@@ -116,7 +115,7 @@ pub const CONNECTIONS_ACCEPTED: Metric =
     counter("sluicegate_connections_accepted_total", "Client connections accepted.");
 /// Refused connections.
 pub const CONNECTIONS_REFUSED: Metric =
-    counter("sluicegate_connections_refused_total", "Client connections closed at once because there were too many.");
+    counter("sluicegate_connections_refused_total", "Client connections refused because there were too many.");
 /// Connections past a deadline.
 pub const CONNECTIONS_TIMED_OUT: Metric =
     counter("sluicegate_connections_timed_out_total", "Client connections cut off by a deadline.");
@@ -125,25 +124,24 @@ pub const BODY_BYTES_HELD: Metric =
     gauge("sluicegate_body_bytes_held", "Bytes of request bodies and consume answers held in memory.");
 
 /// Shards that have their broker connection.
-pub const BROKER_LINKS_UP: Metric =
-    gauge("sluicegate_broker_links_up", "Shards whose connection to the backend stands.");
+pub const BROKER_LINKS_UP: Metric = gauge("sluicegate_broker_links_up", "Shards that are connected to the backend.");
 /// Shards whose publishes fail.
 pub const BROKER_LINKS_FAILING: Metric = gauge(
     "sluicegate_broker_links_failing",
-    "Shards whose publishes fail for the moment: no leader, nobody takes them, or no answer comes.",
+    "Shards whose publishes fail at the moment: there is no leader, no stream takes them, or no answer comes.",
 );
 /// Reconnects of shards.
 pub const BROKER_RECONNECTS: Metric =
-    counter("sluicegate_broker_reconnects_total", "Times that a shard had to connect to the broker again.");
+    counter("sluicegate_broker_reconnects_total", "Times that a shard reconnected to the broker.");
 /// The control plane's own connection.
-pub const CONTROL_BROKER_UP: Metric =
-    gauge("sluicegate_control_broker_up", "1 while the control plane's own connection to the broker stands.");
+pub const CONTROL_BROKER_UP: Metric = gauge(
+    "sluicegate_control_broker_up",
+    "1 while the control plane is connected to the broker; 0 on the embedded store.",
+);
 
 /// JetStream as the control plane sees it.
-pub const CONTROL_JETSTREAM_UP: Metric = gauge(
-    "sluicegate_control_jetstream_up",
-    "1 while JetStream answers on the control plane's own connection; 0 on the embedded store.",
-);
+pub const CONTROL_JETSTREAM_UP: Metric =
+    gauge("sluicegate_control_jetstream_up", "1 while JetStream answers the control plane; 0 on the embedded store.");
 
 /// The broker's sync mode.
 pub const BROKER_SYNC_ALWAYS: Metric = gauge(
@@ -153,15 +151,20 @@ pub const BROKER_SYNC_ALWAYS: Metric = gauge(
 
 /// Stations.
 pub const STATIONS_KNOWN: Metric =
-    gauge("sluicegate_stations_known", "Stations remembered, counted once in each shard that remembers them.");
+    gauge("sluicegate_stations_known", "Stations in the caches of the shards, counted in each shard.");
 /// Questions.
-pub const QUESTIONS: Metric = counter("sluicegate_questions_total", "Questions of the shards to the control plane.");
+pub const QUESTIONS: Metric = counter(
+    "sluicegate_questions_total",
+    "Questions of the shards to the control plane: stations, consumer groups, logins.",
+);
 /// Answers, by kind and result.
 pub const ANSWERS: Metric =
     counter("sluicegate_answers_total", "Answers of the control plane, by kind of question and result.");
 /// Dropped pushes.
-pub const PUSHES_DROPPED: Metric =
-    counter("sluicegate_pushes_dropped_total", "Messages to a shard that found its inbox full.");
+pub const PUSHES_DROPPED: Metric = counter(
+    "sluicegate_pushes_dropped_total",
+    "Messages to shards that were dropped because the shard's inbox was full.",
+);
 /// Logins, by result.
 pub const LOGINS: Metric = counter("sluicegate_logins_total", "Password checks, by result.");
 /// Users.
@@ -171,21 +174,23 @@ pub const SCHEMAS: Metric = gauge("sluicegate_schemas", "Schemas in the registry
 /// Documents of stations.
 pub const STATION_DOCUMENTS: Metric = gauge(
     "sluicegate_registry_stations",
-    "Stations that the registry says something of: schema, dead letters, adoption.",
+    "Stations of which the registry keeps something: attributes, schema, dead-letter settings, adoption.",
 );
 /// API keys.
 pub const KEYS: Metric = gauge("sluicegate_keys", "API keys in the registry.");
 /// Registry revision.
 pub const REGISTRY_REVISION: Metric =
-    gauge("sluicegate_registry_revision", "Revision of the registry that the shards have been told.");
+    gauge("sluicegate_registry_revision", "Revision of the registry that the shards know.");
 /// The age of what is known.
 pub const REGISTRY_CONFIRMED: Metric = gauge(
     "sluicegate_registry_confirmed_timestamp_seconds",
-    "When the registry last confirmed what is known here, since unix epoch in seconds; 0 on the embedded store.",
+    "When the registry last confirmed what the shards know, since unix epoch in seconds; 0 on the embedded store.",
 );
 /// Broken documents.
-pub const DOCUMENTS_REFUSED: Metric =
-    gauge("sluicegate_registry_documents_refused", "Documents of the registry that do not load or do not compile.");
+pub const DOCUMENTS_REFUSED: Metric = gauge(
+    "sluicegate_registry_documents_refused",
+    "Documents of the registry that do not load, or attached schemas that do not compile.",
+);
 
 /// Commits of the embedded store.
 pub const STORE_COMMITS: Metric = counter("sluicegate_store_commits_total", "Group commits of the embedded store.");
@@ -196,13 +201,15 @@ pub const STORE_COMMIT_RECORDS: Metric =
 pub const STORE_FSYNC: Metric =
     histogram("sluicegate_store_fsync_seconds", "Time of one group commit of the embedded store, fsync included.");
 /// Whether it stopped writing.
-pub const STORE_READ_ONLY: Metric =
-    gauge("sluicegate_store_read_only", "1 while the embedded store takes no records because it cannot write.");
+pub const STORE_READ_ONLY: Metric = gauge(
+    "sluicegate_store_read_only",
+    "1 while the embedded store takes no records: its disk is full, or a write failed.",
+);
 
 /// Lines of the log.
 pub const LOG_LINES_DROPPED: Metric = counter(
     "sluicegate_log_lines_dropped_total",
-    "Lines of the log that were dropped because standard error did not take them.",
+    "Lines of the log that were dropped because the reader of standard error is too slow or gone.",
 );
 
 /// Memory.

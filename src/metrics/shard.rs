@@ -80,7 +80,7 @@ pub struct ShardMetrics {
     pub record_bytes_in: Counter,
     /// Records handed out by consume calls.
     pub records_out: Counter,
-    /// Records held against a schema.
+    /// Validated records.
     pub records_checked: Counter,
     /// Of these, the ones that were not valid.
     pub records_invalid: Counter,

@@ -7,6 +7,8 @@
 //! stored is either nothing, or unknown (then only a message id makes the second attempt store
 //! nothing twice, and the answer says so).
 
+mod text;
+
 use std::time::Duration;
 
 /// Who has to change something for the request to succeed.

@@ -159,7 +159,7 @@ impl From<AdminError> for Problem {
                 1,
             ),
             AdminError::Backend(reject) => {
-                tracing::warn!(?reject, "admin: the registry failed");
+                tracing::warn!(%reject, "admin: the registry failed");
                 Self::later(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "the registry did not confirm: the change may have been made, look before you repeat it",
@@ -243,5 +243,20 @@ mod tests {
         }
         let nameless = Problem::from(AdminError::Unknown(What::DeadLetter));
         assert!(nameless.detail.contains("number"), "{}", nameless.detail);
+    }
+
+    #[test]
+    fn the_log_says_in_words_why_the_registry_failed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = std::sync::Arc::new(file.reopen().unwrap());
+        let log = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+        tracing::subscriber::with_default(log, || {
+            for reject in [Reject::OutcomeUnknown, Reject::BrokerRefused(10_005, "no suitable peers".into())] {
+                let _problem = Problem::from(AdminError::Backend(reject));
+            }
+        });
+        let said = std::fs::read_to_string(file.path()).unwrap();
+        assert!(said.contains("no acknowledgement came") && said.contains("no suitable peers (code 10005)"), "{said}");
+        assert!(!said.contains("OutcomeUnknown") && !said.contains("BrokerRefused"), "{said}");
     }
 }

@@ -45,7 +45,7 @@ impl Fetcher {
             return Err(reject);
         }
         let (station, count) = (call.station, given_back.messages.len());
-        tracing::warn!(%station, count, ?reject, "records handed out too often could not be kept as dead letters");
+        tracing::warn!(%station, count, %reject, "records handed out too often could not be kept as dead letters");
         Ok(())
     }
 

@@ -245,7 +245,7 @@ async fn look(broker: &NatsClient, station: &Name, partition: &Partition, beside
             *beside = None;
             match keep(broker, station, std::slice::from_ref(partition)).await {
                 Err(Reject::NoStream) => return false,
-                Err(why) => tracing::warn!(%station, ?why, "nobody keeps the station's records"),
+                Err(why) => tracing::warn!(%station, %why, "nobody keeps the station's records"),
                 Ok(()) => {}
             }
         }
@@ -268,6 +268,6 @@ async fn remove_keeper(broker: &NatsClient, station: &Name, partition: &Partitio
     let verb = format!("CONSUMER.DELETE.{}.{}", partition.stream, keeper_name(station));
     match broker.call::<IgnoredAny>(&verb, &serde_json::json!({})).await {
         Ok(_) => tracing::info!(%station, stream = &*partition.stream, "the station's groups keep its records now"),
-        Err(error) => tracing::debug!(%station, ?error, "the keeper was not removed yet"),
+        Err(error) => tracing::debug!(%station, error = %Reject::from(error), "the keeper was not removed yet"),
     }
 }

@@ -95,8 +95,7 @@ impl fmt::Display for RegistryError {
             Self::Failed(Reject::BrokerFailed(text) | Reject::BrokerRefused(_, text) | Reject::StoreFailed(text)) => {
                 formatter.write_str(text)
             }
-            Self::Failed(Reject::Internal(text)) => formatter.write_str(text),
-            Self::Failed(_) => formatter.write_str("the backend failed"),
+            Self::Failed(reject) => reject.fmt(formatter),
         }
     }
 }

@@ -226,7 +226,7 @@ fn words(error: &StreamsError) -> String {
         StreamsError::Failed(
             Reject::BrokerRefused(_, text) | Reject::BrokerFailed(text) | Reject::StreamFull(text),
         ) => text.to_string(),
-        StreamsError::Failed(reject) => format!("it was not stored: {reject:?}"),
+        StreamsError::Failed(reject) => reject.to_string(),
     }
 }
 

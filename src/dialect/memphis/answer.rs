@@ -43,7 +43,7 @@ pub(super) fn of(outcomes: &[Outcome], partitions: &[Partition], form: Form, pre
             let mut refused = reply::reject(reject, route);
             if let Some(receipts) = receipts.filter(|_| refused.status == 400) {
                 let mut body = br#"{"error":"#.to_vec();
-                append_text(&mut body, &reply::text_of(reject));
+                append_text(&mut body, &reject.to_string());
                 body.push(b',');
                 receipts.append_to(&mut body);
                 body.extend_from_slice(br#","success":false}"#);
@@ -108,7 +108,7 @@ fn mixed(outcomes: &[Outcome], again: Option<&Reject>, receipts: Option<Receipts
     let (failed, own) = (failures(outcomes).count(), culprits(outcomes).count());
     let mut body = b"{".to_vec();
     if let Some(reject) = again {
-        let text = format!("some records are stored and others are not: {}", reply::text_of(reject));
+        let text = format!("some records are stored and others are not: {reject}");
         body.extend_from_slice(br#""error":"#);
         append_text(&mut body, &text);
         body.push(b',');
@@ -126,7 +126,7 @@ fn mixed(outcomes: &[Outcome], again: Option<&Reject>, receipts: Option<Receipts
             break;
         }
         separate(&mut body);
-        append_text(&mut body, &format!("record {index}: {}", reply::text_of(reject)));
+        append_text(&mut body, &format!("record {index}: {reject}"));
         listed += 1;
     }
     if own > listed {
@@ -135,7 +135,7 @@ fn mixed(outcomes: &[Outcome], again: Option<&Reject>, receipts: Option<Receipts
     }
     if failed > own {
         separate(&mut body);
-        append_text(&mut body, &reply::text_of(&Reject::NothingStored));
+        append_text(&mut body, &Reject::NothingStored.to_string());
     }
     // Writing to a Vec cannot fail.
     let _ = write!(body, r#"],"fail":{failed},"#);
@@ -171,7 +171,7 @@ impl Receipts<'_> {
                 }
                 Outcome::Failed(reject) => {
                     body.extend_from_slice(br#"{"error":"#);
-                    append_text(body, &reply::text_of(reject));
+                    append_text(body, &reject.to_string());
                 }
             }
             body.push(b'}');

@@ -124,7 +124,7 @@ pub(in super::super) fn reject(reject: &Reject, route: Route) -> Reply {
 }
 
 fn failure(reject: &Reject, status: u16, route: Route) -> Reply {
-    json(status, json!({"error": text_of(reject), "success": false}).to_string().into_bytes(), route)
+    json(status, json!({"error": reject.to_string(), "success": false}).to_string().into_bytes(), route)
 }
 
 /// The status of a failure.
@@ -168,86 +168,6 @@ fn status_of(reject: &Reject) -> u16 {
         | Reject::DeadLetters(_)
         | Reject::Draining => 503,
         Reject::Version => 505,
-    }
-}
-
-/// The sentence about a failure: what was wrong, and what to do.
-pub(super) fn text_of(reject: &Reject) -> Cow<'_, str> {
-    let text = match reject {
-        Reject::Malformed(rule) => return format!("malformed request: {rule}").into(),
-        Reject::CorruptEncoding(what) => {
-            return format!("the body does not decode as its Content-Encoding says: {what}").into();
-        }
-        Reject::Json { offset, reason } => return format!("invalid JSON at byte {offset}: {reason}").into(),
-        Reject::Body(text) | Reject::Field(text) | Reject::MessageId(text) => text,
-        Reject::Name(what, fault) => return fault.text(what).into(),
-        Reject::Forbidden(action, station) => {
-            return format!("user is not allowed to {} station {station}", action.word()).into();
-        }
-        Reject::BrokerForbidden(text) => return format!("the broker does not allow the gateway this: {text}").into(),
-        Reject::StationUnknown(station) => {
-            return format!("station {station} does not exist, and it is not created on first use").into();
-        }
-        Reject::TooLarge(what, limit) => return too_large(*what, *limit).into(),
-        Reject::StreamFull(text) => return format!("the station is full: {text}").into(),
-        Reject::BrokerRefused(code, text) => {
-            return format!("the broker refused the record: {text} (code {code})").into();
-        }
-        Reject::StoreReadOnly(text) => {
-            return format!("{text}: nothing was stored; send the request again later").into();
-        }
-        Reject::BrokerFailed(text) => return format!("the broker cannot be used: {text}").into(),
-        Reject::Overloaded(what) => return format!("too busy: {what} is full; send the request again later").into(),
-        Reject::Internal(what) => return format!("internal error: {what}").into(),
-        Reject::Unauthorized => "Unauthorized",
-        Reject::RouteUnknown => "no such route",
-        Reject::MethodNotAllowed(_) => "Method Not Allowed",
-        Reject::RequestTimeout => "the request did not arrive in time",
-        Reject::HeadTooLarge => "request line and header fields are larger than the limit",
-        Reject::MediaType => {
-            "unsupported content type: send JSON, text, application/x-protobuf, application/octet-stream or avro/bytes"
-        }
-        Reject::ContentEncoding => "unsupported content encoding: send gzip, deflate or none",
-        Reject::Expectation => "the only expectation that is met is 100-continue",
-        Reject::TransferCoding => "the only transfer coding that is read is chunked",
-        Reject::Version => "HTTP/1.1 and HTTP/1.0 are served",
-        Reject::WindowFull => "too many records are waiting for their acknowledgement; send the request again later",
-        Reject::TooManyLogins(_) => {
-            "too many logins with a wrong password for this name, or from this network; send the right one after a while"
-        }
-        Reject::BrokerBusy => "the broker asks to slow down; send the request again later",
-        Reject::BrokerAway => "the broker is away: not stored; send the request again",
-        Reject::OutcomeUnknown => {
-            "no acknowledgement came: the record may be stored or not; send the request again (with an Idempotency-Key nothing is stored twice)"
-        }
-        Reject::NoStream => "no stream answers for the station at the moment: not stored; send the request again",
-        Reject::ControlTimeout => "the station could not be looked up in time; send the request again",
-        Reject::Schema(text) => return format!("Schema validation has failed: {text}").into(),
-        Reject::NotAtomic(why) => return format!("all or nothing is not possible here: {why}").into(),
-        Reject::TooManyForWhole(most) => {
-            return format!("all or nothing is not possible here: at most {most} records at a time").into();
-        }
-        Reject::NothingStored => {
-            "nothing was stored: another record of the request failed, and all or nothing was asked for"
-        }
-        Reject::ContractsUnknown => "the station's schema cannot be confirmed at the moment; send the request again",
-        Reject::StationBlocked(why) | Reject::Conflict(why) | Reject::StoreFailed(why) => why,
-        Reject::DeadLetters(why) => {
-            return format!("records failed and could not be kept as dead letters: {}", text_of(why)).into();
-        }
-        Reject::UsersUnknown => "the users are not known yet; send the request again",
-        Reject::Draining => "the gateway is shutting down; send the request again",
-    };
-    text.into()
-}
-
-fn too_large(what: SizeLimit, limit: u64) -> String {
-    match what {
-        SizeLimit::Body => format!("the body is larger than {limit} bytes"),
-        SizeLimit::Inflated => format!("the decompressed body is larger than {limit} bytes"),
-        SizeLimit::Record => format!("the record with its headers is larger than {limit} bytes"),
-        SizeLimit::BatchRecords => format!("the batch holds more than {limit} records"),
-        SizeLimit::RecordHeaders => format!("the header fields to store are larger than {limit} bytes"),
     }
 }
 

@@ -114,7 +114,7 @@ pub(in crate::control) async fn locate(
         match make::make(broker, layout, name, survivor.as_ref().unwrap_or(attributes)).await {
             Ok(parts) => return Ok(parts),
             Err(error) if error.is_taken() => {
-                tracing::debug!(station = %name, ?error, "somebody else made the station; looking again");
+                tracing::debug!(station = %name, error = %Reject::from(error.clone()), "somebody else made the station; looking again");
                 taken = Some(error);
             }
             Err(error) => return Err(error.into()),

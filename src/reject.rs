@@ -184,6 +184,9 @@ pub enum Reject {
     Internal(&'static str),
 }
 
+/// When to come again where an operator has to do something first.
+const FOR_AN_OPERATOR: Duration = Duration::from_secs(10);
+
 impl Reject {
     /// Whose fault it is.
     #[must_use]
@@ -246,8 +249,7 @@ impl Reject {
             | Self::OutcomeUnknown
             | Self::ControlTimeout
             | Self::UsersUnknown
-            | Self::ContractsUnknown
-            | Self::DeadLetters(_) => Some(Duration::from_secs(1)),
+            | Self::ContractsUnknown => Some(Duration::from_secs(1)),
             Self::BrokerAway
             | Self::BrokerFailed(_)
             | Self::NoStream
@@ -256,7 +258,8 @@ impl Reject {
             | Self::Draining => Some(Duration::from_secs(2)),
             Self::TooManyLogins(seconds) => Some(Duration::from_secs(u64::from(*seconds))),
             // An operator has to do something, and the records are safest with their client until then.
-            Self::StreamFull(_) | Self::StoreReadOnly(_) | Self::BrokerForbidden(_) => Some(Duration::from_secs(10)),
+            Self::StreamFull(_) | Self::StoreReadOnly(_) | Self::BrokerForbidden(_) => Some(FOR_AN_OPERATOR),
+            Self::DeadLetters(why) => Some(why.retry_after().unwrap_or(FOR_AN_OPERATOR)),
             _ => None,
         }
     }
@@ -316,6 +319,21 @@ mod tests {
             Reject::NothingStored,
         ] {
             assert_eq!(reject.retry_after(), None, "{reject:?}");
+        }
+    }
+
+    /// The records are safest with their client until they can be kept, whatever stands in the way.
+    #[test]
+    fn what_could_not_be_dead_lettered_comes_again_when_what_stands_in_the_way_may_have_passed() {
+        for (why, seconds) in [
+            (Reject::WindowFull, 1),
+            (Reject::NoStream, 2),
+            (Reject::StreamFull("x".into()), 10),
+            (Reject::BrokerRefused(10_077, "x".into()), 10),
+            (Reject::Conflict("x".into()), 10),
+        ] {
+            let letters = Reject::DeadLetters(Box::new(why));
+            assert_eq!(letters.retry_after(), Some(Duration::from_secs(seconds)), "{letters:?}");
         }
     }
 }

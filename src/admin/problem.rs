@@ -77,6 +77,52 @@ impl Problem {
         }
     }
 
+    /// What the registry or the broker could not do.
+    fn of_backend(reject: Reject) -> Self {
+        match reject {
+            Reject::BrokerAway => Self::later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the broker is away; nothing was changed: try again when it is back",
+                2,
+            ),
+            Reject::UsersUnknown => Self::later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "API keys are not known for certain, because the registry does not confirm them: try again, or use root's password",
+                1,
+            ),
+            Reject::Conflict(text) => Self::new(StatusCode::CONFLICT, text.into_string()),
+            Reject::StoreReadOnly(why) => {
+                Self::later(StatusCode::SERVICE_UNAVAILABLE, format!("{why}: nothing was changed, try again later"), 10)
+            }
+            Reject::Overloaded(what) => Self::later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("too busy, {what} is full: nothing was changed, try again"),
+                1,
+            ),
+            Reject::BrokerForbidden(_) => {
+                tracing::warn!(%reject, "admin: the broker forbids what was asked for");
+                Self::later(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!("{reject}: give it the permission, then try again"),
+                    10,
+                )
+            }
+            Reject::BrokerRefused(..) | Reject::Internal(_) => {
+                tracing::warn!(%reject, "admin: the registry failed");
+                let detail = format!("{reject}: look at what is there, and do not repeat it before the reason is gone");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+            }
+            _ => {
+                tracing::warn!(%reject, "admin: the registry failed");
+                Self::later(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the registry did not confirm: the change may have been made, look before you repeat it",
+                    2,
+                )
+            }
+        }
+    }
+
     /// A body that is compressed.
     pub(super) fn of_coding() -> Self {
         let detail = "the body is compressed, and is read as it is: send it without Content-Encoding";
@@ -139,33 +185,7 @@ impl From<AdminError> for Problem {
             AdminError::Overloaded => {
                 Self::later(StatusCode::SERVICE_UNAVAILABLE, "too many passwords are being checked: try again", 1)
             }
-            AdminError::Backend(Reject::BrokerAway) => Self::later(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the broker is away; nothing was changed: try again when it is back",
-                2,
-            ),
-            AdminError::Backend(Reject::UsersUnknown) => Self::later(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "API keys are not known for certain, because the registry does not confirm them: try again, or use root's password",
-                1,
-            ),
-            AdminError::Backend(Reject::Conflict(text)) => Self::new(StatusCode::CONFLICT, text.into_string()),
-            AdminError::Backend(Reject::StoreReadOnly(why)) => {
-                Self::later(StatusCode::SERVICE_UNAVAILABLE, format!("{why}: nothing was changed, try again later"), 10)
-            }
-            AdminError::Backend(Reject::Overloaded(what)) => Self::later(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("too busy, {what} is full: nothing was changed, try again"),
-                1,
-            ),
-            AdminError::Backend(reject) => {
-                tracing::warn!(%reject, "admin: the registry failed");
-                Self::later(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "the registry did not confirm: the change may have been made, look before you repeat it",
-                    2,
-                )
-            }
+            AdminError::Backend(reject) => Self::of_backend(reject),
         }
     }
 }
@@ -219,6 +239,10 @@ mod tests {
             (AdminError::Overloaded, 503),
             (AdminError::Backend(Reject::BrokerAway), 503),
             (AdminError::Backend(Reject::OutcomeUnknown), 503),
+            (AdminError::Backend(Reject::BrokerForbidden("$JS.API.STREAM.LIST".into())), 503),
+            // Repeated, these would fail again.
+            (AdminError::Backend(Reject::BrokerRefused(10_005, "no suitable peers".into())), 500),
+            (AdminError::Backend(Reject::Internal("no random numbers")), 500),
             (AdminError::Backend(Reject::Overloaded("embedded store")), 503),
             (AdminError::Backend(Reject::StoreReadOnly("no space left on the device of /data".into())), 503),
             (AdminError::Backend(Reject::Conflict("there are 10 of 10: remove some".into())), 409),

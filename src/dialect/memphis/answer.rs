@@ -16,6 +16,7 @@ use std::io::Write as _;
 ///
 /// All stored is 200. If a record failed through no fault of its own, sending the request again can settle it, and the whole
 /// request says so (429, 503), whatever became of the others: whoever reads 4xx as "never again" would throw that record away.
+/// If the broker refuses one for a reason that does not pass, it is 500, without a time to come again.
 /// What remains are records that are themselves wrong: 400, and which.
 pub(super) fn of(outcomes: &[Outcome], partitions: &[Partition], form: Form, preferences: Preferences) -> Reply {
     let route = match form {
@@ -34,10 +35,10 @@ pub(super) fn of(outcomes: &[Outcome], partitions: &[Partition], form: Form, pre
         }
         (Verdict::Mixed, receipts) => reply::json(400, mixed(outcomes, None, receipts), route),
         (Verdict::Partly(reject), receipts) => {
-            // Another status would be that of a request that did nothing.
             let refused = reply::reject(reject, route);
-            let retry_after = refused.retry_after.or(Some(1));
-            Reply { status: 503, retry_after, body: mixed(outcomes, Some(reject), receipts).into(), ..refused }
+            // 429 would be that of a request that did nothing; what would fail again, 500, stays what it is.
+            let status = if refused.retry_after.is_some() { 503 } else { refused.status };
+            Reply { status, body: mixed(outcomes, Some(reject), receipts).into(), ..refused }
         }
         (Verdict::Refused(reject), receipts) => {
             let mut refused = reply::reject(reject, route);
@@ -65,7 +66,7 @@ enum Verdict<'a> {
     Refused(&'a Reject),
     /// It differs from record to record, and those that failed would fail again.
     Mixed,
-    /// Some are stored, and another failed for this reason, which is not its own.
+    /// Some are stored, and another failed for this reason, which is not its own fault.
     Partly(&'a Reject),
 }
 
@@ -102,12 +103,12 @@ fn culprits(outcomes: &[Outcome]) -> impl Iterator<Item = (usize, &Reject)> {
     failures(outcomes).filter(|(_, reject)| **reject != Reject::NothingStored)
 }
 
-/// The body of a batch of which some records failed: which and why, numbered from 0 as in message ids; and, if it is to be sent again,
-/// why that is.
-fn mixed(outcomes: &[Outcome], again: Option<&Reject>, receipts: Option<Receipts<'_>>) -> Vec<u8> {
+/// The body of a batch of which some records failed: which and why, numbered from 0 as in message ids; and, if that is no fault of
+/// theirs, the reason for the whole.
+fn mixed(outcomes: &[Outcome], whole: Option<&Reject>, receipts: Option<Receipts<'_>>) -> Vec<u8> {
     let (failed, own) = (failures(outcomes).count(), culprits(outcomes).count());
     let mut body = b"{".to_vec();
-    if let Some(reject) = again {
+    if let Some(reject) = whole {
         let text = format!("some records are stored and others are not: {reject}");
         body.extend_from_slice(br#""error":"#);
         append_text(&mut body, &text);
@@ -325,6 +326,29 @@ mod tests {
         }
         // Sent again, these would fail again.
         assert_eq!(of(&[stored(), large(), invalid("a")], &[], Form::Batch, PLAIN).status, 400);
+    }
+
+    #[test]
+    fn c3_a_refusal_that_does_not_pass_does_not_say_when_to_come_again() {
+        let refused = || Outcome::Failed(Reject::BrokerRefused(10_075, "no".into()));
+        let again = Outcome::Failed(Reject::NoStream);
+        for (outcomes, status, retry_after) in [
+            (vec![refused(), refused()], 500, None),
+            (vec![stored(), refused()], 500, None),
+            (vec![stored(), refused(), large()], 500, None),
+            // Another record of the request may be stored if it is sent again.
+            (vec![stored(), refused(), again.clone()], 503, Some(2)),
+            (vec![refused(), again], 503, Some(2)),
+        ] {
+            let reply = of(&outcomes, &partitions(), Form::Batch, PLAIN);
+            assert_eq!((reply.status, reply.retry_after), (status, retry_after), "{outcomes:?}");
+        }
+        check(
+            Form::Batch,
+            &[stored(), refused()],
+            500,
+            r#"{"error":"some records are stored and others are not: the broker refused the record: no (code 10075)","errors":["record 1: the broker refused the record: no (code 10075)"],"fail":1,"sent":1,"success":false}"#,
+        );
     }
 
     #[test]

@@ -131,8 +131,8 @@ pub enum Reject {
     // Who asks.
     /// No credential, a wrong one, an expired one. Says no more than that.
     Unauthorized,
-    /// The principal may not do this to this station.
-    Forbidden(Action, Box<str>),
+    /// The principal may not do this to this station; the text says who, what and which.
+    Forbidden(Box<str>),
     /// There is no such station and it is not created by itself.
     StationUnknown(Box<str>),
     /// What is there stands in the way until somebody changes it (a work queue has its group, a limit of the broker is
@@ -215,7 +215,7 @@ impl Reject {
             | Self::NothingStored
             | Self::StationUnknown(_)
             | Self::Conflict(_) => Fault::Client,
-            Self::Unauthorized | Self::Forbidden(..) => Fault::Policy,
+            Self::Unauthorized | Self::Forbidden(_) => Fault::Policy,
             Self::WindowFull
             | Self::TooManyLogins(_)
             | Self::Overloaded(_)

@@ -291,6 +291,9 @@ mod tests {
             {
                 assert_eq!(first.may(action, station), expect, "{action:?} {station}");
             }
+            let refused = first.check(Action::Consume, &Name::parse("a.x").expect("a name"));
+            let text = format!("API key {} is not allowed to consume from station a.x", key.id);
+            assert_eq!(refused, Err(Reject::Forbidden(text.into())));
         }
         assert_eq!(uses.total(), 4);
     }

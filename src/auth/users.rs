@@ -44,8 +44,14 @@ pub enum Identity {
 pub struct KeyLabel(Box<str>);
 
 impl KeyLabel {
+    const PREFIX: &str = "key:";
+
     fn new(id: &str) -> Self {
-        Self(format!("key:{id}").into())
+        Self([Self::PREFIX, id].concat().into())
+    }
+
+    fn id(&self) -> &str {
+        self.0.strip_prefix(Self::PREFIX).unwrap_or(&self.0)
     }
 }
 
@@ -105,7 +111,11 @@ impl Principal {
         if self.may(action, station.as_str()) {
             return Ok(());
         }
-        Err(Reject::Forbidden(action, station.as_str().into()))
+        let who = match &self.identity {
+            Identity::User(name) => format!("user {name}"),
+            Identity::Key(label) => format!("API key {}", label.id()),
+        };
+        Err(Reject::Forbidden(format!("{who} is not allowed to {} station {station}", action.word()).into()))
     }
 }
 
@@ -276,8 +286,8 @@ mod tests {
             let principal = users.find(1, name).expect("a user");
             assert_eq!(principal.may(action, station), expect, "{name} {action:?} {station}");
             let verdict = principal.check(action, &Name::parse(station).expect("a name"));
-            let refused = Err(Reject::Forbidden(action, station.into()));
-            assert_eq!(verdict, if expect { Ok(()) } else { refused });
+            let text = format!("user {name} is not allowed to {} station {station}", action.word());
+            assert_eq!(verdict, if expect { Ok(()) } else { Err(Reject::Forbidden(text.into())) });
         }
     }
 

@@ -13,9 +13,6 @@ impl fmt::Display for Reject {
             Self::Json { offset, reason } => return write!(f, "invalid JSON at byte {offset}: {reason}"),
             Self::Body(text) | Self::Field(text) | Self::MessageId(text) => text,
             Self::Name(what, fault) => return f.write_str(&fault.text(what)),
-            Self::Forbidden(action, station) => {
-                return write!(f, "user is not allowed to {} station {station}", action.word());
-            }
             Self::BrokerForbidden(text) => return write!(f, "the broker does not allow the gateway this: {text}"),
             Self::StationUnknown(station) => {
                 return write!(f, "station {station} does not exist, and it is not created on first use");
@@ -63,7 +60,7 @@ impl fmt::Display for Reject {
                 "nothing was stored: another record of the request failed, and all or nothing was asked for"
             }
             Self::ContractsUnknown => "the station's schema cannot be confirmed at the moment; send the request again",
-            Self::StationBlocked(why) | Self::Conflict(why) | Self::StoreFailed(why) => why,
+            Self::Forbidden(why) | Self::StationBlocked(why) | Self::Conflict(why) | Self::StoreFailed(why) => why,
             Self::DeadLetters(why) => {
                 return write!(f, "records failed and could not be kept as dead letters: {why}");
             }

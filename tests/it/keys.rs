@@ -102,6 +102,8 @@ fn a_key_is_printed_alone_and_opens_what_it_may_in_every_form(setup: Setup) {
     ] {
         let response = bearer(&gateway, &key, path, body);
         assert_eq!(response.status, status, "{path}: {}", response.text());
+        let who = format!("\"API key {} is not allowed to ", id_of(&key));
+        assert_eq!(response.text().contains(&who), status == 403, "{path}: {}", response.text());
     }
     // The same length and form, the same id, another secret; and what is a key no longer.
     let last = if key.ends_with('A') { 'B' } else { 'A' };

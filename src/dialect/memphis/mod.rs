@@ -126,7 +126,6 @@ impl Memphis {
         if !target.takes(head.method) {
             return Err(refuse(&Reject::MethodNotAllowed(allows)));
         }
-        let may = |action, station: &Name| principal.as_ref().is_some_and(|who| who.may(action, station.as_str()));
         let small = |call| Ok(Admitted { call, route, body_bytes_max: CONTROL_BODY_BYTES_MAX as u64 });
         let codings = || Codings::parse(head.values(bytes, "content-encoding")).map_err(|reject| refuse(&reject));
         match target {
@@ -141,11 +140,9 @@ impl Memphis {
             }
             Target::Consume(station) => {
                 let station = station.map_err(|reject| refuse(&reject))?;
-                if !may(Action::Consume, &station) {
-                    return Err(refuse(&Reject::Forbidden(Action::Consume, station.as_str().into())));
-                }
-                let create = may(Action::Produce, &station);
                 let principal = principal.ok_or_else(|| refuse(&Reject::Unauthorized))?;
+                principal.check(Action::Consume, &station).map_err(|reject| refuse(&reject))?;
+                let create = principal.may(Action::Produce, station.as_str());
                 small(Call::Consume(consume::Call { station, create, principal, codings: codings()? }))
             }
             Target::OpenNothing | Target::Nothing => Err(Box::new(reply::not_found(method_text(request), path))),

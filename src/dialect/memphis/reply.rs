@@ -174,7 +174,7 @@ fn status_of(reject: &Reject) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reject::{Action, Fault, NameFault};
+    use crate::reject::{Fault, NameFault};
 
     fn every_reject() -> Vec<Reject> {
         vec![
@@ -204,7 +204,7 @@ mod tests {
             Reject::StationBlocked("x".into()),
             Reject::DeadLetters(Box::new(Reject::NoStream)),
             Reject::Unauthorized,
-            Reject::Forbidden(Action::Produce, "s".into()),
+            Reject::Forbidden("user ann is not allowed to produce to station s".into()),
             Reject::StationUnknown("s".into()),
             Reject::Conflict("x".into()),
             Reject::WindowFull,
@@ -235,7 +235,7 @@ mod tests {
                 Fault::Client => matches!(reply.status, 400..=499 | 501 | 505),
                 Fault::Policy => matches!(reply.status, 401 | 403),
                 Fault::Overload => matches!(reply.status, 429 | 503),
-                Fault::Upstream => matches!(reply.status, 403 | 500 | 503),
+                Fault::Upstream => matches!(reply.status, 500 | 503),
                 Fault::Bug => reply.status == 500,
             };
             assert!(expect, "{failure:?} is {}", reply.status);

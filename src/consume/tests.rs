@@ -60,7 +60,7 @@ fn what_was_handed_out_too_often_becomes_a_dead_letter_and_is_done() {
     run(async |world: &World| {
         post_three(world).await;
         at_most(world, Some(0));
-        let delivery = consume(world, 2, 30).await.expect("an answer");
+        let delivery = consume(world, 2, 1_000).await.expect("an answer");
         assert_eq!(payloads(&delivery), [""; 0], "asked again until nothing is left");
         let letters = world.records(&name(STATION).dead_letters()).await;
         assert_eq!(letters.iter().map(|(_, payload)| payload.as_str()).collect::<Vec<_>>(), ["1", "2", "3"]);

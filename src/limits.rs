@@ -30,6 +30,8 @@ pub const INFLATED_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const DECODED_AT_ONCE_BYTES_MAX: usize = 128 * 1024;
 /// See [`DECODED_AT_ONCE_BYTES_MAX`].
 pub const INFLATED_AT_ONCE_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of messages whose consume answer is encoded at once. A larger one is encoded in turns ([`CHECK_TURN`]).
+pub const ENCODED_AT_ONCE_BYTES_MAX: usize = 512 * 1024;
 /// Records in one batch.
 pub const BATCH_RECORDS_MAX: usize = 100_000;
 /// Nesting of one JSON value (docs/adr/0008).
@@ -391,7 +393,7 @@ const _: () = assert!(LOGINS_HASHED_PER_NETWORK < LOGINS_WAITING_MAX && LOGINS_W
 const _: () =
     assert!(2 * LOGIN_DELAY_MAX.as_secs() <= QUESTION_TIMEOUT.as_secs(), "the answer comes while it is waited for");
 const _: () = assert!(PASSWORD_BYTES_MIN < PASSWORD_BYTES_MAX && PASSWORD_BYTES_MAX < CONTROL_BODY_BYTES_MAX);
-const _: () = assert!(FETCH_BYTES_MAX <= SHARD_BODY_BYTES_MAX);
+const _: () = assert!(ENCODED_AT_ONCE_BYTES_MAX < FETCH_BYTES_MAX && FETCH_BYTES_MAX <= SHARD_BODY_BYTES_MAX);
 const _: () = assert!(
     PRODUCE_TIMEOUT.as_secs() + 2 * HOLD.as_secs() + ACK_TIMEOUT.as_secs() < 60,
     "Debezium gives up after 60 s; the last thing that begins may wait for the broker, for room, and for its acknowledgement",

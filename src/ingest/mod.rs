@@ -24,6 +24,7 @@ use crate::{
     metrics::ShardMetrics,
     reject::Reject,
     retry::Publisher,
+    rt,
     schema::Scratch,
     station::{Name, Station},
     wire::{
@@ -124,6 +125,25 @@ pub struct Ingest {
 }
 
 impl Ingest {
+    /// Does what takes long in turns, so that the shard looks at its sockets in between. `turn` works until what it is given says
+    /// that its time is over, and says whether all is done.
+    pub async fn in_turns(&self, mut turn: impl FnMut(&dyn Fn() -> bool) -> bool) {
+        let mut place = self.turns.place();
+        loop {
+            let begin = Instant::now();
+            if let Some(time) = place.begin(begin) {
+                let is_done = turn(&|| begin.elapsed() >= time);
+                let end = Instant::now();
+                place.end(end - begin, end);
+                if is_done {
+                    return;
+                }
+            }
+            // Until the next tick of the timer: the runtime looks at sockets, timers and other threads only when every task waits.
+            rt::sleep(Duration::ZERO).await;
+        }
+    }
+
     /// Stores the records of a request. `Ok` carries one outcome a record, in input order; `Err`
     /// means that not one of them was sent.
     pub async fn produce(&self, call: &Produce<'_>) -> Result<Produced, Reject> {

@@ -5,9 +5,10 @@
 use super::{Memphis, decoded, fields::Fields, reply};
 use crate::{
     auth::Principal,
-    consume::{Consume, Delivery},
+    consume::Consume,
     dialect::{Reply, Request},
-    limits::{FETCH_RECORDS_MAX, FETCH_WAIT_MAX},
+    ingest::Ingest,
+    limits::{ENCODED_AT_ONCE_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MAX},
     metrics::Route,
     reject::Reject,
     station::Name,
@@ -82,7 +83,10 @@ impl Memphis {
         };
         match self.fetcher.consume(&consume).await {
             Ok(mut delivery) => {
-                let body = encode(&delivery);
+                let arena = delivery.arena();
+                let messages = delivery.messages().iter();
+                let records = messages.map(|message| (message.payload.of(arena), message.headers.of(arena)));
+                let body = encode(&self.ingest, arena.len(), records).await;
                 if let Err(reject) = delivery.hold_answer(body.len()) {
                     return reply::reject(&reject, Route::Consume);
                 }
@@ -141,16 +145,29 @@ fn wanted(body: &[u8]) -> Result<Wanted, Reject> {
     })
 }
 
-/// The messages as a JSON array.
-fn encode(delivery: &Delivery) -> Vec<u8> {
-    let arena = delivery.arena();
-    let mut out = Vec::with_capacity(arena.len() + arena.len() / 8 + 2);
+/// Encodes messages as a JSON array: payloads and headers, which have so many bytes together. What is large is encoded in turns, as a
+/// large body is decoded.
+async fn encode<'a>(ingest: &Ingest, bytes: usize, messages: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes + bytes / 8 + 2);
     out.push(b'[');
-    for message in delivery.messages() {
-        if out.len() > 1 {
-            out.push(b',');
+    let mut messages = messages.fuse();
+    let mut turn = |is_over: &dyn Fn() -> bool| {
+        for (payload, headers) in messages.by_ref() {
+            if out.len() > 1 {
+                out.push(b',');
+            }
+            encode_message(payload, headers, &mut out);
+            if is_over() {
+                return false;
+            }
         }
-        encode_message(message.payload.of(arena), message.headers.of(arena), &mut out);
+        true
+    };
+    if bytes <= ENCODED_AT_ONCE_BYTES_MAX {
+        turn(&|| false);
+    } else {
+        // Boxed, as whatever takes its time.
+        Box::pin(ingest.in_turns(turn)).await;
     }
     out.push(b']');
     out
@@ -192,7 +209,12 @@ fn header_map(headers: &[u8]) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reject::NameFault;
+    use crate::{
+        ingest::testing::{World, run},
+        reject::NameFault,
+        rt,
+    };
+    use std::cell::Cell;
 
     #[test]
     fn the_body_is_read_with_the_originals_defaults_and_words() {
@@ -234,6 +256,33 @@ mod tests {
         );
         check(r#"{"consumer_name":"c","manual_ack":"yes"}"#, Err(Reject::Field("Invalid request body")));
         check(r#"{"consumer_name":"a b"}"#, Err(Reject::Name("Consumer", NameFault::Characters)));
+    }
+
+    #[test]
+    fn f8_while_a_large_answer_is_encoded_the_shard_does_other_things() {
+        run(async |world: &World| {
+            let ticks = Rc::new(Cell::new(0));
+            let counted = Rc::clone(&ticks);
+            rt::spawn(async move {
+                loop {
+                    rt::sleep(Duration::ZERO).await;
+                    counted.set(counted.get() + 1);
+                }
+            });
+            let encoded = async |count: usize| {
+                let messages = vec![(&br#"{"kind":"click"}"#[..], &b"X-A: b\r\n"[..]); count];
+                encode(&world.ingest(), count * 24, messages.into_iter()).await
+            };
+            let one = r#"{"message":"{\"kind\":\"click\"}","headers":{"X-A":"b"}}"#;
+            for count in [0, 1, 2] {
+                assert_eq!(encoded(count).await, format!("[{}]", vec![one; count].join(",")).as_bytes());
+                assert_eq!(ticks.get(), 0, "at once");
+            }
+            let count = 4 * ENCODED_AT_ONCE_BYTES_MAX / 24;
+            assert!(encoded(count).await == format!("[{}]", vec![one; count].join(",")).as_bytes());
+            // How often depends on the machine; in one go it would be never.
+            assert!(ticks.get() > 0, "nothing else was done");
+        });
     }
 
     #[test]

@@ -3,16 +3,20 @@
 
 use crate::support::{
     admin::{api, dead_letters, done, station_with_schema},
+    eventually,
     gateway::{Gateway, Plan},
     nats::NatsServer,
     readback::drain,
     setup::Setup,
 };
 use serde_json::json;
+use std::time::Duration;
 
 on_setups!(
     nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
         the_documented_permissions_are_enough_for_everything,
+        the_documented_permissions_are_enough_for_groups_and_for_what_is_kept_for_them,
+        without_the_permissions_for_groups_records_come_and_go_and_groups_are_not_counted,
         every_metric_is_documented,
     ]
 );
@@ -31,10 +35,22 @@ fn permissions() -> &'static str {
     block.split("```").next().unwrap()
 }
 
-fn the_documented_permissions_are_enough_for_everything(setup: Setup) {
-    let server = NatsServer::with_config(permissions());
+/// A gateway that may do on its broker what this says.
+fn start(setup: Setup, permissions: &str) -> (NatsServer, Gateway) {
+    let server = NatsServer::with_config(permissions);
     let config = "[nats]\nuser = \"gateway\"\npassword = \"change-me\"";
     let gateway = Plan::new(setup).nats_url(&server.url()).config(config).start();
+    (server, gateway)
+}
+
+#[track_caller]
+fn was_never_denied(gateway: &Gateway) {
+    let log = gateway.process().stderr().to_lowercase();
+    assert!(!log.contains("violation") && !log.contains("denied") && !log.contains("forbid"), "{log}");
+}
+
+fn the_documented_permissions_are_enough_for_everything(setup: Setup) {
+    let (_server, gateway) = start(setup, permissions());
     gateway.single("orders.new", "text/plain", b"x").is_json(200, OK);
     assert_eq!(drain(&gateway, "orders.new", "g").len(), 1);
     station_with_schema(&gateway, "orders", "json", r#"{"type":"integer"}"#, &[]);
@@ -56,8 +72,57 @@ fn the_documented_permissions_are_enough_for_everything(setup: Setup) {
     assert_eq!(listed["items"].as_array().map(Vec::len), Some(2), "{listed}");
     done(&gateway, &["station", "remove", "orders"], "");
     assert_eq!(api(&gateway, "GET", "/stations/orders", None).status, 404);
-    let log = gateway.process().stderr().to_lowercase();
-    assert!(!log.contains("violation") && !log.contains("denied"), "{log}");
+    was_never_denied(&gateway);
+}
+
+fn the_documented_permissions_are_enough_for_groups_and_for_what_is_kept_for_them(setup: Setup) {
+    let (_server, gateway) = start(setup, permissions());
+    let groups = |station: &str| {
+        let listed = api(&gateway, "GET", &format!("/stations/{station}/groups"), None);
+        assert_eq!(listed.status, 200, "{}", listed.text());
+        let items = listed.json()["items"].as_array().unwrap().clone();
+        items.iter().map(|group| group["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // On the second one, what no consumer is interested in is dropped: a consumer of the gateway keeps it for the first group.
+    let acks = json!({"name": "orders.acks", "retention_acknowledged": true});
+    assert_eq!(api(&gateway, "POST", "/stations", Some(&acks)).status, 201);
+    for station in ["orders", "orders.acks"] {
+        gateway.batch(station, "[1,2,3]").is_json(200, OK);
+        assert_eq!(groups(station), Vec::<String>::new());
+        assert_eq!(drain(&gateway, station, "g").len(), 3, "{station}");
+        assert_eq!(groups(station), ["g"]);
+    }
+    eventually("the group keeps the records alone", Duration::from_secs(60), || {
+        gateway.process().stderr().contains("the station's groups keep its records now").then_some(())
+    });
+    for station in ["orders", "orders.acks"] {
+        done(&gateway, &["station", "groups", station, "--remove", "g"], "");
+        assert_eq!(groups(station), Vec::<String>::new());
+    }
+    gateway.single("orders.acks", "text/plain", b"4").is_json(200, OK);
+    assert_eq!(drain(&gateway, "orders.acks", "h").len(), 1, "kept for the next group");
+    was_never_denied(&gateway);
+}
+
+fn without_the_permissions_for_groups_records_come_and_go_and_groups_are_not_counted(setup: Setup) {
+    let (lines, count) = (permissions().lines(), permissions().lines().count());
+    let others: Vec<&str> = lines.filter(|line| !line.contains("CONSUMER.LIST")).collect();
+    assert_eq!(others.len(), count - 1);
+    let (_server, gateway) = start(setup, &others.join("\n"));
+    gateway.single("orders", "text/plain", b"x").is_json(200, OK);
+    assert_eq!(drain(&gateway, "orders", "g").len(), 1);
+    let log = gateway.process().stderr();
+    assert!(log.contains("consumer groups cannot be counted") && log.contains("CONSUMER.LIST.orders"), "{log}");
+    for (method, path) in [("GET", "/stations/orders/groups"), ("DELETE", "/stations/orders/groups/g")] {
+        let refused = api(&gateway, method, path, None);
+        assert_eq!((refused.status, refused.header("retry-after").is_some()), (503, true), "{}", refused.text());
+        assert!(refused.text().contains("$JS.API.CONSUMER."), "{}", refused.text());
+    }
+    // A stream that was just made has no consumers that would have to be listed before its records are kept.
+    let acks = json!({"name": "orders.acks", "retention_acknowledged": true});
+    assert_eq!(api(&gateway, "POST", "/stations", Some(&acks)).status, 201);
+    gateway.single("orders.acks", "text/plain", b"x").is_json(200, OK);
+    assert_eq!(drain(&gateway, "orders.acks", "g").len(), 1, "kept for the first group");
 }
 
 fn every_metric_is_documented(setup: Setup) {

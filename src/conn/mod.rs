@@ -245,6 +245,7 @@ impl Connections {
             content_type: reply.content_type,
             body: &reply.body,
             retry_after: reply.retry_after,
+            extra: &reply.extra,
             close: true,
             ..Response::new(reply.status)
         }

@@ -147,6 +147,8 @@ fn one_network_cannot_take_all_connections(setup: Setup) {
     let refused = refused.expect("one of them can read why");
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
     assert!(refused.contains("connections from one network") && refused.contains("Retry-After: "), "{refused}");
+    let page = ["Access-Control-Allow-Origin: *\r\n", "Access-Control-Expose-Headers: "];
+    assert!(page.iter().all(|field| refused.contains(field)), "a page may read it too: {refused}");
     assert!(served(&mut connect_from(2, gateway.address()).unwrap()), "another network has its own");
     assert!(all.iter_mut().all(served), "who was there stays");
     drop(all);

@@ -53,7 +53,8 @@ pub(super) fn of(outcomes: &[Outcome], partitions: &[Partition], form: Form, pre
             refused
         }
     };
-    if matches!(reply.status, 200 | 400) || matches!(verdict, Verdict::Partly(_)) {
+    let is_applied = matches!(reply.status, 200 | 400) || matches!(verdict, Verdict::Partly(_));
+    if is_applied && preferences != Preferences::default() {
         reply.extra = preferences.applied();
     }
     reply
@@ -385,9 +386,30 @@ mod tests {
             String::from_utf8(of(outcomes, &[], Form::Batch, preferences).extra.into_owned()).unwrap()
         };
         assert!(extra(&[stored()], RECEIPTS).contains("Preference-Applied: return=representation\r\n"));
-        assert!(extra(&[invalid("a")], RECEIPTS).contains("Preference-Applied"));
+        assert!(extra(&[invalid("a")], RECEIPTS).contains("Preference-Applied: "));
         assert!(!extra(&[stored()], PLAIN).contains("Preference-Applied"));
-        assert!(!extra(&[Outcome::Failed(Reject::OutcomeUnknown)], RECEIPTS).contains("Preference-Applied"));
+        assert!(!extra(&[Outcome::Failed(Reject::OutcomeUnknown)], RECEIPTS).contains("Preference-Applied: "));
+    }
+
+    /// What a page is told to wait for, it must be able to read.
+    #[test]
+    fn pages_may_read_every_field_of_an_answer_to_which_they_are_told_to_pay_heed() {
+        let (unknown, busy) = (Outcome::Failed(Reject::OutcomeUnknown), Outcome::Failed(Reject::BrokerBusy));
+        for outcomes in
+            [vec![stored(), busy.clone()], vec![busy], vec![unknown], vec![stored()], vec![invalid("a"), stored()]]
+        {
+            for preferences in [PLAIN, RECEIPTS] {
+                let reply = of(&outcomes, &[], Form::Batch, preferences);
+                let extra = String::from_utf8(reply.extra.into_owned()).unwrap();
+                let exposed = extra.lines().find_map(|line| line.strip_prefix("Access-Control-Expose-Headers: "));
+                let may_read = |field| exposed.is_some_and(|exposed| exposed.split(", ").any(|name| name == field));
+                assert!(reply.retry_after.is_none() || may_read("Retry-After"), "{outcomes:?} {extra}");
+                assert!(
+                    !extra.contains("Preference-Applied: ") || may_read("Preference-Applied"),
+                    "{outcomes:?} {extra}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Of a preference that comes twice the first counts; what is not known is passed over.
 
-use super::reply::CORS;
+use super::reply::{CORS, EXPOSED};
 use std::borrow::Cow;
 
 /// The preferences that are honoured.
@@ -44,8 +44,7 @@ impl Preferences {
             (false, true) => "return=representation",
             (true, true) => "handling=strict, return=representation",
         };
-        let exposed = b"Access-Control-Expose-Headers: Preference-Applied\r\nPreference-Applied: ";
-        Cow::Owned([CORS, exposed, applied.as_bytes(), b"\r\n"].concat())
+        Cow::Owned([CORS, EXPOSED, b"Preference-Applied: ", applied.as_bytes(), b"\r\n"].concat())
     }
 }
 

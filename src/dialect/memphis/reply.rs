@@ -24,8 +24,11 @@ const CHALLENGES: &[u8] =
 const ACCEPT_ENCODING: &[u8] = b"Accept-Encoding: gzip, deflate\r\n";
 /// Tokens are for whoever has asked, and what is true now is not true later.
 const NO_STORE: &[u8] = b"Cache-Control: no-store\r\n";
-/// What a page may read of a refusal, besides what every page may of any answer.
-const EXPOSED: &[u8] = b"Access-Control-Expose-Headers: Accept-Encoding, Allow, Retry-After, WWW-Authenticate\r\n";
+/// What a page may read besides what every page may of any answer (Fetch, "CORS-safelisted response-header name"). One list, so that no
+/// field is forgotten; on every answer but the plain ones, which have none of these.
+pub(super) const EXPOSED: &[u8] =
+    b"Access-Control-Expose-Headers: Accept-Encoding, Allow, Preference-Applied, Retry-After, \
+    Sluicegate-Delivery, WWW-Authenticate\r\n";
 /// How long a browser need not ask again, in seconds: the most that any heeds.
 const PREFLIGHT_MAX_AGE: &[u8] = b"Access-Control-Max-Age: 7200\r\n";
 const UNAUTHORIZED: &[u8] = br#"{"message":"Unauthorized"}"#;

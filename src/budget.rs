@@ -86,6 +86,14 @@ impl Held {
         Ok(())
     }
 
+    /// Parts with what is held beyond `bytes`: it is given back by itself.
+    #[must_use]
+    pub fn split_off(&mut self, bytes: usize) -> Self {
+        let rest = self.bytes.saturating_sub(bytes);
+        self.bytes -= rest;
+        Self { budget: Rc::clone(&self.budget), bytes: rest, is_verified: self.is_verified }
+    }
+
     /// Gives back what is held beyond `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         let less = self.bytes.saturating_sub(bytes);
@@ -117,6 +125,11 @@ mod tests {
         assert!(second.grow_to(41).is_err());
         second.grow_to(40).unwrap();
         assert_eq!(budget.used(), 100);
+        let rest = first.split_off(20);
+        assert_eq!((first.bytes(), rest.bytes(), budget.used()), (20, 40, 100));
+        assert_eq!(first.split_off(30).bytes(), 0, "no more than there is");
+        drop(rest);
+        assert_eq!(budget.used(), 60);
         drop(first);
         second.shrink_to(0);
         assert_eq!(budget.used(), 0);

@@ -144,6 +144,8 @@ pub enum Reject {
     WindowFull,
     /// Too many wrong passwords for this name, or from this network: seconds after which a login is looked at again.
     TooManyLogins(u32),
+    /// As many deliveries of this one (a consumer group, a user) wait for their acknowledgement as may.
+    TooManyOpen(&'static str, usize),
     /// Bodies in flight, connections, questions, logins: the name of what is full.
     Overloaded(&'static str),
     /// The stream refuses more (its own limits with `discard: new`), in the broker's words.
@@ -218,6 +220,7 @@ impl Reject {
             Self::Unauthorized | Self::Forbidden(_) => Fault::Policy,
             Self::WindowFull
             | Self::TooManyLogins(_)
+            | Self::TooManyOpen(..)
             | Self::Overloaded(_)
             | Self::StreamFull(_)
             | Self::StoreReadOnly(_)
@@ -244,6 +247,7 @@ impl Reject {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::WindowFull
+            | Self::TooManyOpen(..)
             | Self::Overloaded(_)
             | Self::BrokerBusy
             | Self::OutcomeUnknown
@@ -288,6 +292,7 @@ mod tests {
     fn what_is_overload_or_unknown_may_be_sent_again_and_what_is_the_clients_fault_may_not() {
         for reject in [
             Reject::WindowFull,
+            Reject::TooManyOpen("x", 1),
             Reject::Overloaded("x"),
             Reject::StreamFull("".into()),
             Reject::StoreReadOnly("".into()),

@@ -64,7 +64,13 @@ impl Backend {
     }
 
     /// Acknowledges messages or gives them back. If that is lost, they come again.
-    pub fn settle(&self, station: &Station, consumer: &Consumer, delivered: &Delivered, settlement: Settlement) {
+    pub fn settle(
+        &self,
+        station: &Station,
+        consumer: &Consumer,
+        delivered: &Delivered,
+        settlement: Settlement,
+    ) -> bool {
         match self {
             Self::Nats(link) => link.settle(delivered, settlement),
             Self::Local(handle) => handle.settle(&station.name, consumer, delivered, settlement),

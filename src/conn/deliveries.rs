@@ -3,15 +3,15 @@
 //! What is written lies in this host's kernel first, and would be lost with the connection. So messages are acknowledged once the
 //! client's kernel has acknowledged the whole answer *and* one of these holds: the client asks for more on the same
 //! connection; it has closed its side in order, which no kernel does for a program that left something unread; or
-//! [`DELIVERY_GRACE`] is over and it has not hung up. They are given back if the connection is reset before that, or
-//! if the client's kernel takes too long.
+//! a grace is over and it has not hung up. They are given back if the connection is reset before that, or
+//! if the client's kernel takes too long. A client that acknowledges by itself says so later: there the delivery is open once its
+//! kernel has the answer, and no connection matters to it any more.
 //!
 //! Bounds: a connection has one at most, and serves no further consume call while it waits; what it holds is counted in the
 //! shard's budget.
 
 use crate::{
-    dialect::Delivery,
-    limits::DELIVERY_GRACE,
+    dialect::Handout,
     rt::{ConnectionId, Guard, SocketDiag, Unacknowledged},
 };
 use std::{
@@ -22,7 +22,7 @@ use std::{
 /// A delivery that waits.
 #[derive(Debug)]
 pub(super) struct Unconfirmed {
-    pub(super) delivery: Delivery,
+    pub(super) handout: Handout,
     pub(super) id: ConnectionId,
     /// When its answer was written.
     pub(super) written: Instant,
@@ -83,17 +83,20 @@ impl Sent {
     pub(super) fn settle(&self, diag: &SocketDiag, guard: Guard) {
         match self.arrival(diag, guard) {
             Arrival::UnderWay => {}
-            Arrival::There => self.acknowledge(),
+            Arrival::There => self.arrived(),
             Arrival::Lost => self.give_back(),
         }
     }
 
     /// The same for a client that says nothing. `false`: its time is over.
     pub(super) fn sweep(&self, diag: &SocketDiag, guard: Guard, now: Instant) -> bool {
-        let times = self.waiting.borrow().as_ref().map(|waiting| (waiting.0.written, waiting.0.until));
-        let Some((written, until)) = times else { return true };
+        let times = self.waiting.borrow().as_ref().map(|waiting| {
+            let Unconfirmed { handout, written, until, .. } = &waiting.0;
+            (*written + handout.grace(), *until)
+        });
+        let Some((read, until)) = times else { return true };
         match self.arrival(diag, guard) {
-            Arrival::There if now >= written + DELIVERY_GRACE => self.acknowledge(),
+            Arrival::There if now >= read => self.arrived(),
             Arrival::Lost => self.give_back(),
             Arrival::There => {}
             Arrival::UnderWay if now < until => {}
@@ -117,9 +120,9 @@ impl Sent {
         }
     }
 
-    fn acknowledge(&self) {
+    fn arrived(&self) {
         if let Some(waiting) = self.waiting.take() {
-            waiting.0.delivery.acknowledge();
+            waiting.0.handout.arrived();
         }
     }
 }

@@ -142,7 +142,9 @@ impl Connections {
     pub async fn sweep(self: Rc<Self>) {
         loop {
             rt::sleep(SWEEP).await;
-            self.deadlines.sweep(Instant::now());
+            let now = Instant::now();
+            self.deadlines.sweep(now);
+            self.dialect.sweep(now);
             self.read_wall_clock();
             self.metrics.connections_timed_out.add(self.deadlines.expired() - self.metrics.connections_timed_out.get());
             self.metrics.body_bytes_held.set(self.budget.used() as u64);

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     budget::Held,
-    dialect::{Admitted, Delivery, Reply, Request},
+    dialect::{Admitted, Handout, Reply, Request},
     limits::{GATHER_BYTES, HEAD_EMPTY_LINES_MAX, READ_BUFFER_BYTES, WRITE_RATE_MIN},
     metrics::Route,
     reject::Reject,
@@ -342,10 +342,10 @@ impl<'a> Session<'a> {
         self.append(&reply, close);
         self.advance(next);
         // `held` lives until a large answer has left.
-        let Reply { delivery, body, held: _held, .. } = reply;
+        let Reply { handout, body, held: _held, .. } = reply;
         drop(body);
-        if let Some(delivery) = delivery {
-            self.hand_over(delivery).await?;
+        if let Some(handout) = handout {
+            self.hand_over(handout).await?;
         } else if self.out.len() > GATHER_BYTES {
             self.flush().await?;
         }
@@ -353,26 +353,26 @@ impl<'a> Session<'a> {
     }
 
     /// Writes the answer of a delivery, and leaves the delivery to be settled when the answer has arrived.
-    async fn hand_over(&mut self, mut delivery: Delivery) -> Result<(), Stop> {
+    async fn hand_over(&mut self, mut handout: Handout) -> Result<(), Stop> {
         let Some(diag) = self.armed.diag() else {
             // What is written to a socket whose peer has gone is lost without an error.
             if self.stream.peer_has_closed() {
                 return Err(Stop::Gone);
             }
             self.flush().await?;
-            delivery.acknowledge();
+            handout.arrived();
             return Ok(());
         };
         let patience = self.patience();
         self.flush().await?;
-        if delivery.messages().is_empty() {
+        if handout.is_empty() {
             return Ok(());
         }
         // A connection that is not known any more was reset.
         let (_, id) = diag.identify(self.stream).ok_or(Stop::Gone)?;
-        delivery.answered();
+        handout.answered();
         let written = Instant::now();
-        self.armed.hand_over(Unconfirmed { delivery, id, written, until: written + patience });
+        self.armed.hand_over(Unconfirmed { handout, id, written, until: written + patience });
         Ok(())
     }
 

@@ -3,18 +3,19 @@
 //! At least once: a [`Delivery`] that is dropped without having been acknowledged is handed out again. What was handed out
 //! too often becomes a dead letter instead ([`max_deliveries`]).
 
+mod acknowledged;
 mod max_deliveries;
 mod open;
 #[cfg(test)]
 mod tests;
 
-pub use open::OpenDeliveries;
+pub use open::{OpenDeliveries, Opening};
 
 use crate::{
     backend::{Backend, Delivered, Fetch, Message, Settlement},
     budget::{Budget, Held},
     directory::{Directory, Local},
-    limits::FETCH_BYTES_MAX,
+    limits::{DELIVERY_GRACE, FETCH_BYTES_MAX},
     metrics::ShardMetrics,
     reject::Reject,
     rt::{self, Once},
@@ -42,6 +43,8 @@ pub struct Consume<'a> {
     pub records_max: u32,
     /// How long to wait if nothing is there.
     pub wait: Duration,
+    /// The client acknowledges by itself what it is handed.
+    pub manual_ack: bool,
     /// When it is handled.
     pub now: Instant,
 }
@@ -75,9 +78,21 @@ pub struct Delivery {
     held: Held,
 }
 
+/// What an answer hands out, until the client has all of it. Dropped before that, the messages are handed out again.
+#[derive(Debug)]
+pub enum Handout {
+    /// Acknowledged by the arrival of the answer.
+    Delivery(Delivery),
+    /// Acknowledged by the client itself, from then on.
+    Open(Opening),
+}
+
 impl Fetcher {
     /// Takes a batch of messages.
     pub async fn consume(&self, call: &Consume<'_>) -> Result<Delivery, Reject> {
+        if call.manual_ack {
+            self.open.room(call)?;
+        }
         let started = Instant::now();
         match self.attempt(call, call.wait).await {
             // The stream or the group was removed under us: look again, once, with the time that is left.
@@ -100,6 +115,10 @@ impl Fetcher {
             if are_exhausted {
                 // Boxed, as whatever comes seldom.
                 Box::pin(self.dead_letter_exhausted(call, &mut delivery, max)).await?;
+            }
+            if call.manual_ack && self.draining.is_set() {
+                // Nobody could acknowledge them here any more.
+                delivery.give_back();
             }
             wait = until.saturating_duration_since(Instant::now());
             if !are_exhausted || !delivery.messages().is_empty() || wait.is_zero() || self.draining.is_set() {
@@ -149,7 +168,12 @@ impl Delivery {
 
     /// Counts the encoded answer too, which is held until it has left.
     pub fn hold_answer(&mut self, bytes: usize) -> Result<(), Reject> {
-        self.held.grow_to(self.delivered.arena.len() + 2 * bytes)
+        self.held.grow_to(self.bytes() + 2 * bytes)
+    }
+
+    /// What it holds in memory.
+    fn bytes(&self) -> usize {
+        self.delivered.arena.len() + self.delivered.messages.len() * size_of::<Message>()
     }
 
     /// The answer is written: lets go of all that the messages hold but what settles them.
@@ -164,9 +188,19 @@ impl Delivery {
             message.reply = Span { start: offset(start), end: offset(replies.len()) };
             (message.headers, message.payload) = (Span::default(), Span::default());
         }
+        replies.shrink_to_fit();
         *arena = replies;
-        self.held
-            .shrink_to(self.delivered.arena.capacity() + self.delivered.messages.capacity() * size_of::<Message>());
+        messages.shrink_to_fit();
+        self.held.shrink_to(self.bytes());
+    }
+
+    /// The answer is encoded, in so many bytes: lets go of all that the messages hold but what settles them. Returns what is held for
+    /// the answer itself, until it has left.
+    fn part_from_answer(&mut self, answer_bytes: usize) -> Held {
+        let own = self.held.bytes().saturating_sub(2 * answer_bytes);
+        let answer = self.held.split_off(own);
+        self.answered();
+        answer
     }
 
     /// The client has the answer: the messages are done.
@@ -174,9 +208,22 @@ impl Delivery {
         self.settle(Settlement::Acknowledge);
     }
 
-    /// Whether the other is the same group's.
-    fn is_of_the_group_of(&self, other: &Self) -> bool {
-        self.station.name == other.station.name && self.consumer.durable == other.consumer.durable
+    /// The first so many messages are done, and the others are handed out again. If the backend cannot be told, nothing has changed.
+    fn acknowledge_first(&mut self, count: usize) -> Result<(), Reject> {
+        let others = self.delivered.messages.split_off(count.min(self.delivered.messages.len()));
+        if !self.backend.settle(&self.station, &self.consumer, &self.delivered, Settlement::Acknowledge) {
+            self.delivered.messages.extend(others);
+            return Err(Reject::BrokerAway);
+        }
+        self.delivered.messages = others;
+        self.settle(Settlement::Redeliver);
+        Ok(())
+    }
+
+    /// Hands all messages out again.
+    fn give_back(&mut self) {
+        self.settle(Settlement::Redeliver);
+        self.delivered = Delivered::default();
     }
 
     fn settle(&mut self, settlement: Settlement) {
@@ -184,6 +231,41 @@ impl Delivery {
             self.backend.settle(&self.station, &self.consumer, &self.delivered, settlement);
         }
         self.settled = true;
+    }
+}
+
+impl Handout {
+    /// Whether it is no message at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Delivery(delivery) if delivery.messages().is_empty())
+    }
+
+    /// The answer is written.
+    pub fn answered(&mut self) {
+        match self {
+            Self::Delivery(delivery) => delivery.answered(),
+            // It holds nothing of it.
+            Self::Open(_) => {}
+        }
+    }
+
+    /// The client has the answer.
+    pub fn arrived(self) {
+        match self {
+            Self::Delivery(delivery) => delivery.acknowledge(),
+            Self::Open(opening) => opening.arrived(),
+        }
+    }
+
+    /// How long a client whose kernel has the answer may still hang up without having read it, and is handed the messages again.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        match self {
+            Self::Delivery(_) => DELIVERY_GRACE,
+            // It says itself what it has read.
+            Self::Open(_) => Duration::ZERO,
+        }
     }
 }
 

@@ -1,91 +1,196 @@
-//! Deliveries whose client says itself when it is done with them, and with how many of their messages.
+//! Open deliveries: their client says itself when it is done, and with how many of their messages.
 //!
-//! A delivery that is open is known by an id that cannot be guessed, on the shard that handed it out: that of the connection. One that is
-//! not acknowledged in time is handed out again, as one whose client has gone.
+//! An open delivery is known by an id that cannot be guessed, on the shard that handed it out. It is given back when its answer does
+//! not reach the client, when its time is over, and when the shard ends. The connection that brought the answer does not matter any
+//! more then: whoever has the id may acknowledge.
 
-use super::{Delivery, max_deliveries::take};
+use super::{
+    Consume, Delivery,
+    acknowledged::{Acknowledged, Done},
+};
 use crate::{
-    backend::Settlement,
-    limits::{DELIVERY_OPEN_MAX, OPEN_DELIVERIES_OF_GROUP_MAX, OPEN_DELIVERIES_PER_SHARD_MAX},
+    budget::Held,
+    limits::{
+        DELIVERY_OPEN_MAX, OPEN_DELIVERIES_OF_GROUP_MAX, OPEN_DELIVERIES_OF_PRINCIPAL_MAX,
+        OPEN_DELIVERIES_PER_SHARD_MAX,
+    },
     reject::Reject,
-    rt,
     station::Name,
 };
 use std::{
     cell::RefCell,
-    collections::{HashMap, hash_map},
+    collections::{HashMap, hash_map::Entry},
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+/// A delivery that nobody knows.
+const UNKNOWN: Reject = Reject::Field(
+    "no such delivery waits for its acknowledgement here: its time is over, or another shard or process has it; what was not \
+    acknowledged comes again",
+);
+/// A delivery of which something else was said before.
+const SETTLED: Reject = Reject::Field(
+    "this delivery was acknowledged before, with another number of its records; those that were not acknowledged come again",
+);
+/// Digits of an id.
+const ID_DIGITS: usize = 16;
+
 /// The open deliveries of one shard.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct OpenDeliveries {
-    by_id: RefCell<HashMap<u64, Delivery>>,
-    /// How long one waits.
-    time: Duration,
+    by_id: RefCell<HashMap<u64, Open>>,
+    acknowledged: RefCell<Acknowledged>,
 }
 
-impl Default for OpenDeliveries {
-    fn default() -> Self {
-        Self::that_wait(DELIVERY_OPEN_MAX)
-    }
+#[derive(Debug)]
+struct Open {
+    delivery: Delivery,
+    group: Option<Name>,
+    principal: Box<str>,
+    /// When it is given back.
+    until: Instant,
+}
+
+/// An open delivery whose answer is under way. Dropped before that has arrived, it gives the delivery back.
+#[derive(Debug)]
+pub struct Opening {
+    deliveries: Rc<OpenDeliveries>,
+    id: u64,
+    has_arrived: bool,
 }
 
 impl OpenDeliveries {
-    /// None yet; each is to wait so long.
-    fn that_wait(time: Duration) -> Self {
-        Self { by_id: RefCell::default(), time }
-    }
-
-    /// Keeps a delivery until it is acknowledged, and answers its id. Without room for it, it is given back.
-    pub fn keep(self: &Rc<Self>, delivery: Delivery) -> Result<String, Reject> {
-        let id = getrandom::u64().map_err(|_| Reject::Internal("the system gives no random numbers"))?;
-        {
-            let mut open = self.by_id.borrow_mut();
-            let of_group = open.values().filter(|other| other.is_of_the_group_of(&delivery)).count();
-            if open.len() >= OPEN_DELIVERIES_PER_SHARD_MAX || of_group >= OPEN_DELIVERIES_OF_GROUP_MAX {
-                return Err(Reject::Overloaded("the deliveries that wait for their acknowledgement"));
-            }
-            open.insert(id, delivery);
+    /// Whether this call may get one more. What is full is said before messages are taken, and so counted as handed out.
+    pub(super) fn room(&self, call: &Consume<'_>) -> Result<(), Reject> {
+        let open = self.by_id.borrow();
+        if open.len() >= OPEN_DELIVERIES_PER_SHARD_MAX {
+            return Err(Reject::Overloaded("the number of deliveries that wait for their acknowledgement"));
         }
-        let open = Rc::clone(self);
-        rt::spawn(async move {
-            rt::sleep(open.time).await;
-            // Whoever drops it gives it back.
-            let late = open.by_id.borrow_mut().remove(&id);
-            drop(late);
-        });
-        Ok(format!("{id:016x}"))
+        let is_of_group =
+            |open: &&Open| open.delivery.station.name == *call.station && open.group.as_ref() == call.group;
+        if open.values().filter(is_of_group).count() >= OPEN_DELIVERIES_OF_GROUP_MAX {
+            return Err(Reject::TooManyOpen("consumer group", OPEN_DELIVERIES_OF_GROUP_MAX));
+        }
+        if open.values().filter(|open| *open.principal == *call.principal).count() >= OPEN_DELIVERIES_OF_PRINCIPAL_MAX {
+            return Err(Reject::TooManyOpen("user or API key", OPEN_DELIVERIES_OF_PRINCIPAL_MAX));
+        }
+        Ok(())
     }
 
-    /// Acknowledges the first `records` messages of a delivery, by default all, and gives the others back. `false`: there is no such
-    /// delivery any more.
-    pub fn acknowledge(&self, id: &str, station: &Name, records: Option<usize>) -> bool {
-        let Ok(id) = u64::from_str_radix(id, 16) else { return false };
-        let mut delivery = match self.by_id.borrow_mut().entry(id) {
-            hash_map::Entry::Occupied(entry) if entry.get().station.name == *station => entry.remove(),
-            _ => return false,
-        };
-        let count = delivery.messages().len();
-        let others: Vec<usize> = (records.unwrap_or(count).min(count)..count).collect();
-        let given_back = take(&mut delivery.delivered, &others);
-        delivery.settle_taken(&given_back, Settlement::Redeliver);
-        delivery.acknowledge();
-        true
+    /// Keeps a delivery until it is acknowledged, without its messages: they are encoded in an answer of so many bytes, which is
+    /// counted apart from now on. Without room the delivery is given back.
+    pub fn keep(
+        self: &Rc<Self>,
+        mut delivery: Delivery,
+        call: &Consume<'_>,
+        answer_bytes: usize,
+    ) -> Result<(Opening, Held), Reject> {
+        // Others may have come while this call waited for messages.
+        self.room(call)?;
+        let id = getrandom::u64().map_err(|_| Reject::Internal("the system gives no random numbers"))?;
+        let held = delivery.part_from_answer(answer_bytes);
+        let until = Instant::now() + time_of(delivery.consumer.ack_wait);
+        let open = Open { delivery, group: call.group.cloned(), principal: call.principal.into(), until };
+        self.by_id.borrow_mut().insert(id, open);
+        Ok((Opening { deliveries: Rc::clone(self), id, has_arrived: false }, held))
+    }
+
+    /// Acknowledges the first `records` messages of a delivery, by default all, and gives the others back. Said again, it is done. If
+    /// the backend cannot be told, the delivery stays open.
+    pub fn acknowledge(&self, id: &str, station: &Name, records: Option<usize>) -> Result<(), Reject> {
+        let id = Some(id).filter(|id| id.len() == ID_DIGITS).and_then(|id| u64::from_str_radix(id, 16).ok());
+        let id = id.ok_or(UNKNOWN)?;
+        let asked = |messages: usize| records.unwrap_or(messages).min(messages);
+        let mut acknowledged = self.acknowledged.borrow_mut();
+        match self.by_id.borrow_mut().entry(id) {
+            Entry::Occupied(mut entry) if entry.get().delivery.station.name == *station => {
+                let messages = entry.get().delivery.messages().len();
+                let records = asked(messages);
+                entry.get_mut().delivery.acknowledge_first(records)?;
+                let done = Done { id, station: station.clone(), messages, records };
+                acknowledged.remember(entry.remove().principal, done, Instant::now());
+                Ok(())
+            }
+            _ => match acknowledged.find(id).filter(|done| done.station == *station) {
+                Some(done) if done.records == asked(done.messages) => Ok(()),
+                Some(_) => Err(SETTLED),
+                None => Err(UNKNOWN),
+            },
+        }
+    }
+
+    /// Gives back those whose time is over.
+    pub fn sweep(&self, now: Instant) {
+        // Whoever drops a delivery gives it back.
+        self.by_id.borrow_mut().retain(|_, open| now < open.until);
+        self.acknowledged.borrow_mut().sweep(now);
+    }
+
+    /// Gives all back: nobody can acknowledge any more.
+    pub fn give_back(&self) {
+        self.by_id.borrow_mut().clear();
+    }
+}
+
+/// How long a delivery stays open where messages come again after so long without an acknowledgement: shorter, so that what is
+/// acknowledged in time was not handed out again.
+fn time_of(ack_wait: Duration) -> Duration {
+    DELIVERY_OPEN_MAX.min(ack_wait / 6 * 5)
+}
+
+impl Opening {
+    /// What the client acknowledges it by.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{:0ID_DIGITS$x}", self.id)
+    }
+
+    /// The client has the answer.
+    pub fn arrived(mut self) {
+        self.has_arrived = true;
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if !self.has_arrived {
+            self.deliveries.by_id.borrow_mut().remove(&self.id);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::tests::*, *};
-    use crate::ingest::testing::{World, name, run};
+    use crate::{
+        ingest::testing::{World, name, run},
+        limits::ACK_WAIT,
+    };
 
-    /// Three messages, handed out and kept.
-    async fn kept(world: &World, open: &Rc<OpenDeliveries>) -> String {
-        let delivery = consume(world, 10, 0).await.expect("a delivery");
-        assert_eq!(payloads(&delivery), ["1", "2", "3"]);
-        open.keep(delivery).expect("kept")
+    const ALL: u32 = 10;
+
+    fn by<'a>(station: &'a Name, group: &'a Name, principal: &'a str) -> Consume<'a> {
+        Consume { principal, manual_ack: true, ..call(station, group, ALL, 0) }
+    }
+
+    /// What is there, handed out and kept, its answer of so many bytes under way.
+    async fn kept(world: &World, open: &Rc<OpenDeliveries>, answer_bytes: usize) -> (Opening, Held) {
+        let mut delivery = consume(world, ALL, 1_000).await.expect("a delivery");
+        delivery.hold_answer(answer_bytes).expect("room");
+        open.keep(delivery, &by(&name(STATION), &name("g"), "ada"), answer_bytes).expect("kept")
+    }
+
+    /// The same, whose answer has arrived.
+    async fn opened(world: &World, open: &Rc<OpenDeliveries>) -> String {
+        let (opening, _) = kept(world, open, 100).await;
+        let id = opening.id();
+        opening.arrived();
+        id
+    }
+
+    async fn left(world: &World, wait_ms: u64) -> Vec<String> {
+        payloads(&consume(world, ALL, wait_ms).await.expect("an answer"))
     }
 
     #[test]
@@ -93,17 +198,20 @@ mod tests {
         run(async |world: &World| {
             post_three(world).await;
             let open = Rc::new(OpenDeliveries::default());
-            let id = kept(world, &open).await;
-            assert_eq!(payloads(&consume(world, 10, 0).await.expect("nothing")), [""; 0], "they are handed out");
-            assert!(!open.acknowledge(&id, &name("another"), None), "of another station");
-            assert!(!open.acknowledge("nothing", &name(STATION), None));
-            assert!(open.acknowledge(&id, &name(STATION), Some(1)));
-            assert!(!open.acknowledge(&id, &name(STATION), None), "once");
-            let again = consume(world, 10, 1_000).await.expect("the rest");
-            assert_eq!(payloads(&again), ["2", "3"]);
-            let id = open.keep(again).expect("kept");
-            assert!(open.acknowledge(&id, &name(STATION), None));
-            assert_eq!(payloads(&consume(world, 10, 100).await.expect("nothing")), [""; 0]);
+            let id = opened(world, &open).await;
+            assert_eq!(left(world, 0).await, [""; 0], "they are handed out");
+            let acknowledge = |id: &str, station: &str, records| open.acknowledge(id, &name(station), records);
+            assert_eq!(acknowledge(&id, "another", None), Err(UNKNOWN));
+            assert_eq!(acknowledge("nothing", STATION, None), Err(UNKNOWN));
+            assert_eq!(acknowledge(&format!("0{id}"), STATION, None), Err(UNKNOWN));
+            assert_eq!(acknowledge(&id, STATION, Some(1)), Ok(()));
+            assert_eq!(acknowledge(&id, STATION, Some(1)), Ok(()), "said again");
+            assert_eq!(acknowledge(&id, STATION, None), Err(SETTLED));
+            assert_eq!(acknowledge(&id, "another", Some(1)), Err(UNKNOWN));
+            let id = opened(world, &open).await;
+            assert_eq!(acknowledge(&id, STATION, None), Ok(()));
+            assert_eq!(acknowledge(&id, STATION, Some(7)), Ok(()), "all of them");
+            assert_eq!(left(world, 100).await, [""; 0]);
         });
     }
 
@@ -111,23 +219,96 @@ mod tests {
     fn item8_what_nobody_acknowledges_comes_again() {
         run(async |world: &World| {
             post_three(world).await;
-            let open = Rc::new(OpenDeliveries::that_wait(Duration::from_millis(200)));
-            let id = kept(world, &open).await;
-            let again = consume(world, 10, 10_000).await.expect("all of them");
-            assert_eq!(payloads(&again), ["1", "2", "3"]);
-            assert!(!open.acknowledge(&id, &name(STATION), None), "too late");
+            let open = Rc::new(OpenDeliveries::default());
+            let id = opened(world, &open).await;
+            open.sweep(Instant::now() + DELIVERY_OPEN_MAX / 2);
+            assert_eq!(left(world, 0).await, [""; 0], "not yet");
+            open.sweep(Instant::now() + DELIVERY_OPEN_MAX);
+            assert_eq!(left(world, 1_000).await, ["1", "2", "3"]);
+            assert_eq!(open.acknowledge(&id, &name(STATION), None), Err(UNKNOWN), "too late");
+            assert_eq!(world.budget.used(), 0);
         });
     }
 
     #[test]
-    fn item8_a_group_keeps_a_bounded_number_of_deliveries_open() {
+    fn a_delivery_whose_answer_does_not_arrive_is_given_back_at_once() {
         run(async |world: &World| {
+            post_three(world).await;
             let open = Rc::new(OpenDeliveries::default());
-            for _ in 0..OPEN_DELIVERIES_OF_GROUP_MAX {
-                open.keep(consume(world, 1, 0).await.expect("a delivery")).expect("room");
-            }
-            let refused = open.keep(consume(world, 1, 0).await.expect("a delivery"));
-            assert!(matches!(refused, Err(Reject::Overloaded(_))));
+            drop(kept(world, &open, 100).await);
+            assert_eq!(left(world, 1_000).await, ["1", "2", "3"]);
+            // What was acknowledged meanwhile, by who saw the head of the answer, stays so.
+            let (opening, _) = kept(world, &open, 100).await;
+            assert_eq!(open.acknowledge(&opening.id(), &name(STATION), None), Ok(()));
+            drop(opening);
+            assert_eq!(left(world, 100).await, [""; 0]);
         });
+    }
+
+    #[test]
+    fn a_shard_that_ends_gives_open_deliveries_back() {
+        run(async |world: &World| {
+            post_three(world).await;
+            let open = Rc::new(OpenDeliveries::default());
+            opened(world, &open).await;
+            open.give_back();
+            assert_eq!(left(world, 1_000).await, ["1", "2", "3"]);
+        });
+    }
+
+    #[test]
+    fn an_open_delivery_holds_the_bytes_of_its_answer_only_while_that_is_written() {
+        const ANSWER: usize = 1_000_000;
+        run(async |world: &World| {
+            post_three(world).await;
+            let open = Rc::new(OpenDeliveries::default());
+            let (opening, held) = kept(world, &open, ANSWER).await;
+            assert!(world.budget.used() >= 2 * ANSWER, "as encoded and as it is written");
+            // Its time may be over before its answer is written: that lies in memory all the same.
+            open.sweep(Instant::now() + DELIVERY_OPEN_MAX);
+            assert!(world.budget.used() >= 2 * ANSWER);
+            drop((opening, held));
+            assert_eq!(world.budget.used(), 0);
+            let (opening, held) = kept(world, &open, ANSWER).await;
+            drop(held);
+            let left = world.budget.used();
+            assert!((1..10_000).contains(&left), "what settles three messages: {left}");
+            assert_eq!(open.acknowledge(&opening.id(), &name(STATION), None), Ok(()));
+            assert_eq!(world.budget.used(), 0);
+        });
+    }
+
+    #[test]
+    fn nobody_takes_all_open_deliveries() {
+        run(async |world: &World| {
+            let (station, open) = (name(STATION), Rc::new(OpenDeliveries::default()));
+            let keep = async |group: usize, principal: &str| {
+                let delivery = consume(world, 1, 0).await.expect("a delivery");
+                let kept = open.keep(delivery, &by(&station, &name(&format!("g{group}")), principal), 2);
+                kept.map(|(opening, _)| opening.arrived())
+            };
+            for number in 0..OPEN_DELIVERIES_OF_PRINCIPAL_MAX {
+                assert_eq!(keep(number / OPEN_DELIVERIES_OF_GROUP_MAX, "ada").await, Ok(()), "{number}");
+            }
+            let group = Reject::TooManyOpen("consumer group", OPEN_DELIVERIES_OF_GROUP_MAX);
+            let principal = Reject::TooManyOpen("user or API key", OPEN_DELIVERIES_OF_PRINCIPAL_MAX);
+            assert_eq!(keep(0, "bob").await, Err(group));
+            assert_eq!(keep(1_000, "ada").await, Err(principal));
+            for number in OPEN_DELIVERIES_OF_PRINCIPAL_MAX..OPEN_DELIVERIES_PER_SHARD_MAX {
+                let who = (number / OPEN_DELIVERIES_OF_PRINCIPAL_MAX).to_string();
+                assert_eq!(keep(number / OPEN_DELIVERIES_OF_GROUP_MAX, &who).await, Ok(()), "{number}");
+            }
+            assert!(matches!(keep(2_000, "eve").await, Err(Reject::Overloaded(_))));
+            open.sweep(Instant::now() + DELIVERY_OPEN_MAX);
+            assert_eq!(keep(2_000, "eve").await, Ok(()), "room again");
+        });
+    }
+
+    #[test]
+    fn a_delivery_is_not_open_for_longer_than_its_group_waits() {
+        assert_eq!(time_of(ACK_WAIT), DELIVERY_OPEN_MAX);
+        assert_eq!(time_of(10 * ACK_WAIT), DELIVERY_OPEN_MAX);
+        let short = Duration::from_secs(6);
+        assert_eq!(time_of(short), Duration::from_secs(5), "a durable of somebody else");
     }
 }

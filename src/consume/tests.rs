@@ -9,6 +9,7 @@ use crate::{
         testing::{World, name, run},
     },
     reject::Reject,
+    station::Name,
 };
 use std::{
     rc::Rc,
@@ -28,16 +29,20 @@ pub(super) async fn consume(world: &World, records_max: u32, wait_ms: u64) -> Re
         open: Rc::default(),
     };
     let (station, group) = (name(STATION), name("g"));
-    let call = Consume {
-        station: &station,
+    fetcher.consume(&call(&station, &group, records_max, wait_ms)).await
+}
+
+pub(super) fn call<'a>(station: &'a Name, group: &'a Name, records_max: u32, wait_ms: u64) -> Consume<'a> {
+    Consume {
+        station,
         create: true,
-        group: Some(&group),
+        group: Some(group),
         principal: "tests",
         records_max,
         wait: Duration::from_millis(wait_ms),
+        manual_ack: false,
         now: Instant::now(),
-    };
-    fetcher.consume(&call).await
+    }
 }
 
 /// Says how often messages are handed out at most.

@@ -21,7 +21,7 @@ pub(super) fn reply() -> Reply {
         allow: None,
         extra: Cow::Borrowed(b"Access-Control-Allow-Origin: *\r\nVary: Origin\r\n"),
         close: false,
-        delivery: None,
+        handout: None,
         held: None,
         route: Route::Other,
     }

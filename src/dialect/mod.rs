@@ -6,7 +6,7 @@
 mod fixed;
 pub mod memphis;
 
-pub use crate::consume::Delivery;
+pub use crate::consume::Handout;
 use crate::{budget::Held, metrics::Route, reject::Reject, wire::http1::Head};
 use std::{borrow::Cow, net::IpAddr, time::Instant};
 
@@ -68,6 +68,14 @@ impl Dialect {
             (Self::Memphis(_), Admitted::Fixed) => {
                 self.reject(&Reject::Internal("a request was admitted by another dialect"), Route::Other)
             }
+        }
+    }
+
+    /// Ends what is overdue.
+    pub fn sweep(&self, now: Instant) {
+        match self {
+            Self::Memphis(memphis) => memphis.fetcher.open.sweep(now),
+            Self::Fixed => {}
         }
     }
 
@@ -146,8 +154,8 @@ pub struct Reply {
     pub extra: Cow<'static, [u8]>,
     /// Whether the connection closes after it.
     pub close: bool,
-    /// Messages that are acknowledged once the client has the whole reply.
-    pub delivery: Option<Delivery>,
+    /// Messages that the client is handed by it.
+    pub handout: Option<Handout>,
     /// What is held for it, until it has left.
     pub held: Option<Held>,
     /// What it is counted as.

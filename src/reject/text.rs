@@ -26,6 +26,12 @@ impl fmt::Display for Reject {
                 return write!(f, "{text}: nothing was stored; send the request again later");
             }
             Self::BrokerFailed(text) => return write!(f, "the broker cannot be used: {text}"),
+            Self::TooManyOpen(of, most) => {
+                return write!(
+                    f,
+                    "{most} deliveries of this {of} wait for their acknowledgement, and no more may: acknowledge them, or send the request again later"
+                );
+            }
             Self::Overloaded(what) => return write!(f, "too busy: {what} is full; send the request again later"),
             Self::Internal(what) => return write!(f, "internal error: {what}"),
             Self::Unauthorized => "Unauthorized",

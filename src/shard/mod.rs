@@ -8,7 +8,7 @@ use crate::{
     backend::{Backend, local, nats},
     budget::Budget,
     conn::Connections,
-    consume::Fetcher,
+    consume::{Fetcher, OpenDeliveries},
     dialect::{Dialect, memphis::Memphis},
     directory::{
         Directory,
@@ -102,6 +102,7 @@ async fn run(parts: Parts) -> io::Result<()> {
     let authenticator = Rc::new(RefCell::new(Authenticator::new(parts.index, parts.keys, parts.users)));
     let metrics = || Arc::clone(&parts.metrics);
     let draining = Rc::new(Once::default());
+    let open_deliveries = Rc::new(OpenDeliveries::default());
     let dialect = Dialect::Memphis(Memphis {
         authenticator: Rc::clone(&authenticator),
         directory: Rc::clone(&directory),
@@ -121,7 +122,7 @@ async fn run(parts: Parts) -> io::Result<()> {
             budget: Rc::clone(&budget),
             metrics: metrics(),
             draining: Rc::clone(&draining),
-            open: Rc::default(),
+            open: Rc::clone(&open_deliveries),
         },
         access_lifetime: parts.lifetimes.0,
         refresh_lifetime: parts.lifetimes.1,
@@ -151,8 +152,9 @@ async fn run(parts: Parts) -> io::Result<()> {
     if drained.is_err() {
         tracing::warn!(shard = parts.index, "requests were still in flight when the time to drain was over");
     }
+    open_deliveries.give_back();
     if let Some(link) = link {
-        link.stop();
+        link.stop().await;
     }
     Ok(())
 }

@@ -44,6 +44,7 @@ mod kill;
 mod layering;
 mod lifecycle;
 mod limits;
+mod manual_ack;
 mod metrics;
 mod openapi;
 mod peers;

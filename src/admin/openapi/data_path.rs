@@ -166,7 +166,7 @@ pub(super) struct Consume {
     create_station: Option<bool>,
     /// `true`: the records are acknowledged by `ack`, and come again if that does not come within 25 s. An answer that hands out any has the header field `Sluicegate-Delivery`.
     manual_ack: Option<bool>,
-    /// The `Sluicegate-Delivery` of an earlier answer on this connection, which is acknowledged.
+    /// The `Sluicegate-Delivery` of an earlier answer on this connection, which is acknowledged. Sent again, it is answered as before.
     ack: Option<String>,
     /// How many records of it, from the first; the others are handed out again at once. All unless told.
     #[schema(minimum = 0)]
@@ -218,7 +218,8 @@ refusals! { pub(super), "application/json", "Failure" =>
         409 "The station cannot have this consumer group: the text says what stands in the way",
         413 "The body is too large",
         415 "A Content-Encoding that is not taken",
-        503 "The broker is away, the station's stream is not there, or the control plane did not answer";
+        429 "As many deliveries of this group, or of this user or API key, wait for their acknowledgement as may: the text says which",
+        503 "The broker is away, the station's stream is not there, the control plane did not answer, or too much is going on: send the same request again, also if it acknowledges";
 }
 
 refusals! { pub(super), "application/json", "Unfinished" =>
@@ -274,11 +275,12 @@ pub(super) fn produce_single() {}
         Anonymous, Producing, Interrupted, Strict))]
 pub(super) fn produce_batch() {}
 
-/// Hands out records, oldest first. They are acknowledged once the answer has been written whole.
+/// Hands out records, oldest first. They are acknowledged once the client has the whole answer, or by a later call.
 #[utoipa::path(post, path = "/stations/{name}/consume/batch", tag = "data", operation_id = "consume_batch",
     security(("token" = []), ("key" = []), ("query" = [])), request_body = Consume,
     params(("name" = NameText, Path, description = "The station")),
-    responses((status = 200, description = "These are yours; none came in time if there are none", body = Vec<Record>),
+    responses((status = 200, description = "These are yours; none came in time if there are none", body = Vec<Record>,
+        headers(("Sluicegate-Delivery" = String, description = "With `manual_ack`, where there are any: what `ack` names"))),
         (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
         Anonymous, Consuming))]
 pub(super) fn consume_batch() {}

@@ -132,14 +132,14 @@ impl Handle {
         answer.map_err(|_| self.shared.gone())?
     }
 
-    /// Says what became of messages that were handed out. Never blocks; if it is lost, they come again.
-    pub fn settle(&self, station: &Name, consumer: &Consumer, delivered: &Delivered, settlement: Settlement) {
-        let Some(first) = delivered.messages.first() else { return };
+    /// Says what became of messages that were handed out. Never blocks; if it is lost, they come again. `false`: it cannot be said now.
+    pub fn settle(&self, station: &Name, consumer: &Consumer, delivered: &Delivered, settlement: Settlement) -> bool {
+        let Some(first) = delivered.messages.first() else { return true };
         let number = first.reply.of(&delivered.arena);
-        let Some(delivery) = number.try_into().ok().map(u64::from_be_bytes) else { return };
+        let Some(delivery) = number.try_into().ok().map(u64::from_be_bytes) else { return false };
         let messages = delivered.messages.iter().map(|message| (message.partition, message.sequence)).collect();
         let group = name(station, consumer);
-        self.shared.send(&self.reader, Request::Settle { group, delivery, settlement, messages }).ok();
+        self.shared.send(&self.reader, Request::Settle { group, delivery, settlement, messages }).is_ok()
     }
 
     /// Copies the records into a job and sends it.

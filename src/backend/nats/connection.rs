@@ -43,6 +43,9 @@ const RECEIVE_BYTES: usize = 64 * 1024;
 const READS_IN_A_ROW: u64 = 16;
 /// How long publishes in flight have when the server says that it is about to stop.
 const LAME_DUCK_GRACE: Duration = Duration::from_secs(2);
+/// How long the end of a link waits for what is still to be written, and how often it looks.
+const STOP_WRITE_MAX: Duration = Duration::from_millis(250);
+const STOP_WRITE_PAUSE: Duration = Duration::from_millis(1);
 /// How long nothing is said again of a subject that the broker forbids, and of how many at most.
 const SAID_AGAIN: Duration = Duration::from_secs(10);
 const SAID_MAX: usize = 64;
@@ -242,12 +245,21 @@ impl Connection {
         }
     }
 
-    /// Ends the connection and does not come back.
-    pub fn stop(&self) {
+    /// Ends the connection, once what has gathered is written, and does not come back.
+    pub async fn stop(&self) {
         self.stopping.set(true);
+        let until = Instant::now() + STOP_WRITE_MAX;
+        while self.is_writing() && Instant::now() < until {
+            rt::sleep(STOP_WRITE_PAUSE).await;
+        }
         if let Some(up) = &*self.up.borrow() {
             up.guard.shut_down();
         }
+    }
+
+    /// Whether something is still to be written to a connection that stands.
+    fn is_writing(&self) -> bool {
+        self.up.borrow().as_ref().is_some_and(|up| up.writing_since.is_some() || !self.out.borrow().is_empty())
     }
 
     /// Whether a publish could be sent now.

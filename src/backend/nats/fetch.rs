@@ -221,10 +221,10 @@ impl Connection {
     }
 
     /// Acknowledges messages, or gives them back. Lost with the connection, it only means redelivery.
-    pub fn settle(&self, delivered: &Delivered, settlement: Settlement) {
+    pub fn settle(&self, delivered: &Delivered, settlement: Settlement) -> bool {
         // Also to a server that is being left: what is written still goes there.
         if !self.is_connected() {
-            return;
+            return false;
         }
         let word = match settlement {
             Settlement::Acknowledge => pull::ACK,
@@ -236,6 +236,7 @@ impl Connection {
         }
         drop(out);
         self.flush();
+        true
     }
 }
 

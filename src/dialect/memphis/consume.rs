@@ -5,7 +5,7 @@
 use super::{Memphis, decoded, fields::Fields, reply};
 use crate::{
     auth::Principal,
-    consume::Consume,
+    consume::{Consume, Handout},
     dialect::{Reply, Request},
     ingest::Ingest,
     limits::{ENCODED_AT_ONCE_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MAX},
@@ -53,24 +53,19 @@ struct Wanted {
     ack: Option<(String, Option<usize>)>,
 }
 
-/// A delivery that nobody knows: its messages are handed out again, or were acknowledged before.
-const UNKNOWN_DELIVERY: Reject =
-    Reject::Field("no such delivery waits for its acknowledgement here: what is not acknowledged comes again");
-
 impl Memphis {
-    /// Hands out messages; they are acknowledged when the reply has left.
+    /// Hands out messages; they are acknowledged when the reply has arrived, or by a later call.
     pub(super) async fn consume(&self, call: &Call, request: &Request<'_>, body: &[u8]) -> Reply {
-        let wanted = match decoded(call.codings, body).and_then(|body| wanted(&body)) {
-            Ok(wanted) => wanted,
-            Err(reject) => return reply::reject(&reject, Route::Consume),
-        };
-        if let Some((id, records)) = &wanted.ack
-            && !self.fetcher.open.acknowledge(id, &call.station, *records)
-        {
-            return reply::reject(&UNKNOWN_DELIVERY, Route::Consume);
+        self.hand_out(call, request, body).await.unwrap_or_else(|reject| reply::reject(&reject, Route::Consume))
+    }
+
+    async fn hand_out(&self, call: &Call, request: &Request<'_>, body: &[u8]) -> Result<Reply, Reject> {
+        let wanted = wanted(&decoded(call.codings, body)?)?;
+        if let Some((id, records)) = &wanted.ack {
+            self.fetcher.open.acknowledge(id, &call.station, *records)?;
         }
         if wanted.records_max == 0 {
-            return reply::json(200, b"[]".as_slice(), Route::Consume);
+            return Ok(reply::json(200, b"[]".as_slice(), Route::Consume));
         }
         let consume = Consume {
             station: &call.station,
@@ -79,33 +74,24 @@ impl Memphis {
             principal: call.principal.label(),
             records_max: wanted.records_max,
             wait: wanted.wait,
+            manual_ack: wanted.manual_ack,
             now: request.now.instant,
         };
-        match self.fetcher.consume(&consume).await {
-            Ok(mut delivery) => {
-                let arena = delivery.arena();
-                let messages = delivery.messages().iter();
-                let records = messages.map(|message| (message.payload.of(arena), message.headers.of(arena)));
-                let body = encode(&self.ingest, arena.len(), records).await;
-                if let Err(reject) = delivery.hold_answer(body.len()) {
-                    return reply::reject(&reject, Route::Consume);
-                }
-                if !wanted.manual_ack {
-                    return Reply { delivery: Some(delivery), ..reply::json(200, body, Route::Consume) };
-                }
-                if delivery.messages().is_empty() {
-                    return reply::json(200, body, Route::Consume);
-                }
-                match self.fetcher.open.keep(delivery) {
-                    Ok(id) => {
-                        let extra = [reply::CORS, b"Sluicegate-Delivery: ", id.as_bytes(), b"\r\n"].concat();
-                        Reply { extra: extra.into(), ..reply::json(200, body, Route::Consume) }
-                    }
-                    Err(reject) => reply::reject(&reject, Route::Consume),
-                }
-            }
-            Err(reject) => reply::reject(&reject, Route::Consume),
+        let mut delivery = self.fetcher.consume(&consume).await?;
+        let arena = delivery.arena();
+        let messages = delivery.messages().iter();
+        let records = messages.map(|message| (message.payload.of(arena), message.headers.of(arena)));
+        let body = encode(&self.ingest, arena.len(), records).await;
+        let bytes = body.len();
+        delivery.hold_answer(bytes)?;
+        let reply = reply::json(200, body, Route::Consume);
+        if !wanted.manual_ack || delivery.messages().is_empty() {
+            return Ok(Reply { handout: Some(Handout::Delivery(delivery)), ..reply });
         }
+        let (opening, held) = self.fetcher.open.keep(delivery, &consume, bytes)?;
+        let named = [reply::EXPOSED, b"Sluicegate-Delivery: ", opening.id().as_bytes(), b"\r\n"].concat();
+        let reply = reply::with_fields(reply, &named);
+        Ok(Reply { handout: Some(Handout::Open(opening)), held: Some(held), ..reply })
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn json(status: u16, body: impl Into<Cow<'static, [u8]>>, route: Rout
         allow: None,
         extra: Cow::Borrowed(CORS),
         close: false,
-        delivery: None,
+        handout: None,
         held: None,
         route,
     }
@@ -66,7 +66,7 @@ pub(super) fn no_store(reply: Reply) -> Reply {
 }
 
 /// The same reply with further field lines.
-fn with_fields(mut reply: Reply, fields: &[u8]) -> Reply {
+pub(super) fn with_fields(mut reply: Reply, fields: &[u8]) -> Reply {
     reply.extra.to_mut().extend_from_slice(fields);
     reply
 }
@@ -152,7 +152,7 @@ fn status_of(reject: &Reject) -> u16 {
         Reject::TooLarge(_, _) => 413,
         Reject::MediaType | Reject::ContentEncoding => 415,
         Reject::Expectation => 417,
-        Reject::WindowFull | Reject::TooManyLogins(_) | Reject::BrokerBusy => 429,
+        Reject::WindowFull | Reject::TooManyLogins(_) | Reject::TooManyOpen(..) | Reject::BrokerBusy => 429,
         Reject::BrokerRefused(..) | Reject::Internal(_) => 500,
         Reject::TransferCoding | Reject::NotAtomic(_) | Reject::TooManyForWhole(_) => 501,
         Reject::Overloaded(_)
@@ -212,6 +212,7 @@ mod tests {
             Reject::Conflict("x".into()),
             Reject::WindowFull,
             Reject::TooManyLogins(1),
+            Reject::TooManyOpen("x", 1),
             Reject::Overloaded("x"),
             Reject::StreamFull("x".into()),
             Reject::BrokerBusy,

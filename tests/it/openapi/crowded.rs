@@ -11,6 +11,7 @@ use std::{thread, time::Duration};
 
 pub(super) fn walk(gateway: &Gateway, description: &Description) {
     full_window(gateway, description);
+    open_deliveries(gateway, description);
     refusing_broker(gateway, description);
 }
 
@@ -28,6 +29,20 @@ fn full_window(gateway: &Gateway, description: &Description) {
         first.join().unwrap();
     });
     narrow.nats().signal("CONT");
+}
+
+/// Nobody acknowledges.
+fn open_deliveries(gateway: &Gateway, description: &Description) {
+    const OF_GROUP: usize = 64;
+    let single = Plan::new(gateway.setup()).shards(1).start();
+    let records = format!("{:?}", [1; OF_GROUP]);
+    produce(&single, description, "open", "batch", &[], &records, 200);
+    let wanted = json!({"consumer_name": "c", "manual_ack": true, "batch_size": 1}).to_string();
+    for _ in 0..OF_GROUP {
+        let answer = consume(&single, description, "open", &wanted, 200);
+        assert!(answer.header("sluicegate-delivery").is_some(), "{}", answer.head);
+    }
+    consume(&single, description, "open", &wanted, 429);
 }
 
 /// Streams that their owner has closed, or bounded.

@@ -36,7 +36,7 @@ fn on_link<T, F: Future<Output = T>>(port: u16, limits: &Limits, work: impl FnOn
         let link = Connection::new(settings, "0123456789abcdef", limits, Arc::new(ShardMetrics::default()));
         rt::spawn(Rc::clone(&link).run(0));
         let result = work(Rc::clone(&link)).await;
-        link.stop();
+        link.stop().await;
         result
     });
     ran.expect("a runtime")

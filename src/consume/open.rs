@@ -305,6 +305,28 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_finds_no_room_takes_no_messages() {
+        run(async |world: &World| {
+            let (station, open) = (name(STATION), Rc::new(OpenDeliveries::default()));
+            for number in 0..OPEN_DELIVERIES_OF_PRINCIPAL_MAX {
+                let group = name(&format!("g{}", number / OPEN_DELIVERIES_OF_GROUP_MAX));
+                let delivery = consume(world, 1, 0).await.expect("a delivery");
+                open.keep(delivery, &by(&station, &group, "ada"), 2).expect("kept").0.arrived();
+            }
+            post_three(world).await;
+            // Handed out twice, a message is a dead letter.
+            at_most(world, Some(1));
+            let fetcher = fetcher(world, &open);
+            for _ in 0..3 {
+                let refused = fetcher.consume(&by(&station, &name("g"), "ada")).await.map(drop);
+                assert!(matches!(refused, Err(Reject::TooManyOpen(..))), "{refused:?}");
+            }
+            let delivery = fetcher.consume(&by(&station, &name("g"), "bob")).await.expect("messages");
+            assert_eq!(payloads(&delivery), ["1", "2", "3"]);
+        });
+    }
+
+    #[test]
     fn a_delivery_is_not_open_for_longer_than_its_group_waits() {
         assert_eq!(time_of(ACK_WAIT), DELIVERY_OPEN_MAX);
         assert_eq!(time_of(10 * ACK_WAIT), DELIVERY_OPEN_MAX);

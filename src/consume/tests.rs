@@ -1,6 +1,6 @@
 //! Consume on an embedded store: messages that were handed out too often.
 
-use super::{Consume, Delivery, Fetcher};
+use super::{Consume, Delivery, Fetcher, OpenDeliveries};
 use crate::{
     dead_letters::fields::{DeadLetterFields, Kind},
     directory::contracts::{Contract, Contracts},
@@ -19,17 +19,20 @@ use std::{
 
 pub(super) const STATION: &str = "jobs";
 
-pub(super) async fn consume(world: &World, records_max: u32, wait_ms: u64) -> Result<Delivery, Reject> {
-    let fetcher = Fetcher {
+pub(super) fn fetcher(world: &World, open: &Rc<OpenDeliveries>) -> Fetcher {
+    Fetcher {
         directory: Rc::clone(&world.directory),
         backend: world.backend.clone(),
         budget: Rc::clone(&world.budget),
         metrics: Arc::clone(&world.metrics),
         draining: Rc::default(),
-        open: Rc::default(),
-    };
+        open: Rc::clone(open),
+    }
+}
+
+pub(super) async fn consume(world: &World, records_max: u32, wait_ms: u64) -> Result<Delivery, Reject> {
     let (station, group) = (name(STATION), name("g"));
-    fetcher.consume(&call(&station, &group, records_max, wait_ms)).await
+    fetcher(world, &Rc::default()).consume(&call(&station, &group, records_max, wait_ms)).await
 }
 
 pub(super) fn call<'a>(station: &'a Name, group: &'a Name, records_max: u32, wait_ms: u64) -> Consume<'a> {
@@ -46,7 +49,7 @@ pub(super) fn call<'a>(station: &'a Name, group: &'a Name, records_max: u32, wai
 }
 
 /// Says how often messages are handed out at most.
-fn at_most(world: &World, deliveries_max: Option<u32>) {
+pub(super) fn at_most(world: &World, deliveries_max: Option<u32>) {
     world.contracts(&[(STATION, Contract { deliveries_max, ..Contract::default() })]);
 }
 

@@ -3,10 +3,11 @@
 use crate::support::{
     PATIENCE,
     admin::done,
+    broker::Broker,
     eventually,
     gateway::{Gateway, Plan},
     http::{Http, Response, request},
-    setup::Setup,
+    setup::{Backend, Setup},
     unique,
 };
 use serde_json::{Value, json};
@@ -35,6 +36,13 @@ mod alone {
             nobody_takes_all_open_deliveries,
         ]
     );
+}
+
+mod deadline {
+    use super::*;
+    on_setups!(local_epoll LOCAL_EPOLL, nats_io_uring NATS_IO_URING => [
+        what_nobody_acknowledges_comes_again_and_then_it_is_too_late,
+    ]);
 }
 
 mod broker {
@@ -278,6 +286,26 @@ fn nobody_takes_all_open_deliveries(setup: Setup) {
     assert_eq!(texts(&Http::connect(gateway.address()).exchange(&own)).len(), 1);
     let done = json!({"ack": first.unwrap()});
     assert_eq!(texts(&open(0, done)), [OF_GROUP.to_string()], "what was refused was not handed out");
+}
+
+/// On NATS the group is a durable of somebody else who waits for less than the gateway's own do: it must be too late there as well.
+fn what_nobody_acknowledges_comes_again_and_then_it_is_too_late(setup: Setup) {
+    let gateway = Plan::new(setup).shards(1).start();
+    fill(&gateway, "late", 1);
+    if setup.backend == Backend::Nats {
+        let wait = Duration::from_secs(12).as_nanos() as u64;
+        let config = json!({"durable_name": "g-rest-gateway", "ack_policy": "explicit", "ack_wait": wait});
+        let body = json!({"stream_name": "late", "config": config});
+        Broker::connect(gateway.nats()).api("CONSUMER.DURABLE.CREATE.late.g-rest-gateway", &body);
+    }
+    let mut http = Http::connect(gateway.address());
+    let id = delivery(&http.exchange(&call(&gateway, "late", &json!({"consumer_group": "g"}))));
+    let mut other = Http::connect(gateway.address());
+    let again = json!({"consumer_group": "g", "batch_size": 1, "batch_max_wait_time_ms": 60_000});
+    let again = other.exchange(&call(&gateway, "late", &again));
+    assert_eq!(texts(&again), ["0"]);
+    http.exchange(&ack(&gateway, "late", &id)).is_error(400);
+    http.exchange(&ack(&gateway, "late", &delivery(&again))).is_json(200, "[]");
 }
 
 fn an_acknowledgement_that_the_broker_cannot_be_told_can_be_sent_again(setup: Setup) {

@@ -6,8 +6,10 @@
 //!
 //! Memory of one shard under full load is at most the sum that [`Limits::shard_bytes_max`] states.
 
+mod delivery;
 mod schema;
 
+pub use delivery::*;
 pub use schema::*;
 
 use std::time::Duration;
@@ -205,19 +207,6 @@ pub const CONTRACTS_AGE_MAX: Duration = Duration::from_millis(900);
 pub const STATION_ABSENT_TTL: Duration = Duration::from_secs(2);
 /// A message that was handed out and not acknowledged comes again after this time.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
-/// How long a delivery waits for a client that acknowledges it by itself; then it is handed out again.
-pub const DELIVERY_OPEN_MAX: Duration = Duration::from_secs(25);
-/// Deliveries of one shard that wait for their client's acknowledgement.
-pub const OPEN_DELIVERIES_PER_SHARD_MAX: usize = 1_024;
-/// Of these, those of one user or API key.
-pub const OPEN_DELIVERIES_OF_PRINCIPAL_MAX: usize = 256;
-/// Of these, those of one consumer group: a client has one or two.
-pub const OPEN_DELIVERIES_OF_GROUP_MAX: usize = 64;
-/// How long it is remembered that a delivery was acknowledged, for whoever got no answer and says it again: longer than a client waits
-/// for an answer.
-pub const ACKNOWLEDGED_REMEMBERED: Duration = Duration::from_secs(2 * 60);
-/// Deliveries of one shard that are remembered so.
-pub const ACKNOWLEDGED_PER_SHARD_MAX: usize = 4_096;
 /// Bytes of one record (stored headers and payload) in the embedded store: the broker's usual `max_payload`.
 pub const LOCAL_RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// Jobs that wait for the embedded store's writer.
@@ -453,15 +442,6 @@ const _: () = assert!(
 );
 const _: () =
     assert!(REGISTRY_HOLD.as_secs() < PRODUCE_TIMEOUT.as_secs(), "there is time left to store what was checked");
-const _: () =
-    assert!(DELIVERY_OPEN_MAX.as_secs() < ACK_WAIT.as_secs(), "what is acknowledged in time was not handed out again");
-const _: () = assert!(OPEN_DELIVERIES_OF_PRINCIPAL_MAX < OPEN_DELIVERIES_PER_SHARD_MAX, "no principal takes all");
-const _: () =
-    assert!(OPEN_DELIVERIES_OF_GROUP_MAX < OPEN_DELIVERIES_OF_PRINCIPAL_MAX, "no group takes all of a principal");
-const _: () = assert!(
-    ACKNOWLEDGED_REMEMBERED.as_secs() > FETCH_WAIT_MAX.as_secs() + PRODUCE_TIMEOUT.as_secs(),
-    "the longest call"
-);
 const _: () = assert!(REGISTRY_DOCUMENT_BYTES_MAX < LOCAL_DOCUMENT_BYTES_MAX);
 const _: () = assert!(CONFIRM_INTERVAL.as_millis() + 2 * CONFIRM_TIMEOUT.as_millis() < CONTRACTS_AGE_MAX.as_millis());
 
@@ -580,6 +560,7 @@ impl Limits {
             + 2 * self.window_bytes_max
             + TOKEN_CACHE_BYTES_MAX
             + STATIONS_PER_SHARD_MAX * 512
+            + (OPEN_DELIVERIES_PER_SHARD_MAX + ACKNOWLEDGED_PER_SHARD_MAX) * 512
     }
 }
 

@@ -63,7 +63,8 @@ impl Backend {
         }
     }
 
-    /// Acknowledges messages or gives them back. If that is lost, they come again.
+    /// Acknowledges messages or gives them back. If that is lost, they come again. `false`: it cannot be said now.
+    #[expect(clippy::must_use_candidate, reason = "most callers have nobody to tell")]
     pub fn settle(
         &self,
         station: &Station,

@@ -49,7 +49,8 @@ impl Acknowledged {
     /// Forgets those whose time is over.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.by_principal.retain(|_, dones| {
-            while dones.pop_front_if(|(until, _)| *until <= now).is_some() {
+            while dones.front().is_some_and(|(until, _)| *until <= now) {
+                dones.pop_front();
                 self.count -= 1;
             }
             !dones.is_empty()

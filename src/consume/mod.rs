@@ -104,6 +104,12 @@ impl Fetcher {
         }
     }
 
+    /// Ends what is overdue.
+    pub fn sweep(&self, now: Instant) {
+        self.open.sweep(now);
+        self.metrics.open_deliveries.set(self.open.count() as u64);
+    }
+
     /// Fetches until there is something to hand out, or the wait is over: all that came may have become dead letters.
     async fn attempt(&self, call: &Consume<'_>, wait: Duration) -> Result<Delivery, Reject> {
         let until = Instant::now() + wait;
@@ -213,7 +219,10 @@ impl Delivery {
         let others = self.delivered.messages.split_off(count.min(self.delivered.messages.len()));
         if !self.backend.settle(&self.station, &self.consumer, &self.delivered, Settlement::Acknowledge) {
             self.delivered.messages.extend(others);
-            return Err(Reject::BrokerAway);
+            return Err(match self.backend {
+                Backend::Nats(_) => Reject::BrokerFailed("no connection to pass the acknowledgement on".into()),
+                Backend::Local(_) => Reject::Overloaded("the embedded store's queue"),
+            });
         }
         self.delivered.messages = others;
         self.settle(Settlement::Redeliver);

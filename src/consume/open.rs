@@ -120,8 +120,14 @@ impl OpenDeliveries {
         }
     }
 
+    /// How many there are.
+    #[must_use]
+    pub(super) fn count(&self) -> usize {
+        self.by_id.borrow().len()
+    }
+
     /// Gives back those whose time is over.
-    pub fn sweep(&self, now: Instant) {
+    pub(super) fn sweep(&self, now: Instant) {
         // Whoever drops a delivery gives it back.
         self.by_id.borrow_mut().retain(|_, open| now < open.until);
         self.acknowledged.borrow_mut().sweep(now);

@@ -74,7 +74,7 @@ impl Dialect {
     /// Ends what is overdue.
     pub fn sweep(&self, now: Instant) {
         match self {
-            Self::Memphis(memphis) => memphis.fetcher.open.sweep(now),
+            Self::Memphis(memphis) => memphis.fetcher.sweep(now),
             Self::Fixed => {}
         }
     }

@@ -122,6 +122,9 @@ pub const CONNECTIONS_TIMED_OUT: Metric =
 /// Memory of bodies.
 pub const BODY_BYTES_HELD: Metric =
     gauge("sluicegate_body_bytes_held", "Bytes of request bodies and consume answers held in memory.");
+/// Open deliveries.
+pub const OPEN_DELIVERIES: Metric =
+    gauge("sluicegate_open_deliveries", "Deliveries that wait for their client's acknowledgement.");
 
 /// Shards that have their broker connection.
 pub const BROKER_LINKS_UP: Metric = gauge("sluicegate_broker_links_up", "Shards that are connected to the backend.");

@@ -116,6 +116,8 @@ pub struct ShardMetrics {
     pub connections_timed_out: Counter,
     /// Bytes of bodies and answers held now.
     pub body_bytes_held: Gauge,
+    /// Deliveries that wait for their client's acknowledgement now.
+    pub open_deliveries: Gauge,
     /// Times that the broker connection was made again.
     pub reconnects: Counter,
     /// 1 while the broker connection stands (always, with the embedded store), else 0.

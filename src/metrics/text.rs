@@ -122,6 +122,7 @@ fn sums(page: &mut Page, shards: &[Arc<ShardMetrics>]) {
     sum(names::CONNECTIONS_REFUSED, |shard| shard.connections_refused.get());
     sum(names::CONNECTIONS_TIMED_OUT, |shard| shard.connections_timed_out.get());
     sum(names::BODY_BYTES_HELD, |shard| shard.body_bytes_held.get());
+    sum(names::OPEN_DELIVERIES, |shard| shard.open_deliveries.get());
     sum(names::BROKER_RECONNECTS, |shard| shard.reconnects.get());
     sum(names::BROKER_LINKS_UP, |shard| shard.link_up.get());
     sum(names::BROKER_LINKS_FAILING, |shard| shard.link_failing.get());

@@ -22,6 +22,7 @@ use std::{
 on_every_setup_and_the_cluster!(
     an_acknowledgement_that_is_sent_again_is_answered_as_the_first_one,
     an_answer_that_did_not_arrive_is_given_back_at_once,
+    calls_that_are_sent_ahead_are_deliveries_of_their_own,
     pages_may_read_which_delivery_it_is,
     who_acknowledges_what,
 );
@@ -145,6 +146,30 @@ fn an_answer_that_did_not_arrive_is_given_back_at_once(gateway: &Gateway) {
     assert_eq!(next(gateway, &station, 200).len(), 200);
 }
 
+fn calls_that_are_sent_ahead_are_deliveries_of_their_own(gateway: &Gateway) {
+    let station = unique("ahead");
+    fill(gateway, &station, 8);
+    let mut http = Http::connect(gateway.address());
+    http.send(&call(gateway, &station, &json!({"batch_size": 2})).repeat(4));
+    let mut ids = Vec::new();
+    for first in [0, 2, 4, 6] {
+        let response = http.response();
+        assert_eq!(texts(&response), [first.to_string(), (first + 1).to_string()]);
+        ids.push(delivery(&response));
+    }
+    // All but the second, the last first.
+    let acks: Vec<Vec<u8>> = [3, 2, 0].map(|index| ack(gateway, &station, &ids[index])).into();
+    http.send(&acks.concat());
+    for _ in acks {
+        http.response().is_json(200, "[]");
+    }
+    let rest = call(gateway, &station, &json!({"ack": ids[1], "ack_records": 1, "batch_size": 1}));
+    let rest = http.exchange(&rest);
+    assert_eq!(texts(&rest), ["3"], "what was not acknowledged of the second");
+    http.exchange(&ack(gateway, &station, &delivery(&rest))).is_json(200, "[]");
+    nothing_left(gateway, &station);
+}
+
 fn pages_may_read_which_delivery_it_is(gateway: &Gateway) {
     let station = unique("page");
     fill(gateway, &station, 1);
@@ -177,11 +202,17 @@ fn who_acknowledges_what(gateway: &Gateway) {
     assert_eq!(next(gateway, &other, 1), ["0"], "what nobody was handed is untouched");
 }
 
-/// Bytes of bodies and answers that the gateway holds.
-fn held(gateway: &Gateway) -> usize {
+#[track_caller]
+fn gauge(gateway: &Gateway, name: &str) -> usize {
     let metrics = gateway.metrics();
-    let line = metrics.lines().find_map(|line| line.strip_prefix("sluicegate_body_bytes_held "));
-    line.and_then(|bytes| bytes.parse().ok()).unwrap_or_else(|| panic!("no sluicegate_body_bytes_held in {metrics}"))
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {metrics}"))
+}
+
+/// Bytes of bodies and answers that the gateway holds.
+#[track_caller]
+fn held(gateway: &Gateway) -> usize {
+    gauge(gateway, "sluicegate_body_bytes_held")
 }
 
 fn an_open_delivery_holds_its_answer_only_while_that_is_written(setup: Setup) {
@@ -202,9 +233,12 @@ fn an_open_delivery_holds_its_answer_only_while_that_is_written(setup: Setup) {
     assert_eq!(texts(&answer).len(), RECORDS);
     eventually("its bytes are given back", PATIENCE, || (held(&gateway) < RECORD).then_some(()));
     // Not because its time was over: it is still open.
+    assert_eq!(gauge(&gateway, "sluicegate_open_deliveries"), 1);
     http.exchange(&ack(&gateway, "large", &delivery(&answer))).is_json(200, "[]");
     nothing_left(&gateway, "large");
-    eventually("nothing is held any more", PATIENCE, || (held(&gateway) == 0).then_some(()));
+    eventually("nothing is held any more", PATIENCE, || {
+        (held(&gateway) + gauge(&gateway, "sluicegate_open_deliveries") == 0).then_some(())
+    });
 }
 
 fn an_open_delivery_outlives_its_connection(setup: Setup) {
@@ -284,8 +318,12 @@ fn nobody_takes_all_open_deliveries(setup: Setup) {
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
     let own = request("POST", "/stations/many/consume/batch", &headers, body.as_bytes());
     assert_eq!(texts(&Http::connect(gateway.address()).exchange(&own)).len(), 1);
-    let done = json!({"ack": first.unwrap()});
-    assert_eq!(texts(&open(0, done)), [OF_GROUP.to_string()], "what was refused was not handed out");
+    let id = first.unwrap();
+    assert_eq!(texts(&open(0, json!({"ack": id}))), [OF_GROUP.to_string()], "what was refused was not handed out");
+    // Who has the id may acknowledge: said again by another, it is the same.
+    let body = json!({"consumer_name": "c", "ack": id, "batch_size": 0}).to_string();
+    let other = request("POST", "/stations/many/consume/batch", &headers, body.as_bytes());
+    Http::connect(gateway.address()).exchange(&other).is_json(200, "[]");
 }
 
 /// On NATS the group is a durable of somebody else who waits for less than the gateway's own do: it must be too late there as well.
@@ -293,8 +331,8 @@ fn what_nobody_acknowledges_comes_again_and_then_it_is_too_late(setup: Setup) {
     let gateway = Plan::new(setup).shards(1).start();
     fill(&gateway, "late", 1);
     if setup.backend == Backend::Nats {
-        let wait = Duration::from_secs(12).as_nanos() as u64;
-        let config = json!({"durable_name": "g-rest-gateway", "ack_policy": "explicit", "ack_wait": wait});
+        let wait_ns = 12_000_000_000_u64;
+        let config = json!({"durable_name": "g-rest-gateway", "ack_policy": "explicit", "ack_wait": wait_ns});
         let body = json!({"stream_name": "late", "config": config});
         Broker::connect(gateway.nats()).api("CONSUMER.DURABLE.CREATE.late.g-rest-gateway", &body);
     }

@@ -8,6 +8,8 @@
 
 mod delivery;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 pub use delivery::*;
 pub use schema::*;
@@ -312,6 +314,8 @@ pub const DEAD_LETTERS_PER_CALL_MAX: usize = 10_000;
 pub const RETENTION_AGE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// Message ids are remembered at least so long and at most so long (the original's bounds).
 pub const DUPLICATE_WINDOW_MIN: Duration = Duration::from_millis(100);
+/// How long they are remembered unless a user sets another time.
+pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// See [`DUPLICATE_WINDOW_MIN`].
 pub const DUPLICATE_WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Copies of a stream: what JetStream can have.
@@ -376,6 +380,12 @@ const _: () = assert!(
     "what is not answered goes again several times before its outcome is unknown"
 );
 const _: () = assert!(REPUBLISH_HOLDS as u64 * HOLD.as_secs() > 9, "longer than an election");
+const _: () = assert!(
+    2 * ACK_TIMEOUT.as_millis() <= DUPLICATE_WINDOW.as_millis(),
+    "a record may go again until its answer is due, and be on its way for as long: its id is known all the time"
+);
+const _: () = assert!(DUPLICATE_WINDOW_MIN.as_millis() <= DUPLICATE_WINDOW.as_millis());
+const _: () = assert!(DUPLICATE_WINDOW.as_secs() <= DUPLICATE_WINDOW_MAX.as_secs());
 const _: () = assert!(NATS_LINE_BYTES_MAX <= NATS_INFO_BYTES_MAX);
 const _: () = assert!(NATS_INFO_BYTES_MAX + NATS_PAYLOAD_BYTES_MAX < u32::MAX as usize, "spans are u32");
 const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);
@@ -561,21 +571,5 @@ impl Limits {
             + TOKEN_CACHE_BYTES_MAX
             + STATIONS_PER_SHARD_MAX * 512
             + (OPEN_DELIVERIES_PER_SHARD_MAX + ACKNOWLEDGED_PER_SHARD_MAX) * 512
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_defaults_satisfy_their_own_rules() {
-        assert_eq!(Limits::default().check(), Ok(()));
-    }
-
-    #[test]
-    fn a_broken_relation_is_named() {
-        let limits = Limits { body_bytes_max: 2, inflated_bytes_max: 1, ..Limits::default() };
-        assert!(limits.check().is_err_and(|text| text.contains("inflated_bytes_max")));
     }
 }

@@ -1,8 +1,9 @@
 //! Publishing, and publishing again: a change of leader is not a client's problem (docs/adr/0018).
 //!
 //! What certainly was not stored and may be sent again (nobody takes it, no leader, a broker that asks to slow down) is published
-//! again for two holds. What may be stored or not goes again until its answer is due, if it has a message id; without one it might be
-//! stored twice, so the client decides. Beside it the control plane is asked whether the station is still what it was.
+//! again for two holds. What may be stored or not goes again until its answer is due, if it has a message id that the station still
+//! knows when the copy is there ([`Repeats::unknown_until`]); else it might be stored twice, so the client decides. Beside it the
+//! control plane is asked whether the station is still what it was.
 //!
 //! **Order.** Of each partition the first record that is to go again goes alone until it is stored; then the rest follows. So a leader
 //! that is back takes them in their order, and one that is not is asked with one record. What was in flight together with a refused
@@ -61,14 +62,21 @@ impl Publisher<'_> {
     ) -> Result<(), Reject> {
         let repeats = self.backend.repeats();
         let (mut round, mut found, mut looks) = (Round::after(outcomes), Vec::new(), Looks::default());
-        while let Some(until) = time_left(publish, outcomes, begun, repeats) {
+        let mut unknown = Unknown::new(publish.station);
+        unknown.hear(outcomes, begun);
+        while let Some(until) = time_left(publish, outcomes, begun, repeats, unknown) {
             if round.open.is_empty() {
                 let pause = round.pause();
                 if Instant::now() + pause >= until {
                     break;
                 }
                 match looks.wait(self, round.nobody, pause).await {
-                    Some(Ok(now)) => *station = now,
+                    // Their ids are known where they were sent to, and nowhere else.
+                    Some(Ok(now)) if unknown.since.is_some() && now.partitions != station.partitions => break,
+                    Some(Ok(now)) => {
+                        unknown.window = unknown.window.min(now.duplicate_window);
+                        *station = now;
+                    }
                     // Nothing of it is there to be lost, and the reason is no passing one.
                     Some(Err(why)) if !outcomes.iter().any(|outcome| outcome.is_stored() || outcome.is_unknown()) => {
                         return Err(why);
@@ -78,12 +86,17 @@ impl Publisher<'_> {
                 }
             }
             let now = Rc::clone(station);
-            let publish = Publish { station: &now, ..*publish };
+            let end = unknown.until(repeats).into_iter().chain(publish.until).min();
+            let publish = Publish { station: &now, until: end, ..*publish };
             round.choose(&publish, outcomes);
             let again = round.publish(&publish);
             found.clear();
+            let sent = Instant::now();
             match self.backend.publish(&again, &mut found).await {
-                Ok(()) => round.settle(&publish, &found, outcomes),
+                Ok(()) => {
+                    round.settle(&publish, &found, outcomes);
+                    unknown.hear(outcomes, sent);
+                }
                 // Nothing of it was sent: as before.
                 Err(why) if is_for_the_moment(&why) => round.open.clear(),
                 Err(why)
@@ -140,6 +153,32 @@ impl Looks {
             Err(Reject::BrokerRefused(_, text) | Reject::Conflict(text)) => Some(Err(Reject::StationBlocked(text))),
             other => Some(other),
         }
+    }
+}
+
+/// The records that may be stored, as far as it says until when they may go again.
+#[derive(Debug, Clone, Copy)]
+struct Unknown {
+    /// When the first of them was sent, or before; `None`: there are none.
+    since: Option<Instant>,
+    /// How long the station knows their ids: the shortest time that it has said since.
+    window: Duration,
+}
+
+impl Unknown {
+    fn new(station: &Station) -> Self {
+        Self { since: None, window: station.duplicate_window }
+    }
+
+    /// Takes in what has become of all records, of which some were published, `sent` then or later.
+    fn hear(&mut self, outcomes: &[Outcome], sent: Instant) {
+        let any = outcomes.iter().any(Outcome::is_unknown);
+        self.since = any.then(|| self.since.unwrap_or(sent));
+    }
+
+    /// Until when they may go again. `None`: there are none, or they never may.
+    fn until(self, repeats: Repeats) -> Option<Instant> {
+        repeats.unknown_until(self.since?, self.window)
     }
 }
 
@@ -231,10 +270,16 @@ impl Round {
 }
 
 /// Until when what is left may go again; `None` if nothing is left, or sending it again would settle nothing.
-fn time_left(publish: &Publish<'_>, outcomes: &[Outcome], begun: Instant, repeats: Repeats) -> Option<Instant> {
-    let unknown = outcomes.iter().any(Outcome::is_unknown);
+fn time_left(
+    publish: &Publish<'_>,
+    outcomes: &[Outcome],
+    begun: Instant,
+    repeats: Repeats,
+    unknown: Unknown,
+) -> Option<Instant> {
+    let known_until = unknown.until(repeats);
     // The request is to be sent again as a whole, whatever becomes of the others.
-    if unknown && publish.id.is_none() {
+    if unknown.since.is_some() && (publish.id.is_none() || known_until.is_none()) {
         return None;
     }
     if !outcomes.iter().any(may_go_again) {
@@ -245,9 +290,8 @@ fn time_left(publish: &Publish<'_>, outcomes: &[Outcome], begun: Instant, repeat
     if outcomes.iter().all(full) {
         return None;
     }
-    let time = if unknown { repeats.unknown.max(repeats.refused) } else { repeats.refused };
-    let until = begun + time;
-    Some(publish.until.map_or(until, |end| end.min(until)))
+    let time = if unknown.since.is_some() { repeats.unknown.max(repeats.refused) } else { repeats.refused };
+    [Some(begun + time), known_until, publish.until].into_iter().flatten().min()
 }
 
 /// Whether a record may go again, if it has a message id or is known not to be stored.
@@ -289,7 +333,19 @@ mod tests {
             answers_in_order: false,
             not_atomic: None,
             atomic_records_max: 1_000,
+            duplicate_window: Duration::from_secs(120),
         }
+    }
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    /// What is known of records that were sent `begun` then, and of which this became.
+    fn unknown(station: &Station, outcomes: &[Outcome], begun: Instant) -> Unknown {
+        let mut unknown = Unknown::new(station);
+        unknown.hear(outcomes, begun);
+        unknown
     }
 
     #[test]
@@ -325,7 +381,6 @@ mod tests {
         let nameless = Publish::of(&station, &[], &records);
         let named = Publish { id: Some(MessageId { base: "x", numbered: true }), ..nameless };
         let begun = Instant::now();
-        let seconds = |count| Duration::from_secs(count);
         let repeats = Repeats { refused: seconds(2), unknown: seconds(9) };
         let full = Outcome::Failed(Reject::WindowFull);
         let wrong = Outcome::Failed(Reject::Schema("x".into()));
@@ -339,12 +394,13 @@ mod tests {
             ([stored(1), stored(2)], None, None),
         ] {
             for (publish, expect) in [(&nameless, without_id), (&named, with_id)] {
-                let found = time_left(publish, &outcomes, begun, repeats);
+                let found = time_left(publish, &outcomes, begun, repeats, unknown(&station, &outcomes, begun));
                 assert_eq!(found, expect.map(|count| begun + seconds(count)), "{outcomes:?} {:?}", publish.id);
             }
         }
         let until = Some(begun + seconds(1));
-        assert_eq!(time_left(&Publish { until, ..nameless }, &[GONE, GONE], begun, repeats), until);
+        let none = Unknown::new(&station);
+        assert_eq!(time_left(&Publish { until, ..nameless }, &[GONE, GONE], begun, repeats, none), until);
         let mut outcome = UNKNOWN;
         for news in [GONE, wrong] {
             outcome.take(news);
@@ -352,5 +408,61 @@ mod tests {
         }
         outcome.take(stored(3));
         assert_eq!(outcome, stored(3));
+    }
+
+    #[test]
+    fn what_may_be_stored_goes_again_while_the_copy_is_there_before_its_id_is_forgotten() {
+        let begun = Instant::now();
+        let repeats = Repeats { refused: seconds(10), unknown: seconds(10) };
+        let records = [Span::default(); 2];
+        for (window_ms, expect_ms) in [
+            // Disabled, and shorter than a copy may take: never.
+            (0, None),
+            (100, None),
+            (9_999, None),
+            (10_000, Some(0)),
+            (11_500, Some(1_500)),
+            // From here on the answer is due before the id is forgotten.
+            (20_000, Some(10_000)),
+            (120_000, Some(10_000)),
+            (u64::MAX, Some(10_000)),
+        ] {
+            let window = Duration::from_millis(window_ms);
+            let station = Station { duplicate_window: window, ..station(1) };
+            let nameless = Publish::of(&station, &[], &records);
+            let named = Publish { id: Some(MessageId { base: "x", numbered: true }), ..nameless };
+            let left = |outcomes: &[Outcome]| {
+                [&named, &Publish { whole: true, ..named }, &nameless].map(|publish| {
+                    let until = time_left(publish, outcomes, begun, repeats, unknown(&station, outcomes, begun));
+                    until.map(|until| u64::try_from((until - begun).as_millis()).expect("short"))
+                })
+            };
+            assert_eq!(left(&[UNKNOWN, stored(1)]), [expect_ms, expect_ms, None], "{window_ms}");
+            assert_eq!(
+                left(&[UNKNOWN, GONE]),
+                [expect_ms, expect_ms, None],
+                "{window_ms}: the request goes as a whole"
+            );
+            assert_eq!(left(&[GONE, stored(1)]), [Some(10_000); 3], "{window_ms}: it is not stored");
+            assert_eq!(repeats.all_fit(window), window_ms >= 20_000, "{window_ms}");
+        }
+    }
+
+    #[test]
+    fn the_time_in_which_an_id_is_known_counts_from_the_first_copy_that_may_be_stored() {
+        let begun = Instant::now();
+        let repeats = Repeats { refused: seconds(10), unknown: seconds(10) };
+        let station = Station { duplicate_window: seconds(12), ..station(1) };
+        let mut unknown = unknown(&station, &[GONE, GONE], begun);
+        assert_eq!(unknown.until(repeats), None);
+        // Nobody took them for eight seconds, so nothing was stored then.
+        unknown.hear(&[UNKNOWN, GONE], begun + seconds(8));
+        assert_eq!(unknown.until(repeats), Some(begun + seconds(10)));
+        // Further copies do not make it later, also not those of other records.
+        unknown.hear(&[UNKNOWN, UNKNOWN], begun + seconds(9));
+        unknown.hear(&[stored(1), UNKNOWN], begun + seconds(9));
+        assert_eq!(unknown.until(repeats), Some(begun + seconds(10)));
+        unknown.hear(&[stored(1), stored(2)], begun + seconds(9));
+        assert_eq!(unknown.until(repeats), None, "there are none");
     }
 }

@@ -84,13 +84,32 @@ impl Backend {
 pub struct Repeats {
     /// Those that were refused for the moment.
     pub refused: Duration,
-    /// Those that may be stored or not.
+    /// Those that may be stored or not: as long as an answer is waited for.
     pub unknown: Duration,
 }
 
 impl Repeats {
     fn of(limits: &Limits) -> Self {
         Self { refused: limits.hold * REPUBLISH_HOLDS, unknown: limits.ack_timeout }
+    }
+
+    /// Until when a record that may have been stored `since` then may be sent again to a station that knows ids for so long;
+    /// `None`: never.
+    ///
+    /// Every error is on the safe side. The station counts from when it stored the first copy, which is not before it was sent,
+    /// and forgets an id by a timer, which is not before its time. What is sent now may be stored later: for as long as its answer
+    /// is waited for it may be on its way, so it is sent no later than that before the id is forgotten. The same time makes up for
+    /// clocks that differ: a new leader judges by its own how old the copies are.
+    #[must_use]
+    pub fn unknown_until(&self, since: Instant, duplicate_window: Duration) -> Option<Instant> {
+        duplicate_window.checked_sub(self.unknown).and_then(|rest| since.checked_add(rest))
+    }
+
+    /// Whether a station that knows ids for so long knows them whenever a record is sent again. If not, an answer is waited for as
+    /// if its record had none.
+    #[must_use]
+    pub fn all_fit(&self, duplicate_window: Duration) -> bool {
+        duplicate_window >= self.unknown.saturating_mul(2)
     }
 }
 
@@ -127,7 +146,7 @@ pub struct Publish<'a> {
     pub again: bool,
     /// All records are stored, or none. A station that cannot do it ([`Station::not_atomic`]) is refused before.
     pub whole: bool,
-    /// Nothing is sent after that; `None`: the limits on single waits are enough.
+    /// Nothing is begun after that, and of what is published again nothing sent; `None`: the limits on single waits are enough.
     pub until: Option<Instant>,
 }
 

@@ -2,7 +2,7 @@
 
 pub use crate::rt::DriverChoice;
 use crate::{
-    limits::{GROUP_EXPIRY, Limits},
+    limits::{DUPLICATE_WINDOW, GROUP_EXPIRY, Limits},
     station::{Attributes, PARTITIONS_MAX, Storage},
 };
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -197,7 +197,7 @@ impl Default for StationSettings {
             retention_bytes: None,
             memory: false,
             replicas: 1,
-            duplicate_window: Duration::from_secs(120),
+            duplicate_window: DUPLICATE_WINDOW,
             group_expiry: Some(GROUP_EXPIRY),
         }
     }

@@ -357,7 +357,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(
         "stations.duplicate_window",
         "\"2m\"",
-        "How long a message id is remembered; at least 100ms, at most 24h and `stations.retention_age`.",
+        "How long a message id is remembered; at least 100ms, at most 24h and `stations.retention_age`. With less than twice `limits.ack_timeout`, records that were not acknowledged are published again for a shorter time, or not at all.",
         |draft, raw| set(&mut draft.stations.duplicate_window, duplicate_window(raw)),
         |settings| text(show_time(settings.stations.duplicate_window)),
     ),

@@ -303,7 +303,7 @@ impl Watcher {
             self.tell_contracts(&snapshot).await;
         }
         self.show(snapshot).await;
-        self.forget_adopted(&before).await;
+        self.forget_changed(&before).await;
     }
 
     /// The snapshot is as it was, and more of its schemas are compiled.
@@ -337,17 +337,22 @@ impl Watcher {
         self.snapshot.send_replace(Arc::new(snapshot));
     }
 
-    /// Has the shards forget stations that are another stream now. After the snapshot is published: whoever asks again is
-    /// answered from it.
-    async fn forget_adopted(&self, before: &Snapshot) {
+    /// Has the shards forget stations that are another stream now, or whose stream another gateway has changed (how long it knows
+    /// message ids counts there). After the snapshot is published: whoever asks again is answered from it. A stream is changed
+    /// before the registry says so.
+    async fn forget_changed(&self, before: &Snapshot) {
         let snapshot = Arc::clone(&self.snapshot.borrow());
         if snapshot.stations.same(&before.stations) {
             return;
         }
-        let adopted =
-            |snapshot: &Snapshot, name| snapshot.stations.get(name).and_then(|entry| entry.document.adopted.clone());
+        let said = |snapshot: &Snapshot, name| {
+            let document = snapshot.stations.get(name).map(|entry| &entry.document);
+            let adopted = document.and_then(|document| document.adopted.clone());
+            // Nobody was told of a station before there was a snapshot.
+            (adopted, document.and_then(|document| document.given.clone()).filter(|_| before.loaded))
+        };
         let names = before.stations.iter().chain(snapshot.stations.iter()).map(|(name, _)| name);
-        for name in names.filter(|name| adopted(before, name) != adopted(&snapshot, name)) {
+        for name in names.filter(|name| said(before, name) != said(&snapshot, name)) {
             self.fanout.broadcast(&ShardUpdate::Forget(name.clone())).await;
         }
     }

@@ -327,6 +327,7 @@ mod tests {
             answers_in_order: true,
             not_atomic: None,
             atomic_records_max: 0,
+            duplicate_window: Duration::ZERO,
         };
         Response::Station(Ok(Arc::new(station)))
     }

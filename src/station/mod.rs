@@ -202,6 +202,8 @@ pub struct Station {
     pub not_atomic: Option<&'static str>,
     /// Records that can be stored all or nothing at a time.
     pub atomic_records_max: u32,
+    /// How long a message id is known, at least: of all partitions the shortest time. Zero: not at all.
+    pub duplicate_window: std::time::Duration,
 }
 
 /// A consumer group of a station, resolved: it exists on every partition.

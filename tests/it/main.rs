@@ -33,6 +33,7 @@ mod dead_letters;
 mod defects;
 mod delivered;
 mod documented;
+mod duplicate_window;
 mod framing;
 mod framing_cases;
 mod groups;

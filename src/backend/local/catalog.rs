@@ -186,6 +186,7 @@ impl SharedRules {
 /// A station, as the store's threads share it.
 #[derive(Debug)]
 pub(super) struct StationState {
+    /// As it was when it was loaded or made.
     pub(super) station: Arc<Station>,
     /// When it was made, ms since the epoch.
     pub(super) created_ms: u64,
@@ -235,12 +236,22 @@ impl StationState {
                 answers_in_order: true,
                 not_atomic: None,
                 atomic_records_max: u32::try_from(crate::limits::LOCAL_COMMIT_RECORDS_MAX).unwrap_or(u32::MAX),
+                duplicate_window: Duration::from_millis(doc.duplicate_window_ms),
             }),
             created_ms: doc.created_ms,
             rules: SharedRules::new(doc.into()),
             partitions: states.collect(),
             deleted: AtomicBool::new(false),
         }
+    }
+
+    /// As the shards are to know it: like [`Self::station`], with what was changed since.
+    pub(super) fn as_it_is(&self) -> Arc<Station> {
+        let duplicate_window = Duration::from_millis(self.rules().window_ms);
+        if duplicate_window == self.station.duplicate_window {
+            return Arc::clone(&self.station);
+        }
+        Arc::new(Station { duplicate_window, ..Station::clone(&self.station) })
     }
 
     /// By what it lives now.

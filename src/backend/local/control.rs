@@ -51,7 +51,7 @@ impl Writer {
 
     fn station(&mut self, name: &Name, create: bool) -> Result<Arc<Station>, Reject> {
         if let Some(entry) = self.stations.get(name) {
-            return Ok(Arc::clone(&entry.state.station));
+            return Ok(entry.state.as_it_is());
         }
         if !create {
             return Err(Reject::StationUnknown(name.as_str().into()));
@@ -200,7 +200,7 @@ impl Writer {
     fn info(&self, entry: &Entry) -> StationInfo {
         let state = &entry.state;
         StationInfo {
-            station: Arc::clone(&state.station),
+            station: state.as_it_is(),
             attributes: state.attributes(),
             created_ms: state.created_ms,
             partitions: state.partitions.iter().map(|one| PartitionInfo::new(one.mark(), one.removed())).collect(),

@@ -9,7 +9,7 @@ mod atomic_batch;
 
 use super::connection::{Connection, Server};
 use crate::{
-    backend::{Outcome, Publish},
+    backend::{Outcome, Publish, Repeats},
     limits::{PUBLISH_SPARE_RECORDS_MAX, PUBLISH_SPARES_MAX},
     reject::{Reject, SizeLimit},
     rt,
@@ -28,7 +28,7 @@ use std::{
     future::poll_fn,
     hash::{DefaultHasher, Hash, Hasher},
     ops::Range,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// A grant that has been sent: its batch, and which of the records to send it was.
@@ -155,9 +155,7 @@ impl Connection {
         if self.out.borrow().len() > self.limits.window_bytes_max {
             return Err(Reject::WindowFull);
         }
-        // What has an id is published again, by whoever publishes here, and a cluster may have lost the first.
-        let again = plan.once && plan.publish.id.is_some();
-        let patience = if again { self.patience.get() } else { self.limits.ack_timeout };
+        let patience = self.patience(plan);
         let Scratch { todo, tokens, .. } = &mut *scratch;
         let records = todo.get(at..).unwrap_or_default();
         let ask = || WindowRequest {
@@ -184,13 +182,23 @@ impl Connection {
             self.window.borrow_mut().revoke(opened.key, &mut DueWakers::default());
             return Err(Reject::BrokerAway);
         }
-        if plan.publish.whole && opened.records < records.len() {
+        let is_cut = plan.publish.whole && opened.records < records.len();
+        // However long it waited for a connection and for room: soon the stream may not know the ids any more.
+        if is_cut || (plan.publish.again && plan.publish.is_late()) {
             self.window.borrow_mut().revoke(opened.key, &mut DueWakers::default());
             return Err(Reject::WindowFull);
         }
         self.encode(plan, scratch, opened.key, at..at + opened.records);
         self.flush();
         Ok((opened.key, opened.records))
+    }
+
+    /// How long an answer is waited for. What has an id is published again, by whoever publishes here, and a cluster may have
+    /// lost the first: if the stream knows ids for long enough.
+    fn patience(&self, plan: &Plan<'_>) -> Duration {
+        let Publish { id, station, .. } = plan.publish;
+        let again = plan.once && id.is_some() && Repeats::of(&self.limits).all_fit(station.duplicate_window);
+        if again { self.patience.get() } else { self.limits.ack_timeout }
     }
 
     /// Appends the records of a grant to what will be written.

@@ -140,11 +140,12 @@ fn a_changed_window_holds_for_what_comes_and_a_shorter_one_for_what_is_there() {
     let window =
         |seconds| AttributesChange { duplicate_window: Some(Duration::from_secs(seconds)), ..Default::default() };
     let put = |base: &str| stored(&publish(&handle, &station, &["x"], Some(id(base))).expect("published"))[0];
-    assert_eq!(put("a"), (0, 1, false));
+    let known = |fixture: &Fixture| fixture.station("orders").duplicate_window.as_secs();
+    assert_eq!((put("a"), known(&fixture)), ((0, 1, false), 120));
     fixture.advance(Duration::from_secs(30));
     assert_eq!(put("a"), (0, 1, true));
     fixture.change("orders", &window(30)).expect("changed");
-    assert_eq!(put("a"), (0, 2, false), "shorter");
+    assert_eq!((put("a"), known(&fixture)), ((0, 2, false), 30), "shorter");
     fixture.change("orders", &window(600)).expect("changed");
     fixture.advance(Duration::from_secs(29));
     assert_eq!(put("b"), (0, 3, false));
@@ -152,6 +153,7 @@ fn a_changed_window_holds_for_what_comes_and_a_shorter_one_for_what_is_there() {
     fixture.advance(Duration::from_secs(599));
     assert_eq!(put("b"), (0, 3, true), "longer");
     fixture.reopen();
+    assert_eq!(known(&fixture), 600);
     let handle = fixture.store().handle();
     assert_eq!(stored(&publish(&handle, &station, &["x"], Some(id("b"))).expect("published")), [(0, 3, true)]);
     fixture.advance(Duration::from_secs(1));

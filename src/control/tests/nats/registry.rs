@@ -4,7 +4,7 @@ use super::{
     super::super::{
         registry::documents::{Document, SchemaDocument, SchemaVersion, StationDocument},
         tests::support::{Gateway, PATIENCE, block_on, name, settings},
-        views::{AdoptStation, ChangeUser, NewKey, NewSchema, NewStation, PageAsk},
+        views::{AdoptStation, ChangeStation, ChangeUser, NewKey, NewSchema, NewStation, PageAsk},
     },
     Server,
 };
@@ -348,6 +348,24 @@ fn c5_what_another_gateway_has_just_made_is_known_to_whoever_removes_it() {
     }
     // What there is none of, there is none of.
     assert_eq!(block_on(two.service.revoke_key("none", None)), Err(AdminError::Unknown(What::Key)));
+}
+
+#[test]
+fn how_long_ids_are_known_is_known_to_all_gateways_when_one_has_changed_it() {
+    let server = Server::start("");
+    let (one, two) = (Gateway::start(settings(server.port)).ready(), Gateway::start(settings(server.port)).ready());
+    let window = |gateway: &Gateway| gateway.station("orders", true).expect("a station").duplicate_window;
+    assert_eq!([window(&one), window(&two)], [settings(0).stations.duplicate_window; 2]);
+    let change = ChangeStation { idempotency_window_ms: Some(5_000), ..ChangeStation::default() };
+    block_on(one.service.change_station("orders", change, None)).expect("changed");
+    for gateway in [&one, &two] {
+        let deadline = Instant::now() + PATIENCE;
+        let forgets = |push: ShardUpdate| matches!(push, ShardUpdate::Forget(station) if station == name("orders"));
+        while !forgets(gateway.pushes.recv_timeout(PATIENCE).expect("a push")) {
+            assert!(Instant::now() < deadline, "its shards are not told");
+        }
+        assert_eq!(window(gateway), Duration::from_secs(5));
+    }
 }
 
 /// The users that a shard was told of last.

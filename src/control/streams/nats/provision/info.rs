@@ -184,6 +184,11 @@ impl StreamConfig {
         }
     }
 
+    /// How long a message id is known; zero: not at all.
+    pub(super) fn duplicate_window(&self) -> Duration {
+        Duration::from_nanos(self.duplicate_window)
+    }
+
     /// The station that it says it was made for.
     pub(in crate::control) fn station(&self) -> Option<&str> {
         self.metadata.as_ref()?.get(METADATA_STATION).map(String::as_str)
@@ -212,7 +217,7 @@ impl StreamConfig {
                 _ => Storage::File,
             },
             replicas: self.num_replicas.max(1),
-            duplicate_window: Duration::from_nanos(self.duplicate_window),
+            duplicate_window: self.duplicate_window(),
         }
     }
 }

@@ -142,6 +142,7 @@ fn station(name: &Name, parts: Vec<PartitionStream>, version: Option<Version>) -
     let sizes = configs().filter_map(|config| u32::try_from(config.max_msg_size).ok().filter(|size| *size > 0));
     let record_bytes_max = sizes.min();
     let replicas = configs().map(|config| config.num_replicas.max(1)).min().unwrap_or(1);
+    let duplicate_window = configs().map(StreamConfig::duplicate_window).min().unwrap_or_default();
     let streams: Box<[StreamTraits]> = configs().map(StreamConfig::traits).collect();
     let is_of_interest = configs().any(StreamConfig::is_of_interest);
     let answers_in_order = parts.len() == 1 && parts.iter().all(|part| part.info.is_alone());
@@ -158,6 +159,7 @@ fn station(name: &Name, parts: Vec<PartitionStream>, version: Option<Version>) -
         answers_in_order,
         not_atomic,
         atomic_records_max: if not_atomic.is_none() { ATOMIC_RECORDS_MAX } else { 0 },
+        duplicate_window,
     };
     Ok(Found { station, streams, is_of_interest })
 }
@@ -211,14 +213,25 @@ mod tests {
     fn the_smallest_limits_of_the_partitions_are_the_stations() {
         let name = Name::parse("s").expect("a name");
         let parts = vec![
-            part("s.$1", r#"{"name":"s$1","max_msg_size":-1,"num_replicas":3,"metadata":null}"#),
-            part("s.$2", r#"{"name":"s$2","max_msg_size":500,"num_replicas":1,"subjects":["s.$2"]}"#),
-            part("s.$3", r#"{"name":"s$3","max_msg_size":700,"num_replicas":3,"other":1}"#),
+            part(
+                "s.$1",
+                r#"{"name":"s$1","max_msg_size":-1,"num_replicas":3,"duplicate_window":2000,"metadata":null}"#,
+            ),
+            part(
+                "s.$2",
+                r#"{"name":"s$2","max_msg_size":500,"num_replicas":1,"duplicate_window":3000,"subjects":["s.$2"]}"#,
+            ),
+            part("s.$3", r#"{"name":"s$3","max_msg_size":700,"num_replicas":3,"duplicate_window":1000,"other":1}"#),
         ];
         let Found { station, streams, .. } = station(&name, parts, None).expect("a station");
         assert_eq!((streams.len(), streams[0].replicas), (3, 3));
         assert_eq!((station.record_bytes_max, station.replicas, station.partitions.len()), (Some(500), 1, 3));
         assert_eq!(&*station.partitions[1].subject, "s.$2");
+        assert_eq!(station.duplicate_window, Duration::from_micros(1));
+        // A stream that gathers from others knows no ids, and then says nothing of a window.
+        let forgets =
+            vec![part("s.$1", r#"{"name":"s$1","duplicate_window":2000}"#), part("s.$2", r#"{"name":"s$2"}"#)];
+        assert_eq!(self::station(&name, forgets, None).expect("a station").station.duplicate_window, Duration::ZERO);
     }
 
     #[test]

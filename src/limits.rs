@@ -527,7 +527,7 @@ impl Default for Limits {
 impl Limits {
     /// The relations between limits that hold for any configuration. The error says which one is broken.
     pub fn check(&self) -> Result<(), String> {
-        let rules: [(bool, &str); 8] = [
+        let rules: [(bool, &str); 10] = [
             (self.head_bytes_max >= 1_024, "limits.head_bytes_max must be at least 1024"),
             (self.head_bytes_max <= 1024 * 1024, "limits.head_bytes_max must be at most 1 MiB"),
             ((1..=1_000).contains(&self.head_fields_max), "limits.head_fields_max must be from 1 to 1000"),
@@ -542,6 +542,16 @@ impl Limits {
             (self.shard_body_bytes_max < u32::MAX as usize, "limits.shard_body_bytes_max must be under 4 GiB"),
             ((1..=65_536).contains(&self.window_messages_max), "limits.window_messages_max must be from 1 to 65536"),
             (self.connections_per_shard_max >= 1, "limits.connections_per_shard_max must be at least 1"),
+            (
+                self.hold.saturating_mul(REPUBLISH_HOLDS) <= self.ack_timeout,
+                "limits.ack_timeout must be at least twice limits.hold: records are published again for two holds, and none for longer \
+                 than its answer is waited for",
+            ),
+            (
+                REPUBLISH_AFTER.saturating_mul(4) < self.ack_timeout,
+                "limits.ack_timeout must be more than 6s: a record that is not answered is published again every 1.5s, several times \
+                 before its outcome is unknown",
+            ),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
             None => Ok(()),

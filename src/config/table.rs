@@ -402,7 +402,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     limit!(time idle_timeout, 10, "\"75s\"", "How long a keep-alive connection may go without a request."),
     limit!(time write_timeout, 10, "\"30s\"", "How long a response may wait for a client that does not read."),
-    limit!(time ack_timeout, 10, "\"10s\"", "From publish to acknowledgement; past it the outcome is unknown (503)."),
+    limit!(time ack_timeout, 10, "\"10s\"", "From publish to acknowledgement; past it the outcome is unknown (503). At least twice `limits.hold`, and more than 6s."),
     limit!(time hold, 0, "\"5s\"", "How long a request waits for room, or for a broker that is away, before it is refused; twice as long for a stream whose cluster elects a leader."),
     limit!(time registry_hold, 0, "\"10s\"", "How long a record for a station with a schema waits for the registry to confirm that schema, before it is refused."),
     limit!(time registry_age, 1000, "\"30s\"", "How old what is known of users and API keys may be, unconfirmed by the registry, before the gateway is not ready."),

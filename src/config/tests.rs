@@ -82,7 +82,7 @@ const OTHER_VALUES: [(&str, &str); 52] = [
     ("limits.body_rate_min", "\"7KiB\""),
     ("limits.idle_timeout", "\"3s\""),
     ("limits.write_timeout", "\"4s\""),
-    ("limits.ack_timeout", "\"6s\""),
+    ("limits.ack_timeout", "\"7s\""),
     ("limits.hold", "\"500ms\""),
     ("limits.registry_hold", "\"7s\""),
     ("limits.registry_age", "\"1m\""),

@@ -118,7 +118,7 @@ fn a_stopped_broker_is_503_until_it_is_back(setup: Setup) {
 fn behind_proxy(setup: Setup) -> (Gateway, NatsServer, Proxy) {
     let server = NatsServer::start();
     let proxy = Proxy::start(server.address());
-    let config = "[limits]\nack_timeout = \"3s\"\nhold = \"3s\"";
+    let config = "[limits]\nack_timeout = \"7s\"\nhold = \"3s\"";
     let gateway = Plan::new(setup).nats_url(&proxy.url()).config(config).shards(1).start();
     gateway.single("cut", "text/plain", b"before").is_json(200, OK);
     (gateway, server, proxy)
@@ -189,7 +189,7 @@ fn a_subject_that_the_broker_forbids_is_no_success(setup: Setup) {
     broker.create_stream("denied", "denied", &json!({}));
     broker.create_stream("granted", "granted", &json!({}));
     let url = format!("nats://gateway:secret@{}", server.address());
-    let gateway = Plan::new(setup).nats_url(&url).config("[limits]\nack_timeout = \"3s\"").start();
+    let gateway = Plan::new(setup).nats_url(&url).config("[limits]\nhold = \"3s\"\nack_timeout = \"7s\"").start();
     for response in [gateway.single("denied", "text/plain", b"x"), gateway.batch("denied", "[1,2]")] {
         // An operator can give the permission, and the record is safest with its client until then (C14).
         let text = response.is_retryable(503);
@@ -236,7 +236,7 @@ fn c14_what_an_operator_took_away_is_503_with_the_reason_and_said_once(setup: Se
 }
 
 fn a_stream_that_was_deleted_is_no_success(setup: Setup) {
-    let gateway = Plan::new(setup).config("[limits]\nack_timeout = \"3s\"").start();
+    let gateway = Plan::new(setup).config("[limits]\nhold = \"3s\"\nack_timeout = \"7s\"").start();
     gateway.single("deleted", "text/plain", b"x").is_json(200, OK);
     let mut broker = Broker::connect(gateway.nats());
     broker.api("STREAM.DELETE.deleted", &Value::Null);
@@ -258,7 +258,7 @@ fn a_stream_that_was_deleted_is_no_success(setup: Setup) {
 
 fn a_broker_without_jetstream_is_no_success(setup: Setup) {
     let server = NatsServer::with_raw_config("");
-    let config = "[limits]\nhold = \"1s\"\nack_timeout = \"1s\"";
+    let config = "[limits]\nhold = \"1s\"\nack_timeout = \"7s\"";
     let mut gateway = Plan::new(setup).nats_url(&server.url()).config(config).prepare();
     gateway.restart_without_waiting();
     eventually("the admin port answers", Duration::from_secs(20), || gateway.readiness());

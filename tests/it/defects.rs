@@ -64,7 +64,7 @@ const OK: &str = "{\"error\":null,\"success\":true}";
 const UNAUTHORIZED: &str = "{\"message\":\"Unauthorized\"}";
 
 fn defect_01_200_before_durable_ack(setup: Setup) {
-    let gateway = Plan::new(setup).config("[limits]\nack_timeout = \"2s\"").start();
+    let gateway = Plan::new(setup).config("[limits]\nhold = \"1s\"\nack_timeout = \"7s\"").start();
     let mut broker = Broker::connect(gateway.nats());
     broker.create_stream("acked", "acked", &json!({"max_msgs": 5, "discard": "new"}));
     let answers: Vec<u16> =

@@ -43,7 +43,7 @@ struct Verdict {
 
 fn what_was_acknowledged_survives_kill_9_once_and_in_order(setup: Setup) {
     let _turn = alone();
-    let config = "[limits]\nhold = \"1s\"\nack_timeout = \"5s\"";
+    let config = "[limits]\nhold = \"1s\"\nack_timeout = \"7s\"";
     let mut gateway = Plan::new(setup).config(config).start();
     gateway.token();
     let mut total = Verdict::default();

@@ -112,7 +112,7 @@ fn the_layout_of_the_original_has_its_names(setup: Setup) {
 fn a_full_window_is_429_after_the_hold(setup: Setup) {
     let server = NatsServer::start();
     let proxy = Proxy::start(server.address());
-    let config = "[limits]\nwindow_messages_max = 2\nhold = \"500ms\"\nack_timeout = \"4s\"";
+    let config = "[limits]\nwindow_messages_max = 2\nhold = \"500ms\"\nack_timeout = \"7s\"";
     let gateway = Plan::new(setup).nats_url(&proxy.url()).config(config).shards(1).start();
     gateway.single("narrow", "text/plain", b"0").is_json(200, OK);
     let request =

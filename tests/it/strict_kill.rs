@@ -48,7 +48,7 @@ fn whole_after(setup: Setup, kill: impl Fn(&mut Gateway)) {
         return report("strict batches need nats-server 2.12: not run on this one");
     }
     let _turn = alone();
-    let config = "[limits]\nhold = \"1s\"\nack_timeout = \"5s\"";
+    let config = "[limits]\nhold = \"1s\"\nack_timeout = \"7s\"";
     let mut gateway = Plan::new(setup).config(config).start();
     gateway.token();
     let (mut acknowledged, mut stored) = (0, 0);

@@ -17,7 +17,7 @@ pub(super) fn walk(gateway: &Gateway, description: &Description) {
 
 /// One record has all the room there is, and the broker says nothing.
 fn full_window(gateway: &Gateway, description: &Description) {
-    let limits = "[limits]\nwindow_messages_max = 1\nhold = \"300ms\"\nack_timeout = \"4s\"";
+    let limits = "[limits]\nwindow_messages_max = 1\nhold = \"300ms\"\nack_timeout = \"7s\"";
     let narrow = Plan::new(gateway.setup()).config(limits).shards(1).start();
     produce(&narrow, description, "narrow", "single", &[], "1", 200);
     narrow.nats().signal("STOP");

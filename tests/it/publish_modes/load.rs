@@ -83,7 +83,7 @@ fn a_broker_that_cannot_keep_up_is_never_taken_for_one_that_stored(setup: Setup)
             "jetstream {{\n  store_dir: \"DIR/js\"\n  sync_interval: {}\n  {queue}\n}}\n",
             way.sync
         ));
-        let gateway = way.gateway(setup, &server.url(), "ack_timeout = \"2s\"");
+        let gateway = way.gateway(setup, &server.url(), "ack_timeout = \"7s\"\nhold = \"3s\"");
         gateway.batch("busy", "[0]").is_json(200, OK);
         for first in [1_000, 2_000, 3_000] {
             let response = gateway.batch("busy", &array(first..first + 1_000));
@@ -149,7 +149,7 @@ fn acknowledged_batches_survive_kill_9_once_and_in_order(setup: Setup) {
     let _turn = alone();
     for way in WAYS {
         let mut server = way.server(setup);
-        let gateway = way.gateway(setup, &server.url(), "ack_timeout = \"5s\"\nhold = \"1s\"");
+        let gateway = way.gateway(setup, &server.url(), "ack_timeout = \"7s\"\nhold = \"1s\"");
         gateway.token();
         let run = Run::default();
         let acknowledged: Vec<u32> = thread::scope(|scope| {

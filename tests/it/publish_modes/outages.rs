@@ -14,7 +14,7 @@ on_setups!(nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
 fn behind_proxy(setup: Setup, way: Way) -> (Gateway, NatsServer, Proxy) {
     let server = way.server(setup);
     let proxy = Proxy::start(server.address());
-    let gateway = way.gateway(setup, &proxy.url(), "ack_timeout = \"2s\"\nhold = \"5s\"");
+    let gateway = way.gateway(setup, &proxy.url(), "ack_timeout = \"10s\"\nhold = \"5s\"");
     gateway.batch("cut", "[0]").is_json(200, OK);
     (gateway, server, proxy)
 }
@@ -78,7 +78,7 @@ fn late_answers_are_not_taken_for_those_of_later_batches(setup: Setup) {
         let server = way.server(setup);
         let proxy = Proxy::start(server.address());
         let mut broker = create_full_at(&server, "late", 3);
-        let gateway = way.gateway(setup, &proxy.url(), "ack_timeout = \"2s\"\nhold = \"2s\"");
+        let gateway = way.gateway(setup, &proxy.url(), "ack_timeout = \"7s\"\nhold = \"2s\"");
         gateway.batch("late", "[0]").is_json(200, OK);
         // The answers that come late say "stored", those of the batch after it "full"; then the other way round.
         for (late, next, status, expect) in [("[1,2]", "[3,4]", 503, 0..3), ("[5,6]", "[7,8]", 200, 7..9)] {

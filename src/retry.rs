@@ -71,8 +71,7 @@ impl Publisher<'_> {
                     break;
                 }
                 match looks.wait(self, round.nobody, pause).await {
-                    // Their ids are known where they were sent to, and nowhere else.
-                    Some(Ok(now)) if unknown.since.is_some() && now.partitions != station.partitions => break,
+                    Some(Ok(now)) if !unknown.may_go_to(&now, station) => break,
                     Some(Ok(now)) => {
                         unknown.window = unknown.window.min(now.duplicate_window);
                         *station = now;
@@ -179,6 +178,12 @@ impl Unknown {
     /// Until when they may go again. `None`: there are none, or they never may.
     fn until(self, repeats: Repeats) -> Option<Instant> {
         repeats.unknown_until(self.since?, self.window)
+    }
+
+    /// Whether they may go to the station as it is `now`: their ids are known in the streams that they were sent to, and in no
+    /// others.
+    fn may_go_to(self, now: &Station, then: &Station) -> bool {
+        self.since.is_none() || now.partitions == then.partitions
     }
 }
 
@@ -464,5 +469,20 @@ mod tests {
         assert_eq!(unknown.until(repeats), Some(begun + seconds(10)));
         unknown.hear(&[stored(1), stored(2)], begun + seconds(9));
         assert_eq!(unknown.until(repeats), None, "there are none");
+    }
+
+    #[test]
+    fn what_may_be_stored_in_one_stream_does_not_go_to_another_one() {
+        let (then, now) = (station(2), Station { duplicate_window: seconds(1), ..station(2) });
+        let mut adopted = station(2);
+        adopted.partitions[1].stream = "other".into();
+        let begun = Instant::now();
+        for outcomes in [[UNKNOWN, GONE], [stored(1), GONE]] {
+            let unknown = unknown(&then, &outcomes, begun);
+            assert!(unknown.may_go_to(&now, &then), "the same streams");
+            for other in [&station(1), &station(3), &adopted] {
+                assert_eq!(unknown.may_go_to(other, &then), outcomes[0] != UNKNOWN, "{:?}", other.partitions);
+            }
+        }
     }
 }

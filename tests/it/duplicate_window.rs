@@ -102,7 +102,9 @@ fn what_was_stored_on_a_lost_connection_is_not_stored_again_once_its_id_is_forgo
     let (mut broker, lines) = (Broker::connect(&server), lines(&gateway));
     proxy.swallow_answers();
     let mut waiting: Vec<Http> = lines.iter().map(|line| line.send(&gateway)).collect();
-    lines.iter().for_each(|line| line.wait_until_stored(&mut broker));
+    for line in &lines {
+        line.wait_until_stored(&mut broker);
+    }
     thread::sleep(PAST_THE_WINDOW);
     proxy.cut(false);
     for (line, http) in lines.iter().zip(&mut waiting) {
@@ -119,7 +121,9 @@ fn what_a_cluster_stored_and_answers_after_the_window_is_stored_once() {
     let (mut broker, lines) = (cluster.broker(), lines(&gateway));
     (0..3).for_each(|index| cluster.client_link(index).keep_answers_back());
     let mut waiting: Vec<Http> = lines.iter().map(|line| line.send(&gateway)).collect();
-    lines.iter().for_each(|line| line.wait_until_stored(&mut broker));
+    for line in &lines {
+        line.wait_until_stored(&mut broker);
+    }
     // Longer than an answer is waited for before a record is published again; the line is not given up so soon.
     thread::sleep(PAST_THE_WINDOW + Duration::from_millis(600));
     (0..3).for_each(|index| cluster.client_link(index).let_answers_go());

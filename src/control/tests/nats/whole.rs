@@ -21,7 +21,11 @@ use crate::{
     wire::Span,
 };
 use serde_json::json;
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Runs something on a shard's connection to the server of this port.
 fn on_link<T, F: Future<Output = T>>(port: u16, limits: &Limits, work: impl FnOnce(Rc<Connection>) -> F) -> T {
@@ -333,4 +337,31 @@ fn a_message_says_its_place_and_how_often_it_was_handed_out() {
             link.settle(&delivered, Settlement::Redeliver);
         }
     });
+}
+
+#[test]
+fn what_is_published_again_is_not_sent_after_its_time() {
+    let server = Server::start("");
+    let gateway = Gateway::start(settings(server.port));
+    let station = gateway.station("s", true).expect("made");
+    on_link(server.port, &Limits::default(), |link| async move {
+        let (body, records) = body(&["a", "b"]);
+        let now = Instant::now();
+        let (over, later) = (Some(now), Some(now + Duration::from_secs(60)));
+        // Whoever publishes for the first time has looked at the time; then it ends by its own limits.
+        for (again, until, sent) in [(true, over, false), (true, later, true), (true, None, true), (false, over, true)]
+        {
+            for whole in [false, station.not_atomic.is_none()] {
+                let publish = Publish { again, whole, until, ..Publish::of(&station, &body, &records) };
+                let mut outcomes = Vec::new();
+                assert_eq!(link.publish(&publish, &mut outcomes).await, Ok(()));
+                if sent {
+                    assert!(outcomes.iter().all(Outcome::is_stored), "{again} {until:?} {whole} {outcomes:?}");
+                } else {
+                    assert_eq!(outcomes, [const { Outcome::Failed(Reject::WindowFull) }; 2], "{whole}");
+                }
+            }
+        }
+    });
+    assert_eq!(messages(&server, "s"), 3 * 2 * 2);
 }

@@ -198,6 +198,7 @@ mod tests {
         station::PublishMode,
     };
     use serde_json::{Value, json};
+    use std::time::Duration;
 
     #[test]
     fn a_group_has_the_name_that_clients_gave_it_and_what_is_named_otherwise_is_none() {
@@ -220,6 +221,7 @@ mod tests {
             partitions: [Partition { stream: "orders".into(), subject: "orders".into() }].into(),
             record_bytes_max: None,
             replicas: 1,
+            duplicate_window: Duration::from_secs(120),
             publish_mode: PublishMode::Single,
             answers_in_order: true,
             not_atomic: None,

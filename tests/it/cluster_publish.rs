@@ -2,6 +2,7 @@
 
 use crate::support::{
     PATIENCE, StopOnDrop,
+    broker::Broker,
     cluster::Cluster,
     eventually,
     gateway::{Gateway, Plan},
@@ -129,6 +130,8 @@ fn c1_an_answer_that_comes_twice_acknowledges_nobody_elses_record() {
 struct Answered {
     statuses: Vec<(u16, String)>,
     acknowledged: Vec<String>,
+    /// When each acknowledged request was answered.
+    served: Vec<Instant>,
 }
 
 impl Answered {
@@ -183,6 +186,7 @@ fn produce(gateway: &Gateway, station: &str, load: Load, who: usize, stop: &Atom
         answered.statuses.push((response.status, response.text().to_owned()));
         if response.status == 200 {
             answered.acknowledged.extend(records);
+            answered.served.push(Instant::now());
         }
     }
     answered
@@ -348,6 +352,86 @@ fn c4_a_link_leaves_a_server_that_has_lost_its_cluster() {
     assert_eq!((said(&gateway, "publishes fail for the moment"), said(&gateway, "publishes work again")), (1, 1));
     cluster.wait_for_all();
     cluster.wait_for_copies(&streams[0]);
+    all_is_kept(&cluster, &streams, load, &answered);
+}
+
+/// How long it takes until a client of the broker's own stores something at one of these servers.
+fn served_by(cluster: &Cluster, servers: &[usize], subject: &str) -> Duration {
+    let (begun, mut attempt) = (Instant::now(), 0);
+    eventually("another server takes a record", 2 * PATIENCE, || {
+        attempt += 1;
+        let server = cluster.server(servers[attempt % servers.len()]);
+        let mut broker = Broker::try_connect(server.address(), "", Duration::from_millis(500)).ok()?;
+        let answer = broker.try_request(subject, format!("native {attempt}").as_bytes()).ok()?;
+        let answer: serde_json::Value = serde_json::from_slice(&answer).ok()?;
+        answer.get("error").is_none().then(|| begun.elapsed())
+    })
+}
+
+#[test]
+fn c4_a_link_leaves_a_leader_that_has_lost_its_cluster_about_as_soon_as_another_one_leads() {
+    let cluster = Cluster::start_behind_proxies();
+    let gateway = gateway_of(&cluster);
+    let (station, streams) = station_of(&gateway, "deposed", 1);
+    // The link's own server: it goes on to say of what comes again that it is under way.
+    cluster.make_leader(&streams[0], 0);
+    let load = Load { producers: 6, records: 1, ids: true };
+    let ((cut, native), answered) = under_load(&gateway, &station, load, || {
+        let cut = Instant::now();
+        for link in cluster.route_links_of(0) {
+            link.silence(&[Way::Up, Way::Down]);
+        }
+        let native = served_by(&cluster, &[1, 2], &station);
+        thread::sleep(3 * native + Duration::from_secs(2));
+        (cut, native)
+    });
+    for link in cluster.route_links_of(0) {
+        link.heal();
+    }
+    // What was under way when the line was cut may still have come.
+    let again = answered.iter().flat_map(|one| &one.served).filter_map(|at| at.checked_duration_since(cut));
+    let ours = again.filter(|after| *after > native / 2).min().expect("somebody is served");
+    assert!(ours < 3 * native, "nobody was served for {ours:?}; without a gateway for {native:?}");
+    let failed: Vec<_> = answered.iter().flat_map(Answered::failed).collect();
+    // A request is given up after ten seconds, and an election may take as long.
+    let given_up = load.producers * (1 + usize::try_from(native.as_secs() / 5).unwrap());
+    assert!(failed.len() <= given_up, "{} requests failed: {:?}", failed.len(), failed.first());
+    cluster.wait_for_all();
+    cluster.wait_for_copies(&streams[0]);
+    all_is_kept(&cluster, &streams, load, &answered);
+}
+
+#[test]
+fn c6_a_link_has_another_server_before_it_leaves_one_that_is_about_to_stop() {
+    let mut cluster = Cluster::start();
+    let gateway = gateway_of(&cluster);
+    let (station, streams) = station_of(&gateway, "duck", 1);
+    let (quiet, others) = (unique("quiet"), [&streams[0], "KV_sluicegate"]);
+    post(&gateway, &quiet, "single", &[], "\"x\"").is(200, OK);
+    let waits = r#"{"consumer_name":"c","batch_max_wait_time_ms":30000}"#;
+    gateway.consume(&quiet, r#"{"consumer_name":"c","batch_max_wait_time_ms":1000}"#);
+    cluster.wait_for_copies(&stream_of(&quiet));
+    for stream in others.into_iter().chain([stream_of(&quiet).as_str()]) {
+        cluster.make_leader(stream, 1);
+    }
+    // Without ids: whatever is lost would be a failure.
+    let load = Load { producers: 6, records: 1, ids: false };
+    let (consumed, answered) = under_load(&gateway, &station, load, || {
+        thread::scope(|scope| {
+            let consumed = scope.spawn(|| gateway.consume(&quiet, waits));
+            thread::sleep(Duration::from_millis(500));
+            cluster.lame_duck(0);
+            cluster.wait_for_its_end(0);
+            consumed.join().unwrap()
+        })
+    });
+    cluster.restart(0);
+    cluster.wait_for_all();
+    assert_eq!(said(&gateway, "about to stop: going elsewhere"), 1);
+    assert_eq!(said(&gateway, "the connection to the broker is lost"), 0, "the next one stood by");
+    assert_eq!(consumed.status, 200, "{}", consumed.text());
+    let failed: Vec<_> = answered.iter().flat_map(Answered::failed).collect();
+    assert!(failed.is_empty(), "{} requests failed: {:?}", failed.len(), failed.first());
     all_is_kept(&cluster, &streams, load, &answered);
 }
 

@@ -41,7 +41,7 @@ const ACK_SID: u64 = 1;
 const RECEIVE_BYTES: usize = 64 * 1024;
 /// Reads before other tasks get their turn.
 const READS_IN_A_ROW: u64 = 16;
-/// How long publishes in flight have when the server says that it is about to stop.
+/// How long publishes in flight have when the server says that it is about to stop, and there is no other one.
 const LAME_DUCK_GRACE: Duration = Duration::from_secs(2);
 /// How long the end of a link waits for what is still to be written, and how often it looks.
 const STOP_WRITE_MAX: Duration = Duration::from_millis(250);
@@ -88,6 +88,8 @@ pub struct Connection {
     turn: Cell<u64>,
     /// Answers that said "not now": what is sent behind them would stand before what they were for.
     pub(super) refusals: Cell<u64>,
+    /// Answers that say neither that the server serves nor that it does not.
+    undecided: Cell<u64>,
     /// How long a record with a message id waits for its answer from a cluster before it may be published again.
     pub(super) patience: Cell<Duration>,
     stopping: Cell<bool>,
@@ -98,6 +100,8 @@ pub struct Connection {
 struct Up {
     guard: Guard,
     server: Server,
+    /// It has said that it is about to stop.
+    stops: bool,
     /// Nothing new is sent, and the connection ends.
     leaving: Option<Leaving>,
     /// When the write that is under way began.
@@ -168,6 +172,7 @@ impl Connection {
             sids: Cell::new(ACK_SID),
             turn: Cell::new(0),
             refusals: Cell::new(0),
+            undecided: Cell::new(0),
             patience: Cell::new(REPUBLISH_AFTER),
             stopping: Cell::new(false),
         })
@@ -229,6 +234,11 @@ impl Connection {
             return Ok(ready);
         }
         let server = self.servers.borrow_mut().next().unwrap_or_default();
+        self.let_in(server).await
+    }
+
+    /// A connection to this server.
+    async fn let_in(&self, server: Address) -> Result<(Address, Established), (Address, String)> {
         match establish(&self.settings, &server, &format!("{}*", self.inbox)).await {
             Ok(established) => {
                 self.servers.borrow_mut().connected(&established.info);
@@ -322,8 +332,9 @@ impl Connection {
         let Established { stream, info, rest } = established;
         let guard = stream.guard();
         self.out.borrow_mut().clear();
-        *self.up.borrow_mut() = Some(Up { guard, server: Server::of(&info), leaving: None, writing_since: None });
-        self.health.borrow_mut().connected();
+        let server = Server::of(&info);
+        *self.up.borrow_mut() = Some(Up { guard, server, stops: false, leaving: None, writing_since: None });
+        self.health.borrow_mut().connected(self.sent());
         self.metrics.link_up.set(1);
         self.changed.wake_all();
 
@@ -345,9 +356,13 @@ impl Connection {
         let ended = self.up.borrow_mut().take();
         self.metrics.link_up.set(0);
         let mut wakes = DueWakers::default();
-        let moves = ended.is_some_and(|up| up.server.clustered && up.leaving.is_some_and(|leaving| leaving.moves));
-        if !moves {
-            self.window.borrow_mut().lose_all(&mut wakes);
+        let moves = |up: &Up| up.server.clustered && up.leaving.is_some_and(|leaving| leaving.moves);
+        match ended.filter(moves) {
+            Some(Up { stops: true, .. }) => {}
+            Some(_) => self.give_up_what_goes_again(&mut wakes),
+            None => {
+                self.window.borrow_mut().lose_all(&mut wakes);
+            }
         }
         for (_, pull) in self.pulls.borrow_mut().drain() {
             pull.lost();
@@ -461,8 +476,8 @@ impl Connection {
                 if !no_responders {
                     self.acknowledged(subject.of(buffer), payload.of(buffer), wakes);
                 } else if let Some(token) = Token::of_subject(subject.of(buffer), self.inbox.as_bytes()) {
-                    self.refusals.set(self.refusals.get() + 1);
-                    self.window.borrow_mut().complete(token, AckOutcome::NoResponders, wakes);
+                    let answered = self.complete(token, AckOutcome::NoResponders, wakes);
+                    self.refusals.set(self.refusals.get() + answered);
                 }
             }
             Op::Msg { subject, sid, reply, payload } => {
@@ -491,15 +506,27 @@ impl Connection {
             }
             Some(PubAck::Stored { sequence, duplicate, count: None, .. }) => AckOutcome::Stored { sequence, duplicate },
             Some(PubAck::Error { code, err_code, description }) => {
+                let description = puback::description_text(payload, description);
+                let answered = self.complete(token, AckOutcome::Error { code, err_code, description }, wakes);
                 if errors::is_for_the_moment(code, err_code) {
-                    self.refusals.set(self.refusals.get() + 1);
+                    self.refusals.set(self.refusals.get() + answered);
+                } else if errors::is_said_without_a_cluster(code, err_code) {
+                    self.undecided.set(self.undecided.get() + answered);
                 }
-                AckOutcome::Error { code, err_code, description: puback::description_text(payload, description) }
+                return;
             }
             // Not an acknowledgement: nothing is known of the record until its deadline says so.
             Some(PubAck::BatchStarted) | None => return,
         };
-        self.window.borrow_mut().complete(token, outcome, wakes);
+        self.complete(token, outcome, wakes);
+    }
+
+    /// An answer. Returns how many records in flight it was for: those of a batch have one.
+    fn complete(&self, token: Token, outcome: AckOutcome, wakes: &mut DueWakers) -> u64 {
+        let mut window = self.window.borrow_mut();
+        let before = window.answered();
+        window.complete(token, outcome, wakes);
+        window.answered() - before
     }
 
     /// A message for a pull; one that nobody waits for any more is given back at once.
@@ -521,9 +548,9 @@ impl Connection {
             // What is not said again is as it was.
             up.server.record_bytes_max = info.record_bytes_max().unwrap_or(up.server.record_bytes_max);
             up.server.clustered |= Server::of(&info).clustered;
-            if info.ldm && up.leaving.is_none() {
+            // The next tick does what follows from it.
+            if info.ldm && !std::mem::replace(&mut up.stops, true) {
                 tracing::info!("the broker is about to stop: going elsewhere");
-                up.leaving = Some(Leaving { until: Instant::now() + LAME_DUCK_GRACE, moves: false });
             }
         }
     }

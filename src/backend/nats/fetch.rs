@@ -48,6 +48,8 @@ struct FetchBuffer {
     records_max: usize,
     bytes_max: usize,
     changed: Notify,
+    /// Nothing was there: what is to come is waited for.
+    waits: Cell<bool>,
     lost: Cell<bool>,
     ended: Cell<bool>,
 }
@@ -80,6 +82,13 @@ impl Pull {
     pub(super) fn end(&self) {
         self.basket.ended.set(true);
         self.basket.changed.notify();
+    }
+
+    /// The call ends with what it has, if nothing was there and it waits.
+    pub(super) fn end_wait(&self) {
+        if self.basket.waits.get() {
+            self.end();
+        }
     }
 
     /// The connection is gone.
@@ -203,6 +212,7 @@ impl Connection {
             records_max: fetch.records_max as usize,
             bytes_max: fetch.bytes_max,
             changed: Notify::default(),
+            waits: Cell::new(false),
             lost: Cell::new(false),
             ended: Cell::new(false),
         });
@@ -274,6 +284,7 @@ impl Call<'_> {
     async fn wait_for_more(&self) {
         let mut asked = self.partitions();
         asked.truncate(self.basket.records_max.min(self.pulls_that_fit()));
+        self.basket.waits.set(true);
         self.request(&asked, self.basket.records_max, Some(self.fetch.wait));
         self.basket.settled(Instant::now() + self.fetch.wait + EXPIRY_SLACK).await;
     }

@@ -24,7 +24,9 @@ const PONG_TICKS: u32 = 2 * TICKS_A_SECOND;
 const SLOWEST_BYTES_A_TICK: u32 = 1_000;
 /// How long a server may serve nothing before the link goes elsewhere.
 const BARREN_TICKS: u32 = 2 * TICKS_A_SECOND;
-/// How long after that it stays, at least, and at most where it did not help.
+/// So many moves follow each other as quickly: while a leader is elected no server serves, and any may be the one that is cut off.
+const QUICK_MOVES: u32 = 5;
+/// How long the link stays after the next one, and at most where it did not help.
 const STAY_TICKS_MIN: u32 = 4 * TICKS_A_SECOND;
 const STAY_TICKS_MAX: u32 = 60 * TICKS_A_SECOND;
 /// How long nothing may have failed before publishes are said to work again.
@@ -39,6 +41,8 @@ pub(super) struct Seen {
     pub(super) answered: u64,
     /// Those of them that said "not now".
     pub(super) refused: u64,
+    /// Those that say that what was asked for is under way, or not known: so does a leader who has lost the others.
+    pub(super) undecided: u64,
     /// Publishes that were given up unanswered.
     pub(super) unanswered: u64,
     /// Publishes in flight, and their bytes.
@@ -56,6 +60,8 @@ pub(super) struct Advice {
     pub(super) give_up: bool,
     /// Try another server, if there is one.
     pub(super) go_elsewhere: bool,
+    /// The server has taken something since the tick before.
+    pub(super) served: bool,
     /// Something to say to the operator.
     pub(super) news: Option<News>,
 }
@@ -79,9 +85,13 @@ pub(super) struct Health {
     quiet: u32,
     /// At how many of them it was asked.
     pinged: Option<u32>,
+    /// How many publishes were sent before this connection stood: their fate says nothing of its server.
+    sent_before: u64,
     /// Ticks since something was served, while something failed or waited.
     barren: u32,
     troubled: bool,
+    /// Moves that did not help.
+    moves: u32,
     /// Ticks that the link stays where it is, and will the next time.
     stay: u32,
     stay_next: u32,
@@ -97,8 +107,9 @@ struct Outage {
 }
 
 impl Health {
-    /// A new connection stands.
-    pub(super) fn connected(&mut self) {
+    /// A new connection stands; so many publishes were sent until now.
+    pub(super) fn connected(&mut self, sent: u64) {
+        self.sent_before = sent;
         (self.quiet, self.pinged, self.barren, self.troubled) = (0, None, 0, false);
     }
 
@@ -117,14 +128,17 @@ impl Health {
     pub(super) fn tick(&mut self, seen: Seen, up: bool) -> Advice {
         let answered = seen.answered.saturating_sub(self.last.answered);
         let refused = seen.refused.saturating_sub(self.last.refused);
+        let undecided = seen.undecided.saturating_sub(self.last.undecided);
         let unanswered = seen.unanswered.saturating_sub(self.last.unanswered);
         self.last = seen;
         self.recent = self.recent - self.recent.div_ceil(u64::from(TICKS_A_SECOND)) + answered;
-        let served = answered > refused;
-        let mut advice = Advice { news: self.outage(served, refused, unanswered), ..Advice::default() };
+        let served = answered > refused + undecided;
+        let mut advice = Advice { news: self.outage(served, refused, unanswered), served, ..Advice::default() };
         if up {
             (advice.ping, advice.give_up) = self.silence(seen);
-            advice.go_elsewhere = self.is_barren(served, refused + unanswered > 0, seen.in_flight.0 > 0);
+            let asked = seen.answered + seen.unanswered + seen.in_flight.0 as u64 > self.sent_before;
+            let failed = refused + undecided + unanswered > 0;
+            advice.go_elsewhere = self.is_barren(served, asked && failed, asked && seen.in_flight.0 > 0);
         }
         advice
     }
@@ -157,7 +171,7 @@ impl Health {
         if served {
             (self.barren, self.troubled) = (0, false);
             if self.stay == 0 {
-                self.stay_next = 0;
+                (self.moves, self.stay_next) = (0, 0);
             }
             return false;
         }
@@ -170,8 +184,12 @@ impl Health {
         if self.barren < BARREN_TICKS || self.stay > 0 {
             return false;
         }
-        self.stay = self.stay_next.max(STAY_TICKS_MIN);
-        self.stay_next = (2 * self.stay).min(STAY_TICKS_MAX);
+        self.moves = self.moves.saturating_add(1);
+        self.stay = BARREN_TICKS;
+        if self.moves >= QUICK_MOVES {
+            self.stay = self.stay_next.max(STAY_TICKS_MIN);
+            self.stay_next = (2 * self.stay).min(STAY_TICKS_MAX);
+        }
         // What failed before says nothing of the next server, and nothing new may come here.
         (self.barren, self.troubled) = (0, false);
         true
@@ -245,6 +263,31 @@ mod tests {
     }
 
     #[test]
+    fn c4_what_is_under_way_at_a_leader_who_has_lost_the_others_is_no_service() {
+        let (mut health, mut seen) = (Health::default(), Seen::default());
+        let left = (1..=100).find(|_| {
+            seen.answered += 1;
+            seen.undecided += 1;
+            (seen.in_flight, seen.heard) = ((1, 10), true);
+            health.tick(seen, true).go_elsewhere
+        });
+        assert_eq!(left, Some(20));
+    }
+
+    #[test]
+    fn c4_a_server_is_not_judged_by_what_another_one_was_sent() {
+        let (mut health, mut seen) = (Health::default(), Seen::default());
+        (seen.in_flight, seen.heard) = ((5, 50), true);
+        health.connected(5);
+        assert!((0..300).all(|_| !health.tick(seen, true).go_elsewhere), "nothing was sent here");
+        // Of those that were sent before some are given up now: this says nothing either.
+        (seen.unanswered, seen.in_flight) = (3, (2, 20));
+        assert!((0..300).all(|_| !health.tick(seen, true).go_elsewhere));
+        seen.in_flight = (3, 30);
+        assert_eq!((1..300).find(|_| health.tick(seen, true).go_elsewhere), Some(20), "one is");
+    }
+
+    #[test]
     fn c4_a_link_that_finds_no_better_server_moves_less_and_less_often() {
         let (mut health, mut seen, mut moves) = (Health::default(), Seen::default(), Vec::new());
         for tick in 1..=3_000_u32 {
@@ -253,10 +296,10 @@ mod tests {
             seen.heard = true;
             if health.tick(seen, true).go_elsewhere {
                 moves.push(tick);
-                health.connected();
+                health.connected(u64::from(tick));
             }
         }
-        assert_eq!(moves, [20, 60, 140, 300, 620, 1_220, 1_820, 2_420]);
+        assert_eq!(moves, [20, 40, 60, 80, 100, 140, 220, 380, 700, 1_300, 1_900, 2_500]);
     }
 
     #[test]

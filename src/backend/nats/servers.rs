@@ -14,6 +14,8 @@ pub(super) struct Servers {
     known: Vec<Address>,
     /// The last one that was given out.
     at: Option<usize>,
+    /// The last one that let the link in.
+    home: Option<usize>,
     /// Those that come before any other is tried again.
     untried: Vec<usize>,
 }
@@ -22,14 +24,24 @@ impl Servers {
     /// These, of which this one comes first: shards begin at different ones.
     pub(super) fn new(known: Vec<Address>, first: usize) -> Self {
         let untried = if known.is_empty() { Vec::new() } else { vec![first % known.len()] };
-        Self { known, at: None, untried }
+        Self { known, at: None, home: None, untried }
     }
 
     /// The server to try now: any of the others, all of them before one comes again. By chance, so that those who were at a
     /// server that is lost do not all go to the same one.
     pub(super) fn next(&mut self) -> Option<Address> {
+        self.choose(self.at)
+    }
+
+    /// The server to try beside the one that the link is at, which does not serve or is about to stop.
+    pub(super) fn next_elsewhere(&mut self) -> Option<Address> {
+        self.untried.retain(|index| Some(*index) != self.home);
+        self.choose(self.home)
+    }
+
+    fn choose(&mut self, but: Option<usize>) -> Option<Address> {
         if self.untried.is_empty() {
-            self.untried = (0..self.known.len()).filter(|index| Some(*index) != self.at).collect();
+            self.untried = (0..self.known.len()).filter(|index| Some(*index) != but).collect();
         }
         let chosen = match self.untried.len() {
             0 => self.at?,
@@ -39,9 +51,9 @@ impl Servers {
         self.known.get(chosen).cloned()
     }
 
-    /// The last one that was tried let the link in: when it is lost, all others may be tried.
+    /// The last one that was tried let the link in.
     pub(super) fn connected(&mut self, info: &ServerInfo) {
-        self.untried.clear();
+        self.home = self.at;
         for url in &info.connect_urls {
             let Some((host, port)) = url.rsplit_once(':') else { continue };
             let Ok(port) = port.parse() else { continue };
@@ -52,9 +64,14 @@ impl Servers {
         }
     }
 
-    /// Whether there is another server than the one that the link is at.
-    pub(super) fn has_others(&self) -> bool {
-        self.known.len() > 1
+    /// The server that the link is at serves: when it is lost, all others may be tried.
+    pub(super) fn served(&mut self) {
+        self.untried.clear();
+    }
+
+    /// How many servers there are beside the one that the link is at.
+    pub(super) fn others(&self) -> usize {
+        self.known.len().saturating_sub(1)
     }
 }
 
@@ -83,16 +100,44 @@ mod tests {
     }
 
     #[test]
+    fn c4_who_finds_no_service_goes_round_all_servers_before_one_comes_again() {
+        for _ in 0..50 {
+            let mut servers = servers(3);
+            let mut at = vec![servers.next().map(|server| server.1)];
+            for _ in 0..4 {
+                servers.connected(&ServerInfo::default());
+                at.push(servers.next_elsewhere().map(|server| server.1));
+            }
+            let met: HashSet<Option<u16>> = at[..3].iter().copied().collect();
+            assert_eq!(met.len(), 3, "{at:?}");
+            assert!(at.windows(2).all(|two| two[0] != two[1]), "{at:?}");
+        }
+        // One that did serve is no worse than others when the next is lost.
+        let after: HashSet<Option<u16>> = (0..50)
+            .map(|_| {
+                let mut servers = servers(3);
+                servers.next();
+                servers.connected(&ServerInfo::default());
+                servers.next_elsewhere();
+                servers.connected(&ServerInfo::default());
+                servers.served();
+                servers.next_elsewhere().map(|server| server.1)
+            })
+            .collect();
+        assert!(after.contains(&Some(1)), "{after:?}");
+    }
+
+    #[test]
     fn one_server_is_tried_again_and_again_and_others_are_learned() {
         let mut servers = servers(1);
         for _ in 0..3 {
             assert_eq!(servers.next(), Some(("h".to_owned(), 0)));
         }
-        assert!(!servers.has_others());
+        assert_eq!(servers.others(), 0);
         let info =
             ServerInfo { connect_urls: vec!["[::1]:7".into(), "h:0".into(), "x".into()], ..ServerInfo::default() };
         servers.connected(&info);
-        assert!(servers.has_others());
+        assert_eq!(servers.others(), 1);
         assert_eq!(servers.next(), Some(("::1".to_owned(), 7)));
         assert_eq!(Servers::new(Vec::new(), 3).next(), None);
     }

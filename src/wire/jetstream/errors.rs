@@ -18,6 +18,10 @@ const DUPLICATE_IN_PROCESS: u32 = 10_158;
 const MESSAGE_TOO_LARGE: u32 = 10_054;
 /// "too many requests": the stream's ingest queue is full. Said at once, before what is in the queue is answered.
 pub const TOO_MANY_REQUESTS: u32 = 10_167;
+/// "wrong last sequence", to a record that is never stored and asks for an id: the id is not known, as far as this question tells.
+pub const WRONG_LAST_SEQUENCE: u32 = 10_071;
+/// "wrong last msg ID", likewise.
+pub const WRONG_LAST_ID: u32 = 10_070;
 /// There is no such stream.
 const STREAM_NOT_FOUND: u32 = 10_059;
 
@@ -67,6 +71,15 @@ pub fn of_batch(outcome: &AckOutcome, subject: &str, record_bytes_max: u64) -> R
 #[must_use]
 pub fn is_for_the_moment(code: u16, err_code: u32) -> bool {
     matches!(reject(code, err_code, "", 0), Reject::BrokerAway | Reject::BrokerBusy | Reject::NoStream)
+}
+
+/// Whether an error is one that a leader also gives who has lost the others and does not know it yet: it holds a record of this id,
+/// or a batch, which it cannot store, or it looks for an id. It shows no service.
+#[must_use]
+pub fn is_said_without_a_cluster(code: u16, err_code: u32) -> bool {
+    let about_ids =
+        [WRONG_LAST_SEQUENCE, WRONG_LAST_ID, atomic::DUPLICATE_ID, atomic::INCOMPLETE, atomic::TOO_MANY_OPEN];
+    about_ids.contains(&err_code) || reject(code, err_code, "", 0) == Reject::OutcomeUnknown
 }
 
 /// An error of the broker as a request's failure.
@@ -148,6 +161,24 @@ mod tests {
             let found = reject(code, err_code, "text", 7);
             assert_eq!(found, expect, "{code} {err_code}");
             assert_eq!(found.retry_after().is_some(), again, "{code} {err_code}");
+        }
+    }
+
+    #[test]
+    fn c4_what_a_leader_says_who_has_lost_the_others_shows_no_service() {
+        for (code, err_code, refused, undecided) in [
+            (409, 10_158, false, true),
+            (400, 10_201, false, true),
+            (400, 10_071, false, true),
+            (400, 10_176, false, true),
+            (503, 10_008, true, false),
+            (429, 10_167, true, false),
+            // The stream is full, or the record is wrong: whoever says so may serve others.
+            (503, 10_077, false, false),
+            (400, 10_054, false, false),
+        ] {
+            assert_eq!(is_for_the_moment(code, err_code), refused, "{err_code}");
+            assert_eq!(is_said_without_a_cluster(code, err_code), undecided, "{err_code}");
         }
     }
 

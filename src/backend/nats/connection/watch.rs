@@ -1,10 +1,16 @@
 //! What a link does by the clock: gives up publishes that are due, judges its server, and leaves it.
 
 use super::{
-    super::health::{News, Seen, TICK},
-    Connection, Leaving,
+    super::{
+        connect::Established,
+        fetch::Pull,
+        health::{News, Seen, TICK},
+        servers::Address,
+    },
+    Connection, LAME_DUCK_GRACE, Leaving,
 };
 use crate::{
+    limits::REPUBLISH_AFTER,
     rt,
     wire::{jetstream::window::DueWakers, nats::encode},
 };
@@ -36,6 +42,7 @@ impl Connection {
         let seen = Seen {
             answered: window.answered(),
             refused: self.refusals.get(),
+            undecided: self.undecided.get(),
             unanswered: self.unanswered.get(),
             in_flight: window.in_flight(),
             heard: self.heard.replace(false),
@@ -64,9 +71,22 @@ impl Connection {
             encode::ping(&mut self.out.borrow_mut());
             self.flush();
         }
+        if advice.served {
+            self.servers.borrow_mut().served();
+        }
+        self.leave(advice.go_elsewhere, seen.in_flight.0 > 0);
+    }
+
+    /// Looks for another server where this one is about to stop, or does not serve.
+    fn leave(self: &Rc<Self>, barren: bool, in_flight: bool) {
+        let mut up = self.up.borrow_mut();
+        let Some(up) = up.as_mut().filter(|up| up.leaving.is_none()) else { return };
+        let others = self.servers.borrow().others() > 0;
         // What is in flight would be lost with a server that stands alone; within a cluster it is answered all the same.
-        let loses = seen.in_flight.0 > 0 && !self.up.borrow().as_ref().is_some_and(|up| up.server.clustered);
-        if advice.go_elsewhere && !loses && self.servers.borrow().has_others() && !self.moving.replace(true) {
+        let stays = !others || (in_flight && !up.server.clustered);
+        if up.stops && (stays || !up.server.clustered) {
+            up.leaving = Some(Leaving::at_its_end());
+        } else if (barren || up.stops) && !stays && !self.moving.replace(true) {
             rt::spawn(Rc::clone(self).go_elsewhere());
         }
     }
@@ -74,8 +94,10 @@ impl Connection {
     fn end_what_is_over(&self, now: Instant) {
         let Some(up) = &*self.up.borrow() else { return };
         let written = self.out.borrow().is_empty() && up.writing_since.is_none();
-        let idle = self.window.borrow().in_flight().0 == 0 && self.pulls.borrow().is_empty();
-        let left = up.leaving.is_some_and(|leaving| now >= leaving.until || if leaving.moves { written } else { idle });
+        // A server that does not serve answers consume calls no more than publishes.
+        let unasked = !up.stops || self.pulls.borrow().is_empty();
+        let idle = self.window.borrow().in_flight().0 == 0;
+        let left = up.leaving.is_some_and(|leaving| now >= leaving.until || leaving.is_over(written, idle, unasked));
         // A broker that talks and does not read: what it does not take would gather here.
         let stuck =
             up.writing_since.is_some_and(|since| now.saturating_duration_since(since) > self.limits.ack_timeout);
@@ -84,26 +106,75 @@ impl Connection {
         }
     }
 
-    /// Goes to another server, if one lets the link in: this one does not serve.
+    /// Goes to another server, if one lets the link in. Until then publishes go to this one, whatever it does with them.
     async fn go_elsewhere(self: Rc<Self>) {
-        match self.connect().await {
+        let others = self.servers.borrow().others();
+        for _ in 0..others {
+            let Some(server) = self.servers.borrow_mut().next_elsewhere() else { break };
+            let found = self.let_in(server).await;
             // A link that has lost its connection meanwhile looks for one itself.
-            Ok((server, established)) if self.is_up() => {
-                tracing::warn!(
-                    host = server.0,
-                    port = server.1,
-                    "the broker's server does not serve publishes; going to another one"
-                );
-                *self.standby.borrow_mut() = Some((server, established));
-                if let Some(up) = &mut *self.up.borrow_mut() {
-                    up.leaving = Some(Leaving { until: Instant::now() + MOVE_GRACE, moves: true });
+            if !self.is_up() {
+                break;
+            }
+            match found {
+                Ok((server, established)) => {
+                    self.move_to(server, established);
+                    break;
+                }
+                Err((server, reason)) => {
+                    tracing::debug!(host = server.0, port = server.1, reason, "no other server to go to");
                 }
             }
-            Ok(_) => {}
-            Err((server, reason)) => {
-                tracing::debug!(host = server.0, port = server.1, reason, "no other server to go to");
-            }
+        }
+        if let Some(up) = self.up.borrow_mut().as_mut().filter(|up| up.stops && up.leaving.is_none()) {
+            up.leaving = Some(Leaving::at_its_end());
         }
         self.moving.set(false);
+    }
+
+    /// This connection stands by: the link ends the one that it has, and goes on with it.
+    fn move_to(&self, server: Address, established: Established) {
+        let mut up = self.up.borrow_mut();
+        let Some(up) = up.as_mut() else { return };
+        if !up.stops {
+            tracing::warn!(
+                host = server.0,
+                port = server.1,
+                "the broker's server does not serve publishes; going to another one"
+            );
+        }
+        *self.standby.borrow_mut() = Some((server, established));
+        up.leaving = Some(Leaving { until: Instant::now() + MOVE_GRACE, moves: true });
+        if up.stops {
+            // What comes for them would not come over the next one.
+            self.pulls.borrow().values().for_each(Pull::end_wait);
+        }
+    }
+
+    /// What has a message id was sent to a server that does not serve: it goes again at once. (So is a record without one given up that has
+    /// waited for nearly all of its time.)
+    pub(super) fn give_up_what_goes_again(&self, wakes: &mut DueWakers) {
+        let soon = u64::try_from(REPUBLISH_AFTER.as_millis()).unwrap_or(0);
+        let expired = self.window.borrow_mut().expire(self.now_ms() + soon, wakes);
+        self.unanswered.set(self.unanswered.get() + expired as u64);
+    }
+
+    /// How many records were sent, but for those that were lost with a connection.
+    pub(super) fn sent(&self) -> u64 {
+        let window = self.window.borrow();
+        window.answered() + self.unanswered.get() + window.in_flight().0 as u64
+    }
+}
+
+impl Leaving {
+    /// That of a server which is about to stop where no other one takes the link in.
+    fn at_its_end() -> Self {
+        Self { until: Instant::now() + LAME_DUCK_GRACE, moves: false }
+    }
+
+    /// Whether nothing is lost any more. `written`: everything was sent; `idle`: no publish waits for its answer; `unasked`: no consume
+    /// call waits for messages.
+    fn is_over(self, written: bool, idle: bool, unasked: bool) -> bool {
+        unasked && if self.moves { written } else { idle }
     }
 }

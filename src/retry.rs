@@ -91,7 +91,9 @@ impl Publisher<'_> {
             let again = round.publish(&publish);
             found.clear();
             let sent = Instant::now();
-            match self.backend.publish(&again, &mut found).await {
+            let published = self.backend.publish(&again, &mut found).await;
+            round.took = sent.elapsed();
+            match published {
                 Ok(()) => {
                     round.settle(&publish, &found, outcomes);
                     unknown.hear(outcomes, sent);
@@ -196,8 +198,9 @@ struct Round {
     refused: bool,
     /// and whether that was because nobody takes the station's records.
     nobody: bool,
-    /// How often they went again.
+    /// How often they went again, and how long the last time took.
     count: u32,
+    took: Duration,
     /// Which records.
     indexes: Vec<usize>,
     records: Vec<Span>,
@@ -218,7 +221,9 @@ impl Round {
         if self.refused || self.count < 2 {
             rt::jittered(REPUBLISH_PAUSE_MIN, REPUBLISH_PAUSE_MAX)
         } else {
-            rt::jittered(STATION_LOOK_INTERVAL / 2, STATION_LOOK_INTERVAL)
+            // What no answer came to has waited long enough.
+            let pause = rt::jittered(STATION_LOOK_INTERVAL / 2, STATION_LOOK_INTERVAL);
+            pause.saturating_sub(self.took).max(REPUBLISH_PAUSE_MIN)
         }
     }
 

@@ -402,6 +402,36 @@ fn c4_a_link_leaves_a_leader_that_has_lost_its_cluster_about_as_soon_as_another_
 }
 
 #[test]
+fn c4_the_control_plane_leaves_a_server_that_takes_itself_for_the_leader_of_all() {
+    let cluster = Cluster::start_behind_proxies();
+    eventually("JetStream is led by the first server", 3 * PATIENCE, || {
+        if cluster.meta_leader() == Some(0) {
+            return Some(());
+        }
+        cluster.meta_step_down();
+        cluster.wait_for_all();
+        None
+    });
+    // The control plane begins at the first server.
+    let gateway = gateway_of(&cluster);
+    cluster.make_leader("KV_sluicegate", 0);
+    for link in cluster.route_links_of(0) {
+        link.silence(&[Way::Up, Way::Down]);
+    }
+    eventually("the first server knows that it is alone", 3 * PATIENCE, || {
+        let mut broker = Broker::try_connect(cluster.server(0).address(), "", PATIENCE).ok()?;
+        let answer = broker.try_request("$JS.API.INFO", b"").ok()?;
+        let answer: serde_json::Value = serde_json::from_slice(&answer).ok()?;
+        answer.get("error").map(drop)
+    });
+    assert!(said(&gateway, "the registry has no leader there") >= 1, "left before it knew");
+    for link in cluster.route_links_of(0) {
+        link.heal();
+    }
+    cluster.wait_for_all();
+}
+
+#[test]
 fn c6_a_link_has_another_server_before_it_leaves_one_that_is_about_to_stop() {
     let mut cluster = Cluster::start();
     let gateway = gateway_of(&cluster);

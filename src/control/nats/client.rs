@@ -63,6 +63,8 @@ struct Inner {
     began: Instant,
     /// Milliseconds after `began` at which JetStream was last known to serve.
     served_ms: AtomicU64,
+    /// Likewise, at which somebody answered for the registry whom the others do not follow.
+    leaderless_ms: AtomicU64,
 }
 
 /// Why a call failed.
@@ -207,19 +209,37 @@ impl NatsClient {
                 }
             }
         });
-        let (began, served_ms) = (Instant::now(), AtomicU64::new(0));
-        Ok(Self(Arc::new(Inner { client, up, connections, denials, hold, began, served_ms })))
+        let (began, served_ms, leaderless_ms) = (Instant::now(), AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Self(Arc::new(Inner { client, up, connections, denials, hold, began, served_ms, leaderless_ms })))
     }
 
     /// JetStream serves: somebody has had an answer that only a leader gives who has others to follow him.
     pub(in crate::control) fn serves(&self) {
+        self.note(&self.0.served_ms);
+    }
+
+    /// The registry has no leader who has others to follow him, as far as the server at the other end knows.
+    pub(in crate::control) fn is_leaderless(&self) {
+        self.note(&self.0.leaderless_ms);
+    }
+
+    fn note(&self, when: &AtomicU64) {
         let now = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.served_ms.store(now.max(1), Ordering::Relaxed);
+        when.store(now.max(1), Ordering::Relaxed);
     }
 
     /// Whether JetStream was known to serve lately.
     pub(in crate::control) fn served_within(&self, time: Duration) -> bool {
-        let last = Duration::from_millis(self.0.served_ms.load(Ordering::Relaxed));
+        self.noted_within(&self.0.served_ms, time)
+    }
+
+    /// Whether the registry was said lately to have no leader.
+    pub(in crate::control) fn leaderless_within(&self, time: Duration) -> bool {
+        self.noted_within(&self.0.leaderless_ms, time)
+    }
+
+    fn noted_within(&self, when: &AtomicU64, time: Duration) -> bool {
+        let last = Duration::from_millis(when.load(Ordering::Relaxed));
         !last.is_zero() && self.0.began.elapsed().saturating_sub(last) < time
     }
 

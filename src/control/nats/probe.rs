@@ -30,13 +30,23 @@ pub(in crate::control) async fn run(broker: NatsClient, metrics: Arc<ControlMetr
         if *broker.up().borrow() {
             let answer = look(&broker).await;
             let lasted = health.since(Instant::now());
-            let verdict = health.heard(answer, broker.has_other_servers().await, Instant::now());
+            let others = broker.has_other_servers().await;
+            let verdict = health.heard(answer, others, Instant::now());
+            let leaderless =
+                broker.leaderless_within(BROKER_PROBE_INTERVAL) && !broker.served_within(BROKER_PROBE_INTERVAL);
+            let of_registry = health.registry_heard(leaderless, others, Instant::now());
             if answer.is_ok() && said {
                 said = false;
                 tracing::info!(after_s = lasted.as_secs(), "control plane: JetStream answers again");
             }
             if let (Verdict::Leave, Err(trouble)) = (verdict, answer) {
                 tracing::warn!(because = trouble.reason(), "control plane: this server is left for the next");
+                broker.leave_server().await;
+            } else if of_registry == Verdict::Leave {
+                tracing::warn!(
+                    because = "the registry has no leader there",
+                    "control plane: this server is left for the next"
+                );
                 broker.leave_server().await;
             }
         }

@@ -4,7 +4,7 @@
 //! asked twice a second, unless another answer has come meanwhile. Where it does not serve, another one may: the connection
 //! leaves it. Where none does, the gateway is not ready, and says why.
 
-use crate::limits::{BROKER_SILENT_MAX, BROKER_UNSERVED_MAX};
+use crate::limits::{BROKER_SILENT_MAX, BROKER_UNSERVED_MAX, REGISTRY_HOLD};
 use std::time::{Duration, Instant};
 
 /// Why JetStream cannot be used through this connection. The numbers are those of a metric, in which 0 is "it can".
@@ -49,18 +49,38 @@ pub(in crate::control) struct ServerHealth {
     trouble: Option<(Instant, Trouble)>,
     /// Since when this server has not served.
     unserved: Option<Instant>,
+    /// Since when the registry has no leader as far as this server knows, and when one was left for that.
+    leaderless: Option<Instant>,
+    left: Option<Instant>,
 }
 
 impl ServerHealth {
     /// Another connection was made: its server has all its time.
     pub(in crate::control) fn connected(&mut self) {
-        self.unserved = None;
+        (self.unserved, self.leaderless) = (None, None);
+    }
+
+    /// Takes in whether this server says that the registry has no leader whom the copies follow. It may have lost the others, and go on
+    /// answering for JetStream all the same for as long as it takes itself for its leader.
+    pub(in crate::control) fn registry_heard(&mut self, leaderless: bool, others: bool, now: Instant) -> Verdict {
+        if !leaderless {
+            self.leaderless = None;
+            return Verdict::Stay;
+        }
+        let since = *self.leaderless.get_or_insert(now);
+        // If another one does not know better, the registry has none: that passes by itself, or no server helps.
+        let lately = self.left.is_some_and(|left| now.saturating_duration_since(left) < REGISTRY_HOLD);
+        if !others || lately || now.saturating_duration_since(since) < BROKER_SILENT_MAX {
+            return Verdict::Stay;
+        }
+        (self.leaderless, self.left) = (None, Some(now));
+        Verdict::Leave
     }
 
     /// Takes in what was heard. `others`: there are servers to go to.
     pub(in crate::control) fn heard(&mut self, answer: Result<(), Trouble>, others: bool, now: Instant) -> Verdict {
         let Err(trouble) = answer else {
-            *self = Self::default();
+            (self.trouble, self.unserved) = (None, None);
             return Verdict::Stay;
         };
         let begun = self.trouble.map_or(now, |(begun, _)| begun);
@@ -123,6 +143,28 @@ mod tests {
         assert_eq!(hears(&[LEADERLESS; 9], true).1, Some(Trouble::Leaderless));
         let elsewhere = [&[LEADERLESS; 8][..], &[SERVED]].concat();
         assert_eq!(hears(&elsewhere, true), (vec![3, 7], None), "another one serves");
+    }
+
+    #[test]
+    fn c4_a_server_without_the_registrys_leader_is_left_now_and_then_and_is_no_trouble_by_itself() {
+        let begun = Instant::now();
+        let mut health = ServerHealth::default();
+        let (mut left, mut now) = (Vec::new(), begun);
+        for index in 0..60 {
+            now = begun + Duration::from_millis(500) * index;
+            assert_eq!(health.heard(SERVED, true, now), Verdict::Stay);
+            if health.registry_heard(true, true, now) == Verdict::Leave {
+                left.push(index);
+                health.connected();
+            }
+        }
+        assert_eq!((left, health.trouble(now)), (vec![3, 23, 43], None), "once in ten seconds");
+        let mut health = ServerHealth::default();
+        for (index, leaderless) in (0..).zip([true, true, false, true, true, true]) {
+            let now = begun + Duration::from_millis(500) * index;
+            assert_eq!(health.registry_heard(leaderless, true, now), Verdict::Stay, "it was not so all the time");
+            assert_eq!(ServerHealth::default().registry_heard(true, false, now), Verdict::Stay);
+        }
     }
 
     #[test]

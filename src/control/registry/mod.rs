@@ -254,6 +254,7 @@ impl NatsRegistry {
             self.broker.call(&format!("STREAM.INFO.{}", self.stream()), &serde_json::json!({})).await;
         let info = info.map_err(|error| RegistryError::Failed(error.into()))?;
         if !is_led(&info) {
+            self.broker.is_leaderless();
             return Err(RegistryError::Failed(Reject::BrokerAway));
         }
         self.broker.serves();

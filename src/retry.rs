@@ -385,6 +385,16 @@ mod tests {
     }
 
     #[test]
+    fn c7_what_has_waited_for_its_answer_does_not_wait_again() {
+        let after = |took| Round { count: 2, took, ..Round::default() }.pause();
+        assert_eq!(after(2 * STATION_LOOK_INTERVAL), REPUBLISH_PAUSE_MIN);
+        assert!(
+            after(Duration::ZERO) >= STATION_LOOK_INTERVAL / 2,
+            "it is under way, or unclear however often one asks"
+        );
+    }
+
+    #[test]
     fn c7_what_may_be_stored_goes_again_only_with_an_id_and_stays_unknown_until_it_is_acknowledged() {
         let station = station(1);
         let records = [Span::default(); 2];

@@ -3,7 +3,8 @@
 //! - It is **silent**: not a byte comes. While publishes wait for their answers it is asked (`PING`) after a second and given up two
 //!   seconds later; an idle one after ten seconds, and ten more.
 //! - It **does not serve**: it answers, and what it says to publishes is that it cannot take them (no leader, nobody takes them), or it
-//!   says nothing to any of them. After two seconds of that the link goes to another server, if one lets it in.
+//!   says nothing to any of them. After two seconds of that the link goes to another server, if one lets it in. What another server
+//!   was sent speaks neither for nor against this one.
 //! - **Slow** is neither: how long an answer may take is reckoned from how many came.
 //!
 //! Time is counted in ticks: a shard that was kept from running has not listened, and must not blame the server. Pure.

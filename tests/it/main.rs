@@ -23,6 +23,7 @@ mod chaos_verdict;
 mod cluster;
 mod cluster_publish;
 mod commands;
+mod commit_messages;
 mod compat;
 mod contract_auth;
 mod contract_consume;

@@ -10,10 +10,25 @@ nats_server    = target/nats-server/$(1)/bin/nats-server
 # 10,000 connections need as many open files; a test run with fewer says so.
 MORE_FILES := ulimit -n "$$(ulimit -Hn)" 2>/dev/null || true;
 
-.PHONY: test lint unit compat compat-cluster chaos benches-run nats-server run bench perf fuzz deny
+.PHONY: test test-parts quick quick-parts build lint unit compat compat-cluster chaos benches-run nats-server run bench perf fuzz deny
 .DELETE_ON_ERROR:
+# Cargo uses all cores by itself, and what is printed stays in order.
+.NOTPARALLEL:
 
-test: lint unit compat benches-run
+test:
+	@.ci/sum-up "make test" $(MAKE) --no-print-directory test-parts
+
+test-parts: lint unit compat benches-run
+
+# For whoever only wants to know: no nats-server, the embedded store, one I/O driver, and what the tests say of the sources.
+quick:
+	@.ci/sum-up "make quick" $(MAKE) --no-print-directory quick-parts
+
+quick-parts: build
+	@echo "== unit"
+	cargo test --locked --lib --bins -- --skip control::tests::nats
+	@echo "== integration (embedded store, epoll)"
+	$(MORE_FILES) cargo test --locked --test it -- --skip nats_ --skip local_io_uring local_epoll tidy:: layering::
 
 # A toolchain without these components says so and still runs the tests.
 lint:
@@ -22,8 +37,15 @@ lint:
 	@cargo clippy --version >/dev/null 2>&1 || echo "not checked: clippy is not installed (rustup component add clippy)"
 	@! cargo clippy --version >/dev/null 2>&1 || cargo clippy --all-targets --test chaos --locked -- -D warnings
 
-unit: nats-server
-	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$(CURDIR)/$(call nats_server,$(NATS_VERSION)) cargo test --locked
+# At once, for the cores; what follows only runs.
+build:
+	cargo test --locked --no-run
+
+unit: build nats-server
+	@echo "== unit (nats-server $(NATS_VERSION))"
+	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$(CURDIR)/$(call nats_server,$(NATS_VERSION)) cargo test --locked --lib --bins
+	@echo "== integration (nats-server $(NATS_VERSION))"
+	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$(CURDIR)/$(call nats_server,$(NATS_VERSION)) cargo test --locked --test it
 
 # The same suite, as far as it has to do with NATS, on the servers that are older: each with one of the I/O drivers, for what a
 # server does differently has nothing to do with how its bytes are read.
@@ -32,7 +54,9 @@ compat-2.14.6 compat-2.10.26: driver := nats_io_uring
 compat-%: driver ?= nats_epoll
 
 compat-%: $(call nats_server,%)
+	@echo "== unit (nats-server $*)"
 	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$(CURDIR)/$< cargo test --locked --lib control::tests::nats
+	@echo "== integration (nats-server $*)"
 	$(MORE_FILES) SLUICEGATE_NATS_SERVER=$(CURDIR)/$< cargo test --locked --test it -- $(driver) nats_version
 
 # What runs on a cluster of three, on the servers that are older: `make test` has it on the newest.
@@ -49,6 +73,7 @@ chaos: $(call nats_server,$(NATS_VERSION))
 
 # Each benchmark once, so that they never rot.
 benches-run:
+	@echo "== benchmarks"
 	cargo test --locked --bench '*'
 
 nats-server: $(foreach version,$(NATS_VERSIONS),$(call nats_server,$(version)))

@@ -59,6 +59,7 @@ mod stations;
 mod stored_headers;
 mod streams;
 mod strict_kill;
+mod summed_up;
 mod surroundings;
 mod tidy;
 mod users;

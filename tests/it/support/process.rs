@@ -86,10 +86,10 @@ impl Process {
         (status, start.elapsed())
     }
 
-    /// Resident memory in bytes.
-    pub fn resident_bytes(&self) -> u64 {
+    /// Resident memory in bytes, without the pages of the program's own file: they tell how it was compiled.
+    pub fn allocated_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
         let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kib * 1_024
     }

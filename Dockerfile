@@ -1,4 +1,4 @@
-# Two stages: a compiler, and what runs. Both are Debian 12, so the C library is the same.
+# A compiler, its symbols, and what runs. The first and the last are Debian 12, so the C library is the same.
 #
 #   docker build -t sluicegate .
 #   docker run -p 4444:4444 -v sluicegate:/var/lib/sluicegate \
@@ -12,12 +12,20 @@ FROM rust:1.95-slim-bookworm AS build
 # mimalloc, libdeflate and ring hold C: the compiler and the C library's headers are in this image already.
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --bin sluicegate
+# As `make dist` does it: the binary without its symbols, and these in a file of their own.
+RUN cargo build --profile dist --config 'profile.dist.strip="none"' --locked --bin sluicegate \
+    && cd target/dist \
+    && objcopy --only-keep-debug sluicegate sluicegate.debug \
+    && objcopy --strip-all --add-gnu-debuglink=sluicegate.debug sluicegate /usr/local/bin/sluicegate
+
+# `docker build --target symbols --output . .` writes sluicegate.debug; beside the binary, backtraces have lines again.
+FROM scratch AS symbols
+COPY --from=build /src/target/dist/sluicegate.debug /
 
 FROM debian:12-slim
 # Not root, and a number that Kubernetes' runAsNonRoot can check. The directory belongs to it before it becomes a volume.
 RUN install -d -o 65532 -g 65532 -m 0700 /var/lib/sluicegate
-COPY --from=build /src/target/release/sluicegate /usr/local/bin/sluicegate
+COPY --from=build /usr/local/bin/sluicegate /usr/local/bin/sluicegate
 USER 65532:65532
 # The data port is 0.0.0.0:4444 by itself once the secrets are set; HTTP_PORT still moves it.
 ENV SLUICEGATE_DATA_DIR=/var/lib/sluicegate \

@@ -10,7 +10,7 @@ nats_server    = target/nats-server/$(1)/bin/nats-server
 # 10,000 connections need as many open files; a test run with fewer says so.
 MORE_FILES := ulimit -n "$$(ulimit -Hn)" 2>/dev/null || true;
 
-.PHONY: test test-parts quick quick-parts build lint unit compat compat-cluster chaos benches-run nats-server run bench perf fuzz deny
+.PHONY: test test-parts quick quick-parts build lint unit compat compat-cluster chaos benches-run nats-server run dist bench perf fuzz deny
 .DELETE_ON_ERROR:
 # Cargo uses all cores by itself, and what is printed stays in order.
 .NOTPARALLEL:
@@ -90,11 +90,20 @@ target/nats-server/%/bin/nats-server: tests/nats-server/%.txt
 run:
 	cargo run --release
 
+# What is shipped: target/dist/sluicegate, and its symbols in sluicegate.debug beside it, where debuggers and backtraces find them.
+# The stripped file is a new one: the old one is cargo's as well, under another name.
+dist:
+	cargo build --profile dist --config 'profile.dist.strip="none"' --locked --bin sluicegate
+	objcopy --only-keep-debug $(dist_binary) $(dist_binary).debug
+	objcopy --strip-all --add-gnu-debuglink=$(dist_binary).debug $(dist_binary) $(dist_binary).stripped
+	mv $(dist_binary).stripped $(dist_binary)
+
+dist_binary := target/dist/sluicegate
+
 bench:
 	cargo bench
 
-perf: $(call nats_server,$(NATS_VERSION))
-	cargo build --release --locked
+perf: $(call nats_server,$(NATS_VERSION)) dist
 	cargo build --release --locked --manifest-path perf/Cargo.toml
 	cargo run --release --locked --manifest-path perf/Cargo.toml -- --nats-server $<
 

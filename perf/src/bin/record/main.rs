@@ -28,7 +28,7 @@ use std::{fs, io, path::PathBuf, process::ExitCode, time::Instant};
 #[derive(Debug, Parser)]
 struct Args {
     /// The gateway that is measured, which is the load generator as well.
-    #[arg(long, env = "SLUICEGATE_BIN", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/sluicegate"))]
+    #[arg(long, env = "SLUICEGATE_BIN", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/dist/sluicegate"))]
     sluicegate: PathBuf,
     /// The broker.
     #[arg(long, env = "NATS_SERVER_BIN", default_value = "nats-server")]

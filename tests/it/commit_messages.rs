@@ -76,7 +76,7 @@ fn a_change_is_what_is_new_against_the_remotes_main_branch() {
     let Some(history) = History::new(&upstream) else { return };
     history.commit(BAD);
     history
-        .expect(false, "1 of 1 to be written anew (CONTRIBUTING.md; the last commit only, for there is no main branch");
+        .expect(true, "1 of 1 to be written anew (CONTRIBUTING.md; the last commit only, for there is no main branch");
     history.commit(GOOD);
     history.expect(true, "1 checked (the last commit only, for there is no main branch");
     history.git(&["clone", "--quiet", ".", clone.to_str().unwrap()]);
@@ -104,30 +104,26 @@ fn a_change_is_what_is_new_against_the_remotes_main_branch() {
 }
 
 #[test]
-fn a_shallow_clone_is_held_to_its_last_commit_unless_that_is_a_merge() {
+fn in_a_shallow_clone_the_last_commit_is_looked_at_unless_it_is_a_merge() {
     let dir = scratch("messages");
     let upstream = dir.path().join("upstream");
     std::fs::create_dir(&upstream).unwrap();
     let Some(history) = History::new(&upstream) else { return };
-    let shallow = |name: &str, success: bool, expect: &str| {
+    let shallow = |name: &str, expect: &str| {
         let clone = dir.path().join(name);
         let from = format!("file://{}", upstream.display());
         history.git(&["clone", "--quiet", "--depth", "1", &from, clone.to_str().unwrap()]);
-        History(&clone).expect(success, expect);
+        History(&clone).expect(true, expect);
     };
     history.commit(BAD);
     history.commit(GOOD);
-    shallow("good", true, "1 checked (the last commit only, for this clone is shallow)");
+    shallow("good", "1 checked (the last commit only, for this clone is shallow)");
     history.commit(BAD);
-    shallow(
-        "bad",
-        false,
-        "1 of 1 to be written anew (CONTRIBUTING.md; the last commit only, for this clone is shallow)",
-    );
+    shallow("bad", "1 of 1 to be written anew (CONTRIBUTING.md; the last commit only, for this clone is shallow)");
     history.git(&["checkout", "--quiet", "-b", "side", "HEAD~1"]);
     history.commit(GOOD);
     history.git(&["merge", "--quiet", "--no-ff", "-m", "Merge", "main"]);
-    shallow("merge", true, "0 checked (the last commit only, for this clone is shallow)");
+    shallow("merge", "0 checked (the last commit only, for this clone is shallow)");
 }
 
 /// A repository that is being written.

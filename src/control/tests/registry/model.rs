@@ -49,6 +49,8 @@ struct Model {
     /// Texts of the versions, and the active one.
     schemas: BTreeMap<u8, (Vec<u8>, u32)>,
     stations: BTreeMap<u8, Option<u8>>,
+    /// Stations that were removed.
+    removed: BTreeSet<u8>,
     rights: Option<u8>,
     keys: Vec<String>,
 }
@@ -87,7 +89,14 @@ impl Model {
                 (service.create_station(station(&station_name(number))).await.map(drop), may)
             }
             Step::RemoveStation(number) => {
-                (service.remove_station(&station_name(number), None).await, self.stations.remove(number).is_some())
+                let done = service.remove_station(&station_name(number), None).await;
+                let known = self.stations.remove(number).is_some();
+                // A replica that gets no answer of the registry in time removes once more what the other one has removed.
+                let again = !known && done.is_ok() && self.removed.contains(number);
+                if known {
+                    self.removed.insert(*number);
+                }
+                (done, known || again)
             }
             Step::Attach(number, schema) => {
                 let known = self.stations.get_mut(number).filter(|_| self.schemas.contains_key(schema));

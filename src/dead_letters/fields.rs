@@ -12,7 +12,7 @@ use crate::{
 };
 use std::borrow::Cow;
 
-const KIND: &str = "Sluicegate-Dead-DeadLetterFields";
+const KIND: &str = "Sluicegate-Dead-Letter";
 const ERROR: &str = "Sluicegate-Error";
 const SCHEMA: &str = "Sluicegate-Schema";
 const SCHEMA_VERSION: &str = "Sluicegate-Schema-Version";
@@ -234,7 +234,7 @@ mod tests {
         let block = block_of(&letter("'/n': \"x\" is not of type \"integer\""));
         assert_eq!(
             block,
-            "Content-Type: application/json\r\nSluicegate-Dead-DeadLetterFields: schema\r\n\
+            "Content-Type: application/json\r\nSluicegate-Dead-Letter: schema\r\n\
              Sluicegate-Error: '/n': \"x\" is not of type \"integer\"\r\nSluicegate-Schema: orders-v\r\n\
              Sluicegate-Schema-Version: 7\r\nSluicegate-Time: 1700000000123\r\nSluicegate-Principal: root\r\n"
         );
@@ -280,7 +280,7 @@ mod tests {
             "",
             "Content-Type: a\r\n",
             "Sluicegate-Error: x\r\n",
-            "Sluicegate-Dead-DeadLetterFields: other\r\n",
+            "Sluicegate-Dead-Letter: other\r\n",
             "no colon",
         ] {
             assert_eq!(DeadLetterFields::read(block.as_bytes()), None, "{block:?}");
@@ -337,7 +337,7 @@ mod tests {
 
         #[test]
         fn no_block_panics(block in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b':'), Just(b'%'), any::<u8>()], 0..80)) {
-            let _ = DeadLetterFields::read(&[b"Sluicegate-Dead-DeadLetterFields: schema\r\nSluicegate-Error: ".as_slice(), &block].concat());
+            let _ = DeadLetterFields::read(&[b"Sluicegate-Dead-Letter: schema\r\nSluicegate-Error: ".as_slice(), &block].concat());
             append_own_fields(&block, &mut Vec::new());
         }
     }

@@ -276,13 +276,9 @@ mod tests {
 
     #[test]
     fn only_a_letter_is_read_as_one() {
-        for block in [
-            "",
-            "Content-Type: a\r\n",
-            "Sluicegate-Error: x\r\n",
-            "Sluicegate-Dead-Letter: other\r\n",
-            "no colon",
-        ] {
+        for block in
+            ["", "Content-Type: a\r\n", "Sluicegate-Error: x\r\n", "Sluicegate-Dead-Letter: other\r\n", "no colon"]
+        {
             assert_eq!(DeadLetterFields::read(block.as_bytes()), None, "{block:?}");
         }
         let least = DeadLetterFields::read(b"sluicegate-dead-letter:deliveries").unwrap();

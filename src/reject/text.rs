@@ -26,12 +26,7 @@ impl fmt::Display for Reject {
                 return write!(f, "{text}: nothing was stored; send the request again later");
             }
             Self::BrokerFailed(text) => return write!(f, "the broker cannot be used: {text}"),
-            Self::TooManyOpen(of, most) => {
-                return write!(
-                    f,
-                    "{most} deliveries of this {of} wait for their acknowledgement, and no more may: acknowledge them, or send the request again later"
-                );
-            }
+            Self::TooManyOpen(of, most) => return write_too_many_open(f, of, *most),
             Self::Overloaded(what) => return write!(f, "too busy: {what} is full; send the request again later"),
             Self::Internal(what) => return write!(f, "internal error: {what}"),
             Self::Unauthorized => "Unauthorized",
@@ -75,6 +70,13 @@ impl fmt::Display for Reject {
         };
         f.write_str(text)
     }
+}
+
+fn write_too_many_open(f: &mut fmt::Formatter<'_>, of: &str, most: usize) -> fmt::Result {
+    write!(
+        f,
+        "{most} deliveries of this {of} wait for their acknowledgement, and no more may: acknowledge them, or send the request again later"
+    )
 }
 
 impl SizeLimit {

@@ -181,6 +181,8 @@ impl FetchBuffer {
         self.pulls.borrow().iter().find_map(|pull| match pull.closed? {
             Closing::Served => None,
             Closing::Gone => Some(Reject::NoStream),
+            // Nothing was there when the wait began: it ends early, and the next call finds the new leader.
+            Closing::Moved if self.waits.get() => None,
             Closing::Moved | Closing::Busy => Some(Reject::BrokerBusy),
             // What others hold of the shard's memory comes back.
             Closing::BytesMax if self.bytes_max < FETCH_BYTES_MAX => Some(Reject::Overloaded("memory for answers")),
@@ -364,4 +366,34 @@ fn next_subject(partition: &Partition, consumer: &Consumer) -> Vec<u8> {
     let mut subject = Vec::with_capacity(96);
     pull::request_subject(&mut subject, pull::API_PREFIX, &partition.stream, &consumer.durable);
     subject
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c6_a_consumer_that_moves_ends_a_wait_for_messages_and_fails_a_look_at_those_that_are_there() {
+        let closed = |closing| Progress { closed: Some(closing), ..Progress::default() };
+        for (closing, waits, expect) in [
+            (Closing::Served, false, None),
+            (Closing::Moved, false, Some(Reject::BrokerBusy)),
+            (Closing::Moved, true, None),
+            (Closing::Busy, true, Some(Reject::BrokerBusy)),
+            (Closing::Gone, true, Some(Reject::NoStream)),
+        ] {
+            let basket = FetchBuffer {
+                delivered: RefCell::default(),
+                pulls: RefCell::new(vec![Progress::default(), closed(closing)]),
+                round: Cell::new(1),
+                records_max: 1,
+                bytes_max: FETCH_BYTES_MAX,
+                changed: Notify::default(),
+                waits: Cell::new(waits),
+                lost: Cell::new(false),
+                ended: Cell::new(false),
+            };
+            assert_eq!(basket.failure(), expect, "{closing:?}, waits: {waits}");
+        }
+    }
 }

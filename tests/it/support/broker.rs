@@ -5,7 +5,7 @@ use super::{PATIENCE, nats::NatsServer};
 use base64::Engine as _;
 use serde_json::{Value, json};
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
@@ -173,8 +173,9 @@ impl Broker {
             "deliver_policy": "all", "ack_policy": "none", "mem_storage": true, "num_replicas": 1,
             "inactive_threshold": 60_000_000_000_u64
         }});
-        let made = self.api(&format!("CONSUMER.CREATE.{stream}"), &config);
-        let next = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{}", made["name"].as_str().unwrap());
+        let made = self.ask_again(&format!("$JS.API.CONSUMER.CREATE.{stream}"), &config);
+        let name = made["name"].as_str().unwrap_or_else(|| panic!("{stream}: {made}"));
+        let next = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}");
         let ask = json!({"batch": PIECE, "no_wait": true}).to_string();
         let mut last = Instant::now();
         while left > 0 {
@@ -200,6 +201,22 @@ impl Broker {
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
+    }
+
+    /// Asks what may be asked twice. In a cluster whose leaders have just changed a request can be lost, however long one waits.
+    fn ask_again(&mut self, subject: &str, body: &Value) -> Value {
+        let whole = self.reader.get_ref().read_timeout().unwrap();
+        self.reader.get_ref().set_read_timeout(Some(PATIENCE / 6)).unwrap();
+        let answer = (0..6).find_map(|_| match self.try_request(subject, body.to_string().as_bytes()) {
+            Ok(answer) => Some(answer),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                self.write(&format!("UNSUB {}\r\n", self.next_inbox));
+                None
+            }
+            Err(error) => panic!("{subject}: {error}"),
+        });
+        self.reader.get_ref().set_read_timeout(whole).unwrap();
+        serde_json::from_slice(&answer.unwrap_or_else(|| panic!("no answer to {subject}"))).unwrap()
     }
 
     /// Publishes a message with a header block (may be empty), without waiting for anything.

@@ -179,7 +179,10 @@ impl AdminService {
         }
         // The stream may refuse, and then nothing has changed; the registry is asked after it.
         if of_stream != AttributesChange::default() {
-            self.0.streams.change(&name, adopted(&snapshot, &name), &of_stream).await?;
+            let changed = self.0.streams.change(&name, adopted(&snapshot, &name), &of_stream).await;
+            // Whatever fails from here on: no shard may go by a duplicate window that a part of the streams no longer has.
+            self.forget(&name).await;
+            changed?;
         }
         if let Some(letters) = &letters {
             self.change_letters(&snapshot, &name, letters, expected.map(|_| &known)).await?;

@@ -139,6 +139,10 @@ impl FetchBuffer {
             progress.open = undelivered.map_or(0, |undelivered| progress.open.saturating_sub(undelivered));
             progress.closed = Some(closing);
         }
+        if closing == Closing::Moved && self.waits.get() {
+            // Nobody waits for that partition any more, and the other ones may be quiet for long.
+            self.ended.set(true);
+        }
         self.changed.notify();
     }
 
@@ -221,7 +225,8 @@ impl Connection {
         let pull_bytes_min = record_bytes_max.saturating_add(PULL_SLACK_BYTES);
         let call = Call { link: self, fetch, basket: &basket, pull_bytes_min };
         call.take_what_is_there().await;
-        if basket.len() == 0 && basket.failure().is_none() && !basket.ended.get() && !fetch.wait.is_zero() {
+        // On a connection that is being left nothing is waited for: what came then would not come over the next one.
+        if basket.len() == 0 && call.may_go_on() && !fetch.wait.is_zero() && self.is_up() {
             call.wait_for_more().await;
         }
         call.unsubscribe();
@@ -382,18 +387,36 @@ mod tests {
             (Closing::Busy, true, Some(Reject::BrokerBusy)),
             (Closing::Gone, true, Some(Reject::NoStream)),
         ] {
-            let basket = FetchBuffer {
-                delivered: RefCell::default(),
-                pulls: RefCell::new(vec![Progress::default(), closed(closing)]),
-                round: Cell::new(1),
-                records_max: 1,
-                bytes_max: FETCH_BYTES_MAX,
-                changed: Notify::default(),
-                waits: Cell::new(waits),
-                lost: Cell::new(false),
-                ended: Cell::new(false),
-            };
+            let pulls = RefCell::new(vec![Progress::default(), closed(closing)]);
+            let basket = FetchBuffer { pulls, ..waiting(waits) };
             assert_eq!(basket.failure(), expect, "{closing:?}, waits: {waits}");
+        }
+    }
+
+    #[test]
+    fn c6_a_wait_for_several_partitions_ends_when_one_of_them_moves() {
+        let open = || Progress { open: 1, ..Progress::default() };
+        for (closing, waits, expect) in
+            [(Closing::Moved, true, true), (Closing::Moved, false, false), (Closing::Served, true, false)]
+        {
+            let basket = FetchBuffer { pulls: RefCell::new(vec![open(), open()]), ..waiting(waits) };
+            basket.closed(0, b"inbox.f.7.1", closing, None);
+            assert_eq!(basket.is_settled(), expect, "{closing:?}, waits: {waits}");
+        }
+    }
+
+    /// A call for one record in its first round.
+    fn waiting(waits: bool) -> FetchBuffer {
+        FetchBuffer {
+            delivered: RefCell::default(),
+            pulls: RefCell::default(),
+            round: Cell::new(1),
+            records_max: 1,
+            bytes_max: FETCH_BYTES_MAX,
+            changed: Notify::default(),
+            waits: Cell::new(waits),
+            lost: Cell::new(false),
+            ended: Cell::new(false),
         }
     }
 }

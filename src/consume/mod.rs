@@ -159,6 +159,25 @@ impl Fetcher {
     }
 }
 
+/// Counts an encoded answer beside the messages that it is made of: it is held until it has left.
+#[derive(Debug)]
+pub struct AnswerRoom<'a> {
+    held: &'a mut Held,
+    beside: usize,
+}
+
+impl<'a> AnswerRoom<'a> {
+    /// Room in `held`, which counts `beside` bytes of messages already.
+    pub(crate) fn new(beside: usize, held: &'a mut Held) -> Self {
+        Self { held, beside }
+    }
+
+    /// Makes it so many bytes large; what it takes it keeps.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Reject> {
+        self.held.grow_to(self.beside + 2 * bytes)
+    }
+}
+
 impl Delivery {
     /// The messages.
     #[must_use]
@@ -172,9 +191,10 @@ impl Delivery {
         &self.delivered.arena
     }
 
-    /// Counts the encoded answer too, which is held until it has left.
-    pub fn hold_answer(&mut self, bytes: usize) -> Result<(), Reject> {
-        self.held.grow_to(self.bytes() + 2 * bytes)
+    /// The messages with what their places are in, and the room for the answer that is made of them.
+    pub fn to_encode(&mut self) -> (&[Message], &[u8], AnswerRoom<'_>) {
+        let room = AnswerRoom::new(self.bytes(), &mut self.held);
+        (&self.delivered.messages, &self.delivered.arena, room)
     }
 
     /// What it holds in memory.

@@ -183,7 +183,7 @@ mod tests {
     /// What is there, handed out and kept, its answer of so many bytes under way.
     async fn kept(world: &World, open: &Rc<OpenDeliveries>, answer_bytes: usize) -> (Opening, Held) {
         let mut delivery = consume(world, ALL, 1_000).await.expect("a delivery");
-        delivery.hold_answer(answer_bytes).expect("room");
+        delivery.to_encode().2.grow(answer_bytes).expect("room");
         open.keep(delivery, &by(&name(STATION), &name("g"), "ada"), answer_bytes).expect("kept")
     }
 

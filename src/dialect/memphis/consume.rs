@@ -5,7 +5,7 @@
 use super::{Memphis, decoded, fields::Fields, reply};
 use crate::{
     auth::Principal,
-    consume::{Consume, Handout},
+    consume::{AnswerRoom, Consume, Handout},
     dialect::{Reply, Request},
     ingest::Ingest,
     limits::{ENCODED_AT_ONCE_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MAX},
@@ -78,12 +78,10 @@ impl Memphis {
             now: request.now.instant,
         };
         let mut delivery = self.fetcher.consume(&consume).await?;
-        let arena = delivery.arena();
-        let messages = delivery.messages().iter();
-        let records = messages.map(|message| (message.payload.of(arena), message.headers.of(arena)));
-        let body = encode(&self.ingest, arena.len(), records).await;
+        let (messages, arena, room) = delivery.to_encode();
+        let records = messages.iter().map(|message| (message.payload.of(arena), message.headers.of(arena)));
+        let body = encode(&self.ingest, arena.len(), records, room).await?;
         let bytes = body.len();
-        delivery.hold_answer(bytes)?;
         let reply = reply::json(200, body, Route::Consume);
         if !wanted.manual_ack || delivery.messages().is_empty() {
             return Ok(Reply { handout: Some(Handout::Delivery(delivery)), ..reply });
@@ -133,10 +131,16 @@ fn wanted(body: &[u8]) -> Result<Wanted, Reject> {
 
 /// Encodes messages as a JSON array: payloads and headers, which have so many bytes together. What is large is encoded in turns, as a
 /// large body is decoded.
-async fn encode<'a>(ingest: &Ingest, bytes: usize, messages: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Vec<u8> {
+async fn encode<'a>(
+    ingest: &Ingest,
+    bytes: usize,
+    messages: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    mut room: AnswerRoom<'_>,
+) -> Result<Vec<u8>, Reject> {
     let mut out = Vec::with_capacity(bytes + bytes / 8 + 2);
     out.push(b'[');
     let mut messages = messages.fuse();
+    let mut fits = Ok(());
     let mut turn = |is_over: &dyn Fn() -> bool| {
         for (payload, headers) in messages.by_ref() {
             if out.len() > 1 {
@@ -144,7 +148,9 @@ async fn encode<'a>(ingest: &Ingest, bytes: usize, messages: impl Iterator<Item 
             }
             encode_message(payload, headers, &mut out);
             if is_over() {
-                return false;
+                // Other answers grow meanwhile: each counts what it has.
+                fits = room.grow(out.capacity());
+                return fits.is_err();
             }
         }
         true
@@ -155,8 +161,10 @@ async fn encode<'a>(ingest: &Ingest, bytes: usize, messages: impl Iterator<Item 
         // Boxed, as whatever takes its time.
         Box::pin(ingest.in_turns(turn)).await;
     }
+    fits?;
     out.push(b']');
-    out
+    room.grow(out.len())?;
+    Ok(out)
 }
 
 fn encode_message(payload: &[u8], headers: &[u8], out: &mut Vec<u8>) {
@@ -196,6 +204,7 @@ fn header_map(headers: &[u8]) -> BTreeMap<String, String> {
 mod tests {
     use super::*;
     use crate::{
+        budget::Budget,
         ingest::testing::{World, run},
         reject::NameFault,
         rt,
@@ -255,10 +264,13 @@ mod tests {
                     counted.set(counted.get() + 1);
                 }
             });
-            let encoded = async |count: usize| {
+            let within = async |budget: &Rc<Budget>, count: usize| {
                 let messages = vec![(&br#"{"kind":"click"}"#[..], &b"X-A: b\r\n"[..]); count];
-                encode(&world.ingest(), count * 24, messages.into_iter()).await
+                let mut held = budget.hold();
+                held.set_verified(true);
+                encode(&world.ingest(), count * 24, messages.into_iter(), AnswerRoom::new(0, &mut held)).await
             };
+            let encoded = async |count: usize| within(&world.budget, count).await.expect("room");
             let one = r#"{"message":"{\"kind\":\"click\"}","headers":{"X-A":"b"}}"#;
             for count in [0, 1, 2] {
                 assert_eq!(encoded(count).await, format!("[{}]", vec![one; count].join(",")).as_bytes());
@@ -268,6 +280,10 @@ mod tests {
             assert!(encoded(count).await == format!("[{}]", vec![one; count].join(",")).as_bytes());
             // How often depends on the machine; in one go it would be never.
             assert!(ticks.get() > 0, "nothing else was done");
+            // What has grown beyond the room is not encoded to its end.
+            let small = Budget::new(count);
+            assert_eq!(within(&small, count).await, Err(Reject::Overloaded("memory for request bodies")));
+            assert_eq!(small.used(), 0);
         });
     }
 

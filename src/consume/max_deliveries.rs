@@ -36,9 +36,9 @@ impl Fetcher {
         delivery: &mut Delivery,
         max: u32,
     ) -> Result<(), Reject> {
-        let over = delivery.max_deliveries(max);
+        let over = delivery.exhausted(max);
         let Err(reject) = self.keep_letters(call, delivery, &over).await else { return Ok(()) };
-        let over = delivery.max_deliveries(max);
+        let over = delivery.exhausted(max);
         let given_back = take(&mut delivery.delivered, &over);
         delivery.settle_taken(&given_back, Settlement::Redeliver);
         if delivery.messages().is_empty() {
@@ -97,7 +97,7 @@ impl Fetcher {
 
 impl Delivery {
     /// Indexes of the messages that were handed out more often than `max` times, in their order.
-    pub(super) fn max_deliveries(&self, max: u32) -> Vec<usize> {
+    pub(super) fn exhausted(&self, max: u32) -> Vec<usize> {
         let over = |(index, message): (usize, &Message)| (message.deliveries > max).then_some(index);
         self.messages().iter().enumerate().filter_map(over).collect()
     }

@@ -70,6 +70,8 @@ pub struct Fetcher {
 #[derive(Debug)]
 pub struct Delivery {
     delivered: Delivered,
+    /// When they came: the backend counts the time for their acknowledgement from about then.
+    fetched: Instant,
     station: Rc<Local<Station>>,
     consumer: Rc<Local<Consumer>>,
     backend: Backend,
@@ -117,7 +119,7 @@ impl Fetcher {
         loop {
             let mut delivery = self.fetch(call, wait).await?;
             let max = self.deliveries_max(call.station).unwrap_or(u32::MAX);
-            let are_exhausted = !delivery.max_deliveries(max).is_empty();
+            let are_exhausted = !delivery.exhausted(max).is_empty();
             if are_exhausted {
                 // Boxed, as whatever comes seldom.
                 Box::pin(self.dead_letter_exhausted(call, &mut delivery, max)).await?;
@@ -152,7 +154,8 @@ impl Fetcher {
         };
         let room = held.grow_to(2 * delivered.arena.len());
         let backend = self.backend.clone();
-        let delivery = Delivery { delivered, station, consumer, backend, settled: false, held };
+        let delivery =
+            Delivery { delivered, fetched: Instant::now(), station, consumer, backend, settled: false, held };
         // Without room for it, the delivery goes back when it is dropped here.
         room?;
         Ok(delivery)

@@ -90,7 +90,8 @@ impl OpenDeliveries {
         self.room(call)?;
         let id = getrandom::u64().map_err(|_| Reject::Internal("the system gives no random numbers"))?;
         let held = delivery.part_from_answer(answer_bytes);
-        let until = Instant::now() + time_of(delivery.consumer.ack_wait);
+        // What happened since they came, such as storing dead letters, the backend's clock has not waited for.
+        let until = delivery.fetched + time_of(delivery.consumer.ack_wait);
         let open = Open { delivery, group: call.group.cloned(), principal: call.principal.into(), until };
         self.by_id.borrow_mut().insert(id, open);
         Ok((Opening { deliveries: Rc::clone(self), id, has_arrived: false }, held))
@@ -233,6 +234,20 @@ mod tests {
             assert_eq!(left(world, 1_000).await, ["1", "2", "3"]);
             assert_eq!(open.acknowledge(&id, &name(STATION), None), Err(UNKNOWN), "too late");
             assert_eq!(world.budget.used(), 0);
+        });
+    }
+
+    #[test]
+    fn a_delivery_is_open_from_when_it_was_fetched_and_not_from_when_it_is_answered() {
+        run(async |world: &World| {
+            post_three(world).await;
+            let open = Rc::new(OpenDeliveries::default());
+            let mut delivery = consume(world, ALL, 1_000).await.expect("a delivery");
+            delivery.fetched -= DELIVERY_OPEN_MAX / 2;
+            let (opening, _) = open.keep(delivery, &by(&name(STATION), &name("g"), "ada"), 0).expect("kept");
+            opening.arrived();
+            open.sweep(Instant::now() + DELIVERY_OPEN_MAX / 2);
+            assert_eq!(left(world, 1_000).await, ["1", "2", "3"]);
         });
     }
 

@@ -125,7 +125,7 @@ fn what_is_within_the_bound_or_has_none_is_handed_out() {
         at_most(world, Some(1));
         let delivery = consume(world, 10, 0).await.expect("messages");
         assert_eq!(
-            (delivery.messages().len(), delivery.max_deliveries(0), delivery.max_deliveries(1)),
+            (delivery.messages().len(), delivery.exhausted(0), delivery.exhausted(1)),
             (3, vec![0, 1, 2], vec![])
         );
         drop(delivery);

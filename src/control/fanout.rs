@@ -1,9 +1,9 @@
-//! Delivery to the shards: in order, and without waiting for a shard that is slow.
+//! Sends updates to the shards: in order, and without waiting for a shard that is slow.
 //!
-//! Each shard has a task that empties a bounded queue into the shard's inbox. A shard takes as many
-//! answers as it has asked questions, so the queue is full only if the shard does not run; then
-//! answers are dropped and counted (the shard gives up on them by itself). What every shard has to
-//! know is never dropped: whoever sends it waits until each shard that lives has it on its way.
+//! Each shard has a task that empties a bounded queue into the shard's inbox. The queue has room for an answer to each
+//! request that the shard may have open, so it is full only if the shard does not run; then answers are dropped and
+//! counted (the shard gives up on them by itself). An update that every shard has to know is never dropped: the sender
+//! waits until each shard that lives has it on its way.
 
 use crate::{directory::messages::ShardUpdate, limits::QUESTIONS_PER_SHARD_MAX, metrics::ControlMetrics};
 use futures_util::future::join_all;
@@ -13,14 +13,14 @@ use tokio::{
     time::timeout,
 };
 
-/// Pushes that are no answers and may stand in a queue beside them.
+/// Updates that are no answers and may stand in a queue beside them.
 const UPDATES_UNASKED_MAX: usize = 64;
-/// How often it is said that a push to all shards still waits for one.
+/// How often it is logged that an update for all shards still waits for one of them.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a shard may take to take what it was told: it is busy with one turn of its loop at the most.
+/// How long a shard may take to take an update: it is busy with one turn of its loop at the most.
 const TAKEN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The ways to all shards. Cheap to clone.
+/// The queues of all shards. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct ShardFanout {
     queues: Arc<[mpsc::Sender<ShardUpdate>]>,
@@ -55,13 +55,13 @@ impl ShardFanout {
         }
     }
 
-    /// Sends the same to all shards, behind everything that was sent before. Returns when every shard is
-    /// told, or has ended: as long as one is not, it would let in whom the others turn away.
+    /// Sends the same update to all shards, behind everything that was sent before. Returns when every shard has it on
+    /// its way, or has ended: until then, a shard without it would still let in a principal that the others turn away.
     pub(super) async fn broadcast(&self, update: &ShardUpdate) {
         self.send_each(|_| Some(update.clone())).await;
     }
 
-    /// Sends each shard what is its own, as [`Self::all`] does.
+    /// Sends each shard an update of its own, as [`Self::broadcast`] does.
     pub(super) async fn send_each(&self, update: impl Fn(usize) -> Option<ShardUpdate>) {
         let update = &update;
         let sends = self.queues.iter().enumerate().map(|(shard, queue)| async move {
@@ -75,8 +75,8 @@ impl ShardFanout {
         join_all(sends).await;
     }
 
-    /// Waits until every shard has taken what it was sent before, or has ended. A shard that does not run is not
-    /// waited for longer than [`TAKEN_TIMEOUT`].
+    /// Waits until every shard has taken what it was sent before, or has ended. It waits no longer than
+    /// [`TAKEN_TIMEOUT`] for a shard that does not run.
     pub(super) async fn barrier(&self) {
         let (heard, all_heard) = flume::bounded(1);
         self.broadcast(&ShardUpdate::Taken(heard)).await;
@@ -85,7 +85,8 @@ impl ShardFanout {
         }
     }
 
-    /// Sends the same to all shards, but not to one that has not taken what it was sent before: what is soon said anew.
+    /// Sends the same update to all shards, except to those that have not taken what they were sent before: the update
+    /// is soon repeated.
     pub(super) fn offer(&self, update: &ShardUpdate) {
         for queue in self.queues.iter().filter(|queue| queue.capacity() > QUESTIONS_PER_SHARD_MAX) {
             // There is room for it, or the shard has ended.
@@ -93,7 +94,7 @@ impl ShardFanout {
         }
     }
 
-    /// Shards that there are.
+    /// Returns how many shards there are.
     pub(super) fn shards(&self) -> usize {
         self.queues.len()
     }

@@ -17,15 +17,15 @@ use crate::{
     station::{Consumer, Name, Partition, Station},
 };
 
-/// Where a consumer's metadata say who made it.
+/// The key of a consumer's metadata that says who made it.
 pub(super) const PRINCIPAL: &str = "sluicegate-principal";
-/// What the names of all consumers of the gateway end with, and the default group's is.
+/// The end of the names of all consumers of the gateway, and the whole name of the default group's.
 const SUFFIX: &str = "rest-gateway";
 
 /// A consumer group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Group {
-    /// As clients name it.
+    /// The name that clients use.
     pub(super) name: String,
     /// When it was made, ms since 1970.
     pub(super) created_ms: Option<u64>,
@@ -35,7 +35,7 @@ pub(super) struct Group {
     pub(super) principal: Option<String>,
 }
 
-/// The groups of a station, by name.
+/// Returns the groups of a station, by name.
 pub(super) async fn list(
     streams: &Streams,
     name: &Name,
@@ -67,7 +67,7 @@ pub(super) async fn list(
     Ok(groups)
 }
 
-/// Removes a group; whether there was one.
+/// Removes a group. Returns whether there was one.
 pub(super) async fn remove(
     streams: &Streams,
     name: &Name,
@@ -81,14 +81,14 @@ pub(super) async fn remove(
             let Some(durable) = consumers::durable_of(broker, &station, &durable).await.map_err(unknown)? else {
                 return Ok(false);
             };
-            // It may be the last one in which what is produced is kept.
+            // It may be the last group for which the stream keeps what is produced.
             let (name, partitions) = (&station.name, &station.partitions);
             interest::keep_without(broker, name, partitions, Some(&durable)).await.map_err(unknown)?;
             let mut found = false;
             for partition in partitions {
                 found |= delete(broker, &partition.stream, &durable).await?;
             }
-            // Another gateway may have removed the keeper beside the group.
+            // Another gateway may have removed the keeper that was made beside the group.
             interest::keep(broker, name, partitions).await.map_err(unknown)?;
             Ok(found)
         }
@@ -98,7 +98,7 @@ pub(super) async fn remove(
     }
 }
 
-/// Whether this principal may make another group of a station on JetStream.
+/// Checks whether this principal may make another group of a station on JetStream.
 pub(super) async fn check(broker: &NatsClient, station: &Station, principal: &str) -> Result<(), Reject> {
     let groups = match of_stream(broker, station).await {
         Ok(groups) => groups,
@@ -126,7 +126,7 @@ pub(super) async fn check(broker: &NatsClient, station: &Station, principal: &st
     Ok(())
 }
 
-/// A group's name as clients have it, of a consumer that is named as the gateway does.
+/// Returns the name of a group as clients know it, from a consumer that is named as the gateway names them.
 fn group_name(durable: &str) -> Option<String> {
     if durable == SUFFIX {
         return Some(SUFFIX.to_owned());
@@ -143,7 +143,7 @@ fn unknown(why: Reject) -> StreamsError {
     }
 }
 
-/// The groups of a station's first stream: every group has a consumer there.
+/// Returns the groups of a station's first stream: every group has a consumer there.
 async fn of_stream(broker: &NatsClient, station: &Station) -> Result<Vec<Group>, StreamsError> {
     let Some(partition) = station.partitions.first() else { return Ok(Vec::new()) };
     let mut groups = Vec::new();
@@ -156,7 +156,7 @@ async fn of_stream(broker: &NatsClient, station: &Station) -> Result<Vec<Group>,
     Ok(groups)
 }
 
-/// The group of a consumer, if it is one of this station: a stream may serve several.
+/// Returns the group of a consumer, if it is one of this station: a stream may serve several.
 fn group_of(consumer: &ConsumerInfo, station: &Station, partition: &Partition) -> Option<Group> {
     let config = &consumer.config;
     if config.filters().iter().any(|filter| **filter != *partition.subject) || !config.may_be_of(&station.name) {
@@ -245,7 +245,7 @@ mod tests {
         let older = json!({"deliver_policy": "all", "metadata": null});
         let others = json!({"filter_subjects": ["orders", "bills"]});
         let answers = vec![
-            // An election: lost, then answered by one that does not lead.
+            // An election: the call is lost, then answered by a server that does not lead.
             None,
             Some(json!({"error": {"code": 503, "err_code": 10_008, "description": "x"}})),
             Some(

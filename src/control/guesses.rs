@@ -1,11 +1,12 @@
-//! Who guesses passwords, and how much of the checking of passwords they may take.
+//! Counts password guesses, and bounds how much of the checking of passwords a guesser may take.
 //!
-//! A login has a *place* while it is checked, and a wrong one keeps it for a while after it has failed often enough. Places are
-//! bounded by name, by network and by both together, so that whoever guesses uses up his own and nobody else's. What slows
-//! down is the wrong password alone: a right one is answered at once, however many others have failed (docs/adr/0023).
+//! A login has a *place* while it is checked, and a wrong one keeps it for a while after it has failed often enough.
+//! Places are bounded by name, by network and by both together, so that a guesser uses up his own places and nobody
+//! else's. Only a wrong password slows down: a right one is answered at once, however many others have failed
+//! (docs/adr/0023).
 //!
-//! Pure: time is an argument. The tables are bounded; names are kept as their keyed hashes, so that a long name takes no more
-//! room than a short one and nobody can choose two names that meet.
+//! Pure: time is an argument. The tables are bounded. Names are kept as their keyed hashes, so that a long name takes
+//! no more room than a short one and nobody can choose two names that collide.
 
 use crate::limits::{
     LOGIN_DELAY_MAX, LOGIN_DELAY_MIN, LOGIN_FAILURES_FREE, LOGIN_FAILURES_REMEMBERED, LOGIN_NAME_FAILURES_FREE,
@@ -20,16 +21,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Where a login comes from: an IPv4 address, the first 64 bits of an IPv6 address (what one subscriber has), or the admin
-/// listener.
+/// Where a login comes from: an IPv4 address, the first 64 bits of an IPv6 address (the network of one subscriber), or
+/// the admin listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Network(Option<IpAddr>);
 
 impl Network {
-    /// Whoever uses the admin listener, which is for few and by default for this host alone.
+    /// The admin listener, which is for few and by default for this host alone.
     pub(super) const ADMIN: Self = Self(None);
 
-    /// The network of a peer.
+    /// Returns the network of a peer.
     pub(super) fn of(peer: IpAddr) -> Self {
         Self(Some(match peer.to_canonical() {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
@@ -56,14 +57,15 @@ enum Key {
     Both(u64, Network),
 }
 
-/// What is remembered of a [`Key`].
+/// What is kept for a [`Key`].
 #[derive(Debug)]
 struct Entry {
     /// Logins that have a place.
     places: usize,
     /// Those among them that wait for a hash, or are hashed.
     hashed: usize,
-    /// Failures in a row. A success from the same network ends the row of a [`Key::Both`]; that of a [`Key::Name`] only time does.
+    /// Failures in a row. A success from the same network ends the row of a [`Key::Both`]; only time ends that of a
+    /// [`Key::Name`].
     failures: u32,
     /// Whether the right password came from there.
     succeeded: bool,
@@ -71,7 +73,7 @@ struct Entry {
     last: Instant,
 }
 
-/// The logins under way, and the failures of late.
+/// The logins under way, and the recent failures.
 #[derive(Debug, Default)]
 pub(super) struct Guesses {
     entries: HashMap<Key, Entry>,
@@ -103,10 +105,10 @@ impl Place {
 }
 
 impl Guesses {
-    /// Gives a login its place; `None`: there is none left for this name, this network, or anybody.
+    /// Gives a login its place; `None`: none is left for this name, for this network, or at all.
     pub(super) fn enter(&mut self, name: &str, network: Network, now: Instant) -> Option<Place> {
         let place = Place { name: self.hasher.hash_one(name), network, hashed: false };
-        // From where the right password has come, others cannot use up the places of its name.
+        // From a network that has sent the right password, others cannot use up the places of its name.
         let known = self.entries.get(&place.both()).is_some_and(|entry| entry.succeeded && !entry.is_old(now));
         let per_name = if known { LOGIN_PLACES_MAX } else { LOGIN_PLACES_PER_NAME };
         let most = [LOGIN_PLACES_PER_NAME_AND_NETWORK, per_name, LOGIN_PLACES_PER_NETWORK];
@@ -122,7 +124,8 @@ impl Guesses {
         Some(place)
     }
 
-    /// Lets the login's password be hashed; `false`: as many are as may be at a time from there.
+    /// Lets the login's password be hashed; `false`: as many as may be are hashed already, for its network or for its
+    /// name from there.
     pub(super) fn hash(&mut self, place: &mut Place) -> bool {
         let shares = [
             (place.both(), LOGINS_HASHED_PER_NAME_AND_NETWORK),
@@ -141,7 +144,7 @@ impl Guesses {
         true
     }
 
-    /// The password has been hashed, or will not be.
+    /// Ends the hashing of the login's password: it was hashed, or will not be.
     pub(super) fn hashed(&mut self, place: &mut Place) {
         if std::mem::take(&mut place.hashed) {
             for key in [place.both(), Key::Network(place.network)] {
@@ -152,14 +155,14 @@ impl Guesses {
         }
     }
 
-    /// The password was right: failures from the same network no longer count (NIST SP 800-63B, section 5.2.2).
+    /// Counts a right password: failures from the same network no longer count (NIST SP 800-63B, section 5.2.2).
     pub(super) fn succeeded(&mut self, place: Place, now: Instant) {
         let entry = self.entry(place.both(), now);
         entry.failures = 0;
         entry.succeeded = true;
     }
 
-    /// The password was wrong. Returns the number of failures in a row from there.
+    /// Counts a wrong password. Returns the number of failures in a row from there.
     pub(super) fn failed(&mut self, place: Place, now: Instant) -> u32 {
         let name = self.entry(Key::Name(place.name), now);
         name.failures = name.failures.saturating_add(1);
@@ -168,7 +171,7 @@ impl Guesses {
         both.failures
     }
 
-    /// How long whoever fails there now keeps his place and waits for the answer.
+    /// Returns how long a login that fails there now keeps its place and waits for the answer.
     pub(super) fn delay(&self, place: Place) -> Option<Duration> {
         let here = self.entries.get(&place.both())?;
         let everywhere = self.entries.get(&Key::Name(place.name)).map_or(0, |entry| entry.failures);
@@ -194,7 +197,7 @@ impl Guesses {
         }
     }
 
-    /// The entry, as of now: what was long ago counts for nothing.
+    /// Returns the entry as of now: failures of long ago no longer count.
     fn entry(&mut self, key: Key, now: Instant) -> &mut Entry {
         if self.entries.len() >= LOGIN_TRACKED_MAX && !self.entries.contains_key(&key) {
             self.make_room(now);
@@ -207,8 +210,8 @@ impl Guesses {
         entry
     }
 
-    /// Forgets what is old, else a part of what was not used for longest: many at a time, since all are looked at. At most
-    /// [`LOGIN_PLACES_MAX`] logins are under way, so there is always something to forget.
+    /// Evicts what is old, else a part of what was not used for longest: many entries at a time, since all are looked
+    /// at. At most [`LOGIN_PLACES_MAX`] logins are under way, so there is always an entry to evict.
     fn make_room(&mut self, now: Instant) {
         self.entries.retain(|_, entry| entry.places > 0 || !entry.is_old(now));
         if self.entries.len() < LOGIN_TRACKED_MAX {

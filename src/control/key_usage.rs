@@ -1,4 +1,4 @@
-//! How much API keys are used, by the shards of this process: counts outlive the snapshots that carry them.
+//! Counts how much API keys are used, by the shards of this process: counts outlive the snapshots that carry them.
 
 use super::registry::{documents::KeyDocument, snapshot::Collection};
 use crate::{auth::keys::KeyUses, station::Name};
@@ -8,7 +8,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-/// What "the last minute" is.
+/// The length of "the last minute".
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The counts of all keys. Cheap to clone.
@@ -23,7 +23,7 @@ struct Meter {
     uses: Arc<KeyUses>,
     /// All uses up to the end of the last minute.
     until_minute: u64,
-    /// Those within it.
+    /// The uses within it.
     within_minute: u64,
 }
 
@@ -32,7 +32,7 @@ impl KeyUsage {
         Self { shards, meters: watch::Sender::default() }
     }
 
-    /// What counts the uses of this key.
+    /// Returns the counter of this key's uses.
     pub(super) fn of(&self, id: &Name) -> Arc<KeyUses> {
         let meter = || Meter { uses: Arc::new(KeyUses::new(self.shards + 1)), until_minute: 0, within_minute: 0 };
         if let Some(meter) = self.meters.borrow().get(id) {
@@ -44,19 +44,20 @@ impl KeyUsage {
         uses
     }
 
-    /// One more request with this key on the admin API: the control thread has a cell of its own, behind those of the shards.
+    /// Counts one more request with this key on the admin API: the control thread has a cell of its own, behind those
+    /// of the shards.
     pub(super) fn count(&self, id: &Name) {
         if let (Some(meter), Ok(cell)) = (self.meters.borrow().get(id), u16::try_from(self.shards)) {
             meter.uses.count(cell);
         }
     }
 
-    /// Forgets keys that there are no more.
+    /// Removes the counts of keys that no longer exist.
     pub(super) fn retain(&self, keys: &Collection<KeyDocument>) {
         self.meters.send_modify(|meters| meters.retain(|id, _| keys.get(id).is_some()));
     }
 
-    /// Uses of a key since the start, and within the last minute that is over.
+    /// Returns the uses of a key since the start, and within the last complete minute.
     pub(super) fn uses(&self, id: &Name) -> (u64, u64) {
         self.meters.borrow().get(id).map_or((0, 0), |meter| (meter.uses.total(), meter.within_minute))
     }

@@ -1,16 +1,16 @@
-//! How old it is what the gateway knows of users and API keys, and what follows from that (docs/adr/0021).
+//! How old the gateway's knowledge of users and API keys is, and what follows from its age (docs/adr/0021).
 //!
-//! The registry confirms four times a second that nothing is newer. Where it does not, a user or a key may be gone, and this
-//! gateway does not hear of it.
+//! The registry confirms four times a second that nothing is newer. Where it does not, a user or a key may have been
+//! removed without this gateway knowing.
 
 use crate::{config::Unconfirmed, limits::Limits};
 use std::time::{Duration, Instant};
 use tokio::{sync::watch, time::sleep_until};
 
-/// When the registry was last known to say what is known here. Cheap to clone.
+/// When the registry last confirmed what is known here. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Knowledge {
-    /// Of the newest confirmation; none before anything is known.
+    /// The time of the newest confirmation; none before anything is known.
     confirmed: watch::Sender<Option<Instant>>,
     age_max: Duration,
     pub(super) when_too_old: Unconfirmed,
@@ -21,17 +21,17 @@ impl Knowledge {
         Self { confirmed: watch::Sender::new(None), age_max: limits.registry_age, when_too_old }
     }
 
-    /// Something is known since then. Its age counts from there, until it is confirmed.
+    /// Sets since when something is known. Its age counts from there until it is confirmed.
     pub(super) fn begin(&self, at: Instant) {
         self.confirmed.send_if_modified(|confirmed| confirmed.is_none() && confirmed.replace(at).is_none());
     }
 
-    /// What was known then was true.
+    /// Confirms that what was known at that time was true.
     pub(super) fn confirm(&self, at: Instant) {
         self.confirmed.send_replace(Some(at));
     }
 
-    /// How old it may become.
+    /// Returns how old the knowledge may become.
     pub(super) fn age_max(&self) -> Duration {
         self.age_max
     }

@@ -1,8 +1,8 @@
 //! Logins: a name, a password, and where they come from.
 //!
-//! A right password is answered at once. A wrong one costs a hash, and once too many have been wrong its answer is held back
-//! and is 429 instead of 401: the same answer that whoever gets no place or no hash has, so that a guess does not even tell
-//! whether it was looked at (docs/adr/0023).
+//! A right password is answered at once. A wrong one costs a hash. After too many wrong ones the answer is held back
+//! and is 429 instead of 401. A login that gets no place or no hash has the same answer, so that a guess does not even
+//! tell whether it was looked at (docs/adr/0023).
 
 use super::{
     guesses::{Guesses, Network, Place},
@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::time::sleep;
 
-/// Who comes when there is no place, or no share of the hashes, for him.
+/// Seconds after which a login that found no place, or no share of the hashes, may come again.
 const COME_AGAIN_S: u32 = 1;
 
 /// Checks logins. Cheap to clone.
@@ -37,8 +37,9 @@ impl Logins {
         Self { guesses: Arc::default(), passwords }
     }
 
-    /// Whether the password is the expected one, for whoever gives this name there. [`Reject::Unauthorized`]: it is not;
-    /// [`Reject::TooManyLogins`]: it is not, too often, or was not looked at; [`Reject::Overloaded`]: too many wait for a hash.
+    /// Checks whether the password is the expected one, for a login with this name from there.
+    /// [`Reject::Unauthorized`]: it is not; [`Reject::TooManyLogins`]: it is not, too often, or was not looked at;
+    /// [`Reject::Overloaded`]: too many logins wait for a hash.
     pub(super) async fn check(
         &self,
         name: &str,
@@ -83,7 +84,7 @@ impl Held<'_> {
             (failures, guesses.delay(self.place))
         });
         if failures == LOGIN_FAILURES_FREE + 1 {
-            // A name that could be a user's, and no text of somebody's choice.
+            // Only a name that could be a user's is logged, and no text that a client made up.
             let name = crate::station::Name::parse(name).ok();
             let user = name.as_ref().map_or("(no name)", |name| name.as_str());
             tracing::warn!(user, network = %self.place.network(), failures, "wrong passwords are answered later and later");
@@ -94,7 +95,7 @@ impl Held<'_> {
         }
     }
 
-    /// Not looked at, for want of a share of the hashes: in nothing different from a failure.
+    /// A login that was not looked at, for want of a share of the hashes: no different from a failure.
     async fn come_again(self) -> Reject {
         match self.logins.with(|guesses| guesses.delay(self.place)) {
             None => Reject::TooManyLogins(COME_AGAIN_S),
@@ -102,7 +103,7 @@ impl Held<'_> {
         }
     }
 
-    /// Keeps the place for as long.
+    /// Keeps the place for as long as a failure does.
     async fn wait(self, delay: Duration) -> Reject {
         sleep(delay).await;
         Reject::TooManyLogins(u32::try_from(delay.as_secs()).unwrap_or(u32::MAX).max(COME_AGAIN_S))

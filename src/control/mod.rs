@@ -1,16 +1,15 @@
-//! The control plane: one thread that does what is done now and then, so that shards need not.
+//! The control plane: one thread that does what is rare, so that shards need not.
 //!
-//! It finds and makes streams and consumers, decides how records are published to them, checks
-//! passwords, keeps what the registry has (users, keys, schemas, stations), compiles it, and pushes it to the shards as finished values. Shards
-//! ask through a bounded channel and
-//! get one answer to each question; they never wait for anything else here.
+//! It finds and makes streams and consumers, decides how records are published to them, checks passwords, keeps what
+//! the registry has (users, keys, schemas, stations), compiles it, and sends it to the shards as finished values.
+//! Shards send requests through a bounded channel and get one response to each; they never wait for anything else here.
 //!
 //! This module and `admin` are the only ones that name tokio, and this one the only one that names
 //! async-nats. The thread starts without a broker and connects for ever; [`AdminService::reasons_not_ready`]
 //! says what is missing.
 //!
-//! Deliberately absent: a cache of stations (each shard has its own), and watching streams for
-//! changes (a shard that meets a stream that is gone asks again).
+//! Deliberately absent: a cache of stations (each shard has its own), and watching streams for changes (a shard that
+//! finds a stream gone asks again).
 
 mod fanout;
 mod groups;
@@ -69,14 +68,14 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// What the control plane works with.
 #[derive(Debug)]
 pub struct ControlInputs {
-    /// What runs.
+    /// The settings of the gateway.
     pub settings: Arc<Settings>,
-    /// Questions of all shards. Its capacity should be
+    /// The requests of all shards. Its capacity should be
     /// [`QUESTIONS_PER_SHARD_MAX`](crate::limits::QUESTIONS_PER_SHARD_MAX) for each shard.
     pub asks: flume::Receiver<Envelope>,
     /// The inbox of each shard, by its number. Any capacity will do.
     pub shards: Vec<flume::Sender<ShardUpdate>>,
-    /// The block of each shard, by its number.
+    /// The block of metrics of each shard, by its number.
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// The embedded store and what its writer counts; needed if it is the backend.
     pub local: Option<(Arc<local::Store>, Arc<StoreMetrics>)>,
@@ -98,8 +97,8 @@ enum Phase {
 }
 
 impl ControlHandle {
-    /// Makes readiness false and tells every shard to drain. The control plane itself goes on: requests in
-    /// flight may still ask.
+    /// Makes readiness false and sends every shard the update to drain. The control plane itself goes on: requests in
+    /// flight may still need it.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.phase.send_replace(Phase::Draining);
@@ -115,7 +114,7 @@ impl ControlHandle {
         }
     }
 
-    /// Whether the thread has ended by itself: always a bug, and a reason to end the process.
+    /// Returns whether the thread has ended by itself: always a bug, and a reason to end the process.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(thread::JoinHandle::is_finished)

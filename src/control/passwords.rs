@@ -1,10 +1,11 @@
-//! Passwords in turn: hashing is slow on purpose, so it is never done on a data-path core and never many at once.
+//! Hashes passwords one after another: hashing is slow on purpose, so it is never done on a data-path core and never
+//! many at once.
 //!
-//! At most [`HASHES_AT_ONCE`] run, on the runtime's blocking threads; at most
-//! [`LOGINS_WAITING_MAX`] wait, and the next one is refused at once. A wrong password costs one hash whoever it is for: a user
-//! that does not exist, and root too, whose password is known in clear. So the time of the answer does not tell who is who, and
-//! nobody's password can be guessed faster than another's. A right one may be recognised without a hash
-//! ([`Passwords::recognises`]): who gives it knows it already, and it does not wait behind those who guess.
+//! At most [`HASHES_AT_ONCE`] run, on the runtime's blocking threads; at most [`LOGINS_WAITING_MAX`] wait, and the next
+//! one is refused at once. A wrong password costs one hash for every name: for a user that does not exist, and for root
+//! too, whose password is known in clear. So the time of the answer does not tell who is who, and nobody's password can
+//! be guessed faster than another's. A right one may be recognised without a hash ([`Passwords::recognises`]): its
+//! sender knows it already, and it does not wait behind those who guess.
 
 use super::registry::documents::PasswordHash;
 use crate::{
@@ -31,7 +32,7 @@ pub(super) struct Passwords {
     known: Arc<Known>,
 }
 
-/// Passwords that a hash has found right, as digests under a key that this process has drawn and tells nobody.
+/// Passwords that a hash has found right, as digests under a key that this process has drawn and shows nobody.
 #[derive(Default)]
 #[expect(clippy::disallowed_types, reason = "threads of the control plane share it; it is held for one look")]
 struct Known {
@@ -39,7 +40,7 @@ struct Known {
     digests: std::sync::Mutex<HashSet<[u8; 32]>>,
 }
 
-/// What a password is held against. Each costs the same.
+/// What a password is compared with. Each costs the same.
 #[derive(Debug, Clone)]
 pub(super) enum Expected {
     /// A user's hash.
@@ -63,8 +64,8 @@ impl Passwords {
         }
     }
 
-    /// Whether this is the expected password, as far as that is known without a hash: root's, or one that was found right
-    /// since this process has started.
+    /// Returns whether this is the expected password, as far as that is known without a hash: root's, or one that was
+    /// found right since this process has started.
     pub(super) fn recognises(&self, given: &str, expected: &Expected) -> bool {
         match expected {
             Expected::Text(text) => same(given, text.expose()),
@@ -77,7 +78,7 @@ impl Passwords {
         }
     }
 
-    /// Whether the password is the expected one.
+    /// Checks whether the password is the expected one.
     pub(super) async fn verify(&self, given: Box<str>, expected: Expected) -> Result<bool, Overloaded> {
         let known = Arc::clone(&self.known);
         self.run(move || match expected {
@@ -122,13 +123,13 @@ impl Passwords {
 impl Known {
     fn new() -> Self {
         let mut key = [0; 32];
-        // Without randomness nothing is remembered.
+        // Without randomness no password is kept.
         let key = getrandom::fill(&mut key).is_ok().then_some(key);
         Self { key, ..Self::default() }
     }
 
-    /// The digest belongs to the hash that the password was checked with: another password, or the same one set anew, is
-    /// another hash.
+    /// Returns the digest of a password under the hash that it was checked with: another password, or the same one set
+    /// anew, is another hash.
     fn digest(&self, given: &str, hash: &str) -> Option<[u8; 32]> {
         let mut digest = Sha256::new_with_prefix(self.key?);
         digest.update(hash.len().to_le_bytes());

@@ -1,9 +1,8 @@
-//! The questions of the shards: taken in turn, answered as they are done, each exactly once.
+//! Answers the requests of the shards: takes them in order, and answers each exactly once, when its answer is there.
 //!
-//! Questions for the same station or consumer group that come while one is being answered wait for
-//! that answer: a thousand first requests for a new station make one stream, in one attempt. Answers
-//! are not remembered: a shard asks again when what it was told proves false, and remembers refusals
-//! by itself.
+//! Requests for the same station or consumer group that come while one is being answered wait for that answer: a
+//! thousand first requests for a new station make one stream, in one attempt. Answers are not cached: a shard asks
+//! again when its answer proves false, and keeps refusals by itself.
 
 use super::{
     fanout::ShardFanout,
@@ -41,36 +40,36 @@ use tokio::{
     time::timeout,
 };
 
-/// Questions for which the backend is asked at a time.
+/// Requests for which the backend is asked at a time.
 const RESOLVING_MAX: usize = 64;
-/// An answer is given before the shard stops waiting for it.
+/// Short of the time after which a shard stops waiting for its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(9);
 const _: () = assert!(ANSWER_TIMEOUT.as_secs() < QUESTION_TIMEOUT.as_secs());
 
-/// Who knows about stations.
+/// The backend that knows the stations.
 #[derive(Debug, Clone)]
 pub(super) enum Backend {
     Nats(NatsClient, Publishing, Interest),
     Local(Arc<local::Store>),
 }
 
-/// What is wanted and known of publishing to the broker.
+/// The configured publish mode, and what is known of the broker's syncing.
 #[derive(Debug, Clone)]
 pub(super) struct Publishing {
     pub(super) choice: PublishModeChoice,
     pub(super) sync: watch::Receiver<SyncMode>,
 }
 
-/// What a task comes back with.
+/// The result of a task.
 #[derive(Debug)]
 enum Resolved {
-    /// How to publish to it is decided when it is handed out. Whoever makes another mode right has the shards forget
-    /// their stations *then*: an answer that was decided before comes to them before that.
+    /// The publish mode of a station is decided when the answer is sent. Whoever makes another mode right has the
+    /// shards invalidate their stations *then*: an answer that was decided before comes to them before that.
     Station(Found),
     Response(Response),
 }
 
-/// What is needed to answer. Cheap to clone.
+/// What is needed to answer a request. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Resolver {
     pub(super) settings: Arc<Settings>,
@@ -97,7 +96,7 @@ impl Resolver {
         Self { settings, backend, streams, logins, snapshot, metrics, root, resolving }
     }
 
-    /// Finds or makes a station. One that keeps dead letters is made as the station says whose they are, also where
+    /// Finds or makes a station. One that keeps dead letters is made as the station whose they are says, also where
     /// stations are not made by themselves.
     async fn station(&self, name: &Name, create: bool) -> Result<Resolved, Reject> {
         let snapshot = self.known_snapshot().await?;
@@ -109,7 +108,7 @@ impl Resolver {
         let known = snapshot.stations.get(&of).map(|entry| entry.document.dead_letters.clone()).unwrap_or_default();
         let age = (known.retention_age_s > 0).then(|| Duration::from_secs(known.retention_age_s));
         match self.streams.create(name, &provision::dead_letters_attributes(&self.settings.stations, age)).await {
-            // Somebody else was quicker, and may know of another retention by now.
+            // Another gateway was quicker, and may know of another retention by now.
             Ok(()) | Err(StreamsError::Exists) => self.find(&snapshot, name, false).await,
             Err(StreamsError::Failed(reject)) => Err(reject),
             Err(StreamsError::Invalid(text) | StreamsError::Missing(text)) => Err(Reject::StationBlocked(text.into())),
@@ -123,7 +122,7 @@ impl Resolver {
             Backend::Nats(broker, _, interest) => {
                 let found = self.find_on(broker, snapshot, name, create).await.map_err(for_clients)?;
                 if found.is_of_interest {
-                    // Before anybody can publish to it.
+                    // Before any shard can publish to it.
                     interest.keep(broker, name, &found.station.partitions).await.map_err(for_clients)?;
                 }
                 Ok(Resolved::Station(found))
@@ -135,8 +134,8 @@ impl Resolver {
         }
     }
 
-    /// Finds a station on the broker, or makes it: one that was given attributes with these, whoever asks, because its streams
-    /// were lost; others with those of the configuration, if they may be.
+    /// Finds a station on the broker, or makes it. A station that was given attributes is made with these, whoever
+    /// asks, because its streams were lost. Others are made with those of the configuration, if they may be.
     async fn find_on(
         &self,
         broker: &NatsClient,
@@ -147,7 +146,7 @@ impl Resolver {
         let settings = &self.settings.stations;
         let document = snapshot.stations.get(name).map(|entry| &entry.document);
         if document.is_none() && snapshot.stations.stored_revision(name).is_some() {
-            // It may have been given attributes: none are guessed.
+            // The station may have been given attributes: none are guessed.
             return provision::resolve(broker, settings, name, None, None).await.map_err(|why| match why {
                 Reject::StationUnknown(_) => Reject::StationBlocked(
                     format!(
@@ -175,7 +174,7 @@ impl Resolver {
         }
     }
 
-    /// The snapshot, once it was read: a station may be another stream than its name says.
+    /// Returns the snapshot, once it was read: a station may be another stream than its name says.
     async fn known_snapshot(&self) -> Result<Arc<Snapshot>, Reject> {
         let mut snapshot = self.snapshot.clone();
         let known = snapshot.wait_for(|snapshot| snapshot.loaded || snapshot.refused.is_some());
@@ -186,7 +185,7 @@ impl Resolver {
         }
     }
 
-    /// The station as it is handed out.
+    /// Returns the station as the shards get it.
     fn finish(&self, found: Found) -> Arc<Station> {
         let Found { mut station, streams, .. } = found;
         if let Backend::Nats(broker, Publishing { choice, sync }, _) = &self.backend {
@@ -211,7 +210,7 @@ impl Resolver {
         }
     }
 
-    /// Checks a password, and says which version of it is right.
+    /// Checks a password, and returns which version of it is right.
     async fn login(&self, account: u32, username: &str, password: Box<str>, peer: IpAddr) -> Result<u32, Reject> {
         let result = self.check(account, username, password, Network::of(peer)).await;
         match result {
@@ -227,12 +226,12 @@ impl Resolver {
         if account != ACCOUNT {
             return Err(Reject::Unauthorized);
         }
-        // The version belongs to what is held against the password: both are read at the same time.
+        // The version belongs to what the password is compared with: both are read at the same time.
         let (expected, version) = self.expected(username)?;
         self.logins.check(username, from, password, expected).await.map(|()| version)
     }
 
-    /// What a user's password is held against, and its version.
+    /// Returns what a user's password is compared with, and its version.
     fn expected(&self, username: &str) -> Result<(Expected, u32), Reject> {
         if username == self.root.name {
             return Ok((Expected::Text(self.settings.auth.root_password.clone()), self.root.version));
@@ -254,7 +253,8 @@ impl Resolver {
     /// Runs a lookup with the bounds that hold for all of them.
     async fn bounded<T>(&self, lookup: impl Future<Output = Result<T, Reject>>) -> Result<T, Reject> {
         let lookup = async {
-            // Whoever waits for the broker waits outside: its absence is the answer, not a want of room.
+            // A lookup that waits for the broker waits before it takes a permit: the answer is then that the broker is
+            // away, not that the control plane is full.
             if let Backend::Nats(broker, ..) = &self.backend {
                 broker.connected().await?;
             }
@@ -265,7 +265,8 @@ impl Resolver {
     }
 }
 
-/// Why a station or a group is not to be had, as a client is told: what the broker refuses here was never about a record.
+/// Returns the reject that a client gets when there is no such station or group: what the broker refuses here was never
+/// about a record.
 fn for_clients(reject: Reject) -> Reject {
     match reject {
         Reject::BrokerRefused(codes::STREAM_NOT_FOUND | codes::SUBJECT_OVERLAP | codes::STREAM_NAME_IN_USE, text) => {
@@ -283,12 +284,12 @@ fn for_clients(reject: Reject) -> Reject {
     }
 }
 
-/// Questions that have the same answer.
+/// Identifies requests that have the same answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     Station(Name, bool),
     Consumer(Name, Option<Name>),
-    /// Shard and ticket: a login shares its answer with no other.
+    /// Shard and ticket: a login shares its answer with no other request.
     Login(u16, u64),
 }
 
@@ -310,7 +311,7 @@ impl Key {
     }
 }
 
-/// Takes questions until all shards have gone.
+/// Takes requests until all shards have gone.
 pub(super) async fn serve(resolver: Resolver, asks: flume::Receiver<Envelope>, fanout: ShardFanout, shards: usize) {
     let mut service = RequestQueue {
         resolver,
@@ -331,13 +332,13 @@ pub(super) async fn serve(resolver: Resolver, asks: flume::Receiver<Envelope>, f
     }
 }
 
-/// Where questions are taken and answers are handed out.
+/// The requests that were taken and are not answered yet.
 struct RequestQueue {
     resolver: Resolver,
     fanout: ShardFanout,
-    /// Shard and ticket of everyone who waits for the answer to a key.
+    /// Shard and ticket of every request that waits for the answer to a key.
     waiting: HashMap<Key, Vec<(u16, u64)>>,
-    /// The key that a task works on, for the case that it dies.
+    /// The key that a task works on, for the case that it panics.
     tasks: HashMap<Id, Key>,
     running: JoinSet<Resolved>,
     questions_max: usize,

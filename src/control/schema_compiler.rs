@@ -1,11 +1,11 @@
-//! Makes the contracts of all stations out of the snapshot, one snapshot for each shard.
+//! Compiles the contracts of all stations from the registry's snapshot, into one [`Contracts`] for each shard.
 //!
 //! Only schemas that are attached are compiled, once for each shard, on the blocking threads. What has not changed is
 //! used again: a change of one schema costs the same among a thousand. A version that does not compile here never
 //! replaces the one that does; where there is none, the station takes no record at all.
 //!
-//! Nobody waits for a schema that takes long but its own stations: the others' contracts, and the word that they are true, go
-//! on to the shards meanwhile.
+//! Only its own stations wait for a schema that takes long: the contracts of the others, and their confirmation, go on
+//! to the shards meanwhile.
 
 use super::registry::{
     documents::{SchemaDocument, StationDocument},
@@ -27,8 +27,9 @@ use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
 /// Schemas that are compiled at a time: fewer than there are blocking threads, which passwords need too.
 const COMPILING_MAX: usize = 3;
-/// How long a snapshot waits for schemas that are being compiled: most are done by then, and many that are done one after the other
-/// make one snapshot. Short of what a confirmation may be late ([`CONTRACTS_AGE_MAX`](crate::limits::CONTRACTS_AGE_MAX)).
+/// How long a snapshot waits for schemas that are being compiled: most are done by then, and many that are done one
+/// after the other make one snapshot. Short of what a confirmation may be late
+/// ([`CONTRACTS_AGE_MAX`](crate::limits::CONTRACTS_AGE_MAX)).
 const GRACE: Duration = Duration::from_millis(100);
 
 /// The schemas that were compiled, and for how many shards.
@@ -38,12 +39,12 @@ pub(super) struct SchemaCompiler {
     /// Whether others write to the registry as well.
     shared: bool,
     cache: BTreeMap<Name, Compiled>,
-    /// What is being compiled.
+    /// The schemas that are being compiled.
     works: JoinSet<Work>,
-    /// Number of the last of them.
+    /// The number of the newest of them.
     works_begun: u64,
     places: Arc<Semaphore>,
-    /// Whether something came of them that no snapshot has told.
+    /// Whether a schema was compiled that no snapshot has yet.
     untold: bool,
 }
 
@@ -55,21 +56,21 @@ struct Work {
     result: Result<Vec<Schema>, String>,
 }
 
-/// What was made of a schema.
+/// The result of compiling a schema.
 #[derive(Debug)]
 struct Compiled {
     /// The document that was looked at last.
     document: Arc<SchemaDocument>,
-    /// What is in force, for each shard its own; none if nothing has ever compiled.
+    /// The active version, for each shard its own; none if nothing has ever compiled.
     schemas: Vec<Arc<ActiveSchema>>,
     /// Why the document's active version does not compile.
     fault: Option<Box<str>>,
-    /// The work that is to say what is in force.
+    /// The compilation whose result becomes active.
     work: Option<u64>,
 }
 
 impl Compiled {
-    /// Whether this document asks for what was made already.
+    /// Returns whether what was made already is what this document needs.
     fn serves(&self, document: &Arc<SchemaDocument>) -> bool {
         if Arc::ptr_eq(&self.document, document) {
             return true;
@@ -93,22 +94,22 @@ impl SchemaCompiler {
         }
     }
 
-    /// Schemas that are attached and do not compile.
+    /// Returns the schemas that are attached and do not compile.
     pub(super) fn faults(&self) -> usize {
         self.cache.values().filter(|made| made.fault.is_some()).count()
     }
 
-    /// Schemas that are attached and being compiled.
+    /// Returns the schemas that are attached and being compiled.
     pub(super) fn compiling(&self) -> BTreeSet<Name> {
         self.cache.iter().filter(|(_, made)| made.work.is_some()).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether something was compiled that no snapshot has told.
+    /// Returns whether a schema was compiled that no snapshot has yet.
     pub(super) fn has_news(&self) -> bool {
         self.untold
     }
 
-    /// The contracts that the snapshot says, by shard, with what is compiled by now.
+    /// Returns the contracts of the snapshot, by shard, with what is compiled by now.
     pub(super) fn contracts(&mut self, snapshot: &Snapshot) -> Vec<Arc<Contracts>> {
         self.untold = false;
         let of_shard = |shard| {
@@ -142,7 +143,7 @@ impl SchemaCompiler {
         contract
     }
 
-    /// Begins to compile what is attached and has changed, and lets go of what is not attached any more.
+    /// Begins to compile what is attached and has changed, and drops what is no longer attached.
     pub(super) fn order(&mut self, snapshot: &Snapshot) {
         let attached: BTreeSet<Name> =
             snapshot.stations.iter().filter_map(|(_, entry)| entry.document.schema.clone()).collect();
@@ -173,7 +174,7 @@ impl SchemaCompiler {
         self.cache.insert(name, Compiled { document, schemas, fault: None, work: Some(number) });
     }
 
-    /// Returns when something was compiled that no snapshot has told; never, if nothing is.
+    /// Returns when a schema was compiled that no snapshot has yet; never, if none is being compiled.
     pub(super) async fn finished(&mut self) {
         while !self.untold {
             match self.works.join_next().await {
@@ -202,7 +203,7 @@ impl SchemaCompiler {
 
     fn take(&mut self, work: Work) {
         let Work { name, number, version, result } = work;
-        // Detached, or changed again meanwhile.
+        // The schema was detached, or changed again meanwhile.
         let Some(made) = self.cache.get_mut(&name).filter(|made| made.work == Some(number)) else { return };
         made.work = None;
         match result {
@@ -219,14 +220,14 @@ impl SchemaCompiler {
     }
 }
 
-/// The contract of a station whose document does not load: it may have a schema.
+/// Returns the contract of a station whose document does not load: it may have a schema.
 fn unknown_station() -> Contract {
     let blocked = "what the registry says of this station cannot be read here";
     Contract { blocked: Some(blocked.into()), ..Contract::default() }
 }
 
-/// Compiles a schema so many times, away from the control thread and for a bounded time. The error is its compiler's text. (The time
-/// is for each: what one gateway took in does not fail on another that has more shards.)
+/// Compiles a schema so many times, away from the control thread and for a bounded time. The error is its compiler's
+/// text. (The time is for each: what one gateway took in does not fail on another that has more shards.)
 pub(super) async fn compile(source: SchemaSource, copies: usize) -> Result<Vec<Schema>, String> {
     let work = tokio::task::spawn_blocking(move || {
         let compiled: Result<Vec<Schema>, _> = (0..copies).map(|_| Schema::compile(&source)).collect();

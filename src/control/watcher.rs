@@ -1,12 +1,12 @@
-//! Keeps the snapshot as the registry has it, and tells the shards of every change.
+//! Follows the registry: keeps the snapshot as the registry has it, and sends the shards every change.
 //!
-//! On the broker: read everything, then follow. Whatever may have lost a change (a new connection, an error of the watch,
-//! a minute gone by, a revision that does not come) leads to reading everything again; the
-//! working snapshot stays in force until that has succeeded. The embedded store has no other writer than
-//! this process, so it is read at the start and after each change.
+//! On the broker: it reads everything, then follows. Whatever may have lost a change (a new connection, an error of the
+//! watch, a minute gone by, a revision that does not come) leads to reading everything again; the working snapshot
+//! stays active until that has succeeded. The embedded store has no other writer than this process, so it is read at
+//! the start and after each change.
 //!
-//! Between changes the bucket is asked how far it is. If no further than the snapshot, the shards are told that
-//! what they know was true when that was asked: they hold no record against a schema on older knowledge. Nothing that takes
+//! Between changes it asks the bucket how far it is. If the bucket is no further than the snapshot, it confirms to the
+//! shards that what they know was true when it asked: they validate no record by older knowledge. Nothing that takes
 //! long comes between, least of all the compiling of a schema: its stations wait for it, and no others.
 
 use super::{
@@ -38,9 +38,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Everything is read again after this time, whatever was seen of changes.
+/// How long after the last time everything is read again, whatever was seen of changes.
 const REREAD_INTERVAL: Duration = Duration::from_secs(60);
-/// Everything is read again when the watch has been behind the bucket for so long.
+/// How long the watch may be behind the bucket before everything is read again.
 const LAG_MAX: Duration = Duration::from_millis(500);
 /// Between two attempts to read the registry.
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -51,7 +51,7 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Watcher {
     pub(super) registry: Registry,
-    /// Whose name no document may take.
+    /// The root user, whose name no document may take.
     pub(super) root: Root,
     knowledge: Knowledge,
     pub(super) fanout: ShardFanout,
@@ -64,7 +64,7 @@ pub(super) struct Watcher {
     pub(super) schema_compiler: SchemaCompiler,
 }
 
-/// The bucket was asked how far it is.
+/// The answer of the bucket when it was asked how far it is.
 struct RevisionProbe {
     sent: Instant,
     /// The revision of the snapshot at that time.
@@ -103,7 +103,7 @@ impl Watcher {
         let mut retry = RETRY_MIN;
         let registry = self.registry.clone();
         if let Registry::Nats(_) = &registry {
-            // Root can come in before the broker has been reached.
+            // Root can log in before the broker has been reached.
             let snapshot = Arc::clone(&self.snapshot.borrow());
             self.tell_users(&snapshot).await;
         }
@@ -135,7 +135,7 @@ impl Watcher {
         }
     }
 
-    /// Reads everything, and keeps up with what changes, until it has to be read again.
+    /// Reads everything, and follows the changes, until everything has to be read again.
     async fn once(&mut self, registry: &Registry, failure: &mut Failure) -> Result<(), RegistryError> {
         match registry {
             Registry::Nats(nats) => self.follow(nats, failure).await,
@@ -150,7 +150,7 @@ impl Watcher {
         }
     }
 
-    /// The registry was known then to say what is known here.
+    /// Confirms that the registry said at that time what is known here.
     async fn confirm(&mut self, at: Instant) {
         self.knowledge.confirm(at);
         self.metrics.registry_confirmed.set(now_unix_s());
@@ -165,7 +165,7 @@ impl Watcher {
         }
     }
 
-    /// The registry has not confirmed for too long what is known here.
+    /// Reports that the registry has not confirmed for too long what is known here.
     async fn grow_too_old(&mut self) {
         self.snapshot.send_modify(|snapshot| Arc::make_mut(snapshot).unconfirmed = true);
         let for_s = self.knowledge.age_max().as_secs();
@@ -187,7 +187,7 @@ impl Watcher {
         }
     }
 
-    /// One life of a watch.
+    /// Follows one watch until it ends.
     async fn follow(&mut self, nats: &NatsRegistry, failure: &mut Failure) -> Result<(), RegistryError> {
         let mut connections = nats.broker().connections();
         let mut up = nats.broker().up();
@@ -267,7 +267,7 @@ impl Watcher {
         Ok(())
     }
 
-    /// Waits for news of the registry, and has the shards told meanwhile of what is compiled.
+    /// Waits for news of the registry. Meanwhile it sends the shards what was compiled.
     async fn wait_for(&mut self, news: impl Future<Output = ()>) {
         let mut news = pin!(news);
         loop {
@@ -285,8 +285,8 @@ impl Watcher {
         Ok(())
     }
 
-    /// First the shards, then everybody else: who sees a document in the snapshot may rely on every shard
-    /// knowing it by then.
+    /// Sends a snapshot first to the shards, then publishes it to everybody else: a reader who sees a document in the
+    /// snapshot may rely on every shard knowing it by then.
     async fn publish(&mut self, snapshot: Snapshot) {
         let before = Arc::clone(&self.snapshot.borrow());
         if !before.loaded || !snapshot.users.same(&before.users) || !snapshot.keys.same(&before.keys) {
@@ -306,7 +306,7 @@ impl Watcher {
         self.forget_changed(&before).await;
     }
 
-    /// The snapshot is as it was, and more of its schemas are compiled.
+    /// Sends the shards what was compiled since; the snapshot itself is as it was.
     async fn publish_compiled(&mut self) {
         let snapshot = Snapshot::clone(&self.snapshot.borrow());
         self.tell_contracts(&snapshot).await;
@@ -318,7 +318,7 @@ impl Watcher {
         self.fanout.send_each(|shard| contracts.get(shard).cloned().map(ShardUpdate::Contracts)).await;
     }
 
-    /// Shows everybody a snapshot that the shards were told of.
+    /// Publishes a snapshot that the shards were sent.
     async fn show(&self, mut snapshot: Snapshot) {
         self.fanout.barrier().await;
         let gauges = [
@@ -337,9 +337,9 @@ impl Watcher {
         self.snapshot.send_replace(Arc::new(snapshot));
     }
 
-    /// Has the shards forget stations that are another stream now, or whose stream another gateway has changed (how long it knows
-    /// message ids counts there). After the snapshot is published: whoever asks again is answered from it. A stream is changed
-    /// before the registry says so.
+    /// Has the shards invalidate stations that are another stream now, or whose stream another gateway has changed (how
+    /// long it knows message ids counts there). This comes after the snapshot is published: a shard that asks again is
+    /// answered from it. A stream is changed before the registry says so.
     async fn forget_changed(&self, before: &Snapshot) {
         let snapshot = Arc::clone(&self.snapshot.borrow());
         if snapshot.stations.same(&before.stations) {
@@ -348,7 +348,7 @@ impl Watcher {
         let said = |snapshot: &Snapshot, name| {
             let document = snapshot.stations.get(name).map(|entry| &entry.document);
             let adopted = document.and_then(|document| document.adopted.clone());
-            // Nobody was told of a station before there was a snapshot.
+            // No shard knew a station before there was a snapshot.
             (adopted, document.and_then(|document| document.given.clone()).filter(|_| before.loaded))
         };
         let names = before.stations.iter().chain(snapshot.stations.iter()).map(|(name, _)| name);
@@ -370,10 +370,10 @@ impl Watcher {
     }
 }
 
-/// Reasons of one failure that are said.
+/// Reasons of one failure that are logged.
 const REASONS_MAX: usize = 8;
 
-/// The registry cannot be read: said when it begins, for each reason once, and when it is over.
+/// The registry cannot be read: logged when it begins, once for each reason, and when it is over.
 #[derive(Debug, Default)]
 struct Failure {
     attempts: u64,

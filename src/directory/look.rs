@@ -14,7 +14,7 @@ use std::{cell::RefCell, rc::Rc};
 /// What the control plane says of a station.
 type Found = Result<Rc<Local<Station>>, Reject>;
 
-/// A question about a station that is on its way.
+/// A request for a station that is on its way.
 #[derive(Debug, Default)]
 pub struct Look {
     found: RefCell<Option<Found>>,

@@ -1,7 +1,7 @@
 //! What shards and the control plane say to each other: plain data through bounded channels.
 //!
-//! A shard asks with a ticket and gets exactly one answer for it; everything else the control plane
-//! pushes unasked, as finished, immutable values.
+//! A shard sends a request with a ticket and gets exactly one response to it; everything else the control plane sends
+//! unasked, as finished, immutable values.
 
 use super::contracts::Contracts;
 use crate::{
@@ -46,9 +46,9 @@ pub enum Request {
 /// A request, and where its response goes.
 #[derive(Debug)]
 pub struct Envelope {
-    /// Shard that asks.
+    /// The shard that sends it.
     pub shard: u16,
-    /// Its ticket, handed back with the answer.
+    /// Its ticket, which comes back with the response.
     pub ticket: u64,
     /// What it requests.
     pub request: Request,
@@ -69,20 +69,20 @@ pub enum Response {
 /// What the control plane sends to a shard.
 #[derive(Debug, Clone)]
 pub enum ShardUpdate {
-    /// An answer.
+    /// A response.
     Response {
         /// The ticket of the request.
         ticket: u64,
         /// The response.
         response: Response,
     },
-    /// Users and their rights, whole; replaces what the shard had and empties its token cache.
+    /// All users and their rights; replaces what the shard had and empties its token cache.
     Users(Arc<Users>),
-    /// What stations ask of their records, whole; compiled for this shard alone.
+    /// All contracts: what stations require of their records, compiled for this shard alone.
     Contracts(Arc<Contracts>),
-    /// Then the registry said what the last snapshots of users and contracts do.
+    /// At this time the registry said what the last snapshots of users and contracts say.
     Confirmed(Instant),
-    /// Everything before this has been taken: to be dropped. Who waits for that hears it by the end of the channel.
+    /// Everything before this has been taken: to be dropped. Who waits for that learns it by the end of the channel.
     Taken(flume::Sender<()>),
     /// What is known of this station is no longer true: ask again.
     Forget(Name),

@@ -47,7 +47,7 @@ pub struct Directory {
     consumers: RefCell<Table<GroupKey, Consumer>>,
     /// Stations that are asked for although they are known, and whether they may be created.
     looks: RefCell<HashMap<(Name, bool), Rc<Look>>>,
-    /// How often stations were forgotten.
+    /// How often stations were invalidated.
     forgotten: Cell<u64>,
     contracts: RefCell<Rc<Local<Contracts>>>,
     /// When the registry was last known to be no newer than `contracts`; `None`: never yet.
@@ -58,7 +58,8 @@ pub struct Directory {
 #[derive(Debug)]
 enum Entry<T> {
     Known(Rc<Local<T>>),
-    /// Refused until then; and whether the question allowed creating it (a weaker question's refusal binds no stronger one).
+    /// Refused until then; and whether the request allowed creating it (a weaker request's refusal binds no stronger
+    /// one).
     Refused(Reject, Instant, bool),
     Asked(Rc<Waiters>),
 }
@@ -91,7 +92,7 @@ impl<T> std::ops::Deref for Local<T> {
     }
 }
 
-/// A question on its way.
+/// A request on its way.
 #[derive(Debug, Default)]
 struct Pending {
     answer: RefCell<Option<Response>>,
@@ -116,13 +117,13 @@ impl Directory {
         }
     }
 
-    /// Stations known.
+    /// Returns the number of known stations.
     #[must_use]
     pub fn stations_known(&self) -> usize {
         self.stations.borrow().len()
     }
 
-    /// Questions asked so far.
+    /// Requests sent so far.
     #[must_use]
     pub fn questions_asked(&self) -> u64 {
         self.tickets.get()
@@ -168,8 +169,8 @@ impl Directory {
         Rc::clone(&self.contracts.borrow())
     }
 
-    /// Whether the registry was known less than [`CONTRACTS_AGE_MAX`] ago to say what [`Self::contracts`] does. A record is
-    /// not held against a schema that may have been replaced longer ago than that.
+    /// Returns whether the registry was known less than [`CONTRACTS_AGE_MAX`] ago to say what [`Self::contracts`] does.
+    /// A record is not validated by a schema that may have been replaced longer ago than that.
     #[must_use]
     pub fn contracts_are_fresh(&self, now: Instant) -> bool {
         let contracts = self.contracts.borrow();
@@ -177,7 +178,7 @@ impl Directory {
         contracts.complete && (!contracts.shared || confirmed())
     }
 
-    /// Hands in a new snapshot.
+    /// Takes in a new snapshot.
     pub fn set_contracts(&self, contracts: Arc<Contracts>) {
         *self.contracts.borrow_mut() = Rc::new(Local { value: contracts });
     }
@@ -213,7 +214,7 @@ impl Directory {
         self.stations.borrow_mut().retain(|_, entry| !matches!(entry, Entry::Known(_)));
     }
 
-    /// Hands in an answer of the control plane.
+    /// Takes in a response of the control plane.
     pub fn answered(&self, ticket: u64, answer: Response) {
         // No one waits any more: the deadline has passed.
         let Some(pending) = self.open.borrow_mut().remove(&ticket) else { return };
@@ -221,7 +222,7 @@ impl Directory {
         pending.waiters.wake_all();
     }
 
-    /// One question for all who want the same thing at the same time. `strong`: it may be created.
+    /// Sends one request for all callers that want the same thing at the same time. `strong`: it may be created.
     async fn resolve<K: Clone + Eq + std::hash::Hash, T>(
         &self,
         table: &RefCell<Table<K, T>>,
@@ -282,7 +283,7 @@ impl Directory {
     }
 }
 
-/// The station of an answer to the question for one.
+/// Returns the station of a response to the request for one.
 fn station_of(answer: Response) -> Result<Arc<Station>, Reject> {
     match answer {
         Response::Station(result) => result,
@@ -295,7 +296,7 @@ fn remembered_for(reject: &Reject) -> Duration {
     if matches!(reject, Reject::StationUnknown(_)) { STATION_ABSENT_TTL } else { TRANSIENT_TTL }
 }
 
-/// Keeps a table within its limit: refusals go first, then any known entry, which costs one question later.
+/// Keeps a table within its limit: refusals are evicted first, then any known entry, which costs one request later.
 fn make_room<K: Clone + Eq + std::hash::Hash, T>(table: &mut Table<K, T>) {
     if table.len() < STATIONS_PER_SHARD_MAX {
         return;

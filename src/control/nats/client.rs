@@ -1,14 +1,13 @@
 //! The control plane's own connection to the broker, and JetStream's API over it.
 //!
-//! The connection is made in the background and for ever: the gateway starts without a broker, and is
-//! not ready until there is one. Every call has a deadline, and its error says what a shard needs to
-//! know: whether it may ask again.
+//! The connection is made in the background and for ever: the gateway starts without a broker, and is not ready until
+//! there is one. Every call has a deadline, and its error tells a shard whether it may ask again.
 //!
 //! The API bodies are written here and not taken from async-nats: since 2.12 the server refuses a
 //! field that it does not know, so what is sent must be exactly what all supported versions know.
 //!
-//! The broker says "you may not" about a publish on the connection and not in an answer: the call
-//! would only time out. So permission errors are handed to the calls that wait, by subject.
+//! The broker reports a missing permission for a publish on the connection and not in an answer: the call would only
+//! time out. So permission errors are passed to the calls that wait, by subject.
 
 use crate::control::nats::publish_mode::Version;
 use crate::{
@@ -42,7 +41,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const BACKOFF_MAX: Duration = Duration::from_millis(250);
 /// A connection on which the broker does not answer two pings is given up.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// The connection's state is looked at this often, in case its event got lost.
+/// How often the connection's state is read, in case its event got lost.
 const STATE_INTERVAL: Duration = Duration::from_millis(500);
 /// Between two lines in the log about attempts to connect that fail.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(30);
@@ -63,16 +62,16 @@ struct Inner {
     began: Instant,
     /// Milliseconds after `began` at which JetStream was last known to serve.
     served_ms: AtomicU64,
-    /// Likewise, at which somebody answered for the registry whom the others do not follow.
+    /// Likewise, at which a server last answered for the registry that the other servers do not follow.
     leaderless_ms: AtomicU64,
 }
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::control) enum CallError {
-    /// No connection during the whole hold: nothing was asked.
+    /// No connection during the whole hold: the call was not sent.
     Away,
-    /// Asked, and no answer came.
+    /// The call was sent, and no answer came.
     TimedOut,
     /// The broker's permissions forbid the subject.
     Forbidden(Box<str>),
@@ -85,12 +84,13 @@ pub(in crate::control) enum CallError {
 }
 
 impl CallError {
-    /// Stream or consumer does not exist.
+    /// Returns whether the stream or consumer does not exist.
     pub(in crate::control) fn is_absent(&self) -> bool {
         matches!(self, Self::Refused(codes::STREAM_NOT_FOUND | codes::CONSUMER_NOT_FOUND, _))
     }
 
-    /// Somebody else has made something of this name, or captured this subject, meanwhile or before.
+    /// Returns whether somebody else has something of this name, or has captured this subject, since before or
+    /// meanwhile.
     pub(in crate::control) fn is_taken(&self) -> bool {
         matches!(
             self,
@@ -120,7 +120,7 @@ impl From<CallError> for Reject {
     }
 }
 
-/// Error codes of JetStream that mean something to us.
+/// Error codes of JetStream that the gateway distinguishes.
 pub(in crate::control) mod codes {
     /// JetStream has no leader at the moment.
     pub(in crate::control) const TEMPORARILY_UNAVAILABLE: u32 = 10_008;
@@ -161,7 +161,7 @@ pub(in crate::control) mod codes {
     /// The consumer exists with another configuration (answer to "create only").
     pub(in crate::control) const CONSUMER_EXISTS: u32 = 10_148;
 
-    /// Whether an error says nothing of what was asked for, but that nobody leads it at the moment.
+    /// Returns whether an error says nothing of the object of a call, but only that nobody leads it at the moment.
     pub(in crate::control) fn passes(code: u32) -> bool {
         matches!(code, TEMPORARILY_UNAVAILABLE | NOT_LEADER | STREAM_OFFLINE | CONSUMER_OFFLINE)
     }
@@ -213,12 +213,12 @@ impl NatsClient {
         Ok(Self(Arc::new(Inner { client, up, connections, denials, hold, began, served_ms, leaderless_ms })))
     }
 
-    /// JetStream serves: somebody has had an answer that only a leader gives who has others to follow him.
+    /// Notes that JetStream serves: a call had an answer that only a leader gives whom others follow.
     pub(in crate::control) fn serves(&self) {
         self.note(&self.0.served_ms);
     }
 
-    /// The registry has no leader who has others to follow him, as far as the server at the other end knows.
+    /// Notes that the registry has no leader whom others follow, as far as the server at the other end knows.
     pub(in crate::control) fn is_leaderless(&self) {
         self.note(&self.0.leaderless_ms);
     }
@@ -228,12 +228,12 @@ impl NatsClient {
         when.store(now.max(1), Ordering::Relaxed);
     }
 
-    /// Whether JetStream was known to serve lately.
+    /// Returns whether JetStream was known to serve lately.
     pub(in crate::control) fn served_within(&self, time: Duration) -> bool {
         self.noted_within(&self.0.served_ms, time)
     }
 
-    /// Whether the registry was said lately to have no leader.
+    /// Returns whether the registry was lately reported to have no leader.
     pub(in crate::control) fn leaderless_within(&self, time: Duration) -> bool {
         self.noted_within(&self.0.leaderless_ms, time)
     }
@@ -243,7 +243,7 @@ impl NatsClient {
         !last.is_zero() && self.0.began.elapsed().saturating_sub(last) < time
     }
 
-    /// Whether there is another server to go to.
+    /// Returns whether there is another server to go to.
     pub(in crate::control) async fn has_other_servers(&self) -> bool {
         let pool = timeout(CALL_TIMEOUT, self.0.client.server_pool()).await;
         pool.is_ok_and(|pool| pool.is_ok_and(|pool| pool.len() > 1))
@@ -251,11 +251,11 @@ impl NatsClient {
 
     /// Gives the connection up and makes one to the next server.
     pub(in crate::control) async fn leave_server(&self) {
-        // An error is a client that has ended, as the runtime does.
+        // The only error is that the client has ended, as the runtime does.
         let _ended = self.0.client.force_reconnect().await;
     }
 
-    /// The JetStream context of async-nats, for the key-value bucket.
+    /// Returns the JetStream context of async-nats, for the key-value bucket.
     pub(in crate::control) fn jetstream(&self) -> async_nats::jetstream::Context {
         let mut context = async_nats::jetstream::new(self.0.client.clone());
         context.set_timeout(CALL_TIMEOUT);
@@ -267,17 +267,17 @@ impl NatsClient {
         self.0.up.clone()
     }
 
-    /// Counts the connections made: what changes means that something may have been missed.
+    /// Counts the connections made: a new one means that something may have been missed.
     pub(in crate::control) fn connections(&self) -> watch::Receiver<u64> {
         self.0.connections.clone()
     }
 
-    /// The version of the server at the other end; of the last one, while there is none.
+    /// Returns the version of the server at the other end; without a connection, that of the last one.
     pub(in crate::control) fn version(&self) -> Option<Version> {
         Version::parse(&self.0.client.server_info().version)
     }
 
-    /// How long whoever asks may be kept waiting for what is expected to come back.
+    /// Returns how long a caller may be kept waiting for a connection that is expected to come back.
     pub(in crate::control) fn hold(&self) -> Duration {
         self.0.hold
     }
@@ -291,7 +291,7 @@ impl NatsClient {
         }
     }
 
-    /// One call of the JetStream API: `verb` without `$JS.API.`.
+    /// Makes one call of the JetStream API: `verb` without `$JS.API.`.
     pub(in crate::control) async fn call<T: DeserializeOwned>(
         &self,
         verb: &str,
@@ -316,7 +316,7 @@ impl NatsClient {
         let record = Request::new().headers(headers).payload(payload.into());
         match self.request::<Stored>(subject.to_owned(), record).await {
             Ok(_) => Ok(()),
-            // Whoever publishes has just found the stream: nobody leads it at the moment.
+            // The caller has just found the stream, so this means that nobody leads it at the moment.
             Err(CallError::NoJetStream) => Err(CallError::Away),
             Err(error) => Err(error),
         }
@@ -368,7 +368,7 @@ fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CallError> {
     }
 }
 
-/// Returns once the broker has said that `subject` is forbidden.
+/// Returns once the broker has reported that `subject` is forbidden.
 async fn denied(denials: &mut broadcast::Receiver<Arc<str>>, subject: &str) {
     loop {
         match denials.recv().await {
@@ -379,16 +379,16 @@ async fn denied(denials: &mut broadcast::Receiver<Arc<str>>, subject: &str) {
     }
 }
 
-/// Listens to what happens on the connection.
+/// Listens to the events of the connection.
 struct Ears {
     denials: broadcast::Sender<Arc<str>>,
     began: Instant,
-    /// Seconds after `began` at which it was last said that there is no connection; 0 for never.
+    /// Seconds after `began` at which it was last logged that there is no connection; 0 for never.
     said: AtomicU64,
 }
 
 impl Ears {
-    /// One event, one line in the log; a permission error also goes to the calls.
+    /// Logs one line for one event; a permission error also goes to the calls.
     fn hear(&self, event: &Event) {
         match event {
             Event::Connected => {
@@ -408,7 +408,7 @@ impl Ears {
         }
     }
 
-    /// Whether it is time to say again that attempts to connect fail.
+    /// Returns whether it is time to log again that attempts to connect fail.
     fn may_repeat(&self) -> bool {
         let now = self.began.elapsed().as_secs() + 1;
         let said = self.said.load(Ordering::Relaxed);
@@ -424,14 +424,16 @@ fn is_denial(text: &str) -> bool {
     text.to_ascii_lowercase().contains("permissions violation")
 }
 
-/// Exponential from 20 ms, with a little that differs between processes so that they do not come in step.
+/// Returns the pause before the next attempt: exponential from 20 ms, with a little that differs between processes so
+/// that they do not come in step.
 fn backoff(attempts: usize) -> Duration {
     let exponent = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(10);
     let base = Duration::from_millis(20).saturating_mul(1 << exponent).min(BACKOFF_MAX);
     if attempts <= 1 { Duration::ZERO } else { base + base.mul_f64(f64::from(std::process::id() % 16) / 64.0) }
 }
 
-/// Chooses the server to connect to: the first one first, and from then on never the one that was left while there is another.
+/// Chooses the server to connect to: the first one first, and from then on never the one that was left while there is
+/// another.
 fn in_turn() -> impl Fn(Vec<Server>, ServerInfo) -> std::future::Ready<Option<ReconnectToServer>> + Send + Sync + 'static
 {
     let last = AtomicUsize::new(usize::MAX);
@@ -443,8 +445,8 @@ fn in_turn() -> impl Fn(Vec<Server>, ServerInfo) -> std::future::Ready<Option<Re
     }
 }
 
-/// The place of the server that is to be tried after that at `last`: those that failed less often come first, then those that
-/// were configured, then the next in turn.
+/// Returns the index of the server that is to be tried after that at `last`: servers that failed less often come first,
+/// then those that were configured, then the next in turn.
 fn next_of(pool: &[Server], last: usize) -> Option<usize> {
     let before = if last < pool.len() { last } else { pool.len().saturating_sub(1) };
     let turn = |place: usize| (place + pool.len() - before - 1) % pool.len();

@@ -1,18 +1,19 @@
-//! Finding and making the durable consumers of a group: one pull consumer on each partition.
+//! Finds and makes the durable consumers of a group: one pull consumer on each partition.
 //!
 //! A durable that exists is used as it is, with its own `ack_wait` and delivery limit, unless it
 //! cannot do what a consume call promises: a push consumer, or one whose acknowledgements are not explicit. Nothing that exists
 //! is changed.
 //!
-//! A durable's name is unique in its stream, and a stream may serve several stations. So the name that the original gave
-//! (`<group>-rest-gateway`) is the first station's that uses the group; for the others the station's name follows. Whose one is
-//! says its filter, and among stations of one subject what it was made with.
+//! A durable's name is unique in its stream, and a stream may serve several stations. So the name that the original
+//! gave (`<group>-rest-gateway`) belongs to the first station that uses the group; for the others the station's name
+//! follows. Which station a durable belongs to is told by its filter, and among stations of one subject by its
+//! metadata.
 //!
-//! What is made differs from the original's consumer in two ways, both on purpose
-//! (docs/contract.md): messages come again until they are acknowledged (`max_deliver` -1 instead of 1), and
-//! the number of messages handed out and not acknowledged is bounded by [`ACK_PENDING_MAX`] instead of
-//! unlimited, so that clients that vanish cannot make the broker remember more than that. It also says who made it, since one
-//! principal may make so many ([`groups::check`]), and goes when nobody has used it for as long as the settings say.
+//! What is made differs from the original's consumer in two ways, both on purpose (docs/contract.md): messages are
+//! delivered again until they are acknowledged (`max_deliver` -1 instead of 1), and the number of messages delivered
+//! and not acknowledged is bounded by [`ACK_PENDING_MAX`] instead of unlimited, so that clients that vanish cannot make
+//! the broker remember more than that. It also says who made it, since the number that one principal may make is
+//! bounded ([`groups::check`]), and is removed when nobody has used it for as long as the settings say.
 
 use crate::control::{
     groups::{self, PRINCIPAL},
@@ -32,20 +33,20 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// Messages of one consumer that are handed out and not acknowledged: twenty of the largest consume calls.
+/// Messages of one consumer that are delivered and not acknowledged: twenty of the largest consume calls.
 const ACK_PENDING_MAX: u32 = 100_000;
 const _: () = assert!(ACK_PENDING_MAX == 20 * FETCH_RECORDS_MAX);
-/// Calls in flight for one question.
+/// Calls in flight for one request.
 const CALLS_AT_ONCE: usize = 16;
 /// How often a durable is looked for again because somebody else made one of its name meanwhile.
 const LOOKS_MAX: usize = 3;
 
-/// What a new consumer says of itself beside what every one does.
+/// What a new consumer has besides what all of them have.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::control) struct Making<'a> {
     /// Who makes it.
     pub(in crate::control) principal: &'a str,
-    /// Unused for this long, it goes; `None`: it stays.
+    /// How long it may be unused before it is removed; `None`: it stays.
     pub(in crate::control) expiry: Option<Duration>,
 }
 
@@ -73,7 +74,8 @@ pub(in crate::control) async fn resolve(
     Ok(Arc::new(Consumer { durable: durable.into(), station: station.name.clone(), ack_wait }))
 }
 
-/// The consumer of a station of one stream, which may have others: its name and its `ack_wait`.
+/// Finds or creates the consumer of a station of one stream, which may have other stations. Returns its name and its
+/// `ack_wait`.
 async fn on_the_only_partition(
     broker: &NatsClient,
     station: &Station,
@@ -91,7 +93,7 @@ async fn on_the_only_partition(
             Some(known) if reads(broker, &known, partition).await? && known.config.may_be_of(&station.name) => {
                 return Ok((plain.to_owned(), usable(&known, partition)?));
             }
-            // Another station's.
+            // It is another station's.
             Some(_) => &own,
             None => plain,
         };
@@ -105,7 +107,7 @@ async fn on_the_only_partition(
     find_or_create(broker, station, partition, &own, making).await.map(|ack_wait| (own, ack_wait))
 }
 
-/// The consumer of this name on one partition. Answers its `ack_wait`.
+/// Finds or creates the consumer of this name on one partition. Returns its `ack_wait`.
 async fn find_or_create(
     broker: &NatsClient,
     station: &Station,
@@ -127,7 +129,7 @@ async fn find_or_create(
     usable(&known, partition)
 }
 
-/// The consumer of this name, if there is one.
+/// Returns the consumer of this name, if there is one.
 async fn find(broker: &NatsClient, partition: &Partition, durable: &str) -> Result<Option<ConsumerInfo>, Reject> {
     match broker.look(&format!("CONSUMER.INFO.{}.{durable}", partition.stream), &json!({})).await {
         Ok(info) => Ok(Some(info)),
@@ -136,7 +138,7 @@ async fn find(broker: &NatsClient, partition: &Partition, durable: &str) -> Resu
     }
 }
 
-/// Whether a consumer hands out the records of this partition, and no others.
+/// Returns whether a consumer delivers the records of this partition, and no others.
 async fn reads(broker: &NatsClient, known: &ConsumerInfo, partition: &Partition) -> Result<bool, Reject> {
     let filters = known.config.filters();
     if !filters.is_empty() {
@@ -146,7 +148,7 @@ async fn reads(broker: &NatsClient, known: &ConsumerInfo, partition: &Partition)
     Ok(stream.config.is_only(&partition.subject))
 }
 
-/// The `ack_wait` of a consumer that can do what a consume call promises.
+/// Returns the `ack_wait` of a consumer that can do what a consume call promises.
 fn usable(known: &ConsumerInfo, partition: &Partition) -> Result<Duration, Reject> {
     let config = &known.config;
     if config.deliver_subject.is_some() {
@@ -155,7 +157,7 @@ fn usable(known: &ConsumerInfo, partition: &Partition) -> Result<Duration, Rejec
     if config.ack_policy != "explicit" {
         return Err(cannot_be_used(known, partition, "its acknowledgements are not explicit"));
     }
-    // The original made its consumers with 1: what a client loses on the way is then lost.
+    // The original made its consumers with 1: a message that a client loses on the way is then lost.
     if config.max_deliver > 0 {
         tracing::warn!(
             durable = &*known.name,
@@ -175,7 +177,8 @@ fn cannot_be_used(known: &ConsumerInfo, Partition { stream, .. }: &Partition, wh
     Reject::Conflict(text.into())
 }
 
-/// The name of a group's durable where another station of the stream has the plain one. No group's name holds a `$`.
+/// Returns the name of a group's durable where another station of the stream has the plain one. No group's name holds a
+/// `$`.
 pub(in crate::control) fn with_station(plain: &str, station: &Name) -> String {
     let name = format!("{plain}${}", station.internal());
     if name.len() <= NATS_NAME_BYTES_MAX {
@@ -184,7 +187,7 @@ pub(in crate::control) fn with_station(plain: &str, station: &Name) -> String {
     format!("{plain}${}", hash_text(Sha256::digest(station.as_str()).get(..16).unwrap_or_default()))
 }
 
-/// The name of a group's consumers, if there are any.
+/// Returns the name of a group's consumers, if there are any.
 pub(in crate::control) async fn durable_of(
     broker: &NatsClient,
     station: &Station,
@@ -215,13 +218,13 @@ async fn create(
     durable: &str,
     making: Making<'_>,
 ) -> Result<ConsumerInfo, NotMade> {
-    // Counted once, before the first of its consumers is made.
+    // Groups are counted once, before the first consumer of this one is made.
     if station.partitions.first() == Some(partition) {
         groups::check(broker, station, making.principal).await.map_err(Refused)?;
     }
     let stream = stream_info(broker, &partition.stream).await.map_err(|error| Refused(absent(error)))?;
     let ack_pending_max = stream.config.ack_pending_max(ACK_PENDING_MAX);
-    // Where nobody is interested in what comes, it is dropped: a group that goes by itself would leave a gap.
+    // Where nobody is interested in a record, it is dropped: a group that is removed by itself would leave a gap.
     let expiry = making.expiry.filter(|_| !stream.config.is_of_interest());
     let making = Some(Making { expiry, ..making });
     match create_consumer(broker, &NewConsumer { durable, station: &station.name, partition, ack_pending_max, making })
@@ -233,7 +236,7 @@ async fn create(
     }
 }
 
-/// Why there is no such consumer: what somebody has to change is said, and whose limit it is.
+/// Returns why there is no such consumer: what somebody has to change, and whose limit it is.
 fn refused(error: CallError, stream: &str) -> Reject {
     match error {
         CallError::Refused(codes::WORK_QUEUE_UNFILTERED | codes::WORK_QUEUE_NOT_UNIQUE, _) => Reject::Conflict(
@@ -329,7 +332,7 @@ impl ConsumerConfig {
         single.into_iter().chain(self.filter_subjects.iter().map(|subject| &**subject)).collect()
     }
 
-    /// Whether it stays when nobody asks it.
+    /// Returns whether it stays when nobody pulls from it.
     pub(in crate::control) fn lasts(&self) -> bool {
         !self.durable_name.is_empty() && self.inactive_threshold == 0
     }
@@ -338,14 +341,14 @@ impl ConsumerConfig {
         matches!(&*self.deliver_policy, "" | "all")
     }
 
-    /// Whether it was made for this station, or says nothing of that: then it is older, or somebody else's.
+    /// Returns whether it was made for this station, or says nothing of that: then it is older, or somebody else's.
     pub(in crate::control) fn may_be_of(&self, station: &Name) -> bool {
         let stated = self.metadata.as_ref().and_then(|metadata| metadata.get(METADATA_STATION));
         stated.is_none_or(|stated| stated == station.as_str())
     }
 }
 
-/// Hands every consumer of a stream to `each`, until that has seen enough.
+/// Passes every consumer of a stream to `each`, until that has seen enough.
 pub(in crate::control) async fn consumers_of(
     broker: &NatsClient,
     stream: &str,
@@ -370,19 +373,19 @@ pub(in crate::control) async fn consumers_of(
     Ok(())
 }
 
-/// A durable pull consumer that is to be: it begins with the oldest record of a partition.
+/// A durable pull consumer that is to be made: it begins with the oldest record of a partition.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::control) struct NewConsumer<'a> {
     pub(in crate::control) durable: &'a str,
     pub(in crate::control) station: &'a Name,
     pub(in crate::control) partition: &'a Partition,
-    /// Messages that may be handed out and not acknowledged.
+    /// Messages that may be delivered and not acknowledged.
     pub(in crate::control) ack_pending_max: u32,
     /// `None`: the gateway makes it for itself.
     pub(in crate::control) making: Option<Making<'a>>,
 }
 
-/// Makes a consumer. That there is one like it is no error.
+/// Makes a consumer. It is no error if there is one like it.
 pub(in crate::control) async fn create_consumer(
     broker: &NatsClient,
     new: &NewConsumer<'_>,

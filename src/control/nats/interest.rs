@@ -1,15 +1,16 @@
 //! Streams that drop what no consumer is interested in keep their records until the first group has read them.
 //!
-//! JetStream's interest retention removes a record when every consumer that is interested in it has acknowledged it; with no
-//! such consumer that is at once, and the publisher hears that it is stored. So a station of such a stream gets a *keeper*: a
-//! durable consumer that nobody ever pulls from. It is made before the station is handed out to anybody who could publish, and
-//! removed once a group is there, whose interest begins with the oldest record.
+//! JetStream's interest retention removes a record when every consumer that is interested in it has acknowledged it.
+//! Without such a consumer that is at once, and the publisher hears that it is stored. So a station of such a stream
+//! gets a *keeper*: a durable consumer that nobody ever pulls from. It is made before any shard that could publish
+//! learns of the station, and removed once a group is there, whose interest begins with the oldest record.
 //!
-//! A group can go away again without a word to the gateway. So the streams of stations that were handed out are looked at in
-//! turn, one after the other: the keeper comes back where the last group has gone.
+//! A group can go away again without a word to the gateway. So the streams of known stations are looked at in turn, one
+//! after the other: the keeper comes back where the last group has gone.
 //!
-//! The keeper is removed only after it was seen beside a group twice, [`BESIDE_MIN`] apart. Whoever removes the last group of a
-//! station makes the keeper first ([`keep_without`]), has that much time to remove the group, and looks once more.
+//! The keeper is removed only after it was seen beside a group twice, [`BESIDE_MIN`] apart. Whoever removes the last
+//! group of a station makes the keeper first ([`keep_without`]), has that much time to remove the group, and looks once
+//! more.
 
 use crate::control::{
     nats::{
@@ -34,7 +35,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-/// What keepers are called, before the name of their station.
+/// The prefix of a keeper's name, before the name of its station.
 const KEEPER: &str = "sluicegate-keeper$";
 /// Between two rounds through all streams.
 const ROUND_INTERVAL: Duration = Duration::from_secs(2);
@@ -42,13 +43,13 @@ const ROUND_INTERVAL: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long a keeper has been beside a group when it is removed; more than a call to the broker takes.
 const BESIDE_MIN: Duration = Duration::from_secs(5);
-/// Stations that wait to be looked after.
+/// Stations that wait to be watched.
 const WAITING_MAX: usize = 1_024;
 /// Calls in flight for one station.
 const CALLS_AT_ONCE: usize = 16;
 
-/// Makes sure that records of this station are kept although there may be no group: in each of these partitions there is a
-/// group or a keeper when this returns.
+/// Makes sure that records of this station are kept although there may be no group: when this returns, each of these
+/// partitions has a group or a keeper.
 pub(in crate::control) async fn keep(
     broker: &NatsClient,
     station: &Name,
@@ -57,7 +58,7 @@ pub(in crate::control) async fn keep(
     keep_without(broker, station, partitions, None).await
 }
 
-/// The same, where the group of this durable name does not count: it is about to be removed.
+/// Does the same, where the group of this durable name does not count: it is about to be removed.
 pub(in crate::control) async fn keep_without(
     broker: &NatsClient,
     station: &Name,
@@ -71,7 +72,7 @@ pub(in crate::control) async fn keep_without(
     stream::iter(partitions.to_vec()).map(keep_one).buffered(CALLS_AT_ONCE).try_collect::<()>().await
 }
 
-/// Makes sure of it in one stream, of which this is known.
+/// Makes sure of it in one stream, whose information is given.
 async fn keep_in(
     broker: &NatsClient,
     station: &Name,
@@ -83,18 +84,18 @@ async fn keep_in(
         return Ok(());
     }
     let failed = |error| refused(error, partition);
-    // A stream that was just made has none: that needs no question.
+    // A stream that was just made has no consumers: that needs no call.
     if info.state.consumer_count > 0 {
         match Here::of(broker, station, partition, leaving).await {
             Ok(here) if here.keeper || here.group => return Ok(()),
             Ok(_) => {}
-            // Who they are is not for the gateway to know; where there is one subject, they read that.
+            // The gateway may not list the consumers; where the stream has one subject, they read that.
             Err(CallError::Forbidden(_)) if info.config.is_only(&partition.subject) => return Ok(()),
             Err(error) => return Err(failed(error)),
         }
     }
     let name = keeper_name(station);
-    // It hands out nothing: the least that a consumer can have.
+    // It delivers nothing: the least that a consumer can have.
     let keeper = NewConsumer { durable: &name, station, partition, ack_pending_max: 1, making: None };
     match create_consumer(broker, &keeper).await {
         Ok(_) => {}
@@ -124,7 +125,7 @@ fn refused(error: CallError, partition: &Partition) -> Reject {
     }
 }
 
-/// Who is interested in the records of a station.
+/// The consumers that are interested in the records of a station.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Here {
     keeper: bool,
@@ -132,7 +133,7 @@ struct Here {
 }
 
 impl Here {
-    /// Looks through the consumers of a stream. That of the name `leaving` does not count.
+    /// Looks through the consumers of a stream. The one named `leaving` does not count.
     async fn of(
         broker: &NatsClient,
         station: &Name,
@@ -143,7 +144,7 @@ impl Here {
         let mut here = Self::default();
         consumers_of(broker, &partition.stream, |consumer| {
             here.keeper |= *consumer.name == *name;
-            // One that goes by itself, or begins later, would leave records to nobody.
+            // A consumer that is removed by itself, or begins later, would leave records to nobody.
             here.group |= *consumer.name != *name
                 && leaving != Some(&*consumer.name)
                 && !consumer.name.starts_with(KEEPER)
@@ -158,14 +159,14 @@ impl Here {
     }
 }
 
-/// The streams that are looked after. Cheap to clone.
+/// The streams that are watched. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(in crate::control) struct Interest {
     found: mpsc::Sender<(Name, Partition)>,
 }
 
 impl Interest {
-    /// Begins to look after what will be found.
+    /// Begins to watch the stations that will be found.
     pub(in crate::control) fn begin(broker: NatsClient) -> Self {
         let (found, waiting) = mpsc::channel(WAITING_MAX);
         tokio::spawn(look_after(broker, waiting));
@@ -188,12 +189,12 @@ impl Interest {
     }
 }
 
-/// Streams that are looked after, by name and station; since when a keeper was seen beside a group.
+/// Streams that are watched, by name and station; since when a keeper was seen beside a group.
 type Watched = BTreeMap<(Box<str>, Name), (Partition, Option<Instant>)>;
 
 async fn look_after(broker: NatsClient, mut waiting: mpsc::Receiver<(Name, Partition)>) {
     let mut watched = Watched::new();
-    // Not a pause after each of them: those that are found again and again would put the rounds off for ever.
+    // Not a pause after each of them: streams that are found again and again would put the rounds off for ever.
     let mut rounds = interval(ROUND_INTERVAL);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -230,7 +231,8 @@ fn add(watched: &mut Watched, (station, partition): (Name, Partition)) {
     }
 }
 
-/// Looks at one stream, and sets right what is not. `false`: it is gone, or not the gateway's to look at.
+/// Looks at one stream, and makes or removes its keeper where needed. `false`: the stream is gone, or the gateway may
+/// not look at it.
 async fn look(broker: &NatsClient, station: &Name, partition: &Partition, beside: &mut Option<Instant>) -> bool {
     let here = match Here::of(broker, station, partition, None).await {
         Ok(here) => here,

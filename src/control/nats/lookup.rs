@@ -1,9 +1,9 @@
-//! Questions to the broker that change nothing, or nothing more the second time: asked again while nobody answers.
+//! Repeats calls to the broker that change nothing, or nothing more the second time, while nobody answers.
 //!
-//! A question about a stream whose leader has gone is lost, or answered by a server that says that there is no leader. The
-//! next leader is there after a tenth of a second (a hand-over) or after some seconds (an election), and knows nothing of
-//! what was asked before. So the same is asked anew every [`LOOK_INTERVAL`] for as long as the hold, and the first answer
-//! that says something counts. Earlier questions stay open: a broker that is slow answers the first one.
+//! A call about a stream whose leader has gone is lost, or answered by a server that says that there is no leader. The
+//! next leader is there after a tenth of a second (a hand-over) or after some seconds (an election), and knows nothing
+//! of earlier calls. So the same call is made again every [`LOOK_INTERVAL`] for as long as the hold, and the first
+//! answer that says something counts. Earlier calls stay open: a broker that is slow answers the first one.
 //!
 //! That a stream is *not there* is never concluded from silence: only its leader, or the cluster's, says so.
 
@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 impl NatsClient {
-    /// One call of the JetStream API that may be made more than once; answered within the hold, or not at all.
+    /// Makes one call of the JetStream API that may be made more than once; answered within the hold, or not at all.
     pub(in crate::control) async fn look<T: DeserializeOwned>(
         &self,
         verb: &str,
@@ -41,7 +41,7 @@ impl NatsClient {
 }
 
 impl CallError {
-    /// Whether the same question may be answered in a moment.
+    /// Returns whether the same call may be answered in a moment.
     fn passes(&self) -> bool {
         match self {
             Self::TimedOut => true,
@@ -70,7 +70,7 @@ mod tests {
         let found = json!({"config": {"name": "s"}});
         for answers in [
             vec![Some(found.clone())],
-            // Lost, as questions to a stream without a leader are.
+            // Lost, as calls to a stream without a leader are.
             vec![None, None, Some(found.clone())],
             vec![Some(refused(10_008)), None, Some(refused(10_009)), Some(refused(10_118)), Some(found.clone())],
         ] {

@@ -1,5 +1,5 @@
-//! What is asked of the broker over the control plane's own connection: JetStream's API, consumers, how records are best published
-//! to it, and whether its server can serve at all.
+//! Calls to the broker over the control plane's own connection: JetStream's API, consumers, how records are best
+//! published to the broker, and whether its server can serve at all.
 
 pub(super) mod client;
 pub(super) mod consumers;

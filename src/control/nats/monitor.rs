@@ -1,7 +1,8 @@
-//! Learns how the broker syncs, and tells the shards when that changes how records are published.
+//! Learns how the broker syncs, and has the shards ask for their stations again when that changes how records are
+//! published.
 //!
-//! JetStream's API does not say it. The monitoring port does (`nats.monitor_url`); the system account would, but
-//! its users have no JetStream. Asked after every connection made and every half minute. What was learned stays in force
+//! JetStream's API does not say it. The monitoring port does (`nats.monitor_url`); the system account would, but its
+//! users have no JetStream. The monitor asks after every connection made and every half minute. What it learned counts
 //! while nobody answers, unless the connection was lost meanwhile: another server may stand there now.
 
 use crate::control::{
@@ -20,16 +21,16 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
-/// Between two questions that were answered.
+/// Between a request that was answered and the next one.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// Between two questions, the first of which was not.
+/// Between a request that was not answered and the next one.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
-/// From the question to the end of the answer.
+/// From the request to the end of the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The answer of a server is 3 KiB.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
-/// The task that knows.
+/// The task that asks the monitoring port.
 #[derive(Debug)]
 pub(in crate::control) struct Monitor {
     pub(in crate::control) broker: NatsClient,
@@ -77,7 +78,7 @@ impl Monitor {
         }
     }
 
-    /// Remembers what the broker does, and says it if it is news: an acknowledgement is worth that much.
+    /// Keeps what the broker does, and logs it if it is news: an acknowledgement promises as much.
     fn learn(&self, sync: SyncMode) {
         if self.sync.send_replace(sync) == sync {
             return;

@@ -1,7 +1,8 @@
-//! Looks, twice a second, whether JetStream answers on the control plane's connection, and leaves a server on which it does not.
+//! Checks twice a second whether JetStream answers on the control plane's connection, and leaves a server on which it
+//! does not.
 //!
-//! In quiet times the registry's confirmations tell it, and nothing more is asked. Other answers do not: a member of a cluster that has lost the
-//! others goes on answering with what it last knew.
+//! In quiet times the registry's confirmations show it, and nothing more is asked. Other answers do not show it: a
+//! member of a cluster that has lost the others goes on answering with what it last knew.
 
 use crate::control::nats::{
     client::{CallError, NatsClient, codes},
@@ -26,7 +27,7 @@ pub(in crate::control) async fn run(broker: NatsClient, metrics: Arc<ControlMetr
             connections.mark_unchanged();
             health.connected();
         }
-        // Without a connection there is nobody to judge: that is said elsewhere.
+        // Without a connection there is no server to judge: that is reported elsewhere.
         if *broker.up().borrow() {
             let answer = look(&broker).await;
             let lasted = health.since(Instant::now());
@@ -59,7 +60,7 @@ pub(in crate::control) async fn run(broker: NatsClient, metrics: Arc<ControlMetr
     }
 }
 
-/// Whether JetStream answers now.
+/// Returns whether JetStream answers now.
 async fn look(broker: &NatsClient) -> Result<(), Trouble> {
     if broker.served_within(BROKER_PROBE_INTERVAL) {
         return Ok(());
@@ -68,7 +69,7 @@ async fn look(broker: &NatsClient) -> Result<(), Trouble> {
         Ok(Err(CallError::Refused(codes::TEMPORARILY_UNAVAILABLE, _))) => Err(Trouble::Leaderless),
         Ok(Err(CallError::NoJetStream)) => Err(Trouble::Absent),
         Ok(Err(CallError::TimedOut | CallError::Away)) | Err(_) => Err(Trouble::Silent),
-        // That it does not like the question is no trouble of this kind.
+        // An answer that refuses the call is no trouble of this kind.
         Ok(_) => Ok(()),
     }
 }

@@ -1,8 +1,9 @@
-//! How records are best published to a station, from what is known of the broker. Pure (ADR 11).
+//! Decides how records are best published to a station, from what is known of the broker. Pure (ADR 11).
 //!
-//! An atomic batch costs the broker some three milliseconds, whatever is in it, and has one acknowledgement. Where every write
-//! waits for the disk (`sync_interval: always`), servers from 2.15 sync a batch once, and it beats singles from fifteen
-//! to twenty records on. Everywhere else singles are faster: they are pipelined, and the disk is not waited for.
+//! An atomic batch costs the broker some three milliseconds, whatever is in it, and has one acknowledgement. Where
+//! every write waits for the disk (`sync_interval: always`), servers from 2.15 sync a batch once, and it beats singles
+//! from fifteen to twenty records on. Everywhere else singles are faster: they are pipelined, and do not wait for the
+//! disk.
 
 use crate::{config::PublishModeChoice, station::PublishMode};
 use serde::Deserialize;
@@ -36,7 +37,7 @@ impl Version {
         Some(Self { major, minor: minor.get(..digits)?.parse().ok()? })
     }
 
-    /// Whether the server knows `allow_atomic`. Others refuse to make a stream with it, if they are strict.
+    /// Returns whether the server knows `allow_atomic`. Others refuse to make a stream with it, if they are strict.
     pub(in crate::control) fn knows_atomic(self) -> bool {
         self >= ATOMIC_SINCE
     }
@@ -45,9 +46,9 @@ impl Version {
 /// When JetStream syncs what it has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::control) enum SyncMode {
-    /// Nobody said.
+    /// It is not known.
     Unknown,
-    /// Before each acknowledgement: what is acknowledged survives power loss.
+    /// Before each acknowledgement: an acknowledged record survives power loss.
     Always,
     /// Every so often, after the acknowledgement.
     Interval(Duration),
@@ -77,14 +78,14 @@ impl SyncMode {
         let config = config.ok_or("a NATS server without JetStream")?;
         Ok(match config {
             Config { sync_always: true, .. } => Self::Always,
-            // Not said by servers that are too old to say it.
+            // Servers that are too old do not say it.
             Config { sync_interval: 0, .. } => Self::Unknown,
             Config { sync_interval, .. } => Self::Interval(Duration::from_nanos(sync_interval)),
         })
     }
 }
 
-/// What a stream can, as far as publishing goes.
+/// The traits of a stream that matter to publishing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::control) struct StreamTraits {
     /// `allow_atomic`.
@@ -102,7 +103,7 @@ impl StreamTraits {
     pub(in crate::control) const BEST: Self = Self { atomic: true, file: true, persist_async: false, replicas: 1 };
 }
 
-/// How records are published to a station with these streams. Wrong knowledge costs speed, never a record.
+/// Decides how records are published to a station with these streams. Wrong knowledge costs speed, never a record.
 pub(in crate::control) fn decide(
     choice: PublishModeChoice,
     version: Option<Version>,
@@ -191,7 +192,7 @@ mod tests {
 
     #[test]
     fn the_sync_mode_is_read_as_servers_say_it() {
-        // `sync_interval` is said beside `sync_always` and means nothing then.
+        // `sync_interval` stands beside `sync_always` and means nothing then.
         let always = r#"{"version":"2.15.1","jetstream":{"config":{"max_memory":1,"store_dir":"/d","sync_interval":120000000000,"sync_always":true,"strict":true},"stats":{}}}"#;
         let lazy = r#"{"jetstream":{"config":{"sync_interval":30000000000}}}"#;
         for (body, expect) in [

@@ -1,25 +1,26 @@
-//! Whether the server at the other end of the control plane's connection serves JetStream: judged by what it answers. Pure.
+//! Judges whether the server at the other end of the control plane's connection serves JetStream, by its answers. Pure.
 //!
-//! A server that is cut off from its cluster goes on answering its clients, and its connections stand: only its answers tell. It is
-//! asked twice a second, unless another answer has come meanwhile. Where it does not serve, another one may: the connection
-//! leaves it. Where none does, the gateway is not ready, and says why.
+//! A server that is cut off from its cluster goes on answering its clients, and its connections stand: only its answers
+//! tell. The gateway asks it twice a second, unless another answer has come meanwhile. Where it does not serve, another
+//! one may: the connection leaves it. Where none does, the gateway is not ready, and says why.
 
 use crate::limits::{BROKER_SILENT_MAX, BROKER_UNSERVED_MAX, REGISTRY_HOLD};
 use std::time::{Duration, Instant};
 
-/// Why JetStream cannot be used through this connection. The numbers are those of a metric, in which 0 is "it can".
+/// Why JetStream cannot be used through this connection. The numbers are those of a metric, in which 0 means that it
+/// can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::control) enum Trouble {
-    /// It has no leader.
+    /// JetStream has no leader.
     Leaderless = 1,
-    /// There is none.
+    /// The account has no JetStream.
     Absent = 2,
-    /// It gives no answer.
+    /// The server gives no answer.
     Silent = 3,
 }
 
 impl Trouble {
-    /// As a reason not to be ready.
+    /// Returns the trouble as a reason not to be ready.
     pub(in crate::control) fn reason(self) -> &'static str {
         match self {
             Self::Leaderless => "JetStream has no leader",
@@ -28,13 +29,13 @@ impl Trouble {
         }
     }
 
-    /// The trouble of this number.
+    /// Returns the trouble of this number.
     pub(in crate::control) fn of(number: u64) -> Option<Self> {
         [Self::Leaderless, Self::Absent, Self::Silent].into_iter().find(|trouble| *trouble as u64 == number)
     }
 }
 
-/// What is to be done.
+/// What the connection is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::control) enum Verdict {
     Stay,
@@ -42,10 +43,10 @@ pub(in crate::control) enum Verdict {
     Leave,
 }
 
-/// How long it has been how.
+/// The trouble that was seen, and since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::control) struct ServerHealth {
-    /// When the trouble began that still lasts, whichever servers it was seen at, and what was seen last.
+    /// When the present trouble began, whichever servers it was seen at, and what was seen last.
     trouble: Option<(Instant, Trouble)>,
     /// Since when this server has not served.
     unserved: Option<Instant>,
@@ -55,20 +56,21 @@ pub(in crate::control) struct ServerHealth {
 }
 
 impl ServerHealth {
-    /// Another connection was made: its server has all its time.
+    /// Notes another connection: its server has all its time.
     pub(in crate::control) fn connected(&mut self) {
         (self.unserved, self.leaderless) = (None, None);
     }
 
-    /// Takes in whether this server says that the registry has no leader whom the copies follow. It may have lost the others, and go on
-    /// answering for JetStream all the same for as long as it takes itself for its leader.
+    /// Takes in whether this server says that the registry has no leader whom the copies follow. Such a server may have
+    /// lost the others, and goes on answering for JetStream all the same for as long as it takes itself for its leader.
     pub(in crate::control) fn registry_heard(&mut self, leaderless: bool, others: bool, now: Instant) -> Verdict {
         if !leaderless {
             self.leaderless = None;
             return Verdict::Stay;
         }
         let since = *self.leaderless.get_or_insert(now);
-        // If another one does not know better, the registry has none: that passes by itself, or no server helps.
+        // If another server does not know better, the registry has no leader: that passes by itself, or no server
+        // helps.
         let lately = self.left.is_some_and(|left| now.saturating_duration_since(left) < REGISTRY_HOLD);
         if !others || lately || now.saturating_duration_since(since) < BROKER_SILENT_MAX {
             return Verdict::Stay;
@@ -77,7 +79,7 @@ impl ServerHealth {
         Verdict::Leave
     }
 
-    /// Takes in what was heard. `others`: there are servers to go to.
+    /// Takes in an answer. `others`: there are servers to go to.
     pub(in crate::control) fn heard(&mut self, answer: Result<(), Trouble>, others: bool, now: Instant) -> Verdict {
         let Err(trouble) = answer else {
             (self.trouble, self.unserved) = (None, None);
@@ -93,13 +95,13 @@ impl ServerHealth {
         Verdict::Leave
     }
 
-    /// What keeps the gateway from being ready: trouble that lasts longer than requests are glad to wait.
+    /// Returns what keeps the gateway from being ready: trouble that lasts longer than requests should wait.
     pub(in crate::control) fn trouble(&self, now: Instant) -> Option<Trouble> {
         let lasting = self.trouble.filter(|(begun, _)| now.saturating_duration_since(*begun) >= BROKER_UNSERVED_MAX);
         lasting.map(|(_, trouble)| trouble)
     }
 
-    /// How long there has been trouble.
+    /// Returns how long there has been trouble.
     pub(in crate::control) fn since(&self, now: Instant) -> Duration {
         self.trouble.map_or(Duration::ZERO, |(begun, _)| now.saturating_duration_since(begun))
     }
@@ -114,7 +116,7 @@ mod tests {
     const LEADERLESS: Answer = Err(Trouble::Leaderless);
     const SILENT: Answer = Err(Trouble::Silent);
 
-    /// Hears one thing each half second, and says when it would leave, and what it says of itself at the end.
+    /// Takes in one answer each half second. Returns when it would leave the server, and its trouble at the end.
     fn hears(all: &[Answer], others: bool) -> (Vec<usize>, Option<Trouble>) {
         let begun = Instant::now();
         let mut health = ServerHealth::default();
@@ -135,11 +137,11 @@ mod tests {
         assert_eq!(hears(&[SERVED, LEADERLESS, LEADERLESS, SERVED, LEADERLESS, LEADERLESS], true), (vec![], None));
         assert_eq!(hears(&[SERVED, LEADERLESS, LEADERLESS, LEADERLESS, LEADERLESS], true).0, [4]);
         assert_eq!(hears(&[SILENT; 4], true).0, [3]);
-        // The next one gets as long.
+        // The next server gets as long.
         assert_eq!(hears(&[SILENT; 9], true).0, [3, 7]);
         let (left, trouble) = hears(&[LEADERLESS; 9], false);
         assert_eq!((left, trouble), (vec![], Some(Trouble::Leaderless)), "there is nowhere else to go");
-        // What lasts over several servers is one trouble.
+        // Trouble that lasts over several servers is one trouble.
         assert_eq!(hears(&[LEADERLESS; 9], true).1, Some(Trouble::Leaderless));
         let elsewhere = [&[LEADERLESS; 8][..], &[SERVED]].concat();
         assert_eq!(hears(&elsewhere, true), (vec![3, 7], None), "another one serves");

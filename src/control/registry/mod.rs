@@ -1,10 +1,9 @@
 //! The registry: small documents by key, with revisions, in the broker's key-value bucket or in the
 //! embedded store.
 //!
-//! Writing is conditional on a revision, so that two who change the same document cannot both win,
-//! and nobody removes what he has not seen.
-//! Reading is whole ([`Registry::list`]), or whole and then by change ([`NatsRegistry::follow`]).
-//! What the documents mean is not known here.
+//! Writing is conditional on a revision, so that two who change the same document cannot both win, and nobody removes
+//! what he has not seen. Everything is read at once ([`Registry::list`]), or at once and then change by change
+//! ([`NatsRegistry::follow`]). The meaning of the documents is not known here.
 
 pub(super) mod documents;
 pub(super) mod snapshot;
@@ -29,7 +28,7 @@ use tokio::time::{sleep, timeout};
 
 /// Between two attempts to reach the bucket's leader.
 const KNOCK_INTERVAL: Duration = Duration::from_millis(100);
-/// Reading the whole bucket.
+/// The time to read the whole bucket.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where the documents are.
 #[derive(Debug, Clone)]
@@ -55,11 +54,11 @@ pub(super) struct Change {
 /// Everything that a registry holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listing {
-    /// When the registry was made. Where this is another, revisions have begun again; where it is the same, a
-    /// lower revision is old news.
+    /// When the registry was made. If this differs, revisions have begun again; if it is the same, a lower revision is
+    /// old news.
     pub(super) made: i128,
-    /// The registry has given no higher revision yet. Where a higher one was seen, it has lost some, and gives
-    /// them once more.
+    /// The highest revision that the registry has given. If a higher one was seen, the registry has lost some, and
+    /// gives them once more.
     pub(super) last: u64,
     /// The listing leaves nothing out up to this revision, whatever the revisions of its documents.
     pub(super) seen: u64,
@@ -68,7 +67,7 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Of a registry that is never made anew under a running process and loses nothing.
+    /// The listing of a registry that is never made anew under a running process and loses nothing.
     fn of_one_life(documents: Vec<Change>) -> Self {
         Self { made: 0, last: u64::MAX, seen: 0, documents }
     }
@@ -101,7 +100,7 @@ impl fmt::Display for RegistryError {
 }
 
 impl Registry {
-    /// All documents.
+    /// Returns all documents.
     pub(super) async fn list(&self) -> Result<Listing, RegistryError> {
         match self {
             Self::Nats(nats) => Ok(nats.follow().await?.listing),
@@ -123,7 +122,7 @@ impl Registry {
         }
     }
 
-    /// When the registry was made, and its last revision; nothing, if nobody else writes to it.
+    /// Returns when the registry was made, and its last revision; nothing, if nobody else writes to it.
     pub(super) async fn last(&self) -> Result<Option<(i128, u64)>, RegistryError> {
         match self {
             Self::Nats(nats) if *nats.broker.up().borrow() => nats.last().await.map(Some),
@@ -134,7 +133,7 @@ impl Registry {
         }
     }
 
-    /// Writes a document if it has the expected revision now, 0 for "is not there". Answers its new revision.
+    /// Writes a document if it has the expected revision now, 0 for "is not there". Returns its new revision.
     pub(super) async fn put(&self, key: &str, bytes: Vec<u8>, expected: u64) -> Result<u64, RegistryError> {
         match self {
             Self::Nats(nats) => nats.put(key, bytes, expected).await,
@@ -184,7 +183,8 @@ impl NatsRegistry {
         &self.broker
     }
 
-    /// Reads everything, and then what changes. One consumer does both, in the order of revisions, so that nothing lies between.
+    /// Reads everything, and then follows the changes. One consumer does both, in the order of revisions, so that
+    /// nothing lies between.
     pub(super) async fn follow(&self) -> Result<Followed, RegistryError> {
         let timed_out = |_| RegistryError::Failed(Reject::ControlTimeout);
         let (asked, made, last) = timeout(LIST_TIMEOUT, self.reached()).await.map_err(timed_out)??;
@@ -193,15 +193,16 @@ impl NatsRegistry {
             .unwrap_or(Err(RegistryError::Failed(Reject::ControlTimeout)))
     }
 
-    /// Asks the bucket's leader how far it is, until it answers. What is asked while there is none is lost, and whoever asks once waits long
-    /// for nothing. A bucket that is not there, or that may not be read, is as far as nothing.
+    /// Asks the bucket's leader how far it is, until it answers. A request that is sent while there is no leader is
+    /// lost, and its sender would wait long for nothing. A bucket that is not there, or that may not be read, counts as
+    /// one with nothing in it.
     async fn reached(&self) -> Result<(Instant, i128, u64), RegistryError> {
         loop {
             let asked = Instant::now();
             match timeout(CONFIRM_TIMEOUT, self.last()).await {
                 Ok(Err(RegistryError::Failed(Reject::BrokerAway | Reject::ControlTimeout))) | Err(_) => {}
                 Ok(Ok((made, last))) => return Ok((asked, made, last)),
-                // It is made, or refused, by whoever reads it now.
+                // The caller reads the bucket next, and makes it or is refused then.
                 Ok(Err(_)) => return Ok((asked, 0, u64::MAX)),
             }
             sleep(KNOCK_INTERVAL).await;
@@ -210,7 +211,7 @@ impl NatsRegistry {
 
     async fn read(&self, reached: Reached) -> Result<Followed, RegistryError> {
         let store = self.open().await?;
-        // Just read, and from the leader.
+        // The information was just read, and from the leader.
         let info = store.stream.cached_info();
         let (made, last) = (info.created.unix_timestamp_nanos(), info.state.last_sequence);
         let mut watch = store.watch_with_history(">").await.map_err(failed)?;
@@ -237,7 +238,7 @@ impl NatsRegistry {
         Ok(Followed { reached, listing: Listing { made, last, seen, documents }, changes })
     }
 
-    /// Whether the bucket's leader has nothing newer: what was newest may have been removed without a trace.
+    /// Returns whether the bucket's leader has nothing newer: what was newest may have been removed without a trace.
     async fn nothing_after(&self, revision: u64) -> Result<bool, RegistryError> {
         let verb = format!("STREAM.MSG.GET.{}", self.stream());
         let body = serde_json::json!({ "seq": revision + 1, "next_by_subj": format!("$KV.{}.>", self.bucket) });
@@ -248,7 +249,7 @@ impl NatsRegistry {
         }
     }
 
-    /// When the bucket was made, and its last revision, as its leader has it now.
+    /// Returns when the bucket was made, and its last revision, as its leader has it now.
     pub(super) async fn last(&self) -> Result<(i128, u64), RegistryError> {
         let info: Result<Info, CallError> =
             self.broker.call(&format!("STREAM.INFO.{}", self.stream()), &serde_json::json!({})).await;
@@ -317,7 +318,7 @@ impl NatsRegistry {
 /// How far the bucket was, as its leader said.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reached {
-    /// It was that far then, or further.
+    /// When the leader was asked: the bucket was this far then, or further.
     pub(super) asked: Instant,
     /// When the bucket was made.
     pub(super) made: i128,
@@ -325,7 +326,8 @@ pub(super) struct Reached {
     pub(super) last: u64,
 }
 
-/// Whether this was said by a leader whom the others follow. A member that has lost them answers as well, with what it last knew.
+/// Returns whether the answer is from a leader whom the others follow. A member that has lost the others answers as
+/// well, with what it last knew.
 fn is_led(info: &Info) -> bool {
     let Some(cluster) =
         info.cluster.as_ref().filter(|cluster| cluster.name.as_ref().is_some_and(|name| !name.is_empty()))
@@ -337,12 +339,12 @@ fn is_led(info: &Info) -> bool {
     cluster.leader.as_ref().is_some_and(|leader| !leader.is_empty()) && 2 * (heard + 1) > cluster.replicas.len() + 1
 }
 
-/// A registry that was read, and goes on.
+/// A registry that was read, and the changes that follow.
 pub(super) struct Followed {
-    /// What the bucket's leader said before that.
+    /// How far the bucket was before that.
     pub(super) reached: Reached,
     pub(super) listing: Listing,
-    /// Changes behind it. Ends, or yields an error, when some may have been missed.
+    /// The changes after it. The stream ends, or yields an error, when some may have been missed.
     pub(super) changes: BoxStream<'static, Result<Change, RegistryError>>,
 }
 

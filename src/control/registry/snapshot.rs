@@ -2,9 +2,9 @@
 //!
 //! A document that does not load never replaces the one that did: the fault is logged once, with its reason, and counted.
 //!
-//! News may come late: a server of the broker's cluster that lags behind answers with what was. So what is
-//! older than what is known of the same key changes nothing, until the registry itself is another
-//! or has lost what was known.
+//! News may come late: a server of the broker's cluster that lags behind answers with an old state. So a change that is
+//! older than what is known of the same key changes nothing, until the registry itself is another or has lost what was
+//! known.
 
 use super::{
     Change, Listing,
@@ -43,7 +43,7 @@ pub(in crate::control) struct Collection<D> {
     entries: BTreeMap<Name, Entry<D>>,
     /// Documents that do not load, by what their key says after the prefix, with the revision that was looked at.
     faults: BTreeMap<String, u64>,
-    /// What was removed, with the removal's revision. Bounded as the bucket is, which keeps the same.
+    /// The removed documents, with the removal's revision. Bounded as the bucket is, which keeps the same.
     removed: BTreeMap<String, u64>,
 }
 
@@ -77,7 +77,7 @@ impl<D: Document> Collection<D> {
         self.entries.get(name)
     }
 
-    /// The revision of the document that is stored, whether it loads or not. (What loads has a name
+    /// Returns the revision of the document that is stored, whether it loads or not. (A document that loads has a name
     /// that is written as its key.)
     pub(in crate::control) fn stored_revision(&self, name: &Name) -> Option<u64> {
         let loaded = self.entries.get(name).map(|entry| entry.revision);
@@ -96,13 +96,13 @@ impl<D: Document> Collection<D> {
         self.faults.len()
     }
 
-    /// Names of which there is a document that does not load, and none that did.
+    /// Returns the names that have a document that does not load, and none that did.
     pub(in crate::control) fn unknown(&self) -> impl Iterator<Item = Name> {
         let names = self.faults.keys().filter_map(|text| D::name(text).ok());
         names.filter(|name| !self.entries.contains_key(name))
     }
 
-    /// Whether both hold the very same documents.
+    /// Returns whether both hold the very same documents.
     pub(in crate::control) fn same(&self, other: &Self) -> bool {
         let mut pairs = self.entries.iter().zip(&other.entries);
         self.len() == other.len()
@@ -131,7 +131,7 @@ impl<D: Document> Collection<D> {
         match name.and_then(|name| D::load(bytes).map(|document| (name, document))) {
             Ok((name, document)) => {
                 self.faults.remove(text);
-                // The same again is nothing new for whoever looks at the document.
+                // The same document again is nothing new for those who look at it.
                 let known = self.entries.get(&name).filter(|known| *known.document == document);
                 let document = known.map_or_else(|| Arc::new(document), |known| Arc::clone(&known.document));
                 self.entries.insert(name, Entry { revision: change.revision, document });
@@ -150,32 +150,32 @@ impl<D: Document> Collection<D> {
         loaded.max(others).unwrap_or(0)
     }
 
-    /// Revisions are given anew: whatever is there now is news.
+    /// Revisions are given anew: every document that is there now is news.
     fn begin_again(&mut self) {
         self.faults.clear();
         self.removed.clear();
         self.entries.values_mut().for_each(|entry| entry.revision = 0);
     }
 
-    /// Of these keys, what is not there is gone.
+    /// Removes the documents of this kind whose keys are not present.
     fn retain(&mut self, present: &BTreeSet<&str>) {
         self.entries.retain(|name, _| present.contains(D::key(name).as_str()));
         self.faults.retain(|text, _| present.contains(format!("{}{text}", D::PREFIX).as_str()));
     }
 }
 
-/// All of it. Immutable once published.
+/// All documents of the registry. Immutable once published.
 #[derive(Debug, Clone, Default)]
 pub(in crate::control) struct Snapshot {
     pub(in crate::control) users: Collection<UserDocument>,
     pub(in crate::control) schemas: Collection<SchemaDocument>,
     pub(in crate::control) stations: Collection<StationDocument>,
     pub(in crate::control) keys: Collection<KeyDocument>,
-    /// When the registry was made that all revisions are of.
+    /// When the registry was made that all revisions belong to.
     made: Option<i128>,
     /// Everything up to this revision is known.
     pub(in crate::control) revision: u64,
-    /// Whether the registry was read whole at least once.
+    /// Whether the whole registry was read at least once.
     pub(in crate::control) loaded: bool,
     /// Attached schemas that are being compiled: their stations take no record until they are.
     pub(in crate::control) compiling: BTreeSet<Name>,
@@ -201,11 +201,11 @@ impl Snapshot {
         self.keys.apply(change);
     }
 
-    /// Takes the whole registry in: what is not in the listing is gone.
+    /// Takes the whole registry in: documents that are not in the listing are gone.
     pub(in crate::control) fn reconcile(&mut self, listing: &Listing) {
         let Listing { made, last, seen, documents } = listing;
         if self.made != Some(*made) || *last < self.revision {
-            // Removed and made again, or restored, or what was not yet on disk is lost.
+            // It was removed and made again, or restored, or has lost what was not yet on disk.
             self.made = Some(*made);
             self.revision = 0;
             self.users.begin_again();
@@ -227,17 +227,17 @@ impl Snapshot {
         self.refused = None;
     }
 
-    /// Whether this is of the registry that was made then, with everything up to this revision.
+    /// Returns whether this snapshot is of the registry that was made then, with everything up to this revision.
     pub(in crate::control) fn is_as_far(&self, made: i128, revision: u64) -> bool {
         self.is_of(made) && self.revision >= revision
     }
 
-    /// Whether this is of the registry that was made then.
+    /// Returns whether this snapshot is of the registry that was made then.
     pub(in crate::control) fn is_of(&self, made: i128) -> bool {
         self.made == Some(made)
     }
 
-    /// The users but root, as the shards get them.
+    /// Returns the users but root, as the shards get them.
     pub(in crate::control) fn user_records(&self, root: &Root) -> impl Iterator<Item = UserRecord> {
         self.users.iter().filter(|(name, _)| name.as_str() != root.name).map(|(name, entry)| UserRecord {
             name: name.clone(),
@@ -248,7 +248,7 @@ impl Snapshot {
         })
     }
 
-    /// Stations that this schema is attached to.
+    /// Returns the stations that this schema is attached to.
     pub(in crate::control) fn attached_to(&self, schema: &Name) -> Vec<Name> {
         let attached = self.stations.iter().filter(|(_, entry)| entry.document.schema.as_ref() == Some(schema));
         attached.map(|(name, _)| name.clone()).collect()
@@ -287,7 +287,7 @@ mod tests {
         snapshot.apply(&put("users.bob", "{", 3));
         snapshot.apply(&put("users.B..B", &text(1, "[]"), 4));
         assert_eq!((version(&snapshot, "ann"), version(&snapshot, "bob"), snapshot.faults()), (Some(1), None, 3));
-        // Also when everything is read again.
+        // The same when everything is read again.
         snapshot.reconcile(&listing(1, vec![put("users.ann", "{", 2), put("users.bob", &text(5, "[]"), 9)]));
         assert_eq!((version(&snapshot, "ann"), version(&snapshot, "bob"), snapshot.faults()), (Some(1), Some(5), 1));
         snapshot.apply(&put("users.ann", &text(2, "[]"), 10));

@@ -23,7 +23,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use std::sync::Arc;
 
 impl AdminService {
-    /// Dead letters of a station, oldest first.
+    /// Returns dead letters of a station, oldest first.
     pub async fn dead_letters(&self, station: &str, ask: &PageAsk) -> Result<Page<DeadLetterView>, AdminError> {
         let name = name_of::<StationDocument>(station)?;
         let after = match ask.after.as_deref().map(str::parse) {
@@ -48,7 +48,7 @@ impl AdminService {
         Ok(Page { items: letters.into_iter().map(view).collect(), next })
     }
 
-    /// One dead letter.
+    /// Returns one dead letter.
     pub async fn dead_letter(&self, station: &str, id: u64) -> Result<DeadLetterView, AdminError> {
         let name = name_of::<StationDocument>(station)?;
         if let Some(letter) = self.letter(&name, id).await? {
@@ -58,7 +58,8 @@ impl AdminService {
         Err(AdminError::Unknown(What::DeadLetter))
     }
 
-    /// Stores dead letters in their station, if they are valid now; what was stored is a dead letter no longer.
+    /// Stores dead letters in their station, if they are valid now; a record that was stored is no longer a dead
+    /// letter.
     pub async fn replay_dead_letters(
         &self,
         station: &str,
@@ -79,7 +80,7 @@ impl AdminService {
             }
             return Ok(report);
         }
-        // So many are there now: what comes meanwhile is for the next time.
+        // So many are there now: dead letters that come meanwhile are left for the next call.
         let there = match self.0.streams.describe(&name.dead_letters(), None).await {
             Ok(letters) => usize::try_from(letters.records).unwrap_or(usize::MAX),
             Err(StreamsError::Unknown) => 0,
@@ -117,7 +118,7 @@ impl AdminService {
         Ok(PurgeReport { purged })
     }
 
-    /// Whether there is such a station, or something is known of one.
+    /// Returns whether there is such a station, or something is known of one.
     async fn exists(&self, name: &Name) -> Result<(), AdminError> {
         let snapshot = self.snapshot().await?;
         if snapshot.stations.get(name).is_some() {
@@ -132,8 +133,8 @@ impl AdminService {
         Ok(letters.into_iter().find(|letter| letter.sequence == id))
     }
 
-    /// Stores one dead letter, and removes it from among them. The message id keeps a replay that is cut off between the two
-    /// from storing it twice within the station's window.
+    /// Stores one dead letter in its station, and removes it from the dead letters. The message id keeps a replay that
+    /// is cut off between the two from storing it twice within the station's duplicate window.
     async fn replay(
         &self,
         snapshot: &Snapshot,
@@ -180,7 +181,7 @@ fn check_selection(which: &DeadLetterSelection) -> Result<(), AdminError> {
     Ok(())
 }
 
-/// The schema in force of a station, compiled for this call. An error says why no record is valid.
+/// Returns the active schema of a station, compiled for this call. The error says why no record is valid.
 async fn current_schema(snapshot: &Snapshot, name: &Name) -> Result<Option<Arc<Schema>>, String> {
     if snapshot.stations.unknown().any(|unknown| unknown == *name) {
         return Err("what the registry says of this station cannot be read here".to_owned());
@@ -194,7 +195,7 @@ async fn current_schema(snapshot: &Snapshot, name: &Name) -> Result<Option<Arc<S
     Ok(compiled.into_iter().next().map(Arc::new))
 }
 
-/// What is to be stored of a record, if it is valid.
+/// Returns what is to be stored of a record, if it is valid.
 async fn valid(schema: Arc<Schema>, payload: Vec<u8>, encoding: Encoding) -> Result<(Vec<u8>, Checked), String> {
     let check = tokio::task::spawn_blocking(move || {
         let mut transcoded = Vec::new();
@@ -207,8 +208,8 @@ async fn valid(schema: Arc<Schema>, payload: Vec<u8>, encoding: Encoding) -> Res
     check.await.unwrap_or_else(|_| Err("the validator broke down".to_owned()))
 }
 
-/// How the record of a dead letter is written. What failed validation is as it was posted; what was handed out too often is as it
-/// was stored, which may be in another form than its media type says.
+/// How the record of a dead letter is encoded. One that failed validation is as it was sent. One that was delivered too
+/// often is as it was stored, which may be in another form than its media type says.
 fn encoding(block: &[u8]) -> Encoding {
     if fields::DeadLetterFields::read(block).is_some_and(|letter| letter.kind == fields::Kind::Deliveries) {
         return Encoding::Unsaid;
@@ -240,7 +241,7 @@ fn view(stored: Letter) -> DeadLetterView {
     fields::append_own_fields(&headers, &mut own);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let headers_shown = fields::fields(&own).map(|(name, value)| (text(name), text(value))).collect();
-    // Whoever else has stored something there has said nothing of it.
+    // What somebody else has stored there says nothing of its encoding.
     let said = fields::DeadLetterFields::read(&headers);
     let kind = match said.as_ref().map(|said| said.kind) {
         Some(fields::Kind::Deliveries) => DeadLetterKind::Deliveries,

@@ -1,8 +1,8 @@
-//! Why the service did nothing.
+//! Why the service refused a call.
 
 use crate::{control::streams::StreamsError, reject::Reject};
 
-/// Kinds of things that the service deals in.
+/// Kinds of objects that the service manages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// A user.
@@ -22,7 +22,7 @@ pub enum What {
 }
 
 impl What {
-    /// The word for it in messages.
+    /// Returns the word for it in messages.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -40,19 +40,19 @@ impl What {
 /// Why nothing was changed, or nothing is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminError {
-    /// What was asked for is wrong; the text says what.
+    /// The request is wrong; the text says what.
     Invalid(String),
-    /// There is one of this name.
+    /// There is one of this name already.
     Exists(What),
     /// There is none of this name.
     Unknown(What),
-    /// It cannot be done to what is there now; the text says why.
+    /// The present state does not allow it; the text says why.
     Conflict(String),
-    /// It is not what the caller has seen: the expected tag is another.
+    /// It is not what the caller has seen: its tag is another than expected.
     Changed,
     /// The user is root, which comes from the configuration.
     Root,
-    /// Somebody else changed the same at the same time, again and again.
+    /// Others changed the same document at the same time, again and again.
     Contended,
     /// Too many passwords are being hashed.
     Overloaded,
@@ -60,7 +60,7 @@ pub enum AdminError {
     Backend(Reject),
 }
 
-/// An error about the streams of a station.
+/// Maps an error about the streams of a station.
 impl From<StreamsError> for AdminError {
     fn from(error: StreamsError) -> Self {
         match error {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl AdminService {
-    /// The consumer groups of a station, by name.
+    /// Returns the consumer groups of a station, by name.
     pub async fn consumer_groups(&self, station: &str, ask: &PageAsk) -> Result<Page<ConsumerGroupView>, AdminError> {
         let name = name_of::<StationDocument>(station)?;
         let snapshot = self.snapshot().await?;
@@ -30,7 +30,7 @@ impl AdminService {
         if !groups::remove(&self.0.streams, &name, adopted(&snapshot, &name), &group).await? {
             return Err(AdminError::Unknown(What::ConsumerGroup));
         }
-        // Shards that know it ask for it anew.
+        // Shards that know the group ask for it anew.
         self.forget(&name).await;
         tracing::info!(station = %name, %group, "removed consumer group");
         Ok(())

@@ -16,14 +16,14 @@ use crate::{
 use std::sync::Arc;
 
 impl AdminService {
-    /// Keys, by id.
+    /// Returns the keys, by id.
     pub async fn keys(&self, ask: &PageAsk) -> Result<Page<KeyView>, AdminError> {
         let snapshot = self.snapshot().await?;
         let all = snapshot.keys.iter().map(|(id, entry)| (id.to_string(), self.key_view(id, &entry.document)));
         Ok(page(all, ask))
     }
 
-    /// One key.
+    /// Returns one key.
     pub async fn key(&self, id: &str) -> Result<Tagged<KeyView>, AdminError> {
         let id = name_of::<KeyDocument>(id)?;
         let snapshot = self.snapshot().await?;
@@ -63,7 +63,7 @@ impl AdminService {
         Ok(CreatedKey { key: made.text, view: self.key_view(&id, &document) })
     }
 
-    /// Ends a key, everywhere.
+    /// Revokes a key, everywhere.
     pub async fn revoke_key(&self, id: &str, expected: Option<&str>) -> Result<(), AdminError> {
         let id = name_of::<KeyDocument>(id)?;
         let revoked = |now: Now<'_, KeyDocument>| match now.document() {
@@ -76,8 +76,9 @@ impl AdminService {
         Ok(())
     }
 
-    /// The id of the key that this is, if it is good now, and whether it may use the admin API. To be called once a request: it
-    /// counts as a use of the key. [`Reject::UsersUnknown`]: what has the form of a key may be one, and it is not known.
+    /// Returns the id of this key, if it is valid now, and whether it may use the admin API. To be called once a
+    /// request: it counts as a use of the key. [`Reject::UsersUnknown`]: the text has the form of a key, and it is not
+    /// known whether it is one.
     pub fn key_used(&self, key: &str) -> Result<Option<(String, bool)>, AdminError> {
         let Some(id) = keys::id_of(key).and_then(|id| Name::parse(id).ok()) else { return Ok(None) };
         let refused = self.0.settings.auth.unconfirmed == Unconfirmed::Refuse && self.0.snapshot.borrow().unconfirmed;

@@ -1,7 +1,7 @@
-//! What the admin listener may ask the control plane: readiness, numbers, and what the registry holds.
+//! The service behind the admin listener: readiness, metrics, and what the registry holds.
 //!
-//! A change is acknowledged after the registry has it *and* the shards of this gateway
-//! have been told, so that the next request sees it. Other gateways learn of it by their watch.
+//! A change is acknowledged after the registry has it *and* the shards of this gateway have been sent it, so that the
+//! next request sees it. Other gateways learn of it by their watch.
 
 mod dead_letters;
 mod error;
@@ -56,7 +56,7 @@ use views::{Page, PageAsk};
 
 /// How long a change that the registry has taken may need to come back through the watch.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a look at the registry may take that can also be done without.
+/// How long a read of the registry may take where the call can do without it.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often a change is tried again because somebody else changed the same document.
 const ATTEMPTS_MAX: usize = 4;
@@ -98,17 +98,17 @@ pub(super) struct AdminServiceParts {
     pub(super) store_metrics: Option<Arc<StoreMetrics>>,
 }
 
-/// What is to become of a document.
+/// What a change makes of a document.
 enum Amend<D> {
     Put(D),
     Delete,
-    /// It is as it should be.
+    /// The document is as it should be.
     Keep,
 }
 
-/// What a document's change is made with: it as it works now, and everything else.
+/// What a change is decided from: the document as it works now, and everything else.
 struct Now<'a, D> {
-    /// Its revision is the one that is stored, 0 for none, also where that does not load.
+    /// The revision that is stored, 0 for none, also where that does not load.
     stored: u64,
     entry: Option<&'a Entry<D>>,
     snapshot: &'a Snapshot,
@@ -119,7 +119,7 @@ impl<'a, D> Now<'a, D> {
         self.entry.map(|entry| &*entry.document)
     }
 
-    /// Whether the document that works is the one that is stored.
+    /// Returns whether the document that works is the one that is stored.
     fn is_whole(&self) -> bool {
         self.entry.is_some_and(|entry| entry.revision == self.stored)
     }
@@ -146,7 +146,7 @@ impl AdminService {
         }))
     }
 
-    /// What keeps the gateway from being ready: nothing, if it is.
+    /// Returns what keeps the gateway from being ready: nothing, if it is.
     #[must_use]
     pub fn reasons_not_ready(&self) -> Vec<&'static str> {
         let inner = &self.0;
@@ -173,7 +173,7 @@ impl AdminService {
         reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
     }
 
-    /// Why nothing but a new process helps, if that is so.
+    /// Returns why nothing but a new process helps, if that is so.
     #[must_use]
     pub fn reason_not_alive(&self) -> Option<String> {
         match self.0.store.as_ref()?.health() {
@@ -183,7 +183,7 @@ impl AdminService {
         }
     }
 
-    /// All metrics as Prometheus text.
+    /// Returns all metrics as Prometheus text.
     #[must_use]
     pub fn metrics_text(&self, process: Option<ProcessMetrics>) -> String {
         let inner = &self.0;
@@ -198,7 +198,7 @@ impl AdminService {
         })
     }
 
-    /// What the store counts, with its health as it is now.
+    /// Returns the metrics of the embedded store, with its health as it is now.
     fn store_metrics(&self) -> Option<&StoreMetrics> {
         let metrics = self.0.store_metrics.as_deref()?;
         if let Some(store) = &self.0.store {
@@ -208,7 +208,7 @@ impl AdminService {
         Some(metrics)
     }
 
-    /// Whether this is the root user's name and password; the error is that of a login ([`Logins::check`]).
+    /// Checks whether this is the root user's name and password; the error is that of a login ([`Logins::check`]).
     pub async fn login_root(&self, username: &str, password: &str) -> Result<(), Reject> {
         let auth = &self.0.settings.auth;
         let username = username.to_ascii_lowercase();
@@ -217,8 +217,8 @@ impl AdminService {
         self.0.logins.check(&username, Network::ADMIN, password.into(), expected).await
     }
 
-    /// The snapshot, with all that any gateway was told to be done before this call. While the registry cannot be asked it is the one that
-    /// is in force here, once there is one.
+    /// Returns the snapshot, with all that any gateway acknowledged before this call. While the registry cannot be
+    /// asked, it is the snapshot that is active here, once there is one.
     async fn snapshot(&self) -> Result<Arc<Snapshot>, AdminError> {
         match timeout(LOOK_TIMEOUT, self.newest_snapshot()).await {
             Ok(Ok(snapshot)) => Ok(snapshot),
@@ -226,8 +226,8 @@ impl AdminService {
         }
     }
 
-    /// The snapshot, with all that any gateway was told to be done before this call: nothing is refused because of what this gateway has not
-    /// heard of yet.
+    /// Returns the snapshot, with all that any gateway acknowledged before this call: nothing is refused because this
+    /// gateway has not yet seen a change.
     async fn newest_snapshot(&self) -> Result<Arc<Snapshot>, AdminError> {
         let known = self.known_snapshot().await?;
         match self.0.registry.last().await {
@@ -240,7 +240,7 @@ impl AdminService {
         }
     }
 
-    /// The snapshot in force, once there is one.
+    /// Returns the active snapshot, once there is one.
     async fn known_snapshot(&self) -> Result<Arc<Snapshot>, AdminError> {
         let mut snapshot = self.0.snapshot.clone();
         match timeout(self.0.settings.limits.hold, snapshot.wait_for(|snapshot| snapshot.loaded)).await {
@@ -249,8 +249,8 @@ impl AdminService {
         }
     }
 
-    /// Changes a document by comparing and swapping: what `change` decides is tried again, at most so often, as long as
-    /// somebody else is quicker. Returns when the snapshot shows it.
+    /// Changes a document by comparing and swapping: `change` decides again, at most so often, as long as somebody else
+    /// is quicker. Returns when the snapshot shows the change.
     async fn amend<D: Document>(
         &self,
         collection: fn(&Snapshot) -> &Collection<D>,
@@ -276,7 +276,7 @@ impl AdminService {
             };
             let shown = |snapshot: &Snapshot| collection(snapshot).stored_revision(name);
             match result {
-                // Gone after it was there is gone by somebody else's hand.
+                // The document was there and is gone: somebody else removed it.
                 Ok(Some(revision)) if stored > 0 => {
                     return self.until(|snapshot| shown(snapshot).is_none_or(|have| have >= revision)).await;
                 }
@@ -286,7 +286,7 @@ impl AdminService {
                         .until(|snapshot| known(snapshot) || shown(snapshot).is_some_and(|have| have >= revision))
                         .await;
                 }
-                // Gone, or already made again by somebody else.
+                // It is gone, or somebody else has made it again already.
                 Ok(None) => return self.until(|snapshot| shown(snapshot).is_none_or(|have| have > stored)).await,
                 // Somebody else was quicker: look at what has become of it.
                 Err(RegistryError::Conflict) => {
@@ -298,8 +298,8 @@ impl AdminService {
         Err(AdminError::Contended)
     }
 
-    /// Waits until records are held against what this schema says now. Not for long: until then they are held against nothing else,
-    /// and are not taken.
+    /// Waits until records are validated by the present version of this schema. Not for long: until then they are
+    /// validated by nothing else, and are not taken.
     async fn compiled(&self, schema: &Name) {
         let mut snapshot = self.0.snapshot.clone();
         let compiled = snapshot.wait_for(|snapshot| !snapshot.compiling.contains(schema));
@@ -317,12 +317,12 @@ impl AdminService {
     }
 }
 
-/// A name as the API was given it, of something of this kind.
+/// Reads a name that the API was given, of something of this kind.
 fn name_of<D: Document>(text: &str) -> Result<Name, AdminError> {
     Name::parse(text).map_err(|fault| AdminError::Invalid(fault.text(D::WHAT)))
 }
 
-/// The patterns of an allow-list.
+/// Reads the patterns of an allow-list.
 fn patterns(what: &str, given: &[String]) -> Result<Vec<Pattern>, AdminError> {
     let parsed: Result<Vec<Pattern>, String> = given.iter().map(|text| Pattern::parse(text)).collect();
     let parsed = parsed.map_err(|error| AdminError::Invalid(format!("{what}: {error}")))?;
@@ -334,14 +334,14 @@ fn texts(patterns: &[Pattern]) -> Vec<String> {
     patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect()
 }
 
-/// The tag of something that is shown: another as soon as any of this is another.
+/// Returns the tag of something that is shown: another as soon as any of this is another.
 fn tag_of(shown: &impl Serialize) -> String {
-    // What is shown can be written as JSON; if it could not, it would have no tag that anybody could expect.
+    // Whatever is shown can be written as JSON; if it could not, it would have no tag that anybody could expect.
     let text = serde_json::to_vec(shown).unwrap_or_default();
     hash_text(Sha256::digest(&text).get(..16).unwrap_or_default())
 }
 
-/// Refuses a change of what is not as the caller saw it.
+/// Refuses a change of something that is not as the caller saw it.
 fn check_tag(expected: Option<&str>, shown: &impl Serialize) -> Result<(), AdminError> {
     match expected {
         Some(expected) if expected != tag_of(shown) => Err(AdminError::Changed),
@@ -349,7 +349,7 @@ fn check_tag(expected: Option<&str>, shown: &impl Serialize) -> Result<(), Admin
     }
 }
 
-/// The part of a list, which is in the order of keys, that was asked for.
+/// Returns the requested part of a list, which is in the order of keys.
 fn page<T>(all: impl IntoIterator<Item = (String, T)>, ask: &PageAsk) -> Page<T> {
     let limit = ask.limit.clamp(1, PAGE_MAX);
     let mut rest = all.into_iter().filter(|(key, _)| ask.after.as_ref().is_none_or(|after| key > after)).peekable();
@@ -362,7 +362,7 @@ fn page<T>(all: impl IntoIterator<Item = (String, T)>, ask: &PageAsk) -> Page<T>
     Page { items, next }
 }
 
-/// Milliseconds since 1970.
+/// Returns the milliseconds since 1970.
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

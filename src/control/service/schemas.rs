@@ -1,4 +1,4 @@
-//! Schemas and their versions: compiled before they are stored, and again before they come into force.
+//! Schemas and their versions: compiled before they are stored, and again before they become active.
 
 use super::{
     ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag, name_of, now_ms, page, tag_of,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl AdminService {
-    /// Schemas, by name.
+    /// Returns the schemas, by name.
     pub async fn schemas(&self, ask: &PageAsk) -> Result<Page<SchemaView>, AdminError> {
         let snapshot = self.snapshot().await?;
         let all = page(snapshot.schemas.iter().map(|(name, entry)| (name.to_string(), (name, &*entry.document))), ask);
@@ -27,14 +27,14 @@ impl AdminService {
         Ok(Page { items, next: part.next })
     }
 
-    /// One schema with all versions.
+    /// Returns one schema with all versions.
     pub async fn schema(&self, name: &str) -> Result<Tagged<SchemaView>, AdminError> {
         let name = name_of::<SchemaDocument>(name)?;
         shown(&*self.snapshot().await?, &name)
     }
 
-    /// Compiles and adds a schema, or the next version of the one of this name. The first version is active, others are not yet.
-    /// Returns it and the version that was added.
+    /// Compiles and adds a schema, or the next version of the one of this name. The first version is active, others are
+    /// not yet. Returns the schema and the version that was added.
     pub async fn add_schema(&self, new: NewSchema, created_by: &str) -> Result<(Tagged<SchemaView>, u32), AdminError> {
         let name = name_of::<SchemaDocument>(&new.name)?;
         let NewSchema { kind, schema: text, message, imports, .. } = new;
@@ -44,7 +44,7 @@ impl AdminService {
             let text = format!("the schema has {bytes} bytes; it may have {REGISTRY_DOCUMENT_BYTES_MAX}");
             return Err(AdminError::Invalid(text));
         }
-        // What is refused anyway is not compiled.
+        // A schema that is refused anyway is not compiled.
         let version = SchemaVersion {
             version: 1,
             text: source.text.clone(),
@@ -70,7 +70,7 @@ impl AdminService {
         Ok((shown(&snapshot, &name)?, number))
     }
 
-    /// Puts a version in force, everywhere: also an older one (the original's "roll back").
+    /// Makes a version active, everywhere: also an older one (the original's "roll back").
     pub async fn activate_schema(
         &self,
         name: &str,
@@ -126,8 +126,8 @@ impl AdminService {
     }
 }
 
-/// A page without what would make it too large for an answer: the one that crosses the bound is its last. `of` says an element's
-/// key and bytes.
+/// Cuts a page where it would become too large for an answer: the element that crosses the bound is its last. `of`
+/// returns an element's key and bytes.
 fn bounded<T>(page: Page<T>, of: impl Fn(&T) -> (String, usize)) -> Page<T> {
     let Page { mut items, mut next } = page;
     let mut bytes = 0;
@@ -143,14 +143,14 @@ fn bounded<T>(page: Page<T>, of: impl Fn(&T) -> (String, usize)) -> Page<T> {
     Page { items, next }
 }
 
-/// Bytes of a schema's texts.
+/// Returns the bytes of a schema's texts.
 fn bytes_of(document: &SchemaDocument) -> usize {
     let version =
         |version: &SchemaVersion| version.text.len() + version.imports.values().map(String::len).sum::<usize>();
     document.versions.iter().map(version).sum()
 }
 
-/// The document with one more version, which is numbered here.
+/// Returns the document with one more version, which is numbered here.
 fn next_document(
     name: &Name,
     known: Option<&SchemaDocument>,
@@ -176,7 +176,7 @@ fn next_document(
     Ok(document)
 }
 
-/// What stands there belongs to a schema that is not understood here; nothing is written over it.
+/// The document there belongs to a schema that this gateway does not understand; nothing is written over it.
 fn unreadable(name: &Name) -> AdminError {
     AdminError::Conflict(format!("what the registry has under the name {name} cannot be read here: remove it first"))
 }

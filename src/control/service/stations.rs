@@ -1,8 +1,8 @@
 //! Stations: what the streams say of themselves, and what the registry says beside it.
 //!
-//! What is said in two places is changed in the order that is safe if it is cut off between them: a schema is attached before
-//! the stream takes records, and detached after the stream is gone. What a lost stream is to be made of again is said before
-//! it is made, and no longer when it is removed.
+//! What both say is changed in the order that is safe if it is cut off between them: a schema is attached before the
+//! stream takes records, and detached after the stream is gone. The attributes that a lost stream is made of again are
+//! written before it is made, and taken back before it is removed.
 
 use super::{
     ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag, name_of, page, tag_of,
@@ -28,21 +28,21 @@ use std::{collections::BTreeMap, time::Duration};
 const DESCRIBED_AT_ONCE: usize = 16;
 
 impl AdminService {
-    /// Stations that exist, by name: also those that were made on first use.
+    /// Returns the stations that exist, by name: also those that were made on first use.
     pub async fn stations(&self, ask: &PageAsk) -> Result<Page<StationView>, AdminError> {
         let snapshot = self.snapshot().await?;
         let mut all: BTreeMap<Name, Description> =
             self.0.streams.list().await?.into_iter().map(|station| (station.name.clone(), station)).collect();
         let adopted =
             snapshot.stations.iter().filter_map(|(name, entry)| Some((name, entry.document.adopted.as_ref()?)));
-        // Owned: what is asked must be able to move to another thread.
+        // Owned: the future must be able to move to another thread.
         let adopted: Vec<(Name, Adopted)> = adopted.map(|(name, adopted)| (name.clone(), adopted.clone())).collect();
         let described = futures_util::stream::iter(adopted).map(|(name, adopted)| {
             let streams = self.0.streams.clone();
             async move {
                 match streams.describe(&name, Some(&adopted)).await {
                     Ok(description) => Ok(Some(description)),
-                    // One whose stream is gone, or another by now, hides no other.
+                    // An adopted station whose stream is gone, or another by now, hides no other.
                     Err(StreamsError::Unknown | StreamsError::Missing(_) | StreamsError::Invalid(_)) => Ok(None),
                     Err(error) => Err(error),
                 }
@@ -53,7 +53,7 @@ impl AdminService {
         Ok(page(all.into_iter().map(|(name, station)| (name.to_string(), view(&snapshot, station))), ask))
     }
 
-    /// One station.
+    /// Returns one station.
     pub async fn station(&self, name: &str) -> Result<Tagged<StationView>, AdminError> {
         let name = name_of::<StationDocument>(name)?;
         let snapshot = self.snapshot().await?;
@@ -78,7 +78,7 @@ impl AdminService {
         };
         let said = self.say(&name, &document, is_there).await?;
         if let Err(error) = self.0.streams.create(&name, &attributes).await {
-            // A station that never was leaves nothing behind, unless somebody has changed it since.
+            // A station that was never made leaves nothing behind, unless somebody has changed it since.
             let fresh = said && snapshot.stations.stored_revision(&name).is_none();
             let never = |why: &Reject| matches!(why, Reject::Conflict(_) | Reject::StoreReadOnly(_));
             let may_be_made = matches!(&error, StreamsError::Failed(why) if !never(why));
@@ -96,12 +96,12 @@ impl AdminService {
         self.station(name.as_str()).await
     }
 
-    /// What the registry keeps of attributes, so that a lost stream can be made as it was.
+    /// Returns the attributes that the registry keeps, so that a lost stream can be made as it was.
     fn given(&self, attributes: &Attributes) -> Option<Given> {
         (self.0.streams.can_be_lost() && attributes.check().is_ok()).then(|| Given::from(attributes))
     }
 
-    /// Writes what the registry is to say of a new station, which may be there already as it is wanted; whether there was
+    /// Writes the document of a new station, which may be there already as it is wanted. Returns whether there was
     /// something to write.
     async fn say(&self, name: &Name, document: &StationDocument, is_there: bool) -> Result<bool, AdminError> {
         let plain = *document == StationDocument::default();
@@ -111,7 +111,7 @@ impl AdminService {
             }
             match now.document() {
                 Some(known) if known == document && now.is_whole() => Ok(Amend::Keep),
-                // Its stream is as it is wanted, and what is kept of that older, or nothing.
+                // Its stream is as it is wanted; what the registry keeps of its attributes is older, or nothing.
                 Some(known)
                     if (is_there || known.given.is_none())
                         && now.is_whole()
@@ -137,7 +137,7 @@ impl AdminService {
         let name = name_of::<StationDocument>(name)?;
         let adopted = Adopted { stream: adopt.stream, subject: adopt.subject };
         check_subject(&adopted)?;
-        // It is there, and can be a station.
+        // The stream is there, and can be a station.
         self.0.streams.check_adoptable(&name, &adopted).await?;
         match self.0.streams.describe(&name, None).await {
             Err(StreamsError::Unknown) => {}
@@ -177,7 +177,7 @@ impl AdminService {
             let document = StationDocument { dead_letters: letters.clone(), ..StationDocument::default() };
             document.check().map_err(AdminError::Invalid)?;
         }
-        // The stream may refuse, and then nothing has changed; the registry is asked after it.
+        // The stream may refuse, and then nothing has changed; the registry is written after it.
         if of_stream != AttributesChange::default() {
             let changed = self.0.streams.change(&name, adopted(&snapshot, &name), &of_stream).await;
             // Whatever fails from here on: no shard may go by a duplicate window that a part of the streams no longer has.
@@ -193,8 +193,8 @@ impl AdminService {
         self.station(name.as_str()).await
     }
 
-    /// Has the registry keep what a station is like now, where it keeps that already or it was `changed`. Also if an earlier
-    /// change was cut off here.
+    /// Has the registry keep the attributes that a station has now, where it keeps them already or they were `changed`.
+    /// Also if an earlier change was cut off here.
     async fn remember(&self, name: &Name, changed: bool) -> Result<(), AdminError> {
         let snapshot = self.snapshot().await?;
         let document = snapshot.stations.get(name).map(|entry| &entry.document);
@@ -214,8 +214,8 @@ impl AdminService {
         self.amend(|snapshot| &snapshot.stations, name, ATTEMPTS_MAX, remembered).await.map(drop)
     }
 
-    /// Changes what becomes of a station's records that fail. `seen`: the station as the caller must have seen it, but for what
-    /// the registry says, which must still be what `before` has.
+    /// Changes what becomes of a station's records that fail. `seen`: the station as the caller must have seen it, but
+    /// for what the registry says, which must still be what `before` has.
     async fn change_letters(
         &self,
         before: &Snapshot,
@@ -225,7 +225,7 @@ impl AdminService {
     ) -> Result<(), AdminError> {
         let tag = seen.map(|known| tag_of(&stable(view(before, known.clone()))));
         let changed = |now: Now<'_, StationDocument>| match now.document() {
-            // Nothing is written over what may say more than is understood here.
+            // Nothing is written over a document that may say more than this gateway understands.
             None if now.stored > 0 => {
                 Err(AdminError::Conflict("what the registry says of this station cannot be read here".to_owned()))
             }
@@ -241,7 +241,7 @@ impl AdminService {
         let age = Some(age(letters.retention_age_s));
         let change = AttributesChange { retention_age: age, ..AttributesChange::default() };
         match self.0.streams.change(&name.dead_letters(), None, &change).await {
-            // It is made on first use, and then as the document says.
+            // The station is made on first use, and then as the document says.
             Ok(()) | Err(StreamsError::Unknown) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -257,7 +257,7 @@ impl AdminService {
             Err(StreamsError::Missing(_)) => {}
             // The stream that it was made of is another by now, and is not touched.
             Err(StreamsError::Invalid(_)) if adopted(&snapshot, &name).is_some() => {}
-            // What is left of a station that is gone can be removed.
+            // The remains of a station that is gone can be removed.
             Err(StreamsError::Unknown)
                 if snapshot.stations.stored_revision(&name).is_some()
                     || self.0.streams.describe(&name.dead_letters(), None).await.is_ok() => {}
@@ -272,8 +272,8 @@ impl AdminService {
         Ok(())
     }
 
-    /// Removes a station's streams. Before that, the registry no longer says what to make them of again: a gateway that meets
-    /// one that is gone would.
+    /// Removes a station's streams. Before that, the registry drops the attributes to make them of again: a gateway
+    /// that finds a stream gone would make it.
     async fn remove_streams(&self, name: &Name) -> Result<(), AdminError> {
         let with = |given: Option<Given>| {
             move |now: Now<'_, StationDocument>| match now.document() {
@@ -294,7 +294,7 @@ impl AdminService {
         Ok(())
     }
 
-    /// Records of this station are held against this schema from now on, by all gateways.
+    /// Attaches a schema: from now on all gateways validate records of this station by it.
     pub async fn attach_schema(
         &self,
         name: &str,
@@ -305,7 +305,7 @@ impl AdminService {
         self.set_schema(name, Some(&schema), expected).await
     }
 
-    /// Records of this station are held against nothing from now on.
+    /// Detaches the schema: from now on records of this station are not validated.
     pub async fn detach_schema(&self, name: &str, expected: Option<&str>) -> Result<Tagged<StationView>, AdminError> {
         self.set_schema(name, None, expected).await
     }
@@ -341,7 +341,7 @@ impl AdminService {
         Ok(tagged(view(&snapshot, known)))
     }
 
-    /// A schema that was removed while it was attached is detached again: `before` comes back.
+    /// Detaches a schema again that was removed while it was attached: `before` comes back.
     async fn keep_schema(&self, snapshot: &Snapshot, name: &Name, before: Option<Name>) -> Result<(), AdminError> {
         let attached = snapshot.stations.get(name).and_then(|entry| entry.document.schema.clone());
         let Some(lost) = attached.filter(|schema| snapshot.schemas.stored_revision(schema).is_none()) else {
@@ -361,7 +361,7 @@ impl AdminService {
         Ok(self.0.streams.describe(name, adopted(snapshot, name)).await?)
     }
 
-    /// What the shards know of a station, also that there is none, is asked for anew.
+    /// Has the shards ask anew for a station, also where they know that there is none.
     pub(super) async fn forget(&self, name: &Name) {
         for name in [name.clone(), name.dead_letters()] {
             self.0.fanout.broadcast(&ShardUpdate::Forget(name)).await;
@@ -378,7 +378,7 @@ fn dead_letters(settings: &DeadLetterSettings) -> DeadLetters {
     DeadLetters { invalid, deliveries_max, retention_age_s }
 }
 
-/// A subject that one record can be published on.
+/// Checks a subject that a record can be published on.
 fn check_subject(adopted: &Adopted) -> Result<(), AdminError> {
     let refused = |what: &str| Err(AdminError::Invalid(what.to_owned()));
     let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -396,7 +396,7 @@ fn age(seconds: u64) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
-/// All attributes of a new station: what is absent is as the configuration says.
+/// Returns all attributes of a new station: what is absent is as the configuration says.
 fn attributes(settings: &StationSettings, new: &NewStation) -> Result<Attributes, AdminError> {
     let limit = |given: Option<u64>, default: Option<u64>| given.map_or(default, |limit| (limit > 0).then_some(limit));
     let default_storage = if settings.memory { Storage::Memory } else { Storage::File };
@@ -420,7 +420,7 @@ fn attributes(settings: &StationSettings, new: &NewStation) -> Result<Attributes
     Ok(attributes)
 }
 
-/// What of the stream is to become another; what would be the same is left out.
+/// Returns what of the stream is to change; what would be the same is left out.
 fn attributes_change(known: &Attributes, change: &ChangeStation) -> Result<AttributesChange, AdminError> {
     let fixed = |what: &str| Err(AdminError::Invalid(format!("{what} is fixed when the station is made")));
     if change.partitions.is_some_and(|partitions| partitions != known.partitions) {
@@ -436,7 +436,7 @@ fn attributes_change(known: &Attributes, change: &ChangeStation) -> Result<Attri
     let age_then = retention_age.unwrap_or(known.retention_age);
     let window = match change.idempotency_window_ms {
         Some(given) => Duration::from_millis(given),
-        // The window that was there before never stands in the way of a shorter retention.
+        // The duplicate window that was there before never stands in the way of a shorter retention.
         None => age_then.map_or(known.duplicate_window, |age| age.min(known.duplicate_window)),
     };
     let then = Attributes {
@@ -481,7 +481,7 @@ fn view(snapshot: &Snapshot, description: Description) -> StationView {
     }
 }
 
-/// What the tag is of: not the numbers that change by themselves.
+/// What the tag covers: not the numbers that change by themselves.
 fn stable(view: StationView) -> StationView {
     StationView { records: 0, bytes: 0, ..view }
 }

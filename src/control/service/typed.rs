@@ -1,8 +1,8 @@
 //! JSON of the type that the description says, and of no other.
 //!
-//! What serde derives for a struct also takes an array of its fields in their order, and for an enum an object with one key.
-//! Neither is documented, and an empty array would be a struct of nothing but defaults: "all of them", where it says which
-//! are to be purged.
+//! What serde derives for a struct also takes an array of its fields in their order, and for an enum an object with one
+//! key. Neither is documented. An empty array would be a struct of nothing but defaults: "all of them", where the
+//! struct says which dead letters are to be purged.
 
 use serde::{
     Deserialize, Deserializer,

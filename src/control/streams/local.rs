@@ -64,7 +64,7 @@ pub(super) async fn remove(store: &Arc<Store>, name: &Name) -> Result<(), Stream
     store.delete_station(name).await.map(drop).map_err(StreamsError::Failed)
 }
 
-/// What one answer holds is bounded in bytes as well: it may be fewer than `limit`, but is empty only at the end.
+/// Reads records. An answer is bounded in bytes as well: it may be fewer than `limit`, but is empty only at the end.
 pub(super) async fn read(
     store: &Arc<Store>,
     name: &Name,

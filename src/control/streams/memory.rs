@@ -1,4 +1,4 @@
-//! Stations in a map, for tests of what stands on streams.
+//! Stations in a map, for tests of the code that uses streams.
 
 use super::{Adopted, Description, Letter, StreamsError};
 use crate::station::{Attributes, AttributesChange, Name};
@@ -21,7 +21,7 @@ struct Stored {
 }
 
 impl Stations {
-    /// Changes something, and says what came of it.
+    /// Changes the stations, and returns the result of the change.
     fn with<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Stored>) -> T) -> T {
         let mut result = None;
         self.0.send_modify(|stations| result = Some(change(stations)));

@@ -1,7 +1,8 @@
 //! Streams of stations, on either backend: made, described, changed, removed; dead letters read, removed, stored again.
 //!
-//! The stream is the truth of what a stream does (partitions, retention, storage, copies, window) as long as it is there; the
-//! registry holds what only the gateway does, and what a lost stream is made of again (docs/adr/0014). Nothing is cached here.
+//! The stream is the truth of what a stream does (partitions, retention, storage, copies, duplicate window) as long as
+//! it is there. The registry holds what only the gateway does, and the attributes that a lost stream is made of again
+//! (docs/adr/0014). Nothing is cached here.
 
 mod local;
 #[cfg(test)]
@@ -36,14 +37,14 @@ pub(super) struct Adopted {
     pub(super) subject: String,
 }
 
-/// A station's streams, as they say of themselves.
+/// A station's streams, as they describe themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Description {
     pub(super) name: Name,
     pub(super) attributes: Attributes,
-    /// Records that are there, of all partitions.
+    /// Records in all partitions.
     pub(super) records: u64,
-    /// Bytes that are there, of all partitions.
+    /// Bytes in all partitions.
     pub(super) bytes: u64,
 }
 
@@ -52,17 +53,17 @@ pub(super) struct Description {
 pub(super) enum StreamsError {
     /// There is such a station, with other attributes.
     Exists,
-    /// There is none.
+    /// There is no such station.
     Unknown,
-    /// A stream that it is made of is not there; the text says which.
+    /// A stream of the station is not there; the text says which.
     Missing(String),
-    /// What was asked for is wrong or cannot be done to this stream; the text says what and why.
+    /// The request is wrong or cannot be done to this stream; the text says what and why.
     Invalid(String),
-    /// The backend failed; it may have been done.
+    /// The backend failed; the change may have been made.
     Failed(Reject),
 }
 
-/// A record of a stream, read for its own sake.
+/// A dead letter, or another record that is read by itself and outside of any consumer group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Letter {
     pub(super) sequence: u64,
@@ -84,7 +85,7 @@ impl Streams {
         }
     }
 
-    /// What a station is; [`StreamsError::Unknown`] if it does not exist.
+    /// Describes a station; [`StreamsError::Unknown`] if it does not exist.
     pub(super) async fn describe(&self, name: &Name, adopted: Option<&Adopted>) -> Result<Description, StreamsError> {
         match self {
             Self::Nats(broker, settings) => nats::describe(broker, settings, name, adopted).await,
@@ -94,12 +95,12 @@ impl Streams {
         }
     }
 
-    /// Whether a station's streams can be lost while the registry stays: they are kept apart from each other.
+    /// Returns whether a station's streams can be lost while the registry stays: they are kept apart from each other.
     pub(super) fn can_be_lost(&self) -> bool {
         !matches!(self, Self::Local(_))
     }
 
-    /// Whether this stream can serve as a station: [`StreamsError::Invalid`] says why not.
+    /// Checks whether this stream can serve as a station: [`StreamsError::Invalid`] says why not.
     pub(super) async fn check_adoptable(&self, name: &Name, adopted: &Adopted) -> Result<(), StreamsError> {
         match self {
             Self::Nats(broker, settings) => nats::check_adoptable(broker, settings, name, adopted).await,
@@ -112,7 +113,7 @@ impl Streams {
         }
     }
 
-    /// All stations that the backend knows to be some, by name; without those of dead letters.
+    /// Returns all stations that the backend knows as such, by name; without those of dead letters.
     pub(super) async fn list(&self) -> Result<Vec<Description>, StreamsError> {
         match self {
             Self::Nats(broker, settings) => nats::list(broker, settings).await,
@@ -150,9 +151,9 @@ impl Streams {
         }
     }
 
-    /// Records of a station of one partition with sequences after this one, oldest first, at most so many, and fewer if
-    /// they are large ([`LETTERS_BYTES_MAX`](crate::limits::LETTERS_BYTES_MAX)): no more are there only if none come. A
-    /// station that does not exist has none.
+    /// Reads records of a station of one partition with sequences after this one, oldest first. It returns at most so
+    /// many, and fewer if they are large ([`LETTERS_BYTES_MAX`](crate::limits::LETTERS_BYTES_MAX)): the end is reached
+    /// only if none come. A station that does not exist has none.
     pub(super) async fn read(&self, name: &Name, after: u64, limit: usize) -> Result<Vec<Letter>, StreamsError> {
         match self {
             Self::Nats(broker, settings) => nats::read(broker, settings, name, after, limit).await,
@@ -162,7 +163,7 @@ impl Streams {
         }
     }
 
-    /// Removes these records of a station of one partition, or all; how many there were.
+    /// Removes these records of a station of one partition, or all. Returns how many there were.
     pub(super) async fn discard(&self, name: &Name, sequences: Option<&[u64]>) -> Result<u64, StreamsError> {
         match self {
             Self::Nats(broker, settings) => nats::discard(broker, settings, name, sequences).await,
@@ -172,7 +173,7 @@ impl Streams {
         }
     }
 
-    /// Stores one record in a station, under a message id; its acknowledgement has come.
+    /// Stores one record in a station, under a message id; returns when it is acknowledged.
     pub(super) async fn store(
         &self,
         name: &Name,

@@ -1,4 +1,4 @@
-//! The control plane on the embedded store: the same questions, the same users.
+//! The control plane on the embedded store: the same requests, the same users.
 
 use crate::control::{
     AdminError, NewUser, What,

@@ -39,7 +39,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// Longer than any question may take.
+/// Longer than any request may take.
 pub(in crate::control) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A service over a registry in memory, and what its readiness is made of. Runs on the current runtime.
@@ -147,7 +147,7 @@ pub(crate) fn settings(port: u16) -> Settings {
     }
 }
 
-/// The inbox of a shard that says at once that it has taken what it was told, and what it was told.
+/// The inbox of a shard that says at once that it has taken what it was sent, and what it was sent.
 fn inbox() -> (flume::Sender<ShardUpdate>, flume::Receiver<ShardUpdate>) {
     let (inbox, told) = flume::bounded(4);
     let (kept, pushes) = flume::bounded(PUSHES_MAX);
@@ -211,7 +211,7 @@ impl Gateway {
         }
     }
 
-    /// Puts a question and answers its ticket.
+    /// Sends a request and answers its ticket.
     pub(in crate::control) fn ask(&self, request: Request) -> u64 {
         let ticket = self.tickets.replace(self.tickets.get() + 1);
         self.asks.send(Envelope { shard: 0, ticket, request }).expect("the control plane listens");
@@ -311,7 +311,8 @@ pub(in crate::control) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
 
-/// Connects to a broker of which nobody but the connection is awake: the n-th question gets the n-th answer, `None` is silence.
+/// Connects to a broker of which nobody but the connection is awake: the n-th call gets the n-th answer, `None` is
+/// silence.
 pub(in crate::control) async fn scripted_broker(answers: Vec<Option<Value>>) -> NatsClient {
     const HOLD: Duration = Duration::from_secs(5);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -1,4 +1,4 @@
-//! API keys: what is kept of one is its hash, of 256 random bits.
+//! API keys: the registry keeps the hash of a key, which has 256 random bits.
 
 use super::{Document, FORMAT, check_written};
 use crate::{
@@ -36,7 +36,7 @@ impl std::fmt::Debug for KeyDocument {
     }
 }
 
-/// A hash as it is stored.
+/// Returns a hash as it is stored.
 pub(in crate::control) fn hash_text(hash: &[u8]) -> String {
     let mut text = String::with_capacity(2 * hash.len());
     for byte in hash {
@@ -61,7 +61,7 @@ impl KeyDocument {
         }
     }
 
-    /// SHA-256 of the key. (Of a document that has loaded there is one.)
+    /// Returns the SHA-256 of the key. (A document that has loaded has one.)
     pub(in crate::control) fn hash(&self) -> Option<[u8; 32]> {
         let digits = self.hash.as_bytes();
         let mut hash = [0; 32];
@@ -74,7 +74,7 @@ impl KeyDocument {
         Some(hash)
     }
 
-    /// What the shards get.
+    /// Returns the key as the shards get it.
     pub(in crate::control) fn record(&self, id: &Name, uses: Arc<KeyUses>) -> Option<KeyRecord> {
         Some(KeyRecord {
             id: id.as_str().into(),

@@ -1,9 +1,9 @@
 //! The documents of the registry: what each kind holds, and what of it loads.
 //!
-//! A document is JSON with a format version, so that a later gateway can change it and an earlier one refuses what it does
-//! not understand instead of guessing. What is wrong with one is said without its content, which may hold a hash.
+//! A document is JSON with a format version, so that a later gateway can change it and an earlier one refuses what it
+//! does not understand instead of guessing. An error about a document never shows its content, which may hold a hash.
 //!
-//! A kind is a prefix of keys and a type; how documents are kept, by revision, is the matter of the snapshot.
+//! A kind is a prefix of keys and a type. The snapshot ([`super::snapshot`]) keeps the documents, by revision.
 
 mod keys;
 mod schemas;
@@ -22,7 +22,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// The one account there is without further configuration.
+/// The only account without further configuration.
 pub(in crate::control) const ACCOUNT: u32 = ACCOUNT_DEFAULT;
 /// Version of the form that documents have now, all kinds alike.
 const FORMAT: u32 = 1;
@@ -31,20 +31,20 @@ const FORMAT: u32 = 1;
 pub(in crate::control) trait Document:
     Serialize + DeserializeOwned + PartialEq + Send + Sync + 'static
 {
-    /// What its keys begin with.
+    /// The prefix of its keys.
     const PREFIX: &'static str;
-    /// What it is about, as errors begin.
+    /// The subject of its errors, with which they begin.
     const WHAT: &'static str;
 
-    /// What serde does not see: everything that a document written by hand may have wrong.
+    /// Checks what serde does not see: everything that a document written by hand may have wrong.
     fn check(&self) -> Result<(), String>;
 
-    /// Its key.
+    /// Returns its key.
     fn key(name: &Name) -> String {
         format!("{}{name}", Self::PREFIX)
     }
 
-    /// The name that a key tells after its prefix. A key that is not in lower case is nobody's.
+    /// Returns the name that follows the prefix of a key. A key that is not in lower case has no name.
     fn name(text: &str) -> Result<Name, String> {
         match Name::parse(text) {
             Ok(name) if name.as_str() == text => Ok(name),
@@ -68,7 +68,7 @@ pub(in crate::control) trait Document:
         Ok(document)
     }
 
-    /// Its bytes. The error says why it cannot be stored.
+    /// Returns its bytes. The error says why it cannot be stored.
     fn store(&self) -> Result<Vec<u8>, String> {
         let bytes = serde_json::to_vec(self).map_err(|error| error.to_string())?;
         if bytes.len() > REGISTRY_DOCUMENT_BYTES_MAX {
@@ -82,7 +82,7 @@ pub(in crate::control) trait Document:
     }
 }
 
-/// Where and what kind of fault; never the text itself, which may hold a hash.
+/// Returns where the fault is and of what kind; never the text itself, which may hold a hash.
 fn place(error: &serde_json::Error) -> String {
     let kind = match error.classify() {
         serde_json::error::Category::Syntax => "not JSON",
@@ -93,7 +93,7 @@ fn place(error: &serde_json::Error) -> String {
     format!("{kind} (line {}, column {})", error.line(), error.column())
 }
 
-/// Whether an allow-list is short enough.
+/// Checks that an allow-list is short enough.
 pub(in crate::control) fn check_patterns(what: &str, patterns: &[Pattern]) -> Result<(), String> {
     if patterns.len() > PATTERNS_MAX {
         return Err(format!("{what}: at most {PATTERNS_MAX} patterns"));
@@ -101,8 +101,8 @@ pub(in crate::control) fn check_patterns(what: &str, patterns: &[Pattern]) -> Re
     Ok(())
 }
 
-/// The lists of a document that somebody may have written by hand: `Pattern` is read as it stands, and may be one that the
-/// rules refuse.
+/// Checks the lists of a document that somebody may have written by hand: `Pattern` is read as it stands, and may be
+/// one that the rules refuse.
 fn check_written(lists: [(&str, &[Pattern]); 2]) -> Result<(), String> {
     for (what, patterns) in lists {
         check_patterns(what, patterns)?;

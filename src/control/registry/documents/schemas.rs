@@ -16,7 +16,7 @@ pub(in crate::control) struct SchemaDocument {
     /// The language of all versions.
     #[serde(rename = "type")]
     pub(in crate::control) kind: SchemaType,
-    /// The version in force; there is such a version.
+    /// The active version; there is such a version.
     pub(in crate::control) active: u32,
     /// At least one, oldest first, numbered upwards.
     pub(in crate::control) versions: Vec<SchemaVersion>,
@@ -26,7 +26,7 @@ pub(in crate::control) struct SchemaDocument {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::control) struct SchemaVersion {
-    /// From 1.
+    /// Its number, from 1.
     pub(in crate::control) version: u32,
     pub(in crate::control) text: String,
     /// Protobuf: the message that records are.
@@ -35,12 +35,12 @@ pub(in crate::control) struct SchemaVersion {
     pub(in crate::control) imports: BTreeMap<String, String>,
     /// Who added it.
     pub(in crate::control) created_by: String,
-    /// When, ms since 1970.
+    /// When it was added, ms since 1970.
     pub(in crate::control) created_ms: u64,
 }
 
 impl SchemaVersion {
-    /// Whether both say the same, whoever added them.
+    /// Returns whether both have the same content, whoever added them.
     pub(in crate::control) fn says_the_same(&self, other: &Self) -> bool {
         (&self.text, &self.message, &self.imports) == (&other.text, &other.message, &other.imports)
     }
@@ -56,12 +56,12 @@ impl SchemaDocument {
         self.versions.iter().find(|version| version.version == number)
     }
 
-    /// The version that was added last.
+    /// Returns the version that was added last.
     pub(in crate::control) fn newest(&self) -> Option<&SchemaVersion> {
         self.versions.last()
     }
 
-    /// What is compiled of a version.
+    /// Returns the source that a version is compiled from.
     pub(in crate::control) fn source(&self, number: u32) -> Option<SchemaSource> {
         let version = self.version(number)?;
         Some(SchemaSource {

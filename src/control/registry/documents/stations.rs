@@ -1,5 +1,6 @@
-//! Stations: what only the gateway does with their records (docs/adr/0014), and what they were made with. What a stream does
-//! stands in the stream as long as it is there; a station that was made on first use, and never changed, needs no document.
+//! Stations: what only the gateway does with their records (docs/adr/0014), and the attributes that they were made
+//! with. As long as a stream is there, its own configuration counts. A station that was made on first use, and never
+//! changed, needs no document.
 
 use super::{Document, FORMAT};
 use crate::{
@@ -16,12 +17,13 @@ use std::time::Duration;
 #[serde(deny_unknown_fields)]
 pub(in crate::control) struct StationDocument {
     pub(in crate::control) format: u32,
-    /// What its records are held against.
+    /// The schema that its records are validated by.
     pub(in crate::control) schema: Option<Name>,
     pub(in crate::control) dead_letters: DeadLetters,
     /// The stream that it is, where the station's own layout does not say it.
     pub(in crate::control) adopted: Option<Adopted>,
-    /// What its streams are made with if they were lost. Absent in what was written before that was kept.
+    /// The attributes that its streams are made with if they were lost. Absent in documents that an older gateway
+    /// wrote.
     #[serde(default, rename = "attributes", skip_serializing_if = "Option::is_none")]
     pub(in crate::control) given: Option<Given>,
 }
@@ -81,7 +83,7 @@ impl From<&Given> for Attributes {
 pub(in crate::control) struct DeadLetters {
     /// Records that fail validation are kept.
     pub(in crate::control) invalid: bool,
-    /// Records that were handed out this often without an acknowledgement are kept and handed out no more; 0: never.
+    /// Records that were delivered this often without an acknowledgement are kept and no longer delivered; 0: never.
     pub(in crate::control) deliveries_max: u32,
     /// Seconds; 0 for ever.
     pub(in crate::control) retention_age_s: u64,
@@ -93,7 +95,7 @@ impl Default for DeadLetters {
     }
 }
 
-/// A station of which nothing was ever said.
+/// A station that was never configured.
 impl Default for StationDocument {
     fn default() -> Self {
         Self { format: FORMAT, schema: None, dead_letters: DeadLetters::default(), adopted: None, given: None }
@@ -101,12 +103,12 @@ impl Default for StationDocument {
 }
 
 impl StationDocument {
-    /// What the station's streams are made with if they were lost.
+    /// Returns the attributes that the station's streams are made with if they were lost.
     pub(in crate::control) fn attributes(&self) -> Option<Attributes> {
         self.given.as_ref().map(Attributes::from)
     }
 
-    /// The same with these attributes.
+    /// Returns the same document with these attributes.
     pub(in crate::control) fn with(&self, given: Option<Given>) -> Self {
         Self { given, ..self.clone() }
     }

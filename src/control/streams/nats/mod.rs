@@ -33,7 +33,7 @@ pub(super) async fn create(
     name: &Name,
     attributes: &Attributes,
 ) -> Result<(), StreamsError> {
-    // Found or made: then what is there is held against what was wanted, so that two who make it at once agree.
+    // Found or made: then what is there is compared with what was wanted, so that two who make it at once agree.
     let parts = provision::locate(broker, settings.layout, name, None, Some(attributes)).await.map_err(failed)?;
     let wanted = Attributes {
         duplicate_window: provision::window(attributes.duplicate_window, attributes.retention_age),
@@ -45,7 +45,7 @@ pub(super) async fn create(
     keep(broker, name, &parts).await
 }
 
-/// Makes sure that what is stored from now on is there until a group has read it.
+/// Makes sure that records that are stored from now on are there until a group has read them.
 async fn keep(broker: &NatsClient, name: &Name, parts: &[PartitionStream]) -> Result<(), StreamsError> {
     let of_interest = parts.iter().filter(|part| part.info.config.is_of_interest());
     let partitions: Vec<Partition> = of_interest.map(PartitionStream::partition).collect();
@@ -72,7 +72,7 @@ pub(super) async fn describe(
     Ok(description(name, &parts))
 }
 
-/// What these streams are together. The partitions of a station are alike: the first one speaks for all.
+/// Describes these streams together. The partitions of a station are alike: the first one speaks for all.
 fn description(name: &Name, parts: &[PartitionStream]) -> Description {
     let partitions = u16::try_from(parts.len()).unwrap_or(u16::MAX);
     let attributes = parts.first().map(|part| part.info.config.attributes(partitions));
@@ -87,7 +87,7 @@ fn description(name: &Name, parts: &[PartitionStream]) -> Description {
 pub(super) async fn list(broker: &NatsClient, _settings: &StationSettings) -> Result<Vec<Description>, StreamsError> {
     let mut groups: BTreeMap<Name, Group> = BTreeMap::new();
     each_page::<StreamInfo>(broker, "STREAM.LIST", |info| {
-        // Dead letters are named as no station can be.
+        // The station of dead letters has a name that no other station can have.
         let Some(name) = info.config.station().and_then(|name| Name::parse(name).ok()) else { return };
         // A copy of a stream keeps its metadata, and has another name.
         let Some(partition) = partition_of(&info.config.name, &name) else { return };
@@ -97,7 +97,7 @@ pub(super) async fn list(broker: &NatsClient, _settings: &StationSettings) -> Re
     Ok(groups.into_iter().filter_map(|(name, group)| group.description(name)).collect())
 }
 
-/// The streams of a station, as they come by.
+/// The streams of a station, as the list brings them.
 #[derive(Debug, Default)]
 struct Group {
     streams: u16,
@@ -126,7 +126,7 @@ impl Group {
     }
 }
 
-/// Hands every item of a list of the broker to `each`, a page at a time.
+/// Passes every item of a list of the broker to `each`, a page at a time.
 async fn each_page<T: for<'de> Deserialize<'de>>(
     broker: &NatsClient,
     verb: &str,
@@ -169,14 +169,14 @@ pub(super) async fn change(
     }
     let change_one = |stream: Box<str>| async move { change_stream(broker, &stream, change).await };
     let mut streams = parts.into_iter().map(|part| part.info.config.name);
-    // What the broker refuses it refuses for the first one: then nothing has changed.
+    // What the broker refuses, it refuses for the first one: then nothing has changed.
     if let Some(first) = streams.next() {
         change_one(first).await?;
     }
     stream::iter(streams).map(change_one).buffered(CALLS_AT_ONCE).try_collect::<()>().await
 }
 
-/// Changes one stream: its configuration as it is, whatever is in it, with other values where other ones are wanted.
+/// Changes one stream: it keeps its configuration, whatever is in it, except for the values that are to change.
 async fn change_stream(broker: &NatsClient, stream: &str, change: &AttributesChange) -> Result<(), StreamsError> {
     #[derive(Deserialize)]
     struct Info {
@@ -210,7 +210,7 @@ fn apply(change: &AttributesChange, config: &mut Map<String, Value>) {
     if let Some(window) = change.duplicate_window {
         set("duplicate_window", provision::nanos(window).into());
     }
-    // The broker refuses a window that is longer than the records live.
+    // The broker refuses a duplicate window that is longer than the records live.
     let value = |key: &str| config.get(key).and_then(Value::as_u64).unwrap_or(0);
     let (age, window) = (value("max_age"), value("duplicate_window"));
     if age > 0 && window > age {
@@ -233,12 +233,12 @@ pub(super) async fn remove(broker: &NatsClient, settings: &StationSettings, name
                 )));
             }
         }
-        // There is none, or a set without some of its members.
+        // There is no such stream, or a set without some of its members.
         Err(Reject::StationUnknown(_) | Reject::BrokerRefused(codes::STREAM_NOT_FOUND, _)) => {}
         Err(reject) => return Err(failed(reject)),
     }
     remove_streams(broker, own_streams(broker, layout, name).await?).await?;
-    // Who produced meanwhile has completed the set, or made it anew: members without a first one are of nobody.
+    // A producer has completed the set meanwhile, or made it anew: members without a first one belong to nobody.
     let left = own_streams(broker, layout, name).await?;
     if left.first().is_some_and(|(partition, _)| *partition > 1) {
         remove_streams(broker, left).await?;
@@ -264,7 +264,8 @@ async fn remove_streams(broker: &NatsClient, streams: Vec<(u16, String)>) -> Res
     Ok(())
 }
 
-/// The streams that were made for this station, with their partitions, in order; also those of a set without a first one.
+/// Returns the streams that were made for this station, with their partitions, in order; also those of a set without a
+/// first one.
 async fn own_streams(broker: &NatsClient, layout: Layout, name: &Name) -> Result<Vec<(u16, String)>, StreamsError> {
     let mut named = Vec::new();
     each_page::<String>(broker, "STREAM.NAMES", |stream| {
@@ -283,8 +284,8 @@ async fn own_streams(broker: &NatsClient, layout: Layout, name: &Name) -> Result
     Ok(own.into_iter().flatten().collect())
 }
 
-/// Whether a stream was made for this station: it says so, or has the name and nothing but the subject that such a stream
-/// has (the original's say nothing).
+/// Returns whether a stream was made for this station: it says so, or has the name and no subject but the one that such
+/// a stream has (the original's say nothing).
 fn is_own(layout: Layout, name: &Name, info: &StreamInfo) -> bool {
     let Some(partition) = partition_of(&info.config.name, name) else { return false };
     if let Some(stated) = info.config.station() {
@@ -297,12 +298,12 @@ fn is_own(layout: Layout, name: &Name, info: &StreamInfo) -> bool {
     }
 }
 
-/// Why streams could not be found or made.
+/// Maps why streams could not be found or made.
 fn failed(reject: Reject) -> StreamsError {
     match reject {
         Reject::StationUnknown(_) => StreamsError::Unknown,
         Reject::BrokerRefused(codes::STREAM_NOT_FOUND, text) => StreamsError::Missing(text.into()),
-        // The broker's own words about what was asked for, or ours about what is there.
+        // The broker's own words about the request, or ours about what is there.
         Reject::BrokerRefused(_, text) | Reject::StationBlocked(text) | Reject::Conflict(text) => {
             StreamsError::Invalid(text.into())
         }
@@ -334,7 +335,7 @@ mod tests {
             (none(), json!({})),
             (AttributesChange { retention_age: Some(nanos(200)), ..none() }, json!({"max_age": 200})),
             (AttributesChange { retention_age: Some(None), ..none() }, json!({"max_age": 0})),
-            // The window follows where the records live shorter.
+            // The duplicate window follows where the records live shorter.
             (
                 AttributesChange { retention_age: Some(nanos(20)), ..none() },
                 json!({"max_age": 20, "duplicate_window": 20}),

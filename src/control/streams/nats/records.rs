@@ -21,7 +21,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::json;
 
-/// The field of a message id.
+/// The header field of a message id.
 const ID_FIELD: &str = "Nats-Msg-Id";
 
 pub(in super::super) async fn read(
@@ -45,7 +45,7 @@ pub(in super::super) async fn read(
         let message = match broker.call::<Answer>(&verb, &ask).await {
             Ok(answer) => answer.message,
             Err(CallError::Refused(codes::NO_MESSAGE, _)) => break,
-            // Removed meanwhile.
+            // The record was removed meanwhile.
             Err(error) if error.is_absent() => break,
             Err(error) => return Err(refused(error)),
         };
@@ -72,7 +72,7 @@ fn letter(message: &RawMessage) -> Result<Letter, StreamsError> {
     })
 }
 
-/// The fields of a header block, without the line of the version and the empty line at its end.
+/// Returns the fields of a header block, without the line of the version and the empty line at its end.
 fn fields(block: &[u8]) -> &[u8] {
     let line_end = block.windows(2).position(|pair| pair == b"\r\n");
     let rest = line_end.and_then(|at| block.get(at + 2..)).unwrap_or_default();
@@ -98,7 +98,7 @@ pub(in super::super) async fn discard(
     };
     let verb = &format!("STREAM.MSG.DELETE.{stream}");
     let delete = |sequence: u64| async move {
-        // Not overwritten with noise: that costs a write for each, and the block goes in time.
+        // The record is not overwritten with noise: that costs a write for each, and the block goes in time.
         match broker.call::<IgnoredAny>(verb, &json!({ "seq": sequence, "no_erase": true })).await {
             Ok(_) => Ok(1),
             Err(CallError::Refused(codes::NO_MESSAGE | codes::SEQUENCE_NOT_FOUND, _)) => Ok(0),
@@ -106,7 +106,7 @@ pub(in super::super) async fn discard(
         }
     };
     let count = |sum, one| async move { Ok(sum + one) };
-    // What lies beyond the end the broker answers in the words of its files.
+    // For a sequence beyond the end the broker answers with the words of its files.
     let there = sequences.iter().copied().filter(|sequence| (1..=info.state.last_seq).contains(sequence));
     stream::iter(there.collect::<Vec<u64>>()).map(delete).buffered(CALLS_AT_ONCE).try_fold(0, count).await
 }
@@ -121,7 +121,7 @@ pub(in super::super) async fn store(
 ) -> Result<(), StreamsError> {
     let (block, payload) = record;
     let parts = provision::locate(broker, settings.layout, name, adopted, None).await.map_err(failed)?;
-    // As the data path would: what is sent there under this id meets the same duplicate window.
+    // Chosen as the data path would: a record that is sent there under this id meets the same duplicate window.
     let chosen = partition::choose(Some(MessageId { base: id, numbered: false }), 0, 0, parts.len());
     let part = parts.get(usize::from(chosen)).ok_or(StreamsError::Unknown)?;
     let headers = header_map(block, id)?;
@@ -129,7 +129,7 @@ pub(in super::super) async fn store(
     broker.publish(&part.subject, headers, payload.to_vec()).await.map_err(refused)
 }
 
-/// `Name: value\r\n` each, and the message id; another id that stands among them is left out.
+/// Returns the fields, `Name: value\r\n` each, and the message id; another id that stands among them is left out.
 fn header_map(block: &[u8], id: &str) -> Result<HeaderMap, StreamsError> {
     let wrong = |what: &str| StreamsError::Invalid(format!("a header field cannot be stored: {what}"));
     let mut headers = HeaderMap::new();
@@ -151,7 +151,7 @@ fn header_map(block: &[u8], id: &str) -> Result<HeaderMap, StreamsError> {
     Ok(headers)
 }
 
-/// The stream of a station of one partition, if it exists.
+/// Returns the stream of a station of one partition, if it exists.
 async fn only_part(
     broker: &NatsClient,
     settings: &StationSettings,

@@ -52,7 +52,7 @@ fn attach(server: &Server, schema: Option<&str>) {
     bucket(server, async |store| store.put("stations.orders", bytes.into()).await.expect("put"));
 }
 
-/// What a shard knows, as it was told.
+/// What a shard knows, as it was sent.
 #[derive(Default)]
 struct Shard {
     contracts: Option<Arc<Contracts>>,
@@ -60,7 +60,7 @@ struct Shard {
 }
 
 impl Shard {
-    /// Takes in what the shard is told, until something holds.
+    /// Takes in what the shard is sent, until something holds.
     fn until(&mut self, gateway: &Gateway, what: &str, holds: impl Fn(&Self) -> bool) {
         let began = Instant::now();
         while !holds(self) {
@@ -368,7 +368,7 @@ fn how_long_ids_are_known_is_known_to_all_gateways_when_one_has_changed_it() {
     }
 }
 
-/// The users that a shard was told of last.
+/// The users that a shard was sent last.
 #[derive(Default)]
 struct Told(RefCell<Option<Arc<Users>>>);
 

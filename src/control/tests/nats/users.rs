@@ -30,7 +30,7 @@ fn bucket<T>(server: &Server, work: impl AsyncFnOnce(kv::Store) -> T) -> T {
     })
 }
 
-/// The next snapshot that the shard is told of.
+/// The next snapshot that the shard is sent.
 fn next_users(gateway: &Gateway) -> Arc<Users> {
     loop {
         match gateway.pushes.recv_timeout(Duration::from_secs(15)).expect("a push in time") {

@@ -1,5 +1,5 @@
 //! What the data path does with stations that the control plane found: all or nothing, header fields of single records,
-//! how often a message was handed out.
+//! how often a message was delivered.
 
 use super::{
     super::support::{Gateway, block_on, settings},

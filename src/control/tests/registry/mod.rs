@@ -43,13 +43,13 @@ fn station(name: &str) -> NewStation {
 }
 
 impl Replica {
-    /// The newest contracts that the shard was told of.
+    /// The newest contracts that the shard was sent.
     async fn contracts(&self) -> Option<Arc<Contracts>> {
         let contracts = |push| if let ShardUpdate::Contracts(contracts) = push { Some(contracts) } else { None };
         self.told().await.into_iter().filter_map(contracts).last()
     }
 
-    /// What the shard holds records of a station against, as the newest contracts say.
+    /// The schema by which the shard validates records of a station, as the newest contracts say.
     fn in_force(contracts: &Contracts, station: &str) -> Option<(String, u32)> {
         let contract = contracts.of(&name(station));
         assert_eq!(contract.blocked, None, "{station}");
@@ -405,7 +405,8 @@ fn replayed_records_of_a_protobuf_station_are_stored_in_wire_format() {
         let (orders, letters) = (name("orders"), name("orders").dead_letters());
         let attributes = memory.stations.describe(&orders, None).expect("there").attributes;
         memory.stations.create(&letters, &attributes).expect("made");
-        // What was handed out too often is in wire format already, and keeps the media type that it was posted with.
+        // A record that was delivered too often is in wire format already, and keeps the media type that it was sent
+        // with.
         for (kind, payload) in [("schema", &b"{\"amount\": 7}"[..]), ("deliveries", &[8, 9]), ("schema", &[8, 9])] {
             let headers = format!("Content-Type: application/json\r\nSluicegate-Dead-Letter: {kind}\r\n");
             let id = format!("{kind}{payload:?}");

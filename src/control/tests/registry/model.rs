@@ -160,7 +160,7 @@ impl Model {
             && rights == [right]
     }
 
-    /// Whether a shard that was told this holds records against what it should.
+    /// Whether a shard with these contracts validates records by the right schemas.
     fn is_in_force(&self, contracts: &Contracts) -> bool {
         (0..3).all(|number| {
             let schema = self.stations.get(&number).copied().flatten();
@@ -185,7 +185,7 @@ proptest! {
                 // Whatever the other has done is known here, or the change is refused for old reasons.
                 until("known", || model.is_shown_by(&replicas[*at])).await;
                 model.take(&replicas[*at], step).await;
-                // Who made the change has told its shards before it was answered.
+                // The replica that made the change has sent it to its shards before it answered.
                 told[*at] = replicas[*at].contracts().await.or(told[*at].take());
                 let contracts = told[*at].as_ref().expect("told at the start");
                 assert!(model.is_in_force(contracts), "{step:?}\n{model:?}\n{contracts:?}");

@@ -1,4 +1,4 @@
-//! Looking for the streams of a station.
+//! Finds the streams of a station.
 
 use super::{
     PartitionStream,
@@ -18,10 +18,11 @@ use crate::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 
-/// Calls in flight for one question.
+/// Calls in flight for one request.
 const CALLS_AT_ONCE: usize = 16;
 
-/// The streams of a station, if it exists. A set of which a part was lost, or never made, is completed if it may be.
+/// Returns the streams of a station, if it exists. A set that has lost a part, or never had it, is completed if it may
+/// be.
 pub(super) async fn find(
     broker: &NatsClient,
     layout: Layout,
@@ -59,7 +60,7 @@ pub(super) async fn find(
     Ok(Some(parts))
 }
 
-/// What a set of partitions is like that has lost its first one, as the second says.
+/// Describes a set of partitions that has lost its first one, as the second says.
 pub(super) async fn survivor(
     broker: &NatsClient,
     layout: Layout,
@@ -74,7 +75,7 @@ pub(super) async fn survivor(
     Ok(info.config.partitions().filter(|count| of_it && *count > 1).map(|count| info.config.attributes(count)))
 }
 
-/// The stream that a station was made of. That it is not as it was is an error, and never another stream.
+/// Returns the stream that a station was made of. If that stream has changed, it is an error, and never another stream.
 pub(super) async fn adopted(
     broker: &NatsClient,
     name: &Name,
@@ -94,8 +95,8 @@ pub(super) async fn adopted(
     Ok(vec![PartitionStream { subject: subject.clone(), info }])
 }
 
-/// The stream of a station's dead letters. It is known by its name alone: a stream that captures the subject as well
-/// keeps other things.
+/// Returns the stream of a station's dead letters. It is known by its name alone: another stream that captures the
+/// subject as well keeps other records.
 async fn letters(broker: &NatsClient, layout: Layout, station: &Name) -> Result<Option<PartitionStream>, Reject> {
     let names = StreamName::of_letters(layout, station);
     let Some(first) = names.first() else { return Ok(None) };
@@ -110,7 +111,7 @@ async fn letters(broker: &NatsClient, layout: Layout, station: &Name) -> Result<
     }
 }
 
-/// One partition of a set: found, or made like the others (`like_it`) where it is missing.
+/// Finds one partition of a set, or makes it like the others (`like_it`) where it is missing.
 async fn partition(
     broker: &NatsClient,
     layout: Layout,
@@ -143,7 +144,7 @@ async fn partition(
     Ok(PartitionStream { subject: name_of.publish, info })
 }
 
-/// A stream that has the name and not the subject is somebody else's.
+/// Checks the subject of a stream of this name: without it the stream is somebody else's.
 fn captures(info: &StreamInfo, subject: &str) -> Result<(), Reject> {
     if info.config.captures(subject) {
         return Ok(());
@@ -155,7 +156,7 @@ fn captures(info: &StreamInfo, subject: &str) -> Result<(), Reject> {
     }))
 }
 
-/// The stream that listens on this very subject, if there is one. (JetStream allows one at most.)
+/// Returns the stream that listens on this very subject, if there is one. (JetStream allows one at most.)
 async fn capturing(broker: &NatsClient, subject: &str) -> Result<Option<String>, CallError> {
     #[derive(Deserialize)]
     struct Names {
@@ -166,7 +167,7 @@ async fn capturing(broker: &NatsClient, subject: &str) -> Result<Option<String>,
     Ok(names.streams.unwrap_or_default().into_iter().next())
 }
 
-/// How many partitions there are of a set that somebody else made and left no number in.
+/// Returns how many partitions a set has that somebody else made without writing the number into it.
 async fn count_streams(broker: &NatsClient, layout: Layout, name: &Name) -> Result<u16, Reject> {
     let step = u16::try_from(CALLS_AT_ONCE).unwrap_or(1);
     let mut count = 1;

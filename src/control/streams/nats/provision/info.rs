@@ -25,7 +25,7 @@ pub(in crate::control) struct StreamInfo {
     cluster: Option<Cluster>,
 }
 
-/// What is in a stream.
+/// The contents of a stream.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(in crate::control) struct StreamState {
     #[serde(default)]
@@ -38,7 +38,7 @@ pub(in crate::control) struct StreamState {
     pub(in crate::control) consumer_count: u64,
 }
 
-/// Where a stream is: a server that is alone says its own name as the leader's, and no cluster's.
+/// The servers of a stream: a server that is alone gives its own name as the leader's, and no cluster's.
 #[derive(Debug, Clone, Deserialize)]
 struct Cluster {
     #[serde(default)]
@@ -46,12 +46,12 @@ struct Cluster {
 }
 
 impl StreamInfo {
-    /// Whether one server stores and answers alone: then there is no other copy, now or later.
+    /// Returns whether one server stores and answers alone: then there is no other copy, now or later.
     pub(super) fn is_alone(&self) -> bool {
         self.config.num_replicas <= 1 && !self.is_in_a_cluster()
     }
 
-    /// Whether its server is a member of a cluster.
+    /// Returns whether its server is a member of a cluster.
     pub(in crate::control) fn is_in_a_cluster(&self) -> bool {
         self.cluster.as_ref().and_then(|cluster| cluster.name.as_deref()).is_some_and(|name| !name.is_empty())
     }
@@ -63,7 +63,7 @@ pub(in crate::control) struct StreamConfig {
     pub(in crate::control) name: Box<str>,
     #[serde(default)]
     pub(in crate::control) subjects: Vec<Box<str>>,
-    /// `limits` unless said.
+    /// `limits` if absent.
     #[serde(default)]
     retention: Option<Box<str>>,
     /// Nanoseconds; 0: for ever.
@@ -90,17 +90,17 @@ pub(in crate::control) struct StreamConfig {
     pub(super) mirror: Option<IgnoredAny>,
     #[serde(default)]
     subject_transform: Option<SubjectTransform>,
-    /// Every record has to say what to add to a counter.
+    /// Whether every record has to say what to add to a counter.
     #[serde(default)]
     allow_msg_counter: bool,
     #[serde(default)]
     consumer_limits: ConsumerLimits,
     #[serde(default)]
     allow_atomic: bool,
-    /// `file` unless said.
+    /// `file` if absent.
     #[serde(default)]
     storage: Option<Box<str>>,
-    /// `default` unless said.
+    /// `default` if absent.
     #[serde(default)]
     persist_mode: Option<Box<str>>,
     #[serde(default)]
@@ -125,17 +125,17 @@ struct ConsumerLimits {
 }
 
 impl StreamConfig {
-    /// Whether records go that no consumer is interested in: also before there is any.
+    /// Returns whether records are removed that no consumer is interested in: also before there is any.
     pub(in crate::control) fn is_of_interest(&self) -> bool {
         self.retention.as_deref() == Some("interest")
     }
 
-    /// Whether this is the only subject that it listens on.
+    /// Returns whether this is the only subject that it listens on.
     pub(in crate::control) fn is_only(&self, subject: &str) -> bool {
         matches!(&*self.subjects, [only] if **only == *subject)
     }
 
-    /// How many messages a consumer may hand out before they are acknowledged, of `wanted`.
+    /// Returns how many messages a consumer may deliver before they are acknowledged, of `wanted`.
     pub(in crate::control) fn ack_pending_max(&self, wanted: u32) -> u32 {
         match u32::try_from(self.consumer_limits.max_ack_pending) {
             Ok(limit) if limit > 0 => limit.min(wanted),
@@ -143,7 +143,7 @@ impl StreamConfig {
         }
     }
 
-    /// Why a station of this subject could acknowledge nothing, or hand out nothing, here.
+    /// Returns why a station of this subject could acknowledge nothing, or deliver nothing, here.
     pub(super) fn unusable(&self, subject: &str) -> Option<String> {
         let name = &self.name;
         if self.no_ack {
@@ -160,7 +160,7 @@ impl StreamConfig {
         })
     }
 
-    /// Why this stream is not to become a station of this subject, for whatever reason.
+    /// Returns why this stream cannot become a station of this subject, for whatever reason.
     pub(super) fn not_adoptable(&self, subject: &str) -> Option<String> {
         let name = &self.name;
         let refused = |why: &str| Some(format!("the stream {name:?} {why}"));
@@ -184,23 +184,23 @@ impl StreamConfig {
         }
     }
 
-    /// How long a message id is known; zero: not at all.
+    /// Returns how long a message id is known; zero: not at all.
     pub(super) fn duplicate_window(&self) -> Duration {
         Duration::from_nanos(self.duplicate_window)
     }
 
-    /// The station that it says it was made for.
+    /// Returns the station that it says it was made for.
     pub(in crate::control) fn station(&self) -> Option<&str> {
         self.metadata.as_ref()?.get(METADATA_STATION).map(String::as_str)
     }
 
-    /// How many partitions the set has that this stream is of, if it says so.
+    /// Returns how many partitions the set has that this stream is of, if it says so.
     pub(in crate::control) fn partitions(&self) -> Option<u16> {
         let count = self.metadata.as_ref()?.get(METADATA_PARTITIONS)?.parse().ok()?;
         (1..=PARTITIONS_MAX).contains(&count).then_some(count)
     }
 
-    /// The attributes of a station of so many streams like this one.
+    /// Returns the attributes of a station of so many streams like this one.
     pub(in crate::control) fn attributes(&self, partitions: u16) -> Attributes {
         let limit = |limit: i64| u64::try_from(limit).ok().filter(|limit| *limit > 0);
         // A station is one subject of its stream.
@@ -210,7 +210,7 @@ impl StreamConfig {
             retention_age: (self.max_age > 0).then(|| Duration::from_nanos(self.max_age)),
             retention_records: records,
             retention_bytes: limit(self.max_bytes),
-            // A work queue too drops what was acknowledged, and has one group.
+            // A work queue removes acknowledged records too, and has one group.
             retention_acknowledged: self.retention.as_deref().is_some_and(|retention| retention != "limits"),
             storage: match self.storage.as_deref() {
                 Some("memory") => Storage::Memory,
@@ -222,12 +222,12 @@ impl StreamConfig {
     }
 }
 
-/// What a stream says of itself.
+/// Asks a stream for its information.
 pub(in crate::control) async fn stream_info(broker: &NatsClient, stream: &str) -> Result<StreamInfo, CallError> {
     broker.look(&format!("STREAM.INFO.{stream}"), &serde_json::json!({})).await
 }
 
-/// Whether a stream's subject, which may hold wildcards, takes in `literal`.
+/// Returns whether a stream's subject, which may hold wildcards, covers `literal`.
 pub(in crate::control) fn covers(pattern: &str, literal: &str) -> bool {
     let mut tokens = literal.split('.');
     for part in pattern.split('.') {

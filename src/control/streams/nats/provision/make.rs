@@ -1,4 +1,4 @@
-//! Making the streams of a station.
+//! Makes the streams of a station.
 
 use super::{
     PartitionStream,
@@ -84,7 +84,7 @@ pub(super) async fn ensure_stream(
     }
 }
 
-/// What is sent to create a stream: only fields that every supported server knows, or that this one does.
+/// The request that creates a stream: only fields that every supported server knows, or that this one does.
 #[derive(Debug, Serialize)]
 struct NewStream<'a> {
     name: &'a str,
@@ -144,17 +144,17 @@ async fn create_stream(
     broker.call(&format!("STREAM.CREATE.{}", name_of.stream), &body).await
 }
 
-/// The duplicate window that a stream can have: the server refuses one that is longer than the records live.
+/// Returns the duplicate window that a stream can have: the server refuses one that is longer than the records live.
 pub(in crate::control) fn window(wanted: Duration, age: Option<Duration>) -> Duration {
     age.map_or(wanted, |age| age.min(wanted))
 }
 
-/// A limit as JetStream writes it.
+/// Returns a limit as JetStream writes it.
 pub(in crate::control) fn limit(limit: Option<u64>) -> i64 {
     limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX))
 }
 
-/// A duration as JetStream writes it.
+/// Returns a duration as JetStream writes it.
 pub(in crate::control) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(i64::MAX.unsigned_abs())
 }

@@ -1,13 +1,13 @@
-//! Finding and making the streams of a station.
+//! Finds and makes the streams of a station.
 //!
-//! Found before made (ADR 5): a stream that captures the station's subject is used as it is;
-//! else the partitioned form, recognised by its first partition; else it is created, where that is
-//! allowed. Two gateways may do this at once: creation is idempotent, and whoever finds the name or
-//! the subject taken looks again. A station that was adopted is that stream and subject, and is never made.
+//! A stream is looked for before one is made (ADR 5). A stream that captures the station's subject is used as it is.
+//! Else the partitioned form is looked for, by its first partition. Else the station is created, where that is allowed.
+//! Two gateways may do this at once: creation is idempotent, and one that finds the name or the subject taken looks
+//! again. A station that was adopted is that stream and subject, and is never made.
 //!
-//! Partitions are created from the last to the first: the first one is what others look for, so a
-//! set that can be seen is whole. A creation that was cut off is completed by the next question, as is a set that has lost
-//! one of its streams: what is missing is made like what is there.
+//! Partitions are created from the last to the first: the first one is what others look for, so a set that can be seen
+//! is complete. A creation that was cut off is completed by the next request, as is a set that has lost one of its
+//! streams: the missing one is made like the others.
 //!
 //! Nothing is cached here, and no stream that exists is ever changed or removed.
 
@@ -39,7 +39,7 @@ const LOOKS_MAX: usize = 3;
 /// Records of an atomic batch that the broker takes, by default.
 const ATOMIC_RECORDS_MAX: u32 = 1_000;
 
-/// A stream of a station, and what records are published on.
+/// A stream of a station, and the subject that records are published on.
 #[derive(Debug, Clone)]
 pub(in crate::control) struct PartitionStream {
     pub(in crate::control) subject: String,
@@ -52,17 +52,17 @@ impl PartitionStream {
     }
 }
 
-/// A station, and what its streams can: how records are published is decided when the answer is given.
+/// A station, and what its streams can do: how records are published is decided when the answer is sent.
 #[derive(Debug)]
 pub(in crate::control) struct Found {
     pub(in crate::control) station: Station,
     pub(in crate::control) streams: Box<[StreamTraits]>,
-    /// Whether its streams drop what nobody is interested in.
+    /// Whether its streams drop records that no consumer is interested in.
     pub(in crate::control) is_of_interest: bool,
 }
 
-/// What the station of dead letters is made with: one partition and an age of its own, for they are few, and read long
-/// after their time.
+/// Returns the attributes of a new station of dead letters: one partition and an age of its own, for they are few, and
+/// read long after their time.
 pub(in crate::control) fn dead_letters_attributes(
     settings: &StationSettings,
     retention_age: Option<Duration>,
@@ -72,7 +72,7 @@ pub(in crate::control) fn dead_letters_attributes(
         retention_age,
         retention_records: None,
         retention_bytes: None,
-        // The broker refuses a window that is longer than the records live.
+        // The broker refuses a duplicate window that is longer than the records live.
         duplicate_window: retention_age.map_or(settings.duplicate_window, |age| age.min(settings.duplicate_window)),
         ..Attributes::from(settings)
     }
@@ -90,7 +90,7 @@ pub(in crate::control) async fn resolve(
     station(name, parts, broker.version())
 }
 
-/// The streams of a station, found or made.
+/// Returns the streams of a station, found or made.
 pub(in crate::control) async fn locate(
     broker: &NatsClient,
     layout: Layout,
@@ -128,12 +128,12 @@ pub(in crate::control) async fn locate(
     Err(Reject::StationBlocked(text.into()))
 }
 
-/// Whether a stream can become a station of this subject; the text says why not.
+/// Checks whether a stream can become a station of this subject; the text says why not.
 pub(in crate::control) fn adoptable(parts: &[PartitionStream]) -> Result<(), String> {
     parts.iter().find_map(|part| part.info.config.not_adoptable(&part.subject)).map_or(Ok(()), Err)
 }
 
-/// The station that these streams make up.
+/// Returns the station that these streams make up.
 fn station(name: &Name, parts: Vec<PartitionStream>, version: Option<Version>) -> Result<Found, Reject> {
     let configs = || parts.iter().map(|part| &part.info.config);
     if let Some(why) = parts.iter().find_map(|part| part.info.config.unusable(&part.subject)) {
@@ -164,7 +164,7 @@ fn station(name: &Name, parts: Vec<PartitionStream>, version: Option<Version>) -
     Ok(Found { station, streams, is_of_interest })
 }
 
-/// Why a request cannot be stored all or nothing in these streams.
+/// Returns why a request cannot be stored all or nothing in these streams.
 fn not_atomic(streams: &[StreamTraits], version: Option<Version>) -> Option<&'static str> {
     match streams {
         // An older broker would store each record of a batch by itself, whatever its stream's configuration says.
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!((station.record_bytes_max, station.replicas, station.partitions.len()), (Some(500), 1, 3));
         assert_eq!(&*station.partitions[1].subject, "s.$2");
         assert_eq!(station.duplicate_window, Duration::from_micros(1));
-        // A stream that gathers from others knows no ids, and then says nothing of a window.
+        // A stream that gathers from others knows no ids, and then says nothing of a duplicate window.
         let forgets =
             vec![part("s.$1", r#"{"name":"s$1","duplicate_window":2000}"#), part("s.$2", r#"{"name":"s$2"}"#)];
         assert_eq!(self::station(&name, forgets, None).expect("a station").station.duplicate_window, Duration::ZERO);

@@ -1,4 +1,4 @@
-//! What the streams and subjects of a station are called.
+//! The names of a station's streams and subjects.
 
 use crate::{config::Layout, station::Name};
 
@@ -6,14 +6,14 @@ use crate::{config::Layout, station::Name};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::control) struct StreamName {
     pub(in crate::control) stream: String,
-    /// What records are published on.
+    /// The subject that records are published on.
     pub(super) publish: String,
-    /// What the stream listens on.
+    /// The subject that the stream listens on.
     pub(in crate::control) captures: String,
 }
 
 impl StreamName {
-    /// Partition `at` (from 1) of `count`.
+    /// Returns the names of partition `at` (from 1) of `count`.
     pub(in crate::control) fn of(layout: Layout, name: &Name, at: u16, count: u16) -> Self {
         let internal = name.internal();
         match layout {
@@ -28,8 +28,9 @@ impl StreamName {
         }
     }
 
-    /// The stream that keeps the dead letters of `station`: the subjects that it may have, the first choice first. Where a
-    /// stream that is used as it is captures all below the station's subject, the second is left.
+    /// Returns the names of the stream that keeps the dead letters of `station`: the subjects that it may have, the
+    /// first choice first. Where a stream that is used as it is captures all below the station's subject, the second is
+    /// left.
     pub(super) fn of_letters(layout: Layout, station: &Name) -> Vec<Self> {
         let stream = station.dead_letters().internal();
         let memphis = Self::memphis(&stream);
@@ -42,7 +43,7 @@ impl StreamName {
         }
     }
 
-    /// The one subject of a station before partitions.
+    /// Returns the one subject of a station before partitions.
     pub(super) fn whole(layout: Layout, name: &Name) -> String {
         match layout {
             Layout::Plain => name.as_str().to_owned(),
@@ -55,7 +56,7 @@ impl StreamName {
     }
 }
 
-/// Which partition of a station, from 1, a stream of this name is in either layout; 0: it is the only one.
+/// Returns which partition of a station, from 1, a stream of this name is in either layout; 0: it is the only one.
 pub(in crate::control) fn partition_of(stream: &str, station: &Name) -> Option<u16> {
     let rest = stream.strip_prefix(&station.internal())?;
     if rest.is_empty() {

@@ -1,7 +1,8 @@
-//! What was acknowledged by hand, for a while: whoever had no answer sends the same again, and is to get the same. Pure.
+//! Deliveries that were acknowledged by hand, kept for a while: a client that got no answer sends the same call again
+//! and gets the same answer. Pure.
 //!
-//! Bounded by time and by number. Past the number the oldest of whoever has the most is forgotten, so that nobody's haste makes
-//! others forgotten.
+//! Bounded by time and by number. At the number, the oldest entry of the principal with the most entries is evicted, so
+//! that a principal who is in haste does not evict the entries of others.
 
 use crate::{
     limits::{ACKNOWLEDGED_PER_SHARD_MAX, ACKNOWLEDGED_REMEMBERED},
@@ -23,16 +24,16 @@ pub(super) struct Done {
     pub(super) records: usize,
 }
 
-/// Those of one shard.
+/// The acknowledged deliveries of one shard.
 #[derive(Debug, Default)]
 pub(super) struct Acknowledged {
-    /// With the time until which each is remembered, which grows from the first to the last.
+    /// Each with the time until which it is kept. The times grow from the first to the last.
     by_principal: HashMap<Box<str>, VecDeque<(Instant, Done)>>,
     count: usize,
 }
 
 impl Acknowledged {
-    /// Remembers a delivery, which was handed out to this principal.
+    /// Keeps a delivery that was made to this principal.
     pub(super) fn remember(&mut self, principal: Box<str>, done: Done, now: Instant) {
         if self.count >= ACKNOWLEDGED_PER_SHARD_MAX {
             self.forget_one();
@@ -41,12 +42,12 @@ impl Acknowledged {
         self.count += 1;
     }
 
-    /// Finds a delivery by its id. Seldom, so that all are looked through.
+    /// Finds a delivery by its id. Calls are rare, so it looks through all.
     pub(super) fn find(&self, id: u64) -> Option<&Done> {
         self.by_principal.values().flatten().map(|(_, done)| done).find(|done| done.id == id)
     }
 
-    /// Forgets those whose time is over.
+    /// Evicts the entries whose time is over.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.by_principal.retain(|_, dones| {
             while dones.front().is_some_and(|(until, _)| *until <= now) {

@@ -1,11 +1,13 @@
-//! Messages that were handed out too often: dead letters, not handed out again.
+//! Messages that were delivered too often: they become dead letters and are not delivered again.
 //!
-//! The backend counts how often it has handed out each message; the gateway looks at the count of every one, so that nothing
-//! depends on notices that may be lost. A message is acknowledged only after its letter is, and the letter's message id says which
-//! message and group it is, so that one whose acknowledgement gets lost is kept once all the same.
+//! The backend counts how often it has delivered each message. The gateway looks at the count of every message, so that
+//! nothing depends on notices that may be lost. A message is acknowledged only after its dead letter is. The dead
+//! letter's message id says which message and which group it is of, so that a message whose acknowledgement gets lost
+//! is dead-lettered once all the same.
 //!
-//! If the letters cannot be stored, the messages are given back and not handed out; a call that would hand out nothing else says so.
-//! A message that is too large to be a letter is handed out as before: too often is better than never.
+//! If the dead letters cannot be stored, the messages are given back and not delivered; a call that would deliver
+//! nothing else says so. A message that is too large to be a dead letter is delivered as before: too often is better
+//! than never.
 
 use super::{Consume, Delivery, Fetcher};
 use crate::{
@@ -19,17 +21,18 @@ use crate::{
 };
 use std::time::Instant;
 
-/// The group of who names none, as clients know it.
+/// The group of a client that names none, as clients know it.
 const GROUP_DEFAULT: &str = "rest-gateway";
 
 impl Fetcher {
-    /// How often a message of this station is handed out at most. What the registry says of it may not be known yet.
+    /// Returns how often a message of this station is delivered at most. What the registry says of it may not be known
+    /// yet.
     pub(super) fn deliveries_max(&self, station: &Name) -> Option<u32> {
         let contracts = self.directory.contracts();
         contracts.complete.then(|| contracts.of(station).deliveries_max).flatten()
     }
 
-    /// Makes messages that were handed out more often than `max` times dead letters, and takes them out of the delivery.
+    /// Dead-letters the messages that were delivered more often than `max` times, and takes them out of the delivery.
     pub(super) async fn dead_letter_exhausted(
         &self,
         call: &Consume<'_>,
@@ -96,17 +99,18 @@ impl Fetcher {
 }
 
 impl Delivery {
-    /// Indexes of the messages that were handed out more often than `max` times, in their order.
+    /// Returns the indexes of the messages that were delivered more often than `max` times, in their order.
     pub(super) fn exhausted(&self, max: u32) -> Vec<usize> {
         let over = |(index, message): (usize, &Message)| (message.deliveries > max).then_some(index);
         self.messages().iter().enumerate().filter_map(over).collect()
     }
 
-    /// The message id of the letter that a message becomes: which message of which stream, and for which group.
+    /// Returns the message id of the dead letter that a message becomes: which message of which stream, and for which
+    /// group.
     fn letter_id(&self, message: &Message) -> Option<String> {
         let stream = &self.station.partitions.get(usize::from(message.partition))?.stream;
         let (sequence, durable) = (message.sequence, &self.consumer.durable);
-        // Without its number there is nothing to tell two messages apart by.
+        // Without its number nothing tells two messages apart.
         (sequence > 0).then(|| format!("{stream}:{sequence}:{durable}"))
     }
 
@@ -117,7 +121,8 @@ impl Delivery {
     }
 }
 
-/// Takes messages out, to be settled by themselves: what is settled needs nothing of them but where that goes.
+/// Takes messages out, to be settled by themselves. A settled message needs nothing but the address of its
+/// acknowledgement.
 pub(super) fn take(delivered: &mut Delivered, indexes: &[usize]) -> Delivered {
     let mut taken = Delivered::default();
     let mut wanted = indexes.iter().copied().peekable();
@@ -137,7 +142,7 @@ pub(super) fn take(delivered: &mut Delivered, indexes: &[usize]) -> Delivered {
     taken
 }
 
-/// A place in what comes from an arena, whose places are u32.
+/// Converts a place in the arena of a backend's answer, whose places are `u32`.
 fn place(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }

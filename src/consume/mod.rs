@@ -1,7 +1,8 @@
-//! Consume, whatever the dialect: find the group, take what is there, settle when the client has the answer.
+//! Consume, in any dialect: finds the group, takes the messages that are there, and settles them when the client has
+//! the answer.
 //!
-//! At least once: a [`Delivery`] that is dropped without having been acknowledged is handed out again. What was handed out
-//! too often becomes a dead letter instead ([`max_deliveries`]).
+//! At least once: a [`Delivery`] that is dropped without having been acknowledged is delivered again. A message that
+//! was delivered too often becomes a dead letter instead ([`max_deliveries`]).
 
 mod acknowledged;
 mod max_deliveries;
@@ -31,21 +32,21 @@ use std::{
 /// A consume call.
 #[derive(Debug, Clone, Copy)]
 pub struct Consume<'a> {
-    /// Where from.
+    /// The station to read.
     pub station: &'a Name,
-    /// Whether the station may be created for it.
+    /// Whether the station may be created for this call.
     pub create: bool,
-    /// Consumer group; `None` is the default one.
+    /// The consumer group; `None` is the default one.
     pub group: Option<&'a Name>,
-    /// Who asks, as groups are counted.
+    /// The principal that groups are counted for.
     pub principal: &'a str,
-    /// At most this many messages.
+    /// The most messages to return.
     pub records_max: u32,
-    /// How long to wait if nothing is there.
+    /// How long to wait if no message is there.
     pub wait: Duration,
-    /// The client acknowledges by itself what it is handed.
+    /// Whether the client acknowledges the messages itself.
     pub manual_ack: bool,
-    /// When it is handled.
+    /// When the call is handled.
     pub now: Instant,
 }
 
@@ -54,19 +55,19 @@ pub struct Consume<'a> {
 pub struct Fetcher {
     /// Stations and groups.
     pub directory: Rc<Directory>,
-    /// Where records are.
+    /// Where records are stored.
     pub backend: Backend,
     /// Bytes that the shard may hold.
     pub budget: Rc<Budget>,
-    /// Counters.
+    /// The counters of the shard.
     pub metrics: Arc<ShardMetrics>,
     /// Set when the shard drains: calls that wait end with what they have.
     pub draining: Rc<Once>,
-    /// What was handed out to clients that acknowledge it themselves.
+    /// The deliveries that clients acknowledge themselves.
     pub open: Rc<OpenDeliveries>,
 }
 
-/// Messages that were handed out and are not settled yet.
+/// Messages that were delivered and are not settled yet.
 #[derive(Debug)]
 pub struct Delivery {
     delivered: Delivered,
@@ -80,12 +81,12 @@ pub struct Delivery {
     held: Held,
 }
 
-/// What an answer hands out, until the client has all of it. Dropped before that, the messages are handed out again.
+/// The messages of an answer, until the client has all of it. Dropped before that, the messages are delivered again.
 #[derive(Debug)]
 pub enum Handout {
-    /// Acknowledged by the arrival of the answer.
+    /// Acknowledged when the answer has arrived.
     Delivery(Delivery),
-    /// Acknowledged by the client itself, from then on.
+    /// Acknowledged by the client itself after the answer has arrived.
     Open(Opening),
 }
 
@@ -106,13 +107,13 @@ impl Fetcher {
         }
     }
 
-    /// Ends what is overdue.
+    /// Ends the deliveries that are overdue.
     pub fn sweep(&self, now: Instant) {
         self.open.sweep(now);
         self.metrics.open_deliveries.set(self.open.count() as u64);
     }
 
-    /// Fetches until there is something to hand out, or the wait is over: all that came may have become dead letters.
+    /// Fetches until there is a message to deliver or the wait is over: all that came may have become dead letters.
     async fn attempt(&self, call: &Consume<'_>, wait: Duration) -> Result<Delivery, Reject> {
         let until = Instant::now() + wait;
         let mut wait = wait;
@@ -121,11 +122,11 @@ impl Fetcher {
             let max = self.deliveries_max(call.station).unwrap_or(u32::MAX);
             let are_exhausted = !delivery.exhausted(max).is_empty();
             if are_exhausted {
-                // Boxed, as whatever comes seldom.
+                // Boxed because it is rare: a future that holds it inline would be larger for every call.
                 Box::pin(self.dead_letter_exhausted(call, &mut delivery, max)).await?;
             }
             if call.manual_ack && self.draining.is_set() {
-                // Nobody could acknowledge them here any more.
+                // The shard is draining: nobody could acknowledge them here any more.
                 delivery.give_back();
             }
             wait = until.saturating_duration_since(Instant::now());
@@ -170,7 +171,7 @@ pub struct AnswerRoom<'a> {
 }
 
 impl<'a> AnswerRoom<'a> {
-    /// Room in `held`, which counts `beside` bytes of messages already.
+    /// The room in `held`, which counts `beside` bytes of messages already.
     pub(crate) fn new(beside: usize, held: &'a mut Held) -> Self {
         Self { held, beside }
     }
@@ -182,30 +183,30 @@ impl<'a> AnswerRoom<'a> {
 }
 
 impl Delivery {
-    /// The messages.
+    /// Returns the messages.
     #[must_use]
     pub fn messages(&self) -> &[Message] {
         &self.delivered.messages
     }
 
-    /// What their spans point into.
+    /// Returns the bytes that the spans of the messages point into.
     #[must_use]
     pub fn arena(&self) -> &[u8] {
         &self.delivered.arena
     }
 
-    /// The messages with what their places are in, and the room for the answer that is made of them.
+    /// Returns the messages, the bytes that their spans point into, and the room for the answer that is made of them.
     pub fn to_encode(&mut self) -> (&[Message], &[u8], AnswerRoom<'_>) {
         let room = AnswerRoom::new(self.bytes(), &mut self.held);
         (&self.delivered.messages, &self.delivered.arena, room)
     }
 
-    /// What it holds in memory.
+    /// Returns how many bytes the delivery holds in memory.
     fn bytes(&self) -> usize {
         self.delivered.arena.len() + self.delivered.messages.len() * size_of::<Message>()
     }
 
-    /// The answer is written: lets go of all that the messages hold but what settles them.
+    /// The answer is written: releases everything but what settles the messages.
     pub fn answered(&mut self) {
         let Delivered { arena, messages } = &mut self.delivered;
         let mut replies = Vec::new();
@@ -223,8 +224,8 @@ impl Delivery {
         self.held.shrink_to(self.bytes());
     }
 
-    /// The answer is encoded, in so many bytes: lets go of all that the messages hold but what settles them. Returns what is held for
-    /// the answer itself, until it has left.
+    /// The answer is encoded, in so many bytes: releases everything but what settles the messages. Returns what is held
+    /// for the answer itself until it has left.
     fn part_from_answer(&mut self, answer_bytes: usize) -> Held {
         let own = self.held.bytes().saturating_sub(2 * answer_bytes);
         let answer = self.held.split_off(own);
@@ -232,12 +233,13 @@ impl Delivery {
         answer
     }
 
-    /// The client has the answer: the messages are done.
+    /// Acknowledges all messages: the client has the answer.
     pub fn acknowledge(mut self) {
         self.settle(Settlement::Acknowledge);
     }
 
-    /// The first so many messages are done, and the others are handed out again. If the backend cannot be told, nothing has changed.
+    /// Acknowledges the first `count` messages and gives the others back. If the backend cannot be reached, nothing has
+    /// changed.
     fn acknowledge_first(&mut self, count: usize) -> Result<(), Reject> {
         let others = self.delivered.messages.split_off(count.min(self.delivered.messages.len()));
         if !self.backend.settle(&self.station, &self.consumer, &self.delivered, Settlement::Acknowledge) {
@@ -252,7 +254,7 @@ impl Delivery {
         Ok(())
     }
 
-    /// Hands all messages out again.
+    /// Gives all messages back, to be delivered again.
     fn give_back(&mut self) {
         self.settle(Settlement::Redeliver);
         self.delivered = Delivered::default();
@@ -267,7 +269,7 @@ impl Delivery {
 }
 
 impl Handout {
-    /// Whether it is no message at all.
+    /// Returns whether it holds no message at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Delivery(delivery) if delivery.messages().is_empty())
@@ -277,7 +279,7 @@ impl Handout {
     pub fn answered(&mut self) {
         match self {
             Self::Delivery(delivery) => delivery.answered(),
-            // It holds nothing of it.
+            // It holds nothing of the answer.
             Self::Open(_) => {}
         }
     }
@@ -290,12 +292,13 @@ impl Handout {
         }
     }
 
-    /// How long a client whose kernel has the answer may still hang up without having read it, and is handed the messages again.
+    /// Returns how long a client whose kernel has the answer may still hang up without having read it and get the
+    /// messages again.
     #[must_use]
     pub fn grace(&self) -> Duration {
         match self {
             Self::Delivery(_) => DELIVERY_GRACE,
-            // It says itself what it has read.
+            // The client says itself what it has read.
             Self::Open(_) => Duration::ZERO,
         }
     }

@@ -1,8 +1,8 @@
-//! Open deliveries: their client says itself when it is done, and with how many of their messages.
+//! Open deliveries: the client says itself when it is done, and with how many of the messages.
 //!
-//! An open delivery is known by an id that cannot be guessed, on the shard that handed it out. It is given back when its answer does
-//! not reach the client, when its time is over, and when the shard ends. The connection that brought the answer does not matter any
-//! more then: whoever has the id may acknowledge.
+//! An open delivery is found by an id that cannot be guessed, on the shard that delivered it. It is given back when its
+//! answer does not reach the client, when its time is over, and when the shard ends. The connection that brought the
+//! answer does not matter after that: any client that has the id may acknowledge.
 
 use super::{
     Consume, Delivery,
@@ -24,12 +24,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A delivery that nobody knows.
+/// No delivery has this id.
 const UNKNOWN: Reject = Reject::Field(
     "no such delivery waits for its acknowledgement here: its time is over, or another shard or process has it; what was not \
     acknowledged comes again",
 );
-/// A delivery of which something else was said before.
+/// The delivery was acknowledged before with another number of messages.
 const SETTLED: Reject = Reject::Field(
     "this delivery was acknowledged before, with another number of its records; those that were not acknowledged come again",
 );
@@ -48,11 +48,11 @@ struct Open {
     delivery: Delivery,
     group: Option<Name>,
     principal: Box<str>,
-    /// When it is given back.
+    /// When the delivery is given back.
     until: Instant,
 }
 
-/// An open delivery whose answer is under way. Dropped before that has arrived, it gives the delivery back.
+/// An open delivery whose answer is under way. Dropped before the answer has arrived, it gives the delivery back.
 #[derive(Debug)]
 pub struct Opening {
     deliveries: Rc<OpenDeliveries>,
@@ -61,7 +61,8 @@ pub struct Opening {
 }
 
 impl OpenDeliveries {
-    /// Whether this call may get one more. What is full is said before messages are taken, and so counted as handed out.
+    /// Checks that this call may open one more delivery. A full table is reported before messages are taken and so
+    /// counted as delivered.
     pub(super) fn room(&self, call: &Consume<'_>) -> Result<(), Reject> {
         let open = self.by_id.borrow();
         if open.len() >= OPEN_DELIVERIES_PER_SHARD_MAX {
@@ -78,15 +79,15 @@ impl OpenDeliveries {
         Ok(())
     }
 
-    /// Keeps a delivery until it is acknowledged, without its messages: they are encoded in an answer of so many bytes, which is
-    /// counted apart from now on. Without room the delivery is given back.
+    /// Keeps a delivery until it is acknowledged, without its messages: they are encoded in an answer of
+    /// `answer_bytes`, which is counted apart from now on. Without room the delivery is given back.
     pub fn keep(
         self: &Rc<Self>,
         mut delivery: Delivery,
         call: &Consume<'_>,
         answer_bytes: usize,
     ) -> Result<(Opening, Held), Reject> {
-        // Others may have come while this call waited for messages.
+        // Other deliveries may have been opened while this call waited for messages.
         self.room(call)?;
         let id = getrandom::u64().map_err(|_| Reject::Internal("the system gives no random numbers"))?;
         let held = delivery.part_from_answer(answer_bytes);
@@ -97,8 +98,8 @@ impl OpenDeliveries {
         Ok((Opening { deliveries: Rc::clone(self), id, has_arrived: false }, held))
     }
 
-    /// Acknowledges the first `records` messages of a delivery, by default all, and gives the others back. Said again, it is done. If
-    /// the backend cannot be told, the delivery stays open.
+    /// Acknowledges the first `records` messages of a delivery, by default all, and gives the others back. The same
+    /// call again has the same answer. If the backend cannot be reached, the delivery stays open.
     pub fn acknowledge(&self, id: &str, station: &Name, records: Option<usize>) -> Result<(), Reject> {
         let id = Some(id).filter(|id| id.len() == ID_DIGITS).and_then(|id| u64::from_str_radix(id, 16).ok());
         let id = id.ok_or(UNKNOWN)?;
@@ -121,33 +122,33 @@ impl OpenDeliveries {
         }
     }
 
-    /// How many there are.
+    /// Returns how many deliveries are open.
     #[must_use]
     pub(super) fn count(&self) -> usize {
         self.by_id.borrow().len()
     }
 
-    /// Gives back those whose time is over.
+    /// Gives back the deliveries whose time is over.
     pub(super) fn sweep(&self, now: Instant) {
-        // Whoever drops a delivery gives it back.
+        // A delivery gives its messages back when it is dropped.
         self.by_id.borrow_mut().retain(|_, open| now < open.until);
         self.acknowledged.borrow_mut().sweep(now);
     }
 
-    /// Gives all back: nobody can acknowledge any more.
+    /// Gives all deliveries back: nobody can acknowledge them any more.
     pub fn give_back(&self) {
         self.by_id.borrow_mut().clear();
     }
 }
 
-/// How long a delivery stays open where messages come again after so long without an acknowledgement: shorter, so that what is
-/// acknowledged in time was not handed out again.
+/// Returns how long a delivery stays open where messages are delivered again after `ack_wait`: a shorter time, so that
+/// a message that is acknowledged in time was not delivered again.
 fn time_of(ack_wait: Duration) -> Duration {
     DELIVERY_OPEN_MAX.min(ack_wait / 6 * 5)
 }
 
 impl Opening {
-    /// What the client acknowledges it by.
+    /// Returns the id by which the client acknowledges the delivery.
     #[must_use]
     pub fn id(&self) -> String {
         format!("{:0ID_DIGITS$x}", self.id)
@@ -181,14 +182,14 @@ mod tests {
         Consume { principal, manual_ack: true, ..call(station, group, ALL, 0) }
     }
 
-    /// What is there, handed out and kept, its answer of so many bytes under way.
+    /// Fetches and keeps the messages that are there; their answer of so many bytes is under way.
     async fn kept(world: &World, open: &Rc<OpenDeliveries>, answer_bytes: usize) -> (Opening, Held) {
         let mut delivery = consume(world, ALL, 1_000).await.expect("a delivery");
         delivery.to_encode().2.grow(answer_bytes).expect("room");
         open.keep(delivery, &by(&name(STATION), &name("g"), "ada"), answer_bytes).expect("kept")
     }
 
-    /// The same, whose answer has arrived.
+    /// The same, after the answer has arrived.
     async fn opened(world: &World, open: &Rc<OpenDeliveries>) -> String {
         let (opening, _) = kept(world, open, 100).await;
         let id = opening.id();
@@ -258,7 +259,7 @@ mod tests {
             let open = Rc::new(OpenDeliveries::default());
             drop(kept(world, &open, 100).await);
             assert_eq!(left(world, 1_000).await, ["1", "2", "3"]);
-            // What was acknowledged meanwhile, by who saw the head of the answer, stays so.
+            // What a client acknowledged meanwhile, having seen the head of the answer, stays acknowledged.
             let (opening, _) = kept(world, &open, 100).await;
             assert_eq!(open.acknowledge(&opening.id(), &name(STATION), None), Ok(()));
             drop(opening);
@@ -285,7 +286,7 @@ mod tests {
             let open = Rc::new(OpenDeliveries::default());
             let (opening, held) = kept(world, &open, ANSWER).await;
             assert!(world.budget.used() >= 2 * ANSWER, "as encoded and as it is written");
-            // Its time may be over before its answer is written: that lies in memory all the same.
+            // The time of a delivery may be over before its answer is written: the answer lies in memory all the same.
             open.sweep(Instant::now() + DELIVERY_OPEN_MAX);
             assert!(world.budget.used() >= 2 * ANSWER);
             drop((opening, held));
@@ -335,7 +336,7 @@ mod tests {
                 open.keep(delivery, &by(&station, &group, "ada"), 2).expect("kept").0.arrived();
             }
             post_three(world).await;
-            // Handed out twice, a message is a dead letter.
+            // A message that was delivered twice becomes a dead letter.
             at_most(world, Some(1));
             let fetcher = fetcher(world, &open);
             for _ in 0..3 {

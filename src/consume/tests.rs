@@ -1,4 +1,4 @@
-//! Consume on an embedded store: messages that were handed out too often.
+//! Consume on an embedded store: messages that were delivered too often.
 
 use super::{Consume, Delivery, Fetcher, OpenDeliveries};
 use crate::{
@@ -48,7 +48,7 @@ pub(super) fn call<'a>(station: &'a Name, group: &'a Name, records_max: u32, wai
     }
 }
 
-/// Says how often messages are handed out at most.
+/// Sets how often messages are delivered at most.
 pub(super) fn at_most(world: &World, deliveries_max: Option<u32>) {
     world.contracts(&[(STATION, Contract { deliveries_max, ..Contract::default() })]);
 }
@@ -129,7 +129,7 @@ fn what_is_within_the_bound_or_has_none_is_handed_out() {
             (3, vec![0, 1, 2], vec![])
         );
         drop(delivery);
-        // Before the registry is read the bound is not known.
+        // Before the registry is read, the bound is not known.
         world.directory.set_contracts(Arc::new(Contracts::default()));
         assert_eq!(consume(world, 10, 50).await.expect("messages").messages().len(), 3);
         assert!(!world.asked.borrow().contains(&name(STATION).dead_letters()));

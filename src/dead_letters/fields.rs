@@ -1,8 +1,8 @@
 //! What a dead letter says of itself: header fields beside those of the record. Pure.
 //!
-//! The names of these fields stand here alone. No client can post them ([`crate::never_stored`]), so that what they
-//! say is the gateway's word. A value is one line, at most [`LETTER_VALUE_BYTES_MAX`] bytes, and reads as it is: only what a
-//! line cannot hold is percent-encoded.
+//! The names of these fields stand here alone. No client can send them ([`crate::never_stored`]), so that what they say
+//! is the gateway's word. A value is one line, at most [`LETTER_VALUE_BYTES_MAX`] bytes, and is readable as it is: only
+//! what a line cannot hold is percent-encoded.
 
 use crate::{
     backend::MessageId,
@@ -25,7 +25,7 @@ const GROUP: &str = "Sluicegate-Group";
 pub(crate) enum Kind {
     /// It failed validation.
     Schema,
-    /// It was handed out too often without an acknowledgement.
+    /// It was delivered too often without an acknowledgement.
     Deliveries,
 }
 
@@ -41,22 +41,22 @@ impl Kind {
 /// What a dead letter says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeadLetterFields<'a> {
-    /// Why it is one.
+    /// Why the record is a dead letter.
     pub(crate) kind: Kind,
     /// What was wrong with the record.
     pub(crate) error: Cow<'a, str>,
     /// The schema that it failed, and its version.
     pub(crate) schema: Option<(Cow<'a, str>, u32)>,
-    /// When it became one, ms since 1970.
+    /// When it became a dead letter, ms since 1970.
     pub(crate) time_ms: u64,
-    /// Who posted it.
+    /// Who sent it.
     pub(crate) principal: Option<Cow<'a, str>>,
-    /// Consumer group that did not acknowledge it.
+    /// The consumer group that did not acknowledge it.
     pub(crate) group: Option<Cow<'a, str>>,
 }
 
 impl DeadLetterFields<'_> {
-    /// Appends its fields, `Name: value\r\n` each.
+    /// Appends the fields of this dead letter, `Name: value\r\n` each.
     pub(crate) fn append_to(&self, block: &mut Vec<u8>) {
         append(block, KIND, self.kind.word());
         append(block, ERROR, &self.error);
@@ -75,7 +75,7 @@ impl DeadLetterFields<'_> {
 }
 
 impl DeadLetterFields<'static> {
-    /// What the fields of a stored record say, if it is a dead letter.
+    /// Reads the fields of a stored record. Returns `None` if it is no dead letter.
     #[must_use]
     pub(crate) fn read(block: &[u8]) -> Option<Self> {
         let find = |name: &str| {
@@ -99,7 +99,7 @@ impl DeadLetterFields<'static> {
     }
 }
 
-/// Name and value of each field of a block.
+/// Returns name and value of each field of a block.
 pub(crate) fn fields(block: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     block.split(|byte| *byte == b'\n').filter_map(|line| {
         let colon = line.iter().position(|byte| *byte == b':')?;
@@ -108,8 +108,9 @@ pub(crate) fn fields(block: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// Appends the record's own fields, which may be stored with it anew: nothing of the letter, of the broker, or of a message id. What
-/// others published may have fields that no record of ours has: values become text, and what has no field's name is left out.
+/// Appends the record's own fields, which may be stored with it again: none of the dead letter, of the broker, or of a
+/// message id. Records that others published may have fields that no record of ours has: values become text, and a
+/// field whose name is not valid is left out.
 pub(crate) fn append_own_fields(block: &[u8], out: &mut Vec<u8>) {
     for (name, value) in fields(block) {
         if headers::is_name(name) && !is_never_stored(&String::from_utf8_lossy(name).to_ascii_lowercase()) {
@@ -120,7 +121,7 @@ pub(crate) fn append_own_fields(block: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// A block with this media type in place of the one that it has, or with none.
+/// Returns the block with this media type in place of the one that it has, or with none.
 #[must_use]
 pub(crate) fn with_media_type(block: &[u8], media_type: Option<&str>) -> Vec<u8> {
     const NAME: &[u8] = b"Content-Type";
@@ -139,16 +140,16 @@ pub(crate) fn with_media_type(block: &[u8], media_type: Option<&str>) -> Vec<u8>
     out
 }
 
-/// The message id of the dead letter that record `index` of a request becomes. No stream's name has a `/`, as the ids of letters that
-/// come from a stream would.
+/// Returns the message id of the dead letter that record `index` of a request becomes. No stream's name has a `/`, so
+/// it never equals the id of a dead letter that comes from a stream.
 #[must_use]
 pub(crate) fn id_of_invalid(id: MessageId<'_>, index: usize) -> String {
     let (base, separator) = (id.base, char::from(ID_SEPARATOR));
     if id.numbered { format!("dls/{base}{separator}{index}") } else { format!("dls/{base}") }
 }
 
-/// The message id of a dead letter that is stored in its station again. With separators in it, it is none that a client can send.
-/// Numbers begin again when the stream of dead letters is made anew; the time does not.
+/// Returns the message id of a dead letter that is stored in its station again. It has separators in it, so no client
+/// can send it. Sequences begin again when the stream of dead letters is made anew; the time does not.
 #[must_use]
 pub(crate) fn id_of_replayed(station: &str, sequence: u64, time_ms: u64) -> String {
     let separator = char::from(ID_SEPARATOR);
@@ -162,14 +163,14 @@ fn append(block: &mut Vec<u8>, name: &str, value: &str) {
     block.extend_from_slice(b"\r\n");
 }
 
-/// A value as one line. A `%` is encoded only where it would be read as the beginning of an encoded byte.
+/// Returns a value as one line. A `%` is encoded only where it would be read as the beginning of an encoded byte.
 fn escaped(value: &str) -> String {
     const CUT: char = '…';
     let mut out = String::with_capacity(value.len().min(LETTER_VALUE_BYTES_MAX));
     let mut bytes = [0; 4];
     for (at, char) in value.char_indices() {
         let rest = value.get(at + char.len_utf8()..).unwrap_or_default();
-        // White space at the ends would be taken off by whoever reads the field.
+        // Readers of the field would strip white space at the ends.
         let at_an_end = char == ' ' && (at == 0 || rest.is_empty());
         let is_written_so = char != '\t' && headers::is_on_a_line(char);
         let encode = !is_written_so || at_an_end || (char == '%' && hex_pair(rest.as_bytes()).is_some());
@@ -201,7 +202,7 @@ fn unescaped(value: &[u8]) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The byte that two hexadecimal digits at the beginning stand for.
+/// Returns the byte that two hexadecimal digits at the beginning stand for.
 fn hex_pair(text: &[u8]) -> Option<u8> {
     let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
     u8::try_from(digit(0)? * 16 + digit(1)?).ok()

@@ -1,5 +1,5 @@
-//! Dead letters, put away: published to the station that keeps those of a station, and acknowledged, before anything else
-//! happens to the record.
+//! Stores dead letters: they are published to the station that keeps those of a station, and acknowledged, before
+//! anything else happens to the record.
 
 pub(crate) mod fields;
 
@@ -27,61 +27,61 @@ const IDS_AT_A_TIME: usize = 128;
 struct Entry {
     /// Its payload, in the body.
     payload: Span,
-    /// Message id: whoever keeps it twice under one keeps it once.
+    /// Message id: a dead letter that is stored twice under one id is kept once.
     id: Option<String>,
 }
 
 /// Records of one station that become dead letters together.
 #[derive(Debug)]
 pub(crate) struct DeadLetterBatch<'a> {
-    /// Where the payloads are.
+    /// The body that the payloads are in.
     body: &'a [u8],
     entries: Vec<Entry>,
-    /// The fields of each, in `block`.
+    /// The fields of each entry, in `block`.
     fields: Vec<Span>,
     block: Vec<u8>,
     time_ms: u64,
-    /// Nothing is begun after that.
+    /// No publish is begun after that.
     until: Instant,
 }
 
 impl<'a> DeadLetterBatch<'a> {
-    /// None yet, of records in `body`, of a request that begins nothing new after `until`.
+    /// An empty batch for records in `body`, of a request that begins nothing new after `until`.
     pub(crate) fn new(body: &'a [u8], until: Instant) -> Self {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let time_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
         Self { body, entries: Vec::new(), fields: Vec::new(), block: Vec::new(), time_ms, until }
     }
 
-    /// When they become dead letters, ms since 1970.
+    /// Returns when the records become dead letters, ms since 1970.
     pub(crate) fn time_ms(&self) -> u64 {
         self.time_ms
     }
 
-    /// Adds one. `stored`: the header fields that it has, or would have; of those only its own are kept.
+    /// Adds a record. `stored`: the header fields that it has, or would have; of those only its own are kept.
     pub(crate) fn add(&mut self, payload: Span, stored: &[u8], why: &fields::DeadLetterFields<'_>, id: Option<String>) {
         let start = self.block.len();
         fields::append_own_fields(stored, &mut self.block);
         why.append_to(&mut self.block);
-        // A block is of LETTERS_AT_A_TIME records: far from what a span holds.
+        // A block is of `LETTERS_AT_A_TIME` records: far below what a span holds.
         let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
         self.fields.push(Span { start: place(start), end: place(self.block.len()) });
         self.entries.push(Entry { payload, id });
     }
 
-    /// Whether these are as many as are published together.
+    /// Returns whether the batch holds as many records as are published together.
     pub(crate) fn is_full(&self) -> bool {
         self.entries.len() >= LETTERS_AT_A_TIME
     }
 
-    /// Bytes that they take beside the body.
+    /// Returns the bytes that the batch takes beside the body.
     pub(crate) fn bytes(&self) -> usize {
         let ids: usize = self.entries.iter().filter_map(|entry| entry.id.as_ref()).map(String::capacity).sum();
         self.block.capacity() + ids + self.entries.capacity() * (size_of::<Entry>() + size_of::<Span>())
     }
 
-    /// Stores them with the dead letters of `station`, and forgets them. Says of each whether it is kept: one that is too large
-    /// with what is said of it is not. Any other failure is one of all: [`Reject::DeadLetters`].
+    /// Stores the records with the dead letters of `station`, and empties the batch. Returns for each whether it is
+    /// kept: one that is too large with its fields is not. Any other failure is one of all: [`Reject::DeadLetters`].
     pub(crate) async fn keep(
         &mut self,
         station: &Name,
@@ -115,7 +115,7 @@ impl<'a> DeadLetterBatch<'a> {
         self.publish_to(&mut station, publisher).await
     }
 
-    /// The time, if something may still be begun.
+    /// Returns the time now, if a publish may still be begun.
     fn in_time(&self) -> Result<Instant, Reject> {
         let now = Instant::now();
         if now < self.until { Ok(now) } else { Err(Reject::WindowFull) }
@@ -138,7 +138,8 @@ impl<'a> DeadLetterBatch<'a> {
             publisher.publish(&Publish { records: &records, own, ..publish }, station, &mut outcomes).await?;
             return Ok(outcomes);
         }
-        // The ids are no row of numbers, so each is a publish of its own; they are under way together, in their order.
+        // The ids are not consecutive numbers, so each dead letter is a publish of its own. They are under way
+        // together, in their order.
         let mut all = Vec::with_capacity(entries.len());
         for (entries, fields) in entries.chunks(IDS_AT_A_TIME).zip(fields.chunks(IDS_AT_A_TIME)) {
             self.in_time()?;

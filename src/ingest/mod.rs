@@ -1,8 +1,8 @@
-//! Produce, whatever the dialect: body → records → checked batch → outcomes.
+//! Produce, in any dialect: body → records → validated batch → outcomes.
 //!
-//! The body is decoded if it was compressed, split into spans (a batch) or taken whole (a single
-//! record), held against the station's schema if it has one ([`check`]), and handed to the backend with the headers to
-//! store. Nothing is copied or re-encoded on the way (but what the schema transcodes), and nothing here knows an HTTP status.
+//! The body is decoded if it was compressed, split into spans (a batch) or taken as one (a single record), validated by
+//! the station's schema if it has one ([`validation`]), and passed to the backend with the headers to store. Nothing is
+//! copied or re-encoded on the way (but what the schema transcodes), and nothing here knows an HTTP status.
 
 mod decode;
 mod headers;
@@ -53,7 +53,7 @@ pub enum Form {
 /// A produce call.
 #[derive(Debug, Clone, Copy)]
 pub struct Produce<'a> {
-    /// Where to.
+    /// The station to store them in.
     pub station: &'a Name,
     /// Whether the station may be created for it.
     pub create: bool,
@@ -65,9 +65,9 @@ pub struct Produce<'a> {
     pub encoding: Encoding,
     /// All records are stored, or none.
     pub strict: bool,
-    /// The answer will say of each record where it is: room for that is taken before anything is stored.
+    /// Whether the answer says of each record where it is stored: room for that is taken before anything is stored.
     pub receipts: bool,
-    /// Who posts them, as dead letters say it.
+    /// Who sends them, as dead letters say it.
     pub principal: &'a str,
     /// The request's head,
     pub head: &'a Head,
@@ -79,27 +79,27 @@ pub struct Produce<'a> {
     pub now: Instant,
 }
 
-/// What became of a produce call.
+/// The result of a produce call.
 #[derive(Debug)]
 pub struct Produced {
-    /// One a record, in input order.
+    /// One outcome for each record, in input order.
     pub outcomes: Vec<Outcome>,
-    /// Where those are that were stored.
+    /// Where the records are that were stored.
     pub station: Rc<Local<Station>>,
     /// What is held for the call, until its answer has left.
     pub held: Held,
 }
 
-/// What holds for all records of a call.
+/// The settings that hold for all records of a call.
 #[derive(Debug, Clone, Copy)]
 struct Terms<'a> {
     /// Header fields to store.
     headers: &'a [u8],
-    /// Header fields of single records beside these.
+    /// Header fields of single records besides these.
     own: Option<OwnHeaders<'a>>,
     id: Option<MessageId<'a>>,
     whole: bool,
-    /// Nothing is begun after that.
+    /// No publish is begun after that.
     until: Instant,
 }
 
@@ -108,7 +108,7 @@ struct Terms<'a> {
 pub struct Ingest {
     /// Stations.
     pub directory: Rc<Directory>,
-    /// Where records go.
+    /// Where records are stored.
     pub backend: Backend,
     /// Which headers are stored.
     pub policy: HeaderPolicy,
@@ -116,17 +116,17 @@ pub struct Ingest {
     pub limits: Limits,
     /// Bytes that the shard may hold.
     pub budget: Rc<Budget>,
-    /// Counters.
+    /// The counters of the shard.
     pub metrics: Arc<ShardMetrics>,
-    /// What checking records works with.
+    /// The scratch of validation.
     pub scratch: RefCell<Scratch>,
-    /// How long it may take.
+    /// How long the shard may validate at a time.
     pub turns: TimeSlices,
 }
 
 impl Ingest {
-    /// Does what takes long in turns, so that the shard looks at its sockets in between. `turn` works until what it is given says
-    /// that its time is over, and says whether all is done.
+    /// Does long work in time slices, so that the shard looks at its sockets in between. `turn` works until its
+    /// argument says that its time is over, and returns whether all is done.
     pub async fn in_turns(&self, mut turn: impl FnMut(&dyn Fn() -> bool) -> bool) {
         let mut place = self.turns.place();
         loop {
@@ -139,7 +139,8 @@ impl Ingest {
                     return;
                 }
             }
-            // Until the next tick of the timer: the runtime looks at sockets, timers and other threads only when every task waits.
+            // Waits until the next tick of the timer: the runtime looks at sockets, timers and other threads only when
+            // every task waits.
             rt::sleep(Duration::ZERO).await;
         }
     }
@@ -157,7 +158,7 @@ impl Ingest {
         let decoded = if call.codings.is_identity() {
             None
         } else {
-            // Boxed, as whatever takes its time.
+            // Boxed: a body that is not compressed keeps no room for it.
             Some(Box::pin(self.decode(call, &mut held)).await?)
         };
         let decoded_bytes = held.bytes();
@@ -175,7 +176,7 @@ impl Ingest {
             held.grow_to(held.bytes() + receipts_bytes(&station, records.len()))?;
         }
         if self.is_checked(call.station) {
-            // Boxed: who has no schema keeps no room for it.
+            // Boxed: a station without a schema keeps no room for it.
             return Box::pin(self.produce_checked(call, station, body, records, terms, held)).await;
         }
         let outcomes = self.publish(call, &mut station, (body, &records, None), terms).await?;

@@ -106,7 +106,7 @@ pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).expect("a name")
 }
 
-/// A schema in force: [`NUMBER`].
+/// An active schema: [`NUMBER`].
 pub(crate) fn number_schema(version: u32) -> Arc<ActiveSchema> {
     let source = SchemaSource { kind: SchemaType::Json, text: NUMBER.into(), message: None, imports: BTreeMap::new() };
     let schema = Schema::compile(&source).expect("it compiles");

@@ -1,4 +1,4 @@
-//! Produce on an embedded store: what is stored, what becomes a dead letter, what is told.
+//! Produce on an embedded store: what is stored, what becomes a dead letter, what is answered.
 
 use super::{
     Form,

@@ -1,4 +1,5 @@
-//! Records held against a schema, a turn at a time: the valid ones stay, the others are set aside with what is wrong. Pure.
+//! Validates the records of a batch by a schema, a time slice at a time. The valid ones stay; the others are set aside
+//! with what is wrong. Pure.
 //!
 //! What is stored of a valid record may be other bytes than came (JSON on a Protobuf station); the spans then lie in a buffer of
 //! their own. Nothing is copied and nothing allocated while records are valid and stored as they came.
@@ -14,23 +15,24 @@ use crate::{
 };
 use std::{sync::Arc, time::Instant};
 
-/// Bytes of records between two looks at the clock: what they may cost grows with them. Each larger one is followed by a look.
+/// Bytes of records between two looks at the clock: what they may cost grows with them. The clock is read after each
+/// larger record.
 const CLOCK_EVERY_BYTES: usize = 512;
 
 /// A record that is not stored.
 #[derive(Debug)]
 pub(super) struct Invalid {
-    /// Which of the request.
+    /// Its index in the request.
     pub(super) index: usize,
     /// Its payload, in the body.
     pub(super) payload: Span,
-    /// Why.
+    /// Why it is not stored.
     pub(super) reject: Reject,
-    /// What it was held against.
+    /// The schema that it was validated by.
     pub(super) schema: Arc<ActiveSchema>,
 }
 
-/// The records of a request on their way through a schema.
+/// The records of a request while they are validated by a schema.
 #[derive(Debug)]
 pub(super) struct BatchValidation<'a> {
     body: &'a [u8],
@@ -41,10 +43,10 @@ pub(super) struct BatchValidation<'a> {
     next: usize,
     /// What is stored in place of the body, once there is a record that is not stored as it came.
     rewritten: Option<Vec<u8>>,
-    /// Which of those that passed became other bytes, once there is one.
+    /// Which of the valid records became other bytes, once there is one.
     transcoded: Vec<bool>,
     refused: Vec<Invalid>,
-    /// Bytes of the texts of these.
+    /// Bytes of the texts of these rejects.
     text_bytes: usize,
 }
 
@@ -63,17 +65,17 @@ impl<'a> BatchValidation<'a> {
         }
     }
 
-    /// How many records were looked at.
+    /// Returns how many records were validated.
     pub(super) fn looked_at(&self) -> usize {
         self.next
     }
 
-    /// Whether every record was looked at.
+    /// Returns whether every record was validated.
     pub(super) fn is_done(&self) -> bool {
         self.next >= self.records.len()
     }
 
-    /// Bytes held beside the body and [`crate::limits::RECORD_OVERHEAD_BYTES`] for each record.
+    /// Returns the bytes held beside the body and [`crate::limits::RECORD_OVERHEAD_BYTES`] for each record.
     pub(super) fn bytes(&self) -> usize {
         self.text_bytes.min(VIOLATIONS_BYTES_MAX + VIOLATION_BYTES_MAX)
             + self.rewritten.as_ref().map_or(0, Vec::capacity)
@@ -81,7 +83,7 @@ impl<'a> BatchValidation<'a> {
             + self.refused.capacity() * size_of::<Invalid>()
     }
 
-    /// Holds records against a schema until the time has come, but one at least.
+    /// Validates records by a schema until the time has come, but one at least.
     pub(super) fn turn(
         &mut self,
         schema: &Arc<ActiveSchema>,
@@ -117,7 +119,7 @@ impl<'a> BatchValidation<'a> {
                     }
                 }
             }
-            // The smallest record is a byte, and something beside it.
+            // The smallest record is a byte, with a separator beside it.
             bytes += record.len() + CLOCK_EVERY_BYTES / 16;
             if bytes >= CLOCK_EVERY_BYTES {
                 if is_over() {
@@ -129,7 +131,7 @@ impl<'a> BatchValidation<'a> {
         Ok(())
     }
 
-    /// No schema is in force any more: what is left passes.
+    /// No schema is active any more: the records that are left pass.
     pub(super) fn pass_the_rest(&mut self) -> Result<(), Reject> {
         while let Some(record) = self.records.get(self.next).copied() {
             let before = self.rewritten.as_ref().map_or(0, Vec::len);
@@ -138,7 +140,7 @@ impl<'a> BatchValidation<'a> {
         Ok(())
     }
 
-    /// The record passes as it came.
+    /// Keeps a valid record as it came.
     fn keep(&mut self, record: Span, before: usize) -> Result<(), Reject> {
         let span = match &mut self.rewritten {
             None => record,
@@ -152,10 +154,10 @@ impl<'a> BatchValidation<'a> {
         Ok(())
     }
 
-    /// The record passes as what stands in the buffer from `before` on.
+    /// Keeps a valid record as what stands in the buffer from `before` on.
     fn keep_rewritten(&mut self, before: usize, fresh: &mut Vec<u8>) -> Result<(), Reject> {
         if self.rewritten.is_none() {
-            // The first: what passed before it has to lie in the same buffer.
+            // The first one: the records that passed before it have to lie in the same buffer.
             let mut out = std::mem::take(fresh);
             let end = out.len();
             for span in self.records.iter_mut().take(self.valid) {
@@ -186,29 +188,29 @@ impl<'a> BatchValidation<'a> {
         self.next += 1;
     }
 
-    /// The text about a record, cut to what is left for the texts of the request.
+    /// Returns the text about a record, cut to what is left for the texts of the request.
     fn text_of(&mut self, violation: &Violation) -> Box<str> {
         let mut text = violation.to_string();
         let max = if self.text_bytes < VIOLATIONS_BYTES_MAX { VIOLATION_BYTES_MAX } else { VIOLATION_BYTES_MIN };
         if text.len() > max {
-            // With its mark it is no longer than that.
+            // With the mark the text is no longer than that.
             schema::cut(&mut text, max - '…'.len_utf8());
         }
         self.text_bytes += text.len();
         text.into_boxed_str()
     }
 
-    /// What passed: spans, and what they point into.
+    /// Returns the valid records: their spans, and what these point into.
     pub(super) fn passed(&self) -> (&[u8], &[Span]) {
         (self.rewritten.as_deref().unwrap_or(self.body), self.records.get(..self.valid).unwrap_or_default())
     }
 
-    /// Which of them became other bytes; empty if none did.
+    /// Returns which of the valid records became other bytes; empty if none did.
     pub(super) fn transcoded(&self) -> &[bool] {
         &self.transcoded
     }
 
-    /// Which records of the request passed, if not all did.
+    /// Returns which records of the request are valid, if not all are.
     pub(super) fn places(&self) -> Option<Vec<u32>> {
         let mut refused = self.refused.iter().map(|refused| refused.index).peekable();
         refused.peek()?;
@@ -217,24 +219,24 @@ impl<'a> BatchValidation<'a> {
         Some(passed.map(|index| u32::try_from(index).unwrap_or(u32::MAX)).collect())
     }
 
-    /// What did not, in input order.
+    /// Returns the records that are not valid, in input order.
     pub(super) fn refused(&self) -> &[Invalid] {
         &self.refused
     }
 
-    /// The records as they came.
+    /// Returns the body: the records as they came.
     pub(super) fn body(&self) -> &'a [u8] {
         self.body
     }
 
-    /// Says of a refused record, the `place`-th of them, that it is kept nowhere.
+    /// Says of a refused record, the `place`-th of them, that it is not kept as a dead letter.
     pub(super) fn too_large_for_a_letter(&mut self, place: usize) {
         if let Some(Invalid { reject: Reject::Schema(text), .. }) = self.refused.get_mut(place) {
             *text = format!("{text} (the record is too large to be kept as a dead letter)").into_boxed_str();
         }
     }
 
-    /// One outcome a record, in input order: `outcomes` are those of the records that passed.
+    /// Returns one outcome for each record, in input order. `outcomes` are those of the valid records.
     pub(super) fn merge(self, outcomes: Vec<Outcome>) -> Vec<Outcome> {
         if self.refused.is_empty() {
             return outcomes;

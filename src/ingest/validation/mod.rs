@@ -1,11 +1,11 @@
-//! Produce to a station with a schema: every record is held against the version in force, what fails becomes a dead letter, and
-//! only then what is valid is stored.
+//! Produce to a station with a schema: every record is validated by the active version, the invalid ones become dead
+//! letters, and only then the valid ones are stored.
 //!
-//! No record is held against a schema that may have been replaced over a second ago: the registry must have been known shortly
-//! before to say what is known here, and is looked at again at each turn of a long batch.
+//! No record is validated by a schema that may have been replaced over a second ago. The registry must have confirmed
+//! shortly before what is known here, and this is checked again at each time slice of a long batch.
 //!
-//! Dead letters come first. If they cannot be kept, nothing of the request is stored and it is refused as a whole, so that what was
-//! posted is stored, or a dead letter, or still the client's.
+//! Dead letters come first. If they cannot be kept, nothing of the request is stored and it is refused as a whole, so
+//! that every record that was sent is stored, or a dead letter, or still the client's.
 
 mod batch;
 mod time_slice;
@@ -35,14 +35,14 @@ use std::{
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Ingest {
-    /// Whether records of this station are held against a schema, or it is not known yet.
+    /// Returns whether records of this station are validated by a schema, or it is not known yet.
     pub(super) fn is_checked(&self, station: &Name) -> bool {
         let contracts = self.directory.contracts();
         let contract = contracts.of(station);
         !contracts.complete || contract.schema.is_some() || contract.blocked.is_some() || contract.compiling
     }
 
-    /// [`Ingest::produce`] from there on. `held` counts what lies in memory beside the request.
+    /// Continues [`Ingest::produce`] for a station with a schema. `held` counts what lies in memory beside the request.
     pub(super) async fn produce_checked(
         &self,
         call: &Produce<'_>,
@@ -71,7 +71,8 @@ impl Ingest {
         }
         let (passed_body, passed) = batch.passed();
         let terms = Terms { headers: typed.common(terms.headers), own: typed.own(), ..terms };
-        // A message id is numbered by the record's place in what was posted, whoever else of it passes this time.
+        // A message id is numbered by the record's place in the request, whichever other records of it are valid this
+        // time.
         let places = batch.places();
         let outcomes = if passed.is_empty() {
             Vec::new()
@@ -81,7 +82,8 @@ impl Ingest {
         Ok(Produced { outcomes: batch.merge(outcomes), station, held })
     }
 
-    /// Holds every record against the schema that is in force when its turn comes. Returns the contract that was last.
+    /// Validates every record by the schema that is active when its time slice comes. Returns the contract that was
+    /// last.
     async fn validate(
         &self,
         station: &Name,
@@ -112,13 +114,14 @@ impl Ingest {
             if Instant::now() >= until {
                 return Err(Reject::Overloaded("the time for checking records"));
             }
-            // Until the next tick of the timer: the runtime looks at sockets, timers and other threads only when every task waits.
+            // Waits until the next tick of the timer: the runtime looks at sockets, timers and other threads only when
+            // every task waits.
             rt::sleep(Duration::ZERO).await;
         }
     }
 
-    /// The contract of a station, as the registry has it now; waits until that is known. Longer than for anything else: an election of
-    /// the registry's leader is not the client's problem.
+    /// Returns the contract of a station, as the registry has it now; waits until that is known. It waits longer than
+    /// other calls do: an election of the registry's leader is not the client's problem.
     async fn contract(&self, station: &Name, until: Instant) -> Result<Contract, Reject> {
         let until = until.min(Instant::now() + self.limits.registry_hold);
         loop {
@@ -143,7 +146,8 @@ impl Ingest {
         }
     }
 
-    /// Stores what failed as dead letters. What is too large for one is only told, and says so.
+    /// Stores the invalid records as dead letters. One that is too large for that is only reported, and its error says
+    /// so.
     async fn keep_refused(
         &self,
         call: &Produce<'_>,
@@ -186,13 +190,13 @@ impl Ingest {
     }
 }
 
-/// Header fields that name the type of what is stored: of records that became Protobuf that one, of others the type that they came
-/// with (RFC 9110, section 8.3).
+/// Header fields that name the media type of what is stored: Protobuf for records that were transcoded, for the others
+/// the type that they came with (RFC 9110, section 8.3).
 #[derive(Debug, Default)]
 struct Typed {
-    /// In place of the fields that came, once there is a record that became another.
+    /// Replaces the fields that came, once there is a record that was transcoded.
     common: Option<Vec<u8>>,
-    /// The types of single records, where they have not the same.
+    /// The media types of single records, where they differ.
     own: Option<(Vec<u8>, Vec<Span>)>,
 }
 
@@ -205,7 +209,7 @@ impl Typed {
         if transcoded.iter().all(|became| *became) {
             return Self { common: Some(fields::with_media_type(headers, Some(PROTOBUF_MEDIA_TYPE))), own: None };
         }
-        // The schema was replaced by one of another language, or taken off, while records were held against it.
+        // The schema was replaced by one of another language, or detached, while records were validated.
         let common = fields::with_media_type(headers, None);
         let mut block = fields::with_media_type(b"", Some(PROTOBUF_MEDIA_TYPE));
         let became = Span { start: 0, end: place(block.len()) };

@@ -1,9 +1,10 @@
-//! How long a shard may check records before it has to look at its sockets again. Pure.
+//! How long a shard may validate records before it has to look at its sockets again. Pure.
 //!
-//! Requests that check share one allowance: what one uses, the next to come does not have. It fills again while the shard does
-//! anything else, four times as quickly as it is used, so that records which are checked quickly never wait for it. Who comes when
-//! none is left gets a little all the same, enough for a small request; who goes on stands in line, and the first there has
-//! the next turn. So however many check at a time, the shard looks at its sockets in between.
+//! Requests that validate share one allowance: what one uses, the next to come does not have. It fills again while the
+//! shard does anything else, four times as quickly as it is used, so that records that are validated quickly never wait
+//! for it. A request that finds the allowance spent still gets a little, enough for a small request. A request that
+//! goes on stands in line, and the first in line has the next time slice. So however many validate at a time, the shard
+//! looks at its sockets in between.
 
 use crate::limits::{CHECK_TURN, CHECK_TURN_MIN, CHECK_WAITS_MAX};
 use std::{
@@ -19,30 +20,30 @@ const FILLS: u32 = 4;
 #[derive(Debug, Default)]
 pub struct TimeSlices {
     used: Cell<Duration>,
-    /// When it was used last.
+    /// When the allowance was used last.
     at: Cell<Option<Instant>>,
-    /// Those in line.
+    /// The requests in line, by the number of their ticket.
     line: RefCell<BTreeSet<u64>>,
     tickets: Cell<u64>,
 }
 
-/// A request that checks; it leaves the line when it is dropped.
+/// The place of a request that validates; it leaves the line when it is dropped.
 #[derive(Debug)]
 pub(in crate::ingest) struct Ticket<'a> {
     turns: &'a TimeSlices,
     /// Its place in line, once it has begun.
     number: Option<u64>,
-    /// How often it was the first and had to wait.
+    /// How often it was the first in line and had to wait.
     waited: u32,
 }
 
 impl TimeSlices {
-    /// The place of a request that begins.
+    /// Returns a ticket for a request that begins.
     pub(in crate::ingest) fn place(&self) -> Ticket<'_> {
         Ticket { turns: self, number: None, waited: 0 }
     }
 
-    /// What is left of the allowance.
+    /// Returns what is left of the allowance.
     fn left(&self, now: Instant) -> Duration {
         let idle = self.at.get().map_or(Duration::MAX, |at| now.saturating_duration_since(at));
         self.used.set(self.used.get().saturating_sub(idle.saturating_mul(FILLS)));
@@ -52,14 +53,14 @@ impl TimeSlices {
 }
 
 impl Ticket<'_> {
-    /// How long a turn that begins now may take; `None`: it is not this request's.
+    /// Returns how long a time slice that begins now may take; `None`: it is another request's turn.
     pub(in crate::ingest) fn begin(&mut self, now: Instant) -> Option<Duration> {
         let left = self.turns.left(now);
         if let Some(ticket) = self.number {
             if self.turns.line.borrow().first() != Some(&ticket) {
                 return None;
             }
-            // Small requests alone may use all of it.
+            // Small requests alone may use all of the allowance.
             if left < CHECK_TURN_MIN && self.waited < CHECK_WAITS_MAX {
                 self.waited += 1;
                 return None;
@@ -68,7 +69,7 @@ impl Ticket<'_> {
         Some(left.max(CHECK_TURN_MIN))
     }
 
-    /// A turn that took so long has ended now. The next one comes after those of all who are in line.
+    /// Ends a time slice that took so long. The request's next one comes after those of all that are in line.
     pub(in crate::ingest) fn end(&mut self, took: Duration, now: Instant) {
         let turns = self.turns;
         turns.used.set((turns.used.get() + took).min(CHECK_TURN));

@@ -1,4 +1,4 @@
-//! From a list of servers to a connection that has been let in.
+//! Connects to one of a list of servers, and waits until the server has accepted the connection.
 
 use crate::{
     limits::READ_BUFFER_BYTES,
@@ -7,7 +7,7 @@ use crate::{
 };
 use std::{fmt, time::Duration};
 
-/// For resolving the name and connecting, and again for being let in.
+/// The time to resolve the name and connect, and again for the server to accept the connection.
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a shard reaches the broker.
@@ -17,16 +17,16 @@ pub struct ConnectionSettings {
     pub servers: Vec<(String, u16)>,
     /// How the gateway identifies itself.
     pub credential: Credential,
-    /// What an operator sees beside the connection.
+    /// The name that an operator sees for the connection.
     pub name: String,
-    /// Driver of the shard's runtime.
+    /// The driver of the shard's runtime.
     pub flavor: Flavor,
 }
 
 /// How the gateway identifies itself to the broker.
 #[derive(Clone)]
 pub enum Credential {
-    /// Not at all.
+    /// It does not.
     None,
     /// User and password.
     UserPassword(String, String),
@@ -53,16 +53,17 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// A connection that has been let in.
+/// A connection that the server has accepted.
 #[derive(Debug)]
 pub(super) struct Established {
     pub(super) stream: Stream,
     pub(super) info: ServerInfo,
-    /// What was read beyond the handshake.
+    /// The bytes that were read beyond the handshake.
     pub(super) rest: Vec<u8>,
 }
 
-/// Connects to one server, identifies itself, subscribes to `inbox` (sid 1), and waits to be let in.
+/// Connects to one server, identifies itself, subscribes to `inbox` (sid 1), and waits until the server accepts the
+/// connection.
 pub(super) async fn establish(
     settings: &ConnectionSettings,
     server: &(String, u16),
@@ -172,7 +173,7 @@ fn refusal(text: &[u8]) -> String {
     format!("the server refuses: {:?}", ServerError::parse(text))
 }
 
-/// `CONNECT`, with the credential.
+/// Returns `CONNECT`, with the credential.
 fn introduce(out: &mut Vec<u8>, settings: &ConnectionSettings, info: &ServerInfo) -> Result<(), String> {
     let (public, signature);
     let mut connect = Connect { name: Some(&settings.name), ..Connect::default() };

@@ -33,20 +33,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Where acknowledgements of delivered messages go. A message that asks for its answer elsewhere is not JetStream's.
+/// Where acknowledgements of delivered messages go. A message whose reply subject is elsewhere is not JetStream's.
 const ACK_SUBJECTS: &[u8] = b"$JS.ACK.";
 /// The subscription that all acknowledgements come to.
 const ACK_SID: u64 = 1;
-/// Room of the receive buffer; one that grew for a large message goes back to it.
+/// Room of the receive buffer; a buffer that grew for a large message goes back to it.
 const RECEIVE_BYTES: usize = 64 * 1024;
 /// Reads before other tasks get their turn.
 const READS_IN_A_ROW: u64 = 16;
 /// How long publishes in flight have when the server says that it is about to stop, and there is no other one.
 const LAME_DUCK_GRACE: Duration = Duration::from_secs(2);
-/// How long the end of a link waits for what is still to be written, and how often it looks.
+/// How long the end of a connection waits for what is still to be written, and how often it looks.
 const STOP_WRITE_MAX: Duration = Duration::from_millis(250);
 const STOP_WRITE_PAUSE: Duration = Duration::from_millis(1);
-/// How long nothing is said again of a subject that the broker forbids, and of how many at most.
+/// How long a subject that the broker forbids is not logged again, and for how many subjects at most.
 const SAID_AGAIN: Duration = Duration::from_secs(10);
 const SAID_MAX: usize = 64;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -60,21 +60,21 @@ pub struct Connection {
     pub(super) metrics: Arc<ShardMetrics>,
     epoch: Instant,
     servers: RefCell<Servers>,
-    /// A connection that stands already, to the server that the link goes to next.
+    /// A connection that stands already, to the server that publishes go to next.
     standby: RefCell<Option<(Address, Established)>>,
-    /// Whether one is being made.
+    /// Whether such a connection is being made.
     moving: Cell<bool>,
     health: RefCell<Health>,
-    /// Whether something was heard since the last tick.
+    /// Whether anything was received since the last tick.
     heard: Cell<bool>,
     /// Publishes that were given up unanswered.
     pub(super) unanswered: Cell<u64>,
-    /// Subjects whose refusal was said not long ago.
+    /// Subjects whose refusal was logged lately.
     said: RefCell<HashMap<Box<str>, Instant>>,
     /// `_INBOX.<id>.`: acknowledgements come to `<prefix><token>`, pulled messages to `<prefix>f.<sid>.<round>`.
     pub(super) inbox: String,
     pub(super) window: RefCell<Window>,
-    /// What publishes in flight do not need at the moment.
+    /// Buffers that publishes in flight do not need at the moment.
     pub(super) scratch: RefCell<Vec<Scratch>>,
     pub(super) batch_ids: RefCell<BatchIds>,
     acks: RefCell<Acks>,
@@ -86,7 +86,8 @@ pub struct Connection {
     sids: Cell<u64>,
     /// Records without a message id are spread over partitions by this count.
     turn: Cell<u64>,
-    /// Answers that said "not now": what is sent behind them would stand before what they were for.
+    /// Answers that said "not now": a record that is sent behind them would be stored before the one that they were
+    /// for.
     pub(super) refusals: Cell<u64>,
     /// Answers that say neither that the server serves nor that it does not.
     undecided: Cell<u64>,
@@ -95,14 +96,14 @@ pub struct Connection {
     stopping: Cell<bool>,
 }
 
-/// What holds while a connection stands.
+/// The state of a connection that stands.
 #[derive(Debug)]
 struct Up {
     guard: Guard,
     server: Server,
-    /// It has said that it is about to stop.
+    /// The server has said that it is about to stop.
     stops: bool,
-    /// Nothing new is sent, and the connection ends.
+    /// Set when nothing new is sent, and the connection ends.
     leaving: Option<Leaving>,
     /// When the write that is under way began.
     writing_since: Option<Instant>,
@@ -111,16 +112,16 @@ struct Up {
 /// How a connection ends before it is lost.
 #[derive(Debug, Clone, Copy)]
 struct Leaving {
-    /// At this time at the latest.
+    /// It ends at this time at the latest.
     until: Instant,
-    /// The next one stands by. (Else the server is about to stop.)
+    /// The next connection stands by. (Else the server is about to stop.)
     moves: bool,
 }
 
-/// What matters to a publish of the server that it goes to.
+/// The traits of a server that matter to a publish.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Server {
-    /// The most that one record may have in bytes.
+    /// The most bytes that one record may have.
     pub(super) record_bytes_max: usize,
     /// It is a member of a cluster: another server may answer in its place, or as well.
     pub(super) clustered: bool,
@@ -134,7 +135,7 @@ impl Server {
 }
 
 impl Connection {
-    /// A link of shard `index`; `identity` makes its inbox unique. It does nothing before [`Connection::run`].
+    /// The connection of shard `index`; `identity` makes its inbox unique. It does nothing before [`Connection::run`].
     #[must_use]
     pub fn new(settings: ConnectionSettings, identity: &str, limits: Limits, metrics: Arc<ShardMetrics>) -> Rc<Self> {
         let servers = Servers::new(settings.servers.clone(), 0);
@@ -228,7 +229,7 @@ impl Connection {
         }
     }
 
-    /// The connection that stands by, or one to the next server.
+    /// Returns the connection that stands by, or one to the next server.
     async fn connect(&self) -> Result<(Address, Established), (Address, String)> {
         if let Some(ready) = self.standby.take() {
             return Ok(ready);
@@ -237,7 +238,7 @@ impl Connection {
         self.let_in(server).await
     }
 
-    /// A connection to this server.
+    /// Connects to this server.
     async fn let_in(&self, server: Address) -> Result<(Address, Established), (Address, String)> {
         match establish(&self.settings, &server, &format!("{}*", self.inbox)).await {
             Ok(established) => {
@@ -248,14 +249,14 @@ impl Connection {
         }
     }
 
-    /// Consume calls that wait end with what they have.
+    /// Ends the consume calls that wait, with what they have.
     pub fn end_waits(&self) {
         for pull in self.pulls.borrow().values() {
             pull.end();
         }
     }
 
-    /// Ends the connection, once what has gathered is written, and does not come back.
+    /// Ends the connection, once what has gathered is written, for good.
     pub async fn stop(&self) {
         self.stopping.set(true);
         let until = Instant::now() + STOP_WRITE_MAX;
@@ -267,17 +268,17 @@ impl Connection {
         }
     }
 
-    /// Whether something is still to be written to a connection that stands.
+    /// Returns whether something is still to be written to a connection that stands.
     fn is_writing(&self) -> bool {
         self.up.borrow().as_ref().is_some_and(|up| up.writing_since.is_some() || !self.out.borrow().is_empty())
     }
 
-    /// Whether a publish could be sent now.
+    /// Returns whether a publish could be sent now.
     pub(super) fn is_up(&self) -> bool {
         self.server().is_some()
     }
 
-    /// Whether there is a connection, also one that is being left.
+    /// Returns whether there is a connection, also one that is being left.
     pub(super) fn is_connected(&self) -> bool {
         self.up.borrow().is_some()
     }
@@ -290,7 +291,7 @@ impl Connection {
         }
     }
 
-    /// The server that publishes go to; `None` if nothing can be sent.
+    /// Returns the server that publishes go to; `None` if nothing can be sent.
     fn server(&self) -> Option<Server> {
         self.up.borrow().as_ref().filter(|up| up.leaving.is_none()).map(|up| up.server)
     }
@@ -312,17 +313,17 @@ impl Connection {
         self.writer.notify();
     }
 
-    /// Milliseconds of the window's clock.
+    /// Returns the milliseconds of the window's clock.
     pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// A place in the round robin over partitions for so many records.
+    /// Returns a place in the round robin over partitions for so many records.
     pub(in crate::backend) fn turn(&self, records: usize) -> u64 {
         self.turn.replace(self.turn.get().wrapping_add(records as u64))
     }
 
-    /// A number that no other subscription of this link has.
+    /// Returns a number that no other subscription of this connection has.
     pub(super) fn next_sid(&self) -> u64 {
         self.sids.set(self.sids.get() + 1);
         self.sids.get()
@@ -351,7 +352,8 @@ impl Connection {
         drop(read);
     }
 
-    /// Everything in flight is lost; unless the link goes from one server of a cluster to another: then answers come there as well.
+    /// Gives up everything in flight as lost; unless the connection moves from one server of a cluster to another: then
+    /// answers come there as well.
     fn lost(&self) {
         let ended = self.up.borrow_mut().take();
         self.metrics.link_up.set(0);
@@ -385,7 +387,7 @@ impl Connection {
                 let (result, mut written) = half.write_all(full).await;
                 self.writing_since(None);
                 if result.is_err() {
-                    // The stream is cut somewhere within an operation: of no further use.
+                    // The stream is cut somewhere within an operation: it is of no further use.
                     if let Some(up) = &*self.up.borrow() {
                         up.guard.shut_down();
                     }
@@ -407,7 +409,7 @@ impl Connection {
         }
     }
 
-    /// Reads until the connection ends. Returns why.
+    /// Reads until the connection ends. Returns why it ended.
     async fn read(&self, half: &mut ReadHalf, rest: Vec<u8>) -> String {
         let mut buffer = rest;
         for count in 1_u64.. {
@@ -433,7 +435,7 @@ impl Connection {
         "read for ever".to_owned()
     }
 
-    /// Handles every whole operation of the buffer and leaves the rest. Returns how many bytes are missing.
+    /// Handles every complete operation of the buffer and leaves the rest. Returns how many bytes are missing.
     fn receive(&self, buffer: &mut Vec<u8>) -> Result<usize, String> {
         self.heard.set(true);
         let mut wakes = DueWakers::default();
@@ -515,13 +517,13 @@ impl Connection {
                 }
                 return;
             }
-            // Not an acknowledgement: nothing is known of the record until its deadline says so.
+            // This is no acknowledgement: nothing is known of the record until its deadline passes.
             Some(PubAck::BatchStarted) | None => return,
         };
         self.complete(token, outcome, wakes);
     }
 
-    /// An answer. Returns how many records in flight it was for: those of a batch have one.
+    /// Handles an answer. Returns how many records in flight it was for: those of a batch have one.
     fn complete(&self, token: Token, outcome: AckOutcome, wakes: &mut DueWakers) -> u64 {
         let mut window = self.window.borrow_mut();
         let before = window.answered();
@@ -529,7 +531,7 @@ impl Connection {
         window.answered() - before
     }
 
-    /// A message for a pull; one that nobody waits for any more is given back at once.
+    /// Handles a message for a pull; a message that no call waits for any more is given back at once.
     fn pulled(&self, sid: u64, subject: &[u8], reply: Option<Span>, headers: &[u8], payload: &[u8], buffer: &[u8]) {
         let reply = reply.map(|reply| reply.of(buffer)).unwrap_or_default();
         if !reply.is_empty() && !reply.starts_with(ACK_SUBJECTS) {
@@ -545,7 +547,7 @@ impl Connection {
     fn informed(&self, json: &[u8]) {
         let Ok(info) = ServerInfo::parse(json) else { return };
         if let Some(up) = &mut *self.up.borrow_mut() {
-            // What is not said again is as it was.
+            // What the server does not repeat stays as it was.
             up.server.record_bytes_max = info.record_bytes_max().unwrap_or(up.server.record_bytes_max);
             up.server.clustered |= Server::of(&info).clustered;
             // The next tick does what follows from it.
@@ -565,7 +567,7 @@ impl Connection {
         if error.closes() { Err(format!("{error:?}")) } else { Ok(()) }
     }
 
-    /// Whether this subject was not spoken of for a while.
+    /// Returns whether this subject was not logged lately.
     fn is_news(&self, subject: &str) -> bool {
         let (mut said, now) = (self.said.borrow_mut(), Instant::now());
         said.retain(|_, at| now.saturating_duration_since(*at) < SAID_AGAIN);

@@ -1,10 +1,10 @@
-//! Consuming: pull requests to the durable consumers of a group, one a partition.
+//! Consuming: pull requests to the durable consumers of a group, one for each partition.
 //!
-//! First what is there: every partition is asked without waiting, in rounds, until the batch is full
-//! or all are empty. Only if nothing came, all are asked to wait. Each pull has a subscription of its
-//! own, since a delivered message carries the subject it was published on, not the one it is sent to.
+//! The messages that are there come first: every partition is asked without waiting, in rounds, until the batch is full
+//! or all are empty. Only if nothing came, all are asked to wait. Each pull has a subscription of its own, since a
+//! delivered message carries the subject that it was published on, not the one that it is sent to.
 //!
-//! What arrives for nobody (after the call is over) or beyond the batch is given back at once.
+//! A message that arrives after its call is over, or beyond the batch, is given back at once.
 
 use super::connection::Connection;
 use crate::{
@@ -48,13 +48,13 @@ struct FetchBuffer {
     records_max: usize,
     bytes_max: usize,
     changed: Notify,
-    /// Nothing was there: what is to come is waited for.
+    /// Whether nothing was there, and the call waits for messages to come.
     waits: Cell<bool>,
     lost: Cell<bool>,
     ended: Cell<bool>,
 }
 
-/// How far a partition's pull has come.
+/// The state of a partition's pull.
 #[derive(Debug, Clone, Copy, Default)]
 struct Progress {
     /// Subscription; 0: none yet.
@@ -78,20 +78,20 @@ impl Pull {
         }
     }
 
-    /// The call ends with what it has.
+    /// Ends the call with what it has.
     pub(super) fn end(&self) {
         self.basket.ended.set(true);
         self.basket.changed.notify();
     }
 
-    /// The call ends with what it has, if nothing was there and it waits.
+    /// Ends the call with what it has, if nothing was there and it waits.
     pub(super) fn end_wait(&self) {
         if self.basket.waits.get() {
             self.end();
         }
     }
 
-    /// The connection is gone.
+    /// Ends the call: the connection is gone.
     pub(super) fn lost(&self) {
         self.basket.lost.set(true);
         self.basket.changed.notify();
@@ -110,7 +110,7 @@ impl FetchBuffer {
             progress.open = progress.open.saturating_sub(1);
         }
         let fields = headers::field_lines(headers).of(headers);
-        // A subject of another form (a broker of the future) says nothing: the message is handed out all the same.
+        // A subject of another form (of a future broker) says nothing: the message is delivered all the same.
         let delivery = pull::Delivery::parse(reply);
         let sequence = delivery.map_or(0, |delivery| delivery.stream_sequence);
         let deliveries = delivery.map_or(1, |delivery| u32::try_from(delivery.delivered).unwrap_or(u32::MAX));
@@ -127,9 +127,9 @@ impl FetchBuffer {
         true
     }
 
-    /// The broker ended a request; one of an earlier round does not count. A consumer of several copies says so before
-    /// it sends what it has counted: what is on its way is waited for, or it would be asked for twice, given back, and
-    /// come again in another order.
+    /// Handles the end of a request by the broker; that of an earlier round does not count. A consumer of several
+    /// copies reports the end before it sends the messages that it has counted. The call waits for those on their way:
+    /// else they would be asked for twice, given back, and delivered again in another order.
     fn closed(&self, partition: usize, subject: &[u8], closing: Closing, undelivered: Option<u32>) {
         let round = subject.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
         if round != self.round.get().to_string().as_bytes() {
@@ -150,7 +150,7 @@ impl FetchBuffer {
         self.delivered.borrow().messages.len()
     }
 
-    /// Whether nothing more is to be waited for in this round.
+    /// Returns whether nothing more will come in this round.
     fn is_settled(&self) -> bool {
         self.lost.get()
             || self.ended.get()
@@ -168,8 +168,8 @@ impl FetchBuffer {
         }
     }
 
-    /// Pulls that the broker has not answered at all: asking again may help, taking it for "empty" would not. What it
-    /// said it had sent and did not come, comes again later.
+    /// Returns the pulls that the broker has not answered at all: asking again may help, taking them for "empty" would
+    /// not. Messages that it said it had sent and that did not come are delivered again later.
     fn give_up_open_pulls(&self) {
         for pull in self.pulls.borrow_mut().iter_mut().filter(|pull| pull.open > 0) {
             pull.open = 0;
@@ -177,7 +177,7 @@ impl FetchBuffer {
         }
     }
 
-    /// The first pull that ended because something is wrong.
+    /// Returns the reject of the first pull that ended because something is wrong.
     fn failure(&self) -> Option<Reject> {
         if self.lost.get() {
             return Some(Reject::BrokerAway);
@@ -207,7 +207,7 @@ impl FetchBuffer {
 }
 
 impl Connection {
-    /// Hands out messages of a group.
+    /// Delivers messages of a group.
     pub async fn fetch(&self, fetch: &Fetch<'_>) -> Result<Delivered, Reject> {
         let record_bytes_max = self.connected().await?.record_bytes_max;
         let partitions = &fetch.station.partitions;
@@ -237,7 +237,7 @@ impl Connection {
         }
     }
 
-    /// Acknowledges messages, or gives them back. Lost with the connection, it only means redelivery.
+    /// Acknowledges messages, or gives them back. If that is lost with the connection, they are only delivered again.
     pub fn settle(&self, delivered: &Delivered, settlement: Settlement) -> bool {
         // Also to a server that is being left: what is written still goes there.
         if !self.is_connected() {
@@ -267,7 +267,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Rounds of requests that do not wait: those who gave all they were asked for are asked again.
+    /// Makes rounds of requests that do not wait: partitions that gave all they were asked for are asked again.
     async fn take_what_is_there(&self) {
         let mut asked = self.partitions();
         while !asked.is_empty() && self.basket.len() < self.basket.records_max && self.may_go_on() {
@@ -282,12 +282,12 @@ impl Call<'_> {
             if self.bytes_left() < self.pull_bytes_min && self.basket.len() > 0 {
                 return;
             }
-            // Those not asked yet come before those who may have more.
+            // Partitions not asked yet come before those that may have more.
             asked.splice(0..0, later);
         }
     }
 
-    /// As many partitions as the batch has room for, until it is full or the time is up.
+    /// Asks as many partitions as the batch has room for, until it is full or the time is up.
     async fn wait_for_more(&self) {
         let mut asked = self.partitions();
         asked.truncate(self.basket.records_max.min(self.pulls_that_fit()));
@@ -296,7 +296,8 @@ impl Call<'_> {
         self.basket.settled(Instant::now() + self.fetch.wait + EXPIRY_SLACK).await;
     }
 
-    /// All partitions. Every call begins elsewhere, so that a small batch does not always come from the first.
+    /// Asks all partitions. Every call begins with another one, so that a small batch does not always come from the
+    /// first.
     fn partitions(&self) -> Vec<usize> {
         let mut all: Vec<usize> = (0..self.fetch.station.partitions.len()).collect();
         let first = usize::try_from(self.link.next_sid()).unwrap_or(0) % all.len().max(1);
@@ -308,7 +309,7 @@ impl Call<'_> {
         self.basket.failure().is_none() && !self.basket.ended.get()
     }
 
-    /// Asks partitions for `records` messages in all: exactly shared out, since what comes beyond goes back.
+    /// Asks partitions for `records` messages in all: exactly shared out, since a message beyond them is given back.
     fn request(&self, partitions: &[usize], records: usize, expires: Option<Duration>) {
         let basket = self.basket;
         basket.round.set(basket.round.get() + 1);
@@ -345,12 +346,12 @@ impl Call<'_> {
         self.link.flush();
     }
 
-    /// Bytes that the answer may still take.
+    /// Returns the bytes that the answer may still take.
     fn bytes_left(&self) -> usize {
         self.fetch.bytes_max.saturating_sub(self.basket.delivered.borrow().arena.len())
     }
 
-    /// Pulls that can be under way at once without more coming than the answer may hold.
+    /// Returns how many pulls can be under way at once without more messages coming than the answer may hold.
     fn pulls_that_fit(&self) -> usize {
         (self.bytes_left() / self.pull_bytes_min.max(1)).max(1)
     }

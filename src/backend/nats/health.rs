@@ -2,9 +2,9 @@
 //!
 //! - It is **silent**: not a byte comes. While publishes wait for their answers it is asked (`PING`) after a second and given up two
 //!   seconds later; an idle one after ten seconds, and ten more.
-//! - It **does not serve**: it answers, and what it says to publishes is that it cannot take them (no leader, nobody takes them), or it
-//!   says nothing to any of them. After two seconds of that the link goes to another server, if one lets it in. What another server
-//!   was sent speaks neither for nor against this one.
+//! - It **does not serve**: it answers, and its answers to publishes say that it cannot take them (no leader, nobody
+//!   takes them), or it answers none of them. After two seconds of that the connection moves to another server, if one
+//!   accepts it. Records that another server was sent speak neither for nor against this one.
 //! - **Slow** is neither: how long an answer may take is reckoned from how many came.
 //!
 //! Time is counted in ticks: a shard that was kept from running has not listened, and must not blame the server. Pure.
@@ -12,62 +12,64 @@
 use crate::limits::REPUBLISH_AFTER;
 use std::time::Duration;
 
-/// How often everything here is looked at.
+/// How often everything here is judged.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 const TICKS_A_SECOND: u32 = 10;
-/// Silence after which the server is asked whether it lives, while nothing is in flight, and as much again after which it is given up.
+/// Silence after which the server is asked whether it lives, while nothing is in flight, and as much again after which
+/// it is given up.
 const IDLE_TICKS: u32 = 10 * TICKS_A_SECOND;
 /// The same while publishes are in flight.
 const PING_TICKS: u32 = TICKS_A_SECOND;
 /// How long the answer may take then.
 const PONG_TICKS: u32 = 2 * TICKS_A_SECOND;
-/// What the answer may have to wait behind is sent at this pace, in bytes a tick: 10 kB a second.
+/// The pace at which the output before the answer is sent, in bytes a tick: 10 kB a second.
 const SLOWEST_BYTES_A_TICK: u32 = 1_000;
-/// How long a server may serve nothing before the link goes elsewhere.
+/// How long a server may serve nothing before the connection moves to another one.
 const BARREN_TICKS: u32 = 2 * TICKS_A_SECOND;
-/// So many moves follow each other as quickly: while a leader is elected no server serves, and any may be the one that is cut off.
+/// So many moves follow each other as quickly: while a leader is elected no server serves, and any may be the one that
+/// is cut off.
 const QUICK_MOVES: u32 = 5;
-/// How long the link stays after the next one, and at most where it did not help.
+/// How long the connection stays after the next move, and at most where it did not help.
 const STAY_TICKS_MIN: u32 = 4 * TICKS_A_SECOND;
 const STAY_TICKS_MAX: u32 = 60 * TICKS_A_SECOND;
-/// How long nothing may have failed before publishes are said to work again.
+/// How long nothing may have failed before it is logged that publishes work again.
 const CALM_TICKS: u32 = 2 * TICKS_A_SECOND;
-/// How many times as long as the broker would need for all that is in flight an answer is waited for.
+/// How long an answer is waited for, as a multiple of the time that the broker would need for all that is in flight.
 const PATIENCE_FACTOR: u64 = 4;
 
-/// What was counted up to a tick, since the link was made.
+/// What was counted up to a tick, since the connection was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     /// Answers to publishes in flight.
     pub(super) answered: u64,
     /// Those of them that said "not now".
     pub(super) refused: u64,
-    /// Those that say that what was asked for is under way, or not known: so does a leader who has lost the others.
+    /// Those that say that the record is under way, or not known: a leader that has lost the others answers so too.
     pub(super) undecided: u64,
     /// Publishes that were given up unanswered.
     pub(super) unanswered: u64,
     /// Publishes in flight, and their bytes.
     pub(super) in_flight: (usize, usize),
-    /// Whether something was heard since the tick before.
+    /// Whether anything was received since the tick before.
     pub(super) heard: bool,
 }
 
-/// What is to be done.
+/// What the connection is to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Advice {
     /// Ask whether the server lives.
     pub(super) ping: bool,
-    /// It does not.
+    /// Give the server up: it does not live.
     pub(super) give_up: bool,
     /// Try another server, if there is one.
     pub(super) go_elsewhere: bool,
     /// The server has taken something since the tick before.
     pub(super) served: bool,
-    /// Something to say to the operator.
+    /// Something to log for the operator.
     pub(super) news: Option<News>,
 }
 
-/// What an operator wants to know.
+/// What the operator should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum News {
     /// Publishes have begun to fail.
@@ -80,20 +82,20 @@ pub(super) enum News {
 #[derive(Debug, Default)]
 pub(super) struct Health {
     last: Seen,
-    /// About how many answers came within the last second.
+    /// The approximate number of answers within the last second.
     recent: u64,
-    /// Ticks since something was heard.
+    /// Ticks since anything was received.
     quiet: u32,
-    /// At how many of them it was asked.
+    /// At how many of them the server was asked.
     pinged: Option<u32>,
     /// How many publishes were sent before this connection stood: their fate says nothing of its server.
     sent_before: u64,
-    /// Ticks since something was served, while something failed or waited.
+    /// Ticks since anything was served, while something failed or waited.
     barren: u32,
     troubled: bool,
     /// Moves that did not help.
     moves: u32,
-    /// Ticks that the link stays where it is, and will the next time.
+    /// Ticks that the connection stays where it is, and will the next time.
     stay: u32,
     stay_next: u32,
     outage: Option<Outage>,
@@ -108,24 +110,24 @@ struct Outage {
 }
 
 impl Health {
-    /// A new connection stands; so many publishes were sent until now.
+    /// Notes that a new connection stands; so many publishes were sent until now.
     pub(super) fn connected(&mut self, sent: u64) {
         self.sent_before = sent;
         (self.quiet, self.pinged, self.barren, self.troubled) = (0, None, 0, false);
     }
 
-    /// Whether publishes fail at the moment.
+    /// Returns whether publishes fail at the moment.
     pub(super) fn is_failing(&self) -> bool {
         self.outage.is_some()
     }
 
-    /// How long an answer is waited for at the most if the broker goes on as it did within the last second.
+    /// Returns how long an answer is waited for at the most if the broker goes on as it did within the last second.
     pub(super) fn patience(&self) -> Duration {
         let drained_ms = (self.last.in_flight.0 as u64 * 1_000).checked_div(self.recent).unwrap_or(0);
         Duration::from_millis(PATIENCE_FACTOR * drained_ms).max(REPUBLISH_AFTER)
     }
 
-    /// Takes in what was seen since the tick before. `up`: whether there is a connection.
+    /// Takes in what was counted since the tick before. `up`: whether there is a connection.
     pub(super) fn tick(&mut self, seen: Seen, up: bool) -> Advice {
         let answered = seen.answered.saturating_sub(self.last.answered);
         let refused = seen.refused.saturating_sub(self.last.refused);
@@ -191,7 +193,7 @@ impl Health {
             self.stay = self.stay_next.max(STAY_TICKS_MIN);
             self.stay_next = (2 * self.stay).min(STAY_TICKS_MAX);
         }
-        // What failed before says nothing of the next server, and nothing new may come here.
+        // Earlier failures say nothing of the next server, and nothing new may come here.
         (self.barren, self.troubled) = (0, false);
         true
     }
@@ -220,8 +222,8 @@ impl Health {
 mod tests {
     use super::*;
 
-    /// Ticks, each with so many answers, refusals and publishes given up, so many in flight, and heard or not. Returns the first tick
-    /// (from 1) at which `wanted` holds.
+    /// Runs ticks, each with so many answers, refusals and publishes given up, so many in flight, and bytes received or
+    /// not. Returns the first tick (from 1) at which `wanted` holds.
     fn first(ticks: u32, each: (u64, u64, u64, (usize, usize), bool), wanted: fn(&Advice) -> bool) -> Option<u32> {
         let (mut health, mut seen) = (Health::default(), Seen::default());
         (1..=ticks).find(|_| {
@@ -240,7 +242,7 @@ mod tests {
             ((0, 0), Some(100), Some(200)),
             ((1, 100), Some(10), Some(30)),
             ((1_000, 20_000), Some(10), Some(50)),
-            // A line of 10 kB a second, with a megabyte before the question.
+            // A line of 10 kB a second, with a megabyte before the `PING`.
             ((4, 1_000_000), Some(10), Some(110)),
         ] {
             let silent = (0, 0, 0, in_flight, false);

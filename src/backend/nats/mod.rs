@@ -1,11 +1,11 @@
-//! NATS JetStream: one connection a shard, on the shard's own runtime.
+//! NATS JetStream: one connection for each shard, on the shard's own runtime.
 //!
-//! Everything goes through one output buffer that is written once per turn of the loop, and one
-//! reader that hands out all acknowledgements of a read in one pass. Publishes are bounded by the
-//! window (`wire::jetstream`), in messages and in bytes.
+//! Everything goes through one output buffer that is written once per turn of the loop. One reader handles all
+//! acknowledgements of a read in one pass. Publishes are bounded by the window (`wire::jetstream`), in messages and in
+//! bytes.
 //!
-//! When the connection is lost, every publish in flight is *lost*: neither stored nor not stored. What may be published again is
-//! the requester's to say (`retry.rs`).
+//! When the connection is lost, every publish in flight is *lost*: it may be stored or not. The requester decides what
+//! may be published again (`retry.rs`).
 
 mod connect;
 mod connection;

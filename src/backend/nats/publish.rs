@@ -1,9 +1,9 @@
 //! Publishing: take room in the window, encode into the connection's buffer, wait for the acknowledgements.
 //!
-//! A request takes the window in grants, so that a large batch and a small one pass each other. All
-//! of its records go out before the first acknowledgement is waited for, as far as there is room; of atomic
-//! batches one after the other, so that a refused one keeps its place. What is stored all or nothing goes its own way
-//! ([`whole`]). Every record goes once: what may go again is published again by whoever publishes here (`retry.rs`).
+//! A request takes the window in grants, so that a large batch and a small one pass each other. All of its records are
+//! sent before the first acknowledgement is waited for, as far as there is room; atomic batches are sent one after the
+//! other, so that a refused one keeps its place. A request that is stored all or nothing is published by
+//! [`atomic_batch`]. Every record is sent once: the caller decides which may be published again (`retry.rs`).
 
 mod atomic_batch;
 
@@ -31,14 +31,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A grant that has been sent: its batch, and which of the records to send it was.
+/// A grant that has been sent: its batch, and its place among the records to send.
 #[derive(Debug)]
 struct Sent {
     key: BatchKey,
     records: Range<usize>,
 }
 
-/// What a publish works with, kept from one to the next.
+/// Buffers of a publish, kept from one to the next.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     /// Records to send.
@@ -53,7 +53,7 @@ pub(super) struct Scratch {
 }
 
 impl Connection {
-    /// Publishes the records of a request and waits for what becomes of each.
+    /// Publishes the records of a request and waits for their outcomes.
     pub async fn publish(&self, publish: &Publish<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Reject> {
         let mut scratch = self.scratch.borrow_mut().pop().unwrap_or_default();
         // A single record is stored or not in any case.
@@ -81,7 +81,7 @@ impl Connection {
         scratch.todo.clear();
         scratch.todo.extend((0..).take(outcomes.len()));
         self.pass(&plan, scratch, outcomes).await;
-        // What was refused as a batch goes singly, and what stood behind it follows.
+        // A batch that was refused is sent singly, and the records behind it follow.
         if !scratch.again.is_empty() && !publish.is_late() {
             plan.naming = plan.naming_of_singles();
             std::mem::swap(&mut scratch.todo, &mut scratch.again);
@@ -90,7 +90,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends the records to send, and waits for what becomes of them. Leaves those that are to go singly.
+    /// Sends the records to send, and waits for their outcomes. Leaves those that are to be sent singly.
     async fn pass(&self, plan: &Plan<'_>, scratch: &mut Scratch, outcomes: &mut [Outcome]) {
         plan.drop_oversized(&mut scratch.todo, outcomes);
         scratch.again.clear();
@@ -101,10 +101,11 @@ impl Connection {
         }
     }
 
-    /// Sends as much as the window takes within the hold. Says from which record on nothing was sent and why.
+    /// Sends as much as the window takes within the hold. Returns from which record on nothing was sent, and why.
     ///
-    /// Nothing goes behind a record that was refused for the moment, or given up unanswered: it would overtake it. Of atomic batches one at a time is
-    /// in flight, so that records keep their order also where one is refused: then everything from there on goes another time.
+    /// Nothing is sent behind a record that was refused for the moment, or given up unanswered: it would overtake it.
+    /// Of atomic batches one at a time is in flight, so that records keep their order also where one is refused: then
+    /// everything from there on is sent another time.
     async fn send(&self, plan: &Plan<'_>, scratch: &mut Scratch, outcomes: &mut [Outcome]) -> Option<(usize, Reject)> {
         scratch.sent.clear();
         let (mut at, mut until) = (0, None);
@@ -142,8 +143,8 @@ impl Connection {
         None
     }
 
-    /// Takes room for as many records from `at` on as fit and encodes them. Returns the batch and how many.
-    /// [`Reject::BrokerAway`]: the link went down before anything of it was sent.
+    /// Takes room for as many records from `at` on as fit, and encodes them. Returns the batch and how many.
+    /// [`Reject::BrokerAway`]: the connection was lost before anything of it was sent.
     async fn grant(
         &self,
         plan: &Plan<'_>,
@@ -151,7 +152,7 @@ impl Connection {
         at: usize,
         until: &mut Option<Instant>,
     ) -> Result<(BatchKey, usize), Reject> {
-        // What the broker does not read gathers here: no more until it does.
+        // Output that the broker does not read gathers here: nothing more is added until it does.
         if self.out.borrow().len() > self.limits.window_bytes_max {
             return Err(Reject::WindowFull);
         }
@@ -176,9 +177,9 @@ impl Connection {
                 Box::pin(self.wait_for_room(ask, tokens, until)).await?
             }
         };
-        // No await between here and the window: what was opened while the link is up is written to it.
+        // No await between here and the window: a batch that was opened while the connection stands is written to it.
         if !self.is_up() {
-            // The window was emptied when the link went down; these records were never sent.
+            // The window was emptied when the connection was lost; these records were never sent.
             self.window.borrow_mut().revoke(opened.key, &mut DueWakers::default());
             return Err(Reject::BrokerAway);
         }
@@ -193,15 +194,15 @@ impl Connection {
         Ok((opened.key, opened.records))
     }
 
-    /// How long an answer is waited for. What has an id is published again, by whoever publishes here, and a cluster may have
-    /// lost the first: if the stream knows ids for long enough.
+    /// Returns how long an answer is waited for. A record with an id is published again by the caller, and a cluster
+    /// may have lost the first one: if the stream knows ids for long enough.
     fn patience(&self, plan: &Plan<'_>) -> Duration {
         let Publish { id, station, .. } = plan.publish;
         let again = plan.once && id.is_some() && Repeats::of(&self.limits).all_fit(station.duplicate_window);
         if again { self.patience.get() } else { self.limits.ack_timeout }
     }
 
-    /// Appends the records of a grant to what will be written.
+    /// Appends the records of a grant to the output.
     fn encode(&self, plan: &Plan<'_>, scratch: &mut Scratch, key: BatchKey, records: Range<usize>) {
         let Scratch { todo, tokens, template, fields, .. } = scratch;
         let records = todo.get(records).unwrap_or_default();
@@ -237,7 +238,7 @@ impl Connection {
         }
     }
 
-    /// Waits for a turn in the window, until then at most.
+    /// Waits for its place in the window, until then at most.
     async fn wait_for_room<I: Iterator<Item = usize> + Clone>(
         &self,
         ask: impl Fn() -> WindowRequest<I>,
@@ -256,7 +257,7 @@ impl Connection {
         Ok(opened)
     }
 
-    /// Waits for every batch. Fills `again` with what is to go singly.
+    /// Waits for every batch. Fills `again` with the records that are to be sent singly.
     async fn collect(&self, plan: &Plan<'_>, scratch: &mut Scratch, outcomes: &mut [Outcome]) {
         let Scratch { todo, again, sent, acks, .. } = scratch;
         for Sent { key, records } in sent.drain(..) {
@@ -279,7 +280,7 @@ impl Connection {
     }
 }
 
-/// Records that were not sent fail for this reason.
+/// Fails the records that were not sent, for this reason.
 fn settle_unsent(unsent: &[u32], why: &Reject, outcomes: &mut [Outcome]) {
     for index in unsent {
         if let Some(outcome) = outcomes.get_mut(*index as usize) {
@@ -288,7 +289,7 @@ fn settle_unsent(unsent: &[u32], why: &Reject, outcomes: &mut [Outcome]) {
     }
 }
 
-/// A place in the queue for room, left when it is dropped: whoever stands behind it must not wait for nobody.
+/// A place in the queue for room that is left when it is dropped: those behind it must not wait for nobody.
 struct Place<'a> {
     link: &'a Connection,
     turn: Ticket,
@@ -328,7 +329,7 @@ impl<'a> Plan<'a> {
         plan
     }
 
-    /// What the broker and the stream take at the most, and whether they are one server and no more.
+    /// Returns what the broker and the stream take at the most, and whether one server alone answers.
     fn goes_to(&mut self, server: Server) {
         let station = self.publish.station;
         let stream_max = station.record_bytes_max.map_or(usize::MAX, |max| max as usize);
@@ -338,13 +339,13 @@ impl<'a> Plan<'a> {
         self.once = server.clustered || station.replicas > 1 || elsewhere;
     }
 
-    /// How the answers to records that are published singly find them.
+    /// Returns how the answers to records that are published singly find them.
     fn naming_of_singles(&self) -> AckMode {
         if self.publish.station.answers_in_order && !self.once { AckMode::InOrder } else { AckMode::PerRecord }
     }
 
-    /// Whether the request goes as atomic batches: into one partition, as the station's mode says, every record with
-    /// room for a batch's fields.
+    /// Returns whether the request is sent as atomic batches: into one partition, as the station's mode says, every
+    /// record with room for a batch's fields.
     fn fits_a_batch(&self) -> bool {
         let records = self.publish.records.len();
         let id_bytes = self.publish.id.map_or(0, |id| id.base.len() + NUMBER_BYTES_MAX);
@@ -357,13 +358,13 @@ impl<'a> Plan<'a> {
                 .all(|(index, record)| rest + self.own(index).len() + record.len() <= self.record_bytes_max)
     }
 
-    /// Whether this answer is a batch's, and its records are to be published singly: nothing of it is stored.
+    /// Returns whether this answer is a batch's, and its records are to be published singly: nothing of it is stored.
     fn goes_singly(&self, ack: &AckOutcome) -> bool {
         self.naming == AckMode::PerBatch
             && matches!(ack, AckOutcome::Error { err_code, .. } if atomic::may_go_singly(*err_code))
     }
 
-    /// Leaves the records that are small enough; the others get their reject.
+    /// Keeps the records that are small enough; the others get their reject.
     fn drop_oversized(&self, todo: &mut Vec<u32>, outcomes: &mut [Outcome]) {
         todo.retain(|index| {
             let fits = self.bytes(*index) <= self.record_bytes_max;
@@ -374,7 +375,7 @@ impl<'a> Plan<'a> {
         });
     }
 
-    /// Bytes of a record as the broker counts them.
+    /// Returns the bytes of a record as the broker counts them.
     fn bytes(&self, index: u32) -> usize {
         let id = self.id(index).map_or(0, |id| id.len());
         let fields = if self.naming == AckMode::PerBatch { FIELDS_BYTES_MAX } else { 0 };
@@ -385,7 +386,7 @@ impl<'a> Plan<'a> {
         self.publish.records.get(index as usize).copied().unwrap_or_default()
     }
 
-    /// Header fields that the record has beside those of all.
+    /// Returns the header fields that the record has besides those of all.
     fn own(&self, index: u32) -> &'a [u8] {
         self.publish.own.map_or(&[], |own| own.of(index as usize))
     }
@@ -431,8 +432,9 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Whether these answers, which came in order, say of each record what became of it. What the broker refuses at the
-/// door it answers at once, past what it has still to store: among other answers it could be any record's.
+/// Returns whether these answers, which came in order, say the outcome of each record. A record that the broker refuses
+/// without storing is answered at once, before earlier ones that it has still to store: among other answers that one
+/// could be any record's.
 fn is_attributable(acks: &[AckOutcome]) -> bool {
     let at_the_door = |ack: &AckOutcome| {
         matches!(ack, AckOutcome::NoResponders | AckOutcome::Error { err_code: errors::TOO_MANY_REQUESTS, .. })

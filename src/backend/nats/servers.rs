@@ -1,39 +1,39 @@
-//! The servers that a link may connect to: those that were configured, and those that the cluster told of.
+//! The servers that a connection may go to: those that were configured, and those that the cluster has announced.
 
 use crate::{rt, wire::nats::ServerInfo};
 
-/// Servers that are remembered.
+/// The most servers that are kept.
 const SERVERS_MAX: usize = 64;
 
 /// Host and port.
 pub(super) type Address = (String, u16);
 
-/// The servers, and which was tried.
+/// The servers, and which of them were tried.
 #[derive(Debug)]
 pub(super) struct Servers {
     known: Vec<Address>,
-    /// The last one that was given out.
+    /// The last one that was returned.
     at: Option<usize>,
-    /// The last one that let the link in.
+    /// The last one that accepted the connection.
     home: Option<usize>,
-    /// Those that come before any other is tried again.
+    /// Those that are tried before any other is tried again.
     untried: Vec<usize>,
 }
 
 impl Servers {
-    /// These, of which this one comes first: shards begin at different ones.
+    /// These servers, of which this one comes first: shards begin at different ones.
     pub(super) fn new(known: Vec<Address>, first: usize) -> Self {
         let untried = if known.is_empty() { Vec::new() } else { vec![first % known.len()] };
         Self { known, at: None, home: None, untried }
     }
 
-    /// The server to try now: any of the others, all of them before one comes again. By chance, so that those who were at a
-    /// server that is lost do not all go to the same one.
+    /// Returns the server to try now: any of the others, all of them before one comes again. It is chosen by chance, so
+    /// that shards whose server is lost do not all go to the same one.
     pub(super) fn next(&mut self) -> Option<Address> {
         self.choose(self.at)
     }
 
-    /// The server to try beside the one that the link is at, which does not serve or is about to stop.
+    /// Returns the server to try beside the present one, which does not serve or is about to stop.
     pub(super) fn next_elsewhere(&mut self) -> Option<Address> {
         self.untried.retain(|index| Some(*index) != self.home);
         self.choose(self.home)
@@ -51,7 +51,7 @@ impl Servers {
         self.known.get(chosen).cloned()
     }
 
-    /// The last one that was tried let the link in.
+    /// Notes that the last one that was tried accepted the connection.
     pub(super) fn connected(&mut self, info: &ServerInfo) {
         self.home = self.at;
         for url in &info.connect_urls {
@@ -64,12 +64,12 @@ impl Servers {
         }
     }
 
-    /// The server that the link is at serves: when it is lost, all others may be tried.
+    /// Notes that the present server serves: when it is lost, all others may be tried.
     pub(super) fn served(&mut self) {
         self.untried.clear();
     }
 
-    /// How many servers there are beside the one that the link is at.
+    /// Returns how many servers there are besides the present one.
     pub(super) fn others(&self) -> usize {
         self.known.len().saturating_sub(1)
     }
@@ -112,7 +112,7 @@ mod tests {
             assert_eq!(met.len(), 3, "{at:?}");
             assert!(at.windows(2).all(|two| two[0] != two[1]), "{at:?}");
         }
-        // One that did serve is no worse than others when the next is lost.
+        // A server that did serve is no worse than others when the next is lost.
         let after: HashSet<Option<u16>> = (0..50)
             .map(|_| {
                 let mut servers = servers(3);

@@ -18,7 +18,8 @@ const DUPLICATE_IN_PROCESS: u32 = 10_158;
 const MESSAGE_TOO_LARGE: u32 = 10_054;
 /// "too many requests": the stream's ingest queue is full. Said at once, before what is in the queue is answered.
 pub const TOO_MANY_REQUESTS: u32 = 10_167;
-/// "wrong last sequence", to a record that is never stored and asks for an id: the id is not known, as far as this question tells.
+/// "wrong last sequence", to a record that is never stored and asks for an id: the id is not known, as far as this
+/// request tells.
 pub const WRONG_LAST_SEQUENCE: u32 = 10_071;
 /// "wrong last msg ID", likewise.
 pub const WRONG_LAST_ID: u32 = 10_070;

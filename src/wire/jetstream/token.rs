@@ -1,17 +1,16 @@
-//! The name of what is in flight: the last token of a reply subject.
+//! The name of a record or a batch in flight: the last token of a reply subject.
 //!
-//! It names a cell of the window, so one record, or a slot, so a whole batch whose records are answered in order;
-//! written in as few characters as it needs: most tokens are two or three bytes, and every byte travels twice
-//! for each record.
+//! It names a slot of the window, so one record, or a whole batch whose records are answered in order. It is written in
+//! as few characters as it needs: most tokens are two or three bytes, and every byte travels twice for each record.
 //!
-//! **Tokens are used again.** The broker remembers how it routed the last few hundred subjects; an answer to a
-//! subject that it has not seen lately costs it as much as a sixth of storing the record (docs/adr/0012). So a cell or
-//! slot keeps its token from use to use, as long as every record got its answer: a server that is alone answers a message once.
-//! What was given up unanswered (deadline, lost connection) may be answered later: then the generation turns, and the late
-//! answer is known for one.
+//! **Tokens are used again.** The broker remembers how it routed the last few hundred subjects; an answer to a subject
+//! that it has not seen lately costs it as much as a sixth of storing the record (docs/adr/0012). So a slot or a batch
+//! keeps its token from use to use, as long as every record got its answer: a server that is alone answers a message
+//! once. A record that was given up unanswered (deadline, lost connection) may be answered later: then the generation
+//! changes, and the late answer is recognised.
 //!
-//! **But not where a stream has several servers.** When leadership changes while the old leader lives, both answer, up to
-//! many seconds apart: there the generation turns with every use.
+//! **But not where a stream has several servers.** When leadership changes while the old leader lives, both answer, up
+//! to many seconds apart: there the generation changes with every use.
 
 /// A record or a batch in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,7 +23,7 @@ pub struct Token {
 
 /// Bytes of the longest token.
 pub const TOKEN_TEXT_BYTES_MAX: usize = 10;
-/// Cells that a token can name.
+/// Slots that a token can name.
 pub(super) const CELLS_MAX: usize = 1 << INDEX_BITS;
 
 const INDEX_BITS: u32 = 24;
@@ -44,19 +43,19 @@ const DIGITS: [u8; 256] = {
 const _: () = assert!(TOKEN_TEXT_BYTES_MAX * 6 > 32 + INDEX_BITS as usize, "a digit holds six bits");
 
 impl Token {
-    /// Of one record.
+    /// The token of one record.
     pub(super) fn of_cell(index: u32, generation: u32) -> Self {
         debug_assert!((index as usize) < CELLS_MAX);
         Self { index, generation, shared: false }
     }
 
-    /// Of all records of a batch.
+    /// The token of all records of a batch.
     pub(super) fn of_batch(index: u32, generation: u32) -> Self {
         debug_assert!((index as usize) < CELLS_MAX);
         Self { index, generation, shared: true }
     }
 
-    /// Whether it names a batch.
+    /// Returns whether it names a batch.
     pub(super) fn is_shared(self) -> bool {
         self.shared
     }

@@ -1,16 +1,16 @@
-//! The publish window: what is in flight, and what became of it.
+//! The publish window: the records in flight, and their outcomes.
 //!
 //! A *batch* is one request, or as much of one as fits at a time. Opening it takes room for each of its
 //! records, counted in messages and in bytes, and gives each a [`Token`] (or all of them one, see [`AckMode`]) that
 //! travels in the reply subject and comes back with the acknowledgement. A record's room is free again when it is acknowledged, timed
 //! out, lost or refused; its outcome is kept until the requester takes the batch's outcomes, all at once.
 //!
-//! Invariants: a record gets one outcome. A batch is whole when each of its records has one; then its waker
-//! is woken, once. Whoever waits for room gets it in the order of asking, and no one passes the queue.
+//! Invariants: a record gets one outcome. A batch is complete when each of its records has one; then its waker is
+//! woken, once. Requests that wait for room get it in the order of asking, and none passes the queue.
 //!
-//! Slots are made at construction, as many as the window has messages. Outcomes that nobody has taken yet
-//! keep theirs, so the slab grows beyond that only while requests hold whole batches and open more; cells
-//! are used again and never given back. Nothing is allocated for a record.
+//! Slots are made at construction, as many as the window has messages. Outcomes that nobody has taken yet keep theirs,
+//! so the slab grows beyond that only while requests hold complete batches and open more; slots are used again and
+//! never given back. Nothing is allocated for a record.
 //!
 //! Deliberately absent: the clock (every deadline is in milliseconds of a clock of the caller's), sending
 //! again (the requester opens a new batch for what is [`AckOutcome::Lost`]), and any knowledge of payloads.
@@ -43,7 +43,7 @@ pub struct WindowLimits {
     pub messages: usize,
     /// Their bytes, as the broker counts them.
     pub bytes: usize,
-    /// Records that one batch may have: what a request takes before others have had their turn.
+    /// Records that one batch may have: what a request takes before others get room.
     pub grant_messages: usize,
     /// Requests that wait for room.
     pub waiters: usize,
@@ -54,9 +54,9 @@ pub struct WindowLimits {
 pub enum AckOutcome {
     /// In the stream.
     Stored {
-        /// Its place.
+        /// Its sequence.
         sequence: u64,
-        /// Its message id was known: the place is that of the record stored before.
+        /// Its message id was known: the sequence is that of the record stored before.
         duplicate: bool,
     },
     /// The broker refused it, see [`super::errors`]. Not stored.
@@ -83,32 +83,32 @@ pub enum AckOutcome {
 pub enum AckMode {
     /// Each record has a token of its own.
     PerRecord,
-    /// All have the batch's: answers come in the order of the records. Only for a stream that answers so, and to
-    /// be read with care where one says that something failed out of turn.
+    /// All have the batch's token: answers come in the order of the records. Only for a stream that answers so, and to
+    /// be read with care where an answer says that something failed out of order.
     InOrder,
-    /// All have the batch's, and there is one answer: an atomic batch.
+    /// All have the batch's token, and there is one answer: an atomic batch.
     PerBatch,
 }
 
-/// Records that want room.
+/// A request for room for records.
 #[derive(Debug)]
 pub struct WindowRequest<I> {
     /// How answers find their records.
     pub naming: AckMode,
-    /// Whether nobody has these tokens after them, because more than one answer to a record may come: where several servers
-    /// keep a stream, two of them may answer. Elsewhere the tokens are used again as they are.
+    /// Whether these tokens are not used again, because more than one answer to a record may come: where several
+    /// servers keep a stream, two of them may answer. Elsewhere the tokens are used again as they are.
     pub once: bool,
     /// Bytes of each record, in order, as the broker counts them.
     pub sizes: I,
-    /// Room for all of them or none, and not for as many as fit.
+    /// Whether all of them get room or none, and not as many as fit.
     pub all: bool,
-    /// What [`Window::fail_subject`] names the subject by.
+    /// The tag by which [`Window::fail_subject`] names the subject.
     pub tag: u32,
     /// When the records are given up, in milliseconds of the caller's clock.
     pub deadline_ms: u64,
 }
 
-/// Room without which a request cannot go on.
+/// The room without which a request cannot go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Room {
     messages: usize,
@@ -116,7 +116,7 @@ struct Room {
 }
 
 impl Room {
-    /// That of the first record, or of all. `None`: there are no records.
+    /// Returns the room of the first record, or of all. `None`: there are no records.
     fn of(ask: &WindowRequest<impl Iterator<Item = usize> + Clone>) -> Option<Self> {
         let mut sizes = ask.sizes.clone();
         let first = Self { messages: 1, bytes: sizes.next()? };
@@ -133,7 +133,7 @@ impl Room {
 pub struct Grant {
     /// The batch, to be taken or abandoned by whoever opened it.
     pub key: BatchKey,
-    /// Records in it: the first so many of those that were asked for.
+    /// Records in it: the first ones of those that were asked for.
     pub records: usize,
 }
 
@@ -141,24 +141,24 @@ pub struct Grant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueFull;
 
-/// Wakers that are due. To be woken when the window is not borrowed any more; what was not woken by hand is
-/// woken on drop, so that no wake-up is ever lost.
+/// Wakers that are due, to be woken when the window is no longer borrowed. Those that were not woken by
+/// [`DueWakers::wake`] are woken on drop, so that no wake-up is ever lost.
 #[derive(Debug, Default)]
 pub struct DueWakers(Vec<Waker>);
 
 impl DueWakers {
-    /// Wakes everyone, once.
+    /// Wakes all of them, once.
     pub fn wake(&mut self) {
         self.0.drain(..).for_each(Waker::wake);
     }
 
-    /// How many are due.
+    /// Returns how many are due.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether no one is due.
+    /// Returns whether none is due.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -208,37 +208,37 @@ impl Window {
         }
     }
 
-    /// Messages and bytes that still fit.
+    /// Returns how many messages and bytes still fit.
     #[must_use]
     pub fn room(&self) -> (usize, usize) {
         (self.limits.messages.saturating_sub(self.messages), self.limits.bytes.saturating_sub(self.bytes))
     }
 
-    /// Messages and bytes in flight.
+    /// Returns the messages and bytes in flight.
     #[must_use]
     pub fn in_flight(&self) -> (usize, usize) {
         (self.messages, self.bytes)
     }
 
-    /// Requests that wait for room.
+    /// Returns the number of requests that wait for room.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.turns.len()
     }
 
-    /// Acknowledgements that belonged to no record in flight: late, twice, or not ours.
+    /// Returns the number of acknowledgements that belonged to no record in flight: late, twice, or not ours.
     #[must_use]
     pub fn stale(&self) -> u64 {
         self.stale
     }
 
-    /// Answers to records in flight.
+    /// Returns the number of answers to records in flight.
     #[must_use]
     pub fn answered(&self) -> u64 {
         self.answered
     }
 
-    /// Whether records of so many bytes in all can be in flight at the same time.
+    /// Returns whether records of so many bytes in all can be in flight at the same time.
     #[must_use]
     pub fn can_take(&self, messages: usize, bytes: usize) -> bool {
         messages <= self.limits.messages.min(self.limits.grant_messages) && bytes <= self.limits.bytes
@@ -260,11 +260,11 @@ impl Window {
         }
     }
 
-    /// Like [`Window::open`], waiting for its turn if need be.
+    /// Does the same as [`Window::open`], and waits in the queue if need be.
     ///
-    /// While it is pending, `turn` holds a place in the queue, which others wait behind: whoever stops polling
-    /// must [`Window::leave`]. A request that wants more after its grant asks again with the same (now
-    /// empty) turn, and stands at the end.
+    /// While it is pending, `turn` holds a place in the queue, which others wait behind: a caller that stops polling
+    /// must [`Window::leave`]. A request that wants more after its grant asks again with the same (now empty) ticket,
+    /// and stands at the end.
     pub fn poll_open(
         &mut self,
         turn: &mut Ticket,
@@ -291,7 +291,8 @@ impl Window {
         self.wake_next(wakes);
     }
 
-    /// An answer to a record. Returns whether it was one to a record in flight; others are counted and ignored.
+    /// Completes a record with its answer. Returns whether the record was in flight; other answers are counted and
+    /// ignored.
     pub fn complete(&mut self, token: Token, outcome: AckOutcome, wakes: &mut DueWakers) -> bool {
         let completed = match self.batches.shared(token) {
             Some((batch, AckMode::PerBatch)) => {
@@ -322,13 +323,13 @@ impl Window {
         true
     }
 
-    /// Says what an atomic batch is called. Only an answer that names it so is an answer to it.
+    /// Sets the id of an atomic batch. Only an answer that names it is an answer to the batch.
     pub fn call(&mut self, key: BatchKey, id: BatchId) {
         self.batches.call(key, id);
     }
 
-    /// The atomic batch `id` of `count` records is stored, the last of them at `sequence`. Returns whether it is the one in
-    /// flight with this token. If it had another number of records, what became of them is unknown.
+    /// Completes the atomic batch `id` of `count` records: it is stored, the last record at `sequence`. Returns whether
+    /// it is the one in flight with this token. If it had another number of records, their outcome is unknown.
     pub fn committed(&mut self, token: Token, id: &[u8], (sequence, count): (u64, u32), wakes: &mut DueWakers) -> bool {
         let known = self.batches.shared(token).filter(|(batch, _)| self.batches.is_called(*batch, id));
         let Some((batch, AckMode::PerBatch)) = known else {
@@ -345,7 +346,7 @@ impl Window {
         true
     }
 
-    /// Gives up the records whose deadline has come; says how many. Looks at every batch in flight.
+    /// Gives up the records whose deadline has come. Returns how many. Looks at every batch in flight.
     pub fn expire(&mut self, now_ms: u64, wakes: &mut DueWakers) -> usize {
         let before = self.messages;
         let mut next = self.batches.oldest();
@@ -359,7 +360,8 @@ impl Window {
         before - self.messages
     }
 
-    /// The connection is gone: no record in flight will be answered. Says how many there were.
+    /// Gives every record in flight the outcome `Lost`: the connection is gone, and none will be answered. Returns how
+    /// many there were.
     pub fn lose_all(&mut self, wakes: &mut DueWakers) -> usize {
         let before = self.messages;
         while let Some(batch) = self.batches.oldest() {
@@ -369,8 +371,8 @@ impl Window {
         before - self.messages
     }
 
-    /// The broker refuses this subject: it drops what was published on it without an answer. Says how many
-    /// records there were.
+    /// Gives the records of a subject the outcome `Refused`: the broker forbids the subject, and drops what was
+    /// published on it without an answer. Returns how many records there were.
     pub fn fail_subject(&mut self, tag: u32, wakes: &mut DueWakers) -> usize {
         let before = self.messages;
         let mut next = self.batches.oldest();
@@ -384,14 +386,14 @@ impl Window {
         before - self.messages
     }
 
-    /// Ready when each record of the batch has its outcome. A batch that is not there (taken or abandoned) is
-    /// ready too: there is nothing to wait for.
+    /// Waits until each record of the batch has its outcome. A batch that is not there (taken or abandoned) is ready
+    /// too: there is nothing to wait for.
     pub fn poll_batch(&mut self, key: BatchKey, cx: &mut Context<'_>) -> Poll<()> {
         self.batches.poll(key, cx.waker())
     }
 
-    /// Appends the outcomes of a whole batch to `outcomes`, in the order of its records, and forgets the batch.
-    /// Returns `false`, and does nothing, if the batch is not whole or not there.
+    /// Appends the outcomes of a complete batch to `outcomes`, in the order of its records, and frees the batch.
+    /// Returns `false`, and does nothing, if the batch is not complete or not there.
     pub fn take(&mut self, key: BatchKey, outcomes: &mut Vec<AckOutcome>) -> bool {
         let Some((records, State::Whole)) = self.batches.find(key) else { return false };
         self.batches.free(key.index());
@@ -399,8 +401,8 @@ impl Window {
         true
     }
 
-    /// The requester went away. What is in flight keeps its room until it is answered or expires (the broker
-    /// still works on it), then it is free, and its outcome is dropped.
+    /// Abandons a batch: its requester went away. Its records in flight keep their room until they are answered or
+    /// expire (the broker still works on them); then the room is free, and the outcomes are dropped.
     pub fn abandon(&mut self, key: BatchKey) {
         match self.batches.find(key) {
             Some((records, State::Whole)) => {
@@ -432,7 +434,7 @@ impl Window {
         let key = self.batches.open(ask.tag, ask.deadline_ms);
         let (mut list, mut records) = (List::EMPTY, 0);
         for bytes in ask.sizes.take(self.limits.grant_messages) {
-            // Sizes are under 4 GiB; one that were not would count as that, when it is taken and when it is freed.
+            // Sizes are under 4 GiB; a larger one would count as that, when it is taken and when it is freed.
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
             if !ask.all && !self.fits(Room { messages: 1, bytes: bytes as usize }) {
                 break;
@@ -461,14 +463,14 @@ impl Window {
         self.answer_all(batch, outcome, wakes);
     }
 
-    /// Gives every record of a batch that has none this outcome; stored records one place after the other.
+    /// Gives every record of a batch that has none this outcome; stored records get consecutive sequences.
     fn answer_all(&mut self, batch: u32, outcome: &AckOutcome, wakes: &mut DueWakers) {
         let (count, bytes) = self.cells.answer(self.batches.records(batch), outcome);
         self.release(count, bytes);
         self.whole(batch, wakes);
     }
 
-    /// The last record of a batch has its outcome.
+    /// Completes a batch: its last record has its outcome.
     fn whole(&mut self, batch: u32, wakes: &mut DueWakers) {
         match self.batches.whole(batch) {
             Ok(waker) => wakes.0.extend(waker),
@@ -482,7 +484,7 @@ impl Window {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Wakes whoever is first in the queue, if there is room for its first record.
+    /// Wakes the first request in the queue, if there is room for its first record.
     fn wake_next(&mut self, wakes: &mut DueWakers) {
         if let Some(need) = self.turns.first_need()
             && self.fits(need)

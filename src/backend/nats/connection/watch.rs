@@ -1,4 +1,4 @@
-//! What a link does by the clock: gives up publishes that are due, judges its server, and leaves it.
+//! The timed work of a connection: it gives up publishes that are due, judges its server, and leaves it.
 
 use super::{
     super::{
@@ -19,11 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long what is to be written has when the link goes to another server.
+/// How long what is to be written has when the connection moves to another server.
 const MOVE_GRACE: Duration = Duration::from_millis(500);
 
 impl Connection {
-    /// Deadlines and health, for as long as the link lives.
+    /// Watches deadlines and health, for as long as the connection lives.
     pub(super) async fn tick(self: Rc<Self>) {
         while !self.stopping.get() {
             rt::sleep(TICK).await;
@@ -36,7 +36,7 @@ impl Connection {
         }
     }
 
-    /// Looks at what the server did since the last tick, and does what follows from it.
+    /// Looks at what the server did since the last tick, and acts on it.
     fn judge(self: &Rc<Self>) {
         let window = self.window.borrow();
         let seen = Seen {
@@ -82,7 +82,8 @@ impl Connection {
         let mut up = self.up.borrow_mut();
         let Some(up) = up.as_mut().filter(|up| up.leaving.is_none()) else { return };
         let others = self.servers.borrow().others() > 0;
-        // What is in flight would be lost with a server that stands alone; within a cluster it is answered all the same.
+        // The records in flight would be lost with a server that stands alone; within a cluster they are answered all
+        // the same.
         let stays = !others || (in_flight && !up.server.clustered);
         if up.stops && (stays || !up.server.clustered) {
             up.leaving = Some(Leaving::at_its_end());
@@ -98,7 +99,7 @@ impl Connection {
         let unasked = !up.stops || self.pulls.borrow().is_empty();
         let idle = self.window.borrow().in_flight().0 == 0;
         let left = up.leaving.is_some_and(|leaving| now >= leaving.until || leaving.is_over(written, idle, unasked));
-        // A broker that talks and does not read: what it does not take would gather here.
+        // A broker that sends and does not read: the output would gather here.
         let stuck =
             up.writing_since.is_some_and(|since| now.saturating_duration_since(since) > self.limits.ack_timeout);
         if stuck || left {
@@ -106,13 +107,14 @@ impl Connection {
         }
     }
 
-    /// Goes to another server, if one lets the link in. Until then publishes go to this one, whatever it does with them.
+    /// Moves to another server, if one accepts a connection. Until then publishes go to this one, whatever it does with
+    /// them.
     async fn go_elsewhere(self: Rc<Self>) {
         let others = self.servers.borrow().others();
         for _ in 0..others {
             let Some(server) = self.servers.borrow_mut().next_elsewhere() else { break };
             let found = self.let_in(server).await;
-            // A link that has lost its connection meanwhile looks for one itself.
+            // A connection that is down meanwhile looks for a server itself.
             if !self.is_up() {
                 break;
             }
@@ -132,7 +134,7 @@ impl Connection {
         self.moving.set(false);
     }
 
-    /// This connection stands by: the link ends the one that it has, and goes on with it.
+    /// Takes a new connection that stands by: the present one is ended, and the new one follows it.
     fn move_to(&self, server: Address, established: Established) {
         let mut up = self.up.borrow_mut();
         let Some(up) = up.as_mut() else { return };
@@ -146,20 +148,20 @@ impl Connection {
         *self.standby.borrow_mut() = Some((server, established));
         up.leaving = Some(Leaving { until: Instant::now() + MOVE_GRACE, moves: true });
         if up.stops {
-            // What comes for them would not come over the next one.
+            // Messages for them would not come over the next connection.
             self.pulls.borrow().values().for_each(Pull::end_wait);
         }
     }
 
-    /// What has a message id was sent to a server that does not serve: it goes again at once. (So is a record without one given up that has
-    /// waited for nearly all of its time.)
+    /// Gives up the records with a message id that were sent to a server that does not serve: they are published again
+    /// at once. (So is a record without one given up that has waited for nearly all of its time.)
     pub(super) fn give_up_what_goes_again(&self, wakes: &mut DueWakers) {
         let soon = u64::try_from(REPUBLISH_AFTER.as_millis()).unwrap_or(0);
         let expired = self.window.borrow_mut().expire(self.now_ms() + soon, wakes);
         self.unanswered.set(self.unanswered.get() + expired as u64);
     }
 
-    /// How many records were sent, but for those that were lost with a connection.
+    /// Returns how many records were sent, but for those that were lost with a connection.
     pub(super) fn sent(&self) -> u64 {
         let window = self.window.borrow();
         window.answered() + self.unanswered.get() + window.in_flight().0 as u64
@@ -167,13 +169,13 @@ impl Connection {
 }
 
 impl Leaving {
-    /// That of a server which is about to stop where no other one takes the link in.
+    /// How to leave a server that is about to stop where no other one accepts a connection.
     fn at_its_end() -> Self {
         Self { until: Instant::now() + LAME_DUCK_GRACE, moves: false }
     }
 
-    /// Whether nothing is lost any more. `written`: everything was sent; `idle`: no publish waits for its answer; `unasked`: no consume
-    /// call waits for messages.
+    /// Returns whether nothing would be lost any more. `written`: everything was sent; `idle`: no publish waits for its
+    /// answer; `unasked`: no consume call waits for messages.
     fn is_over(self, written: bool, idle: bool, unasked: bool) -> bool {
         unasked && if self.moves { written } else { idle }
     }

@@ -1,8 +1,8 @@
-//! All records of a request or none: one atomic batch, which is never cut and never tried singly.
+//! Publishes all records of a request or none: one atomic batch, which is never cut and never tried singly.
 //!
-//! What the broker refuses is refused as a whole. If it refuses because message ids are known, the question is whether the
-//! batch was stored before (its answer was lost, and it is sent again) or only a part of it: each id is asked for, with a
-//! record that is never stored ([`ASK_BY_SEQUENCE`], [`ASK_BY_ID`]).
+//! A batch that the broker refuses is refused as a whole. If it refuses because message ids are known, the gateway has
+//! to find out whether the batch was stored before (its answer was lost, and it is sent again) or only a part of it: it
+//! asks for each id with a record that is never stored ([`ASK_BY_SEQUENCE`], [`ASK_BY_ID`]).
 
 use super::{Plan, Scratch};
 use crate::{
@@ -85,7 +85,7 @@ impl Connection {
             Some(refused) => {
                 let why = errors::of_batch(refused, plan.publish.station.name.as_str(), plan.record_bytes_max as u64);
                 let last = outcomes.len().saturating_sub(1);
-                // Of a record that is too large only the last one's answer is heard.
+                // If a record is too large, only the answer to the last record is received.
                 let of_one = matches!(why, Reject::TooLarge(..));
                 settle(outcomes, |index| if of_one && index < last { Reject::NothingStored } else { why.clone() });
             }
@@ -94,7 +94,8 @@ impl Connection {
         Ok(())
     }
 
-    /// The broker knows message ids of the batch: of all of them, then it is stored; or of some, then it cannot be.
+    /// The broker knows message ids of the batch. If it knows all of them, the batch is stored; if it knows some, it
+    /// cannot be.
     async fn settle_known(&self, publish: &Publish<'_>, outcomes: &mut [Outcome]) {
         if publish.is_late() {
             return settle(outcomes, |_| Reject::OutcomeUnknown);
@@ -107,7 +108,7 @@ impl Connection {
         if let Err(why) = self.ask(publish, ASK_BY_SEQUENCE, &mut found).await {
             return settle(outcomes, |_| why.clone());
         }
-        // The harmless question comes first whatever is known of the copies, which somebody may have changed: an answer
+        // The harmless request comes first whatever is known of the copies, which somebody may have changed: an answer
         // that knows an id says that there are several.
         if publish.station.replicas <= 1
             && found.iter().all(is_absent)
@@ -127,7 +128,7 @@ impl Connection {
             let known = |index| found.get(index).is_some_and(is_known);
             settle(outcomes, |index| if known(index) { Reject::MessageId(KNOWN) } else { Reject::NothingStored });
         } else {
-            // They were known a moment ago: forgotten since, or being stored by somebody else.
+            // They were known a moment ago: evicted since, or being stored by somebody else.
             settle(outcomes, |_| Reject::OutcomeUnknown);
         }
     }
@@ -144,7 +145,7 @@ impl Connection {
     }
 }
 
-/// Nothing was stored, for this reason.
+/// Returns the reject of a batch of which nothing was stored, for this reason.
 fn settle(outcomes: &mut [Outcome], why: impl Fn(usize) -> Reject) {
     for (index, outcome) in outcomes.iter_mut().enumerate() {
         *outcome = Outcome::Failed(why(index));
@@ -159,7 +160,8 @@ impl<'a> Plan<'a> {
         plan
     }
 
-    /// Whether every record is small enough. If not, those that are not are told so, and the others that nothing was stored.
+    /// Checks whether every record is small enough. If not, those that are not get that reject, and the others that
+    /// nothing was stored.
     fn all_fit(&self, todo: &[u32], outcomes: &mut [Outcome]) -> bool {
         let fits = |index: u32| self.bytes(index) <= self.record_bytes_max;
         let all = todo.iter().all(|index| fits(*index));

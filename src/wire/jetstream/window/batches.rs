@@ -29,9 +29,9 @@ pub(super) enum State {
     Free,
     /// Records are in flight.
     Open,
-    /// Records are in flight, and no one wants to know.
+    /// Records are in flight, and no requester waits for them.
     Abandoned,
-    /// Every record has its outcome, and someone is to take them.
+    /// Every record has its outcome, and the requester is to take them.
     Whole,
 }
 
@@ -56,14 +56,14 @@ struct Batch {
     waker: Option<Waker>,
     /// How its records are answered.
     naming: AckMode,
-    /// The cell that the next answer to the batch's own token is for.
+    /// The slot that the next answer to the batch's own token is for.
     unanswered: u32,
-    /// Turned on when the batch is given up with records unanswered, and with every use that is once: an answer that comes later
-    /// is known by it.
+    /// Changes when the batch is given up with records unanswered, and with every use that is once: an answer that
+    /// comes later is recognised by it.
     turn: u32,
     /// Whether nobody else may have the batch's token.
     once: bool,
-    /// What an atomic batch is called: the answer to its commit says so.
+    /// The id of an atomic batch: the answer to its commit names it.
     id: Option<BatchId>,
     older: u32,
     /// Also the next of the free batches.
@@ -77,7 +77,7 @@ impl Default for Batches {
 }
 
 impl Batches {
-    /// A batch without records. [`Batches::opened`] must follow.
+    /// Opens a batch without records. [`Batches::opened`] must follow.
     pub(super) fn open(&mut self, tag: u32, deadline_ms: u64) -> BatchKey {
         let index = self.unused();
         let generation = self.at(index).map_or(0, |batch| batch.generation);
@@ -87,7 +87,7 @@ impl Batches {
         BatchKey { index, generation }
     }
 
-    /// So many records are in flight; none, and the batch is whole from the start.
+    /// Sets the records of a batch that are in flight. Without any, the batch is complete from the start.
     pub(super) fn opened(&mut self, index: u32, records: List, in_flight: u32, (naming, once): (AckMode, bool)) {
         let youngest = self.youngest;
         let Some(batch) = self.at_mut(index) else { return };
@@ -105,27 +105,27 @@ impl Batches {
         self.youngest = index;
     }
 
-    /// The records of a batch.
+    /// Returns the records of a batch.
     pub(super) fn records(&self, index: u32) -> List {
         self.at(index).map_or(List::EMPTY, |batch| batch.records)
     }
 
-    /// Whether another batch can be opened: as many can as there can be records.
+    /// Returns whether another batch can be opened: as many can as there can be records.
     pub(super) fn has_room(&self) -> bool {
         self.free != NONE || self.slab.len() < CELLS_MAX
     }
 
-    /// The oldest batch with records in flight.
+    /// Returns the oldest batch with records in flight.
     pub(super) fn oldest(&self) -> Option<u32> {
         (self.oldest != NONE).then_some(self.oldest)
     }
 
-    /// When the records of a batch are given up.
+    /// Returns when the records of a batch are given up.
     pub(super) fn deadline_ms(&self, index: u32) -> Option<u64> {
         self.at(index).map(|batch| batch.deadline_ms)
     }
 
-    /// The next younger batch with records in flight.
+    /// Returns the next younger batch with records in flight.
     pub(super) fn younger(&self, index: u32) -> Option<u32> {
         self.at(index).map(|batch| batch.younger).filter(|younger| *younger != NONE)
     }
@@ -134,18 +134,19 @@ impl Batches {
         self.at(index).map(|batch| batch.tag)
     }
 
-    /// The records of the batch that the key names, and its state.
+    /// Returns the records of the batch that the key names, and its state.
     pub(super) fn find(&self, key: BatchKey) -> Option<(List, State)> {
         let batch = self.at(key.index).filter(|batch| batch.generation == key.generation)?;
         Some((batch.records, batch.state))
     }
 
-    /// The name of all records of a batch.
+    /// Returns the token of all records of a batch.
     pub(super) fn token(&self, index: u32) -> Option<Token> {
         self.at(index).map(|batch| Token::of_batch(index, batch.turn))
     }
 
-    /// The batch that a token of all its records names, and how it is answered. `None` if it names none in flight.
+    /// Returns the batch that a token of all its records names, and how it is answered. `None` if it names none in
+    /// flight.
     pub(super) fn shared(&self, token: Token) -> Option<(u32, AckMode)> {
         let index = u32::try_from(token.index()).ok().filter(|_| token.is_shared())?;
         let batch = self.at(index).filter(|batch| batch.turn == token.generation())?;
@@ -153,43 +154,43 @@ impl Batches {
         in_flight.then_some((index, batch.naming))
     }
 
-    /// The batch that the key names is called so.
+    /// Sets the id of the batch that the key names.
     pub(super) fn call(&mut self, key: BatchKey, id: BatchId) {
         if let Some(batch) = self.at_mut(key.index).filter(|batch| batch.generation == key.generation) {
             batch.id = Some(id);
         }
     }
 
-    /// Whether the batch is called so.
+    /// Returns whether the batch has this id.
     pub(super) fn is_called(&self, index: u32, id: &[u8]) -> bool {
         self.at(index).and_then(|batch| batch.id.as_ref()).is_some_and(|own| own.as_bytes() == id)
     }
 
-    /// The cell that the next answer to the batch's own token is for.
+    /// Returns the slot that the next answer to the batch's own token is for.
     pub(super) fn unanswered(&self, index: u32) -> u32 {
         self.at(index).map_or(NONE, |batch| batch.unanswered)
     }
 
-    /// Records without an outcome.
+    /// Returns the number of records without an outcome.
     pub(super) fn in_flight(&self, index: u32) -> u32 {
         self.at(index).map_or(0, |batch| batch.in_flight)
     }
 
-    /// The next answer to the batch's own token is for this cell.
+    /// Sets the slot that the next answer to the batch's own token is for.
     pub(super) fn answered_up_to(&mut self, index: u32, next: u32) {
         if let Some(batch) = self.at_mut(index) {
             batch.unanswered = next;
         }
     }
 
-    /// The records of a batch that have no outcome are given up.
+    /// Gives up the records of a batch that have no outcome.
     pub(super) fn give_up(&mut self, index: u32) {
         if let Some(batch) = self.at_mut(index) {
             batch.turn = batch.turn.wrapping_add(1);
         }
     }
 
-    /// One record more has its outcome; whether it was the last.
+    /// Counts one more record that has its outcome. Returns whether it was the last.
     pub(super) fn record_done(&mut self, index: u32) -> bool {
         let Some(batch) = self.at_mut(index) else { return false };
         debug_assert!(batch.in_flight > 0, "a record in flight is of a batch with records in flight");
@@ -197,8 +198,8 @@ impl Batches {
         batch.in_flight == 0
     }
 
-    /// Every record has its outcome: the waker of whoever waits, or the records of a batch that was abandoned
-    /// (it is free now).
+    /// Completes a batch, every record of which has its outcome. Returns the waker of the requester that waits, or the
+    /// records of a batch that was abandoned (it is free now).
     pub(super) fn whole(&mut self, index: u32) -> Result<Option<Waker>, List> {
         self.unlink(index);
         let Some(batch) = self.at_mut(index) else { return Ok(None) };
@@ -301,8 +302,8 @@ impl Batch {
 
 #[cfg(test)]
 impl Batches {
-    /// Batches in all, free ones, and ones in the list of those with records in flight; panics if the lists
-    /// do not hold together.
+    /// Returns the numbers of batches, of free ones, and of those in the list with records in flight; panics if the
+    /// lists do not hold together.
     pub(super) fn audit(&self) -> (usize, usize, usize) {
         let (mut free, mut index) = (0, self.free);
         while let Some(batch) = self.at(index) {

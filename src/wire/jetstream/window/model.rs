@@ -1,9 +1,9 @@
 //! The publish window against a model: any order of acknowledgements, time-outs, reconnects, refusals and
 //! requesters that come, wait, leave and go away.
 //!
-//! The model is what the window would be without slabs and lists: a vector of batches. After every step
-//! both agree on what is in flight; at the end nothing is, every cell and batch is free, each record
-//! had exactly one outcome (the one that came first), and each waiting requester was woken exactly once.
+//! The model is what the window would be without slabs and lists: a vector of batches. After every step both agree on
+//! what is in flight. At the end nothing is, every slot and batch is free, each record had exactly one outcome (the one
+//! that came first), and each waiting requester was woken exactly once.
 
 use super::{tests::Bell, *};
 use proptest::{prelude::*, sample::Index};
@@ -24,9 +24,9 @@ enum Step {
         once: bool,
         all: bool,
     },
-    /// Polls someone in line.
+    /// Polls a requester in line.
     PollTurn(Index),
-    /// Someone in line goes away.
+    /// A requester in line goes away.
     Leave(Index),
     /// Any token that was ever given gets an answer: in flight, answered, or of a batch long gone.
     Answer(Index, u64),
@@ -47,7 +47,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (sizes(), 0..TAGS, 0u64..50, any::<[bool; 4]>()).prop_map(|(sizes, tag, lives_ms, [waits, each, all, once])| {
             let naming = if each { AckMode::PerRecord } else { AckMode::InOrder };
-            // More than a grant is never asked for as a whole.
+            // No request asks for more than a grant at once.
             let all = all && sizes.len() <= LIMITS.grant_messages;
             Step::Open { sizes, tag, lives_ms, waits, naming, once, all }
         }),
@@ -81,7 +81,7 @@ struct Batch {
     gone: bool,
     bell: Arc<Bell>,
     waker: Waker,
-    /// Polled while it was not whole: it is owed one ring.
+    /// Polled before it was complete: its requester has one wake-up to come.
     polled: bool,
 }
 
@@ -101,7 +101,7 @@ impl Batch {
     }
 }
 
-/// Someone in line.
+/// A requester in line.
 struct Asker {
     turn: Ticket,
     sizes: Vec<usize>,
@@ -112,7 +112,7 @@ struct Asker {
     all: bool,
     bell: Arc<Bell>,
     waker: Waker,
-    /// Rings since it last polled.
+    /// Wake-ups since it last polled.
     heard: usize,
 }
 
@@ -141,7 +141,7 @@ impl World {
         self.batches.iter().map(Batch::in_flight).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
-    /// How many records of these sizes the window should take now.
+    /// Returns how many records of these sizes the window should take now.
     fn expected(&self, sizes: &[usize], all: bool) -> usize {
         let (mut messages, mut bytes) = self.in_flight();
         if all {
@@ -205,7 +205,7 @@ impl World {
         }
     }
 
-    /// Polls someone who stands (or wants to stand) at this place of the queue.
+    /// Polls a requester that stands (or wants to stand) at this place of the queue.
     fn poll_asker(&mut self, mut asker: Asker, place: usize) {
         let expect = self.expected(&asker.sizes, asker.all);
         let (mut tokens, deadline_ms) = (Vec::new(), self.now_ms + asker.lives_ms);
@@ -350,7 +350,7 @@ impl World {
         {
             assert!(first.bell.rung() > first.heard, "there is room for the first in line, and it was told");
         }
-        // A cell is held by a record in flight or by an outcome that no one has taken.
+        // A slot is held by a record in flight or by an outcome that no one has taken.
         let (cells, free_cells) = self.window.cells.audit();
         let held = self.batches.iter().filter(|batch| !(batch.gone && batch.is_whole()));
         assert_eq!(cells - free_cells, held.clone().map(|batch| batch.sizes.len()).sum::<usize>());
@@ -371,7 +371,7 @@ proptest! {
             world.step(step);
             world.check();
         }
-        // Everyone goes home: those in line leave, the connection is lost, and every outcome is taken.
+        // The end: those in line leave, the connection is lost, and every outcome is taken.
         while let Some(mut asker) = world.queue.pop_front() {
             world.window.leave(&mut asker.turn, &mut world.wakes);
         }

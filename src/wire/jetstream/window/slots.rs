@@ -1,12 +1,12 @@
-//! The records of a window: a slab of cells, and lists of them in the order of a batch.
+//! The records of a window: a slab of slots, and lists of them in the order of a batch.
 
 use super::AckOutcome;
 use crate::wire::jetstream::token::{CELLS_MAX, Token};
 
-/// "No cell" in a list. Larger than any index: a token names no such cell.
+/// "No slot" in a list. Larger than any index: no token names such a slot.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// A list of cells, linked through the cells.
+/// A list of slots, linked through the slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct List {
     first: u32,
@@ -16,7 +16,7 @@ pub(super) struct List {
 impl List {
     pub(super) const EMPTY: Self = Self { first: NONE, last: NONE };
 
-    /// The cell of the first record.
+    /// Returns the slot of the first record.
     pub(super) fn first(self) -> u32 {
         self.first
     }
@@ -27,22 +27,23 @@ impl List {
 pub(super) struct Completed {
     pub(super) batch: u32,
     pub(super) bytes: usize,
-    /// The cell of the batch's next record.
+    /// The slot of the batch's next record.
     pub(super) next: u32,
 }
 
 #[derive(Debug)]
 pub(super) struct Slots {
     cells: Vec<Cell>,
-    /// First of the free cells.
+    /// First of the free slots.
     free: u32,
 }
 
 #[derive(Debug)]
 struct Cell {
-    /// Turned on when a record is given up unanswered, and with every use that is once: an answer that comes later is known by it.
+    /// Changes when a record is given up unanswered, and with every use that is once: an answer that comes later is
+    /// recognised by it.
     generation: u32,
-    /// Next of the batch, or of the free cells.
+    /// Next of the batch, or of the free slots.
     next: u32,
     batch: u32,
     bytes: u32,
@@ -74,7 +75,7 @@ impl Slots {
         Self { cells: Vec::with_capacity(capacity), free: NONE }
     }
 
-    /// A cell in flight, at the end of `list`. `None` only if tokens cannot name another cell.
+    /// Opens a slot in flight, at the end of `list`. `None` only if tokens cannot name another slot.
     pub(super) fn open(&mut self, batch: u32, bytes: u32, manner: Manner, list: &mut List) -> Option<Token> {
         let index = self.unused()?;
         let cell = self.at(index)?;
@@ -89,7 +90,7 @@ impl Slots {
         Some(Token::of_cell(index, generation))
     }
 
-    /// Whether another record can be opened: tokens can name only so many.
+    /// Returns whether another record can be opened: tokens can name only so many.
     pub(super) fn has_room(&self) -> bool {
         self.free != NONE || self.cells.len() < CELLS_MAX
     }
@@ -101,7 +102,7 @@ impl Slots {
         self.complete_at(index, outcome)
     }
 
-    /// Gives the record in this cell its outcome. `None` if none is in flight there.
+    /// Gives the record in this slot its outcome. `None` if none is in flight there.
     pub(super) fn complete_at(&mut self, index: u32, outcome: AckOutcome) -> Option<Completed> {
         let cell = self.at(index)?;
         if !matches!(cell.state, State::InFlight) {
@@ -111,7 +112,8 @@ impl Slots {
         Some(Completed { batch: cell.batch, bytes: cell.bytes as usize, next: cell.next })
     }
 
-    /// Turns on the generation of each record of the list that is in flight: what comes for it from now on is late.
+    /// Changes the generation of each record of the list that is in flight: an answer that comes for it from now on is
+    /// late.
     pub(super) fn give_up(&mut self, list: List) {
         let mut index = list.first;
         while let Some(cell) = self.at(index) {
@@ -122,8 +124,8 @@ impl Slots {
         }
     }
 
-    /// Gives each record of the list that is in flight this outcome, and stored ones a place after the other; how many
-    /// there were, and their bytes.
+    /// Gives each record of the list that is in flight this outcome, and consecutive sequences to stored ones. Returns
+    /// how many there were, and their bytes.
     pub(super) fn answer(&mut self, list: List, outcome: &AckOutcome) -> (usize, usize) {
         let (mut count, mut bytes, mut index) = (0, 0, list.first);
         while let Some(cell) = self.at(index) {
@@ -143,7 +145,7 @@ impl Slots {
         (count, bytes)
     }
 
-    /// Frees the cells of a whole batch and hands out their outcomes in order.
+    /// Frees the slots of a complete batch and passes their outcomes to `each`, in order.
     pub(super) fn free(&mut self, list: List, mut each: impl FnMut(AckOutcome)) {
         let mut index = list.first;
         while let Some(cell) = self.at(index) {
@@ -154,7 +156,7 @@ impl Slots {
             cell.generation = cell.generation.wrapping_add(u32::from(cell.once));
             index = cell.next;
         }
-        // The whole list goes in front of the free cells as it is.
+        // The whole list goes in front of the free slots as it is.
         let free = self.free;
         if let Some(last) = self.at(list.last) {
             last.next = free;
@@ -162,7 +164,7 @@ impl Slots {
         }
     }
 
-    /// Takes a cell from the free ones, or makes one.
+    /// Takes a slot from the free ones, or makes one.
     fn unused(&mut self) -> Option<u32> {
         let free = self.free;
         if let Some(cell) = self.at(free) {
@@ -189,7 +191,7 @@ impl Slots {
 
 #[cfg(test)]
 impl Slots {
-    /// Slots in all, and free ones; panics if the free list holds one that is not free, or one twice.
+    /// Returns the number of slots, and of free ones; panics if the free list holds one that is not free, or one twice.
     pub(super) fn audit(&self) -> (usize, usize) {
         let (mut free, mut index) = (0, self.free);
         while let Some(cell) = self.cells.get(index as usize) {
@@ -203,7 +205,7 @@ impl Slots {
         (self.cells.len(), free)
     }
 
-    /// Turns the generations of all slots on, as if each had been given up `times`.
+    /// Changes the generations of all slots, as if each had been given up `times`.
     pub(super) fn age(&mut self, times: u32) {
         self.cells.iter_mut().for_each(|cell| cell.generation = cell.generation.wrapping_add(times));
     }

@@ -160,7 +160,7 @@ fn what_is_asked_for_as_a_whole_is_never_cut() {
     assert_eq!(window.open(all(&[1, 1, 1]), &mut tokens), None, "two messages fit");
     assert_eq!(window.open(all(&[40, 41]), &mut tokens), None, "80 bytes fit");
     assert_eq!(window.open(all(&[40, 40]), &mut tokens).map(|opened| opened.records), Some(2));
-    // In line it is woken when there is room, and whoever comes later stands behind it.
+    // In line it is woken when there is room, and a later request stands behind it.
     let (bell, waker) = Bell::new();
     let (mut turn, mut cx) = (Ticket::default(), Context::from_waker(&waker));
     assert!(window.poll_open(&mut turn, all(&[1, 1]), &mut tokens, &mut wakes, &mut cx).is_pending());
@@ -209,7 +209,7 @@ fn answers_to_a_batchs_own_token_go_to_its_records_in_order() {
     assert_eq!((window.cells.audit(), window.batches.audit()), ((3, 3), (1, 1, 0)));
 }
 
-/// What the first batch of a connection is called.
+/// The id of the first batch of a connection.
 const NAME: &[u8] = b"x-0";
 
 #[test]
@@ -224,7 +224,7 @@ fn c1_a_second_answer_settles_nothing_but_its_own_record() {
         let (first, token) = open(&mut window);
         assert!(window.complete(token, STORED, &mut wakes));
         assert_eq!(take(&mut window, first), Some(vec![STORED]));
-        // The old leader answers too, when the cell is in use again.
+        // The old leader answers too, when the slot is in use again.
         let (second, own) = open(&mut window);
         assert_eq!(own.index(), token.index(), "the cell is used again");
         assert!(!window.complete(token, STORED, &mut wakes), "{naming:?}: the answer of another record");

@@ -1,23 +1,23 @@
-//! Those who wait for room, first come first served.
+//! Requests that wait for room, first come, first served.
 
 use super::Room;
 use std::{collections::VecDeque, task::Waker};
 
 /// A place in the queue for room; empty at first, and again when the room was taken.
 ///
-/// Whoever drops it while it holds a place must call [`super::Window::leave`] first: others wait behind it.
+/// A ticket that is dropped while it holds a place blocks those behind it: call [`super::Window::leave`] first.
 #[derive(Debug, Default)]
 pub struct Ticket(Option<u64>);
 
 impl Ticket {
-    /// Whether it holds a place.
+    /// Returns whether it holds a place.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.0.is_some()
     }
 }
 
-/// The queue, in the order of tickets, so that one is found by halving.
+/// The queue, in the order of tickets, so that one is found by binary search.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
     queue: VecDeque<Waiter>,
@@ -28,9 +28,9 @@ pub(super) struct Tickets {
 #[derive(Debug)]
 struct Waiter {
     ticket: u64,
-    /// What it waits for.
+    /// The room that it waits for.
     need: Room,
-    /// Gone once it was woken, until it is polled again.
+    /// `None` once it was woken, until it is polled again.
     waker: Option<Waker>,
 }
 
@@ -43,7 +43,7 @@ impl Tickets {
         self.queue.is_empty()
     }
 
-    /// Whether no one stands before the holder of `turn`.
+    /// Returns whether no one stands before the holder of `turn`.
     pub(super) fn is_next(&self, turn: &Ticket) -> bool {
         match self.queue.front() {
             Some(first) => turn.0 == Some(first.ticket),
@@ -78,12 +78,12 @@ impl Tickets {
         turn.0 = None;
     }
 
-    /// What the first in the queue waits for.
+    /// Returns the room that the first in the queue waits for.
     pub(super) fn first_need(&self) -> Option<Room> {
         self.queue.front().map(|waiter| waiter.need)
     }
 
-    /// The first one's waker, if it was not woken already.
+    /// Takes the first one's waker, if it was not woken already.
     pub(super) fn take_first_waker(&mut self) -> Option<Waker> {
         self.queue.front_mut().and_then(|waiter| waiter.waker.take())
     }

@@ -1,7 +1,7 @@
-//! What a shard asks about each request: whose credential is this?
+//! Finds out for each request of a shard whose credential it has.
 //!
-//! One [`Authenticator`] a shard, not `Send`: principals are handed out as `Rc`, so that a request touches no
-//! counter that another core touches. It reads the shared snapshot of users only for a credential it has not seen.
+//! Each shard has one [`Authenticator`], which is not `Send`: principals are `Rc`s, so that a request touches no
+//! counter that another core touches. It reads the shared snapshot of users only for a credential that it has not seen.
 
 use super::{IssuedPair, Principal, TokenCache, TokenKeys, Users, keys};
 use crate::{
@@ -13,11 +13,11 @@ use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 /// Users, keys and verified credentials of one shard.
 #[derive(Debug)]
 pub struct Authenticator {
-    /// Number of this shard.
+    /// The number of this shard.
     shard: u16,
     keys: TokenKeys,
     users: Arc<Users>,
-    /// This shard's copies out of `users`, one for each user that has come by.
+    /// This shard's copies out of `users`, one for each user that has sent a request.
     principals: HashMap<u32, HashMap<Box<str>, Rc<Principal>>>,
     cache: TokenCache,
     hits: u64,
@@ -32,8 +32,8 @@ impl Authenticator {
         Self { shard, keys, users, principals: HashMap::new(), cache, hits: 0, misses: 0 }
     }
 
-    /// Whose access token or API key a request came with; [`Reject::Unauthorized`] if nobody's. To be asked once a request,
-    /// because the requests of a key are counted here.
+    /// Returns whose access token or API key a request came with; [`Reject::Unauthorized`] if nobody's. To be called
+    /// once a request, because the requests of a key are counted here.
     pub fn principal(&mut self, credential: &[u8], now_unix_s: u64) -> Result<Rc<Principal>, Reject> {
         let principal = if let Some(known) = self.cache.get(credential, now_unix_s) {
             self.hits += 1;
@@ -48,7 +48,7 @@ impl Authenticator {
         Ok(principal)
     }
 
-    /// Whose credential this is, and until when.
+    /// Returns whose credential this is, and until when it is valid.
     fn verify(&mut self, credential: &[u8], now_unix_s: u64) -> Result<(Rc<Principal>, u64), Reject> {
         if credential.starts_with(keys::PREFIX.as_bytes()) {
             return self.verify_key(credential, now_unix_s);
@@ -57,7 +57,7 @@ impl Authenticator {
         Ok((self.user(claims.account_id, &claims.username, claims.ver)?, claims.exp))
     }
 
-    /// [`Reject::UsersUnknown`]: the registry was not read yet, and what has the form of a key may be one.
+    /// [`Reject::UsersUnknown`]: the registry was not read yet, and a text that has the form of a key may be one.
     fn verify_key(&self, credential: &[u8], now_unix_s: u64) -> Result<(Rc<Principal>, u64), Reject> {
         let text = std::str::from_utf8(credential).map_err(|_| Reject::Unauthorized)?;
         let id = keys::id_of(text).ok_or(Reject::Unauthorized)?;
@@ -70,18 +70,19 @@ impl Authenticator {
         }
     }
 
-    /// Whose refresh token this is; [`Reject::Unauthorized`] if nobody's. Not cached: it is asked once a token.
+    /// Returns whose refresh token this is; [`Reject::Unauthorized`] if nobody's. Not cached: a refresh token is sent
+    /// once.
     pub fn verify_refresh(&mut self, token: &[u8], now_unix_s: u64) -> Result<Rc<Principal>, Reject> {
         let claims = self.keys.verify_refresh(token, now_unix_s)?;
         self.user(claims.account_id, &claims.username, claims.ver)
     }
 
-    /// The user of this account and (lower-cased) name, if this is still the version of its password: the one
-    /// that a verified token tells, or that the control plane has just checked. [`Reject::Unauthorized`] if not.
+    /// Returns the user of this account and (lower-cased) name, if this is still the version of its password: the one
+    /// that a verified token says, or that the control plane has just checked. [`Reject::Unauthorized`] if not.
     pub fn user(&mut self, account: u32, name: &str, version: u32) -> Result<Rc<Principal>, Reject> {
         match self.find(account, name) {
             Some(principal) if principal.version == version => Ok(principal),
-            // The credential is genuine and the registry was not read yet: not the time to turn its holder away.
+            // The credential is genuine and the registry was not read yet: its holder must not be refused for good.
             None if !self.users.is_complete() => Err(Reject::UsersUnknown),
             Some(_) | None => Err(Reject::Unauthorized),
         }
@@ -96,7 +97,7 @@ impl Authenticator {
         Some(principal)
     }
 
-    /// A new pair of tokens, see [`TokenKeys::issue`].
+    /// Issues a new pair of tokens, see [`TokenKeys::issue`].
     pub fn issue(
         &self,
         principal: &Principal,
@@ -107,20 +108,20 @@ impl Authenticator {
         self.keys.issue(principal, now_unix_s, access_lifetime, refresh_lifetime)
     }
 
-    /// Users, rights or API keys have changed: replaces the snapshot and forgets every credential.
+    /// Users, rights or API keys have changed: replaces the snapshot and invalidates every cached credential.
     pub fn set_users(&mut self, users: Arc<Users>) {
         self.users = users;
         self.principals.clear();
         self.cache.clear();
     }
 
-    /// Requests whose token or key was known.
+    /// Returns the number of requests whose token or key was cached.
     #[must_use]
     pub fn hits(&self) -> u64 {
         self.hits
     }
 
-    /// Requests whose token or key had to be verified.
+    /// Returns the number of requests whose token or key had to be verified.
     #[must_use]
     pub fn misses(&self) -> u64 {
         self.misses

@@ -14,7 +14,7 @@ use std::{
     rc::Rc,
 };
 
-/// Verified tokens and whose they are.
+/// Verified tokens, and the principals that they belong to.
 pub struct TokenCache {
     seed: RandomState,
     /// Index into `entries` or [`EMPTY`]; a power of two long.
@@ -70,7 +70,7 @@ impl TokenCache {
         }
     }
 
-    /// Whose token this is, if it was verified and has not expired by `now_unix_s`.
+    /// Returns whose token this is, if it was verified and has not expired by `now_unix_s`.
     #[must_use]
     pub fn get(&mut self, token: &[u8], now_unix_s: u64) -> Option<Rc<Principal>> {
         let slot = self.slot_of(self.hash(token), token)?;
@@ -84,7 +84,7 @@ impl TokenCache {
         Some(Rc::clone(&entry.principal))
     }
 
-    /// Remembers a token that was verified. Replaces what was known of the same token.
+    /// Caches a token that was verified. Replaces what was cached for the same token.
     pub fn insert(&mut self, token: &[u8], principal: Rc<Principal>, expires_unix_s: u64) {
         let hash = self.hash(token);
         if let Some(slot) = self.slot_of(hash, token) {
@@ -106,7 +106,7 @@ impl TokenCache {
         self.link(hash, index);
     }
 
-    /// Forgets everything: users or keys have changed.
+    /// Evicts everything: users or keys have changed.
     pub fn clear(&mut self) {
         self.table.fill(EMPTY);
         self.entries.clear();
@@ -114,13 +114,13 @@ impl TokenCache {
         self.bytes = 0;
     }
 
-    /// Tokens held.
+    /// Returns how many tokens are cached.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether no token is held.
+    /// Returns whether no token is cached.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -132,7 +132,7 @@ impl TokenCache {
         hasher.finish()
     }
 
-    /// Where the table's probe sequence for a hash begins.
+    /// Returns where the table's probe sequence for a hash begins.
     #[expect(clippy::cast_possible_truncation, reason = "the mask keeps only low bits anyway")]
     fn home(&self, hash: u64) -> usize {
         hash as usize & self.mask()
@@ -142,7 +142,7 @@ impl TokenCache {
         self.table.len() - 1
     }
 
-    /// The slot of the table that holds this token.
+    /// Returns the slot of the table that holds this token.
     fn slot_of(&self, hash: u64, token: &[u8]) -> Option<usize> {
         let mut slot = self.home(hash);
         loop {
@@ -158,7 +158,7 @@ impl TokenCache {
         }
     }
 
-    /// The slot of the table that points to this entry, which is in it.
+    /// Returns the slot of the table that points to this entry, which is in it.
     fn slot_of_index(&self, index: usize) -> usize {
         let mut slot = self.home(self.entries[index].hash);
         while self.table[slot] as usize != index {
@@ -204,7 +204,7 @@ impl TokenCache {
         self.bytes -= cost(&gone.token);
     }
 
-    /// Second chance: what was used since the hand came by stays, within [`SWEEP_MAX`] steps.
+    /// Evicts an entry. Second chance: an entry that was used since the hand came by stays, within [`SWEEP_MAX`] steps.
     fn evict(&mut self) {
         for _ in 0..SWEEP_MAX {
             if self.hand >= self.entries.len() {
@@ -233,7 +233,8 @@ impl TokenCache {
     }
 }
 
-/// What one token costs: its bytes, its entry and, as the table is at least a quarter full after growing, its slots.
+/// Returns what one token costs: its bytes, its entry and, as the table is at least a quarter full after growing, its
+/// slots.
 fn cost(token: &[u8]) -> usize {
     token.len() + size_of::<Entry>() + 4 * size_of::<u32>()
 }

@@ -1,4 +1,4 @@
-//! Where a request says who sends it: the `Authorization` field, or `authorization=` in the query.
+//! Finds the credential of a request: in the `Authorization` field, or in `authorization=` of the query.
 
 use super::keys::{KEY_BYTES, id_of};
 use crate::limits::BASIC_BYTES_MAX;
@@ -35,7 +35,7 @@ impl fmt::Debug for Credential<'_> {
     }
 }
 
-/// The credential of a request: from the `Authorization` field's value, or, if there is no such field, from
+/// Returns the credential of a request: from the `Authorization` field's value, or, if there is no such field, from
 /// `authorization=` in the raw query (what follows `?`). The field wins even if nothing can be read from it.
 ///
 /// The field is `Bearer TOKEN` or `Bearer: TOKEN` in any letter case, with one space or more between; or `Basic` with an API
@@ -54,31 +54,31 @@ pub fn credential<'a>(authorization_header: Option<&'a [u8]>, query: Option<&'a 
     (!sent.is_empty()).then_some(Credential::Sent(sent))
 }
 
-/// Whether a raw query carries a credential, good or not.
+/// Returns whether a raw query carries a credential, valid or not.
 #[must_use]
 pub fn is_credential_in(query: &[u8]) -> bool {
     query_value(query, b"authorization").is_some()
 }
 
-/// What follows the scheme.
+/// Returns what follows the scheme.
 fn of_scheme<'a>(value: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
     let (first, rest) = value.trim_ascii().split_at_checked(scheme.len())?;
     first.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
-/// The one word behind at least one blank.
+/// Returns the one word behind at least one blank.
 fn one_word(rest: &[u8]) -> Option<&[u8]> {
     let word = rest.trim_ascii_start();
     (word.len() < rest.len() && memchr::memchr2(b' ', b'\t', word).is_none()).then_some(word)
 }
 
-/// RFC 7617, with or without the padding.
+/// Decodes base64 with or without the padding (RFC 7617).
 const BASIC: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The password of `user:password` in base64, if it has the form of an API key.
+/// Returns the password of `user:password` in base64, if it has the form of an API key.
 fn basic_key(encoded: &[u8]) -> Option<[u8; KEY_BYTES]> {
     let mut buffer = [0; BASIC_BYTES_MAX];
     let length = BASIC.decode_slice(encoded, &mut buffer).ok()?;

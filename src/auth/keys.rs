@@ -1,8 +1,8 @@
 //! API keys: `sgk_<id>_<secret>`, a credential for those who cannot log in and refresh tokens.
 //!
-//! The secret has 256 random bits, so its SHA-256 is kept and no password hash is needed: nobody can try them all, and a
-//! shard can check a key itself. A key has a fixed length and form, so that what has another is none
-//! before anything is computed.
+//! The secret has 256 random bits, so its SHA-256 is kept and no password hash is needed: nobody can try them all, and
+//! a shard can check a key itself. A key has a fixed length and form, so that a text of another form is refused before
+//! anything is computed.
 
 use crate::{metrics::Counter, station::Pattern};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use std::{fmt, sync::Arc};
 use subtle::ConstantTimeEq;
 
-/// What every key begins with; no token of another kind does.
+/// The prefix of every key; no token of another kind has it.
 pub const PREFIX: &str = "sgk_";
 /// Length of a key in bytes: prefix, id, `_`, secret.
 pub const KEY_BYTES: usize = PREFIX.len() + ID_CHARS + 1 + SECRET_CHARS;
@@ -26,17 +26,17 @@ const ID_ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 /// A key as the registry has it, ready to be compared.
 #[derive(Debug, Clone)]
 pub struct KeyRecord {
-    /// What it is called.
+    /// Its id.
     pub id: Box<str>,
     /// SHA-256 of the whole key.
     pub hash: [u8; 32],
-    /// Stations it may put records into.
+    /// The stations that it may produce to.
     pub produce: Vec<Pattern>,
-    /// Stations it may read.
+    /// The stations that it may consume from.
     pub consume: Vec<Pattern>,
     /// Whether it may use the admin API.
     pub admin: bool,
-    /// Not good from here on, seconds since 1970.
+    /// Seconds since 1970 from which it is no longer valid.
     pub expires_unix_s: Option<u64>,
     /// How often it was used, by the shards of this process.
     pub uses: Arc<KeyUses>,
@@ -54,27 +54,28 @@ pub struct KeyUses {
 struct ShardUses(Counter);
 
 impl KeyUses {
-    /// Never used, by any of so many shards.
+    /// Counters of a key that was never used, for so many shards.
     #[must_use]
     pub fn new(shards: usize) -> Self {
         Self { shards: std::iter::repeat_with(ShardUses::default).take(shards).collect() }
     }
 
-    /// One more request with this key, on this shard. Nobody but that shard calls it; behind the shards comes the control thread.
+    /// Counts one more request with this key, on this shard. Nobody but that shard calls it; behind the shards comes
+    /// the control thread.
     pub fn count(&self, shard: u16) {
         if let Some(uses) = self.shards.get(usize::from(shard)) {
             uses.0.increment();
         }
     }
 
-    /// Of all shards.
+    /// Returns the sum of all shards.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.shards.iter().map(|uses| uses.0.get()).sum()
     }
 }
 
-/// Counters have no value to be compared: the same one is equal, another is not.
+/// Counters have no value to be compared: a counter equals itself and no other.
 impl PartialEq for KeyUses {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self, other)
@@ -85,11 +86,11 @@ impl Eq for KeyUses {}
 
 /// A key that was just made.
 pub struct NewKeyText {
-    /// What it is called.
+    /// Its id.
     pub id: String,
-    /// The key: shown once, and kept nowhere.
+    /// The key: shown once, and stored nowhere.
     pub text: String,
-    /// What is kept of it.
+    /// What the registry keeps of it.
     pub hash: [u8; 32],
 }
 
@@ -121,7 +122,7 @@ fn id_from(mut number: u64) -> String {
     digits.take(ID_CHARS).collect()
 }
 
-/// The id that a text says, if it has the form of a key. The secret may hold `_` itself.
+/// Returns the id in a text, if the text has the form of a key. The secret may hold `_` itself.
 #[must_use]
 pub fn id_of(text: &str) -> Option<&str> {
     if text.len() != KEY_BYTES {
@@ -133,7 +134,7 @@ pub fn id_of(text: &str) -> Option<&str> {
         .then_some(id)
 }
 
-/// SHA-256 of a key, compared in constant time.
+/// Compares the SHA-256 of a key in constant time.
 #[must_use]
 pub fn is_key(text: &str, hash: &[u8; 32]) -> bool {
     self::hash(text.as_bytes()).ct_eq(hash).into()

@@ -1,4 +1,4 @@
-//! Who asks, and what they may do.
+//! Who sends a request, and what they may do.
 //!
 //! The control plane owns the users and their password hashes; each shard holds an immutable snapshot of
 //! names and rights and of API keys ([`Users`]), the signing keys ([`TokenKeys`]) and a bounded cache of tokens and keys it

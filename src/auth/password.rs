@@ -47,7 +47,7 @@ impl fmt::Display for HashFailed {
 
 impl std::error::Error for HashFailed {}
 
-/// The rules for a new password. Length counts, composition does not: whatever the original accepted is accepted.
+/// Checks a new password. Its length counts, its composition does not: whatever the original accepted is accepted.
 pub fn check_rules(username: &str, password: &str) -> Result<(), PasswordFault> {
     if password.len() < PASSWORD_BYTES_MIN {
         return Err(PasswordFault::TooShort);
@@ -64,20 +64,20 @@ pub fn check_rules(username: &str, password: &str) -> Result<(), PasswordFault> 
     Ok(())
 }
 
-/// The PHC string of a password (`$argon2id$v=19$m=19456,t=2,p=1$…`) with a new random salt.
+/// Returns the PHC string of a password (`$argon2id$v=19$m=19456,t=2,p=1$…`) with a new random salt.
 pub fn hash(password: &str) -> Result<String, HashFailed> {
     argon2id().hash_password(password.as_bytes()).map(|hash| hash.to_string()).map_err(|_| HashFailed)
 }
 
-/// Whether this is the password of that PHC string. A string that [`check_hash`] refuses fits no password.
+/// Returns whether this is the password of that PHC string. A string that [`check_hash`] refuses fits no password.
 #[must_use]
 pub fn verify(password: &str, phc: &str) -> bool {
     let Ok(expect) = parse(phc) else { return false };
     password.len() <= PASSWORD_BYTES_MAX && argon2id().verify_password(password.as_bytes(), &expect).is_ok()
 }
 
-/// Whether a stored hash is one that [`verify`] works with: argon2id, complete, and at a cost that is bearable.
-/// The error says what it is not.
+/// Checks whether [`verify`] works with a stored hash: argon2id, complete, and at a bearable cost. The error says what
+/// it is not.
 pub fn check_hash(phc: &str) -> Result<(), &'static str> {
     parse(phc).map(|_| ())
 }
@@ -103,11 +103,12 @@ pub fn dummy_verify(password: &str) {
     std::hint::black_box(verify(password, NOBODYS));
 }
 
-/// Random bytes as salt and as output, with the parameters of [`hash`]: no password is known to fit.
+/// Returns a hash with random bytes as salt and as output, with the parameters of [`hash`]: no password is known to
+/// fit.
 const NOBODYS: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$j4IcnTTT15eo7tYUHc0MdA$awtud85K37hGB79lmMDygcVZ7k7EmkgIFRxipIkhIEw";
 
-/// What a PHC string asks for.
+/// The parameters of a PHC string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Work {
     memory_kib: u32,
@@ -116,7 +117,7 @@ struct Work {
 }
 
 impl Work {
-    /// A stored hash may be stronger than ours, not strong enough to stop the process.
+    /// A stored hash may be stronger than ours, but not strong enough to stop the process.
     const MAX: Self = Self { memory_kib: 256 * 1024, passes: 16, lanes: 16 };
 
     fn of(params: &Params) -> Self {
@@ -128,7 +129,7 @@ impl Work {
     }
 }
 
-/// OWASP's parameters (19 MiB, two passes, one lane), which are the library's default.
+/// Returns OWASP's parameters (19 MiB, two passes, one lane), which are the library's default.
 fn argon2id() -> Argon2<'static> {
     Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT)
 }

@@ -9,8 +9,8 @@
 //! that a replica whose clock is behind takes a token at once. We write no `nbf`; in a token that has one it must be a number
 //! and past (RFC 7519, section 4.1.5).
 //!
-//! Deliberately absent: other algorithms, key ids, audiences. A token that names an audience or critical
-//! header fields means something we do not know and is refused.
+//! Deliberately absent: other algorithms, key ids, audiences. A token that names an audience or critical header fields
+//! means something that the gateway does not know, and is refused.
 
 use super::{Identity, Principal};
 use crate::{
@@ -25,13 +25,13 @@ use std::{fmt, time::Duration};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Opens the data paths.
+    /// For the data paths.
     Access,
-    /// Opens `/auth/refreshToken`, nothing else.
+    /// For `/auth/refreshToken`, nothing else.
     Refresh,
 }
 
-/// What a token says. All of it is required, each with its own type.
+/// The claims of a token. All are required, each with its own type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     /// Lower-cased name of the user.
@@ -44,14 +44,14 @@ pub struct Claims {
     pub kind: Kind,
     /// Issued at, seconds since 1970.
     pub iat: u64,
-    /// Not valid from here on, seconds since 1970.
+    /// Seconds since 1970 from which it is no longer valid.
     pub exp: u64,
     /// Not valid before, seconds since 1970.
     #[serde(default, skip_serializing, deserialize_with = "not_before")]
     pub nbf: u64,
 }
 
-/// A `NumericDate`, which may have a fraction: the first whole second that is not before it.
+/// Reads a `NumericDate`, which may have a fraction: the first whole second that is not before it.
 fn not_before<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let date = serde_json::Number::deserialize(deserializer)?;
     // Seconds since 1970 are exact in a double.
@@ -87,7 +87,7 @@ impl fmt::Debug for IssuedPair {
     }
 }
 
-/// Turns a lifetime that a client asks for, in minutes, into one it gets: nothing, zero and less mean
+/// Returns the lifetime that a client gets for the one that it asks for, in minutes: nothing, zero and less mean
 /// `default`, and nothing exceeds [`TOKEN_LIFETIME_MAX`].
 #[must_use]
 pub fn lifetime_from_minutes(requested: Option<i64>, default: Duration) -> Duration {
@@ -119,7 +119,7 @@ impl fmt::Debug for TokenKeys {
 }
 
 impl TokenKeys {
-    /// The keys of access and of refresh tokens, as configured: the bytes of the text are the key.
+    /// Returns the keys of access and of refresh tokens, as configured: the bytes of the text are the key.
     #[must_use]
     pub fn new(access: &str, refresh: &str) -> Self {
         // With features alone the library picks its cryptography at first use, and panics if some other crate
@@ -133,7 +133,7 @@ impl TokenKeys {
         Self { access: Key::new(access), refresh: Key::new(refresh), rules }
     }
 
-    /// A new pair of tokens for this principal. Lifetimes are whole seconds, from one second to
+    /// Issues a new pair of tokens for this principal. Lifetimes are whole seconds, from one second to
     /// [`TOKEN_LIFETIME_MAX`].
     ///
     /// Errors: [`Reject::Internal`] if there is no key to sign with; or if the principal is an API key: nobody logs in with one.
@@ -166,12 +166,12 @@ impl TokenKeys {
         })
     }
 
-    /// The claims of a valid access token; [`Reject::Unauthorized`] for anything else.
+    /// Returns the claims of a valid access token; [`Reject::Unauthorized`] for anything else.
     pub fn verify_access(&self, token: &[u8], now_unix_s: u64) -> Result<Claims, Reject> {
         self.verify(self.access.as_ref(), Kind::Access, token, now_unix_s)
     }
 
-    /// The claims of a valid refresh token; [`Reject::Unauthorized`] for anything else.
+    /// Returns the claims of a valid refresh token; [`Reject::Unauthorized`] for anything else.
     pub fn verify_refresh(&self, token: &[u8], now_unix_s: u64) -> Result<Claims, Reject> {
         self.verify(self.refresh.as_ref(), Kind::Refresh, token, now_unix_s)
     }

@@ -1,6 +1,6 @@
 //! Users and API keys with their rights, as one immutable snapshot.
 //!
-//! Built by the control plane, shared with the shards behind an `Arc`, replaced whole. It holds no
+//! The control plane builds it, the shards share it behind an `Arc`, and it is replaced as a whole. It holds no
 //! password hash: a shard never needs one. Of an API key it holds the SHA-256, which a shard compares itself.
 
 use super::keys::{self, KeyRecord, KeyUses};
@@ -20,20 +20,20 @@ pub const ACCOUNT_DEFAULT: u32 = 1;
 pub struct UserRecord {
     /// Lower-cased name.
     pub name: Name,
-    /// Tenant; 1 unless told.
+    /// Tenant; 1 by default.
     pub account: u32,
     /// Changes with the password: tokens of another version are refused.
     pub version: u32,
-    /// Stations this user may put records into.
+    /// The stations that this user may produce to.
     pub produce: Vec<Pattern>,
-    /// Stations this user may read.
+    /// The stations that this user may consume from.
     pub consume: Vec<Pattern>,
 }
 
-/// Whose credential it was.
+/// Whose credential it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
-    /// A user's, of this lower-cased name.
+    /// A user of this lower-cased name.
     User(Name),
     /// An API key.
     Key(KeyLabel),
@@ -58,7 +58,7 @@ impl KeyLabel {
 /// Someone whose credential was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// Who.
+    /// The user or the API key.
     pub identity: Identity,
     /// Tenant.
     pub account: u32,
@@ -71,7 +71,7 @@ pub struct Principal {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Rights {
-    /// Root's.
+    /// The root user.
     Everything,
     Listed {
         produce: Vec<Pattern>,
@@ -80,7 +80,7 @@ enum Rights {
 }
 
 impl Principal {
-    /// What it is called in logs and dead letters: the user's name, or `key:` and the key's id.
+    /// Returns the name for logs and dead letters: the user's name, or `key:` and the key's id.
     #[must_use]
     pub fn label(&self) -> &str {
         match &self.identity {
@@ -89,14 +89,14 @@ impl Principal {
         }
     }
 
-    /// One more request, on this shard. Only those of API keys are counted.
+    /// Counts one more request, on this shard. Only those of API keys are counted.
     pub(super) fn count_use(&self, shard: u16) {
         if let Some(uses) = &self.uses {
             uses.count(shard);
         }
     }
 
-    /// Whether the principal may do this to the station of this (lower-cased) name.
+    /// Returns whether the principal may do this to the station of this (lower-cased) name.
     #[must_use]
     pub fn may(&self, action: Action, station: &str) -> bool {
         match (&self.rights, action) {
@@ -106,7 +106,7 @@ impl Principal {
         }
     }
 
-    /// [`Self::may`] as a verdict: [`Reject::Forbidden`] if not.
+    /// Checks [`Self::may`]; [`Reject::Forbidden`] if not.
     pub fn check(&self, action: Action, station: &Name) -> Result<(), Reject> {
         if self.may(action, station.as_str()) {
             return Ok(());
@@ -132,18 +132,18 @@ impl From<UserRecord> for Principal {
     }
 }
 
-/// An API key, and whose rights come with it.
+/// An API key, and the principal with its rights.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Key {
-    /// What may be done with it.
+    /// The principal, with the key's rights.
     pub(super) principal: Principal,
-    /// Not good from here on, seconds since 1970.
+    /// Seconds since 1970 from which it is no longer valid.
     pub(super) expires_unix_s: u64,
     hash: [u8; 32],
 }
 
 impl Key {
-    /// Whether this text is the key.
+    /// Returns whether this text is the key.
     pub(super) fn is(&self, text: &str) -> bool {
         keys::is_key(text, &self.hash)
     }
@@ -169,11 +169,11 @@ impl From<KeyRecord> for Key {
     }
 }
 
-/// Everyone who may come in, by account and name.
+/// Everyone who may log in, by account and name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Users {
     accounts: HashMap<u32, HashMap<Box<str>, Principal>>,
-    /// By id.
+    /// The API keys, by id.
     keys: HashMap<Box<str>, Key>,
     complete: bool,
 }
@@ -199,40 +199,40 @@ impl Users {
         Self { accounts, keys: HashMap::new(), complete: true }
     }
 
-    /// These, and these API keys.
+    /// Adds these API keys to the snapshot.
     #[must_use]
     pub fn with_keys(mut self, keys: impl IntoIterator<Item = KeyRecord>) -> Self {
         self.keys.extend(keys.into_iter().map(|record| (record.id.clone(), Key::from(record))));
         self
     }
 
-    /// Before the registry was read: root, and of anybody else it is not known whether they exist.
+    /// The snapshot before the registry was read: root. Of anybody else it is not known whether they exist.
     #[must_use]
     pub fn unread(root_name: &str, root_version: u32) -> Self {
         Self { complete: false, ..Self::new(root_name, root_version, []) }
     }
 
-    /// Whether who is not found does not exist.
+    /// Returns whether a user or key that is not found does not exist.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// The user of this (lower-cased) name in this account.
+    /// Returns the user of this (lower-cased) name in this account.
     #[must_use]
     pub fn find(&self, account: u32, name: &str) -> Option<&Principal> {
         self.accounts.get(&account)?.get(name)
     }
 
-    /// The API key of this id.
+    /// Returns the API key of this id.
     pub(super) fn key(&self, id: &str) -> Option<&Key> {
         self.keys.get(id)
     }
 }
 
-/// The version of root's password, which is in the configuration and so has no other version: the first bytes of
-/// HMAC-SHA256 under the key of access tokens, so that a change of the password ends root's tokens, all
-/// gateways of one configuration agree, and a token tells nothing of the password. Never 0.
+/// Returns the version of root's password, which is in the configuration and so has no other version: the first bytes
+/// of HMAC-SHA256 under the key of access tokens, so that a change of the password ends root's tokens, all gateways of
+/// one configuration agree, and a token tells nothing of the password. Never 0.
 #[must_use]
 pub fn root_version(access_key: &str, root_password: &str) -> u32 {
     let mut mac = Hmac::<Sha256>::new_from_slice(access_key.as_bytes()).expect("HMAC takes a key of any length");

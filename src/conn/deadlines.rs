@@ -1,9 +1,8 @@
-//! Deadlines of connections, without a timer each.
+//! Deadlines of connections, without a timer for each.
 //!
-//! Every connection has one entry: when it must have got further, and what happens otherwise. One
-//! sweep every [`SWEEP`] looks at all of them. A deadline that passes shuts the socket down, so the
-//! pending read or write *ends*; no future that holds one is ever dropped. The same sweep settles deliveries
-//! whose answer has arrived.
+//! Every connection has one entry: when it must have got further, and what happens otherwise. One sweep every [`SWEEP`]
+//! looks at all of them. A deadline that passes shuts the socket down, so the pending read or write *ends*; no future
+//! that holds one is ever dropped. The same sweep settles deliveries whose answer has arrived.
 
 use super::deliveries::{Sent, Unconfirmed};
 use crate::{
@@ -16,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often deadlines are looked at, and so how late they may be noticed.
+/// How often deadlines are checked, and so how late a missed one may be noticed.
 pub(super) const SWEEP: Duration = Duration::from_millis(100);
 
 /// What a connection waits for.
@@ -32,8 +31,9 @@ pub(super) enum Phase {
     Serving,
 }
 
-/// Until when a transfer has to get further. Every byte moves that by its share of the least rate, and never further than to a grace from
-/// now: who was quick at first may not be silent for longer, and who is behind does not get by with a byte now and then.
+/// The time by which a transfer has to get further. Every byte moves the deadline by its share of the least rate, but
+/// never further than to a grace from now. So a client that was quick at first may not be silent for longer, and one
+/// that is behind does not get by with a byte now and then.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     until: Instant,
@@ -51,7 +51,7 @@ impl Pace {
         self.until
     }
 
-    /// So many bytes more.
+    /// Moves the deadline by so many more bytes.
     pub(super) fn moved(&mut self, now: Instant, bytes: usize) {
         let latest = now + self.grace;
         let earned = (bytes as u64).saturating_mul(1_000_000_000).checked_div(self.rate).map(Duration::from_nanos);
@@ -64,7 +64,7 @@ impl Pace {
 pub(super) struct Deadlines {
     entries: RefCell<Entries>,
     expired: Cell<u64>,
-    /// Asks about deliveries, where the kernel answers.
+    /// Asks the kernel about deliveries, where it answers.
     diag: Option<SocketDiag>,
     /// The entry whose delivery the next sweep looks at first.
     next: Cell<usize>,
@@ -94,7 +94,7 @@ pub(super) struct DeadlineGuard {
 }
 
 impl Deadlines {
-    /// None yet.
+    /// A table without connections.
     pub(super) fn new(diag: Option<SocketDiag>) -> Self {
         Self { entries: RefCell::default(), expired: Cell::new(0), diag, next: Cell::new(0) }
     }
@@ -117,18 +117,18 @@ impl Deadlines {
         DeadlineGuard { deadlines: Rc::clone(self), entry, slot }
     }
 
-    /// Connections cut off so far.
+    /// Returns how many connections were cut off so far.
     pub(super) fn expired(&self) -> u64 {
         self.expired.get()
     }
 
-    /// Ends what is overdue.
+    /// Shuts down what is overdue.
     pub(super) fn sweep(&self, now: Instant) {
         for entry in self.entries.borrow().slots.iter().flatten() {
             if entry.at.get().is_some_and(|at| at <= now) {
                 entry.at.set(None);
                 entry.expired.set(true);
-                // Keep-alive running out is no incident.
+                // A keep-alive that runs out is no incident.
                 if entry.phase.get() != Phase::Idle {
                     self.expired.set(self.expired.get() + 1);
                 }
@@ -160,8 +160,8 @@ impl Deadlines {
         }
     }
 
-    /// Ends every connection that waits for a request. Only its reading side: a request that lies in the kernel's
-    /// buffer already is still read, served and answered.
+    /// Ends every connection that waits for a request. It shuts down only the reading side: a request that lies in the
+    /// kernel's buffer already is still read, served and answered.
     pub(super) fn end_idle(&self) {
         for entry in self.entries.borrow().slots.iter().flatten() {
             if entry.phase.get() == Phase::Idle {
@@ -182,47 +182,49 @@ impl Entry {
 }
 
 impl DeadlineGuard {
-    /// From now on the connection is in `phase`, and has until `at`.
+    /// Sets the phase of the connection, which has until `at`.
     pub(super) fn arm(&self, phase: Phase, at: Instant) {
         self.entry.phase.set(phase);
         self.entry.at.set(Some(at));
     }
 
-    /// A request is being served: its own deadlines count.
+    /// Stops the deadline while a request is served: the request has deadlines of its own.
     pub(super) fn disarm(&self) {
         self.entry.phase.set(Phase::Serving);
         self.entry.at.set(None);
     }
 
-    /// So many bytes were written.
+    /// Counts so many more bytes that were written.
     pub(super) fn wrote(&self, bytes: usize) {
         self.entry.sent.wrote(bytes);
     }
 
-    /// Nothing more will be written.
+    /// Notes that nothing more will be written.
     pub(super) fn finish(&self) {
         self.entry.sent.finish();
     }
 
-    /// Where to ask whether an answer has arrived; `None` where the kernel does not say.
+    /// Returns where to ask whether an answer has arrived; `None` where the kernel does not say.
     pub(super) fn diag(&self) -> Option<&SocketDiag> {
         self.deadlines.diag.as_ref()
     }
 
-    /// The answer of a delivery was written whole: it is settled when it has arrived. No other may wait.
+    /// Keeps a delivery whose answer was written as a whole: it is settled when the answer has arrived. No other may
+    /// wait.
     pub(super) fn hand_over(&self, unconfirmed: Unconfirmed) {
         self.entry.sent.wait(unconfirmed);
     }
 
-    /// The connection was reset: what waits is handed out again.
+    /// Notes that the connection was reset: the delivery that waits is given back.
     pub(super) fn give_back(&self) {
         self.entry.sent.give_back();
     }
 
-    /// Waits until no delivery of this connection waits: its client wants more, or has closed its side. The sweep ends the wait at last.
+    /// Waits until no delivery of this connection waits: its client sends more, or has closed its side. The sweep ends
+    /// the wait at the latest.
     pub(super) async fn settled(&self) {
         if self.entry.sent.is_waiting() {
-            // Boxed: a connection that idles keeps no room for what comes seldom.
+            // Boxed because it is rare: an idle connection keeps no room for it.
             Box::pin(self.wait_for_settlement()).await;
         }
     }
@@ -240,7 +242,7 @@ impl DeadlineGuard {
         }
     }
 
-    /// Whether a deadline has passed: the end of stream that was seen is ours.
+    /// Returns whether a deadline has passed: then the end of the stream was caused by the gateway.
     pub(super) fn expired(&self) -> bool {
         self.entry.expired.get()
     }
@@ -260,7 +262,8 @@ impl Drop for DeadlineGuard {
 mod tests {
     use super::*;
 
-    /// Moves so many bytes every so many milliseconds until that is too slow, or it is clear that it is not; after how long.
+    /// Moves so many bytes every so many milliseconds until that is too slow, or it is clear that it is not. Returns
+    /// after how long.
     fn lasts(mut pace: Pace, begun: Instant, bytes: usize, every_ms: u64) -> Option<Duration> {
         let mut now = begun;
         for _ in 0..10_000 {

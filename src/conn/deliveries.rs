@@ -1,11 +1,11 @@
 //! Deliveries whose answer is written, until the client has it.
 //!
-//! What is written lies in this host's kernel first, and would be lost with the connection. So messages are acknowledged once the
-//! client's kernel has acknowledged the whole answer *and* one of these holds: the client asks for more on the same
-//! connection; it has closed its side in order, which no kernel does for a program that left something unread; or
-//! a grace is over and it has not hung up. They are given back if the connection is reset before that, or
-//! if the client's kernel takes too long. A client that acknowledges by itself says so later: there the delivery is open once its
-//! kernel has the answer, and no connection matters to it any more.
+//! Written bytes first lie in this host's kernel, and would be lost with the connection. So messages are acknowledged
+//! once the client's kernel has acknowledged the whole answer *and* one of these holds: the client sends more on the
+//! same connection; it has closed its side in order, which no kernel does for a program that left something unread; or
+//! a grace is over and it has not hung up. They are given back if the connection is reset before that, or if the
+//! client's kernel takes too long. A client that acknowledges by itself does so later: its delivery is open once its
+//! kernel has the answer, and no connection matters to the delivery any more.
 //!
 //! Bounds: a connection has one at most, and serves no further consume call while it waits; what it holds is counted in the
 //! shard's budget.
@@ -30,56 +30,56 @@ pub(super) struct Unconfirmed {
     pub(super) until: Instant,
 }
 
-/// What a connection has written, and the delivery that waits for it to arrive.
+/// The bytes that a connection has written, and the delivery that waits for them to arrive.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
     /// Bytes written so far; the end of the stream counts as one, as it does for the kernel.
     bytes: Cell<u64>,
     is_finished: Cell<bool>,
-    /// With the number of bytes up to the end of its answer.
+    /// The delivery, with the number of bytes up to the end of its answer.
     waiting: RefCell<Option<Box<(Unconfirmed, u64)>>>,
 }
 
-/// What is known of an answer.
+/// What the kernel knows of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Arrival {
     /// The client's kernel has not acknowledged all of it.
     UnderWay,
-    /// It has.
+    /// The client's kernel has acknowledged all of it.
     There,
-    /// It never will.
+    /// It will never be acknowledged.
     Lost,
 }
 
 impl Sent {
-    /// So many bytes more were written.
+    /// Counts so many more bytes that were written.
     pub(super) fn wrote(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() + bytes as u64);
     }
 
-    /// Nothing more will be written.
+    /// Notes that nothing more will be written.
     pub(super) fn finish(&self) {
         if !self.is_finished.replace(true) {
             self.wrote(1);
         }
     }
 
-    /// The answer of a delivery was written whole.
+    /// Keeps a delivery whose answer was written as a whole.
     pub(super) fn wait(&self, unconfirmed: Unconfirmed) {
         *self.waiting.borrow_mut() = Some(Box::new((unconfirmed, self.bytes.get())));
     }
 
-    /// Whether a delivery waits.
+    /// Returns whether a delivery waits.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.borrow().is_some()
     }
 
-    /// Gives back what waits.
+    /// Gives back the delivery that waits.
     pub(super) fn give_back(&self) {
         self.waiting.take();
     }
 
-    /// Settles what waits if it can be settled: the client wants more, or has closed its side.
+    /// Settles the delivery that waits, if it can be settled: the client sends more, or has closed its side.
     pub(super) fn settle(&self, diag: &SocketDiag, guard: Guard) {
         match self.arrival(diag, guard) {
             Arrival::UnderWay => {}
@@ -88,7 +88,7 @@ impl Sent {
         }
     }
 
-    /// The same for a client that says nothing. `false`: its time is over.
+    /// Does the same for a client that sends nothing. `false`: its time is over.
     pub(super) fn sweep(&self, diag: &SocketDiag, guard: Guard, now: Instant) -> bool {
         let times = self.waiting.borrow().as_ref().map(|waiting| {
             let Unconfirmed { handout, written, until, .. } = &waiting.0;

@@ -1,7 +1,7 @@
 //! Connections of one shard: accept, serve, drain.
 //!
-//! A connection is one task. While it waits for a request it holds no buffer and little else; a
-//! [`session`] is made when something is there to read, and gone when everything that came was answered.
+//! A connection is one task. While it waits for a request it holds no buffer and little else. A [`session`] is made
+//! when there is something to read, and ends when everything that came was answered.
 
 mod deadlines;
 mod deliveries;
@@ -28,16 +28,16 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Pause after an accept that failed for want of something (files, memory).
+/// Pause after an accept that failed for lack of something (files, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connections accepted, and sessions of one connection, before other tasks get their turn.
 const ACCEPTS_IN_A_ROW: u64 = 32;
 const SESSIONS_IN_A_ROW: u64 = 64;
-/// Refused connections whose answer is seen through at a time; more are closed without ceremony.
+/// Refused connections whose answer is sent in full at a time; more are closed without an answer.
 const REFUSED_AT_ONCE_MAX: usize = 256;
 
-/// What a session works with besides its read buffer, kept for the next one.
+/// What a session uses besides its read buffer, kept for the next one.
 #[derive(Debug, Default)]
 struct Buffers {
     head: Head,
@@ -56,7 +56,7 @@ pub struct Connections {
     deadlines: Rc<Deadlines>,
     open: Cell<usize>,
     peers: Rc<Peers>,
-    /// Connections beyond the limit that are being told so.
+    /// Connections beyond the limit that are being refused.
     refused: Cell<usize>,
     closed: Waiters,
     draining: Cell<bool>,
@@ -76,7 +76,8 @@ async fn wait_for_more(stream: &mut Stream, buffer: Option<Vec<u8>>) -> Option<V
     matches!(result, Ok(1..)).then_some(buffer)
 }
 
-/// The way to ask the kernel what clients have; without it an answer counts as there once it is written, as far as is known by then.
+/// How to ask the kernel what clients have received. Without it an answer counts as received once it is written, as far
+/// as is known by then.
 fn diag() -> Option<SocketDiag> {
     SocketDiag::open()
         .inspect_err(|error| {
@@ -90,7 +91,7 @@ fn diag() -> Option<SocketDiag> {
 }
 
 impl Connections {
-    /// Connections that speak `dialect`.
+    /// The connections of a shard, which speak `dialect`.
     #[must_use]
     pub fn new(dialect: Dialect, limits: Limits, budget: Rc<Budget>, metrics: Arc<ShardMetrics>) -> Rc<Self> {
         let connections = Self {
@@ -151,12 +152,12 @@ impl Connections {
         }
     }
 
-    /// From now on a failed accept is the end, and every connection closes after its request.
+    /// Stops accepting: from now on a failed accept is the end, and every connection closes after its request.
     pub fn stop_accepting(&self) {
         self.draining.set(true);
     }
 
-    /// Whether [`Connections::stop_accepting`] was called.
+    /// Returns whether [`Connections::stop_accepting`] was called.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.get()
@@ -187,7 +188,7 @@ impl Connections {
         });
     }
 
-    /// Room for one more connection, of its network and in all.
+    /// Takes room for one more connection, of its network and in all.
     fn place(&self, peer: SocketAddr) -> Result<Peer, Reject> {
         if self.open.get() >= self.limits.connections_per_shard_max {
             return Err(Reject::Overloaded("the number of connections"));
@@ -209,12 +210,12 @@ impl Connections {
 
     async fn converse(&self, stream: &mut Stream, armed: &DeadlineGuard, peer: IpAddr) {
         let mut idle_since = Instant::now();
-        // What to wait with for the next request, if it is likely to fit.
+        // The buffer to wait with for the next request, if that is likely to fit.
         let mut small = None;
         for count in 1_u64.. {
             armed.arm(Phase::Idle, idle_since + self.limits.idle_timeout);
             if self.draining.get() {
-                // What has come already is still served; then the read ends.
+                // A request that has come already is still served; then the read ends.
                 stream.guard().shut_down_read();
             }
             let Some(begun) = wait_for_more(stream, small.take()).await else { return };
@@ -237,7 +238,7 @@ impl Connections {
         }
     }
 
-    /// Too many connections: says so and closes.
+    /// Answers a connection beyond the limit, and closes it.
     async fn refuse(&self, mut stream: Stream, reject: &Reject) {
         let armed = self.deadlines.register(stream.guard());
         armed.arm(Phase::Writing, Instant::now() + Duration::from_secs(1));
@@ -276,7 +277,7 @@ impl Connections {
         self.unused.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// Takes back what a session worked with; what has grown is let go.
+    /// Takes back what a session used; a buffer that has grown is released.
     fn give_back(&self, mut buffers: Buffers) {
         let mut unused = self.unused.borrow_mut();
         if unused.len() < POOLED_BUFFERS_MAX && buffers.out.capacity() <= SPARE_ANSWER_BYTES_MAX {

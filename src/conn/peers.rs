@@ -20,7 +20,7 @@ enum Network {
 #[derive(Debug)]
 pub(super) struct Peers {
     open: RefCell<HashMap<Network, usize>>,
-    /// Connections of one network; 0: as many as there are.
+    /// The most connections of one network; 0: no limit.
     max: usize,
 }
 
@@ -38,12 +38,12 @@ impl Network {
 }
 
 impl Peers {
-    /// Each may have `max` connections; 0: as many as there are.
+    /// A table in which each network may have `max` connections; 0: no limit.
     pub(super) fn new(max: usize) -> Rc<Self> {
         Rc::new(Self { open: RefCell::default(), max })
     }
 
-    /// Counts a connection; `None`: its network has enough.
+    /// Counts a connection; `None`: its network has as many as it may have.
     pub(super) fn enter(self: &Rc<Self>, peer: SocketAddr) -> Option<Peer> {
         if self.max == 0 {
             return Some(Peer(None));

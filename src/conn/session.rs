@@ -1,4 +1,4 @@
-//! One stretch of a connection: from the first byte that is there to the last answer owed.
+//! A session: the part of a connection from the first byte that is there to the last answer owed.
 //!
 //! One buffer holds the head, then the body, then whatever was pipelined behind it; answers gather
 //! in another and leave together when there is nothing more to read at once. Requests are served
@@ -32,7 +32,7 @@ const STEPS_IN_A_ROW: u32 = 32;
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 /// After an answer that closes, input is read and dropped for this long, so that the answer is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(2);
-/// Spare room for a read.
+/// The least room for a read.
 const READ_BYTES_MIN: usize = 4 * 1024;
 /// Room for a body that is announced grows with what has come: this many times as much.
 const ROOM_FACTOR: usize = 4;
@@ -40,14 +40,14 @@ const ROOM_FACTOR: usize = 4;
 /// What a connection does after a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Waits for more.
+    /// The connection waits for more.
     Idle {
-        /// Whether a request was served: stray line ends do not count as life.
+        /// Whether a request was served: stray line ends do not count.
         served: bool,
         /// Bytes that came in.
         received: usize,
     },
-    /// Closes.
+    /// The connection closes.
     Close,
 }
 
@@ -77,7 +77,7 @@ enum AfterRequest {
     Closing,
 }
 
-/// The state of a stretch.
+/// The state of a session.
 #[derive(Debug)]
 pub(super) struct Session<'a> {
     connections: &'a Connections,
@@ -92,18 +92,18 @@ pub(super) struct Session<'a> {
     head: Head,
     /// Whether `head` is the current request's.
     head_is_read: bool,
-    /// What the current request is counted as.
+    /// The route that the current request is counted as.
     route: Route,
     held: Held,
     /// Bytes that came in.
     received: usize,
-    /// Requests and reads so far: now and then other tasks get their turn.
+    /// Requests and reads so far: every so often other tasks get their turn.
     steps: u32,
     served: bool,
 }
 
 impl<'a> Session<'a> {
-    /// A session on a connection that has something to read, of which `begun` is read already.
+    /// A session on a connection that has something to read. `begun` is read already.
     pub(super) fn new(
         connections: &'a Connections,
         armed: &'a DeadlineGuard,
@@ -132,7 +132,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Serves what is there.
+    /// Serves the requests that are there.
     pub(super) async fn run(mut self) -> Next {
         let next = self.serve().await;
         self.connections.pool.give_back(self.input);
@@ -176,7 +176,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The answer to the current request, which has failed here.
+    /// Answers the current request, which has failed here.
     fn reply_to(&self, reject: &Reject) -> Reply {
         let dialect = &self.connections.dialect;
         if !self.head_is_read {
@@ -221,7 +221,7 @@ impl<'a> Session<'a> {
         }
         self.armed.disarm();
         if waits {
-            // A client that asks for more has what it was handed.
+            // A client that sends more has received its delivery.
             self.armed.settled().await;
         }
         let reply = self.handle(admitted, body).await;
@@ -234,7 +234,7 @@ impl<'a> Session<'a> {
         self.connections.dialect.handle(admitted, &request, body.of(&self.input)).await
     }
 
-    /// Reads a head. `false`: not a byte of one is there.
+    /// Reads a head. `false`: there is not a byte of one.
     async fn read_head(&mut self) -> Result<bool, Stop> {
         let limits = &self.connections.limits;
         let limits = HeadLimits { bytes_max: limits.head_bytes_max, fields_max: limits.head_fields_max };
@@ -302,7 +302,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Room for the next read, within the shard's budget. An announced length is believed as far as bytes have come.
+    /// Returns the room for the next read, within the shard's budget. An announced length is believed as far as bytes
+    /// have come.
     fn make_room(&mut self, wanted: usize) -> Result<(), Reject> {
         let buffers = self.input.capacity() - self.input.len();
         let useful = if wanted == 0 { READ_BYTES_MIN } else { wanted.min(READ_BUFFER_BYTES) };
@@ -368,7 +369,7 @@ impl<'a> Session<'a> {
         if handout.is_empty() {
             return Ok(());
         }
-        // A connection that is not known any more was reset.
+        // A connection that is no longer known was reset.
         let (_, id) = diag.identify(self.stream).ok_or(Stop::Gone)?;
         handout.answered();
         let written = Instant::now();
@@ -376,7 +377,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// How long the client may take to read the answers that have gathered.
+    /// Returns how long the client may take to read the answers that have gathered.
     fn patience(&self) -> Duration {
         self.connections.limits.write_timeout + Duration::from_secs(self.out.len() as u64 / WRITE_RATE_MIN)
     }
@@ -385,7 +386,7 @@ impl<'a> Session<'a> {
         reply.close || !self.head.keep_alive || self.connections.draining.get()
     }
 
-    /// Appends a reply to what will be written, and counts it.
+    /// Appends a reply to the output, and counts it.
     fn append(&mut self, reply: &Reply, close: bool) {
         let response = Response {
             status: reply.status,
@@ -402,7 +403,7 @@ impl<'a> Session<'a> {
         self.connections.metrics.request(reply.route, reply.status);
     }
 
-    /// Lets go of the request that ended at `next`.
+    /// Releases the request that ended at `next`.
     fn advance(&mut self, next: usize) {
         self.at = next;
         if self.at < self.input.len() && self.input.capacity() <= 2 * READ_BUFFER_BYTES {

@@ -28,7 +28,7 @@ struct Claims {
     exp: u64,
 }
 
-/// A gate that knows this many tokens, and the tokens.
+/// An authenticator that knows this many tokens, and the tokens.
 fn gate_of(tokens: u64) -> (Authenticator, Vec<Vec<u8>>) {
     let mut authenticator =
         Authenticator::new(0, TokenKeys::new("access key", "refresh key"), Arc::new(Users::new("root", 1, [])));

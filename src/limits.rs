@@ -137,7 +137,7 @@ pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 
 pub const PASSWORD_BYTES_MIN: usize = 8;
 /// Bytes of a password; a longer one is not even hashed.
 pub const PASSWORD_BYTES_MAX: usize = 128;
-/// Questions of one shard that the control plane has not answered.
+/// Requests of one shard that the control plane has not answered.
 pub const QUESTIONS_PER_SHARD_MAX: usize = 1_024;
 /// Logins that wait for a password to be hashed; each takes tens of milliseconds of a core.
 pub const LOGINS_WAITING_MAX: usize = 256;
@@ -198,16 +198,16 @@ pub const HOLD: Duration = Duration::from_secs(5);
 /// A produce call begins nothing new so long after it is there: no look at the control plane, no publish or part or repetition of
 /// one, dead letters included. What is under way by then comes to its end by its own limit.
 pub const PRODUCE_TIMEOUT: Duration = Duration::from_secs(35);
-/// How often the broker is asked the same again while nobody answers: an election may be under way. The questions before stay
-/// open, at most one for each of these in the hold.
+/// How often the broker is asked the same again while nobody answers: an election may be under way. The earlier
+/// requests stay open, at most one for each of these in the hold.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(400);
 /// How long a request waits for the control plane.
 pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How old the knowledge of what the registry says may be when a record is held against a schema.
+/// How old the knowledge of what the registry says may be when a record is validated by a schema.
 pub const CONTRACTS_AGE_MAX: Duration = Duration::from_millis(900);
 /// How long "there is no such station" is remembered.
 pub const STATION_ABSENT_TTL: Duration = Duration::from_secs(2);
-/// A message that was handed out and not acknowledged comes again after this time.
+/// A message that was delivered and not acknowledged is delivered again after this time.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Bytes of one record (stored headers and payload) in the embedded store: the broker's usual `max_payload`.
 pub const LOCAL_RECORD_BYTES_MAX: usize = 1024 * 1024;
@@ -236,8 +236,8 @@ pub const LOCAL_WAITERS_MAX: usize = 4_096;
 pub const LOCAL_WAITERS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Messages that one consumer group has in flight.
 pub const LOCAL_IN_FLIGHT_MAX: usize = 131_072;
-/// Messages that all consumer groups together were handed and have not acknowledged, those that are to come again
-/// included; past it only these are handed out.
+/// Messages that were delivered to all consumer groups together and are not acknowledged, those to be delivered again
+/// included; past it only these are delivered.
 pub const LOCAL_OPEN_MAX: usize = 2 * 1024 * 1024;
 /// Runs of unacknowledged messages that are saved of a group's place in one partition.
 pub const LOCAL_CURSOR_RUNS_MAX: usize = 4_096;
@@ -320,7 +320,7 @@ pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 pub const DUPLICATE_WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Copies of a stream: what JetStream can have.
 pub const REPLICAS_MAX: u8 = 5;
-/// How often the registry is asked whether there is news. Three questions fit into [`CONTRACTS_AGE_MAX`], so that one
+/// How often the registry is asked whether there is news. Three requests fit into [`CONTRACTS_AGE_MAX`], so that one
 /// lost answer is no outage.
 pub const CONFIRM_INTERVAL: Duration = Duration::from_millis(250);
 /// How long an answer to that may take.
@@ -338,8 +338,8 @@ pub const BROKER_SILENT_MAX: Duration = Duration::from_millis(1_500);
 pub const BROKER_UNSERVED_MAX: Duration = Duration::from_secs(3);
 /// How long users and API keys are taken for true though the registry has not confirmed them. Past it the gateway is not ready.
 pub const REGISTRY_AGE_MAX: Duration = Duration::from_secs(30);
-/// How long a record that is to be held against a schema waits for the registry to confirm it: longer than an election of the
-/// registry's leader takes.
+/// How long a record that is to be validated by a schema waits for the registry to confirm it: longer than an election
+/// of the registry's leader takes.
 pub const REGISTRY_HOLD: Duration = Duration::from_secs(10);
 /// From SIGTERM to exit.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);

@@ -49,7 +49,7 @@ impl Publisher<'_> {
         if outcomes.iter().all(Outcome::is_stored) {
             return Ok(());
         }
-        // Boxed, as whatever comes seldom.
+        // Boxed because it is rare: a request that is stored at the first attempt keeps no room for it.
         Box::pin(self.publish_again(publish, begun, station, outcomes)).await
     }
 
@@ -114,7 +114,7 @@ impl Publisher<'_> {
     }
 }
 
-/// Questions about the station, one at a time and not too often.
+/// Requests for the station, one at a time and not too often.
 #[derive(Debug, Default)]
 struct Looks {
     look: Option<Rc<Look>>,

@@ -1,4 +1,4 @@
-//! Schemas and their versions: added, shown, put in force, removed.
+//! Schemas and their versions: added, shown, activated, removed.
 
 use super::{
     access::Caller,

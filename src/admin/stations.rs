@@ -1,4 +1,4 @@
-//! Stations: made, shown, changed, removed, adopted; and the schema that one is held against.
+//! Stations: made, shown, changed, removed, adopted; and the schema that its records are validated by.
 
 use super::{
     exchange::{Body, IfMatch, IfNoneMatch, Named, PageQuery, Paging, answer, created, listed, with_tag},

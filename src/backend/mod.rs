@@ -55,7 +55,7 @@ impl Backend {
         }
     }
 
-    /// Hands out messages of a group: what is there, or what comes within the wait.
+    /// Delivers messages of a group: what is there, or what comes within the wait.
     pub async fn fetch(&self, fetch: &Fetch<'_>) -> Result<Delivered, Reject> {
         match self {
             Self::Nats(link) => link.fetch(fetch).await,
@@ -250,7 +250,7 @@ pub struct Fetch<'a> {
     pub wait: Duration,
 }
 
-/// One message that was handed out.
+/// One message that was delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message {
     /// Header fields, `Name: value\r\n` each, in the arena.
@@ -263,7 +263,7 @@ pub struct Message {
     pub partition: u16,
     /// Sequence in the partition's stream; 0 where the backend does not say.
     pub sequence: u64,
-    /// How often it has been handed out, this time included.
+    /// How often it has been delivered, this time included.
     pub deliveries: u32,
 }
 
@@ -276,7 +276,7 @@ pub struct Delivered {
     pub messages: Vec<Message>,
 }
 
-/// What becomes of messages that were handed out.
+/// What becomes of messages that were delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
     /// The client has the whole response: they are done.

@@ -1,7 +1,7 @@
 //! HTTP APIs over one core. A dialect is a folder with its routes, its request types and its replies.
 //!
-//! Dialects differ in bytes, never in semantics: what storing and handing out mean is decided in
-//! `ingest` and `fetch`. A dialect touches neither a backend nor the runtime nor another dialect.
+//! Dialects differ in bytes, never in semantics: what storing and delivering mean is decided in `ingest` and `consume`.
+//! A dialect touches neither a backend nor the runtime nor another dialect.
 
 mod fixed;
 pub mod memphis;

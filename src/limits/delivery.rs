@@ -3,7 +3,7 @@
 use super::{ACK_WAIT, FETCH_WAIT_MAX, PRODUCE_TIMEOUT};
 use std::time::Duration;
 
-/// How long a delivery waits for a client that acknowledges it by itself; then it is handed out again.
+/// How long a delivery waits for a client that acknowledges it by itself; then it is delivered again.
 pub const DELIVERY_OPEN_MAX: Duration = Duration::from_secs(25);
 /// Deliveries of one shard that wait for their client's acknowledgement.
 pub const OPEN_DELIVERIES_PER_SHARD_MAX: usize = 1_024;

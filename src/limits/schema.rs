@@ -6,8 +6,8 @@ use std::time::Duration;
 /// Bytes of a record that is validated against a schema, whatever its language and wherever it is validated: the broker's usual
 /// `max_payload`. A larger one would keep its shard from everybody else for too long.
 pub const CHECKED_RECORD_BYTES_MAX: usize = 1024 * 1024;
-/// How long a shard decodes bodies and holds records against schemas before it looks at its sockets, its timers and its inbox again: well under the
-/// 10 ms that nobody may wait for somebody else's batch.
+/// How long a shard decodes bodies and validates records before it looks at its sockets, its timers and its inbox
+/// again: well under the 10 ms that nobody may wait for somebody else's batch.
 pub const CHECK_TURN: Duration = Duration::from_millis(4);
 /// What a request may use of that when it comes although others have used it up: enough to finish a small one.
 pub const CHECK_TURN_MIN: Duration = Duration::from_micros(100);
@@ -48,7 +48,7 @@ pub const SCHEMA_JSON_PATTERNS_MAX: usize = 200;
 pub const SCHEMA_JSON_PATTERN_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of what an automaton remembers of its way.
 pub const SCHEMA_JSON_PATTERN_CACHE_BYTES: usize = 256 * 1024;
-/// Values (and names) of a record that is held against a JSON Schema: they are 16 bytes each in a shard's scratch.
+/// Values (and names) of a record that is validated by a JSON Schema: they are 16 bytes each in a shard's scratch.
 pub const SCHEMA_JSON_VALUES_MAX: usize = 256 * 1024;
 /// Units of work that the check of one record may cost; about 5 ns each, and twice if the record is not valid.
 pub const SCHEMA_FUEL: i64 = 1_000_000;

@@ -110,7 +110,7 @@ impl ControlMetrics {
         }
     }
 
-    /// Counts one answered question.
+    /// Counts one answered request.
     pub fn answer(&self, kind: RequestKind, succeeded: bool) {
         if let Some(counter) = self.answers.get(kind as usize).and_then(|row| row.get(usize::from(succeeded))) {
             counter.increment();

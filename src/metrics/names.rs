@@ -155,7 +155,7 @@ pub const BROKER_SYNC_ALWAYS: Metric = gauge(
 /// Stations.
 pub const STATIONS_KNOWN: Metric =
     gauge("sluicegate_stations_known", "Stations in the caches of the shards, counted in each shard.");
-/// Questions.
+/// Requests of the shards.
 pub const QUESTIONS: Metric = counter(
     "sluicegate_questions_total",
     "Questions of the shards to the control plane: stations, consumer groups, logins.",

@@ -78,7 +78,7 @@ pub struct ShardMetrics {
     pub records_in: Counter,
     /// Payload bytes of these.
     pub record_bytes_in: Counter,
-    /// Records handed out by consume calls.
+    /// Records delivered by consume calls.
     pub records_out: Counter,
     /// Validated records.
     pub records_checked: Counter,
@@ -126,7 +126,7 @@ pub struct ShardMetrics {
     pub link_failing: Gauge,
     /// Stations remembered.
     pub stations_known: Gauge,
-    /// Questions put to the control plane.
+    /// Requests sent to the control plane.
     pub questions: Counter,
     driver: OnceLock<DriverInfo>,
 }

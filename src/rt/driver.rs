@@ -164,7 +164,7 @@ pub fn pin_to_core(index: usize, shards: usize) -> bool {
     cores.get(index).is_some_and(|core| core_affinity::set_for_current(*core))
 }
 
-/// Lifts the soft limit of open files to the hard one: a connection is a file. Returns the limit in force.
+/// Lifts the soft limit of open files to the hard one: a connection is a file. Returns the limit that holds then.
 #[must_use]
 pub fn raise_file_limit() -> u64 {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};

@@ -1,4 +1,4 @@
-//! GraphQL: a record is an executable document, held against a GraphQL schema.
+//! GraphQL: a record is an executable document, validated by a GraphQL schema.
 //!
 //! The compiler's parser is told how many tokens it may read and how deep they may nest; the rules of validation, some
 //! of which cost the square of what they look at, therefore never see more than [`limits::GRAPHQL_TOKENS_MAX`] allow.

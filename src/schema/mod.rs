@@ -1,4 +1,4 @@
-//! Schemas: what a station's records must look like, compiled, and how a record is held against it. Pure.
+//! Schemas: what a station's records must look like, compiled, and how a record is validated by it. Pure.
 //!
 //! A [`Schema`] is compiled by the control plane, once for each shard, so that what its engines keep for themselves is
 //! touched by one core alone. Checking a record allocates nothing if the record is valid (JSON), is bounded in time

@@ -1,4 +1,4 @@
-//! One core and everything that it owns: listener, connections, broker link, caches, metrics.
+//! One core and everything that it owns: listener, connections, broker connection, caches, metrics.
 //!
 //! A shard is a thread. Nothing that it writes is read by another but its block of metrics; what it
 //! learns comes through its inbox, as finished values.
@@ -58,7 +58,7 @@ pub struct Parts {
 /// Where a shard's records go.
 #[derive(Debug)]
 pub enum BackendParts {
-    /// NATS JetStream; the identity makes the inbox of the link unique.
+    /// NATS JetStream; the identity makes the inbox of the connection unique.
     Nats(nats::ConnectionSettings, String),
     /// The embedded store.
     Local(local::Handle),
@@ -159,7 +159,7 @@ async fn run(parts: Parts) -> io::Result<()> {
     Ok(())
 }
 
-/// Where records go, and the link to it that has to be ended, if it has one.
+/// Where records go, and the connection to it that has to be ended, if it has one.
 fn open(
     backend: BackendParts,
     index: u16,

@@ -213,7 +213,7 @@ pub struct Consumer {
     pub durable: Box<str>,
     /// Station it reads.
     pub station: Name,
-    /// How long a message that was handed out is held back for its acknowledgement.
+    /// How long a message that was delivered is held back for its acknowledgement.
     pub ack_wait: std::time::Duration,
 }
 

@@ -1,5 +1,5 @@
 //! `make chaos`: two gateways before a cluster of three nats-servers, through proxies; producers of every kind,
-//! consumers, and a publisher without a gateway; faults by a seed. Afterwards everything is read back and held against
+//! consumers, and a publisher without a gateway; faults by a seed. Afterwards everything is read back and compared with
 //! what clients were told. It ends with 0 only if every promise was kept.
 //!
 //! `SEED`, `MINUTES` (of faults), `FAULTS` (names, by commas; all of them if it is not set), `SLUICEGATE_NATS_SERVER`.

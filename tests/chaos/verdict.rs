@@ -1,4 +1,4 @@
-//! What was promised, held against what is stored: nothing that was acknowledged is lost, no batch is torn that was to
+//! What was promised, compared with what is stored: nothing that was acknowledged is lost, no batch is torn that was to
 //! be stored whole, nothing is stored that was refused, nothing is there twice but where that was said, and what a
 //! connection sent one after the other is stored so.
 

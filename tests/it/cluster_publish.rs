@@ -296,7 +296,8 @@ fn c7_what_a_dead_leader_did_not_answer_is_published_again_if_it_has_an_id() {
     cluster.wait_for_all();
     cluster.wait_for_copies(&streams[0]);
     let failed: Vec<_> = answered.iter().flat_map(Answered::failed).collect();
-    // Elections take up to nine seconds, and a link has to find that its server sleeps: then a request may fail once.
+    // Elections take up to nine seconds, and a connection has to find that its server sleeps: then a request may fail
+    // once.
     assert!(failed.len() <= load.producers, "{} requests failed: {:?}", failed.len(), failed.first());
     let went_on = answered.iter().filter(|one| one.statuses.last().is_some_and(|(status, _)| *status == 200)).count();
     assert_eq!(went_on, load.producers);
@@ -373,7 +374,7 @@ fn c4_a_link_leaves_a_leader_that_has_lost_its_cluster_about_as_soon_as_another_
     let cluster = Cluster::start_behind_proxies();
     let gateway = gateway_of(&cluster);
     let (station, streams) = station_of(&gateway, "deposed", 1);
-    // The link's own server: it goes on to say of what comes again that it is under way.
+    // The connection's own server: it goes on to say of a record that comes again that it is under way.
     cluster.make_leader(&streams[0], 0);
     let load = Load { producers: 6, records: 1, ids: true };
     let ((cut, native), answered) = under_load(&gateway, &station, load, || {

@@ -166,7 +166,7 @@ fn replay_goes_through_validation_again(setup: Setup) {
     let left: Vec<u64> =
         dead_letters(&gateway, "replayed").iter().map(|letter| letter["id"].as_u64().unwrap()).collect();
     assert_eq!(left, [ids[1], ids[2]]);
-    // What is replayed is the record as it was posted: nothing of the letter is in it.
+    // A replayed record is as it was sent: nothing of the dead letter is in it.
     let headers = &stored(&gateway, "replayed")[0].headers;
     assert!(headers.keys().all(|name| !name.starts_with("Sluicegate-")), "{headers:?}");
 }

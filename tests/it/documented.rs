@@ -1,4 +1,4 @@
-//! What the documentation promises operators, held against the program: the permissions that a broker has to give, and
+//! What the documentation promises operators, compared with the program: the permissions that a broker has to give, and
 //! the metrics that there are.
 
 use crate::support::{

@@ -106,7 +106,7 @@ fn a_dump_that_can_be_is_here_as_it_says_and_a_second_time_nothing_is_done(setup
     let said = ends_with(&import(&gateway, &dump, &[]), 0);
     assert!(said.contains("0 imported, 7 here already, 0 not imported"), "{said}");
     assert_eq!(state(&gateway), first);
-    // And it is in force: the second version of the orders, and the Protobuf message that the dump names.
+    // And it is active: the second version of the orders, and the Protobuf message that the dump names.
     gateway.single("orders", "application/json", br#"{"id":1,"total":1}"#).is_json(200, OK);
     gateway.single("orders", "application/json", br#"{"id":1}"#).is_error(400);
     gateway.single("readings.raw", "application/json", br#"{"sensor":"a","value":1}"#).is_json(200, OK);

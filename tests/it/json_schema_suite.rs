@@ -21,10 +21,11 @@ const DRAFTS: [(&str, &str); 5] = [
     ("draft2020-12", "https://json-schema.org/draft/2020-12/schema"),
 ];
 
-/// Files of the suite that are not held against the gateway: they want schemas from the network, which it never asks.
+/// Files of the suite that the gateway is not tested with: they want schemas from the network, which it never asks.
 const LEFT_OUT: [&str; 3] = ["refRemote.json", "vocabulary.json", "optional"];
 
-/// A schema of the suite and the instances that are held against it: as they are written, for numbers that no float holds.
+/// A schema of the suite and the instances that are validated by it: as they are written, for numbers that no float
+/// holds.
 #[derive(Debug, Deserialize)]
 struct Group {
     description: String,

@@ -1,4 +1,4 @@
-//! Who may use whom: the table of ARCHITECTURE.md, held against the paths that the sources name.
+//! Who may use whom: the table of ARCHITECTURE.md, compared with the paths that the sources name.
 //!
 //! What a module may use is listed; everything else is forbidden. Test code is looked at as well,
 //! except for the blocks under `#[cfg(test)]`, which may prepare what they like.

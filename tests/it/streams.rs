@@ -435,7 +435,7 @@ fn r12_streams_that_cannot_serve_are_not_the_gateways_fault(setup: Setup) {
     broker.create_stream("taken", "elsewhere", &json!({}));
     let text = gateway.batch("taken", "[1]").is_retryable(503);
     assert!(text.contains("taken") && !text.contains("refused the record"), "{text}");
-    // A consumer that hands out to somebody else.
+    // A consumer that delivers to somebody else.
     gateway.batch("pushed", "[1]").is_json(200, OK);
     let config = json!({"durable_name": "g-rest-gateway", "ack_policy": "explicit", "deliver_subject": "somewhere"});
     let body = json!({"stream_name": "pushed", "config": config});

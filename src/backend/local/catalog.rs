@@ -356,7 +356,7 @@ impl LowWatermarks {
             .map_or(0, |floor| floor.load(Ordering::Acquire))
     }
 
-    /// Raises a floor. `u64::MAX`: the partition is gone.
+    /// Raises the low watermark of a partition. `u64::MAX`: the partition is gone.
     pub(super) fn raise(&self, partition: u32, floor: u64) {
         let at = partition as usize;
         let Some(block) = self.blocks.get(at / BLOCK) else { return };

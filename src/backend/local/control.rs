@@ -243,7 +243,7 @@ impl Writer {
         }
     }
 
-    /// Answers a question while nothing can be written: what is there can still be found and read.
+    /// Answers a request while nothing can be written: what is there can still be found and read.
     pub(super) fn refuse_control(&mut self, control: Control, why: &Reject) {
         let refused = || StationError::Rejected(why.clone());
         match control {

@@ -1,17 +1,17 @@
 //! One consumer group of a station: what it has been given, what is done, what comes again. Pure.
 //!
-//! Invariant, for each partition: every sequence below `next` is in exactly one of three places:
-//! in flight (handed out, or reserved for a consume call that still waits), to come again, or done.
-//! Done is what is in neither of the two sets, so it costs no memory. `next` and the two sets are
-//! what is saved; after a restart, whatever was in flight comes again.
+//! Invariant, for each partition: every sequence below `next` is in exactly one of three places: in flight (delivered,
+//! or reserved for a consume call that still waits), to be delivered again, or done. Done is what is in neither of the
+//! two sets, so it costs no memory. `next` and the two sets are what is saved; after a restart, what was in flight is
+//! delivered again.
 //!
 //! A *delivery* is one consume call's share and has a number. An acknowledgement counts whoever sends
 //! it, as on JetStream; "again, at once" and the end of the acknowledgement wait apply only to messages
 //! that are still in flight under the delivery's own number, so that a late word
 //! about a message cannot take it from the one who has it now.
 //!
-//! How often a message was handed out is counted while it is open and the process lives. A restart begins anew: the saved
-//! cursors do not say whether an open message ever left, and one that did not must not pass for one that failed.
+//! How often a message was delivered is counted while it is open and the process lives. A restart begins anew: the
+//! saved cursors do not say whether an open message ever left, and one that did not must not pass for one that failed.
 //!
 //! Absent: reading records ([`Source`] does), time, threads, the saving itself.
 
@@ -58,7 +58,7 @@ pub(super) type Runs = Vec<(u64, u64)>;
 pub(super) trait Basket {
     /// Whether it wants nothing more.
     fn is_full(&self) -> bool;
-    /// Puts a record in, unless it does not fit. `deliveries`: how often it is handed out, this time included.
+    /// Puts a record in, unless it does not fit. `deliveries`: how often it is delivered, this time included.
     fn put(&mut self, partition: usize, sequence: u64, deliveries: u32, body: &[u8]) -> Take;
 }
 
@@ -111,11 +111,11 @@ impl Drop for Tally {
 /// A group's place in one partition.
 #[derive(Debug)]
 struct Cursor {
-    /// First sequence that was never handed out.
+    /// First sequence that was never delivered.
     next: u64,
     /// By sequence.
     in_flight: BTreeMap<u64, Flight>,
-    /// How often it was handed out, by sequence.
+    /// How often it was delivered, by sequence.
     again: BTreeMap<u64, u32>,
     /// Changed since it was saved.
     dirty: bool,
@@ -125,13 +125,13 @@ struct Cursor {
 #[derive(Debug, Clone, Copy)]
 struct Flight {
     delivery: u64,
-    /// How often it was handed out before.
+    /// How often it was delivered before.
     before: u32,
 }
 
 #[derive(Debug, Default)]
 struct Delivery {
-    /// Until it is handed out there is no deadline.
+    /// Until it is delivered there is no deadline.
     deadline_ms: Option<u64>,
     messages: Vec<(usize, u64)>,
     /// How many of them are still in flight under this number.
@@ -140,7 +140,7 @@ struct Delivery {
 
 impl Group {
     /// A group, from what was saved for each partition: `next`, and the runs below it that are not done. What is in
-    /// flight or to come again is counted in `total`; once that is `total_max`, nothing new is handed out.
+    /// flight or to be delivered again is counted in `total`; once that is `total_max`, nothing new is delivered.
     pub(super) fn new(
         saved: impl IntoIterator<Item = (u64, Runs)>,
         in_flight_max: usize,
@@ -161,7 +161,7 @@ impl Group {
         Self { cursors, in_flight_max, open, ..Self::default() }
     }
 
-    /// Whether a partition holds something that could be handed out. No disk is touched.
+    /// Whether a partition holds something that could be delivered. No disk is touched.
     pub(super) fn has_some(&self, source: &impl Source) -> bool {
         let takes_new = self.open.room() > 0;
         self.in_flight < self.in_flight_max
@@ -177,8 +177,8 @@ impl Group {
         self.open.room() == 0 && self.cursors.iter().all(|cursor| cursor.again.is_empty())
     }
 
-    /// Takes what is there into `basket`, in flight under `delivery`: first what comes again, then what is
-    /// new, partition by partition in order. On an error everything of this delivery is put back.
+    /// Takes what is there into `basket`, in flight under `delivery`: first what is delivered again, then what is new,
+    /// partition by partition in order. On an error everything of this delivery is put back.
     pub(super) fn fill<S: Source>(
         &mut self,
         delivery: u64,
@@ -239,7 +239,7 @@ impl Group {
     /// Everything that is in flight under this delivery comes again at once.
     pub(super) fn release(&mut self, delivery: u64) {
         let Some(entry) = self.deliveries.remove(&delivery) else { return };
-        // One that never left was not handed out.
+        // A message that never left was not delivered.
         let times = u32::from(entry.deadline_ms.is_some());
         if let Some(deadline_ms) = entry.deadline_ms {
             self.deadlines.remove(&(deadline_ms, delivery));
@@ -361,7 +361,8 @@ impl Group {
         *in_flight += records.len();
     }
 
-    /// A message comes again, handed out `times` more often; whether it was in flight under this delivery.
+    /// Notes that a message is to be delivered again, delivered `times` more often. Returns whether it was in flight
+    /// under this delivery.
     fn put_back(&mut self, delivery: u64, partition: usize, sequence: u64, times: u32) -> bool {
         let Some(cursor) = self.cursors.get_mut(partition) else { return false };
         let Some(flight) = cursor.in_flight.get(&sequence).copied().filter(|flight| flight.delivery == delivery) else {
@@ -411,7 +412,7 @@ impl Cursor {
 
 /// What a scan has come to.
 struct Scanned {
-    /// What the basket took, and how often each was handed out before.
+    /// What the basket took, and how often each was delivered before.
     records: Vec<(u64, u32)>,
     /// The first sequence that was not dealt with; what is below it and was not taken is not there any more.
     end: u64,
@@ -419,7 +420,7 @@ struct Scanned {
     full: bool,
 }
 
-/// Shows the records of `from..=to` to a basket until it is full; each was handed out `before` times.
+/// Shows the records of `from..=to` to a basket until it is full; each was delivered `before` times.
 fn scan<S: Source>(
     source: &mut S,
     basket: &mut impl Basket,

@@ -132,7 +132,8 @@ impl Handle {
         answer.map_err(|_| self.shared.gone())?
     }
 
-    /// Says what became of messages that were handed out. Never blocks; if it is lost, they come again. `false`: it cannot be said now.
+    /// Says what became of messages that were delivered. Never blocks; if it is lost, they are delivered again.
+    /// `false`: it cannot be said now.
     pub fn settle(&self, station: &Name, consumer: &Consumer, delivered: &Delivered, settlement: Settlement) -> bool {
         let Some(first) = delivered.messages.first() else { return true };
         let number = first.reply.of(&delivered.arena);

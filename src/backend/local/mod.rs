@@ -303,7 +303,7 @@ impl Store {
         answer.recv_async().await.map_err(|_| self.shared.gone())
     }
 
-    /// Sends a question to the writer. It is counted in for as long as the share is held: an ending writer answers it.
+    /// Sends a request to the writer. It is counted in for as long as the share is held: an ending writer answers it.
     fn send<T>(
         &self,
         control: impl FnOnce(flume::Sender<T>) -> Control,

@@ -115,7 +115,7 @@ impl Basket for Gathered {
     }
 
     fn put(&mut self, partition: usize, sequence: u64, deliveries: u32, body: &[u8]) -> Take {
-        // A body that does not parse cannot come from the writer; its bytes are handed out rather than hidden.
+        // A body that does not parse cannot come from the writer; its bytes are delivered rather than hidden.
         let record = Record::parse(body).unwrap_or(Record { headers: b"", payload: body });
         let bytes = record.headers.len() + record.payload.len();
         if !self.delivered.messages.is_empty() && self.bytes + bytes > self.bytes_max {
@@ -207,7 +207,7 @@ impl Reader {
                     request.reply.try_send(Err(refused())).ok();
                     false
                 }
-                // What was handed out before comes again.
+                // What was delivered before is delivered again.
                 request => matches!(request, Request::Close),
             });
             let Some(fresh) = fresh else { return };
@@ -401,7 +401,7 @@ impl Reader {
         messages: &[(u16, u64)],
         now_ms: u64,
     ) {
-        // A group that is not loaded was not loaded since the start: what was handed out before counts still.
+        // A group that is not loaded was not loaded since the start: what was delivered before counts still.
         if self.load(name).is_err() {
             return;
         }

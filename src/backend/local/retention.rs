@@ -4,8 +4,8 @@
 //! over it; the writer moves the partition's `first` in its next commit. From then on nothing reads below
 //! `first`, so nothing walks over what is dead, and no tombstone is written for it.
 //!
-//! Records that go when they are acknowledged are held against the positions that are *saved* of the station's groups, never
-//! against what the reader knows: what has gone was acknowledged durably, so that a group that begins at its saved
+//! Records that go when they are acknowledged are compared with the positions that are *saved* of the station's groups,
+//! never with what the reader knows: what has gone was acknowledged durably, so that a group that begins at its saved
 //! position finds everything from there on.
 //!
 //! Records that were removed one by one count for no limit; they go as soon as they are the oldest.
@@ -50,7 +50,7 @@ const SLICE_RECORDS: usize = 16_384;
 /// Bytes retired since the last time that make it worth looking for whole tables.
 const DROP_TABLES_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Drops records below their partition's floor when a compaction passes over them.
+/// Drops records below their partition's low watermark when a compaction passes over them.
 #[derive(Debug)]
 pub(super) struct DeadRecords {
     floors: Arc<LowWatermarks>,

@@ -63,7 +63,7 @@ fn file_checksum(path: &Path) -> io::Result<u128> {
 /// A table that a manifest names: its number and checksum.
 type Named = (u64, u128);
 
-/// The manifest in force of a keyspace, and the tables that it names.
+/// The active manifest of a keyspace, and the tables that it names.
 fn manifest(keyspace: &Path) -> io::Result<(PathBuf, io::Result<Vec<Named>>)> {
     let mut version = [0; 8];
     File::open(keyspace.join("current"))?.read_exact(&mut version)?;

@@ -54,7 +54,7 @@ struct Wanted {
 }
 
 impl Memphis {
-    /// Hands out messages; they are acknowledged when the reply has arrived, or by a later call.
+    /// Delivers messages; they are acknowledged when the reply has arrived, or by a later call.
     pub(super) async fn consume(&self, call: &Call, request: &Request<'_>, body: &[u8]) -> Reply {
         self.hand_out(call, request, body).await.unwrap_or_else(|reject| reply::reject(&reject, Route::Consume))
     }

@@ -1,5 +1,5 @@
 //! A datum in Avro's binary encoding, walked along its schema: nothing is decoded, nothing allocated unless there is a
-//! fault, and what a length announces is held against what is left.
+//! fault, and what a length announces is compared with what is left.
 //!
 //! Every value that is looked at has at least one byte, or is counted: items without bytes (`null`) may be announced by
 //! the million in a single number, and are refused as too many values.

@@ -15,7 +15,7 @@ use std::{cell::Cell, hint::black_box, ptr};
 pub(super) struct Prices {
     /// Of a value that is handed to a subschema: for what the subschema does without asking the value.
     pub(super) value: u32,
-    /// Of four bytes of text that is held against a pattern.
+    /// Of four bytes of text that is matched with a pattern.
     pub(super) text: u32,
 }
 

@@ -230,7 +230,7 @@ impl<'a> Iterator for MembersIter<'a> {
     }
 }
 
-/// The name of a member. To look at it costs what text costs: it may be held against patterns.
+/// The name of a member. To look at it costs what text costs: it may be matched with patterns.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Name<'a>(&'a str);
 

@@ -62,7 +62,7 @@ pub fn add_schema(gateway: &Gateway, name: &str, kind: &str, text: &str, more: &
 }
 
 /// Makes a station with a schema of its own, and waits until every shard knows: answers of the data port then are of
-/// records that were held against it.
+/// records that were validated by it.
 #[track_caller]
 pub fn station_with_schema(gateway: &Gateway, station: &str, kind: &str, text: &str, more: &[&str]) {
     add_schema(gateway, &format!("{station}-schema"), kind, text, more);

@@ -1,4 +1,4 @@
-//! The gateway's own description of its API, held against what it answers.
+//! The gateway's own description of its API, compared with what it answers.
 //!
 //! [`Description::holds`] fails unless a response is documented for its route, with this status, media type, header fields
 //! and a body that its schema allows, and no field beyond it. What was seen is remembered, so that a test can say at its end

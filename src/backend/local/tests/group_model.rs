@@ -49,7 +49,7 @@ impl Source for Counts {
 #[derive(Debug)]
 struct Bag {
     messages: Vec<(usize, u64)>,
-    /// How often each was handed out, as the group says.
+    /// How often each was delivered, as the group says.
     deliveries: Vec<u32>,
     max: usize,
 }
@@ -79,11 +79,11 @@ enum State {
     Done,
 }
 
-/// What a message's state is; one that is not in the map was never handed out.
+/// The state of a message; one that is not in the map was never delivered.
 #[derive(Debug, Default)]
 struct Model {
     states: BTreeMap<(usize, u64), State>,
-    /// How often each was handed out since the start.
+    /// How often each was delivered since the start.
     handed: BTreeMap<(usize, u64), u32>,
     next: [u64; PARTITIONS],
 }
@@ -154,7 +154,7 @@ impl World {
             Call::Acknowledge(back, bits) => {
                 for (partition, sequence) in self.chosen(back, bits).1 {
                     self.group.acknowledge(partition, sequence);
-                    // What a restart has forgotten was never handed out, and cannot be acknowledged.
+                    // What a restart has lost was never delivered, and cannot be acknowledged.
                     self.model.states.entry((partition, sequence)).and_modify(|state| *state = State::Done);
                 }
             }
@@ -224,7 +224,7 @@ impl World {
         self.deliveries.push(bag.messages);
     }
 
-    /// What it had reserved comes again, and was not handed out.
+    /// What it had reserved is delivered again, and was not delivered.
     fn give_up(&mut self, max: usize) {
         let delivery = self.deliveries.len() as u64;
         let mut bag = Bag::new(max);

@@ -147,7 +147,7 @@ fn a_call_whose_requester_has_gone_swallows_nothing() {
             assert!(matches!(gone.as_mut().poll(&mut Context::from_waker(waker)), Poll::Pending));
             thread::sleep(Duration::from_millis(30));
             if published_before_it_goes {
-                // One of two: gathered and not handed out. Or two of two: handed out to nobody.
+                // One of two: gathered and not delivered. Or two of two: delivered to nobody.
                 world.publish(&["one"]);
                 thread::sleep(Duration::from_millis(30));
             }

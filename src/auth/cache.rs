@@ -1,9 +1,9 @@
 //! The tokens and API keys that a shard has verified, so that verifying is done once a token and not once a request.
 //!
 //! A closed hash table of indices over a slab of entries. The hash is keyed with a random seed of the process and
-//! covers the end of the token, which is its signature (of a key: its secret): only what was verified gets in, so nobody who
-//! lacks the signing key can choose what is hashed here. A hit needs the whole token to be equal. Bounded in entries
-//! and in bytes; when full, the clock hand evicts an entry that was not used since it last came by.
+//! covers the end of the token, which is its signature (of a key: its secret): only what was verified gets in, so
+//! nobody who lacks the signing key can choose what is hashed here. A hit needs the whole token to be equal. Bounded in
+//! entries and in bytes; when full, the clock hand evicts an entry that was not used since it last came by.
 //!
 //! Invariants: an entry is never returned at or after its expiry; the table is at most half full, so a probe ends.
 

@@ -38,10 +38,10 @@ impl fmt::Debug for Credential<'_> {
 /// Returns the credential of a request: from the `Authorization` field's value, or, if there is no such field, from
 /// `authorization=` in the raw query (what follows `?`). The field wins even if nothing can be read from it.
 ///
-/// The field is `Bearer TOKEN` or `Bearer: TOKEN` in any letter case, with one space or more between; or `Basic` with an API
-/// key for the password and anything for the user. A user's own password is no credential here: it is checked by a login,
-/// once, and not with every request. Any other scheme yields nothing. The query's value is the bare token or key,
-/// percent-encoded or not.
+/// The field is `Bearer TOKEN` or `Bearer: TOKEN` in any letter case, with one space or more between; or `Basic` with
+/// an API key for the password and anything for the user. A user's own password is no credential here: it is checked by
+/// a login, once, and not with every request. Any other scheme yields nothing. The query's value is the bare token or
+/// key, percent-encoded or not.
 #[must_use]
 pub fn credential<'a>(authorization_header: Option<&'a [u8]>, query: Option<&'a [u8]>) -> Option<Credential<'a>> {
     let sent = match authorization_header {

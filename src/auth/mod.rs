@@ -1,8 +1,8 @@
 //! Who sends a request, and what they may do.
 //!
-//! The control plane owns the users and their password hashes; each shard holds an immutable snapshot of
-//! names and rights and of API keys ([`Users`]), the signing keys ([`TokenKeys`]) and a bounded cache of tokens and keys it
-//! has verified, together in an [`Authenticator`]. A request costs one cache lookup; everything else is per login.
+//! The control plane owns the users and their password hashes; each shard holds an immutable snapshot of names and
+//! rights and of API keys ([`Users`]), the signing keys ([`TokenKeys`]) and a bounded cache of tokens and keys it has
+//! verified, together in an [`Authenticator`]. A request costs one cache lookup; everything else is per login.
 //!
 //! Invariants: a token holds no secret; a token without every claim it needs is [`Reject::Unauthorized`],
 //! never a default and never root; an access token is no refresh token and the reverse; no key, token or

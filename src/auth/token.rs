@@ -4,10 +4,10 @@
 //! (`iat`, `exp`, seconds since 1970). It holds no secret. Access and refresh tokens are signed with two keys
 //! *and* tell their kind, so that one is never taken for the other even if both keys are the same.
 //!
-//! Expiry has no leeway: the clocks of replicas differ by less than a token's lifetime matters, and an answer
-//! that is a moment early only makes a client refresh. A token is valid while `now < exp`. `iat` is not judged, so
-//! that a replica whose clock is behind takes a token at once. We write no `nbf`; in a token that has one it must be a number
-//! and past (RFC 7519, section 4.1.5).
+//! Expiry has no leeway: the clocks of replicas differ by less than a token's lifetime matters, and an answer that is a
+//! moment early only makes a client refresh. A token is valid while `now < exp`. `iat` is not judged, so that a replica
+//! whose clock is behind takes a token at once. We write no `nbf`; in a token that has one it must be a number and past
+//! (RFC 7519, section 4.1.5).
 //!
 //! Deliberately absent: other algorithms, key ids, audiences. A token that names an audience or critical header fields
 //! means something that the gateway does not know, and is refused.
@@ -136,7 +136,8 @@ impl TokenKeys {
     /// Issues a new pair of tokens for this principal. Lifetimes are whole seconds, from one second to
     /// [`TOKEN_LIFETIME_MAX`].
     ///
-    /// Errors: [`Reject::Internal`] if there is no key to sign with; or if the principal is an API key: nobody logs in with one.
+    /// Errors: [`Reject::Internal`] if there is no key to sign with; or if the principal is an API key: nobody logs in
+    /// with one.
     pub fn issue(
         &self,
         principal: &Principal,

@@ -7,8 +7,8 @@
 //! client's kernel takes too long. A client that acknowledges by itself does so later: its delivery is open once its
 //! kernel has the answer, and no connection matters to the delivery any more.
 //!
-//! Bounds: a connection has one at most, and serves no further consume call while it waits; what it holds is counted in the
-//! shard's budget.
+//! Bounds: a connection has one at most, and serves no further consume call while it waits; what it holds is counted in
+//! the shard's budget.
 
 use crate::{
     dialect::Handout,

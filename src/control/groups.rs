@@ -1,7 +1,8 @@
 //! The consumer groups of a station, on either backend: listed, counted, removed.
 //!
-//! On JetStream a group is a durable consumer of each of the station's streams, whose metadata say who made it. Consumers that are
-//! named otherwise than the gateway names them belong to others: they are neither shown nor counted nor removed.
+//! On JetStream a group is a durable consumer of each of the station's streams, whose metadata say who made it.
+//! Consumers that are named otherwise than the gateway names them belong to others: they are neither shown nor counted
+//! nor removed.
 
 use super::{
     nats::{

@@ -1,7 +1,8 @@
 //! Looking a station up again beside what goes on with it.
 //!
-//! A publish that finds nobody does not tell whether the stream has gone or only has no leader at the moment. So what is known of the
-//! station stays known while the control plane is asked, whoever waits goes on trying, and only an answer changes what is known.
+//! A publish that finds nobody does not tell whether the stream has gone or only has no leader at the moment. So what
+//! is known of the station stays known while the control plane is asked, whoever waits goes on trying, and only an
+//! answer changes what is known.
 
 use super::{Directory, Entry, Local, messages::Request};
 use crate::{

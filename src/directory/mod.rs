@@ -196,8 +196,8 @@ impl Directory {
         }
     }
 
-    /// What is known of a station, and of its groups, is no longer true. What is asked for now serves whoever waits for it,
-    /// and is not remembered: its answer may have been on its way before.
+    /// What is known of a station, and of its groups, is no longer true. What is asked for now serves whoever waits for
+    /// it, and is not remembered: its answer may have been on its way before.
     pub fn forget(&self, name: &Name) {
         self.forgotten.set(self.forgotten.get() + 1);
         let mut stations = self.stations.borrow_mut();
@@ -207,8 +207,8 @@ impl Directory {
         self.consumers.borrow_mut().retain(|(station, _), entry| station != name || matches!(entry, Entry::Asked(_)));
     }
 
-    /// What is known of any station is no longer true. An answer that is here already and not yet taken serves whoever waits
-    /// for it, and is not remembered.
+    /// What is known of any station is no longer true. An answer that is here already and not yet taken serves whoever
+    /// waits for it, and is not remembered.
     pub fn forget_stations(&self) {
         self.forgotten.set(self.forgotten.get() + 1);
         self.stations.borrow_mut().retain(|_, entry| !matches!(entry, Entry::Known(_)));

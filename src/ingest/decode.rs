@@ -1,4 +1,5 @@
-//! Undoes the `Content-Encoding` of a body: small ones at once, others in turns, so that the shard looks at its sockets in between.
+//! Undoes the `Content-Encoding` of a body: small ones at once, others in turns, so that the shard looks at its sockets
+//! in between.
 
 use super::{Ingest, Produce};
 use crate::{
@@ -45,7 +46,8 @@ impl Ingest {
             if Instant::now() >= call.now + PRODUCE_TIMEOUT {
                 return Err(Reject::Overloaded("the time for decoding bodies"));
             }
-            // Until the next tick of the timer: the runtime looks at sockets, timers and other threads only when every task waits.
+            // Until the next tick of the timer: the runtime looks at sockets, timers and other threads only when every
+            // task waits.
             rt::sleep(Duration::ZERO).await;
         }
         let decoded = decoder.into_body();

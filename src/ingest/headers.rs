@@ -1,8 +1,8 @@
 //! Which request headers are stored with a record, as what, and which header is its message id. Pure.
 //!
-//! A header is stored if a rule of the allow-list takes it. Prefixes and suffixes take no credential, and nothing personal unless they
-//! say so themselves; what the never-list names is not stored whatever the rules say ([`crate::never_stored`]). Each name is looked
-//! at once: a shard remembers what it found.
+//! A header is stored if a rule of the allow-list takes it. Prefixes and suffixes take no credential, and nothing
+//! personal unless they say so themselves; what the never-list names is not stored whatever the rules say
+//! ([`crate::never_stored`]). Each name is looked at once: a shard remembers what it found.
 //!
 //! A stored value is text on one line ([`nats::headers::text`]), so that whoever consumes can read it (ADR 19).
 
@@ -14,8 +14,8 @@ use crate::{
 };
 use std::{borrow::Cow, cell::RefCell};
 
-/// Fields that carry the message id, in the order in which they are looked for. `svix-id` is what `webhook-id` is called by the first
-/// who had it.
+/// Fields that carry the message id, in the order in which they are looked for. `svix-id` is what `webhook-id` is
+/// called by the first who had it.
 const MESSAGE_ID_FIELDS: [&str; 5] = ["idempotency-key", "msg-id", "webhook-id", "svix-id", "nats-msg-id"];
 
 /// Stored in lower case, as their own specifications spell them (the NATS binding of `CloudEvents`, W3C Trace Context).
@@ -71,7 +71,8 @@ impl HeaderPolicy {
         self.look_at(name.as_bytes()).is_some()
     }
 
-    /// Appends the fields to store, `Name: value\r\n` each, to `block`. `of_elements`: the records are elements of the body.
+    /// Appends the fields to store, `Name: value\r\n` each, to `block`. `of_elements`: the records are elements of the
+    /// body.
     pub(super) fn select<'a>(
         &self,
         fields: &(impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone),
@@ -179,8 +180,9 @@ pub(super) fn message_id<'a>(field: impl Fn(&str) -> Option<&'a [u8]>) -> Result
     Ok(Some(without_blanks(id)))
 }
 
-/// An id as it is stored: a blank in it is written `%20`, and a `%` that would look like the beginning of one, or of itself, `%25`. So
-/// different ids stay different, and none has a blank: that stands only in ids that are put together here.
+/// An id as it is stored: a blank in it is written `%20`, and a `%` that would look like the beginning of one, or of
+/// itself, `%25`. So different ids stay different, and none has a blank: that stands only in ids that are put together
+/// here.
 fn without_blanks(id: &str) -> Cow<'_, str> {
     if !id.bytes().any(|byte| matches!(byte, b' ' | b'%')) {
         return Cow::Borrowed(id);
@@ -208,7 +210,8 @@ fn type_of_an_element(value: &str) -> Cow<'_, str> {
     }
 }
 
-/// Canonical case (`Content-Type`), as the original stored it; lower case where the field's own specification wants that.
+/// Canonical case (`Content-Type`), as the original stored it; lower case where the field's own specification wants
+/// that.
 fn shown(lower: &str) -> String {
     if lower.starts_with("ce-") || LOWER_CASE.contains(&lower) {
         return lower.to_owned();

@@ -1,7 +1,7 @@
 //! Whether the server at the other end serves: judged once a tick, by what it says and by what it does not say.
 //!
-//! - It is **silent**: not a byte comes. While publishes wait for their answers it is asked (`PING`) after a second and given up two
-//!   seconds later; an idle one after ten seconds, and ten more.
+//! - It is **silent**: not a byte comes. While publishes wait for their answers it is asked (`PING`) after a second and
+//!   given up two seconds later; an idle one after ten seconds, and ten more.
 //! - It **does not serve**: it answers, and its answers to publishes say that it cannot take them (no leader, nobody
 //!   takes them), or it answers none of them. After two seconds of that the connection moves to another server, if one
 //!   accepts it. Records that another server was sent speak neither for nor against this one.

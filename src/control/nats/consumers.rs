@@ -1,8 +1,8 @@
 //! Finds and makes the durable consumers of a group: one pull consumer on each partition.
 //!
-//! A durable that exists is used as it is, with its own `ack_wait` and delivery limit, unless it
-//! cannot do what a consume call promises: a push consumer, or one whose acknowledgements are not explicit. Nothing that exists
-//! is changed.
+//! A durable that exists is used as it is, with its own `ack_wait` and delivery limit, unless it cannot do what a
+//! consume call promises: a push consumer, or one whose acknowledgements are not explicit. Nothing that exists is
+//! changed.
 //!
 //! A durable's name is unique in its stream, and a stream may serve several stations. So the name that the original
 //! gave (`<group>-rest-gateway`) belongs to the first station that uses the group; for the others the station's name

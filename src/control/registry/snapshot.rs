@@ -1,6 +1,7 @@
 //! The snapshot of the registry: all documents of the registry that load, by kind, and where they come from.
 //!
-//! A document that does not load never replaces the one that did: the fault is logged once, with its reason, and counted.
+//! A document that does not load never replaces the one that did: the fault is logged once, with its reason, and
+//! counted.
 //!
 //! News may come late: a server of the broker's cluster that lags behind answers with an old state. So a change that is
 //! older than what is known of the same key changes nothing, until the registry itself is another or has lost what was

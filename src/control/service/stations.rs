@@ -180,7 +180,8 @@ impl AdminService {
         // The stream may refuse, and then nothing has changed; the registry is written after it.
         if of_stream != AttributesChange::default() {
             let changed = self.0.streams.change(&name, adopted(&snapshot, &name), &of_stream).await;
-            // Whatever fails from here on: no shard may go by a duplicate window that a part of the streams no longer has.
+            // Whatever fails from here on: no shard may go by a duplicate window that a part of the streams no longer
+            // has.
             self.forget(&name).await;
             changed?;
         }

@@ -52,8 +52,8 @@ pub(super) fn word_or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     word.map(|word| T::deserialize(word.into_deserializer())).transpose()
 }
 
-/// A value that may be absent and, where it is there, is not null: absent means "all", and whoever sends null may have meant
-/// nothing at all.
+/// A value that may be absent and, where it is there, is not null: absent means "all", and whoever sends null may have
+/// meant nothing at all.
 pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }

@@ -1,8 +1,8 @@
 //! Validates the records of a batch by a schema, a time slice at a time. The valid ones stay; the others are set aside
 //! with what is wrong. Pure.
 //!
-//! What is stored of a valid record may be other bytes than came (JSON on a Protobuf station); the spans then lie in a buffer of
-//! their own. Nothing is copied and nothing allocated while records are valid and stored as they came.
+//! What is stored of a valid record may be other bytes than came (JSON on a Protobuf station); the spans then lie in a
+//! buffer of their own. Nothing is copied and nothing allocated while records are valid and stored as they came.
 
 use super::super::Encoding;
 use crate::{

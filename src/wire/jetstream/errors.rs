@@ -74,8 +74,8 @@ pub fn is_for_the_moment(code: u16, err_code: u32) -> bool {
     matches!(reject(code, err_code, "", 0), Reject::BrokerAway | Reject::BrokerBusy | Reject::NoStream)
 }
 
-/// Whether an error is one that a leader also gives who has lost the others and does not know it yet: it holds a record of this id,
-/// or a batch, which it cannot store, or it looks for an id. It shows no service.
+/// Whether an error is one that a leader also gives who has lost the others and does not know it yet: it holds a record
+/// of this id, or a batch, which it cannot store, or it looks for an id. It shows no service.
 #[must_use]
 pub fn is_said_without_a_cluster(code: u16, err_code: u32) -> bool {
     let about_ids =

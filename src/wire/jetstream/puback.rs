@@ -8,10 +8,10 @@
 //! {"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 2"},"stream":"S","seq":0}
 //! ```
 //!
-//! The first two are nearly all of them and have a path of their own; everything else goes through a small
-//! JSON reader that takes any key order, white space and unknown members. It reads what is JSON and refuses
-//! what is not, as `serde_json` does, so that no garbled answer is taken for an acknowledgement. (It does
-//! not look whether a string is UTF-8, nor whether a number that it skips fits a double.) The last of equal keys counts.
+//! The first two are nearly all of them and have a path of their own; everything else goes through a small JSON reader
+//! that takes any key order, white space and unknown members. It reads what is JSON and refuses what is not, as
+//! `serde_json` does, so that no garbled answer is taken for an acknowledgement. (It does not look whether a string is
+//! UTF-8, nor whether a number that it skips fits a double.) The last of equal keys counts.
 
 use crate::wire::Span;
 use memchr::memchr2;

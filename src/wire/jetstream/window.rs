@@ -1,9 +1,9 @@
 //! The publish window: the records in flight, and their outcomes.
 //!
-//! A *batch* is one request, or as much of one as fits at a time. Opening it takes room for each of its
-//! records, counted in messages and in bytes, and gives each a [`Token`] (or all of them one, see [`AckMode`]) that
-//! travels in the reply subject and comes back with the acknowledgement. A record's room is free again when it is acknowledged, timed
-//! out, lost or refused; its outcome is kept until the requester takes the batch's outcomes, all at once.
+//! A *batch* is one request, or as much of one as fits at a time. Opening it takes room for each of its records,
+//! counted in messages and in bytes, and gives each a [`Token`] (or all of them one, see [`AckMode`]) that travels in
+//! the reply subject and comes back with the acknowledgement. A record's room is free again when it is acknowledged,
+//! timed out, lost or refused; its outcome is kept until the requester takes the batch's outcomes, all at once.
 //!
 //! Invariants: a record gets one outcome. A batch is complete when each of its records has one; then its waker is
 //! woken, once. Requests that wait for room get it in the order of asking, and none passes the queue.
@@ -244,9 +244,9 @@ impl Window {
         messages <= self.limits.messages.min(self.limits.grant_messages) && bytes <= self.limits.bytes
     }
 
-    /// Takes room for as many records as fit, at most a grant's worth, or none: `None` if not even the first
-    /// fits (of [`WindowRequest::all`]: not all of them), or others wait. Appends a token for each to `tokens`, in order; or one for
-    /// all, see [`AckMode`].
+    /// Takes room for as many records as fit, at most a grant's worth, or none: `None` if not even the first fits (of
+    /// [`WindowRequest::all`]: not all of them), or others wait. Appends a token for each to `tokens`, in order; or one
+    /// for all, see [`AckMode`].
     ///
     /// A record larger than the whole window fits when nothing else is in flight.
     pub fn open(

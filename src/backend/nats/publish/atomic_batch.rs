@@ -23,12 +23,13 @@ use crate::{
 };
 use std::future::poll_fn;
 
-/// No stream's last sequence is this one, so the broker stores nothing. A stream of several copies looks for the record's own
-/// id first, and says where that is. (One of a single copy looks at the sequence first, since 2.12, and says nothing of the id.)
+/// No stream's last sequence is this one, so the broker stores nothing. A stream of several copies looks for the
+/// record's own id first, and says where that is. (One of a single copy looks at the sequence first, since 2.12, and
+/// says nothing of the id.)
 const ASK_BY_SEQUENCE: &[u8] = b"Nats-Expected-Last-Sequence: 9223372036854775807\r\n";
-/// The last record of no stream has this id (a client's has no blanks). A stream of a single copy looks for the record's own
-/// id first. **Never to be asked of several copies**: they look at this field only when the entry is applied, each of
-/// them, and a mismatch there ends the stream for good.
+/// The last record of no stream has this id (a client's has no blanks). A stream of a single copy looks for the
+/// record's own id first. **Never to be asked of several copies**: they look at this field only when the entry is
+/// applied, each of them, and a mismatch there ends the stream for good.
 const ASK_BY_ID: &[u8] = b"Nats-Expected-Last-Msg-Id: the gateway only asks\r\n";
 
 const TOO_MANY: &str = "there are more records than can be stored all or nothing at a time";

@@ -1,4 +1,5 @@
-//! Admin services over one registry in memory: what each kind of document goes through, and random changes by two of them against a model.
+//! Admin services over one registry in memory: what each kind of document goes through, and random changes by two of
+//! them against a model.
 
 mod model;
 

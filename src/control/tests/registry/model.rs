@@ -91,7 +91,8 @@ impl Model {
             Step::RemoveStation(number) => {
                 let done = service.remove_station(&station_name(number), None).await;
                 let known = self.stations.remove(number).is_some();
-                // A replica that gets no answer of the registry in time removes once more what the other one has removed.
+                // A replica that gets no answer of the registry in time removes once more what the other one has
+                // removed.
                 let again = !known && done.is_ok() && self.removed.contains(number);
                 if known {
                     self.removed.insert(*number);

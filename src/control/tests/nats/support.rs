@@ -107,6 +107,23 @@ impl Server {
         let child = self.child.as_ref().expect("the server runs");
         let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("the server is ours");
+        // On a busy machine it goes on for a moment, and takes what is sent to it meanwhile.
+        let began = Instant::now();
+        while !self.is_stopped() {
+            assert!(began.elapsed() < PATIENCE, "the server does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether each of its threads stands still.
+    fn is_stopped(&self) -> bool {
+        let child = self.child.as_ref().expect("the server runs");
+        let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("the server's threads");
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // The state stands behind the name, which is in brackets.
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+        })
     }
 
     /// A client of our own, to look at what was made.

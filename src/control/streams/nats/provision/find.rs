@@ -105,8 +105,8 @@ async fn letters(broker: &NatsClient, layout: Layout, station: &Name) -> Result<
         Err(error) if error.is_absent() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    match names.iter().find(|name_of| info.config.captures(&name_of.publish)) {
-        Some(name_of) => Ok(Some(PartitionStream { subject: name_of.publish.clone(), info })),
+    match names.iter().find(|stream_name| info.config.captures(&stream_name.publish)) {
+        Some(stream_name) => Ok(Some(PartitionStream { subject: stream_name.publish.clone(), info })),
         None => captures(&info, &first.publish).map(|()| None),
     }
 }
@@ -121,27 +121,27 @@ async fn partition(
     like_it: Option<&Attributes>,
 ) -> Result<PartitionStream, Reject> {
     // A set is of the partitioned form even if it has one member.
-    let name_of = StreamName::of(layout, name, at, count.max(2));
+    let stream_name = StreamName::of(layout, name, at, count.max(2));
     let info = match known {
         Some(info) => info,
-        None => match (stream_info(broker, &name_of.stream).await, like_it) {
+        None => match (stream_info(broker, &stream_name.stream).await, like_it) {
             (Err(error), Some(attributes)) if error.is_absent() => {
-                tracing::warn!(station = %name, stream = name_of.stream, "a stream of the station is not there: it is made like the others");
-                make::ensure_stream(broker, name, &name_of, count, attributes).await?
+                tracing::warn!(station = %name, stream = stream_name.stream, "a stream of the station is not there: it is made like the others");
+                make::ensure_stream(broker, name, &stream_name, count, attributes).await?
             }
             (Err(error), None) if error.is_absent() => {
                 let text = format!(
                     "the station {:?} has {count} streams, and {:?} is not there",
                     name.as_str(),
-                    name_of.stream
+                    stream_name.stream
                 );
                 return Err(Reject::BrokerRefused(codes::STREAM_NOT_FOUND, text.into()));
             }
             (other, _) => other?,
         },
     };
-    captures(&info, &name_of.publish)?;
-    Ok(PartitionStream { subject: name_of.publish, info })
+    captures(&info, &stream_name.publish)?;
+    Ok(PartitionStream { subject: stream_name.publish, info })
 }
 
 /// Checks the subject of a stream of this name: without it the stream is somebody else's.

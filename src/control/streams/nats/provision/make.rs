@@ -32,9 +32,9 @@ pub(super) async fn make(
     }
     let count = attributes.partitions.clamp(1, PARTITIONS_MAX);
     let make_one = |at| async move {
-        let name_of = StreamName::of(layout, name, at, count);
-        let info = ensure_stream(broker, name, &name_of, count, attributes).await?;
-        Ok::<_, CallError>(PartitionStream { subject: name_of.publish, info })
+        let stream_name = StreamName::of(layout, name, at, count);
+        let info = ensure_stream(broker, name, &stream_name, count, attributes).await?;
+        Ok::<_, CallError>(PartitionStream { subject: stream_name.publish, info })
     };
     let mut made: Vec<PartitionStream> =
         stream::iter((2..=count).rev()).map(make_one).buffered(CALLS_AT_ONCE).try_collect().await?;
@@ -53,10 +53,10 @@ async fn letters(
     attributes: &Attributes,
 ) -> Result<PartitionStream, CallError> {
     let mut result = Err(CallError::Unreadable("a station without a subject".into()));
-    for name_of in StreamName::of_letters(layout, station) {
-        result = ensure_stream(broker, name, &name_of, 1, attributes)
+    for stream_name in StreamName::of_letters(layout, station) {
+        result = ensure_stream(broker, name, &stream_name, 1, attributes)
             .await
-            .map(|info| PartitionStream { subject: name_of.publish, info });
+            .map(|info| PartitionStream { subject: stream_name.publish, info });
         if !matches!(result, Err(CallError::Refused(codes::SUBJECT_OVERLAP, _))) {
             break;
         }
@@ -71,13 +71,13 @@ async fn letters(
 pub(super) async fn ensure_stream(
     broker: &NatsClient,
     name: &Name,
-    name_of: &StreamName,
+    stream_name: &StreamName,
     count: u16,
     attributes: &Attributes,
 ) -> Result<StreamInfo, CallError> {
-    match create_stream(broker, name, name_of, count, attributes).await {
-        Err(error) if error.is_taken() => match stream_info(broker, &name_of.stream).await {
-            Ok(info) if info.config.captures(&name_of.publish) => Ok(info),
+    match create_stream(broker, name, stream_name, count, attributes).await {
+        Err(error) if error.is_taken() => match stream_info(broker, &stream_name.stream).await {
+            Ok(info) if info.config.captures(&stream_name.publish) => Ok(info),
             _ => Err(error),
         },
         other => other,
@@ -110,17 +110,17 @@ struct NewStream<'a> {
 async fn create_stream(
     broker: &NatsClient,
     name: &Name,
-    name_of: &StreamName,
+    stream_name: &StreamName,
     count: u16,
     attributes: &Attributes,
 ) -> Result<StreamInfo, CallError> {
     let body = NewStream {
-        name: &name_of.stream,
+        name: &stream_name.stream,
         description: match name.dead_letters_of() {
             Some(station) => format!("Dead letters of station {station}"),
             None => format!("Station {name}"),
         },
-        subjects: [&name_of.captures],
+        subjects: [&stream_name.captures],
         retention: if attributes.retention_acknowledged { "interest" } else { "limits" },
         discard: "old",
         max_consumers: -1,
@@ -141,7 +141,7 @@ async fn create_stream(
             (METADATA_PARTITIONS, count.to_string()),
         ]),
     };
-    broker.call(&format!("STREAM.CREATE.{}", name_of.stream), &body).await
+    broker.call(&format!("STREAM.CREATE.{}", stream_name.stream), &body).await
 }
 
 /// Returns the duplicate window that a stream can have: the server refuses one that is longer than the records live.

@@ -123,8 +123,9 @@ pub(in crate::control) async fn locate(
     if let Some(overlap @ CallError::Refused(codes::SUBJECT_OVERLAP, _)) = taken {
         return Err(overlap.into());
     }
-    let name_of = StreamName::of(layout, name, 1, create.map_or(1, |attributes| attributes.partitions));
-    let text = format!("a stream named {:?} exists and does not capture {:?}", name_of.stream, name_of.captures);
+    let stream_name = StreamName::of(layout, name, 1, create.map_or(1, |attributes| attributes.partitions));
+    let text =
+        format!("a stream named {:?} exists and does not capture {:?}", stream_name.stream, stream_name.captures);
     Err(Reject::StationBlocked(text.into()))
 }
 

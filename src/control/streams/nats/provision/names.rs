@@ -80,15 +80,19 @@ mod tests {
             (Layout::Memphis, 1, 1, ["my#station$1", "my#station$1.final", "my#station$1.>"]),
             (Layout::Memphis, 12, 12, ["my#station$12", "my#station$12.final", "my#station$12.>"]),
         ] {
-            let name_of = StreamName::of(layout, &name, at, count);
-            assert_eq!([name_of.stream, name_of.publish, name_of.captures], expect, "{layout:?} {at}/{count}");
+            let stream_name = StreamName::of(layout, &name, at, count);
+            assert_eq!(
+                [stream_name.stream, stream_name.publish, stream_name.captures],
+                expect,
+                "{layout:?} {at}/{count}"
+            );
         }
         let plain = ["my#station$dls", "my.station.$dls", "my.station.$dls"];
         let memphis = ["my#station$dls", "my#station$dls.final", "my#station$dls.>"];
         for (layout, expect) in [(Layout::Plain, vec![plain, memphis]), (Layout::Memphis, vec![memphis])] {
             let names = StreamName::of_letters(layout, &name)
                 .into_iter()
-                .map(|name_of| [name_of.stream, name_of.publish, name_of.captures]);
+                .map(|stream_name| [stream_name.stream, stream_name.publish, stream_name.captures]);
             assert_eq!(names.collect::<Vec<_>>(), expect, "{layout:?}");
         }
     }

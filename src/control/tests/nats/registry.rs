@@ -137,6 +137,16 @@ fn what_one_gateway_changes_the_shards_of_the_other_are_told() {
 /// Schemas that take seconds to be compiled, together.
 const SLOW: usize = 80;
 
+/// A gateway whose station of orders has the first version of the schema of prices, as its shard knows.
+fn gateway_with_prices(server: &Server) -> (Gateway, Shard) {
+    let gateway = Gateway::start(settings(server.port)).ready();
+    let mut shard = Shard::default();
+    block_on(gateway.service.add_schema(schema("\"int\""), "ann")).expect("added");
+    attach(server, Some("prices"));
+    shard.until_version(&gateway, Some(1));
+    (gateway, shard)
+}
+
 /// One of them.
 fn slow_schema() -> Vec<u8> {
     let patterns: Vec<String> = (0..150).map(|at| format!(r#"{{"pattern":"^\\p{{Lu}}{at}$"}}"#)).collect();
@@ -154,11 +164,7 @@ fn slow_schema() -> Vec<u8> {
 #[test]
 fn schemas_that_take_long_to_compile_delay_their_own_stations_alone() {
     let server = Server::start("");
-    let gateway = Gateway::start(settings(server.port)).ready();
-    let mut shard = Shard::default();
-    block_on(gateway.service.add_schema(schema("\"int\""), "ann")).expect("added");
-    attach(&server, Some("prices"));
-    shard.until_version(&gateway, Some(1));
+    let (gateway, mut shard) = gateway_with_prices(&server);
     bucket(&server, async |store| {
         for at in 0..SLOW {
             store.put(format!("schemas.slow{at}"), slow_schema().into()).await.expect("put");
@@ -185,11 +191,7 @@ fn schemas_that_take_long_to_compile_delay_their_own_stations_alone() {
 #[test]
 fn nothing_is_confirmed_while_the_broker_is_away_and_what_was_missed_holds_before_it_is() {
     let mut server = Server::start("");
-    let gateway = Gateway::start(settings(server.port)).ready();
-    let mut shard = Shard::default();
-    block_on(gateway.service.add_schema(schema("\"int\""), "ann")).expect("added");
-    attach(&server, Some("prices"));
-    shard.until_version(&gateway, Some(1));
+    let (gateway, mut shard) = gateway_with_prices(&server);
     block_on(gateway.service.add_schema(schema("\"long\""), "ann")).expect("added");
     let document = bucket(&server, async |store| store.get("schemas.prices").await.expect("read").expect("exists"));
     let activated = String::from_utf8(document.to_vec()).expect("text").replace("\"active\":1", "\"active\":2");
@@ -285,11 +287,7 @@ fn an_adopted_stream_that_was_removed_hides_no_other_station_and_can_be_let_go()
 #[test]
 fn documents_that_do_not_load_are_counted_and_change_nothing() {
     let server = Server::start("");
-    let gateway = Gateway::start(settings(server.port)).ready();
-    let mut shard = Shard::default();
-    block_on(gateway.service.add_schema(schema("\"int\""), "ann")).expect("added");
-    attach(&server, Some("prices"));
-    shard.until_version(&gateway, Some(1));
+    let (gateway, mut shard) = gateway_with_prices(&server);
     bucket(&server, async |store| {
         for key in ["schemas.prices", "stations.orders", "stations.new", "keys.abc", "users.ann"] {
             store.put(key, "{\"format\":7}".into()).await.expect("put");

@@ -12,8 +12,10 @@
 use super::{Consume, Delivery, Fetcher};
 use crate::{
     backend::{Delivered, Message, Settlement},
-    dead_letters::DeadLetterBatch,
-    dead_letters::fields::{DeadLetterFields, Kind},
+    dead_letters::{
+        DeadLetterBatch,
+        fields::{DeadLetterFields, Kind},
+    },
     limits::PRODUCE_TIMEOUT,
     reject::Reject,
     station::Name,

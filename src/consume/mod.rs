@@ -189,12 +189,6 @@ impl Delivery {
         &self.delivered.messages
     }
 
-    /// Returns the bytes that the spans of the messages point into.
-    #[must_use]
-    pub fn arena(&self) -> &[u8] {
-        &self.delivered.arena
-    }
-
     /// Returns the messages, the bytes that their spans point into, and the room for the answer that is made of them.
     pub fn to_encode(&mut self) -> (&[Message], &[u8], AnswerRoom<'_>) {
         let room = AnswerRoom::new(self.bytes(), &mut self.held);

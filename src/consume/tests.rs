@@ -59,7 +59,7 @@ pub(super) async fn post_three(world: &World) {
 }
 
 pub(super) fn payloads(delivery: &Delivery) -> Vec<String> {
-    let text = |span: crate::wire::Span| String::from_utf8(span.of(delivery.arena()).to_vec()).expect("text");
+    let text = |span: crate::wire::Span| String::from_utf8(span.of(&delivery.delivered.arena).to_vec()).expect("text");
     delivery.messages().iter().map(|message| text(message.payload)).collect()
 }
 

@@ -1,14 +1,13 @@
 //! Undoes the `Content-Encoding` of a body: small ones at once, others in turns, so that the shard looks at its sockets
 //! in between.
 
-use super::{Ingest, Produce};
+use super::{Ingest, Produce, next_tick};
 use crate::{
     budget::Held,
     limits::{CHECK_TURN, DECODED_AT_ONCE_BYTES_MAX, INFLATED_AT_ONCE_BYTES_MAX, PRODUCE_TIMEOUT},
     reject::{Reject, SizeLimit},
-    rt,
 };
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 impl Ingest {
     /// The body without its codings, of which it has some. `held` counts what it takes, and what it took on the way.
@@ -34,21 +33,14 @@ impl Ingest {
         }
         let mut decoder = call.codings.decoder(call.body, cap);
         loop {
-            let begin = Instant::now();
-            if let Some(turn) = place.begin(begin) {
-                let is_done = decoder.turn(|bytes| held.grow_to(bytes), || begin.elapsed() >= turn)?;
-                let end = Instant::now();
-                place.end(end - begin, end);
-                if is_done {
-                    break;
-                }
+            let turn = |until| decoder.turn(|bytes| held.grow_to(bytes), || Instant::now() >= until);
+            if place.work(turn)? == Some(true) {
+                break;
             }
             if Instant::now() >= call.now + PRODUCE_TIMEOUT {
                 return Err(Reject::Overloaded("the time for decoding bodies"));
             }
-            // Until the next tick of the timer: the runtime looks at sockets, timers and other threads only when every
-            // task waits.
-            rt::sleep(Duration::ZERO).await;
+            next_tick().await;
         }
         let decoded = decoder.into_body();
         held.shrink_to(decoded.capacity());

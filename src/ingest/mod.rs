@@ -127,22 +127,15 @@ pub struct Ingest {
 impl Ingest {
     /// Does long work in time slices, so that the shard looks at its sockets in between. `turn` works until its
     /// argument says that its time is over, and returns whether all is done.
-    pub async fn in_turns(&self, mut turn: impl FnMut(&dyn Fn() -> bool) -> bool) {
+    pub async fn in_turns(
+        &self,
+        mut turn: impl FnMut(&dyn Fn() -> bool) -> Result<bool, Reject>,
+    ) -> Result<(), Reject> {
         let mut place = self.turns.place();
-        loop {
-            let begin = Instant::now();
-            if let Some(time) = place.begin(begin) {
-                let is_done = turn(&|| begin.elapsed() >= time);
-                let end = Instant::now();
-                place.end(end - begin, end);
-                if is_done {
-                    return;
-                }
-            }
-            // Waits until the next tick of the timer: the runtime looks at sockets, timers and other threads only when
-            // every task waits.
-            rt::sleep(Duration::ZERO).await;
+        while place.work(|until| turn(&|| Instant::now() >= until))? != Some(true) {
+            next_tick().await;
         }
+        Ok(())
     }
 
     /// Stores the records of a request. `Ok` carries one outcome a record, in input order; `Err`
@@ -269,4 +262,10 @@ impl<'a> Terms<'a> {
         let Self { headers, own, id, whole, until } = *self;
         Publish { headers, own, id, whole, until: Some(until), ..Publish::of(station, body, records) }
     }
+}
+
+/// Waits until the next tick of the timer: the runtime looks at sockets, timers and other threads only when every task
+/// waits.
+async fn next_tick() {
+    rt::sleep(Duration::ZERO).await;
 }

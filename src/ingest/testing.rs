@@ -21,7 +21,7 @@ use crate::{
     wire::{content_encoding::Codings, http1},
 };
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap, HashSet},
     rc::Rc,
     sync::Arc,
@@ -215,4 +215,17 @@ impl World {
     pub(crate) async fn payloads(&self, station: &Name) -> Vec<String> {
         self.records(station).await.into_iter().map(|(_, payload)| payload).collect()
     }
+}
+
+/// Counts from now on how often the shard gets to other work. Within [`run`] alone.
+pub(crate) fn count_other_work() -> Rc<Cell<u32>> {
+    let turns = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&turns);
+    rt::spawn(async move {
+        loop {
+            rt::sleep(Duration::ZERO).await;
+            counted.set(counted.get() + 1);
+        }
+    });
+    turns
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Form,
-    testing::{World, name, number_schema, run},
+    testing::{World, count_other_work, name, number_schema, run},
 };
 use crate::{
     backend::Outcome,
@@ -320,14 +320,7 @@ fn gzip_with_a_wrong_end(bytes: usize) -> Vec<u8> {
 fn f8_while_a_large_body_is_decoded_the_shard_does_other_things() {
     let body = gzip_with_a_wrong_end(60 << 20);
     run(async |world: &World| {
-        let ticks = Rc::new(Cell::new(0));
-        let counted = Rc::clone(&ticks);
-        rt::spawn(async move {
-            loop {
-                rt::sleep(Duration::ZERO).await;
-                counted.set(counted.get() + 1);
-            }
-        });
+        let ticks = count_other_work();
         let call = (false, "Content-Encoding: gzip\r\n", body.as_slice());
         let verdict = world.post(&world.ingest(), "large", Form::Single, call).await.err();
         assert!(matches!(verdict, Some(Reject::CorruptEncoding(_))), "{verdict:?}");

@@ -140,7 +140,6 @@ async fn encode<'a>(
     let mut out = Vec::with_capacity(bytes + bytes / 8 + 2);
     out.push(b'[');
     let mut messages = messages.fuse();
-    let mut fits = Ok(());
     let mut turn = |is_over: &dyn Fn() -> bool| {
         for (payload, headers) in messages.by_ref() {
             if out.len() > 1 {
@@ -149,19 +148,18 @@ async fn encode<'a>(
             encode_message(payload, headers, &mut out);
             if is_over() {
                 // Other answers grow meanwhile: each counts what it has.
-                fits = room.grow(out.capacity());
-                return fits.is_err();
+                room.grow(out.capacity())?;
+                return Ok(false);
             }
         }
-        true
+        Ok(true)
     };
     if bytes <= ENCODED_AT_ONCE_BYTES_MAX {
-        turn(&|| false);
+        turn(&|| false)?;
     } else {
         // Boxed, as whatever takes its time.
-        Box::pin(ingest.in_turns(turn)).await;
+        Box::pin(ingest.in_turns(turn)).await?;
     }
-    fits?;
     out.push(b']');
     room.grow(out.len())?;
     Ok(out)
@@ -205,11 +203,9 @@ mod tests {
     use super::*;
     use crate::{
         budget::Budget,
-        ingest::testing::{World, run},
+        ingest::testing::{World, count_other_work, run},
         reject::NameFault,
-        rt,
     };
-    use std::cell::Cell;
 
     #[test]
     fn the_body_is_read_with_the_originals_defaults_and_words() {
@@ -256,14 +252,7 @@ mod tests {
     #[test]
     fn f8_while_a_large_answer_is_encoded_the_shard_does_other_things() {
         run(async |world: &World| {
-            let ticks = Rc::new(Cell::new(0));
-            let counted = Rc::clone(&ticks);
-            rt::spawn(async move {
-                loop {
-                    rt::sleep(Duration::ZERO).await;
-                    counted.set(counted.get() + 1);
-                }
-            });
+            let ticks = count_other_work();
             let within = async |budget: &Rc<Budget>, count: usize| {
                 let messages = vec![(&br#"{"kind":"click"}"#[..], &b"X-A: b\r\n"[..]); count];
                 let mut held = budget.hold();

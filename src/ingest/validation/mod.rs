@@ -12,12 +12,14 @@ mod time_slice;
 
 pub use time_slice::TimeSlices;
 
-use super::{Ingest, Produce, Produced, Terms};
+use super::{Ingest, Produce, Produced, Terms, next_tick};
 use crate::{
     backend::{Outcome, OwnHeaders},
     budget::Held,
-    dead_letters::DeadLetterBatch,
-    dead_letters::fields::{self, DeadLetterFields, Kind},
+    dead_letters::{
+        DeadLetterBatch,
+        fields::{self, DeadLetterFields, Kind},
+    },
     directory::{Local, contracts::Contract},
     reject::Reject,
     rt,
@@ -98,12 +100,7 @@ impl Ingest {
                 None => batch.pass_the_rest()?,
                 Some(schema) => {
                     let before = batch.looked_at();
-                    let begin = Instant::now();
-                    if let Some(turn) = place.begin(begin) {
-                        batch.turn(schema, &mut self.scratch.borrow_mut(), begin + turn)?;
-                        let end = Instant::now();
-                        place.end(end - begin, end);
-                    }
+                    place.work(|until| batch.turn(schema, &mut self.scratch.borrow_mut(), until))?;
                     self.metrics.records_checked.add((batch.looked_at() - before) as u64);
                 }
             }
@@ -114,9 +111,7 @@ impl Ingest {
             if Instant::now() >= until {
                 return Err(Reject::Overloaded("the time for checking records"));
             }
-            // Waits until the next tick of the timer: the runtime looks at sockets, timers and other threads only when
-            // every task waits.
-            rt::sleep(Duration::ZERO).await;
+            next_tick().await;
         }
     }
 

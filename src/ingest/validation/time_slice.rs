@@ -6,7 +6,10 @@
 //! goes on stands in line, and the first in line has the next time slice. So however many validate at a time, the shard
 //! looks at its sockets in between.
 
-use crate::limits::{CHECK_TURN, CHECK_TURN_MIN, CHECK_WAITS_MAX};
+use crate::{
+    limits::{CHECK_TURN, CHECK_TURN_MIN, CHECK_WAITS_MAX},
+    reject::Reject,
+};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
@@ -53,6 +56,19 @@ impl TimeSlices {
 }
 
 impl Ticket<'_> {
+    /// Works until the time that `work` is told, if it is this request's turn; `None`: it is another one's.
+    pub(in crate::ingest) fn work<R>(
+        &mut self,
+        work: impl FnOnce(Instant) -> Result<R, Reject>,
+    ) -> Result<Option<R>, Reject> {
+        let begin = Instant::now();
+        let Some(time) = self.begin(begin) else { return Ok(None) };
+        let result = work(begin + time)?;
+        let end = Instant::now();
+        self.end(end - begin, end);
+        Ok(Some(result))
+    }
+
     /// Returns how long a time slice that begins now may take; `None`: it is another request's turn.
     pub(in crate::ingest) fn begin(&mut self, now: Instant) -> Option<Duration> {
         let left = self.turns.left(now);

@@ -89,13 +89,19 @@ fn delivery(response: &Response) -> String {
     response.header("sluicegate-delivery").unwrap_or_else(|| panic!("no delivery: {}", response.head)).to_owned()
 }
 
-/// What comes while so many messages are waited for, acknowledged by its arrival.
+/// Returns the next `count` messages in any order, acknowledged by their arrival. One call may bring a part of them: a
+/// broker takes back what it is given one by one, and a call is answered with what is there.
 #[track_caller]
 fn next(gateway: &Gateway, station: &str, count: usize) -> Vec<String> {
-    let more = json!({"manual_ack": false, "batch_size": count});
-    let mut texts = texts(&Http::connect(gateway.address()).exchange(&call(gateway, station, &more)));
-    texts.sort();
-    texts
+    let mut all = Vec::new();
+    while all.len() < count {
+        let more = json!({"manual_ack": false, "batch_size": count - all.len()});
+        let some = texts(&Http::connect(gateway.address()).exchange(&call(gateway, station, &more)));
+        assert!(!some.is_empty(), "{} of {count} came: {all:?}", all.len());
+        all.extend(some);
+    }
+    all.sort();
+    all
 }
 
 /// Nothing is there for a group: all is done, or in somebody's hands.

@@ -40,7 +40,7 @@ fn window_with_records() -> (Window, sluicegate::wire::jetstream::BatchKey, Vec<
     let mut window = Window::new(LIMITS);
     let mut tokens = Vec::new();
     let ask = WindowRequest {
-        naming: AckMode::PerRecord,
+        ack_mode: AckMode::PerRecord,
         once: false,
         sizes: (0..RECORDS).map(|_| 300),
         all: false,
@@ -181,7 +181,7 @@ fn window(criterion: &mut Criterion) {
                     let sizes = std::iter::repeat_n(record_bytes(32, 36, 256), batch);
                     let opened = window.open(
                         WindowRequest {
-                            naming: AckMode::InOrder,
+                            ack_mode: AckMode::InOrder,
                             once: false,
                             sizes,
                             all: false,

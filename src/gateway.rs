@@ -16,7 +16,7 @@ use crate::{
     control::{self, ControlHandle, ControlInputs},
     directory::messages::{Envelope, ShardUpdate},
     ingest::HeaderPolicy,
-    limits::QUESTIONS_PER_SHARD_MAX,
+    limits::REQUESTS_PER_SHARD_MAX,
     metrics::ShardMetrics,
     rt::{self, Driver, Reservation},
     shard::{self, BackendParts, Parts, Running},
@@ -76,13 +76,12 @@ pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), 
     let admin_listener = patiently(|| admin::bind(settings.admin_listen))
         .map_err(|error| unusable("admin_listen", settings.admin_listen, &error))?;
     let store = open_store(&settings)?;
-    let (asks, questions) = flume::bounded(QUESTIONS_PER_SHARD_MAX * usize::from(settings.shards));
+    let (asks, questions) = flume::bounded(REQUESTS_PER_SHARD_MAX * usize::from(settings.shards));
     let metrics: Vec<Arc<ShardMetrics>> = (0..settings.shards).map(|_| Arc::default()).collect();
     for block in &metrics {
         block.set_driver(driver.name(), &driver.reason);
     }
-    let (inboxes, receivers): (Vec<_>, Vec<_>) =
-        metrics.iter().map(|_| flume::bounded(QUESTIONS_PER_SHARD_MAX)).unzip();
+    let (inboxes, receivers): (Vec<_>, Vec<_>) = metrics.iter().map(|_| flume::bounded(REQUESTS_PER_SHARD_MAX)).unzip();
     let inputs = ControlInputs {
         settings: Arc::clone(&settings),
         asks: questions,

@@ -29,12 +29,12 @@ pub const CHUNK_EXTRA_BYTES_MAX: usize = 8 * 1024;
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of a request body after its `Content-Encoding` is undone.
 pub const INFLATED_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Bytes of a request body that is decoded at once, as it comes, and decoded. A larger one is decoded in turns ([`CHECK_TURN`]), by a decoder that
+/// Bytes of a request body that is decoded at once, as it comes, and decoded. A larger one is decoded in turns ([`TIME_SLICE`]), by a decoder that
 /// can stop.
 pub const DECODED_AT_ONCE_BYTES_MAX: usize = 128 * 1024;
 /// See [`DECODED_AT_ONCE_BYTES_MAX`].
 pub const INFLATED_AT_ONCE_BYTES_MAX: usize = 512 * 1024;
-/// Bytes of messages whose consume answer is encoded at once. A larger one is encoded in turns ([`CHECK_TURN`]).
+/// Bytes of messages whose consume answer is encoded at once. A larger one is encoded in turns ([`TIME_SLICE`]).
 pub const ENCODED_AT_ONCE_BYTES_MAX: usize = 512 * 1024;
 /// Records in one batch.
 pub const BATCH_RECORDS_MAX: usize = 100_000;
@@ -138,7 +138,7 @@ pub const PASSWORD_BYTES_MIN: usize = 8;
 /// Bytes of a password; a longer one is not even hashed.
 pub const PASSWORD_BYTES_MAX: usize = 128;
 /// Requests of one shard that the control plane has not answered.
-pub const QUESTIONS_PER_SHARD_MAX: usize = 1_024;
+pub const REQUESTS_PER_SHARD_MAX: usize = 1_024;
 /// Logins that wait for a password to be hashed; each takes tens of milliseconds of a core.
 pub const LOGINS_WAITING_MAX: usize = 256;
 /// Those among them of one name from one network (an IPv4 address, 64 bits of an IPv6 address), and of one network: others
@@ -202,7 +202,7 @@ pub const PRODUCE_TIMEOUT: Duration = Duration::from_secs(35);
 /// requests stay open, at most one for each of these in the hold.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(400);
 /// How long a request waits for the control plane.
-pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How old the knowledge of what the registry says may be when a record is validated by a schema.
 pub const CONTRACTS_AGE_MAX: Duration = Duration::from_millis(900);
 /// How long "there is no such station" is remembered.
@@ -277,9 +277,9 @@ pub const LOCAL_GROUPS_MAX: usize = 10_000;
 /// Partitions of all stations of an embedded store.
 pub const LOCAL_PARTITIONS_MAX: usize = 65_536;
 /// Bytes of one value that a dead letter says of itself.
-pub const LETTER_VALUE_BYTES_MAX: usize = VIOLATION_BYTES_MAX;
+pub const DEAD_LETTER_VALUE_BYTES_MAX: usize = VIOLATION_BYTES_MAX;
 /// Dead letters that are published at a time: their header fields lie in memory until they are stored.
-pub const LETTERS_AT_A_TIME: usize = 1_000;
+pub const DEAD_LETTERS_AT_A_TIME: usize = 1_000;
 /// Errors that the answer to a batch lists; more are counted.
 pub const ERRORS_LISTED_MAX: usize = 1_000;
 /// Bytes of the errors that the answer to a batch lists; the one that crosses it is the last.
@@ -352,7 +352,7 @@ pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Bytes of records that the control plane reads from a stream at a time (the record that crosses it is the last): they
 /// are shown, so all are in memory.
-pub const LETTERS_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const DEAD_LETTERS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Streams that are looked after because they drop what nobody is interested in: more are looked at once only, when their
 /// station is found.
 pub const INTEREST_STREAMS_MAX: usize = 65_536;
@@ -393,11 +393,11 @@ const _: () = assert!(BASIC_BYTES_MAX > 2 * NAME_BYTES_MAX && BASIC_BYTES_MAX.is
 const _: () = assert!(TOKEN_BYTES_MAX < TOKEN_CACHE_BYTES_MAX);
 const _: () = assert!(LOGIN_PLACES_PER_NAME_AND_NETWORK < LOGIN_PLACES_PER_NAME);
 const _: () = assert!(LOGIN_PLACES_PER_NAME < LOGIN_PLACES_MAX && LOGIN_PLACES_PER_NETWORK < LOGIN_PLACES_MAX);
-const _: () = assert!(2 * LOGIN_PLACES_MAX <= QUESTIONS_PER_SHARD_MAX, "guesses leave room for other questions");
+const _: () = assert!(2 * LOGIN_PLACES_MAX <= REQUESTS_PER_SHARD_MAX, "guesses leave room for other questions");
 const _: () = assert!(3 * LOGIN_PLACES_MAX < LOGIN_TRACKED_MAX, "logins under way are always tracked");
 const _: () = assert!(LOGINS_HASHED_PER_NETWORK < LOGINS_WAITING_MAX && LOGINS_WAITING_MAX <= LOGIN_PLACES_MAX);
 const _: () =
-    assert!(2 * LOGIN_DELAY_MAX.as_secs() <= QUESTION_TIMEOUT.as_secs(), "the answer comes while it is waited for");
+    assert!(2 * LOGIN_DELAY_MAX.as_secs() <= REQUEST_TIMEOUT.as_secs(), "the answer comes while it is waited for");
 const _: () = assert!(PASSWORD_BYTES_MIN < PASSWORD_BYTES_MAX && PASSWORD_BYTES_MAX < CONTROL_BODY_BYTES_MAX);
 const _: () = assert!(ENCODED_AT_ONCE_BYTES_MAX < FETCH_BYTES_MAX && FETCH_BYTES_MAX <= SHARD_BODY_BYTES_MAX);
 const _: () = assert!(
@@ -406,7 +406,7 @@ const _: () = assert!(
 );
 const _: () = assert!(10 * LOOK_INTERVAL.as_millis() <= HOLD.as_millis(), "an election is met by several questions");
 const _: () =
-    assert!(QUESTION_TIMEOUT.as_secs() <= 2 * HOLD.as_secs() + ACK_TIMEOUT.as_secs(), "no longer than a publish");
+    assert!(REQUEST_TIMEOUT.as_secs() <= 2 * HOLD.as_secs() + ACK_TIMEOUT.as_secs(), "no longer than a publish");
 const _: () = assert!(
     INFLATED_BYTES_MAX + RECORD_HEADER_BYTES_MAX <= LOCAL_QUEUE_BYTES_MAX,
     "one largest request fits the embedded store's queue"

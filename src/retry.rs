@@ -10,7 +10,7 @@
 //! record cannot be called back: it may stand before it.
 
 use crate::{
-    backend::{Backend, Outcome, OwnHeaders, Publish, Repeats},
+    backend::{Backend, Outcome, Publish, RecordHeaders, Repeats},
     directory::{Directory, Local, look::Look},
     limits::{REPUBLISH_PAUSE_MAX, REPUBLISH_PAUSE_MIN, STATION_LOOK_INTERVAL},
     reject::Reject,
@@ -63,7 +63,7 @@ impl Publisher<'_> {
         let repeats = self.backend.repeats();
         let (mut round, mut found, mut looks) = (Round::after(outcomes), Vec::new(), Looks::default());
         let mut unknown = Unknown::new(publish.station);
-        unknown.hear(outcomes, begun);
+        unknown.take(outcomes, begun);
         while let Some(until) = time_left(publish, outcomes, begun, repeats, unknown) {
             if round.open.is_empty() {
                 let pause = round.pause();
@@ -85,8 +85,8 @@ impl Publisher<'_> {
                 }
             }
             let now = Rc::clone(station);
-            let end = unknown.until(repeats).into_iter().chain(publish.until).min();
-            let publish = Publish { station: &now, until: end, ..*publish };
+            let end = unknown.until(repeats).into_iter().chain(publish.deadline).min();
+            let publish = Publish { station: &now, deadline: end, ..*publish };
             round.choose(&publish, outcomes);
             let again = round.publish(&publish);
             found.clear();
@@ -96,7 +96,7 @@ impl Publisher<'_> {
             match published {
                 Ok(()) => {
                     round.settle(&publish, &found, outcomes);
-                    unknown.hear(outcomes, sent);
+                    unknown.take(outcomes, sent);
                 }
                 // Nothing of it was sent: as before.
                 Err(why) if is_for_the_moment(&why) => round.open.clear(),
@@ -172,7 +172,7 @@ impl Unknown {
     }
 
     /// Takes in what has become of all records, of which some were published, `sent` then or later.
-    fn hear(&mut self, outcomes: &[Outcome], sent: Instant) {
+    fn take(&mut self, outcomes: &[Outcome], sent: Instant) {
         let any = outcomes.iter().any(Outcome::is_unknown);
         self.since = any.then(|| self.since.unwrap_or(sent));
     }
@@ -212,7 +212,7 @@ impl Round {
     /// The first round, after the records went for the first time.
     fn after(outcomes: &[Outcome]) -> Self {
         let mut round = Self::default();
-        round.hear(outcomes);
+        round.take(outcomes);
         round
     }
 
@@ -227,7 +227,7 @@ impl Round {
         }
     }
 
-    fn hear(&mut self, news: &[Outcome]) {
+    fn take(&mut self, news: &[Outcome]) {
         let any = |wanted: fn(&Reject) -> bool| {
             news.iter().any(|outcome| matches!(outcome, Outcome::Failed(why) if wanted(why)))
         };
@@ -241,8 +241,8 @@ impl Round {
         self.indexes.clear();
         for (index, outcome) in outcomes.iter().enumerate() {
             let partition = publish.partition(index);
-            let goes =
-                publish.whole || (may_go_again(outcome) && (self.open.contains(&partition) || asked.insert(partition)));
+            let goes = publish.atomic
+                || (may_go_again(outcome) && (self.open.contains(&partition) || asked.insert(partition)));
             if goes {
                 self.indexes.push(index);
             }
@@ -251,20 +251,20 @@ impl Round {
             indexes.iter().map(|index| of.get(*index).copied().unwrap_or_default()).collect()
         };
         self.records = spans(publish.records, &self.indexes);
-        self.own = publish.own.map(|own| spans(own.spans, &self.indexes)).unwrap_or_default();
+        self.own = publish.record_headers.map(|own| spans(own.spans, &self.indexes)).unwrap_or_default();
         // Of at most `BATCH_RECORDS_MAX` records.
         let place = |index: &usize| u32::try_from(publish.place(*index)).unwrap_or(u32::MAX);
         self.places = self.indexes.iter().map(place).collect();
     }
 
     fn publish<'a>(&'a self, publish: &Publish<'a>) -> Publish<'a> {
-        let own = publish.own.map(|own| OwnHeaders { spans: &self.own, ..own });
-        Publish { records: &self.records, places: Some(&self.places), own, again: true, ..*publish }
+        let own = publish.record_headers.map(|own| RecordHeaders { spans: &self.own, ..own });
+        Publish { records: &self.records, indexes: Some(&self.places), record_headers: own, again: true, ..*publish }
     }
 
     /// Takes in what became of them.
     fn settle(&mut self, publish: &Publish<'_>, found: &[Outcome], outcomes: &mut [Outcome]) {
-        self.hear(found);
+        self.take(found);
         self.count = self.count.saturating_add(1);
         let mut open: HashSet<u16> = HashSet::new();
         let mut closed: HashSet<u16> = HashSet::new();
@@ -301,7 +301,7 @@ fn time_left(
         return None;
     }
     let time = if unknown.since.is_some() { repeats.unknown.max(repeats.refused) } else { repeats.refused };
-    [Some(begun + time), known_until, publish.until].into_iter().flatten().min()
+    [Some(begun + time), known_until, publish.deadline].into_iter().flatten().min()
 }
 
 /// Whether a record may go again, if it has a message id or is known not to be stored.
@@ -354,7 +354,7 @@ mod tests {
     /// What is known of records that were sent `begun` then, and of which this became.
     fn unknown(station: &Station, outcomes: &[Outcome], begun: Instant) -> Unknown {
         let mut unknown = Unknown::new(station);
-        unknown.hear(outcomes, begun);
+        unknown.take(outcomes, begun);
         unknown
     }
 
@@ -369,7 +369,7 @@ mod tests {
         assert!(round.refused && round.nobody);
         round.choose(&publish, &outcomes);
         assert_eq!(round.indexes, [0, 1]);
-        assert_eq!(round.publish(&publish).places, Some(&[0, 1][..]), "they stay in their partitions");
+        assert_eq!(round.publish(&publish).indexes, Some(&[0, 1][..]), "they stay in their partitions");
         round.settle(&publish, &[GONE, stored(5)], &mut outcomes);
         round.choose(&publish, &outcomes);
         assert_eq!(round.indexes, [0, 3, 5], "the first once more, of the second all");
@@ -380,7 +380,7 @@ mod tests {
         assert!(outcomes.iter().all(Outcome::is_stored), "{outcomes:?}");
         assert!(!round.refused && !round.nobody);
         // All or nothing goes as a whole.
-        round.choose(&Publish { whole: true, ..publish }, &[GONE; 6]);
+        round.choose(&Publish { atomic: true, ..publish }, &[GONE; 6]);
         assert_eq!(round.indexes.len(), 6);
     }
 
@@ -420,7 +420,7 @@ mod tests {
         }
         let until = Some(begun + seconds(1));
         let none = Unknown::new(&station);
-        assert_eq!(time_left(&Publish { until, ..nameless }, &[GONE, GONE], begun, repeats, none), until);
+        assert_eq!(time_left(&Publish { deadline: until, ..nameless }, &[GONE, GONE], begun, repeats, none), until);
         let mut outcome = UNKNOWN;
         for news in [GONE, wrong] {
             outcome.take(news);
@@ -452,7 +452,7 @@ mod tests {
             let nameless = Publish::of(&station, &[], &records);
             let named = Publish { id: Some(MessageId { base: "x", numbered: true }), ..nameless };
             let left = |outcomes: &[Outcome]| {
-                [&named, &Publish { whole: true, ..named }, &nameless].map(|publish| {
+                [&named, &Publish { atomic: true, ..named }, &nameless].map(|publish| {
                     let until = time_left(publish, outcomes, begun, repeats, unknown(&station, outcomes, begun));
                     until.map(|until| u64::try_from((until - begun).as_millis()).expect("short"))
                 })
@@ -476,13 +476,13 @@ mod tests {
         let mut unknown = unknown(&station, &[GONE, GONE], begun);
         assert_eq!(unknown.until(repeats), None);
         // Nobody took them for eight seconds, so nothing was stored then.
-        unknown.hear(&[UNKNOWN, GONE], begun + seconds(8));
+        unknown.take(&[UNKNOWN, GONE], begun + seconds(8));
         assert_eq!(unknown.until(repeats), Some(begun + seconds(10)));
         // Further copies do not make it later, also not those of other records.
-        unknown.hear(&[UNKNOWN, UNKNOWN], begun + seconds(9));
-        unknown.hear(&[stored(1), UNKNOWN], begun + seconds(9));
+        unknown.take(&[UNKNOWN, UNKNOWN], begun + seconds(9));
+        unknown.take(&[stored(1), UNKNOWN], begun + seconds(9));
         assert_eq!(unknown.until(repeats), Some(begun + seconds(10)));
-        unknown.hear(&[stored(1), stored(2)], begun + seconds(9));
+        unknown.take(&[stored(1), stored(2)], begun + seconds(9));
         assert_eq!(unknown.until(repeats), None, "there are none");
     }
 

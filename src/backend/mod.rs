@@ -31,7 +31,7 @@ impl Backend {
     /// Stores records. `Ok`: one outcome a record, in input order. `Err`: not one was sent.
     pub async fn publish(&self, publish: &Publish<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Reject> {
         match self {
-            Self::Nats(link) => link.publish(publish, outcomes).await,
+            Self::Nats(connection) => connection.publish(publish, outcomes).await,
             Self::Local(handle) => handle.publish_in_time(publish, outcomes).await,
         }
     }
@@ -40,7 +40,7 @@ impl Backend {
     #[must_use]
     pub fn turn(&self, records: usize) -> u64 {
         match self {
-            Self::Nats(link) => link.turn(records),
+            Self::Nats(connection) => connection.turn(records),
             // It deals them out itself.
             Self::Local(_) => 0,
         }
@@ -50,7 +50,7 @@ impl Backend {
     #[must_use]
     pub fn repeats(&self) -> Repeats {
         match self {
-            Self::Nats(link) => Repeats::of(&link.limits),
+            Self::Nats(connection) => Repeats::of(&connection.limits),
             Self::Local(handle) => handle.repeats(),
         }
     }
@@ -58,7 +58,7 @@ impl Backend {
     /// Delivers messages of a group: what is there, or what comes within the wait.
     pub async fn fetch(&self, fetch: &Fetch<'_>) -> Result<Delivered, Reject> {
         match self {
-            Self::Nats(link) => link.fetch(fetch).await,
+            Self::Nats(connection) => connection.fetch(fetch).await,
             Self::Local(handle) => handle.fetch(fetch).await,
         }
     }
@@ -73,7 +73,7 @@ impl Backend {
         settlement: Settlement,
     ) -> bool {
         match self {
-            Self::Nats(link) => link.settle(delivered, settlement),
+            Self::Nats(connection) => connection.settle(delivered, settlement),
             Self::Local(handle) => handle.settle(&station.name, consumer, delivered, settlement),
         }
     }
@@ -136,32 +136,43 @@ pub struct Publish<'a> {
     /// The request's message id, if it has one.
     pub id: Option<MessageId<'a>>,
     /// Header fields that single records have beside these: none, or one block for each record.
-    pub own: Option<OwnHeaders<'a>>,
+    pub record_headers: Option<RecordHeaders<'a>>,
     /// Which record of the request each is, if others of it are not among them: what message ids are numbered by.
-    pub places: Option<&'a [u32]>,
+    pub indexes: Option<&'a [u32]>,
     /// Where the request stands in the round robin of records without a message id, see [`Backend::turn`].
     pub turn: u64,
     /// They were published before: what was refused or lost as an atomic batch does not go as one again, unless that is
     /// asked for.
     pub again: bool,
     /// All records are stored, or none. A station that cannot do it ([`Station::not_atomic`]) is refused before.
-    pub whole: bool,
+    pub atomic: bool,
     /// Nothing is begun after that, and of what is published again nothing sent; `None`: the limits on single waits are enough.
-    pub until: Option<Instant>,
+    pub deadline: Option<Instant>,
 }
 
 impl<'a> Publish<'a> {
     /// Records as they are, with nothing beside them.
     #[must_use]
     pub fn of(station: &'a Station, body: &'a [u8], records: &'a [Span]) -> Self {
-        let (headers, id, own, places) = (b"".as_slice(), None, None, None);
-        Self { station, body, records, headers, id, own, places, turn: 0, again: false, whole: false, until: None }
+        Self {
+            station,
+            body,
+            records,
+            headers: b"",
+            id: None,
+            record_headers: None,
+            indexes: None,
+            turn: 0,
+            again: false,
+            atomic: false,
+            deadline: None,
+        }
     }
 
     /// Which record of the request record `index` is.
     #[must_use]
     pub fn place(&self, index: usize) -> usize {
-        self.places.and_then(|places| places.get(index)).map_or(index, |place| *place as usize)
+        self.indexes.and_then(|places| places.get(index)).map_or(index, |place| *place as usize)
     }
 
     /// Index of the partition that record `index` goes to.
@@ -176,20 +187,20 @@ impl<'a> Publish<'a> {
     /// Whether the time to send something is over.
     #[must_use]
     pub fn is_late(&self) -> bool {
-        self.until.is_some_and(|until| Instant::now() >= until)
+        self.deadline.is_some_and(|until| Instant::now() >= until)
     }
 }
 
 /// Header fields of single records: `Name: value\r\n` each.
 #[derive(Debug, Clone, Copy)]
-pub struct OwnHeaders<'a> {
+pub struct RecordHeaders<'a> {
     /// All of them.
     pub block: &'a [u8],
     /// Those of each record, in `block`, in the order of the records.
     pub spans: &'a [Span],
 }
 
-impl<'a> OwnHeaders<'a> {
+impl<'a> RecordHeaders<'a> {
     /// The fields of record `index`.
     #[must_use]
     pub fn of(&self, index: usize) -> &'a [u8] {

@@ -5,7 +5,7 @@
 //! counted (the shard gives up on them by itself). An update that every shard has to know is never dropped: the sender
 //! waits until each shard that lives has it on its way.
 
-use crate::{directory::messages::ShardUpdate, limits::QUESTIONS_PER_SHARD_MAX, metrics::ControlMetrics};
+use crate::{directory::messages::ShardUpdate, limits::REQUESTS_PER_SHARD_MAX, metrics::ControlMetrics};
 use futures_util::future::join_all;
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{
@@ -30,7 +30,7 @@ pub(super) struct ShardFanout {
 impl ShardFanout {
     pub(super) fn new(shards: Vec<flume::Sender<ShardUpdate>>, metrics: Arc<ControlMetrics>) -> Self {
         let queues = shards.into_iter().map(|inbox| {
-            let (sender, mut queue) = mpsc::channel(QUESTIONS_PER_SHARD_MAX + UPDATES_UNASKED_MAX);
+            let (sender, mut queue) = mpsc::channel(REQUESTS_PER_SHARD_MAX + UPDATES_UNASKED_MAX);
             tokio::spawn(async move {
                 while let Some(update) = queue.recv().await {
                     if inbox.send_async(update).await.is_err() {
@@ -88,7 +88,7 @@ impl ShardFanout {
     /// Sends the same update to all shards, except to those that have not taken what they were sent before: the update
     /// is soon repeated.
     pub(super) fn offer(&self, update: &ShardUpdate) {
-        for queue in self.queues.iter().filter(|queue| queue.capacity() > QUESTIONS_PER_SHARD_MAX) {
+        for queue in self.queues.iter().filter(|queue| queue.capacity() > REQUESTS_PER_SHARD_MAX) {
             // There is room for it, or the shard has ended.
             let _room_or_gone = queue.try_send(update.clone());
         }
@@ -162,7 +162,7 @@ mod tests {
             fanout.offer(&ShardUpdate::Confirmed(std::time::Instant::now()));
             tokio::task::yield_now().await;
         }
-        for ticket in 0..QUESTIONS_PER_SHARD_MAX as u64 {
+        for ticket in 0..REQUESTS_PER_SHARD_MAX as u64 {
             fanout.respond(0, respond(ticket));
         }
         assert_eq!(metrics.pushes_dropped.get(), 0);

@@ -71,7 +71,7 @@ pub struct ControlInputs {
     /// The settings of the gateway.
     pub settings: Arc<Settings>,
     /// The requests of all shards. Its capacity should be
-    /// [`QUESTIONS_PER_SHARD_MAX`](crate::limits::QUESTIONS_PER_SHARD_MAX) for each shard.
+    /// [`REQUESTS_PER_SHARD_MAX`](crate::limits::REQUESTS_PER_SHARD_MAX) for each shard.
     pub asks: flume::Receiver<Envelope>,
     /// The inbox of each shard, by its number. Any capacity will do.
     pub shards: Vec<flume::Sender<ShardUpdate>>,

@@ -28,7 +28,7 @@ use crate::{
     backend::local,
     config::{PublishModeChoice, Settings, Unconfirmed},
     directory::messages::{Envelope, Request, Response, ShardUpdate},
-    limits::{QUESTION_TIMEOUT, QUESTIONS_PER_SHARD_MAX},
+    limits::{REQUEST_TIMEOUT, REQUESTS_PER_SHARD_MAX},
     metrics::{ControlMetrics, LoginResult, RequestKind},
     reject::Reject,
     station::{Attributes, Consumer, Name, Station},
@@ -44,7 +44,7 @@ use tokio::{
 const RESOLVING_MAX: usize = 64;
 /// Short of the time after which a shard stops waiting for its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(9);
-const _: () = assert!(ANSWER_TIMEOUT.as_secs() < QUESTION_TIMEOUT.as_secs());
+const _: () = assert!(ANSWER_TIMEOUT.as_secs() < REQUEST_TIMEOUT.as_secs());
 
 /// The backend that knows the stations.
 #[derive(Debug, Clone)]
@@ -319,7 +319,7 @@ pub(super) async fn serve(resolver: Resolver, asks: flume::Receiver<Envelope>, f
         waiting: HashMap::new(),
         tasks: HashMap::new(),
         running: JoinSet::new(),
-        questions_max: shards.max(1) * QUESTIONS_PER_SHARD_MAX,
+        requests_max: shards.max(1) * REQUESTS_PER_SHARD_MAX,
     };
     loop {
         tokio::select! {
@@ -341,7 +341,7 @@ struct RequestQueue {
     /// The key that a task works on, for the case that it panics.
     tasks: HashMap<Id, Key>,
     running: JoinSet<Resolved>,
-    questions_max: usize,
+    requests_max: usize,
 }
 
 impl RequestQueue {
@@ -356,7 +356,7 @@ impl RequestQueue {
             others.push((shard, ticket));
             return;
         }
-        if self.running.len() >= self.questions_max {
+        if self.running.len() >= self.requests_max {
             self.answer(shard, ticket, &key, key.refusal(Reject::Overloaded("questions")));
             return;
         }

@@ -1,12 +1,12 @@
 //! What a dead letter says of itself: header fields beside those of the record. Pure.
 //!
 //! The names of these fields stand here alone. No client can send them ([`crate::never_stored`]), so that what they say
-//! is the gateway's word. A value is one line, at most [`LETTER_VALUE_BYTES_MAX`] bytes, and is readable as it is: only
+//! is the gateway's word. A value is one line, at most [`DEAD_LETTER_VALUE_BYTES_MAX`] bytes, and is readable as it is: only
 //! what a line cannot hold is percent-encoded.
 
 use crate::{
     backend::MessageId,
-    limits::LETTER_VALUE_BYTES_MAX,
+    limits::DEAD_LETTER_VALUE_BYTES_MAX,
     never_stored::is_never_stored,
     wire::nats::{encode::ID_SEPARATOR, headers},
 };
@@ -166,7 +166,7 @@ fn append(block: &mut Vec<u8>, name: &str, value: &str) {
 /// Returns a value as one line. A `%` is encoded only where it would be read as the beginning of an encoded byte.
 fn escaped(value: &str) -> String {
     const CUT: char = '…';
-    let mut out = String::with_capacity(value.len().min(LETTER_VALUE_BYTES_MAX));
+    let mut out = String::with_capacity(value.len().min(DEAD_LETTER_VALUE_BYTES_MAX));
     let mut bytes = [0; 4];
     for (at, char) in value.char_indices() {
         let rest = value.get(at + char.len_utf8()..).unwrap_or_default();
@@ -175,7 +175,7 @@ fn escaped(value: &str) -> String {
         let is_written_so = char != '\t' && headers::is_on_a_line(char);
         let encode = !is_written_so || at_an_end || (char == '%' && hex_pair(rest.as_bytes()).is_some());
         let len = if encode { 3 * char.len_utf8() } else { char.len_utf8() };
-        if out.len() + len + CUT.len_utf8() > LETTER_VALUE_BYTES_MAX {
+        if out.len() + len + CUT.len_utf8() > DEAD_LETTER_VALUE_BYTES_MAX {
             out.push(CUT);
             break;
         }
@@ -269,10 +269,14 @@ mod tests {
             assert_eq!(escaped(value), expect, "{value:?}");
             assert_eq!(unescaped(expect.as_bytes()), value);
         }
-        let long = "é".repeat(LETTER_VALUE_BYTES_MAX);
+        let long = "é".repeat(DEAD_LETTER_VALUE_BYTES_MAX);
         let cut = escaped(&long);
-        assert!(cut.len() <= LETTER_VALUE_BYTES_MAX && cut.len() > LETTER_VALUE_BYTES_MAX - 8 && cut.ends_with('…'));
-        assert!(escaped(&"\n".repeat(LETTER_VALUE_BYTES_MAX)).len() <= LETTER_VALUE_BYTES_MAX);
+        assert!(
+            cut.len() <= DEAD_LETTER_VALUE_BYTES_MAX
+                && cut.len() > DEAD_LETTER_VALUE_BYTES_MAX - 8
+                && cut.ends_with('…')
+        );
+        assert!(escaped(&"\n".repeat(DEAD_LETTER_VALUE_BYTES_MAX)).len() <= DEAD_LETTER_VALUE_BYTES_MAX);
     }
 
     #[test]

@@ -4,9 +4,9 @@
 pub(crate) mod fields;
 
 use crate::{
-    backend::{Backend, MessageId, Outcome, OwnHeaders, Publish},
+    backend::{Backend, MessageId, Outcome, Publish, RecordHeaders},
     directory::{Directory, Local},
-    limits::LETTERS_AT_A_TIME,
+    limits::DEAD_LETTERS_AT_A_TIME,
     metrics::ShardMetrics,
     reject::Reject,
     retry::Publisher,
@@ -63,7 +63,7 @@ impl<'a> DeadLetterBatch<'a> {
         let start = self.block.len();
         fields::append_own_fields(stored, &mut self.block);
         why.append_to(&mut self.block);
-        // A block is of `LETTERS_AT_A_TIME` records: far below what a span holds.
+        // A block is of `DEAD_LETTERS_AT_A_TIME` records: far below what a span holds.
         let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
         self.fields.push(Span { start: place(start), end: place(self.block.len()) });
         self.entries.push(Entry { payload, id });
@@ -71,7 +71,7 @@ impl<'a> DeadLetterBatch<'a> {
 
     /// Returns whether the batch holds as many records as are published together.
     pub(crate) fn is_full(&self) -> bool {
-        self.entries.len() >= LETTERS_AT_A_TIME
+        self.entries.len() >= DEAD_LETTERS_AT_A_TIME
     }
 
     /// Returns the bytes that the batch takes beside the body.
@@ -129,13 +129,15 @@ impl<'a> DeadLetterBatch<'a> {
         let Self { body, entries, fields, block, until, .. } = self;
         let first = Rc::clone(station);
         let turn = publisher.backend.turn(entries.len());
-        let publish = Publish { headers: &[], until: Some(*until), turn, ..Publish::of(&first, body, &[]) };
+        let publish = Publish { headers: &[], deadline: Some(*until), turn, ..Publish::of(&first, body, &[]) };
         if entries.iter().all(|entry| entry.id.is_none()) {
             self.in_time()?;
             let records: Vec<Span> = entries.iter().map(|entry| entry.payload).collect();
-            let own = Some(OwnHeaders { block, spans: fields });
+            let own = Some(RecordHeaders { block, spans: fields });
             let mut outcomes = Vec::new();
-            publisher.publish(&Publish { records: &records, own, ..publish }, station, &mut outcomes).await?;
+            publisher
+                .publish(&Publish { records: &records, record_headers: own, ..publish }, station, &mut outcomes)
+                .await?;
             return Ok(outcomes);
         }
         // The ids are not consecutive numbers, so each dead letter is a publish of its own. They are under way
@@ -147,10 +149,12 @@ impl<'a> DeadLetterBatch<'a> {
                 let mut station = Rc::clone(station);
                 async move {
                     let id = entry.id.as_deref().map(|base| MessageId { base, numbered: false });
-                    let own = Some(OwnHeaders { block, spans: std::slice::from_ref(fields) });
+                    let own = Some(RecordHeaders { block, spans: std::slice::from_ref(fields) });
                     let records = std::slice::from_ref(&entry.payload);
                     let mut outcomes = Vec::new();
-                    publisher.publish(&Publish { records, id, own, ..publish }, &mut station, &mut outcomes).await?;
+                    publisher
+                        .publish(&Publish { records, id, record_headers: own, ..publish }, &mut station, &mut outcomes)
+                        .await?;
                     outcomes.pop().ok_or(Reject::Internal("a publish without an outcome"))
                 }
             });

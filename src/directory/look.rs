@@ -116,6 +116,6 @@ mod tests {
             }
         })
         .expect("a runtime");
-        assert_eq!(directory.questions_asked(), 4, "one for all who want to know");
+        assert_eq!(directory.requests_sent(), 4, "one for all who want to know");
     }
 }

@@ -10,9 +10,7 @@ pub mod look;
 pub mod messages;
 
 use crate::{
-    limits::{
-        CONTRACTS_AGE_MAX, QUESTION_TIMEOUT, QUESTIONS_PER_SHARD_MAX, STATION_ABSENT_TTL, STATIONS_PER_SHARD_MAX,
-    },
+    limits::{CONTRACTS_AGE_MAX, REQUEST_TIMEOUT, REQUESTS_PER_SHARD_MAX, STATION_ABSENT_TTL, STATIONS_PER_SHARD_MAX},
     reject::Reject,
     rt::{self, Waiters},
     station::{Consumer, Name, Station},
@@ -125,7 +123,7 @@ impl Directory {
 
     /// Requests sent so far.
     #[must_use]
-    pub fn questions_asked(&self) -> u64 {
+    pub fn requests_sent(&self) -> u64 {
         self.tickets.get()
     }
 
@@ -241,7 +239,7 @@ impl Directory {
                 Some(Entry::Asked(waiters)) => Rc::clone(waiters),
                 Some(Entry::Refused(..)) | None => break,
             };
-            rt::deadline(QUESTION_TIMEOUT, waiters.changed()).await.map_err(|_| Reject::ControlTimeout)?;
+            rt::deadline(REQUEST_TIMEOUT, waiters.changed()).await.map_err(|_| Reject::ControlTimeout)?;
         }
         let waiters = Rc::new(Waiters::default());
         make_room(&mut table.borrow_mut());
@@ -263,7 +261,7 @@ impl Directory {
 
     /// Asks, and waits for the answer.
     async fn ask(&self, request: Request) -> Result<Response, Reject> {
-        if self.open.borrow().len() >= QUESTIONS_PER_SHARD_MAX {
+        if self.open.borrow().len() >= REQUESTS_PER_SHARD_MAX {
             return Err(Reject::Overloaded("the control plane"));
         }
         let ticket = self.tickets.get() + 1;
@@ -275,7 +273,7 @@ impl Directory {
             self.open.borrow_mut().remove(&ticket);
             return Err(Reject::Overloaded("the control plane"));
         }
-        if rt::deadline(QUESTION_TIMEOUT, answered).await.is_err() {
+        if rt::deadline(REQUEST_TIMEOUT, answered).await.is_err() {
             self.open.borrow_mut().remove(&ticket);
             return Err(Reject::ControlTimeout);
         }

@@ -4,7 +4,7 @@
 use super::{Ingest, Produce, next_tick};
 use crate::{
     budget::Held,
-    limits::{CHECK_TURN, DECODED_AT_ONCE_BYTES_MAX, INFLATED_AT_ONCE_BYTES_MAX, PRODUCE_TIMEOUT},
+    limits::{DECODED_AT_ONCE_BYTES_MAX, INFLATED_AT_ONCE_BYTES_MAX, PRODUCE_TIMEOUT, TIME_SLICE},
     reject::{Reject, SizeLimit},
 };
 use std::time::Instant;
@@ -13,10 +13,10 @@ impl Ingest {
     /// The body without its codings, of which it has some. `held` counts what it takes, and what it took on the way.
     pub(super) async fn decode(&self, call: &Produce<'_>, held: &mut Held) -> Result<Vec<u8>, Reject> {
         let cap = self.limits.inflated_bytes_max;
-        let mut place = self.turns.place();
+        let mut place = self.time_slices.ticket();
         let begin = Instant::now();
         // Without most of a turn left, others decode as well: then this one waits with them.
-        let has_turn = place.begin(begin).is_some_and(|turn| turn > CHECK_TURN / 2);
+        let has_turn = place.begin(begin).is_some_and(|turn| turn > TIME_SLICE / 2);
         if has_turn && call.body.len() <= DECODED_AT_ONCE_BYTES_MAX {
             let mut decoded = Vec::new();
             let verdict = call.codings.decode(call.body, cap.min(INFLATED_AT_ONCE_BYTES_MAX), &mut decoded);

@@ -17,7 +17,7 @@ pub use headers::HeaderPolicy;
 pub use validation::TimeSlices;
 
 use crate::{
-    backend::{Backend, MessageId, Outcome, OwnHeaders, Publish},
+    backend::{Backend, MessageId, Outcome, Publish, RecordHeaders},
     budget::{Budget, Held},
     directory::{Directory, Local},
     limits::{Limits, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
@@ -96,7 +96,7 @@ struct Terms<'a> {
     /// Header fields to store.
     headers: &'a [u8],
     /// Header fields of single records besides these.
-    own: Option<OwnHeaders<'a>>,
+    own: Option<RecordHeaders<'a>>,
     id: Option<MessageId<'a>>,
     whole: bool,
     /// No publish is begun after that.
@@ -121,17 +121,17 @@ pub struct Ingest {
     /// The scratch of validation.
     pub scratch: RefCell<Scratch>,
     /// How long the shard may validate at a time.
-    pub turns: TimeSlices,
+    pub time_slices: TimeSlices,
 }
 
 impl Ingest {
     /// Does long work in time slices, so that the shard looks at its sockets in between. `turn` works until its
     /// argument says that its time is over, and returns whether all is done.
-    pub async fn in_turns(
+    pub async fn in_time_slices(
         &self,
         mut turn: impl FnMut(&dyn Fn() -> bool) -> Result<bool, Reject>,
     ) -> Result<(), Reject> {
-        let mut place = self.turns.place();
+        let mut place = self.time_slices.ticket();
         while place.work(|until| turn(&|| Instant::now() >= until))? != Some(true) {
             next_tick().await;
         }
@@ -191,7 +191,8 @@ impl Ingest {
         let mut outcomes = Vec::new();
         let Self { directory, backend, .. } = self;
         let first = Rc::clone(station);
-        let publish = Publish { places, turn: backend.turn(records.len()), ..terms.publish(&first, body, records) };
+        let publish =
+            Publish { indexes: places, turn: backend.turn(records.len()), ..terms.publish(&first, body, records) };
         let publisher = Publisher { directory, backend, name: call.station, create: call.create };
         if let Err(reject) = publisher.publish(&publish, station, &mut outcomes).await {
             self.metrics.publish_failed(&reject, records.len() as u64);
@@ -260,7 +261,14 @@ impl<'a> Terms<'a> {
         'a: 'b,
     {
         let Self { headers, own, id, whole, until } = *self;
-        Publish { headers, own, id, whole, until: Some(until), ..Publish::of(station, body, records) }
+        Publish {
+            headers,
+            record_headers: own,
+            id,
+            atomic: whole,
+            deadline: Some(until),
+            ..Publish::of(station, body, records)
+        }
     }
 }
 

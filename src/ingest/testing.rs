@@ -145,7 +145,7 @@ impl World {
             budget: Rc::clone(&self.budget),
             metrics: Arc::clone(&self.metrics),
             scratch: RefCell::default(),
-            turns: TimeSlices::default(),
+            time_slices: TimeSlices::default(),
         }
     }
 

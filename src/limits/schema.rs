@@ -8,11 +8,11 @@ use std::time::Duration;
 pub const CHECKED_RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// How long a shard decodes bodies and validates records before it looks at its sockets, its timers and its inbox
 /// again: well under the 10 ms that nobody may wait for somebody else's batch.
-pub const CHECK_TURN: Duration = Duration::from_millis(4);
+pub const TIME_SLICE: Duration = Duration::from_millis(4);
 /// What a request may use of that when it comes although others have used it up: enough to finish a small one.
-pub const CHECK_TURN_MIN: Duration = Duration::from_micros(100);
+pub const TIME_SLICE_MIN: Duration = Duration::from_micros(100);
 /// How often the next in line waits although it is its turn, because others have used all of that, before it gets that little.
-pub const CHECK_WAITS_MAX: u32 = 16;
+pub const TIME_SLICE_WAITS_MAX: u32 = 16;
 /// Bytes of the text about one record that is not valid.
 pub const VIOLATION_BYTES_MAX: usize = 2 * 1024;
 /// Bytes of these texts of one request; past it, each is cut to [`VIOLATION_BYTES_MIN`], so that a batch of 100,000 invalid

@@ -98,7 +98,7 @@ async fn run(parts: Parts) -> io::Result<()> {
     let stop_listening = listener.guard();
     let directory = Rc::new(Directory::new(parts.index, parts.asks));
     let budget = Budget::new(parts.limits.shard_body_bytes_max);
-    let (backend, link) = open(parts.backend, parts.index, &parts.limits, &parts.metrics);
+    let (backend, connection) = open(parts.backend, parts.index, &parts.limits, &parts.metrics);
     let authenticator = Rc::new(RefCell::new(Authenticator::new(parts.index, parts.keys, parts.users)));
     let metrics = || Arc::clone(&parts.metrics);
     let draining = Rc::new(Once::default());
@@ -114,7 +114,7 @@ async fn run(parts: Parts) -> io::Result<()> {
             budget: Rc::clone(&budget),
             metrics: metrics(),
             scratch: RefCell::default(),
-            turns: TimeSlices::default(),
+            time_slices: TimeSlices::default(),
         },
         fetcher: Fetcher {
             directory: Rc::clone(&directory),
@@ -137,8 +137,8 @@ async fn run(parts: Parts) -> io::Result<()> {
 
     connections.stop_accepting();
     draining.set();
-    if let Some(link) = &link {
-        link.end_waits();
+    if let Some(connection) = &connection {
+        connection.end_waits();
     }
     stop_listening.shut_down();
     let drained = {
@@ -153,8 +153,8 @@ async fn run(parts: Parts) -> io::Result<()> {
         tracing::warn!(shard = parts.index, "requests were still in flight when the time to drain was over");
     }
     open_deliveries.give_back();
-    if let Some(link) = link {
-        link.stop().await;
+    if let Some(connection) = connection {
+        connection.stop().await;
     }
     Ok(())
 }
@@ -168,9 +168,9 @@ fn open(
 ) -> (Backend, Option<Rc<nats::Connection>>) {
     match backend {
         BackendParts::Nats(settings, identity) => {
-            let link = nats::Connection::new(settings, &identity, limits.clone(), Arc::clone(metrics));
-            rt::spawn(Rc::clone(&link).run(index.into()));
-            (Backend::Nats(Rc::clone(&link)), Some(link))
+            let connection = nats::Connection::new(settings, &identity, limits.clone(), Arc::clone(metrics));
+            rt::spawn(Rc::clone(&connection).run(index.into()));
+            (Backend::Nats(Rc::clone(&connection)), Some(connection))
         }
         BackendParts::Local(handle) => {
             metrics.link_up.set(1);
@@ -206,6 +206,6 @@ async fn gauges(directory: Rc<Directory>, metrics: Arc<ShardMetrics>) {
     loop {
         rt::sleep(GAUGES_EVERY).await;
         metrics.stations_known.set(directory.stations_known() as u64);
-        metrics.questions.add(directory.questions_asked() - metrics.questions.get());
+        metrics.questions.add(directory.requests_sent() - metrics.questions.get());
     }
 }

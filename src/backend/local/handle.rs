@@ -83,7 +83,7 @@ impl Handle {
         if let Some(refusal) = self.shared.refusal() {
             return Err(refusal);
         }
-        if publish.whole
+        if publish.atomic
             && let Some(refused) = refuse_whole(publish)?
         {
             outcomes.extend(refused);
@@ -149,7 +149,7 @@ impl Handle {
         let turn = self.turn.load(Ordering::Relaxed);
         self.turn.store(turn.wrapping_add(count as u64), Ordering::Relaxed);
         let payload_bytes: usize = publish.records.iter().map(|span| span.len()).sum();
-        let own_bytes = publish.own.map_or(0, |own| own.block.len() + size_of_val(own.spans));
+        let own_bytes = publish.record_headers.map_or(0, |own| own.block.len() + size_of_val(own.spans));
         let bytes = payload_bytes + own_bytes + publish.headers.len() + count * size_of::<PlannedRecord>();
         let share = self.shared.share(bytes, LOCAL_QUEUE_BYTES_MAX)?;
         let common = common_bytes(publish);
@@ -173,8 +173,8 @@ impl Handle {
             payloads,
             records,
             id: publish.id.map(|MessageId { base, numbered }| OwnedId { base: base.into(), numbered }),
-            own: publish.own.map(|own| OwnedFields { block: own.block.to_vec(), spans: own.spans.to_vec() }),
-            whole: publish.whole.then(|| commit_bytes(publish, common)),
+            own: publish.record_headers.map(|own| OwnedFields { block: own.block.to_vec(), spans: own.spans.to_vec() }),
+            whole: publish.atomic.then(|| commit_bytes(publish, common)),
             reply,
             share,
         };
@@ -208,7 +208,7 @@ fn common_bytes(publish: &Publish<'_>) -> usize {
 
 /// Bytes of a record's headers and payload, at most.
 fn record_bytes(publish: &Publish<'_>, index: usize, payload: Span, common: usize) -> usize {
-    common + publish.own.map_or(0, |own| own.of(index).len()) + payload.len()
+    common + publish.record_headers.map_or(0, |own| own.of(index).len()) + payload.len()
 }
 
 /// Bytes of a commit that the records of a request take, at most.

@@ -35,7 +35,7 @@ const EXPIRY_SLACK: Duration = Duration::from_millis(100);
 /// The pull of one partition, as the reader sees it.
 #[derive(Debug, Clone)]
 pub(super) struct Pull {
-    basket: Rc<FetchBuffer>,
+    buffer: Rc<FetchBuffer>,
     partition: usize,
 }
 
@@ -71,30 +71,30 @@ impl Pull {
         match Status::of(headers) {
             Some(Status::Heartbeat) => true,
             Some(Status::Closed(closing)) => {
-                self.basket.closed(self.partition, subject, closing, Status::undelivered(headers));
+                self.buffer.closed(self.partition, subject, closing, Status::undelivered(headers));
                 true
             }
-            None => self.basket.add(self.partition, reply, headers, payload),
+            None => self.buffer.add(self.partition, reply, headers, payload),
         }
     }
 
     /// Ends the call with what it has.
     pub(super) fn end(&self) {
-        self.basket.ended.set(true);
-        self.basket.changed.notify();
+        self.buffer.ended.set(true);
+        self.buffer.changed.notify();
     }
 
     /// Ends the call with what it has, if nothing was there and it waits.
     pub(super) fn end_wait(&self) {
-        if self.basket.waits.get() {
+        if self.buffer.waits.get() {
             self.end();
         }
     }
 
     /// Ends the call: the connection is gone.
     pub(super) fn lost(&self) {
-        self.basket.lost.set(true);
-        self.basket.changed.notify();
+        self.buffer.lost.set(true);
+        self.buffer.changed.notify();
     }
 }
 
@@ -211,7 +211,7 @@ impl Connection {
     pub async fn fetch(&self, fetch: &Fetch<'_>) -> Result<Delivered, Reject> {
         let record_bytes_max = self.connected().await?.record_bytes_max;
         let partitions = &fetch.station.partitions;
-        let basket = Rc::new(FetchBuffer {
+        let buffer = Rc::new(FetchBuffer {
             delivered: RefCell::default(),
             pulls: RefCell::new(vec![Progress::default(); partitions.len()]),
             round: Cell::new(0),
@@ -223,15 +223,15 @@ impl Connection {
             ended: Cell::new(false),
         });
         let pull_bytes_min = record_bytes_max.saturating_add(PULL_SLACK_BYTES);
-        let call = Call { link: self, fetch, basket: &basket, pull_bytes_min };
+        let call = Call { connection: self, fetch, buffer: &buffer, pull_bytes_min };
         call.take_what_is_there().await;
         // On a connection that is being left nothing is waited for: what came then would not come over the next one.
-        if basket.len() == 0 && call.may_go_on() && !fetch.wait.is_zero() && self.is_up() {
+        if buffer.len() == 0 && call.may_go_on() && !fetch.wait.is_zero() && self.is_up() {
             call.wait_for_more().await;
         }
         call.unsubscribe();
-        let delivered = basket.delivered.take();
-        match basket.failure() {
+        let delivered = buffer.delivered.take();
+        match buffer.failure() {
             Some(reject) if delivered.messages.is_empty() => Err(reject),
             _ => Ok(delivered),
         }
@@ -259,9 +259,9 @@ impl Connection {
 
 /// One consume call.
 struct Call<'a> {
-    link: &'a Connection,
+    connection: &'a Connection,
     fetch: &'a Fetch<'a>,
-    basket: &'a Rc<FetchBuffer>,
+    buffer: &'a Rc<FetchBuffer>,
     /// A pull that allowed less than the largest record would never be served.
     pull_bytes_min: usize,
 }
@@ -270,16 +270,16 @@ impl Call<'_> {
     /// Makes rounds of requests that do not wait: partitions that gave all they were asked for are asked again.
     async fn take_what_is_there(&self) {
         let mut asked = self.partitions();
-        while !asked.is_empty() && self.basket.len() < self.basket.records_max && self.may_go_on() {
-            let room = self.basket.records_max - self.basket.len();
+        while !asked.is_empty() && self.buffer.len() < self.buffer.records_max && self.may_go_on() {
+            let room = self.buffer.records_max - self.buffer.len();
             let later = asked.split_off(asked.len().min(room).min(self.pulls_that_fit()));
             self.request(&asked, room, None);
-            self.basket.settled(Instant::now() + ROUND_TIMEOUT).await;
-            self.basket.give_up_open_pulls();
-            let pulls = self.basket.pulls.borrow();
+            self.buffer.settled(Instant::now() + ROUND_TIMEOUT).await;
+            self.buffer.give_up_open_pulls();
+            let pulls = self.buffer.pulls.borrow();
             asked.retain(|partition| pulls.get(*partition).is_some_and(|pull| pull.closed.is_none()));
             drop(pulls);
-            if self.bytes_left() < self.pull_bytes_min && self.basket.len() > 0 {
+            if self.bytes_left() < self.pull_bytes_min && self.buffer.len() > 0 {
                 return;
             }
             // Partitions not asked yet come before those that may have more.
@@ -290,33 +290,33 @@ impl Call<'_> {
     /// Asks as many partitions as the batch has room for, until it is full or the time is up.
     async fn wait_for_more(&self) {
         let mut asked = self.partitions();
-        asked.truncate(self.basket.records_max.min(self.pulls_that_fit()));
-        self.basket.waits.set(true);
-        self.request(&asked, self.basket.records_max, Some(self.fetch.wait));
-        self.basket.settled(Instant::now() + self.fetch.wait + EXPIRY_SLACK).await;
+        asked.truncate(self.buffer.records_max.min(self.pulls_that_fit()));
+        self.buffer.waits.set(true);
+        self.request(&asked, self.buffer.records_max, Some(self.fetch.wait));
+        self.buffer.settled(Instant::now() + self.fetch.wait + EXPIRY_SLACK).await;
     }
 
     /// Asks all partitions. Every call begins with another one, so that a small batch does not always come from the
     /// first.
     fn partitions(&self) -> Vec<usize> {
         let mut all: Vec<usize> = (0..self.fetch.station.partitions.len()).collect();
-        let first = usize::try_from(self.link.next_sid()).unwrap_or(0) % all.len().max(1);
+        let first = usize::try_from(self.connection.next_sid()).unwrap_or(0) % all.len().max(1);
         all.rotate_left(first);
         all
     }
 
     fn may_go_on(&self) -> bool {
-        self.basket.failure().is_none() && !self.basket.ended.get()
+        self.buffer.failure().is_none() && !self.buffer.ended.get()
     }
 
     /// Asks partitions for `records` messages in all: exactly shared out, since a message beyond them is given back.
     fn request(&self, partitions: &[usize], records: usize, expires: Option<Duration>) {
-        let basket = self.basket;
-        basket.round.set(basket.round.get() + 1);
+        let buffer = self.buffer;
+        buffer.round.set(buffer.round.get() + 1);
         let count = partitions.len().max(1);
         let bytes = (self.bytes_left() / count).max(self.pull_bytes_min);
-        let mut out = self.link.out.borrow_mut();
-        let mut pulls = basket.pulls.borrow_mut();
+        let mut out = self.connection.out.borrow_mut();
+        let mut pulls = buffer.pulls.borrow_mut();
         let mut payload = Vec::new();
         for (place, index) in partitions.iter().enumerate() {
             let (Some(progress), Some(partition)) = (pulls.get_mut(*index), self.fetch.station.partitions.get(*index))
@@ -326,10 +326,10 @@ impl Call<'_> {
             let share = records / count + usize::from(place < records % count);
             let share = u32::try_from(share).unwrap_or(u32::MAX);
             if progress.sid == 0 {
-                progress.sid = self.link.next_sid();
-                let pull = Pull { basket: Rc::clone(basket), partition: *index };
-                self.link.pulls.borrow_mut().insert(progress.sid, pull);
-                let subject = format!("{}f.{}.*", self.link.inbox, progress.sid);
+                progress.sid = self.connection.next_sid();
+                let pull = Pull { buffer: Rc::clone(buffer), partition: *index };
+                self.connection.pulls.borrow_mut().insert(progress.sid, pull);
+                let subject = format!("{}f.{}.*", self.connection.inbox, progress.sid);
                 encode::sub(&mut out, subject.as_bytes(), None, progress.sid);
             }
             progress.open = share;
@@ -339,16 +339,16 @@ impl Call<'_> {
                 Request { batch: share, expires, no_wait: expires.is_none(), max_bytes, idle_heartbeat: None };
             payload.clear();
             pull::request_payload(&mut payload, &request);
-            let reply = format!("{}f.{}.{}", self.link.inbox, progress.sid, basket.round.get());
+            let reply = format!("{}f.{}.{}", self.connection.inbox, progress.sid, buffer.round.get());
             encode::pub_(&mut out, &next_subject(partition, self.fetch.consumer), Some(reply.as_bytes()), &payload);
         }
         drop((out, pulls));
-        self.link.flush();
+        self.connection.flush();
     }
 
     /// Returns the bytes that the answer may still take.
     fn bytes_left(&self) -> usize {
-        self.fetch.bytes_max.saturating_sub(self.basket.delivered.borrow().arena.len())
+        self.fetch.bytes_max.saturating_sub(self.buffer.delivered.borrow().arena.len())
     }
 
     /// Returns how many pulls can be under way at once without more messages coming than the answer may hold.
@@ -357,14 +357,14 @@ impl Call<'_> {
     }
 
     fn unsubscribe(&self) {
-        let mut out = self.link.out.borrow_mut();
-        for progress in self.basket.pulls.borrow().iter().filter(|progress| progress.sid != 0) {
-            if self.link.pulls.borrow_mut().remove(&progress.sid).is_some() {
+        let mut out = self.connection.out.borrow_mut();
+        for progress in self.buffer.pulls.borrow().iter().filter(|progress| progress.sid != 0) {
+            if self.connection.pulls.borrow_mut().remove(&progress.sid).is_some() {
                 encode::unsub(&mut out, progress.sid, None);
             }
         }
         drop(out);
-        self.link.flush();
+        self.connection.flush();
     }
 }
 
@@ -389,8 +389,8 @@ mod tests {
             (Closing::Gone, true, Some(Reject::NoStream)),
         ] {
             let pulls = RefCell::new(vec![Progress::default(), closed(closing)]);
-            let basket = FetchBuffer { pulls, ..waiting(waits) };
-            assert_eq!(basket.failure(), expect, "{closing:?}, waits: {waits}");
+            let buffer = FetchBuffer { pulls, ..waiting(waits) };
+            assert_eq!(buffer.failure(), expect, "{closing:?}, waits: {waits}");
         }
     }
 
@@ -400,9 +400,9 @@ mod tests {
         for (closing, waits, expect) in
             [(Closing::Moved, true, true), (Closing::Moved, false, false), (Closing::Served, true, false)]
         {
-            let basket = FetchBuffer { pulls: RefCell::new(vec![open(), open()]), ..waiting(waits) };
-            basket.closed(0, b"inbox.f.7.1", closing, None);
-            assert_eq!(basket.is_settled(), expect, "{closing:?}, waits: {waits}");
+            let buffer = FetchBuffer { pulls: RefCell::new(vec![open(), open()]), ..waiting(waits) };
+            buffer.closed(0, b"inbox.f.7.1", closing, None);
+            assert_eq!(buffer.is_settled(), expect, "{closing:?}, waits: {waits}");
         }
     }
 

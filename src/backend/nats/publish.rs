@@ -57,7 +57,7 @@ impl Connection {
     pub async fn publish(&self, publish: &Publish<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Reject> {
         let mut scratch = self.scratch.borrow_mut().pop().unwrap_or_default();
         // A single record is stored or not in any case.
-        let result = if publish.whole && publish.records.len() > 1 {
+        let result = if publish.atomic && publish.records.len() > 1 {
             Box::pin(self.publish_whole(publish, outcomes, &mut scratch)).await
         } else {
             self.publish_with(publish, outcomes, &mut scratch).await
@@ -83,7 +83,7 @@ impl Connection {
         self.pass(&plan, scratch, outcomes).await;
         // A batch that was refused is sent singly, and the records behind it follow.
         if !scratch.again.is_empty() && !publish.is_late() {
-            plan.naming = plan.naming_of_singles();
+            plan.ack_mode = plan.ack_mode_of_singles();
             std::mem::swap(&mut scratch.todo, &mut scratch.again);
             self.pass(&plan, scratch, outcomes).await;
         }
@@ -126,7 +126,7 @@ impl Connection {
                 }
                 Err(reject) => return Some((at, reject)),
             }
-            if plan.naming == AckMode::PerBatch {
+            if plan.ack_mode == AckMode::PerBatch {
                 let last = scratch.todo.get(at - 1).copied();
                 self.collect(plan, scratch, outcomes).await;
                 if !scratch.again.is_empty() {
@@ -160,10 +160,10 @@ impl Connection {
         let Scratch { todo, tokens, .. } = &mut *scratch;
         let records = todo.get(at..).unwrap_or_default();
         let ask = || WindowRequest {
-            naming: plan.naming,
+            ack_mode: plan.ack_mode,
             once: plan.once,
             sizes: records.iter().take(BATCH_RECORDS_MAX).map(|index| plan.bytes(*index)),
-            all: plan.publish.whole,
+            all: plan.publish.atomic,
             tag: plan.tag,
             deadline_ms: self.now_ms() + u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
         };
@@ -183,7 +183,7 @@ impl Connection {
             self.window.borrow_mut().revoke(opened.key, &mut DueWakers::default());
             return Err(Reject::BrokerAway);
         }
-        let is_cut = plan.publish.whole && opened.records < records.len();
+        let is_cut = plan.publish.atomic && opened.records < records.len();
         // However long it waited for a connection and for room: soon the stream may not know the ids any more.
         if is_cut || (plan.publish.again && plan.publish.is_late()) {
             self.window.borrow_mut().revoke(opened.key, &mut DueWakers::default());
@@ -208,7 +208,7 @@ impl Connection {
         let records = todo.get(records).unwrap_or_default();
         let prefix = self.inbox.as_bytes();
         let mut out = self.out.borrow_mut();
-        match (plan.naming, tokens.first()) {
+        match (plan.ack_mode, tokens.first()) {
             (AckMode::PerBatch, Some(token)) => {
                 let id = self.batch_ids.borrow_mut().next_id();
                 self.window.borrow_mut().call(key, id);
@@ -222,7 +222,7 @@ impl Connection {
                     plan.encode_batched(*index, &mut out, reply, fields);
                 }
             }
-            (AckMode::InOrder, Some(token)) if plan.publish.id.is_none() && plan.publish.own.is_none() => {
+            (AckMode::InOrder, Some(token)) if plan.publish.id.is_none() && plan.publish.record_headers.is_none() => {
                 let text = token.text();
                 template.set(plan.subject(0), Reply { prefix, token: text.as_bytes() }, plan.publish.headers);
                 for index in records {
@@ -245,7 +245,7 @@ impl Connection {
         tokens: &mut Vec<Token>,
         until: Instant,
     ) -> Result<Grant, Reject> {
-        let mut place = Place { link: self, turn: Ticket::default() };
+        let mut place = Place { connection: self, turn: Ticket::default() };
         let wait = poll_fn(|context| {
             let mut wakes = DueWakers::default();
             self.window.borrow_mut().poll_open(&mut place.turn, ask(), tokens, &mut wakes, context)
@@ -264,7 +264,7 @@ impl Connection {
             poll_fn(|context| self.window.borrow_mut().poll_batch(key, context)).await;
             acks.clear();
             self.window.borrow_mut().take(key, acks);
-            if plan.naming == AckMode::InOrder && !is_attributable(acks) {
+            if plan.ack_mode == AckMode::InOrder && !is_attributable(acks) {
                 acks.fill(AckOutcome::TimedOut);
             }
             for (index, ack) in todo.get(records).unwrap_or_default().iter().zip(acks.drain(..)) {
@@ -291,14 +291,14 @@ fn settle_unsent(unsent: &[u32], why: &Reject, outcomes: &mut [Outcome]) {
 
 /// A place in the queue for room that is left when it is dropped: those behind it must not wait for nobody.
 struct Place<'a> {
-    link: &'a Connection,
+    connection: &'a Connection,
     turn: Ticket,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut wakes = DueWakers::default();
-        self.link.window.borrow_mut().leave(&mut self.turn, &mut wakes);
+        self.connection.window.borrow_mut().leave(&mut self.turn, &mut wakes);
     }
 }
 
@@ -307,7 +307,7 @@ struct Plan<'a> {
     publish: &'a Publish<'a>,
     record_bytes_max: usize,
     tag: u32,
-    naming: AckMode,
+    ack_mode: AckMode,
     /// More than one server may answer, so reply subjects are not used again.
     once: bool,
 }
@@ -319,12 +319,12 @@ impl<'a> Plan<'a> {
             [only] => tag_of(&only.subject),
             _ => TAG_OF_NONE,
         };
-        let (record_bytes_max, naming) = (server.record_bytes_max, AckMode::PerRecord);
-        let mut plan = Self { publish, record_bytes_max, tag, naming, once: true };
+        let (record_bytes_max, ack_mode) = (server.record_bytes_max, AckMode::PerRecord);
+        let mut plan = Self { publish, record_bytes_max, tag, ack_mode, once: true };
         plan.goes_to(server);
-        plan.naming = plan.naming_of_singles();
+        plan.ack_mode = plan.ack_mode_of_singles();
         if plan.fits_a_batch() {
-            plan.naming = AckMode::PerBatch;
+            plan.ack_mode = AckMode::PerBatch;
         }
         plan
     }
@@ -340,7 +340,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Returns how the answers to records that are published singly find them.
-    fn naming_of_singles(&self) -> AckMode {
+    fn ack_mode_of_singles(&self) -> AckMode {
         if self.publish.station.answers_in_order && !self.once { AckMode::InOrder } else { AckMode::PerRecord }
     }
 
@@ -360,7 +360,7 @@ impl<'a> Plan<'a> {
 
     /// Returns whether this answer is a batch's, and its records are to be published singly: nothing of it is stored.
     fn goes_singly(&self, ack: &AckOutcome) -> bool {
-        self.naming == AckMode::PerBatch
+        self.ack_mode == AckMode::PerBatch
             && matches!(ack, AckOutcome::Error { err_code, .. } if atomic::may_go_singly(*err_code))
     }
 
@@ -378,7 +378,7 @@ impl<'a> Plan<'a> {
     /// Returns the bytes of a record as the broker counts them.
     fn bytes(&self, index: u32) -> usize {
         let id = self.id(index).map_or(0, |id| id.len());
-        let fields = if self.naming == AckMode::PerBatch { FIELDS_BYTES_MAX } else { 0 };
+        let fields = if self.ack_mode == AckMode::PerBatch { FIELDS_BYTES_MAX } else { 0 };
         encode::record_bytes(self.publish.headers.len() + self.own(index).len() + fields, id, self.span(index).len())
     }
 
@@ -388,7 +388,7 @@ impl<'a> Plan<'a> {
 
     /// Returns the header fields that the record has besides those of all.
     fn own(&self, index: u32) -> &'a [u8] {
-        self.publish.own.map_or(&[], |own| own.of(index as usize))
+        self.publish.record_headers.map_or(&[], |own| own.of(index as usize))
     }
 
     fn id(&self, index: u32) -> Option<RecordId<'a>> {

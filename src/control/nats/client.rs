@@ -178,7 +178,7 @@ impl NatsClient {
         let (denials, _) = broadcast::channel(DENIALS_KEPT);
         let (event_seen, mut events) = watch::channel(());
         let (made, connections) = watch::channel(0_u64);
-        let ears = Ears { denials: denials.clone(), began: Instant::now(), said: AtomicU64::new(0) };
+        let log = EventLog { denials: denials.clone(), began: Instant::now(), said: AtomicU64::new(0) };
         let options = credential(ConnectOptions::new(), &settings.credential)?
             .name("sluicegate-control")
             .retry_on_initial_connect()
@@ -188,7 +188,7 @@ impl NatsClient {
             .reconnect_delay_callback(backoff)
             .ping_interval(PING_INTERVAL)
             .event_callback(move |event| {
-                ears.hear(&event);
+                log.record(&event);
                 if matches!(event, Event::Connected) {
                     made.send_modify(|count| *count = count.wrapping_add(1));
                 }
@@ -380,16 +380,16 @@ async fn denied(denials: &mut broadcast::Receiver<Arc<str>>, subject: &str) {
 }
 
 /// Listens to the events of the connection.
-struct Ears {
+struct EventLog {
     denials: broadcast::Sender<Arc<str>>,
     began: Instant,
     /// Seconds after `began` at which it was last logged that there is no connection; 0 for never.
     said: AtomicU64,
 }
 
-impl Ears {
+impl EventLog {
     /// Logs one line for one event; a permission error also goes to the calls.
-    fn hear(&self, event: &Event) {
+    fn record(&self, event: &Event) {
         match event {
             Event::Connected => {
                 self.said.store(0, Ordering::Relaxed);

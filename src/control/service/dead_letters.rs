@@ -11,7 +11,7 @@ use crate::{
     control::{
         registry::{documents::StationDocument, snapshot::Snapshot},
         schema_compiler,
-        streams::{Letter, StreamsError},
+        streams::{StoredDeadLetter, StreamsError},
     },
     dead_letters::fields,
     limits::{DEAD_LETTERS_PAGE, DEAD_LETTERS_PER_CALL_MAX},
@@ -127,7 +127,7 @@ impl AdminService {
         self.describe(&snapshot, name).await.map(drop)
     }
 
-    async fn letter(&self, name: &Name, id: u64) -> Result<Option<Letter>, AdminError> {
+    async fn letter(&self, name: &Name, id: u64) -> Result<Option<StoredDeadLetter>, AdminError> {
         let Some(before) = id.checked_sub(1) else { return Ok(None) };
         let letters = self.0.streams.read(&name.dead_letters(), before, 1).await?;
         Ok(letters.into_iter().find(|letter| letter.sequence == id))
@@ -140,7 +140,7 @@ impl AdminService {
         snapshot: &Snapshot,
         name: &Name,
         schema: &Result<Option<Arc<Schema>>, String>,
-        letter: Letter,
+        letter: StoredDeadLetter,
         report: &mut ReplayReport,
     ) {
         let id = letter.sequence;
@@ -231,8 +231,8 @@ fn words(error: &StreamsError) -> String {
     }
 }
 
-fn view(stored: Letter) -> DeadLetterView {
-    let Letter { sequence, time_ms, headers, payload } = stored;
+fn view(stored: StoredDeadLetter) -> DeadLetterView {
+    let StoredDeadLetter { sequence, time_ms, headers, payload } = stored;
     let (message, message_base64) = match String::from_utf8(payload) {
         Ok(text) => (Some(text), None),
         Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
@@ -272,8 +272,12 @@ mod tests {
         let headers = b"Content-Type: application/json; charset=utf-8\r\nNats-Msg-Id: 7\r\nX-A: b:c\r\n\
             Sluicegate-Dead-Letter: deliveries\r\nSluicegate-Error: too often\r\nSluicegate-Schema: prices\r\n\
             Sluicegate-Schema-Version: 3\r\nSluicegate-Time: 42\r\nSluicegate-Group: g\r\nSluicegate-Principal: ann\r\n";
-        let letter =
-            |payload: &[u8]| Letter { sequence: 5, time_ms: 9, headers: headers.to_vec(), payload: payload.to_vec() };
+        let letter = |payload: &[u8]| StoredDeadLetter {
+            sequence: 5,
+            time_ms: 9,
+            headers: headers.to_vec(),
+            payload: payload.to_vec(),
+        };
         let shown = view(letter(b"{}"));
         assert_eq!((shown.id, shown.kind, shown.error.as_str()), (5, DeadLetterKind::Deliveries, "too often"));
         assert_eq!((shown.schema.as_deref(), shown.schema_version, shown.time_ms), (Some("prices"), Some(3), 42));
@@ -283,7 +287,8 @@ mod tests {
         assert_eq!((shown.message.as_deref(), shown.message_base64), (Some("{}"), None));
         let shown = view(letter(&[0xff]));
         assert_eq!((shown.message, shown.message_base64.as_deref()), (None, Some("/w==")));
-        let shown = view(Letter { sequence: 1, time_ms: 9, headers: b"X-A: b\r\n".to_vec(), payload: Vec::new() });
+        let shown =
+            view(StoredDeadLetter { sequence: 1, time_ms: 9, headers: b"X-A: b\r\n".to_vec(), payload: Vec::new() });
         assert_eq!((shown.error.as_str(), shown.time_ms, shown.headers.len()), ("", 9, 1), "nothing is said of it");
     }
 

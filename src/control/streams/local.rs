@@ -1,6 +1,6 @@
 //! Stations of the embedded store.
 
-use super::{Description, Letter, StreamsError};
+use super::{Description, StoredDeadLetter, StreamsError};
 use crate::{
     backend::{
         MessageId, Outcome, Publish,
@@ -34,7 +34,7 @@ impl From<StationInfo> for Description {
     }
 }
 
-impl From<StoredRecord> for Letter {
+impl From<StoredRecord> for StoredDeadLetter {
     fn from(record: StoredRecord) -> Self {
         let StoredRecord { sequence, time_ms, headers, payload } = record;
         Self { sequence, time_ms, headers, payload }
@@ -70,10 +70,10 @@ pub(super) async fn read(
     name: &Name,
     after: u64,
     limit: usize,
-) -> Result<Vec<Letter>, StreamsError> {
+) -> Result<Vec<StoredDeadLetter>, StreamsError> {
     let Some(records) = store.records(name).await.map_err(StreamsError::Failed)? else { return Ok(Vec::new()) };
     let read = on_disk(records, move |records| records.read(after, limit)).await?;
-    Ok(read.into_iter().map(Letter::from).collect())
+    Ok(read.into_iter().map(StoredDeadLetter::from).collect())
 }
 
 pub(super) async fn discard(store: &Arc<Store>, name: &Name, sequences: Option<&[u64]>) -> Result<u64, StreamsError> {

@@ -1,6 +1,6 @@
 //! Stations in a map, for tests of the code that uses streams.
 
-use super::{Adopted, Description, Letter, StreamsError};
+use super::{Adopted, Description, StoredDeadLetter, StreamsError};
 use crate::station::{Attributes, AttributesChange, Name};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ pub(in super::super) struct Stations(watch::Sender<BTreeMap<String, Stored>>);
 #[derive(Debug)]
 struct Stored {
     attributes: Attributes,
-    letters: Vec<Letter>,
+    letters: Vec<StoredDeadLetter>,
     last: u64,
     ids: BTreeSet<String>,
 }
@@ -74,7 +74,7 @@ impl Stations {
         self.0.send_modify(|stations| drop(stations.remove(name.as_str())));
     }
 
-    pub(in super::super) fn read(&self, name: &Name, after: u64, limit: usize) -> Vec<Letter> {
+    pub(in super::super) fn read(&self, name: &Name, after: u64, limit: usize) -> Vec<StoredDeadLetter> {
         let stations = self.0.borrow();
         let letters = stations.get(name.as_str()).into_iter().flat_map(|stored| &stored.letters);
         letters.filter(|letter| letter.sequence > after).take(limit).cloned().collect()
@@ -104,7 +104,7 @@ impl Stations {
                 let (headers, payload) = (headers.to_vec(), payload.to_vec());
                 let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
                 let time_ms = u64::try_from(since.as_millis()).unwrap_or(0);
-                stored.letters.push(Letter { sequence: stored.last, time_ms, headers, payload });
+                stored.letters.push(StoredDeadLetter { sequence: stored.last, time_ms, headers, payload });
             }
             Ok(())
         })

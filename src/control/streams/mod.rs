@@ -65,7 +65,7 @@ pub(super) enum StreamsError {
 
 /// A dead letter, or another record that is read by itself and outside of any consumer group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Letter {
+pub(super) struct StoredDeadLetter {
     pub(super) sequence: u64,
     /// When it was stored, ms since 1970.
     pub(super) time_ms: u64,
@@ -152,9 +152,14 @@ impl Streams {
     }
 
     /// Reads records of a station of one partition with sequences after this one, oldest first. It returns at most so
-    /// many, and fewer if they are large ([`LETTERS_BYTES_MAX`](crate::limits::LETTERS_BYTES_MAX)): the end is reached
+    /// many, and fewer if they are large ([`DEAD_LETTERS_BYTES_MAX`](crate::limits::DEAD_LETTERS_BYTES_MAX)): the end is reached
     /// only if none come. A station that does not exist has none.
-    pub(super) async fn read(&self, name: &Name, after: u64, limit: usize) -> Result<Vec<Letter>, StreamsError> {
+    pub(super) async fn read(
+        &self,
+        name: &Name,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredDeadLetter>, StreamsError> {
         match self {
             Self::Nats(broker, settings) => nats::read(broker, settings, name, after, limit).await,
             Self::Local(store) => local::read(store, name, after, limit).await,

@@ -158,7 +158,7 @@ async fn encode<'a>(
         turn(&|| false)?;
     } else {
         // Boxed, as whatever takes its time.
-        Box::pin(ingest.in_turns(turn)).await?;
+        Box::pin(ingest.in_time_slices(turn)).await?;
     }
     out.push(b']');
     room.grow(out.len())?;

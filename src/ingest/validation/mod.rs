@@ -14,7 +14,7 @@ pub use time_slice::TimeSlices;
 
 use super::{Ingest, Produce, Produced, Terms, next_tick};
 use crate::{
-    backend::{Outcome, OwnHeaders},
+    backend::{Outcome, RecordHeaders},
     budget::Held,
     dead_letters::{
         DeadLetterBatch,
@@ -93,7 +93,7 @@ impl Ingest {
         (held, bytes): (&mut Held, usize),
         until: Instant,
     ) -> Result<Contract, Reject> {
-        let mut place = self.turns.place();
+        let mut place = self.time_slices.ticket();
         loop {
             let contract = self.contract(station, until).await?;
             match &contract.schema {
@@ -220,8 +220,8 @@ impl Typed {
         self.common.as_deref().unwrap_or(headers)
     }
 
-    fn own(&self) -> Option<OwnHeaders<'_>> {
-        self.own.as_ref().map(|(block, spans)| OwnHeaders { block, spans })
+    fn own(&self) -> Option<RecordHeaders<'_>> {
+        self.own.as_ref().map(|(block, spans)| RecordHeaders { block, spans })
     }
 
     fn bytes(&self) -> usize {

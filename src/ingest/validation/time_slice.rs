@@ -7,7 +7,7 @@
 //! looks at its sockets in between.
 
 use crate::{
-    limits::{CHECK_TURN, CHECK_TURN_MIN, CHECK_WAITS_MAX},
+    limits::{TIME_SLICE, TIME_SLICE_MIN, TIME_SLICE_WAITS_MAX},
     reject::Reject,
 };
 use std::{
@@ -33,7 +33,7 @@ pub struct TimeSlices {
 /// The place of a request that validates; it leaves the line when it is dropped.
 #[derive(Debug)]
 pub(in crate::ingest) struct Ticket<'a> {
-    turns: &'a TimeSlices,
+    slices: &'a TimeSlices,
     /// Its place in line, once it has begun.
     number: Option<u64>,
     /// How often it was the first in line and had to wait.
@@ -42,8 +42,8 @@ pub(in crate::ingest) struct Ticket<'a> {
 
 impl TimeSlices {
     /// Returns a ticket for a request that begins.
-    pub(in crate::ingest) fn place(&self) -> Ticket<'_> {
-        Ticket { turns: self, number: None, waited: 0 }
+    pub(in crate::ingest) fn ticket(&self) -> Ticket<'_> {
+        Ticket { slices: self, number: None, waited: 0 }
     }
 
     /// Returns what is left of the allowance.
@@ -51,7 +51,7 @@ impl TimeSlices {
         let idle = self.at.get().map_or(Duration::MAX, |at| now.saturating_duration_since(at));
         self.used.set(self.used.get().saturating_sub(idle.saturating_mul(FILLS)));
         self.at.set(Some(now));
-        CHECK_TURN.saturating_sub(self.used.get())
+        TIME_SLICE.saturating_sub(self.used.get())
     }
 }
 
@@ -71,35 +71,35 @@ impl Ticket<'_> {
 
     /// Returns how long a time slice that begins now may take; `None`: it is another request's turn.
     pub(in crate::ingest) fn begin(&mut self, now: Instant) -> Option<Duration> {
-        let left = self.turns.left(now);
+        let left = self.slices.left(now);
         if let Some(ticket) = self.number {
-            if self.turns.line.borrow().first() != Some(&ticket) {
+            if self.slices.line.borrow().first() != Some(&ticket) {
                 return None;
             }
             // Small requests alone may use all of the allowance.
-            if left < CHECK_TURN_MIN && self.waited < CHECK_WAITS_MAX {
+            if left < TIME_SLICE_MIN && self.waited < TIME_SLICE_WAITS_MAX {
                 self.waited += 1;
                 return None;
             }
         }
-        Some(left.max(CHECK_TURN_MIN))
+        Some(left.max(TIME_SLICE_MIN))
     }
 
     /// Ends a time slice that took so long. The request's next one comes after those of all that are in line.
     pub(in crate::ingest) fn end(&mut self, took: Duration, now: Instant) {
-        let turns = self.turns;
-        turns.used.set((turns.used.get() + took).min(CHECK_TURN));
-        turns.at.set(Some(now));
+        let slices = self.slices;
+        slices.used.set((slices.used.get() + took).min(TIME_SLICE));
+        slices.at.set(Some(now));
         self.leave();
-        let ticket = turns.tickets.get();
-        turns.tickets.set(ticket + 1);
-        turns.line.borrow_mut().insert(ticket);
+        let ticket = slices.tickets.get();
+        slices.tickets.set(ticket + 1);
+        slices.line.borrow_mut().insert(ticket);
         (self.number, self.waited) = (Some(ticket), 0);
     }
 
     fn leave(&mut self) {
         if let Some(ticket) = self.number.take() {
-            self.turns.line.borrow_mut().remove(&ticket);
+            self.slices.line.borrow_mut().remove(&ticket);
         }
     }
 }
@@ -116,29 +116,29 @@ mod tests {
 
     #[test]
     fn one_after_the_other_they_share_an_allowance_that_fills_while_the_shard_does_something_else() {
-        let turns = TimeSlices::default();
+        let slices = TimeSlices::default();
         let mut now = Instant::now();
         let millis = Duration::from_millis;
         let micros = Duration::from_micros;
-        let left = |used| CHECK_TURN.saturating_sub(millis(used));
-        assert_eq!(turns.place().begin(now), Some(CHECK_TURN));
+        let left = |used| TIME_SLICE.saturating_sub(millis(used));
+        assert_eq!(slices.ticket().begin(now), Some(TIME_SLICE));
         // Idle before, used, what the next one then has.
         for (idle, took, expect) in [
             (millis(0), millis(1), left(1)),
             (millis(0), millis(2), left(3)),
             (micros(500), millis(0), left(1)),
-            (millis(1), millis(0), CHECK_TURN),
-            (millis(9), CHECK_TURN + millis(7), CHECK_TURN_MIN),
-            (millis(0), CHECK_TURN_MIN, CHECK_TURN_MIN),
-            (millis(1), millis(0), CHECK_TURN),
+            (millis(1), millis(0), TIME_SLICE),
+            (millis(9), TIME_SLICE + millis(7), TIME_SLICE_MIN),
+            (millis(0), TIME_SLICE_MIN, TIME_SLICE_MIN),
+            (millis(1), millis(0), TIME_SLICE),
         ] {
             now += idle;
-            let mut place = turns.place();
+            let mut place = slices.ticket();
             place.begin(now);
             now += took;
             place.end(took, now);
-            assert_eq!(turns.place().begin(now), Some(expect), "{idle:?} {took:?}");
-            assert_eq!(place.begin(now), Some(expect).filter(|left| *left > CHECK_TURN_MIN), "{idle:?} {took:?}");
+            assert_eq!(slices.ticket().begin(now), Some(expect), "{idle:?} {took:?}");
+            assert_eq!(place.begin(now), Some(expect).filter(|left| *left > TIME_SLICE_MIN), "{idle:?} {took:?}");
         }
     }
 
@@ -146,9 +146,9 @@ mod tests {
     #[test]
     fn a_thousand_at_a_time_leave_the_shard_its_ticks_and_each_has_its_turn() {
         const COUNT: usize = 1_000;
-        let turns = TimeSlices::default();
+        let slices = TimeSlices::default();
         let mut now = Instant::now();
-        let mut places: Vec<_> = (0..COUNT).map(|_| (turns.place(), 0_u32)).collect();
+        let mut places: Vec<_> = (0..COUNT).map(|_| (slices.ticket(), 0_u32)).collect();
         for tick in 0..2 * COUNT {
             let begun = now;
             for (place, had) in &mut places {
@@ -159,26 +159,26 @@ mod tests {
                 }
             }
             // In the first, all come at once.
-            assert!(tick == 0 || now - begun <= CHECK_TURN, "{tick}: {:?}", now - begun);
+            assert!(tick == 0 || now - begun <= TIME_SLICE, "{tick}: {:?}", now - begun);
             now += Duration::from_millis(1);
         }
         assert!(places.iter().all(|(_, had)| *had >= 2), "{places:?}");
         drop(places);
-        assert_eq!(turns.line.borrow().len(), 0);
+        assert_eq!(slices.line.borrow().len(), 0);
     }
 
     #[test]
     fn who_is_first_goes_on_although_small_requests_use_the_allowance() {
-        let turns = TimeSlices::default();
+        let slices = TimeSlices::default();
         let now = Instant::now();
-        let mut large = turns.place();
-        large.end(CHECK_TURN, now);
+        let mut large = slices.ticket();
+        large.end(TIME_SLICE, now);
         let mut waited = 0;
         while large.begin(now).is_none() {
-            assert_eq!(turns.place().begin(now), Some(CHECK_TURN_MIN));
+            assert_eq!(slices.ticket().begin(now), Some(TIME_SLICE_MIN));
             waited += 1;
-            assert!(waited <= CHECK_WAITS_MAX);
+            assert!(waited <= TIME_SLICE_WAITS_MAX);
         }
-        assert_eq!(waited, CHECK_WAITS_MAX);
+        assert_eq!(waited, TIME_SLICE_WAITS_MAX);
     }
 }

@@ -24,7 +24,7 @@ pub struct Token {
 /// Bytes of the longest token.
 pub const TOKEN_TEXT_BYTES_MAX: usize = 10;
 /// Slots that a token can name.
-pub(super) const CELLS_MAX: usize = 1 << INDEX_BITS;
+pub(super) const SLOTS_MAX: usize = 1 << INDEX_BITS;
 
 const INDEX_BITS: u32 = 24;
 /// Characters that a subject's token may hold; six bits each.
@@ -44,14 +44,14 @@ const _: () = assert!(TOKEN_TEXT_BYTES_MAX * 6 > 32 + INDEX_BITS as usize, "a di
 
 impl Token {
     /// The token of one record.
-    pub(super) fn of_cell(index: u32, generation: u32) -> Self {
-        debug_assert!((index as usize) < CELLS_MAX);
+    pub(super) fn of_slot(index: u32, generation: u32) -> Self {
+        debug_assert!((index as usize) < SLOTS_MAX);
         Self { index, generation, shared: false }
     }
 
     /// The token of all records of a batch.
     pub(super) fn of_batch(index: u32, generation: u32) -> Self {
-        debug_assert!((index as usize) < CELLS_MAX);
+        debug_assert!((index as usize) < SLOTS_MAX);
         Self { index, generation, shared: true }
     }
 
@@ -102,7 +102,7 @@ impl Token {
             value = value << 6 | u64::from(digit);
         }
         let generation = u32::try_from(value >> (INDEX_BITS + 1)).ok()?;
-        let index = u32::try_from(value >> 1 & (CELLS_MAX as u64 - 1)).ok()?;
+        let index = u32::try_from(value >> 1 & (SLOTS_MAX as u64 - 1)).ok()?;
         Some(Self { index, generation, shared: value & 1 == 1 })
     }
 
@@ -138,7 +138,7 @@ mod tests {
         for text in ["", " ", "A.", "AA", "BA", "a b", "AAAAAAAAAAB", "__________", "é", "*", ">"] {
             assert_eq!(Token::parse(text.as_bytes()), None, "{text:?}");
         }
-        assert_eq!(Token::of_subject(b"_I.x.C", b"_I.x."), Some(Token::of_cell(1, 0)));
+        assert_eq!(Token::of_subject(b"_I.x.C", b"_I.x."), Some(Token::of_slot(1, 0)));
         assert_eq!(Token::of_subject(b"_I.x.D", b"_I.x."), Some(Token::of_batch(1, 0)));
         for subject in ["_I.x.", "_I.y.B", "_I.x.B.C", "_I.", ""] {
             assert_eq!(Token::of_subject(subject.as_bytes(), b"_I.x."), None, "{subject}");
@@ -147,10 +147,10 @@ mod tests {
 
     #[test]
     fn a_young_token_is_short() {
-        assert_eq!(Token::of_cell(0, 0).text().as_bytes(), b"A");
+        assert_eq!(Token::of_slot(0, 0).text().as_bytes(), b"A");
         assert!(Token::of_batch(2_047, 0).text().as_bytes().len() <= 2);
-        assert!(Token::of_cell(8_191, 0).text().as_bytes().len() <= 3);
-        assert!(Token::of_cell(8_191, 4_000).text().as_bytes().len() <= 7);
+        assert!(Token::of_slot(8_191, 0).text().as_bytes().len() <= 3);
+        assert!(Token::of_slot(8_191, 4_000).text().as_bytes().len() <= 7);
         assert_eq!(Token::of_batch(u32::MAX >> 8, u32::MAX).text().as_bytes().len(), TOKEN_TEXT_BYTES_MAX);
     }
 

@@ -94,7 +94,7 @@ pub enum AckMode {
 #[derive(Debug)]
 pub struct WindowRequest<I> {
     /// How answers find their records.
-    pub naming: AckMode,
+    pub ack_mode: AckMode,
     /// Whether these tokens are not used again, because more than one answer to a record may come: where several
     /// servers keep a stream, two of them may answer. Elsewhere the tokens are used again as they are.
     pub once: bool,
@@ -179,7 +179,7 @@ pub struct Window {
     messages: usize,
     /// Their bytes.
     bytes: usize,
-    cells: Slots,
+    slots: Slots,
     batches: Batches,
     turns: Tickets,
     stale: u64,
@@ -191,7 +191,7 @@ impl Window {
     #[must_use]
     pub fn new(limits: WindowLimits) -> Self {
         let limits = WindowLimits {
-            messages: limits.messages.clamp(1, super::token::CELLS_MAX),
+            messages: limits.messages.clamp(1, super::token::SLOTS_MAX),
             bytes: limits.bytes.max(1),
             grant_messages: limits.grant_messages.max(1),
             waiters: limits.waiters.max(1),
@@ -200,7 +200,7 @@ impl Window {
             limits,
             messages: 0,
             bytes: 0,
-            cells: Slots::with_capacity(limits.messages),
+            slots: Slots::with_capacity(limits.messages),
             batches: Batches::default(),
             turns: Tickets::default(),
             stale: 0,
@@ -303,12 +303,12 @@ impl Window {
                 return true;
             }
             Some((batch, _)) => {
-                let completed = self.cells.complete_at(self.batches.unanswered(batch), outcome);
+                let completed = self.slots.complete_at(self.batches.unanswered(batch), outcome);
                 self.batches.answered_up_to(batch, completed.map_or(slots::NONE, |completed| completed.next));
                 completed
             }
             None if token.is_shared() => None,
-            None => self.cells.complete(token, outcome),
+            None => self.slots.complete(token, outcome),
         };
         let Some(Completed { batch, bytes, .. }) = completed else {
             self.stale += 1;
@@ -397,7 +397,7 @@ impl Window {
     pub fn take(&mut self, key: BatchKey, outcomes: &mut Vec<AckOutcome>) -> bool {
         let Some((records, State::Whole)) = self.batches.find(key) else { return false };
         self.batches.free(key.index());
-        self.cells.free(records, |outcome| outcomes.push(outcome));
+        self.slots.free(records, |outcome| outcomes.push(outcome));
         true
     }
 
@@ -407,7 +407,7 @@ impl Window {
         match self.batches.find(key) {
             Some((records, State::Whole)) => {
                 self.batches.free(key.index());
-                self.cells.free(records, drop);
+                self.slots.free(records, drop);
             }
             Some((_, State::Open)) => self.batches.abandon(key.index()),
             Some((_, State::Abandoned | State::Free)) | None => {}
@@ -426,7 +426,7 @@ impl Window {
     fn fits(&self, need: Room) -> bool {
         let fits = self.messages.saturating_add(need.messages) <= self.limits.messages
             && self.bytes.saturating_add(need.bytes) <= self.limits.bytes;
-        (fits || self.messages == 0) && self.cells.has_room() && self.batches.has_room()
+        (fits || self.messages == 0) && self.slots.has_room() && self.batches.has_room()
     }
 
     /// Opens a batch with the records that fit.
@@ -439,9 +439,9 @@ impl Window {
             if !ask.all && !self.fits(Room { messages: 1, bytes: bytes as usize }) {
                 break;
             }
-            let named = ask.naming == AckMode::PerRecord;
+            let named = ask.ack_mode == AckMode::PerRecord;
             let manner = Manner { named, once: named && ask.once };
-            let Some(token) = self.cells.open(key.index(), bytes, manner, &mut list) else { break };
+            let Some(token) = self.slots.open(key.index(), bytes, manner, &mut list) else { break };
             if named {
                 tokens.push(token);
             }
@@ -449,23 +449,23 @@ impl Window {
             self.bytes += bytes as usize;
             records += 1;
         }
-        if ask.naming != AckMode::PerRecord {
+        if ask.ack_mode != AckMode::PerRecord {
             tokens.extend(self.batches.token(key.index()));
         }
-        self.batches.opened(key.index(), list, records, (ask.naming, ask.once));
+        self.batches.opened(key.index(), list, records, (ask.ack_mode, ask.once));
         Grant { key, records: records as usize }
     }
 
     /// Gives every record of a batch that has none this outcome, unanswered.
     fn fail(&mut self, batch: u32, outcome: &AckOutcome, wakes: &mut DueWakers) {
         self.batches.give_up(batch);
-        self.cells.give_up(self.batches.records(batch));
+        self.slots.give_up(self.batches.records(batch));
         self.answer_all(batch, outcome, wakes);
     }
 
     /// Gives every record of a batch that has none this outcome; stored records get consecutive sequences.
     fn answer_all(&mut self, batch: u32, outcome: &AckOutcome, wakes: &mut DueWakers) {
-        let (count, bytes) = self.cells.answer(self.batches.records(batch), outcome);
+        let (count, bytes) = self.slots.answer(self.batches.records(batch), outcome);
         self.release(count, bytes);
         self.whole(batch, wakes);
     }
@@ -474,7 +474,7 @@ impl Window {
     fn whole(&mut self, batch: u32, wakes: &mut DueWakers) {
         match self.batches.whole(batch) {
             Ok(waker) => wakes.0.extend(waker),
-            Err(abandoned) => self.cells.free(abandoned, drop),
+            Err(abandoned) => self.slots.free(abandoned, drop),
         }
     }
 

@@ -107,8 +107,8 @@ const ADOPT: &str = "/api/v1/stations/{name}/adopt";
 const STATION_SCHEMA: &str = "/api/v1/stations/{name}/schema";
 const GROUPS: &str = "/api/v1/stations/{name}/groups";
 const GROUP: &str = "/api/v1/stations/{name}/groups/{group}";
-const LETTERS: &str = "/api/v1/stations/{name}/dead-letters";
-const LETTER: &str = "/api/v1/stations/{name}/dead-letters/{id}";
+const DEAD_LETTERS: &str = "/api/v1/stations/{name}/dead-letters";
+const DEAD_LETTER: &str = "/api/v1/stations/{name}/dead-letters/{id}";
 const REPLAY: &str = "/api/v1/stations/{name}/dead-letters/replay";
 const PURGE: &str = "/api/v1/stations/{name}/dead-letters/purge";
 const SCHEMAS: &str = "/api/v1/schemas";
@@ -315,12 +315,12 @@ fn dead_letters(walk: &Walk) {
     }
     let list = "/api/v1/stations/kept/dead-letters";
     let letters = eventually("three dead letters", Duration::from_secs(10), || {
-        let page = walk.ask(("GET", LETTERS), list, &[], &NOTHING, 200).json();
+        let page = walk.ask(("GET", DEAD_LETTERS), list, &[], &NOTHING, 200).json();
         let letters = page["items"].as_array().unwrap().clone();
         (letters.len() == 3).then_some(letters)
     });
     let id = letters[0]["id"].as_u64().unwrap();
-    let shown = walk.ask(("GET", LETTER), &format!("{list}/{id}"), &[], &NOTHING, 200).json();
+    let shown = walk.ask(("GET", DEAD_LETTER), &format!("{list}/{id}"), &[], &NOTHING, 200).json();
     assert_eq!(
         (&shown["message"], &shown["kind"], &shown["schema"]),
         (&json!("\"one\""), &json!("schema"), &json!("numbers"))
@@ -334,7 +334,7 @@ fn dead_letters(walk: &Walk) {
     let last = letters[2]["id"].as_u64().unwrap();
     let report = walk.ask(("POST", REPLAY), &format!("{list}/replay"), &[], &json!({"ids": [last]}), 200).json();
     assert_eq!(report, json!({"replayed": 1, "failed": []}));
-    let rest = walk.ask(("DELETE", LETTERS), list, &[], &NOTHING, 200).json();
+    let rest = walk.ask(("DELETE", DEAD_LETTERS), list, &[], &NOTHING, 200).json();
     assert_eq!(rest, json!({"purged": 1}));
 }
 

@@ -15,12 +15,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// Bytes that the test's header field takes.
 const HEADER: u64 = 13;
 
-struct Letters {
+struct DeadLetters {
     fixture: Fixture,
     station: Arc<Station>,
 }
 
-impl Letters {
+impl DeadLetters {
     fn new() -> Self {
         let fixture = Fixture::new(defaults(1));
         let station = block_on(fixture.store().station(&parse("orders").dead_letters(), true)).expect("a station");
@@ -68,7 +68,7 @@ fn sequences(records: &[StoredRecord]) -> Vec<u64> {
 
 #[test]
 fn records_are_read_in_order_page_by_page() {
-    let letters = Letters::new();
+    let letters = DeadLetters::new();
     letters.publish(&["a", "", "c"]);
     letters.fixture.advance(Duration::from_secs(5));
     letters.publish(&["d"]);
@@ -92,7 +92,7 @@ fn records_are_read_in_order_page_by_page() {
 
 #[test]
 fn a_page_is_bounded_in_bytes_and_never_empty_before_the_end() {
-    let letters = Letters::new();
+    let letters = DeadLetters::new();
     let large = "x".repeat(1_000_000);
     for _ in 0..10 {
         letters.publish(&[&large]);
@@ -113,7 +113,7 @@ fn a_page_is_bounded_in_bytes_and_never_empty_before_the_end() {
 
 #[test]
 fn records_are_removed_one_by_one_and_what_is_counted_stays_right() {
-    let mut letters = Letters::new();
+    let mut letters = DeadLetters::new();
     letters.publish(&["a", "bb", "ccc", "dddd", "eeeee"]);
     assert_eq!(letters.info(), (1, 5, 5, 5 * HEADER + 15));
     assert_eq!(letters.discard(Some(&[3, 3, 9, 0])), 1, "twice is once, and what is not there does not count");
@@ -138,7 +138,7 @@ fn records_are_removed_one_by_one_and_what_is_counted_stays_right() {
 
 #[test]
 fn what_was_removed_keeps_its_message_id() {
-    let letters = Letters::new();
+    let letters = DeadLetters::new();
     let id = Some(MessageId { base: "stream:7:group", numbered: false });
     let put = || stored(&publish(&letters.fixture.store().handle(), &letters.station, &["a"], id).expect("published"));
     assert_eq!(put(), [(0, 1, false)]);
@@ -148,7 +148,7 @@ fn what_was_removed_keeps_its_message_id() {
 
 #[test]
 fn retention_does_not_count_what_was_removed_and_forgets_what_it_passes() {
-    let letters = Letters::new();
+    let letters = DeadLetters::new();
     letters.publish(&["a", "b", "c", "d", "e", "f"]);
     assert_eq!(letters.discard(Some(&[2, 4, 5])), 3);
     letters.keep(Some(3));
@@ -172,7 +172,7 @@ fn retention_does_not_count_what_was_removed_and_forgets_what_it_passes() {
 
 #[test]
 fn how_much_is_removed_from_between_is_bounded_and_the_rest_is_told_why() {
-    let letters = Letters::new();
+    let letters = DeadLetters::new();
     let payloads = vec!["x"; 2 * LOCAL_REMOVED_MAX + 3];
     letters.publish(&payloads);
     let records = letters.records();
@@ -211,7 +211,7 @@ proptest! {
 
     #[test]
     fn under_any_order_of_steps_what_is_read_and_counted_is_what_is_there(steps in vec(step(), 1..14)) {
-        let mut letters = Letters::new();
+        let mut letters = DeadLetters::new();
         let mut there: BTreeMap<u64, u64> = BTreeMap::new();
         let mut last = 0;
         for step in steps {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     backend::{
-        MessageId, Outcome, OwnHeaders, Publish,
+        MessageId, Outcome, Publish, RecordHeaders,
         local::{Handle, Store},
     },
     limits::{LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX, LOCAL_RECORD_BYTES_MAX},
@@ -27,7 +27,7 @@ fn publish(handle: &Handle, publish: &Publish<'_>) -> Result<Vec<Outcome>, Rejec
 }
 
 fn whole<'a>(station: &'a Station, body: &'a [u8], records: &'a [Span]) -> Publish<'a> {
-    Publish { whole: true, ..Publish::of(station, body, records) }
+    Publish { atomic: true, ..Publish::of(station, body, records) }
 }
 
 /// Newest sequence of each partition.
@@ -45,10 +45,10 @@ fn a_records_own_fields_stand_between_the_common_ones_and_its_id() {
     let call = Publish {
         headers: b"Common: yes\r\n",
         id: Some(MessageId { base: "id", numbered: true }),
-        own: Some(OwnHeaders { block: &block, spans: &own }),
-        places: None,
-        whole: false,
-        until: None,
+        record_headers: Some(RecordHeaders { block: &block, spans: &own }),
+        indexes: None,
+        atomic: false,
+        deadline: None,
         ..whole(&station, &body, &records)
     };
     assert_eq!(stored(&publish(&handle, &call).expect("published")), [(0, 1, false), (0, 2, false), (0, 3, false)]);
@@ -83,8 +83,10 @@ fn own_fields_count_for_the_size_of_a_record() {
     let large = "x".repeat(LOCAL_RECORD_BYTES_MAX - 8);
     let (body, records) = spans(&[&large, &large]);
     let (block, own) = spans(&["Own: 1\r\n", "Own: 12\r\n"]);
-    let own = Some(OwnHeaders { block: &block, spans: &own });
-    let outcomes = publish(&handle, &Publish { own, whole: false, ..whole(&station, &body, &records) }).expect("done");
+    let own = Some(RecordHeaders { block: &block, spans: &own });
+    let outcomes =
+        publish(&handle, &Publish { record_headers: own, atomic: false, ..whole(&station, &body, &records) })
+            .expect("done");
     let too_large = Outcome::Failed(Reject::TooLarge(SizeLimit::Record, LOCAL_RECORD_BYTES_MAX as u64));
     assert_eq!((stored(&outcomes[..1]), &outcomes[1]), (vec![(0, 1, false)], &too_large));
 }
@@ -166,7 +168,7 @@ fn a_whole_request_is_in_one_commit_whatever_comes_before_and_after_it() {
     {
         let handle = fixture.store().handle();
         let calls = [(&records[..1], false), (&records, false), (&records, true), (&records, false)];
-        let publishes = calls.map(|(records, all)| Publish { whole: all, ..whole(&station, b"x", records) });
+        let publishes = calls.map(|(records, all)| Publish { atomic: all, ..whole(&station, b"x", records) });
         // The first keeps the writer waiting until all of them are queued.
         let shared = &fixture.store().shared;
         shared.is_behind.store(true, Ordering::SeqCst);

@@ -140,8 +140,9 @@ impl Connection {
     async fn ask(&self, publish: &Publish<'_>, field: &[u8], found: &mut Vec<Outcome>) -> Result<(), Reject> {
         let station = Station { publish_mode: PublishMode::Single, ..publish.station.clone() };
         let records = vec![Span::default(); publish.records.len()];
-        let Publish { places, until, id, .. } = *publish;
-        let ask = Publish { headers: field, places, until, id, ..Publish::of(&station, &[], &records) };
+        let Publish { indexes: places, deadline: until, id, .. } = *publish;
+        let ask =
+            Publish { headers: field, indexes: places, deadline: until, id, ..Publish::of(&station, &[], &records) };
         self.publish_with(&ask, found, &mut Scratch::default()).await
     }
 }
@@ -157,7 +158,7 @@ impl<'a> Plan<'a> {
     /// The plan of a publish that is one batch.
     fn whole(publish: &'a Publish<'a>, server: Server) -> Self {
         let mut plan = Self::new(publish, server);
-        plan.naming = super::AckMode::PerBatch;
+        plan.ack_mode = super::AckMode::PerBatch;
         plan
     }
 

@@ -7,11 +7,11 @@ use crate::{
     control::{
         nats::client::{CallError, NatsClient, codes},
         streams::{
-            Adopted, Letter, StreamsError,
+            Adopted, StoredDeadLetter, StreamsError,
             nats::provision::{self, PartitionStream},
         },
     },
-    limits::LETTERS_BYTES_MAX,
+    limits::DEAD_LETTERS_BYTES_MAX,
     reject::Reject,
     station::Name,
 };
@@ -30,7 +30,7 @@ pub(in super::super) async fn read(
     name: &Name,
     after: u64,
     limit: usize,
-) -> Result<Vec<Letter>, StreamsError> {
+) -> Result<Vec<StoredDeadLetter>, StreamsError> {
     #[derive(Deserialize)]
     struct Answer {
         message: RawMessage,
@@ -40,7 +40,7 @@ pub(in super::super) async fn read(
     };
     let verb = format!("STREAM.MSG.GET.{}", info.config.name);
     let (mut letters, mut bytes, mut next) = (Vec::new(), 0, after.saturating_add(1));
-    while letters.len() < limit && bytes < LETTERS_BYTES_MAX {
+    while letters.len() < limit && bytes < DEAD_LETTERS_BYTES_MAX {
         let ask = json!({ "seq": next, "next_by_subj": subject });
         let message = match broker.call::<Answer>(&verb, &ask).await {
             Ok(answer) => answer.message,
@@ -57,14 +57,14 @@ pub(in super::super) async fn read(
     Ok(letters)
 }
 
-fn letter(message: &RawMessage) -> Result<Letter, StreamsError> {
+fn letter(message: &RawMessage) -> Result<StoredDeadLetter, StreamsError> {
     let decode = |text: &str| {
         STANDARD.decode(text).map_err(|_| {
             StreamsError::Failed(Reject::BrokerFailed("the broker's answer does not parse: no base64".into()))
         })
     };
     let block = decode(message.headers.as_deref().unwrap_or_default())?;
-    Ok(Letter {
+    Ok(StoredDeadLetter {
         sequence: message.sequence,
         time_ms: u64::try_from(message.time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0),
         headers: fields(&block).to_vec(),

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     backend::{
-        Backend, Fetch, MessageId, Outcome, OwnHeaders, Publish, Settlement,
+        Backend, Fetch, MessageId, Outcome, Publish, RecordHeaders, Settlement,
         nats::{Connection, ConnectionSettings, Credential},
     },
     directory::{Directory, Local},
@@ -28,7 +28,7 @@ use std::{
 };
 
 /// Runs something on a shard's connection to the server of this port.
-fn on_link<T, F: Future<Output = T>>(port: u16, limits: &Limits, work: impl FnOnce(Rc<Connection>) -> F) -> T {
+fn on_connection<T, F: Future<Output = T>>(port: u16, limits: &Limits, work: impl FnOnce(Rc<Connection>) -> F) -> T {
     let settings = ConnectionSettings {
         servers: vec![("127.0.0.1".to_owned(), port)],
         credential: Credential::None,
@@ -37,10 +37,10 @@ fn on_link<T, F: Future<Output = T>>(port: u16, limits: &Limits, work: impl FnOn
     };
     let limits = limits.clone();
     let ran = rt::run(Flavor::Epoll, || async move {
-        let link = Connection::new(settings, "0123456789abcdef", limits, Arc::new(ShardMetrics::default()));
-        rt::spawn(Rc::clone(&link).run(0));
-        let result = work(Rc::clone(&link)).await;
-        link.stop().await;
+        let connection = Connection::new(settings, "0123456789abcdef", limits, Arc::new(ShardMetrics::default()));
+        rt::spawn(Rc::clone(&connection).run(0));
+        let result = work(Rc::clone(&connection)).await;
+        connection.stop().await;
         result
     });
     ran.expect("a runtime")
@@ -72,28 +72,36 @@ fn whole<'a>(records: &'a [&'a str], id: Option<&'a str>) -> Request<'a> {
     Request { records, own: &[], id, places: None, whole: true }
 }
 
-async fn publish(link: &Rc<Connection>, station: &Station, request: &Request<'_>) -> Result<Vec<Outcome>, Reject> {
+async fn publish(
+    connection: &Rc<Connection>,
+    station: &Station,
+    request: &Request<'_>,
+) -> Result<Vec<Outcome>, Reject> {
     let (body, records) = body(request.records);
     let (block, spans) = self::body(request.own);
-    let own = (!request.own.is_empty()).then_some(OwnHeaders { block: &block, spans: &spans });
+    let own = (!request.own.is_empty()).then_some(RecordHeaders { block: &block, spans: &spans });
     let publish = Publish {
         headers: b"All: 1\r\n",
         id: request.id,
-        own,
-        places: request.places,
-        whole: request.whole,
+        record_headers: own,
+        indexes: request.places,
+        atomic: request.whole,
         ..Publish::of(station, &body, &records)
     };
     // Nobody answers: what is known of the station stays as it is.
     let (asks, _questions) = flume::bounded(8);
-    let (directory, backend) = (Rc::new(Directory::new(0, asks)), Backend::Nats(Rc::clone(link)));
+    let (directory, backend) = (Rc::new(Directory::new(0, asks)), Backend::Nats(Rc::clone(connection)));
     let publisher = Publisher { directory: &directory, backend: &backend, name: &station.name, create: false };
     let (mut known, mut outcomes) = (Rc::new(Local::new(Arc::new(station.clone()))), Vec::new());
     publisher.publish(&publish, &mut known, &mut outcomes).await.map(|()| outcomes)
 }
 
 fn publish_on(server: &Server, station: &Station, request: &Request<'_>) -> Result<Vec<Outcome>, Reject> {
-    on_link(server.port, &Limits::default(), |link| async move { publish(&link, station, request).await })
+    on_connection(
+        server.port,
+        &Limits::default(),
+        |connection| async move { publish(&connection, station, request).await },
+    )
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "compared with what a publish returns")]
@@ -252,11 +260,13 @@ fn what_the_window_or_the_partitions_cannot_take_whole_is_refused_before_it_is_s
     let station = Gateway::start(settings(server.port)).station("one", true).expect("made");
     let narrow = Limits { window_messages_max: 3, ..Limits::default() };
     let (three, four) = (whole(&["a", "b", "c"], None), whole(&["a", "b", "c", "d"], None));
-    on_link(server.port, &narrow, |link| async move {
-        let refused = publish(&link, &station, &four).await;
+    on_connection(server.port, &narrow, |connection| async move {
+        let refused = publish(&connection, &station, &four).await;
         assert!(matches!(refused, Err(Reject::NotAtomic(why)) if why.contains("in flight")), "{refused:?}");
         // Two at once that do not both fit: one waits for the other.
-        let both = futures_util::future::join(publish(&link, &station, &three), publish(&link, &station, &three)).await;
+        let both =
+            futures_util::future::join(publish(&connection, &station, &three), publish(&connection, &station, &three))
+                .await;
         assert_eq!(both, (stored(&[1, 2, 3], false), stored(&[4, 5, 6], false)));
     });
 }
@@ -271,10 +281,10 @@ fn a_request_whose_answer_is_lost_is_sent_again_as_a_whole_if_it_has_a_message_i
     let server = std::cell::RefCell::new(server);
     for (id, expect) in [(Some("x"), stored(&[2, 3, 4], false)), (None, failed(vec![Reject::OutcomeUnknown; 3]))] {
         let (port, station) = (server.borrow().port, &station);
-        let outcomes = on_link(port, &Limits::default(), |link| {
+        let outcomes = on_connection(port, &Limits::default(), |connection| {
             let server = &server;
             async move {
-                let first = publish(&link, station, &whole(&["z"], Some("first"))).await;
+                let first = publish(&connection, station, &whole(&["z"], Some("first"))).await;
                 assert!(matches!(first.as_deref(), Ok([Outcome::Stored { sequence: 1, .. }])), "{first:?}");
                 server.borrow().freeze();
                 let restart = async {
@@ -283,7 +293,7 @@ fn a_request_whose_answer_is_lost_is_sent_again_as_a_whole_if_it_has_a_message_i
                     server.kill();
                     server.run();
                 };
-                futures_util::future::join(publish(&link, station, &whole(&["a", "b", "c"], id)), restart).await.0
+                futures_util::future::join(publish(&connection, station, &whole(&["a", "b", "c"], id)), restart).await.0
             }
         });
         assert_eq!(outcomes, expect, "{id:?}");
@@ -319,9 +329,9 @@ fn a_message_says_its_place_and_how_often_it_was_handed_out() {
     let gateway = Gateway::start(settings(server.port));
     let station = gateway.station("s", true).expect("made");
     let group = gateway.consumer(&station, None).expect("made");
-    on_link(server.port, &Limits::default(), |link| async move {
+    on_connection(server.port, &Limits::default(), |connection| async move {
         let request = Request { whole: false, ..whole(&["a", "b"], None) };
-        assert_eq!(publish(&link, &station, &request).await, stored(&[1, 2], false));
+        assert_eq!(publish(&connection, &station, &request).await, stored(&[1, 2], false));
         for deliveries in 1..4 {
             let fetch = Fetch {
                 station: &station,
@@ -330,11 +340,11 @@ fn a_message_says_its_place_and_how_often_it_was_handed_out() {
                 bytes_max: 1 << 20,
                 wait: Duration::from_secs(5),
             };
-            let delivered = link.fetch(&fetch).await.expect("messages");
+            let delivered = connection.fetch(&fetch).await.expect("messages");
             let places: Vec<(u64, u32)> =
                 delivered.messages.iter().map(|message| (message.sequence, message.deliveries)).collect();
             assert_eq!(places, [(1, deliveries), (2, deliveries)]);
-            link.settle(&delivered, Settlement::Redeliver);
+            connection.settle(&delivered, Settlement::Redeliver);
         }
     });
 }
@@ -344,7 +354,7 @@ fn what_is_published_again_is_not_sent_after_its_time() {
     let server = Server::start("");
     let gateway = Gateway::start(settings(server.port));
     let station = gateway.station("s", true).expect("made");
-    on_link(server.port, &Limits::default(), |link| async move {
+    on_connection(server.port, &Limits::default(), |connection| async move {
         let (body, records) = body(&["a", "b"]);
         let now = Instant::now();
         let (over, later) = (Some(now), Some(now + Duration::from_secs(60)));
@@ -352,9 +362,10 @@ fn what_is_published_again_is_not_sent_after_its_time() {
         for (again, until, sent) in [(true, over, false), (true, later, true), (true, None, true), (false, over, true)]
         {
             for whole in [false, station.not_atomic.is_none()] {
-                let publish = Publish { again, whole, until, ..Publish::of(&station, &body, &records) };
+                let publish =
+                    Publish { again, atomic: whole, deadline: until, ..Publish::of(&station, &body, &records) };
                 let mut outcomes = Vec::new();
-                assert_eq!(link.publish(&publish, &mut outcomes).await, Ok(()));
+                assert_eq!(connection.publish(&publish, &mut outcomes).await, Ok(()));
                 if sent {
                     assert!(outcomes.iter().all(Outcome::is_stored), "{again} {until:?} {whole} {outcomes:?}");
                 } else {

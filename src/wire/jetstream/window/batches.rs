@@ -6,7 +6,7 @@ use super::{
 };
 use crate::wire::jetstream::{
     atomic::BatchId,
-    token::{CELLS_MAX, Token},
+    token::{SLOTS_MAX, Token},
 };
 use std::task::{Poll, Waker};
 
@@ -55,7 +55,7 @@ struct Batch {
     deadline_ms: u64,
     waker: Option<Waker>,
     /// How its records are answered.
-    naming: AckMode,
+    ack_mode: AckMode,
     /// The slot that the next answer to the batch's own token is for.
     unanswered: u32,
     /// Changes when the batch is given up with records unanswered, and with every use that is once: an answer that
@@ -88,10 +88,10 @@ impl Batches {
     }
 
     /// Sets the records of a batch that are in flight. Without any, the batch is complete from the start.
-    pub(super) fn opened(&mut self, index: u32, records: List, in_flight: u32, (naming, once): (AckMode, bool)) {
+    pub(super) fn opened(&mut self, index: u32, records: List, in_flight: u32, (ack_mode, once): (AckMode, bool)) {
         let youngest = self.youngest;
         let Some(batch) = self.at_mut(index) else { return };
-        (batch.records, batch.in_flight, batch.naming, batch.once) = (records, in_flight, naming, once);
+        (batch.records, batch.in_flight, batch.ack_mode, batch.once) = (records, in_flight, ack_mode, once);
         batch.unanswered = records.first();
         if in_flight == 0 {
             batch.state = State::Whole;
@@ -112,7 +112,7 @@ impl Batches {
 
     /// Returns whether another batch can be opened: as many can as there can be records.
     pub(super) fn has_room(&self) -> bool {
-        self.free != NONE || self.slab.len() < CELLS_MAX
+        self.free != NONE || self.slab.len() < SLOTS_MAX
     }
 
     /// Returns the oldest batch with records in flight.
@@ -150,8 +150,8 @@ impl Batches {
     pub(super) fn shared(&self, token: Token) -> Option<(u32, AckMode)> {
         let index = u32::try_from(token.index()).ok().filter(|_| token.is_shared())?;
         let batch = self.at(index).filter(|batch| batch.turn == token.generation())?;
-        let in_flight = matches!(batch.state, State::Open | State::Abandoned) && batch.naming != AckMode::PerRecord;
-        in_flight.then_some((index, batch.naming))
+        let in_flight = matches!(batch.state, State::Open | State::Abandoned) && batch.ack_mode != AckMode::PerRecord;
+        in_flight.then_some((index, batch.ack_mode))
     }
 
     /// Sets the id of the batch that the key names.
@@ -286,7 +286,7 @@ impl Batch {
             turn,
             once: false,
             id: None,
-            naming: AckMode::PerRecord,
+            ack_mode: AckMode::PerRecord,
             unanswered: NONE,
             state: State::Free,
             records: List::EMPTY,

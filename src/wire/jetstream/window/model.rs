@@ -20,7 +20,7 @@ enum Step {
         tag: u32,
         lives_ms: u64,
         waits: bool,
-        naming: AckMode,
+        ack_mode: AckMode,
         once: bool,
         all: bool,
     },
@@ -46,10 +46,10 @@ fn any_step() -> impl Strategy<Value = Step> {
     let sizes = || prop::collection::vec(prop_oneof![9 => 0usize..30, 1 => 90usize..130], 0..8);
     prop_oneof![
         6 => (sizes(), 0..TAGS, 0u64..50, any::<[bool; 4]>()).prop_map(|(sizes, tag, lives_ms, [waits, each, all, once])| {
-            let naming = if each { AckMode::PerRecord } else { AckMode::InOrder };
+            let ack_mode = if each { AckMode::PerRecord } else { AckMode::InOrder };
             // No request asks for more than a grant at once.
             let all = all && sizes.len() <= LIMITS.grant_messages;
-            Step::Open { sizes, tag, lives_ms, waits, naming, once, all }
+            Step::Open { sizes, tag, lives_ms, waits, ack_mode, once, all }
         }),
         3 => any::<Index>().prop_map(Step::PollTurn),
         1 => any::<Index>().prop_map(Step::Leave),
@@ -107,7 +107,7 @@ struct Asker {
     sizes: Vec<usize>,
     tag: u32,
     lives_ms: u64,
-    naming: AckMode,
+    ack_mode: AckMode,
     once: bool,
     all: bool,
     bell: Arc<Bell>,
@@ -186,17 +186,17 @@ impl World {
     }
 
     fn open(&mut self, (sizes, tag, lives_ms): (Vec<usize>, u32, u64), waits: bool, manner: (AckMode, bool, bool)) {
-        let (naming, once, all) = manner;
+        let (ack_mode, once, all) = manner;
         let expect = self.expected(&sizes, all);
         if waits {
             let (bell, waker) = Bell::new();
             let turn = Ticket::default();
-            let asker = Asker { turn, sizes, tag, lives_ms, naming, once, all, bell, waker, heard: 0 };
+            let asker = Asker { turn, sizes, tag, lives_ms, ack_mode, once, all, bell, waker, heard: 0 };
             return self.poll_asker(asker, self.queue.len());
         }
         let deadline_ms = self.now_ms + lives_ms;
         let mut tokens = Vec::new();
-        let ask = WindowRequest { naming, once, sizes: sizes.iter().copied(), all, tag, deadline_ms };
+        let ask = WindowRequest { ack_mode, once, sizes: sizes.iter().copied(), all, tag, deadline_ms };
         let opened = self.window.open(ask, &mut tokens);
         let admitted = sizes.is_empty() || (self.queue.is_empty() && expect > 0);
         assert_eq!(opened.is_some(), admitted);
@@ -209,8 +209,8 @@ impl World {
     fn poll_asker(&mut self, mut asker: Asker, place: usize) {
         let expect = self.expected(&asker.sizes, asker.all);
         let (mut tokens, deadline_ms) = (Vec::new(), self.now_ms + asker.lives_ms);
-        let Asker { naming, once, all, tag, .. } = asker;
-        let ask = WindowRequest { naming, once, sizes: asker.sizes.iter().copied(), all, tag, deadline_ms };
+        let Asker { ack_mode, once, all, tag, .. } = asker;
+        let ask = WindowRequest { ack_mode, once, sizes: asker.sizes.iter().copied(), all, tag, deadline_ms };
         let mut cx = Context::from_waker(&asker.waker);
         let polled = self.window.poll_open(&mut asker.turn, ask, &mut tokens, &mut self.wakes, &mut cx);
         asker.heard = asker.bell.rung();
@@ -271,8 +271,8 @@ impl World {
         let batch_at =
             |world: &Self, which: Index| (!world.batches.is_empty()).then(|| which.index(world.batches.len()));
         match step {
-            Step::Open { sizes, tag, lives_ms, waits, naming, once, all } => {
-                self.open((sizes, tag, lives_ms), waits, (naming, once, all));
+            Step::Open { sizes, tag, lives_ms, waits, ack_mode, once, all } => {
+                self.open((sizes, tag, lives_ms), waits, (ack_mode, once, all));
             }
             Step::PollTurn(which) if !self.queue.is_empty() => {
                 let place = which.index(self.queue.len());
@@ -351,9 +351,9 @@ impl World {
             assert!(first.bell.rung() > first.heard, "there is room for the first in line, and it was told");
         }
         // A slot is held by a record in flight or by an outcome that no one has taken.
-        let (cells, free_cells) = self.window.cells.audit();
+        let (slots, free_cells) = self.window.slots.audit();
         let held = self.batches.iter().filter(|batch| !(batch.gone && batch.is_whole()));
-        assert_eq!(cells - free_cells, held.clone().map(|batch| batch.sizes.len()).sum::<usize>());
+        assert_eq!(slots - free_cells, held.clone().map(|batch| batch.sizes.len()).sum::<usize>());
         let (batches, free_batches, open) = self.window.batches.audit();
         assert_eq!(batches - free_batches, held.count());
         assert_eq!(open, self.batches.iter().filter(|batch| !batch.is_whole()).count());
@@ -383,8 +383,8 @@ proptest! {
         }
         prop_assert_eq!(world.window.in_flight(), (0, 0));
         prop_assert_eq!(world.window.room(), (LIMITS.messages, LIMITS.bytes));
-        let (cells, free_cells) = world.window.cells.audit();
+        let (slots, free_cells) = world.window.slots.audit();
         let (batches, free_batches, open) = world.window.batches.audit();
-        prop_assert_eq!((cells, batches, open, world.window.waiting()), (free_cells, free_batches, 0, 0));
+        prop_assert_eq!((slots, batches, open, world.window.waiting()), (free_cells, free_batches, 0, 0));
     }
 }

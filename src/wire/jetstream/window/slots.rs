@@ -1,7 +1,7 @@
 //! The records of a window: a slab of slots, and lists of them in the order of a batch.
 
 use super::AckOutcome;
-use crate::wire::jetstream::token::{CELLS_MAX, Token};
+use crate::wire::jetstream::token::{SLOTS_MAX, Token};
 
 /// "No slot" in a list. Larger than any index: no token names such a slot.
 pub(super) const NONE: u32 = u32::MAX;
@@ -33,7 +33,7 @@ pub(super) struct Completed {
 
 #[derive(Debug)]
 pub(super) struct Slots {
-    cells: Vec<Cell>,
+    slots: Vec<Cell>,
     /// First of the free slots.
     free: u32,
 }
@@ -72,55 +72,55 @@ enum State {
 
 impl Slots {
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { cells: Vec::with_capacity(capacity), free: NONE }
+        Self { slots: Vec::with_capacity(capacity), free: NONE }
     }
 
     /// Opens a slot in flight, at the end of `list`. `None` only if tokens cannot name another slot.
     pub(super) fn open(&mut self, batch: u32, bytes: u32, manner: Manner, list: &mut List) -> Option<Token> {
         let index = self.unused()?;
-        let cell = self.at(index)?;
-        let generation = cell.generation;
+        let slot = self.at(index)?;
+        let generation = slot.generation;
         let Manner { named, once } = manner;
-        *cell = Cell { generation, next: NONE, batch, bytes, named, once, state: State::InFlight };
+        *slot = Cell { generation, next: NONE, batch, bytes, named, once, state: State::InFlight };
         match self.at(list.last) {
             Some(last) => last.next = index,
             None => list.first = index,
         }
         list.last = index;
-        Some(Token::of_cell(index, generation))
+        Some(Token::of_slot(index, generation))
     }
 
     /// Returns whether another record can be opened: tokens can name only so many.
     pub(super) fn has_room(&self) -> bool {
-        self.free != NONE || self.cells.len() < CELLS_MAX
+        self.free != NONE || self.slots.len() < SLOTS_MAX
     }
 
     /// Gives a record in flight its outcome. `None` if the token names none.
     pub(super) fn complete(&mut self, token: Token, outcome: AckOutcome) -> Option<Completed> {
         let index = u32::try_from(token.index()).ok()?;
-        self.at(index).filter(|cell| cell.named && cell.generation == token.generation())?;
+        self.at(index).filter(|slot| slot.named && slot.generation == token.generation())?;
         self.complete_at(index, outcome)
     }
 
     /// Gives the record in this slot its outcome. `None` if none is in flight there.
     pub(super) fn complete_at(&mut self, index: u32, outcome: AckOutcome) -> Option<Completed> {
-        let cell = self.at(index)?;
-        if !matches!(cell.state, State::InFlight) {
+        let slot = self.at(index)?;
+        if !matches!(slot.state, State::InFlight) {
             return None;
         }
-        cell.state = State::Done(outcome);
-        Some(Completed { batch: cell.batch, bytes: cell.bytes as usize, next: cell.next })
+        slot.state = State::Done(outcome);
+        Some(Completed { batch: slot.batch, bytes: slot.bytes as usize, next: slot.next })
     }
 
     /// Changes the generation of each record of the list that is in flight: an answer that comes for it from now on is
     /// late.
     pub(super) fn give_up(&mut self, list: List) {
         let mut index = list.first;
-        while let Some(cell) = self.at(index) {
-            if matches!(cell.state, State::InFlight) {
-                cell.generation = cell.generation.wrapping_add(1);
+        while let Some(slot) = self.at(index) {
+            if matches!(slot.state, State::InFlight) {
+                slot.generation = slot.generation.wrapping_add(1);
             }
-            index = cell.next;
+            index = slot.next;
         }
     }
 
@@ -128,19 +128,19 @@ impl Slots {
     /// how many there were, and their bytes.
     pub(super) fn answer(&mut self, list: List, outcome: &AckOutcome) -> (usize, usize) {
         let (mut count, mut bytes, mut index) = (0, 0, list.first);
-        while let Some(cell) = self.at(index) {
-            if matches!(cell.state, State::InFlight) {
+        while let Some(slot) = self.at(index) {
+            if matches!(slot.state, State::InFlight) {
                 let outcome = match outcome {
                     AckOutcome::Stored { sequence, duplicate } => {
                         AckOutcome::Stored { sequence: sequence + count as u64, duplicate: *duplicate }
                     }
                     other => other.clone(),
                 };
-                cell.state = State::Done(outcome);
+                slot.state = State::Done(outcome);
                 count += 1;
-                bytes += cell.bytes as usize;
+                bytes += slot.bytes as usize;
             }
-            index = cell.next;
+            index = slot.next;
         }
         (count, bytes)
     }
@@ -148,13 +148,13 @@ impl Slots {
     /// Frees the slots of a complete batch and passes their outcomes to `each`, in order.
     pub(super) fn free(&mut self, list: List, mut each: impl FnMut(AckOutcome)) {
         let mut index = list.first;
-        while let Some(cell) = self.at(index) {
-            match std::mem::replace(&mut cell.state, State::Free) {
+        while let Some(slot) = self.at(index) {
+            match std::mem::replace(&mut slot.state, State::Free) {
                 State::Done(outcome) => each(outcome),
                 State::InFlight | State::Free => debug_assert!(false, "the batch is whole"),
             }
-            cell.generation = cell.generation.wrapping_add(u32::from(cell.once));
-            index = cell.next;
+            slot.generation = slot.generation.wrapping_add(u32::from(slot.once));
+            index = slot.next;
         }
         // The whole list goes in front of the free slots as it is.
         let free = self.free;
@@ -167,12 +167,12 @@ impl Slots {
     /// Takes a slot from the free ones, or makes one.
     fn unused(&mut self) -> Option<u32> {
         let free = self.free;
-        if let Some(cell) = self.at(free) {
-            self.free = cell.next;
+        if let Some(slot) = self.at(free) {
+            self.free = slot.next;
             return Some(free);
         }
-        let index = u32::try_from(self.cells.len()).ok().filter(|index| (*index as usize) < CELLS_MAX)?;
-        self.cells.push(Cell {
+        let index = u32::try_from(self.slots.len()).ok().filter(|index| (*index as usize) < SLOTS_MAX)?;
+        self.slots.push(Cell {
             generation: 0,
             next: NONE,
             batch: NONE,
@@ -185,7 +185,7 @@ impl Slots {
     }
 
     fn at(&mut self, index: u32) -> Option<&mut Cell> {
-        self.cells.get_mut(index as usize)
+        self.slots.get_mut(index as usize)
     }
 }
 
@@ -194,19 +194,19 @@ impl Slots {
     /// Returns the number of slots, and of free ones; panics if the free list holds one that is not free, or one twice.
     pub(super) fn audit(&self) -> (usize, usize) {
         let (mut free, mut index) = (0, self.free);
-        while let Some(cell) = self.cells.get(index as usize) {
-            assert!(matches!(cell.state, State::Free));
+        while let Some(slot) = self.slots.get(index as usize) {
+            assert!(matches!(slot.state, State::Free));
             free += 1;
-            assert!(free <= self.cells.len(), "the free list has a ring");
-            index = cell.next;
+            assert!(free <= self.slots.len(), "the free list has a ring");
+            index = slot.next;
         }
         assert_eq!(index, NONE);
-        assert_eq!(free, self.cells.iter().filter(|cell| matches!(cell.state, State::Free)).count());
-        (self.cells.len(), free)
+        assert_eq!(free, self.slots.iter().filter(|slot| matches!(slot.state, State::Free)).count());
+        (self.slots.len(), free)
     }
 
     /// Changes the generations of all slots, as if each had been given up `times`.
     pub(super) fn age(&mut self, times: u32) {
-        self.cells.iter_mut().for_each(|cell| cell.generation = cell.generation.wrapping_add(times));
+        self.slots.iter_mut().for_each(|slot| slot.generation = slot.generation.wrapping_add(times));
     }
 }

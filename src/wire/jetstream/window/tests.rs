@@ -35,7 +35,7 @@ const STORED: AckOutcome = AckOutcome::Stored { sequence: 1, duplicate: false };
 
 fn ask(sizes: &[usize]) -> WindowRequest<impl Iterator<Item = usize> + Clone> {
     WindowRequest {
-        naming: AckMode::PerRecord,
+        ack_mode: AckMode::PerRecord,
         once: false,
         sizes: sizes.iter().copied(),
         all: false,
@@ -130,8 +130,8 @@ fn an_answer_that_is_late_doubled_or_not_ours_changes_nothing() {
     let mut window = Window::new(LIMITS);
     let mut wakes = DueWakers::default();
     let (first, tokens) = open(&mut window, &[1]).unwrap();
-    assert!(!window.complete(Token::of_cell(77, 0), STORED, &mut wakes), "no such cell");
-    assert!(!window.complete(Token::of_cell(0, 1), STORED, &mut wakes), "not yet");
+    assert!(!window.complete(Token::of_slot(77, 0), STORED, &mut wakes), "no such slot");
+    assert!(!window.complete(Token::of_slot(0, 1), STORED, &mut wakes), "not yet");
     assert!(window.complete(tokens[0], STORED, &mut wakes));
     assert!(!window.complete(tokens[0], AckOutcome::NoResponders, &mut wakes), "twice");
     assert_eq!(take(&mut window, first), Some(vec![STORED]));
@@ -142,7 +142,7 @@ fn an_answer_that_is_late_doubled_or_not_ours_changes_nothing() {
     assert_eq!(window.expire(10, &mut wakes), 1);
     assert_eq!(take(&mut window, second), Some(vec![AckOutcome::TimedOut]));
     let (third, other) = open(&mut window, &[1]).unwrap();
-    assert_eq!(other[0].index(), tokens[0].index(), "the cell is used again");
+    assert_eq!(other[0].index(), tokens[0].index(), "the slot is used again");
     assert!(!window.complete(again[0], STORED, &mut wakes), "of one that was given up");
     assert_eq!((window.in_flight(), window.stale()), ((1, 1), 5));
     window.complete(other[0], STORED, &mut wakes);
@@ -181,7 +181,7 @@ fn answers_to_a_batchs_own_token_go_to_its_records_in_order() {
     let outcome = |sequence| AckOutcome::Stored { sequence, duplicate: false };
     let open = |window: &mut Window| {
         let mut tokens = Vec::new();
-        let opened = window.open(WindowRequest { naming: AckMode::InOrder, ..ask(&[5, 6, 7]) }, &mut tokens).unwrap();
+        let opened = window.open(WindowRequest { ack_mode: AckMode::InOrder, ..ask(&[5, 6, 7]) }, &mut tokens).unwrap();
         assert_eq!((opened.records, tokens.len()), (3, 1), "one token for all");
         (opened.key, tokens[0])
     };
@@ -206,7 +206,7 @@ fn answers_to_a_batchs_own_token_go_to_its_records_in_order() {
     assert!(!window.complete(same, outcome(6), &mut wakes), "an answer that is late for one that was given up");
     window.revoke(third, &mut wakes);
     assert_eq!(window.in_flight(), (0, 0));
-    assert_eq!((window.cells.audit(), window.batches.audit()), ((3, 3), (1, 1, 0)));
+    assert_eq!((window.slots.audit(), window.batches.audit()), ((3, 3), (1, 1, 0)));
 }
 
 /// The id of the first batch of a connection.
@@ -214,11 +214,11 @@ const NAME: &[u8] = b"x-0";
 
 #[test]
 fn c1_a_second_answer_settles_nothing_but_its_own_record() {
-    for naming in [AckMode::PerRecord, AckMode::InOrder] {
+    for ack_mode in [AckMode::PerRecord, AckMode::InOrder] {
         let (mut window, mut wakes) = (Window::new(LIMITS), DueWakers::default());
         let open = |window: &mut Window| {
             let mut tokens = Vec::new();
-            let opened = window.open(WindowRequest { naming, once: true, ..ask(&[1]) }, &mut tokens).unwrap();
+            let opened = window.open(WindowRequest { ack_mode, once: true, ..ask(&[1]) }, &mut tokens).unwrap();
             (opened.key, tokens[0])
         };
         let (first, token) = open(&mut window);
@@ -226,8 +226,8 @@ fn c1_a_second_answer_settles_nothing_but_its_own_record() {
         assert_eq!(take(&mut window, first), Some(vec![STORED]));
         // The old leader answers too, when the slot is in use again.
         let (second, own) = open(&mut window);
-        assert_eq!(own.index(), token.index(), "the cell is used again");
-        assert!(!window.complete(token, STORED, &mut wakes), "{naming:?}: the answer of another record");
+        assert_eq!(own.index(), token.index(), "the slot is used again");
+        assert!(!window.complete(token, STORED, &mut wakes), "{ack_mode:?}: the answer of another record");
         assert_eq!((window.in_flight(), window.stale()), ((1, 1), 1));
         let own_outcome = AckOutcome::Stored { sequence: 2, duplicate: false };
         assert!(window.complete(own, own_outcome.clone(), &mut wakes));
@@ -241,7 +241,7 @@ fn c1_a_second_answer_to_a_commit_settles_no_other_batch() {
     let mut open = |window: &mut Window, once| {
         let mut tokens = Vec::new();
         let opened =
-            window.open(WindowRequest { naming: AckMode::PerBatch, once, ..ask(&[1, 1]) }, &mut tokens).unwrap();
+            window.open(WindowRequest { ack_mode: AckMode::PerBatch, once, ..ask(&[1, 1]) }, &mut tokens).unwrap();
         window.call(opened.key, ids.next_id());
         (opened.key, tokens[0])
     };
@@ -280,7 +280,8 @@ fn one_answer_settles_an_atomic_batch() {
     ];
     for (answer, first) in rows {
         let (mut window, mut wakes, mut tokens) = (Window::new(LIMITS), DueWakers::default(), Vec::new());
-        let opened = window.open(WindowRequest { naming: AckMode::PerBatch, ..ask(&[5, 6, 7]) }, &mut tokens).unwrap();
+        let opened =
+            window.open(WindowRequest { ack_mode: AckMode::PerBatch, ..ask(&[5, 6, 7]) }, &mut tokens).unwrap();
         assert_eq!((opened.records, tokens.len()), (3, 1), "one token for all");
         window.call(opened.key, BatchIds::new("x").next_id());
         assert!(answer(&mut window, tokens[0], &mut wakes));
@@ -293,7 +294,7 @@ fn one_answer_settles_an_atomic_batch() {
         assert_eq!(take(&mut window, opened.key), Some(expect));
     }
     let (mut window, mut tokens) = (Window::new(LIMITS), Vec::new());
-    window.open(WindowRequest { naming: AckMode::InOrder, ..ask(&[5]) }, &mut tokens).unwrap();
+    window.open(WindowRequest { ack_mode: AckMode::InOrder, ..ask(&[5]) }, &mut tokens).unwrap();
     assert!(!window.committed(tokens[0], NAME, (1, 1), &mut DueWakers::default()), "no atomic batch");
 }
 
@@ -350,8 +351,8 @@ fn an_abandoned_batch_keeps_its_room_until_it_is_answered() {
     assert_eq!(window.in_flight(), (0, 0));
     wakes.wake();
     assert_eq!(bell.rung(), 0, "no one wants to know");
-    let (cells, free) = window.cells.audit();
-    assert_eq!(cells, free);
+    let (slots, free) = window.slots.audit();
+    assert_eq!(slots, free);
     window.abandon(key);
     assert_eq!(take(&mut window, key), None);
 }
@@ -444,7 +445,7 @@ fn a_window_in_steady_use_makes_no_new_cells() {
         assert!(window.take(key, &mut outcomes));
     }
     assert_eq!(outcomes.len(), 3_000);
-    assert_eq!((window.cells.audit(), window.batches.audit()), ((3, 3), (1, 1, 0)));
+    assert_eq!((window.slots.audit(), window.batches.audit()), ((3, 3), (1, 1, 0)));
 }
 
 #[test]
@@ -454,7 +455,7 @@ fn generations_may_wrap() {
     let (key, old) = open(&mut window, &[1]).unwrap();
     window.lose_all(&mut wakes);
     take(&mut window, key).unwrap();
-    window.cells.age(u32::MAX - 1);
+    window.slots.age(u32::MAX - 1);
     for _ in 0..3 {
         let (key, tokens) = open(&mut window, &[1]).unwrap();
         let text = tokens[0].text();

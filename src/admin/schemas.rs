@@ -70,12 +70,12 @@ pub(super) async fn add(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ActivateSchema {
-    /// Its number: also an older one, which is then in force again.
+    /// Its number: an older one may be activated again.
     #[schema(value_type = u32, minimum = 1, maximum = 4_294_967_295_u64)]
     version: NonZeroU32,
 }
 
-/// Puts a version in force, everywhere.
+/// Activates a version, everywhere.
 #[utoipa::path(put, path = "/api/v1/schemas/{name}/active", tag = "schemas", operation_id = "activate_schema", request_body = ActivateSchema,
     params(("name" = NameText, Path, description = "The schema"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have")),
     responses((status = 200, description = "In force", body = SchemaView, headers(("ETag" = String, description = "Its new tag"))),

@@ -33,7 +33,7 @@ fn listing(groups: &[ConsumerGroupView]) -> String {
     let row = |group: &ConsumerGroupView| {
         [group.name.clone(), group.principal.clone().unwrap_or_default(), when(group.created_ms), when(group.used_ms)]
     };
-    table(["NAME", "MADE BY", "MADE", "LAST USED"], &groups.iter().map(row).collect::<Vec<_>>())
+    table(["NAME", "CREATED BY", "CREATED", "LAST USED"], &groups.iter().map(row).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

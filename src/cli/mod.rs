@@ -51,7 +51,7 @@ enum Command {
     Import(import::ImportArgs),
     /// Make, change and remove stations, and see their dead letters
     Station(station::StationArgs),
-    /// Add schemas and their versions, and put one in force
+    /// Add schemas and their versions, and activate one
     Schema(schema::SchemaArgs),
     /// Make and revoke API keys
     Key(key::KeyArgs),

@@ -21,7 +21,7 @@ use std::{
 
 const SCHEMAS: &str = "/api/v1/schemas";
 
-/// Add schemas and their versions, and put one in force.
+/// Add schemas and their versions, and activate one.
 #[derive(Debug, Args)]
 pub(super) struct SchemaArgs {
     #[command(subcommand)]
@@ -30,7 +30,7 @@ pub(super) struct SchemaArgs {
 
 #[derive(Debug, Subcommand)]
 enum SchemaCommand {
-    /// Add a schema, or the next version of one: the first is in force at once, others after `schema activate`
+    /// Add a schema, or the next version of one: the first is active at once, others after `schema activate`
     Add {
         /// Its name
         name: String,
@@ -49,7 +49,7 @@ enum SchemaCommand {
         #[command(flatten)]
         common: Common,
     },
-    /// Put a version in force, for all producers at once: also an older one
+    /// Activate a version, for all producers at once: also an older one
     Activate {
         /// The schema
         name: String,
@@ -63,7 +63,7 @@ enum SchemaCommand {
         #[command(flatten)]
         common: Common,
     },
-    /// Show a schema: its versions, and the text of the one that is in force
+    /// Show a schema: its versions, and the text of the active one
     Show {
         /// Its name
         name: String,
@@ -96,7 +96,7 @@ pub(super) fn run(args: &SchemaArgs) -> Result<(), Failure> {
         SchemaCommand::Activate { name, version, common } => {
             let body = serde_json::json!({ "version": version }).to_string();
             common.ask("PUT", &format!("{}/active", path(name)), Some(&body), |schema: SchemaView| {
-                format!("{name}: version {} is in force\n", schema.active_version)
+                format!("{name}: version {} is active\n", schema.active_version)
             })
         }
         SchemaCommand::List { common } => common.list(SCHEMAS, "items", |schemas| listing(&schemas)),
@@ -162,10 +162,10 @@ fn text_of(file: &Path) -> Result<String, Failure> {
 fn told(name: &str, added: &Added) -> String {
     let Added { version, active_version } = added;
     if version == active_version {
-        format!("added {name}, version {version}, which is in force\n")
+        format!("added {name}, version {version}, which is active\n")
     } else {
         format!(
-            "added {name}, version {version}; version {active_version} is in force until you say: \
+            "added {name}, version {version}; version {active_version} is active until you say: \
              sluicegate schema activate {name} {version}\n"
         )
     }
@@ -188,7 +188,7 @@ fn shown(schema: &SchemaView) -> String {
     let row = |version: &SchemaVersionView| {
         [
             version.version.to_string(),
-            if version.version == schema.active_version { "in force" } else { "" }.to_owned(),
+            if version.version == schema.active_version { "active" } else { "" }.to_owned(),
             date(version.created_ms),
             version.created_by.clone(),
             version.message.clone().unwrap_or_default(),
@@ -288,11 +288,11 @@ mod tests {
         assert_eq!(
             shown(&schema),
             "o (json)\nstations: a, b\n\n\
-             VERSION            ADDED                          BY    MESSAGE\n\
-             1        in force  Tue, 14 Nov 2023 22:13:20 GMT  root\n\
-             2                  Tue, 14 Nov 2023 22:13:20 GMT  root\n\n{}\n"
+             VERSION          ADDED                          BY    MESSAGE\n\
+             1        active  Tue, 14 Nov 2023 22:13:20 GMT  root\n\
+             2                Tue, 14 Nov 2023 22:13:20 GMT  root\n\n{}\n"
         );
-        assert!(told("o", &Added { version: 1, active_version: 1 }).contains("which is in force"));
+        assert!(told("o", &Added { version: 1, active_version: 1 }).contains("which is active"));
         assert!(told("o", &Added { version: 2, active_version: 1 }).contains("schema activate o 2"));
     }
 }

@@ -75,7 +75,7 @@ enum StationCommand {
     Attach {
         /// The station
         name: String,
-        /// The schema; the version is the one that is in force
+        /// The schema; its active version is used
         #[arg(long, value_name = "SCHEMA")]
         schema: String,
         #[command(flatten)]
@@ -160,12 +160,12 @@ pub(super) fn run(args: &StationArgs) -> Result<(), Failure> {
         StationCommand::Attach { name, schema, common } => {
             let body = serde_json::json!({ "schema": schema }).to_string();
             common.ask("PUT", &format!("{}/schema", path(name)?), Some(&body), |station: StationView| {
-                format!("records of {} are held against {schema}\n", station.name)
+                format!("records of {} are validated by {schema}\n", station.name)
             })
         }
         StationCommand::Detach { name, common } => {
             common.ask("DELETE", &format!("{}/schema", path(name)?), None, |station: StationView| {
-                format!("records of {} are held against nothing\n", station.name)
+                format!("records of {} are not validated\n", station.name)
             })
         }
         StationCommand::Adopt { name, stream, subject, common } => {

@@ -50,7 +50,7 @@ impl Fetcher {
             return Err(reject);
         }
         let (station, count) = (call.station, given_back.messages.len());
-        tracing::warn!(%station, count, %reject, "records handed out too often could not be kept as dead letters");
+        tracing::warn!(%station, count, %reject, "records delivered too often could not be kept as dead letters");
         Ok(())
     }
 
@@ -66,7 +66,7 @@ impl Fetcher {
             while let Some(message) = over.get(from).and_then(|index| delivery.messages().get(*index)) {
                 let why = DeadLetterFields {
                     kind: Kind::Deliveries,
-                    error: format!("handed out {} times without an acknowledgement", message.deliveries - 1).into(),
+                    error: format!("delivered {} times without an acknowledgement", message.deliveries - 1).into(),
                     schema: None,
                     time_ms: letters.time_ms(),
                     principal: None,

@@ -114,7 +114,7 @@ fn each_message_is_handed_out_as_often_as_is_allowed() {
             .iter()
             .map(|(block, _)| DeadLetterFields::read(block.as_bytes()).expect("a letter").error)
             .collect();
-        assert_eq!(errors, ["handed out 2 times without an acknowledgement"; 2]);
+        assert_eq!(errors, ["delivered 2 times without an acknowledgement"; 2]);
     });
 }
 

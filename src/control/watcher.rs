@@ -385,7 +385,7 @@ impl Failure {
         self.attempts += 1;
         let why = error.to_string();
         if !self.said.contains(&why) && self.said.len() < REASONS_MAX {
-            tracing::warn!(%why, "registry: it cannot be read; what is known so far stays in force, and it is tried again");
+            tracing::warn!(%why, "registry: it cannot be read; what is known so far stays active, and it is tried again");
             self.said.push(why);
         }
     }

@@ -18,7 +18,7 @@ pub const ACKNOWLEDGED_REMEMBERED: Duration = Duration::from_secs(2 * 60);
 pub const ACKNOWLEDGED_PER_SHARD_MAX: usize = 4_096;
 
 const _: () =
-    assert!(DELIVERY_OPEN_MAX.as_secs() < ACK_WAIT.as_secs(), "what is acknowledged in time was not handed out again");
+    assert!(DELIVERY_OPEN_MAX.as_secs() < ACK_WAIT.as_secs(), "what is acknowledged in time was not delivered again");
 const _: () = assert!(OPEN_DELIVERIES_OF_PRINCIPAL_MAX < OPEN_DELIVERIES_PER_SHARD_MAX, "no principal takes all");
 const _: () =
     assert!(OPEN_DELIVERIES_OF_GROUP_MAX < OPEN_DELIVERIES_OF_PRINCIPAL_MAX, "no group takes all of a principal");

@@ -49,7 +49,7 @@ use utoipa::{
     security(("root" = []), ("key" = [])),
     tags(
         (name = "health", description = "Open to whoever reaches the admin listener"),
-        (name = "stations", description = "Named streams, and what records are held against"),
+        (name = "stations", description = "Named streams, and the schema that their records are validated by"),
         (name = "dead letters", description = "Records that failed, and why"),
         (name = "schemas", description = "What records must look like, in versions"),
         (name = "users", description = "Who may log in, and what they may do"),

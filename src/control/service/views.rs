@@ -209,7 +209,7 @@ pub struct SchemaView {
     /// Its language.
     #[serde(rename = "type")]
     pub kind: SchemaType,
-    /// The version in force.
+    /// The active version.
     pub active_version: u32,
     /// All versions, oldest first.
     pub versions: Vec<SchemaVersionView>,

@@ -183,7 +183,7 @@ fn what_does_not_load_or_compile_never_replaces_what_does_and_never_opens_a_stat
         put(&memory, "schemas.prices", &document(2, &versions)).await;
         until("told of the fault", refused(1)).await;
         let contract = newest("orders").await;
-        assert_eq!(contract.schema.map(|schema| schema.version), Some(1), "what was in force stays");
+        assert_eq!(contract.schema.map(|schema| schema.version), Some(1), "what was active stays");
         assert_eq!(contract.blocked, None);
         // A replica that starts now has nothing to fall back on: it takes no record rather than any.
         let late = Replica::of(&memory);

@@ -47,7 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn monitored(sync_interval: &str) -> (NatsServer, SocketAddr) {
     let http = ports::free();
     let server = NatsServer::with_raw_config(&format!(
-        "http: \"{http}\"\njetstream {{\n  store_dir: \"DIR/js\"\n  sync_interval: {sync_interval}\n}}\n"
+        "http: \"{http}\"\njetstream {{\n  store_dir: \"@DIR@/js\"\n  sync_interval: {sync_interval}\n}}\n"
     ));
     (server, http)
 }
@@ -89,7 +89,7 @@ impl Way {
             return Cluster::shared().account();
         }
         NatsServer::with_raw_config(&format!(
-            "jetstream {{\n  store_dir: \"DIR/js\"\n  sync_interval: {}\n}}\n",
+            "jetstream {{\n  store_dir: \"@DIR@/js\"\n  sync_interval: {}\n}}\n",
             self.sync
         ))
     }

@@ -80,7 +80,7 @@ fn a_broker_that_cannot_keep_up_is_never_taken_for_one_that_stored(setup: Setup)
         // before 2.12 may not know the setting.)
         let queue = if knows_batches() { "max_buffered_msgs: 20" } else { "" };
         let server = NatsServer::with_raw_config(&format!(
-            "jetstream {{\n  store_dir: \"DIR/js\"\n  sync_interval: {}\n  {queue}\n}}\n",
+            "jetstream {{\n  store_dir: \"@DIR@/js\"\n  sync_interval: {}\n  {queue}\n}}\n",
             way.sync
         ));
         let gateway = way.gateway(setup, &server.url(), "ack_timeout = \"7s\"\nhold = \"3s\"");

@@ -86,7 +86,7 @@ impl Cluster {
             let others = (0..index).map(|other| to(other, index)).chain([*route]);
             let others: Vec<String> = others.map(|address| format!("\"nats://{address}\"")).collect();
             let mut text = format!(
-                "jetstream {{ store_dir: \"DIR/js\" }}\n\
+                "jetstream {{ store_dir: \"@DIR@/js\" }}\n\
                  cluster {{\n name: \"c{}\"\n listen: \"{route}\"\n advertise: \"127.0.0.1:1\"\n no_advertise: true\n \
                  routes: [{}]\n}}\n\
                  lame_duck_grace_period: \"1s\"\nlame_duck_duration: \"30s\"\n{lines}\n",

@@ -34,10 +34,10 @@ impl NatsServer {
 
     /// Starts one with JetStream and further lines of configuration.
     pub fn with_config(lines: &str) -> Self {
-        Self::with_raw_config(&format!("jetstream {{ store_dir: \"DIR/js\" }}\n{lines}"))
+        Self::with_raw_config(&format!("jetstream {{ store_dir: \"@DIR@/js\" }}\n{lines}"))
     }
 
-    /// Starts one with these lines alone; `DIR` stands for its directory.
+    /// Starts one with these lines alone; `@DIR@` stands for its directory.
     pub fn with_raw_config(lines: &str) -> Self {
         let mut server = Self::stopped(lines);
         server.restart();
@@ -46,7 +46,7 @@ impl NatsServer {
 
     /// One with JetStream that is not started yet: `restart` starts it.
     pub fn not_yet_started() -> Self {
-        Self::stopped("jetstream { store_dir: \"DIR/js\" }")
+        Self::stopped("jetstream { store_dir: \"@DIR@/js\" }")
     }
 
     /// One with these lines alone that is not started yet: `restart` starts it.
@@ -54,7 +54,7 @@ impl NatsServer {
         let (address, dir) = (ports::free(), scratch("nats"));
         let mut text = String::new();
         writeln!(text, "host: \"127.0.0.1\"\nport: {}\nserver_name: \"{}\"", address.port(), name(address)).unwrap();
-        text.push_str(&lines.replace("DIR", dir.path().to_str().unwrap()));
+        text.push_str(&lines.replace("@DIR@", dir.path().to_str().unwrap()));
         std::fs::write(dir.path().join("nats.conf"), text).unwrap();
         Self { address, url: format!("nats://{address}"), account: None, dir: Some(dir), process: None }
     }

@@ -10,7 +10,7 @@ mod session;
 
 use crate::{
     budget::Budget,
-    dialect::{Dialect, Now},
+    dialect::{Now, Service},
     limits::{IDLE_READ_BYTES, Limits, POOLED_BUFFERS_MAX, READ_BUFFER_BYTES, SPARE_ANSWER_BYTES_MAX},
     metrics::{Route, ShardMetrics},
     reject::Reject,
@@ -46,8 +46,8 @@ struct Buffers {
 
 /// What the connections of a shard share.
 #[derive(Debug)]
-pub struct Connections {
-    dialect: Dialect,
+pub struct Connections<S> {
+    service: S,
     limits: Limits,
     budget: Rc<Budget>,
     metrics: Arc<ShardMetrics>,
@@ -90,12 +90,12 @@ fn diag() -> Option<SocketDiag> {
         .ok()
 }
 
-impl Connections {
-    /// The connections of a shard, which speak `dialect`.
+impl<S: Service> Connections<S> {
+    /// The connections of a shard, which `service` serves.
     #[must_use]
-    pub fn new(dialect: Dialect, limits: Limits, budget: Rc<Budget>, metrics: Arc<ShardMetrics>) -> Rc<Self> {
+    pub fn new(service: S, limits: Limits, budget: Rc<Budget>, metrics: Arc<ShardMetrics>) -> Rc<Self> {
         let connections = Self {
-            dialect,
+            service,
             peers: Peers::new(limits.connections_per_network_max),
             limits,
             budget,
@@ -145,7 +145,7 @@ impl Connections {
             rt::sleep(SWEEP).await;
             let now = Instant::now();
             self.deadlines.sweep(now);
-            self.dialect.sweep(now);
+            self.service.sweep(now);
             self.read_wall_clock();
             self.metrics.connections_timed_out.add(self.deadlines.expired() - self.metrics.connections_timed_out.get());
             self.metrics.body_bytes_held.set(self.budget.used() as u64);
@@ -242,7 +242,7 @@ impl Connections {
     async fn refuse(&self, mut stream: Stream, reject: &Reject) {
         let armed = self.deadlines.register(stream.guard());
         armed.arm(Phase::Writing, Instant::now() + Duration::from_secs(1));
-        let reply = self.dialect.reject(reject, Route::Other);
+        let reply = self.service.reject(reject, Route::Other, None);
         let mut out = Vec::new();
         Response {
             content_type: reply.content_type,

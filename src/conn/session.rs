@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     budget::Held,
-    dialect::{Admitted, Handout, Reply, Request},
+    dialect::{Admission, Admitted, Handout, Reply, Request, Service},
     limits::{GATHER_BYTES, HEAD_EMPTY_LINES_MAX, READ_BUFFER_BYTES, WRITE_RATE_MIN},
     metrics::Route,
     reject::Reject,
@@ -78,9 +78,8 @@ enum AfterRequest {
 }
 
 /// The state of a session.
-#[derive(Debug)]
-pub(super) struct Session<'a> {
-    connections: &'a Connections,
+pub(super) struct Session<'a, S> {
+    connections: &'a Connections<S>,
     armed: &'a DeadlineGuard,
     stream: &'a mut Stream,
     peer: IpAddr,
@@ -102,10 +101,10 @@ pub(super) struct Session<'a> {
     served: bool,
 }
 
-impl<'a> Session<'a> {
+impl<'a, S: Service> Session<'a, S> {
     /// A session on a connection that has something to read. `begun` is read already.
     pub(super) fn new(
-        connections: &'a Connections,
+        connections: &'a Connections<S>,
         armed: &'a DeadlineGuard,
         stream: &'a mut Stream,
         peer: IpAddr,
@@ -178,13 +177,8 @@ impl<'a> Session<'a> {
 
     /// Answers the current request, which has failed here.
     fn reply_to(&self, reject: &Reject) -> Reply {
-        let dialect = &self.connections.dialect;
-        if !self.head_is_read {
-            return dialect.reject(reject, self.route);
-        }
-        let bytes = self.input.get(self.at..).unwrap_or_default();
-        let request = Request { head: &self.head, bytes, now: self.connections.now(), peer: self.peer };
-        dialect.reject_request(reject, self.route, &request)
+        let request = self.head_is_read.then(|| self.current());
+        self.connections.service.reject(reject, self.route, request.as_ref())
     }
 
     /// Lets other tasks run after so many steps in a row.
@@ -204,18 +198,15 @@ impl<'a> Session<'a> {
             return Ok(AfterRequest::Quiet);
         }
         self.head_is_read = true;
-        let now = self.connections.now();
-        let bytes = self.input.get(self.at..).unwrap_or_default();
-        let admitted = match self.connections.dialect.admit(&Request { head: &self.head, bytes, now, peer: self.peer })
-        {
-            Ok(admitted) => admitted,
-            Err(reply) => return self.refuse(*reply).await,
-        };
-        self.route = admitted.route();
-        self.held.set_verified(admitted.is_verified());
-        let body = Body::new(self.head.framing, admitted.body_bytes_max())?;
+        let Admitted { call, route, body_bytes_max, is_verified, waits } =
+            match self.connections.service.admit(&self.current()) {
+                Admission::Call(admitted) => admitted,
+                Admission::Refuse(reply) => return self.refuse(*reply).await,
+            };
+        self.route = route;
+        self.held.set_verified(is_verified);
+        let body = Body::new(self.head.framing, body_bytes_max)?;
         let (body, next) = self.read_body(body).await?;
-        let waits = admitted.waits();
         if waits {
             self.flush().await?;
         }
@@ -224,14 +215,14 @@ impl<'a> Session<'a> {
             // A client that sends more has received its delivery.
             self.armed.settled().await;
         }
-        let reply = self.handle(admitted, body).await;
+        let reply = self.connections.service.handle(call, &self.current(), body.of(&self.input)).await;
         self.answer(reply, next).await
     }
 
-    async fn handle(&self, admitted: Admitted, body: Span) -> Reply {
+    /// Returns the current request, whose head was read.
+    fn current(&self) -> Request<'_> {
         let bytes = self.input.get(self.at..).unwrap_or_default();
-        let request = Request { head: &self.head, bytes, now: self.connections.now(), peer: self.peer };
-        self.connections.dialect.handle(admitted, &request, body.of(&self.input)).await
+        Request { head: &self.head, bytes, now: self.connections.now(), peer: self.peer }
     }
 
     /// Reads a head. `false`: there is not a byte of one.

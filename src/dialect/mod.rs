@@ -1,139 +1,62 @@
 //! HTTP APIs over one core. A dialect is a folder with its routes, its request types and its replies.
 //!
 //! Dialects differ in bytes, never in semantics: what storing and delivering mean is decided in `ingest` and `consume`.
-//! A dialect touches neither a backend nor the runtime nor another dialect.
+//! A dialect touches neither a backend nor the runtime nor another dialect. All dialects of a shard share its
+//! [`Services`]; [`Dialects`] chooses the one that a request is for (ADR 35).
 
-mod fixed;
 pub mod memphis;
+mod service;
+mod services;
 
 pub use crate::consume::Handout;
-use crate::{budget::Held, metrics::Route, reject::Reject, wire::http1::Head};
-use std::{borrow::Cow, net::IpAddr, time::Instant};
+pub use service::{Admission, Admitted, Now, Request, Service};
+pub use services::Services;
 
-/// One reading of the clocks, taken by the connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Now {
-    /// For durations.
-    pub instant: Instant,
-    /// For expiry: seconds since 1970.
-    pub unix_s: u64,
-}
+use crate::{budget::Held, metrics::Route, reject::Reject};
+use memphis::Memphis;
+use std::{borrow::Cow, rc::Rc, time::Instant};
 
-/// A request, as far as it has been read.
-#[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
-    /// Its head.
-    pub head: &'a Head,
-    /// The bytes that the head points into.
-    pub bytes: &'a [u8],
-    /// When it is handled.
-    pub now: Now,
-    /// The client's address, as the connection has it.
-    pub peer: IpAddr,
-}
-
-/// The APIs.
+/// The dialects of a shard, and the router between them.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a shard has one, and it is the largest")]
-pub enum Dialect {
-    /// The Memphis REST gateway's.
-    Memphis(memphis::Memphis),
-    /// None: one answer to everything, for the laboratory.
-    Fixed,
+pub struct Dialects {
+    services: Rc<Services>,
+    memphis: Memphis,
 }
 
-/// A request that may send its body.
+/// A request that a dialect admitted.
 #[derive(Debug)]
-pub enum Admitted {
-    /// To the Memphis API.
-    Memphis(memphis::Admitted),
-    /// To none.
-    Fixed,
+pub enum Call {
+    /// By the Memphis API.
+    Memphis(memphis::Call),
 }
 
-impl Dialect {
-    /// Decides on the head alone: route, who asks, whether they may. Only then is a body read.
-    pub fn admit(&self, request: &Request<'_>) -> Result<Admitted, Box<Reply>> {
-        match self {
-            Self::Memphis(memphis) => memphis.admit(request).map(Admitted::Memphis),
-            Self::Fixed => Ok(Admitted::Fixed),
-        }
-    }
-
-    /// Serves an admitted request with its body.
-    pub async fn handle(&self, admitted: Admitted, request: &Request<'_>, body: &[u8]) -> Reply {
-        match (self, admitted) {
-            (Self::Memphis(memphis), Admitted::Memphis(admitted)) => memphis.handle(admitted, request, body).await,
-            (Self::Fixed, _) => fixed::reply(),
-            (Self::Memphis(_), Admitted::Fixed) => {
-                self.reject(&Reject::Internal("a request was admitted by another dialect"), Route::Other)
-            }
-        }
-    }
-
-    /// Ends what is overdue.
-    pub fn sweep(&self, now: Instant) {
-        match self {
-            Self::Memphis(memphis) => memphis.fetcher.sweep(now),
-            Self::Fixed => {}
-        }
-    }
-
-    /// The reply to a request that failed outside the dialect: framing, limits, deadlines.
+impl Dialects {
+    /// Returns all dialects over the services of a shard.
     #[must_use]
-    pub fn reject(&self, reject: &Reject, route: Route) -> Reply {
-        match self {
-            Self::Memphis(_) => memphis::reply::reject(reject, route),
-            Self::Fixed => fixed::reject(reject),
-        }
-    }
-
-    /// The same for a request whose head was read: a page may have to be let in on it.
-    #[must_use]
-    pub fn reject_request(&self, reject: &Reject, route: Route, request: &Request<'_>) -> Reply {
-        let reply = self.reject(reject, route);
-        match self {
-            Self::Memphis(_) => memphis::shared(request, reply),
-            Self::Fixed => reply,
-        }
+    pub fn new(services: Rc<Services>) -> Self {
+        Self { memphis: Memphis::new(Rc::clone(&services)), services }
     }
 }
 
-impl Admitted {
-    /// The most that its body may be, in bytes as sent.
-    #[must_use]
-    pub fn body_bytes_max(&self) -> u64 {
-        match self {
-            Self::Memphis(admitted) => admitted.body_bytes_max(),
-            Self::Fixed => fixed::BODY_MAX,
+impl Service for Dialects {
+    type Call = Call;
+
+    fn admit(&self, request: &Request<'_>) -> Admission<Call> {
+        self.memphis.admit(request).map(Call::Memphis)
+    }
+
+    async fn handle(&self, call: Call, request: &Request<'_>, body: &[u8]) -> Reply {
+        match call {
+            Call::Memphis(call) => self.memphis.handle(call, request, body).await,
         }
     }
 
-    /// What it is counted as.
-    #[must_use]
-    pub fn route(&self) -> Route {
-        match self {
-            Self::Memphis(admitted) => admitted.route(),
-            Self::Fixed => Route::Other,
-        }
+    fn reject(&self, reject: &Reject, route: Route, request: Option<&Request<'_>>) -> Reply {
+        memphis::reject(reject, route, request)
     }
 
-    /// Whether who asks has shown a valid credential.
-    #[must_use]
-    pub fn is_verified(&self) -> bool {
-        match self {
-            Self::Memphis(admitted) => admitted.is_verified(),
-            Self::Fixed => true,
-        }
-    }
-
-    /// Whether serving it may take long by intention, so that earlier replies should leave first.
-    #[must_use]
-    pub fn waits(&self) -> bool {
-        match self {
-            Self::Memphis(admitted) => admitted.waits(),
-            Self::Fixed => false,
-        }
+    fn sweep(&self, now: Instant) {
+        self.services.sweep(now);
     }
 }
 
@@ -160,17 +83,4 @@ pub struct Reply {
     pub held: Option<Held>,
     /// What it is counted as.
     pub route: Route,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_laboratory_is_answered_what_a_produce_call_is() {
-        let (fixed, stored) = (fixed::reply(), memphis::reply::stored(Route::Other));
-        let bytes = |reply: &Reply| (reply.status, reply.content_type, reply.body.clone(), reply.extra.clone());
-        assert_eq!(bytes(&fixed), bytes(&stored));
-        assert!(!fixed.close && !stored.close);
-    }
 }

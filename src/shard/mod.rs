@@ -9,7 +9,7 @@ use crate::{
     budget::Budget,
     conn::Connections,
     consume::{Fetcher, OpenDeliveries},
-    dialect::{Dialect, memphis::Memphis},
+    dialect::{Dialects, Services},
     directory::{
         Directory,
         messages::{Envelope, ShardUpdate},
@@ -99,12 +99,11 @@ async fn run(parts: Parts) -> io::Result<()> {
     let directory = Rc::new(Directory::new(parts.index, parts.asks));
     let budget = Budget::new(parts.limits.shard_body_bytes_max);
     let (backend, connection) = open(parts.backend, parts.index, &parts.limits, &parts.metrics);
-    let authenticator = Rc::new(RefCell::new(Authenticator::new(parts.index, parts.keys, parts.users)));
     let metrics = || Arc::clone(&parts.metrics);
     let draining = Rc::new(Once::default());
     let open_deliveries = Rc::new(OpenDeliveries::default());
-    let dialect = Dialect::Memphis(Memphis {
-        authenticator: Rc::clone(&authenticator),
+    let services = Rc::new(Services {
+        authenticator: RefCell::new(Authenticator::new(parts.index, parts.keys, parts.users)),
         directory: Rc::clone(&directory),
         ingest: Ingest {
             directory: Rc::clone(&directory),
@@ -126,14 +125,14 @@ async fn run(parts: Parts) -> io::Result<()> {
         },
         access_lifetime: parts.lifetimes.0,
         refresh_lifetime: parts.lifetimes.1,
-        body_bytes_max: parts.limits.body_bytes_max,
+        limits: parts.limits.clone(),
     });
-    let connections = Connections::new(dialect, parts.limits, budget, metrics());
+    let connections = Connections::new(Dialects::new(Rc::clone(&services)), parts.limits, budget, metrics());
     rt::spawn(Rc::clone(&connections).sweep());
     rt::spawn(Rc::clone(&connections).accept(listener));
-    rt::spawn(gauges(Rc::clone(&directory), metrics()));
+    rt::spawn(gauges(directory, metrics()));
 
-    listen_to_control(&parts.inbox, &directory, &authenticator, &connections).await;
+    listen_to_control(&parts.inbox, &services, &connections).await;
 
     connections.stop_accepting();
     draining.set();
@@ -144,9 +143,8 @@ async fn run(parts: Parts) -> io::Result<()> {
     let drained = {
         // Answers of the control plane are still needed by requests in flight.
         let inbox = parts.inbox;
-        let (directory, authenticator, drained) =
-            (Rc::clone(&directory), Rc::clone(&authenticator), Rc::clone(&connections));
-        rt::spawn(async move { listen_to_control(&inbox, &directory, &authenticator, &drained).await });
+        let drained = Rc::clone(&connections);
+        rt::spawn(async move { listen_to_control(&inbox, &services, &drained).await });
         rt::deadline(DRAIN_TIMEOUT, connections.drain()).await
     };
     if drained.is_err() {
@@ -182,10 +180,10 @@ fn open(
 /// Takes what the control plane says, until it says to drain (or is gone).
 async fn listen_to_control(
     inbox: &flume::Receiver<ShardUpdate>,
-    directory: &Directory,
-    authenticator: &RefCell<Authenticator>,
-    connections: &Connections,
+    services: &Services,
+    connections: &Connections<Dialects>,
 ) {
+    let Services { directory, authenticator, .. } = services;
     while let Ok(push) = inbox.recv_async().await {
         match push {
             ShardUpdate::Response { ticket, response: answer } => directory.answered(ticket, answer),

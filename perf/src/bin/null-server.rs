@@ -7,12 +7,14 @@ use clap::Parser;
 use sluicegate::{
     budget::Budget,
     conn::Connections,
-    dialect::Dialect,
+    dialect::{Admission, Admitted, Reply, Request, Service, memphis},
     limits::Limits,
-    metrics::ShardMetrics,
+    metrics::{Route, ShardMetrics},
+    reject::Reject,
     rt::{self, Driver, DriverChoice, Flavor, Listener, Reservation},
 };
 use std::{
+    borrow::Cow,
     io,
     net::{SocketAddr, TcpListener},
     process::ExitCode,
@@ -24,6 +26,31 @@ use std::{
 /// The gateway's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Every request is read whole and answered the same, without asking or storing anything. The answer is that of a
+/// produce call whose records are stored.
+#[derive(Debug)]
+struct Null {
+    body_bytes_max: u64,
+}
+
+impl Service for Null {
+    type Call = ();
+
+    fn admit(&self, _: &Request<'_>) -> Admission<()> {
+        let Self { body_bytes_max } = *self;
+        Admission::Call(Admitted { call: (), route: Route::Other, body_bytes_max, is_verified: true, waits: false })
+    }
+
+    async fn handle(&self, (): (), _: &Request<'_>, _: &[u8]) -> Reply {
+        memphis::stored(Route::Other)
+    }
+
+    /// The answer to what could not be read: what was wrong with it is of no interest here.
+    fn reject(&self, reject: &Reject, route: Route, _: Option<&Request<'_>>) -> Reply {
+        Reply { status: 400, body: Cow::Borrowed(b""), close: reject.closes(), ..memphis::stored(route) }
+    }
+}
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -72,7 +99,8 @@ async fn shard(listener: TcpListener, flavor: Flavor, shards: u16) -> io::Result
     let listener = Listener::new(listener, flavor)?;
     let limits = Limits::default().of_shard(shards);
     let budget = Budget::new(limits.shard_body_bytes_max);
-    let connections = Connections::new(Dialect::Fixed, limits, budget, Arc::<ShardMetrics>::default());
+    let service = Null { body_bytes_max: limits.body_bytes_max as u64 };
+    let connections = Connections::new(service, limits, budget, Arc::<ShardMetrics>::default());
     rt::spawn(Rc::clone(&connections).sweep());
     connections.accept(listener).await;
     Ok(())

@@ -44,11 +44,12 @@ impl Memphis {
             Err(Invalid) => return invalid_fields(),
         };
         let Ok(lifetimes) = self.lifetimes(&fields) else { return invalid_fields() };
-        let outcome = match self.directory.login(login.account, &login.username, &login.password, request.peer).await {
-            // The password may have changed since it was checked: then it opens nothing any more.
-            Ok(version) => self.authenticator.borrow_mut().user(login.account, &login.username, version),
-            Err(reject) => Err(reject),
-        };
+        let outcome =
+            match self.services.directory.login(login.account, &login.username, &login.password, request.peer).await {
+                // The password may have changed since it was checked: then it opens nothing any more.
+                Ok(version) => self.services.authenticator.borrow_mut().user(login.account, &login.username, version),
+                Err(reject) => Err(reject),
+            };
         match outcome {
             Ok(principal) => self.issue(&principal, request, lifetimes, Route::Authenticate),
             Err(reject) => reply::reject(&reject, Route::Authenticate),
@@ -66,8 +67,11 @@ impl Memphis {
         let (Ok(token), Ok(lifetimes)) = (fields.text("jwt_refresh_token"), self.lifetimes(&fields)) else {
             return reject(&Invalid.into());
         };
-        let verify_refresh =
-            self.authenticator.borrow_mut().verify_refresh(token.unwrap_or_default().as_bytes(), request.now.unix_s);
+        let verify_refresh = self
+            .services
+            .authenticator
+            .borrow_mut()
+            .verify_refresh(token.unwrap_or_default().as_bytes(), request.now.unix_s);
         match verify_refresh {
             Ok(principal) => self.issue(&principal, request, lifetimes, Route::Refresh),
             Err(refused) => reject(&refused),
@@ -79,8 +83,8 @@ impl Memphis {
         let access = fields.integer("token_expiry_in_minutes")?;
         let refresh = fields.integer("refresh_token_expiry_in_minutes")?;
         Ok((
-            auth::lifetime_from_minutes(access, self.access_lifetime),
-            auth::lifetime_from_minutes(refresh, self.refresh_lifetime),
+            auth::lifetime_from_minutes(access, self.services.access_lifetime),
+            auth::lifetime_from_minutes(refresh, self.services.refresh_lifetime),
         ))
     }
 
@@ -91,7 +95,7 @@ impl Memphis {
         lifetimes: (Duration, Duration),
         route: Route,
     ) -> Reply {
-        match self.authenticator.borrow().issue(principal, request.now.unix_s, lifetimes.0, lifetimes.1) {
+        match self.services.authenticator.borrow().issue(principal, request.now.unix_s, lifetimes.0, lifetimes.1) {
             Ok(pair) => {
                 let body = json!({
                     "expires_in": pair.access_ms,

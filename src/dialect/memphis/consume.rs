@@ -62,7 +62,7 @@ impl Memphis {
     async fn hand_out(&self, call: &Call, request: &Request<'_>, body: &[u8]) -> Result<Reply, Reject> {
         let wanted = wanted(&decoded(call.codings, body)?)?;
         if let Some((id, records)) = &wanted.ack {
-            self.fetcher.open.acknowledge(id, &call.station, *records)?;
+            self.services.fetcher.open.acknowledge(id, &call.station, *records)?;
         }
         if wanted.records_max == 0 {
             return Ok(reply::json(200, b"[]".as_slice(), Route::Consume));
@@ -77,16 +77,16 @@ impl Memphis {
             manual_ack: wanted.manual_ack,
             now: request.now.instant,
         };
-        let mut delivery = self.fetcher.consume(&consume).await?;
+        let mut delivery = self.services.fetcher.consume(&consume).await?;
         let (messages, arena, room) = delivery.to_encode();
         let records = messages.iter().map(|message| (message.payload.of(arena), message.headers.of(arena)));
-        let body = encode(&self.ingest, arena.len(), records, room).await?;
+        let body = encode(&self.services.ingest, arena.len(), records, room).await?;
         let bytes = body.len();
         let reply = reply::json(200, body, Route::Consume);
         if !wanted.manual_ack || delivery.messages().is_empty() {
             return Ok(Reply { handout: Some(Handout::Delivery(delivery)), ..reply });
         }
-        let (opening, held) = self.fetcher.open.keep(delivery, &consume, bytes)?;
+        let (opening, held) = self.services.fetcher.open.keep(delivery, &consume, bytes)?;
         let named = [reply::EXPOSED, b"Sluicegate-Delivery: ", opening.id().as_bytes(), b"\r\n"].concat();
         let reply = reply::with_fields(reply, &named);
         Ok(Reply { handout: Some(Handout::Open(opening)), held: Some(held), ..reply })

@@ -9,15 +9,15 @@ mod consume;
 mod fields;
 mod prefer;
 mod produce;
-pub(super) mod reply;
+mod reply;
 mod route;
 
-use super::{Reply, Request};
+pub use reply::stored;
+
+use super::{Admission, Admitted, Reply, Request, Services};
 use crate::{
-    auth::{Authenticator, Principal, credential, is_credential_in},
-    consume::Fetcher,
-    directory::Directory,
-    ingest::{Form, Ingest},
+    auth::{Principal, credential, is_credential_in},
+    ingest::Form,
     limits::CONTROL_BODY_BYTES_MAX,
     metrics::Route,
     reject::{Action, Reject},
@@ -25,37 +25,20 @@ use crate::{
     wire::{content_encoding::Codings, http1::Method},
 };
 use route::Target;
-use std::{borrow::Cow, cell::RefCell, rc::Rc, time::Duration};
+use std::{borrow::Cow, rc::Rc};
 
 /// The API on one shard.
 #[derive(Debug)]
 pub struct Memphis {
-    /// Tokens, API keys and users.
-    pub authenticator: Rc<RefCell<Authenticator>>,
-    /// Logins.
-    pub directory: Rc<Directory>,
-    /// Produce.
-    pub ingest: Ingest,
-    /// Consume.
-    pub fetcher: Fetcher,
-    /// Default lifetime of an access token.
-    pub access_lifetime: Duration,
-    /// Default lifetime of a refresh token.
-    pub refresh_lifetime: Duration,
-    /// The most that a produce call's body may be.
-    pub body_bytes_max: usize,
+    services: Rc<Services>,
 }
 
 /// A request that may send its body.
 #[derive(Debug)]
-pub struct Admitted {
-    call: Call,
-    route: Route,
-    body_bytes_max: u64,
-}
+pub struct Call(Kind);
 
 #[derive(Debug)]
-enum Call {
+enum Kind {
     Authenticate(Codings),
     Refresh(Codings),
     Status,
@@ -63,43 +46,42 @@ enum Call {
     Consume(consume::Call),
 }
 
-impl Admitted {
-    /// The most that its body may be, in bytes as sent.
-    #[must_use]
-    pub fn body_bytes_max(&self) -> u64 {
-        self.body_bytes_max
-    }
-
-    /// What it is counted as.
-    #[must_use]
-    pub fn route(&self) -> Route {
-        self.route
-    }
-
-    /// Whether who asks has shown a valid credential.
-    #[must_use]
-    pub fn is_verified(&self) -> bool {
-        match self.call {
-            Call::Produce(_) | Call::Consume(_) => true,
-            Call::Authenticate(_) | Call::Refresh(_) | Call::Status => false,
+impl Kind {
+    /// Returns whether the client has shown a valid credential.
+    fn is_verified(&self) -> bool {
+        match self {
+            Self::Produce(_) | Self::Consume(_) => true,
+            Self::Authenticate(_) | Self::Refresh(_) | Self::Status => false,
         }
     }
 
-    /// Whether serving it may take long by intention.
-    #[must_use]
-    pub fn waits(&self) -> bool {
-        matches!(self.call, Call::Consume(_) | Call::Authenticate(_))
+    /// Returns whether serving it may take long by intention.
+    fn waits(&self) -> bool {
+        matches!(self, Self::Consume(_) | Self::Authenticate(_))
+    }
+
+    fn admitted(self, route: Route, body_bytes_max: usize) -> Admitted<Call> {
+        let (is_verified, waits) = (self.is_verified(), self.waits());
+        Admitted { call: Call(self), route, body_bytes_max: body_bytes_max as u64, is_verified, waits }
     }
 }
 
 impl Memphis {
+    /// Returns the API over the services of a shard.
+    pub(super) fn new(services: Rc<Services>) -> Self {
+        Self { services }
+    }
+
     /// Decides on the head alone whether a request may send its body.
-    pub fn admit(&self, request: &Request<'_>) -> Result<Admitted, Box<Reply>> {
-        self.decide(request).map_err(|reply| Box::new(shared(request, *reply)))
+    pub(super) fn admit(&self, request: &Request<'_>) -> Admission<Call> {
+        match self.decide(request) {
+            Ok(admitted) => Admission::Call(admitted),
+            Err(reply) => Admission::Refuse(Box::new(shared(request, *reply))),
+        }
     }
 
     /// Route, then who asks, then whether they may: in this order, so that a stranger learns nothing.
-    fn decide(&self, request: &Request<'_>) -> Result<Admitted, Box<Reply>> {
+    fn decide(&self, request: &Request<'_>) -> Result<Admitted<Call>, Box<Reply>> {
         let (head, bytes) = (request.head, request.bytes);
         let path = head.path.of(bytes);
         let target = Target::of(path);
@@ -116,7 +98,7 @@ impl Memphis {
             let authorization = head.authorization.filter(|_| page(request).is_none()).map(|span| span.of(bytes));
             let credential = credential(authorization, head.query.map(|span| span.of(bytes)));
             let credential = credential.ok_or(Reject::Unauthorized).map_err(|reject| refuse(&reject))?;
-            Some(self.principal(&credential, request.now.unix_s).map_err(|reject| refuse(&reject))?)
+            Some(self.services.principal(&credential, request.now.unix_s).map_err(|reject| refuse(&reject))?)
         };
         // CONNECT names no path.
         if path.is_empty() {
@@ -126,12 +108,12 @@ impl Memphis {
         if !target.takes(head.method) {
             return Err(refuse(&Reject::MethodNotAllowed(allows)));
         }
-        let small = |call| Ok(Admitted { call, route, body_bytes_max: CONTROL_BODY_BYTES_MAX as u64 });
+        let small = |call: Kind| Ok(call.admitted(route, CONTROL_BODY_BYTES_MAX));
         let codings = || Codings::parse(head.values(bytes, "content-encoding")).map_err(|reject| refuse(&reject));
         match target {
-            Target::Authenticate => small(Call::Authenticate(codings()?)),
-            Target::Refresh => small(Call::Refresh(codings()?)),
-            Target::Status => small(Call::Status),
+            Target::Authenticate => small(Kind::Authenticate(codings()?)),
+            Target::Refresh => small(Kind::Refresh(codings()?)),
+            Target::Status => small(Kind::Status),
             Target::ProduceSingle(station) => {
                 self.admit_produce(request, station, Form::Single, principal).map_err(|reject| refuse(&reject))
             }
@@ -143,20 +125,10 @@ impl Memphis {
                 let principal = principal.ok_or_else(|| refuse(&Reject::Unauthorized))?;
                 principal.check(Action::Consume, &station).map_err(|reject| refuse(&reject))?;
                 let create = principal.may(Action::Produce, station.as_str());
-                small(Call::Consume(consume::Call { station, create, principal, codings: codings()? }))
+                small(Kind::Consume(consume::Call { station, create, principal, codings: codings()? }))
             }
             Target::OpenNothing | Target::Nothing => Err(Box::new(reply::not_found(method_text(request), path))),
         }
-    }
-
-    /// Who a credential belongs to.
-    fn principal(&self, credential: &[u8], unix_s: u64) -> Result<Rc<Principal>, Reject> {
-        let mut authenticator = self.authenticator.borrow_mut();
-        let principal = authenticator.principal(credential, unix_s);
-        let metrics = &self.ingest.metrics;
-        metrics.token_cache_hits.add(authenticator.hits() - metrics.token_cache_hits.get());
-        metrics.token_cache_misses.add(authenticator.misses() - metrics.token_cache_misses.get());
-        principal
     }
 
     fn admit_produce(
@@ -165,7 +137,7 @@ impl Memphis {
         station: Result<Name, Reject>,
         form: Form,
         principal: Option<Rc<Principal>>,
-    ) -> Result<Admitted, Reject> {
+    ) -> Result<Admitted<Call>, Reject> {
         let (station, principal) = (station?, principal.ok_or(Reject::Unauthorized)?);
         principal.check(Action::Produce, &station)?;
         let media_type = media_type(request);
@@ -175,20 +147,31 @@ impl Memphis {
         let encoding = produce::encoding_of(form, media_type.as_deref());
         let codings = Codings::parse(request.head.values(request.bytes, "content-encoding"))?;
         let call = produce::Call { station, form, codings, encoding, create: true, principal };
-        Ok(Admitted { route: call.route(), call: Call::Produce(call), body_bytes_max: self.body_bytes_max as u64 })
+        let route = call.route();
+        Ok(Kind::Produce(call).admitted(route, self.services.limits.body_bytes_max))
     }
 
     /// Serves an admitted request with its body.
-    pub async fn handle(&self, admitted: Admitted, request: &Request<'_>, body: &[u8]) -> Reply {
-        let reply = match admitted.call {
-            // Boxed: what comes seldom takes no room in what comes often.
-            Call::Authenticate(codings) => Box::pin(self.authenticate(codings, request, body)).await,
-            Call::Refresh(codings) => self.refresh(codings, request, body),
-            Call::Status => reply::status(),
-            Call::Produce(call) => self.produce(&call, request, body).await,
-            Call::Consume(call) => Box::pin(self.consume(&call, request, body)).await,
+    pub(super) async fn handle(&self, call: Call, request: &Request<'_>, body: &[u8]) -> Reply {
+        let reply = match call.0 {
+            // Boxed because they are rare: a future that holds them inline would be larger for every call.
+            Kind::Authenticate(codings) => Box::pin(self.authenticate(codings, request, body)).await,
+            Kind::Refresh(codings) => self.refresh(codings, request, body),
+            Kind::Status => reply::status(),
+            Kind::Produce(call) => self.produce(&call, request, body).await,
+            Kind::Consume(call) => Box::pin(self.consume(&call, request, body)).await,
         };
         shared(request, reply)
+    }
+}
+
+/// Returns the reply to a request that failed outside the dialect. If its head was read, a page may have to be let in on
+/// the reply.
+pub(super) fn reject(reject: &Reject, route: Route, request: Option<&Request<'_>>) -> Reply {
+    let reply = reply::reject(reject, route);
+    match request {
+        Some(request) => shared(request, reply),
+        None => reply,
     }
 }
 
@@ -202,7 +185,7 @@ fn page<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
 
 /// The reply, shared with the page that has asked, if it carried its credential in the URL, and else with every page but
 /// without credentials.
-pub(super) fn shared(request: &Request<'_>, reply: Reply) -> Reply {
+fn shared(request: &Request<'_>, reply: Reply) -> Reply {
     match page(request) {
         Some(origin) => reply::shared_with(origin, reply),
         None => reply,

@@ -72,7 +72,7 @@ impl Memphis {
             body,
             now: request.now.instant,
         };
-        match self.ingest.produce(&produce).await {
+        match self.services.ingest.produce(&produce).await {
             Ok(Produced { outcomes, station, mut held }) => {
                 let reply = answer::of(&outcomes, &station.partitions, call.form, preferences);
                 // What is stored has to be answered, whether there is room for a list of errors or not.

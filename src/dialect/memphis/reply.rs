@@ -3,8 +3,8 @@
 //! Three families, as clients of the original know them: `{"message":"Unauthorized"}` for who asks,
 //! plain text for routes that do not exist, `{"error":"…","success":false}` for everything else.
 
-use super::super::Reply;
 use crate::{
+    dialect::Reply,
     limits::NAME_BYTES_MAX,
     metrics::Route,
     reject::{Reject, SizeLimit},
@@ -50,8 +50,9 @@ pub(super) fn json(status: u16, body: impl Into<Cow<'static, [u8]>>, route: Rout
     }
 }
 
-/// All records are stored.
-pub(in super::super) fn stored(route: Route) -> Reply {
+/// Returns the answer to a produce call whose records are all stored.
+#[must_use]
+pub fn stored(route: Route) -> Reply {
     json(200, STORED, route)
 }
 
@@ -110,7 +111,7 @@ fn escape_html(text: &str) -> String {
 }
 
 /// The reply to a request that failed as a whole.
-pub(in super::super) fn reject(reject: &Reject, route: Route) -> Reply {
+pub(super) fn reject(reject: &Reject, route: Route) -> Reply {
     let status = status_of(reject);
     let mut reply = match reject {
         Reject::Unauthorized => with_fields(json(status, UNAUTHORIZED, route), CHALLENGES),

@@ -12,12 +12,12 @@ use crate::{
         local::{Clock, StationDefaults, Store},
         nats::{ConnectionSettings, Credential},
     },
-    config::{BackendSettings, HeaderRule, NatsCredential, NatsSettings, Settings},
+    config::{BackendSettings, NatsCredential, NatsSettings, Settings},
     control::{self, ControlHandle, ControlInputs},
     directory::messages::{Envelope, ShardUpdate},
-    ingest::HeaderPolicy,
     limits::REQUESTS_PER_SHARD_MAX,
     metrics::ShardMetrics,
+    record::headers::HeaderPolicy,
     rt::{self, Driver, Reservation},
     shard::{self, BackendParts, Parts, Running},
 };
@@ -154,7 +154,7 @@ impl Start<'_> {
             // The root user can log in before the registry is read; the others come with it.
             users: Arc::new(Users::unread(&settings.auth.root_user, root_version)),
             lifetimes: (settings.auth.access_lifetime, settings.auth.refresh_lifetime),
-            policy: header_policy(&settings.stored_headers),
+            policy: HeaderPolicy::new(&settings.stored_headers),
             limits: settings.limits.of_shard(settings.shards),
             metrics,
             asks: self.asks.clone(),
@@ -283,16 +283,4 @@ fn identity() -> Result<String, Failed> {
     let mut random = [0_u8; 12];
     getrandom::fill(&mut random).map_err(|error| Failed::new(format!("no randomness from the system: {error}")))?;
     Ok(random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect())
-}
-
-fn header_policy(rules: &[HeaderRule]) -> HeaderPolicy {
-    let (mut exact, mut prefixes, mut suffixes) = (Vec::new(), Vec::new(), Vec::new());
-    for rule in rules {
-        match rule {
-            HeaderRule::Exact(name) => exact.push(name.clone()),
-            HeaderRule::Prefix(prefix) => prefixes.push(prefix.clone()),
-            HeaderRule::Suffix(suffix) => suffixes.push(suffix.clone()),
-        }
-    }
-    HeaderPolicy::new(exact, prefixes, suffixes)
 }

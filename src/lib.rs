@@ -6,7 +6,6 @@
 pub mod budget;
 pub mod byte_order_mark;
 pub mod limits;
-pub mod never_stored;
 pub mod reject;
 pub mod schema;
 pub mod station;
@@ -14,6 +13,7 @@ pub mod wire;
 
 pub mod auth;
 pub mod metrics;
+pub mod record;
 pub mod rt;
 
 pub mod backend;

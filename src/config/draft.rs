@@ -3,11 +3,14 @@
 //! What has a constant default holds it from the start; what depends on something else is an `Option`.
 
 use super::{
-    headers,
     nats_url::Urls,
-    settings::{HeaderRule, LogSettings, PublishModeChoice, Secret, StationSettings, Unconfirmed},
+    settings::{LogSettings, PublishModeChoice, Secret, StationSettings, Unconfirmed},
 };
-use crate::{limits::Limits, rt::DriverChoice};
+use crate::{
+    limits::Limits,
+    record::headers::{DEFAULT_RULES, HeaderRule},
+    rt::DriverChoice,
+};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -88,7 +91,7 @@ impl Default for Draft {
                 unconfirmed: Unconfirmed::Serve,
             },
             stations: StationSettings::default(),
-            stored_headers: headers::DEFAULT.map(headers::rule_of).into(),
+            stored_headers: DEFAULT_RULES.map(HeaderRule::of).into(),
             limits: Limits::default(),
             log: LogSettings { filter: "info".to_owned(), json: None },
         }

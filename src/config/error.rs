@@ -3,6 +3,7 @@
 //! All problems are collected before any is reported, so that one attempt shows them all. Nothing
 //! here ever holds the value of a secret: whoever makes a [`Problem`] has masked it.
 
+use crate::record::headers::InvalidRule;
 use std::fmt;
 
 /// Where a value was written.
@@ -115,5 +116,11 @@ pub(super) struct Bad {
 impl Bad {
     pub(super) fn new(wrong: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { wrong: wrong.into(), remedy: remedy.into() }
+    }
+}
+
+impl From<InvalidRule> for Bad {
+    fn from(InvalidRule { wrong, remedy }: InvalidRule) -> Self {
+        Self { wrong, remedy }
     }
 }

@@ -15,7 +15,6 @@ mod credentials;
 mod draft;
 mod error;
 mod file;
-mod headers;
 mod layers;
 mod nats_url;
 mod print;

@@ -3,6 +3,7 @@
 pub use crate::rt::DriverChoice;
 use crate::{
     limits::{DUPLICATE_WINDOW, GROUP_EXPIRY, Limits},
+    record::headers::HeaderRule,
     station::{Attributes, PARTITIONS_MAX, Storage},
 };
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -216,17 +217,6 @@ impl From<&StationSettings> for Attributes {
             duplicate_window: settings.duplicate_window,
         }
     }
-}
-
-/// A rule of the allow-list of stored headers, lower-cased: a name, or its beginning or end with `*` for the rest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HeaderRule {
-    /// This field.
-    Exact(String),
-    /// Fields that begin so.
-    Prefix(String),
-    /// Fields that end so.
-    Suffix(String),
 }
 
 /// Logs.

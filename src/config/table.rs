@@ -7,13 +7,13 @@
 use super::{
     draft::Draft,
     error::Bad,
-    headers, nats_url,
+    nats_url,
     settings::{
         BackendSettings, Layout, NatsCredential, NatsSettings, PublishModeChoice, Secret, Settings, Unconfirmed,
     },
     value::{Raw, show_size, show_time},
 };
-use crate::{limits::SHARDS_MAX, rt::DriverChoice, station::Name};
+use crate::{limits::SHARDS_MAX, record::headers::HeaderRule, rt::DriverChoice, station::Name};
 use std::{path::PathBuf, time::Duration};
 use toml::Value;
 
@@ -372,8 +372,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         "stored_headers.allow",
         "[\"content-type\", \"ce-*\", \"traceparent\", \"tracestate\", \"x-*\", \"webhook-*\", \"svix-*\", \"*-signature\", \"signature\", \"signature-input\", \"content-digest\", \"digest\", \"box-*\", \"github-public-key-*\", \"heroku-webhook-*\", \"klaviyo-*\", \"linear-*\", \"lob-signature-*\", \"messagebird-*\", \"paypal-transmission-*\", \"paypal-cert-url\", \"paypal-auth-algo\", \"plaid-verification\", \"sentry-hook-*\", \"smartsheet-hmac-*\", \"telnyx-*\", \"twitch-eventsub-*\"]",
         "Request headers stored with each record: names, or with `*` how they begin or end. A rule with `*` takes no credentials, and client addresses only if it says so (`x-forwarded-*`): name such headers in full. `Authorization`, cookies, hop-by-hop headers and `Nats-*` are never stored.",
-        |draft, raw| set(&mut draft.stored_headers, raw.list().and_then(|list| headers::parse(&list))),
-        |settings| Some(settings.stored_headers.iter().map(|rule| headers::show(rule).into()).collect::<Vec<Value>>().into()),
+        |draft, raw| set(&mut draft.stored_headers, raw.list().and_then(|list| Ok(HeaderRule::parse_list(&list)?))),
+        |settings| Some(settings.stored_headers.iter().map(|rule| rule.to_string().into()).collect::<Vec<Value>>().into()),
     ),
     limit!(size head_bytes_max, "\"16KiB\"", "Bytes of request line and header fields together."),
     limit!(count head_fields_max, "100", "Header fields of one request."),

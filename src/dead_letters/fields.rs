@@ -1,13 +1,13 @@
 //! What a dead letter says of itself: header fields beside those of the record. Pure.
 //!
-//! The names of these fields stand here alone. No client can send them ([`crate::never_stored`]), so that what they say
+//! The names of these fields stand here alone. No client can send them ([`is_never_stored`]), so that what they say
 //! is the gateway's word. A value is one line, at most [`DEAD_LETTER_VALUE_BYTES_MAX`] bytes, and is readable as it is: only
 //! what a line cannot hold is percent-encoded.
 
 use crate::{
     backend::MessageId,
     limits::DEAD_LETTER_VALUE_BYTES_MAX,
-    never_stored::is_never_stored,
+    record::headers::is_never_stored,
     wire::nats::{encode::ID_SEPARATOR, headers},
 };
 use std::borrow::Cow;

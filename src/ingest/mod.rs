@@ -5,7 +5,6 @@
 //! copied or re-encoded on the way (but what the schema transcodes), and nothing here knows an HTTP status.
 
 mod decode;
-mod headers;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -13,7 +12,6 @@ mod tests;
 mod validation;
 
 pub use crate::schema::Encoding;
-pub use headers::HeaderPolicy;
 pub use validation::TimeSlices;
 
 use crate::{
@@ -22,6 +20,7 @@ use crate::{
     directory::{Directory, Local},
     limits::{Limits, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
     metrics::ShardMetrics,
+    record::headers::{self, HeaderPolicy},
     reject::Reject,
     retry::Publisher,
     rt,

@@ -1,6 +1,6 @@
 //! A shard's services on an embedded store, with a control plane that answers what they ask.
 
-use super::{Encoding, Form, HeaderPolicy, Ingest, Produce, Produced, TimeSlices};
+use super::{Encoding, Form, Ingest, Produce, Produced, TimeSlices};
 use crate::{
     backend::{
         Backend, Fetch, Settlement,
@@ -14,6 +14,7 @@ use crate::{
     },
     limits::Limits,
     metrics::ShardMetrics,
+    record::headers::{HeaderPolicy, HeaderRule},
     reject::Reject,
     rt,
     schema::{Schema, SchemaSource, SchemaType},
@@ -136,7 +137,7 @@ impl World {
         Ingest {
             directory: Rc::clone(&self.directory),
             backend: self.backend.clone(),
-            policy: HeaderPolicy::new(vec!["content-type".into()], vec!["x-".into()], vec![]),
+            policy: HeaderPolicy::new(&["content-type", "x-*"].map(HeaderRule::of)),
             limits: Limits {
                 hold: Duration::from_millis(60),
                 registry_hold: Duration::from_millis(60),

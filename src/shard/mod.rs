@@ -14,9 +14,10 @@ use crate::{
         Directory,
         messages::{Envelope, ShardUpdate},
     },
-    ingest::{HeaderPolicy, Ingest, TimeSlices},
+    ingest::{Ingest, TimeSlices},
     limits::{DRAIN_TIMEOUT, Limits},
     metrics::ShardMetrics,
+    record::headers::HeaderPolicy,
     rt::{self, Driver, Listener, Once},
 };
 use std::{cell::RefCell, io, net::TcpListener, rc::Rc, sync::Arc, thread, time::Duration};

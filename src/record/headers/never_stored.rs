@@ -39,7 +39,7 @@ pub fn is_never_stored(name: &str) -> bool {
 
 /// Whether the words of a lower-cased name say that its value is a credential.
 #[must_use]
-pub fn is_credential(name: &str) -> bool {
+pub(super) fn is_credential(name: &str) -> bool {
     if CREDENTIALS_BY_NAME.contains(&name) {
         return true;
     }
@@ -56,7 +56,7 @@ pub fn is_credential(name: &str) -> bool {
 
 /// Whether a lower-cased name is of a field by which proxies say where a client is, or who it is. (None adds attributes of events.)
 #[must_use]
-pub fn is_personal(name: &str) -> bool {
+pub(super) fn is_personal(name: &str) -> bool {
     if name.starts_with("ce-") {
         return false;
     }
@@ -76,7 +76,7 @@ pub fn is_personal(name: &str) -> bool {
 /// Whether a value holds a credential, whatever its field is called: a token, or a request's target with one in it (proxies keep the
 /// original URL in fields of their own, and a token may stand in our query).
 #[must_use]
-pub fn is_credential_value(value: &[u8]) -> bool {
+pub(super) fn is_credential_value(value: &[u8]) -> bool {
     const IN_QUERY: &[u8] = b"authorization";
     let begins = |prefix: &[u8]| value.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix));
     let scheme = [&b"bearer "[..], b"basic "].into_iter().find(|scheme| begins(scheme));

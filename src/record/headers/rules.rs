@@ -3,14 +3,40 @@
 //! The data path enforces the never-list whatever the rules say, and stores credentials only by rules that name them in full. A rule
 //! that names nothing but forbidden headers would therefore do nothing: it is refused, so that nobody believes it works.
 
-use super::{error::Bad, settings::HeaderRule};
-use crate::never_stored::{is_credential, is_never_stored};
+use super::never_stored::{is_credential, is_never_stored};
+use std::fmt;
 
 const RULES_MAX: usize = 256;
 
+/// A rule of the allow-list of stored headers, lower-cased: a name, or its beginning or end with `*` for the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderRule {
+    /// This field.
+    Exact(String),
+    /// Fields that begin so.
+    Prefix(String),
+    /// Fields that end so.
+    Suffix(String),
+}
+
+/// Why a list of rules is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidRule {
+    /// What is wrong; it follows the name of the list.
+    pub wrong: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl InvalidRule {
+    fn new(wrong: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { wrong: wrong.into(), remedy: remedy.into() }
+    }
+}
+
 /// What is stored unless the configuration says otherwise. Beside `x-*`: what webhooks are signed with, since a consumer can check a
 /// signature only with the fields that it was made of.
-pub(super) const DEFAULT: [&str; 27] = [
+pub const DEFAULT_RULES: [&str; 27] = [
     "content-type",
     "ce-*",
     "traceparent",
@@ -40,35 +66,42 @@ pub(super) const DEFAULT: [&str; 27] = [
     "twitch-eventsub-*",
 ];
 
-/// Parses the allow-list: names, beginnings that end in `*`, ends that begin with it.
-pub(super) fn parse(list: &[String]) -> Result<Vec<HeaderRule>, Bad> {
-    if list.len() > RULES_MAX {
-        return Err(Bad::new("has too many rules", format!("write at most {RULES_MAX}; a prefix ends in *")));
+impl HeaderRule {
+    /// Parses the allow-list: names, beginnings that end in `*`, ends that begin with it.
+    pub fn parse_list(list: &[String]) -> Result<Vec<Self>, InvalidRule> {
+        if list.len() > RULES_MAX {
+            let remedy = format!("write at most {RULES_MAX}; a prefix ends in *");
+            return Err(InvalidRule::new("has too many rules", remedy));
+        }
+        list.iter().map(|rule| parse_rule(rule)).collect()
     }
-    list.iter().map(|rule| parse_rule(rule)).collect()
-}
 
-/// A rule as it can be written again.
-pub(super) fn show(rule: &HeaderRule) -> String {
-    match rule {
-        HeaderRule::Exact(name) => name.clone(),
-        HeaderRule::Prefix(prefix) => format!("{prefix}*"),
-        HeaderRule::Suffix(suffix) => format!("*{suffix}"),
-    }
-}
-
-/// A name, lower-cased, or its beginning or end; not yet whether it makes sense.
-pub(super) fn rule_of(text: &str) -> HeaderRule {
-    let lower = text.to_ascii_lowercase();
-    match (lower.strip_suffix('*'), lower.strip_prefix('*')) {
-        (Some(prefix), _) => HeaderRule::Prefix(prefix.to_owned()),
-        (None, Some(suffix)) => HeaderRule::Suffix(suffix.to_owned()),
-        (None, None) => HeaderRule::Exact(lower),
+    /// Returns the rule that a text is: a name, lower-cased, or its beginning or end. Whether it makes sense is not
+    /// looked at.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        let lower = text.to_ascii_lowercase();
+        match (lower.strip_suffix('*'), lower.strip_prefix('*')) {
+            (Some(prefix), _) => Self::Prefix(prefix.to_owned()),
+            (None, Some(suffix)) => Self::Suffix(suffix.to_owned()),
+            (None, None) => Self::Exact(lower),
+        }
     }
 }
 
-fn parse_rule(text: &str) -> Result<HeaderRule, Bad> {
-    let rule = rule_of(text);
+impl fmt::Display for HeaderRule {
+    /// Writes the rule as it is read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+            Self::Suffix(suffix) => write!(f, "*{suffix}"),
+        }
+    }
+}
+
+fn parse_rule(text: &str) -> Result<HeaderRule, InvalidRule> {
+    let rule = HeaderRule::of(text);
     // A rule of which every name is a credential does nothing: what is cut off must not end or begin in the middle of a word.
     let (name, names_secrets) = match &rule {
         HeaderRule::Exact(name) => (name, false),
@@ -77,19 +110,19 @@ fn parse_rule(text: &str) -> Result<HeaderRule, Bad> {
     };
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte);
     if !name.bytes().all(token) || (name.is_empty() && !matches!(rule, HeaderRule::Prefix(_))) {
-        return Err(Bad::new(
+        return Err(InvalidRule::new(
             format!("has the rule {text:?}, which is no header name"),
             "write names such as content-type, or ce-* or *-signature",
         ));
     }
     if is_never_stored(name) {
-        return Err(Bad::new(
+        return Err(InvalidRule::new(
             format!("has the rule {text:?}, but such headers are never stored"),
             "remove the rule: Authorization, cookies, hop-by-hop headers and Nats-* stay out of stored messages",
         ));
     }
     if names_secrets {
-        return Err(Bad::new(
+        return Err(InvalidRule::new(
             format!("has the rule {text:?}, but by such a rule credentials are never stored"),
             "remove the rule, or name each header in full",
         ));
@@ -104,10 +137,12 @@ mod tests {
     #[test]
     fn names_and_prefixes_are_lower_cased() {
         let list = ["Content-Type", "ce-*", "X-*", "*", "*-Signature"].map(str::to_owned);
-        let shown = parse(&list).map(|rules| rules.iter().map(show).collect::<Vec<_>>());
-        assert_eq!(shown, Ok(["content-type", "ce-*", "x-*", "*", "*-signature"].map(str::to_owned).to_vec()));
-        let default = DEFAULT.map(str::to_owned);
-        assert_eq!(parse(&default).map(|rules| rules.iter().map(show).collect::<Vec<_>>()), Ok(default.to_vec()));
+        let shown = |list: &[String]| {
+            HeaderRule::parse_list(list).map(|rules| rules.iter().map(HeaderRule::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(shown(&list), Ok(["content-type", "ce-*", "x-*", "*", "*-signature"].map(str::to_owned).to_vec()));
+        let default = DEFAULT_RULES.map(str::to_owned);
+        assert_eq!(shown(&default), Ok(default.to_vec()));
     }
 
     #[test]
@@ -129,16 +164,22 @@ mod tests {
             "nats-*",
             "Nats-Expected-*",
         ] {
-            assert!(parse(&[rule.to_owned()]).is_err_and(|bad| bad.wrong.contains("never stored")), "{rule}");
+            assert!(
+                HeaderRule::parse_list(&[rule.to_owned()]).is_err_and(|bad| bad.wrong.contains("never stored")),
+                "{rule}"
+            );
         }
         let in_full = ["X-Api-Key", "x-auth-user", "X-Csrf-Token", "x-hub-secret", "X-Forwarded-For", "Forwarded"];
         for rule in
             ["x-token-count", "x-tok*", "x-auth*", "naturally", "ten", "x-*", "x-request-id"].iter().chain(&in_full)
         {
-            assert!(parse(&[(*rule).to_owned()]).is_ok(), "{rule}");
+            assert!(HeaderRule::parse_list(&[(*rule).to_owned()]).is_ok(), "{rule}");
         }
         for rule in ["a b", "x-*-y", "ü", ":path", "a**", "**", "*a*"] {
-            assert!(parse(&[rule.to_owned()]).is_err_and(|bad| bad.wrong.contains("no header name")), "{rule}");
+            assert!(
+                HeaderRule::parse_list(&[rule.to_owned()]).is_err_and(|bad| bad.wrong.contains("no header name")),
+                "{rule}"
+            );
         }
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! A header is stored if a rule of the allow-list takes it. Prefixes and suffixes take no credential, and nothing
 //! personal unless they say so themselves; what the never-list names is not stored whatever the rules say
-//! ([`crate::never_stored`]). Each name is looked at once: a shard remembers what it found.
+//! ([`super::never_stored`]). Each name is looked at once: a shard remembers what it found.
 //!
 //! A stored value is text on one line ([`nats::headers::text`]), so that whoever consumes can read it (ADR 19).
 
+use super::{
+    never_stored::{is_credential, is_credential_value, is_never_stored, is_personal},
+    rules::HeaderRule,
+};
 use crate::{
     limits::{HEADER_NAME_KNOWN_BYTES_MAX, HEADER_NAMES_KNOWN_MAX, MESSAGE_ID_BYTES_MAX, RECORD_HEADER_BYTES_MAX},
-    never_stored::{is_credential, is_credential_value, is_never_stored, is_personal},
     reject::{Reject, SizeLimit},
     wire::nats,
 };
@@ -59,10 +62,18 @@ struct Kept {
 }
 
 impl HeaderPolicy {
-    /// A policy of lower-cased names, and beginnings and ends of names.
+    /// Returns the policy of an allow-list.
     #[must_use]
-    pub fn new(exact: Vec<String>, prefixes: Vec<String>, suffixes: Vec<String>) -> Self {
-        Self { exact, prefixes, suffixes, known: RefCell::default() }
+    pub fn new(rules: &[HeaderRule]) -> Self {
+        let mut policy = Self::default();
+        for rule in rules {
+            match rule {
+                HeaderRule::Exact(name) => policy.exact.push(name.clone()),
+                HeaderRule::Prefix(prefix) => policy.prefixes.push(prefix.clone()),
+                HeaderRule::Suffix(suffix) => policy.suffixes.push(suffix.clone()),
+            }
+        }
+        policy
     }
 
     /// Whether a field of this lower-cased name is stored.
@@ -73,7 +84,7 @@ impl HeaderPolicy {
 
     /// Appends the fields to store, `Name: value\r\n` each, to `block`. `of_elements`: the records are elements of the
     /// body.
-    pub(super) fn select<'a>(
+    pub fn select<'a>(
         &self,
         fields: &(impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone),
         of_elements: bool,
@@ -165,7 +176,7 @@ impl KnownNames {
 }
 
 /// The message id of a request: the first of the known fields that is present.
-pub(super) fn message_id<'a>(field: impl Fn(&str) -> Option<&'a [u8]>) -> Result<Option<Cow<'a, str>>, Reject> {
+pub fn message_id<'a>(field: impl Fn(&str) -> Option<&'a [u8]>) -> Result<Option<Cow<'a, str>>, Reject> {
     let Some(value) = MESSAGE_ID_FIELDS.iter().find_map(|name| field(name)) else { return Ok(None) };
     let id = std::str::from_utf8(value)
         .ok()

@@ -1,0 +1,3 @@
+//! Records, as everybody who handles them speaks of them. Pure.
+
+pub mod headers;

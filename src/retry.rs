@@ -10,9 +10,10 @@
 //! record cannot be called back: it may stand before it.
 
 use crate::{
-    backend::{Backend, Outcome, Publish, RecordHeaders, Repeats},
+    backend::{Backend, Publish, Repeats},
     directory::{Directory, Local, look::Look},
     limits::{REPUBLISH_PAUSE_MAX, REPUBLISH_PAUSE_MIN, STATION_LOOK_INTERVAL},
+    record::{Outcome, RecordHeaders},
     reject::Reject,
     rt,
     station::{Name, Station},
@@ -321,7 +322,7 @@ fn is_for_the_moment(why: &Reject) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        backend::MessageId,
+        record::MessageId,
         station::{Partition, PublishMode},
     };
 

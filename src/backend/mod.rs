@@ -5,10 +5,10 @@
 
 pub mod local;
 pub mod nats;
-pub mod partition;
 
 use crate::{
     limits::{Limits, REPUBLISH_HOLDS},
+    record::{MessageId, Outcome, RecordHeaders, partition},
     reject::Reject,
     station::{Consumer, Station},
     wire::Span,
@@ -113,15 +113,6 @@ impl Repeats {
     }
 }
 
-/// The message id of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MessageId<'a> {
-    /// What the client sent: visible ASCII, and no [`crate::wire::nats::encode::ID_SEPARATOR`].
-    pub base: &'a str,
-    /// Whether record `i` gets `<base> <i>` (a batch) rather than `base` (a single record).
-    pub numbered: bool,
-}
-
 /// Records of one request, ready to be stored.
 #[derive(Debug, Clone, Copy)]
 pub struct Publish<'a> {
@@ -188,61 +179,6 @@ impl<'a> Publish<'a> {
     #[must_use]
     pub fn is_late(&self) -> bool {
         self.deadline.is_some_and(|until| Instant::now() >= until)
-    }
-}
-
-/// Header fields of single records: `Name: value\r\n` each.
-#[derive(Debug, Clone, Copy)]
-pub struct RecordHeaders<'a> {
-    /// All of them.
-    pub block: &'a [u8],
-    /// Those of each record, in `block`, in the order of the records.
-    pub spans: &'a [Span],
-}
-
-impl<'a> RecordHeaders<'a> {
-    /// The fields of record `index`.
-    #[must_use]
-    pub fn of(&self, index: usize) -> &'a [u8] {
-        self.spans.get(index).copied().unwrap_or_default().of(self.block)
-    }
-}
-
-/// What became of one record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Acknowledged by the backend.
-    Stored {
-        /// Index of the partition.
-        partition: u16,
-        /// Its place in the partition's stream.
-        sequence: u64,
-        /// The message id was known: this is the place of the record that was stored before.
-        duplicate: bool,
-    },
-    /// Not stored, or not known to be ([`Reject::OutcomeUnknown`]).
-    Failed(Reject),
-}
-
-impl Outcome {
-    /// Whether the backend has acknowledged the record.
-    #[must_use]
-    pub fn is_stored(&self) -> bool {
-        matches!(self, Self::Stored { .. })
-    }
-
-    /// Whether the record may be stored or not.
-    #[must_use]
-    pub fn is_unknown(&self) -> bool {
-        *self == Self::Failed(Reject::OutcomeUnknown)
-    }
-
-    /// Takes in what became of the record when it was published again. Once it may be stored, only an acknowledgement
-    /// settles it: a later failure says nothing of the first attempt.
-    pub fn take(&mut self, news: Self) {
-        if news.is_stored() || !self.is_unknown() {
-            *self = news;
-        }
     }
 }
 

@@ -5,8 +5,8 @@
 //! what a line cannot hold is percent-encoded.
 
 use crate::{
-    backend::MessageId,
     limits::DEAD_LETTER_VALUE_BYTES_MAX,
+    record::MessageId,
     record::headers::is_never_stored,
     wire::nats::{encode::ID_SEPARATOR, headers},
 };

@@ -4,10 +4,11 @@
 pub(crate) mod fields;
 
 use crate::{
-    backend::{Backend, MessageId, Outcome, Publish, RecordHeaders},
+    backend::{Backend, Publish},
     directory::{Directory, Local},
     limits::DEAD_LETTERS_AT_A_TIME,
     metrics::ShardMetrics,
+    record::{MessageId, Outcome, RecordHeaders},
     reject::Reject,
     retry::Publisher,
     station::{Name, Station},

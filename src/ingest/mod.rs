@@ -15,12 +15,12 @@ pub use crate::schema::Encoding;
 pub use validation::TimeSlices;
 
 use crate::{
-    backend::{Backend, MessageId, Outcome, Publish, RecordHeaders},
+    backend::{Backend, Publish},
     budget::{Budget, Held},
     directory::{Directory, Local},
     limits::{Limits, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
     metrics::ShardMetrics,
-    record::headers::{self, HeaderPolicy},
+    record::{MessageId, Outcome, RecordHeaders, headers::HeaderPolicy, message_id},
     reject::Reject,
     retry::Publisher,
     rt,
@@ -141,7 +141,7 @@ impl Ingest {
     /// means that not one of them was sent.
     pub async fn produce(&self, call: &Produce<'_>) -> Result<Produced, Reject> {
         let is_batch = call.form == Form::Batch;
-        let base = headers::message_id(|name| call.head.field(call.head_bytes, name))?;
+        let base = message_id::of_fields(|name| call.head.field(call.head_bytes, name))?;
         let id = base.as_deref().map(|base| MessageId { base, numbered: is_batch });
         let mut header_block = Vec::new();
         self.policy.select(&call.head.fields(call.head_bytes), is_batch, &mut header_block)?;

@@ -5,10 +5,10 @@ use super::{
     testing::{World, count_other_work, name, number_schema, run},
 };
 use crate::{
-    backend::Outcome,
     dead_letters::fields::{DeadLetterFields, Kind},
     directory::contracts::{Contract, Contracts},
     limits::{LOCAL_RECORD_BYTES_MAX, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
+    record::Outcome,
     reject::Reject,
     rt,
 };

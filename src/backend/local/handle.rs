@@ -4,11 +4,12 @@ use super::chunk::RECORD_HEAD;
 use super::format::ID_FIELD;
 use super::messages::{FetchRequest, GroupName, Job, OwnedFields, OwnedId, PlannedRecord, PublishJob, Request, Shared};
 use crate::{
-    backend::{Delivered, Fetch, MessageId, Outcome, Publish, Repeats, Settlement, partition},
+    backend::{Delivered, Fetch, Publish, Repeats, Settlement},
     limits::{
         FETCH_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MAX, LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX,
         LOCAL_QUEUE_BYTES_MAX, LOCAL_RECORD_BYTES_MAX,
     },
+    record::{MessageId, Outcome, partition},
     reject::{Reject, SizeLimit},
     rt,
     station::{Consumer, Name},

@@ -12,7 +12,8 @@ use super::{
     heal::Pause,
 };
 use crate::{
-    backend::{Delivered, Outcome, Settlement},
+    backend::{Delivered, Settlement},
+    record::Outcome,
     reject::Reject,
     station::{Attributes, AttributesChange, Consumer, Name, Station},
     wire::Span,

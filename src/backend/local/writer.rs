@@ -24,11 +24,11 @@ use super::{
     synced::Synced,
 };
 use crate::{
-    backend::Outcome,
     limits::{
         LOCAL_CHUNK_BUFFERS_MAX, LOCAL_CHUNK_BYTES_MAX, LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX,
         LOCAL_RECORD_BYTES_MAX,
     },
+    record::Outcome,
     reject::{Reject, SizeLimit},
     station::Name,
     wire::nats::encode::ID_SEPARATOR,

@@ -9,8 +9,9 @@ mod atomic_batch;
 
 use super::connection::{Connection, Server};
 use crate::{
-    backend::{Outcome, Publish, Repeats},
+    backend::{Publish, Repeats},
     limits::{PUBLISH_SPARE_RECORDS_MAX, PUBLISH_SPARES_MAX},
+    record::Outcome,
     reject::{Reject, SizeLimit},
     rt,
     wire::{

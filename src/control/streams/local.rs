@@ -3,9 +3,10 @@
 use super::{Description, StoredDeadLetter, StreamsError};
 use crate::{
     backend::{
-        MessageId, Outcome, Publish,
+        Publish,
         local::{Records, StationError, StationInfo, Store, StoredRecord},
     },
+    record::{MessageId, Outcome},
     reject::Reject,
     station::{Attributes, AttributesChange, Name},
     wire::Span,

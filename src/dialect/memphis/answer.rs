@@ -2,11 +2,11 @@
 
 use super::{prefer::Preferences, reply};
 use crate::{
-    backend::Outcome,
     dialect::Reply,
     ingest::Form,
     limits::{ERRORS_LISTED_BYTES_MAX, ERRORS_LISTED_MAX},
     metrics::Route,
+    record::Outcome,
     reject::{Fault, Reject},
     station::Partition,
 };

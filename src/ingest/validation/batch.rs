@@ -6,9 +6,9 @@
 
 use super::super::Encoding;
 use crate::{
-    backend::Outcome,
     directory::contracts::ActiveSchema,
     limits::{CHECKED_RECORD_BYTES_MAX, VIOLATION_BYTES_MAX, VIOLATION_BYTES_MIN, VIOLATIONS_BYTES_MAX},
+    record::Outcome,
     reject::{Reject, SizeLimit},
     schema::{self, Checked, Scratch, Violation},
     wire::Span,

@@ -14,13 +14,13 @@ pub use time_slice::TimeSlices;
 
 use super::{Ingest, Produce, Produced, Terms, next_tick};
 use crate::{
-    backend::{Outcome, RecordHeaders},
     budget::Held,
     dead_letters::{
         DeadLetterBatch,
         fields::{self, DeadLetterFields, Kind},
     },
     directory::{Local, contracts::Contract},
+    record::{Outcome, RecordHeaders},
     reject::Reject,
     rt,
     schema::PROTOBUF_MEDIA_TYPE,

@@ -8,5 +8,5 @@ mod policy;
 mod rules;
 
 pub use never_stored::is_never_stored;
-pub use policy::{HeaderPolicy, message_id};
+pub use policy::HeaderPolicy;
 pub use rules::{DEFAULT_RULES, HeaderRule, InvalidRule};

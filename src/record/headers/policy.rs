@@ -1,4 +1,4 @@
-//! Which request headers are stored with a record, as what, and which header is its message id. Pure.
+//! Which request headers are stored with a record, and as what. Pure.
 //!
 //! A header is stored if a rule of the allow-list takes it. Prefixes and suffixes take no credential, and nothing
 //! personal unless they say so themselves; what the never-list names is not stored whatever the rules say
@@ -11,15 +11,11 @@ use super::{
     rules::HeaderRule,
 };
 use crate::{
-    limits::{HEADER_NAME_KNOWN_BYTES_MAX, HEADER_NAMES_KNOWN_MAX, MESSAGE_ID_BYTES_MAX, RECORD_HEADER_BYTES_MAX},
+    limits::{HEADER_NAME_KNOWN_BYTES_MAX, HEADER_NAMES_KNOWN_MAX, RECORD_HEADER_BYTES_MAX},
     reject::{Reject, SizeLimit},
     wire::nats,
 };
 use std::{borrow::Cow, cell::RefCell};
-
-/// Fields that carry the message id, in the order in which they are looked for. `svix-id` is what `webhook-id` is
-/// called by the first who had it.
-const MESSAGE_ID_FIELDS: [&str; 5] = ["idempotency-key", "msg-id", "webhook-id", "svix-id", "nats-msg-id"];
 
 /// Stored in lower case, as their own specifications spell them (the NATS binding of `CloudEvents`, W3C Trace Context).
 const LOWER_CASE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
@@ -175,41 +171,6 @@ impl KnownNames {
     }
 }
 
-/// The message id of a request: the first of the known fields that is present.
-pub fn message_id<'a>(field: impl Fn(&str) -> Option<&'a [u8]>) -> Result<Option<Cow<'a, str>>, Reject> {
-    let Some(value) = MESSAGE_ID_FIELDS.iter().find_map(|name| field(name)) else { return Ok(None) };
-    let id = std::str::from_utf8(value)
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '))
-        .ok_or(Reject::MessageId("a message id is made of visible ASCII characters"))?;
-    if id.is_empty() {
-        return Err(Reject::MessageId("the message id is empty: leave the field out, or give each request its own"));
-    }
-    if id.len() > MESSAGE_ID_BYTES_MAX {
-        return Err(Reject::MessageId("a message id has at most 256 bytes"));
-    }
-    Ok(Some(without_blanks(id)))
-}
-
-/// An id as it is stored: a blank in it is written `%20`, and a `%` that would look like the beginning of one, or of
-/// itself, `%25`. So different ids stay different, and none has a blank: that stands only in ids that are put together
-/// here.
-fn without_blanks(id: &str) -> Cow<'_, str> {
-    if !id.bytes().any(|byte| matches!(byte, b' ' | b'%')) {
-        return Cow::Borrowed(id);
-    }
-    let mut out = String::with_capacity(id.len() + 8);
-    for (at, char) in id.char_indices() {
-        let rest = id.get(at + 1..).unwrap_or_default();
-        match char {
-            ' ' => out.push_str("%20"),
-            '%' if rest.starts_with("20") || rest.starts_with("25") => out.push_str("%25"),
-            char => out.push(char),
-        }
-    }
-    Cow::Owned(out)
-}
-
 /// The type of each record of a body that is of this type, with its parameters.
 fn type_of_an_element(value: &str) -> Cow<'_, str> {
     let end = value.find(';').unwrap_or(value.len());
@@ -239,7 +200,6 @@ fn shown(lower: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
 
     fn policy() -> HeaderPolicy {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
@@ -387,49 +347,6 @@ mod tests {
                 policy().select(&fields.into_iter(), of_elements, &mut block).unwrap();
                 assert_eq!(String::from_utf8(block).unwrap(), format!("Content-Type: {expect}\r\n"));
             }
-        }
-    }
-
-    #[test]
-    fn the_first_known_field_is_the_message_id() {
-        let check = |present: &[(&str, &'static str)], expect: Result<Option<&str>, ()>| {
-            let found =
-                message_id(|name| present.iter().find(|(field, _)| *field == name).map(|(_, value)| value.as_bytes()));
-            assert_eq!(found.as_ref().map(Option::as_deref).map_err(|_| ()), expect, "{present:?}");
-        };
-        check(&[], Ok(None));
-        check(&[("nats-msg-id", "n")], Ok(Some("n")));
-        check(&[("svix-id", "s"), ("nats-msg-id", "n")], Ok(Some("s")));
-        check(&[("webhook-id", "w"), ("svix-id", "s")], Ok(Some("w")));
-        check(&[("msg-id", "m"), ("webhook-id", "w")], Ok(Some("m")));
-        check(&[("idempotency-key", "\"k\""), ("msg-id", "m")], Ok(Some("\"k\"")));
-        check(&[("msg-id", "")], Err(()));
-        check(&[("msg-id", "é")], Err(()));
-        check(&[("msg-id", "a\tb")], Err(()));
-    }
-
-    #[test]
-    fn r2_different_ids_stay_different_and_have_no_blanks() {
-        let sent = [
-            "a b",
-            "a%20b",
-            "a%2520b",
-            "a%252520b",
-            "a%2 0b",
-            "a% 20b",
-            "a%b",
-            "a%25b",
-            "a%2525b",
-            "%",
-            "% ",
-            "100%",
-            "a-7",
-        ];
-        let stored: HashSet<String> = sent.iter().map(|id| without_blanks(id).into_owned()).collect();
-        assert_eq!(stored.len(), sent.len(), "{stored:?}");
-        assert!(stored.iter().all(|id| !id.contains(' ')), "{stored:?}");
-        for id in ["a%b", "%", "100%", "a-7"] {
-            assert!(stored.contains(id), "{id} is stored as it was sent");
         }
     }
 }

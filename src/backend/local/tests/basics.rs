@@ -3,10 +3,11 @@
 use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, parse, publish, stored};
 use crate::{
     backend::{
-        MessageId, Outcome, Settlement,
+        Settlement,
         local::{Clock, Health, OpenError, PutError, Store},
     },
     limits::LOCAL_RECORD_BYTES_MAX,
+    record::{MessageId, Outcome},
     reject::{Reject, SizeLimit},
 };
 use std::{os::unix::fs::PermissionsExt, time::Duration};

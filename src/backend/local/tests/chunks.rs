@@ -3,10 +3,11 @@
 use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, publish, stored};
 use crate::{
     backend::{
-        Delivered, MessageId, Publish, Settlement,
+        Delivered, Publish, Settlement,
         local::{Handle, StationDefaults, format, messages::RetentionCommand},
     },
     limits::{LOCAL_CHUNK_BYTES_MAX, LOCAL_CHUNK_RECORDS_MAX},
+    record::MessageId,
     station::Station,
     wire::Span,
 };

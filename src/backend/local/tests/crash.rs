@@ -6,10 +6,8 @@
 
 use super::support::{acknowledge, block_on, content, defaults, fetch, parse, publish};
 use crate::{
-    backend::{
-        MessageId, Outcome,
-        local::{Clock, Store},
-    },
+    backend::local::{Clock, Store},
+    record::{MessageId, Outcome},
     station::Station,
 };
 use std::{

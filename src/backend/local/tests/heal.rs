@@ -5,10 +5,8 @@
 
 use super::support::{Fixture, START_MS, acknowledge, block_on, content, defaults, fetch, parse, publish};
 use crate::{
-    backend::{
-        Outcome,
-        local::{Clock, Handle, Health, Store},
-    },
+    backend::local::{Clock, Handle, Health, Store},
+    record::Outcome,
     reject::Reject,
     station::Station,
 };

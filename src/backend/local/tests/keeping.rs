@@ -3,9 +3,10 @@
 use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, publish, stored};
 use crate::{
     backend::{
-        MessageId, Publish,
+        Publish,
         local::{StationDefaults, format, messages::RetentionCommand},
     },
+    record::MessageId,
     station::Station,
     wire::Span,
 };

@@ -2,11 +2,9 @@
 
 use super::support::{Fixture, START_MS, block_on, defaults, parse, publish, stored};
 use crate::{
-    backend::{
-        MessageId,
-        local::{Found, Records, StationError, StoredRecord},
-    },
+    backend::local::{Found, Records, StationError, StoredRecord},
     limits::{LOCAL_READ_BYTES_MAX, LOCAL_REMOVED_MAX},
+    record::MessageId,
     station::{AttributesChange, Name, Station},
 };
 use proptest::{collection::vec, prelude::*};

@@ -5,9 +5,9 @@
 //! of that moment. Where the note is of a later one, somebody has shortened the journal.
 
 use super::support::{Fixture, START_MS, block_on, content, copy_dir, defaults, fetch, parse, publish, stored};
-use crate::backend::{
-    MessageId,
-    local::{Clock, Health, OpenError, Store, journal::Tail, synced::SYNCED},
+use crate::{
+    backend::local::{Clock, Health, OpenError, Store, journal::Tail, synced::SYNCED},
+    record::MessageId,
 };
 use std::{
     fs::{self, OpenOptions},

@@ -3,9 +3,10 @@
 use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, parse, publish, stored};
 use crate::{
     backend::{
-        Delivered, MessageId,
+        Delivered,
         local::{StationError, format},
     },
+    record::MessageId,
     reject::Reject,
     station::{Attributes, AttributesChange, PARTITIONS_MAX, Station, Storage},
 };

@@ -2,9 +2,10 @@
 
 use crate::{
     backend::{
-        Delivered, Fetch, MessageId, Outcome, Publish, Settlement,
+        Delivered, Fetch, Publish, Settlement,
         local::{Clock, Handle, StationDefaults, StationInfo, Store, disk::Disk},
     },
+    record::{MessageId, Outcome},
     reject::Reject,
     station::{Consumer, Name, Station},
     wire::Span,

@@ -3,7 +3,7 @@
 use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, parse, publish, stored};
 use crate::{
     backend::{
-        MessageId, Outcome, Publish,
+        Publish,
         local::{
             Clock, Health, Store,
             messages::{Job, Request, RetentionCommand},
@@ -13,6 +13,7 @@ use crate::{
         HOLD, LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX, LOCAL_QUEUE_BYTES_MAX, LOCAL_RECORDS_MEMTABLE_BYTES,
         LOCAL_SEALED_MEMTABLES_MAX, Limits,
     },
+    record::{MessageId, Outcome},
     reject::Reject,
     wire::Span,
 };

@@ -6,10 +6,11 @@ use super::{
 };
 use crate::{
     backend::{
-        MessageId, Outcome, Publish, RecordHeaders,
+        Publish,
         local::{Handle, Store},
     },
     limits::{LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX, LOCAL_RECORD_BYTES_MAX},
+    record::{MessageId, Outcome, RecordHeaders},
     reject::{Reject, SizeLimit},
     station::Station,
     wire::Span,

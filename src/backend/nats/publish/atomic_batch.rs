@@ -7,9 +7,10 @@
 use super::{Plan, Scratch};
 use crate::{
     backend::{
-        Outcome, Publish,
+        Publish,
         nats::{Connection, connection::Server},
     },
+    record::Outcome,
     reject::{Reject, SizeLimit},
     station::{PublishMode, Station},
     wire::{

@@ -2,7 +2,6 @@
 
 use super::{CALLS_AT_ONCE, failed, keep, refused};
 use crate::{
-    backend::{MessageId, partition},
     config::StationSettings,
     control::{
         nats::client::{CallError, NatsClient, codes},
@@ -12,6 +11,7 @@ use crate::{
         },
     },
     limits::DEAD_LETTERS_BYTES_MAX,
+    record::{MessageId, partition},
     reject::Reject,
     station::Name,
 };

@@ -8,12 +8,13 @@ use super::{
 };
 use crate::{
     backend::{
-        Backend, Fetch, MessageId, Outcome, Publish, RecordHeaders, Settlement,
+        Backend, Fetch, Publish, Settlement,
         nats::{Connection, ConnectionSettings, Credential},
     },
     directory::{Directory, Local},
     limits::Limits,
     metrics::ShardMetrics,
+    record::{MessageId, Outcome, RecordHeaders},
     reject::{Reject, SizeLimit},
     retry::Publisher,
     rt::{self, Flavor},

@@ -7,7 +7,8 @@
 //! number of partitions. It must not change: a gateway that hashes differently after an
 //! upgrade would store a record twice that was sent before it and again after it.
 
-use crate::{backend::MessageId, wire::nats::encode::ID_SEPARATOR};
+use super::MessageId;
+use crate::wire::nats::encode::ID_SEPARATOR;
 
 const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;

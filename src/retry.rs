@@ -308,7 +308,7 @@ fn time_left(
 /// Whether a record may go again, if it has a message id or is known not to be stored.
 fn may_go_again(outcome: &Outcome) -> bool {
     match outcome {
-        Outcome::Stored { .. } => false,
+        Outcome::Stored(_) => false,
         Outcome::Failed(why) => is_for_the_moment(why) || *why == Reject::OutcomeUnknown,
     }
 }
@@ -322,7 +322,7 @@ fn is_for_the_moment(why: &Reject) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        record::MessageId,
+        record::{MessageId, Receipt},
         station::{Partition, PublishMode},
     };
 
@@ -330,7 +330,7 @@ mod tests {
     const UNKNOWN: Outcome = Outcome::Failed(Reject::OutcomeUnknown);
 
     fn stored(sequence: u64) -> Outcome {
-        Outcome::Stored { partition: 0, sequence, duplicate: false }
+        Outcome::Stored(Receipt { partition: 0, sequence, duplicate: false })
     }
 
     fn station(partitions: u16) -> Station {

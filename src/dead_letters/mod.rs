@@ -98,7 +98,7 @@ impl<'a> DeadLetterBatch<'a> {
         let mut kept = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             match outcome {
-                Outcome::Stored { .. } => kept.push(true),
+                Outcome::Stored(_) => kept.push(true),
                 Outcome::Failed(Reject::TooLarge(..)) => kept.push(false),
                 Outcome::Failed(reject) => return Err(Reject::DeadLetters(Box::new(reject))),
             }

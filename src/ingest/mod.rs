@@ -205,7 +205,7 @@ impl Ingest {
         let (mut count, mut bytes) = (0, 0);
         for (outcome, record) in outcomes.iter().zip(records) {
             match outcome {
-                Outcome::Stored { .. } => {
+                Outcome::Stored(_) => {
                     count += 1;
                     bytes += record.len() as u64;
                 }

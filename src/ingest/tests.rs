@@ -8,7 +8,7 @@ use crate::{
     dead_letters::fields::{DeadLetterFields, Kind},
     directory::contracts::{Contract, Contracts},
     limits::{LOCAL_RECORD_BYTES_MAX, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
-    record::Outcome,
+    record::{Outcome, Receipt},
     reject::Reject,
     rt,
 };
@@ -23,7 +23,7 @@ const MIXED: &[u8] = br#"[{"n":1}, {"n": "x"},{"n":3},7]"#;
 
 fn sequences(outcomes: &[Outcome]) -> Vec<Option<u64>> {
     let sequence = |outcome: &Outcome| match outcome {
-        Outcome::Stored { sequence, .. } => Some(*sequence),
+        Outcome::Stored(Receipt { sequence, .. }) => Some(*sequence),
         Outcome::Failed(_) => None,
     };
     outcomes.iter().map(sequence).collect()
@@ -154,7 +154,7 @@ fn a_message_id_is_numbered_by_the_place_in_what_was_posted() {
         assert_eq!(sequences(&post().await), [Some(1), None, Some(2)]);
         // Sent again when the schema has been taken off: the second record is not one that is known.
         world.contracts(&[]);
-        let stored = |sequence, duplicate| Outcome::Stored { partition: 0, sequence, duplicate };
+        let stored = |sequence, duplicate| Outcome::Stored(Receipt { partition: 0, sequence, duplicate });
         assert_eq!(post().await, [stored(1, true), stored(3, false), stored(2, true)]);
         assert_eq!(world.payloads(&name("ids")).await, [r#"{"n":1}"#, r#"{"n":3}"#, r#"{"n":"b"}"#]);
     });
@@ -260,7 +260,7 @@ fn c13_a_record_with_a_schema_waits_for_the_registry_longer_than_for_anything_el
         };
         let post = world.post(&ingest, "orders", Form::Batch, (false, "", b"[{\"n\":1}]"));
         let (produced, ()) = futures_util::future::join(post, confirm).await;
-        assert!(matches!(&produced.expect("taken").outcomes[..], [Outcome::Stored { .. }]));
+        assert!(matches!(&produced.expect("taken").outcomes[..], [Outcome::Stored(_)]));
     });
 }
 

@@ -7,7 +7,7 @@ mod outcome;
 pub mod partition;
 
 pub use message_id::MessageId;
-pub use outcome::Outcome;
+pub use outcome::{Outcome, Receipt};
 
 use crate::wire::Span;
 

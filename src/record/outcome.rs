@@ -6,23 +6,27 @@ use crate::reject::Reject;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Acknowledged by the backend.
-    Stored {
-        /// Index of the partition.
-        partition: u16,
-        /// Its place in the partition's stream.
-        sequence: u64,
-        /// The message id was known: this is the place of the record that was stored before.
-        duplicate: bool,
-    },
+    Stored(Receipt),
     /// Not stored, or not known to be ([`Reject::OutcomeUnknown`]).
     Failed(Reject),
+}
+
+/// Where a record is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Index of the partition.
+    pub partition: u16,
+    /// Its place in the partition's stream.
+    pub sequence: u64,
+    /// Whether the message id was known: then this is the place of the record that was stored before.
+    pub duplicate: bool,
 }
 
 impl Outcome {
     /// Whether the backend has acknowledged the record.
     #[must_use]
     pub fn is_stored(&self) -> bool {
-        matches!(self, Self::Stored { .. })
+        matches!(self, Self::Stored(_))
     }
 
     /// Whether the record may be stored or not.

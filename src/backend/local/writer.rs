@@ -28,7 +28,7 @@ use crate::{
         LOCAL_CHUNK_BUFFERS_MAX, LOCAL_CHUNK_BYTES_MAX, LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX,
         LOCAL_RECORD_BYTES_MAX,
     },
-    record::Outcome,
+    record::{Outcome, Receipt},
     reject::{Reject, SizeLimit},
     station::Name,
     wire::nats::encode::ID_SEPARATOR,
@@ -396,7 +396,11 @@ impl Writer {
                 self.id.as_slice()
             });
             if let Some(sequence) = id.and_then(|id| self.ids.find(state.id, id, now.monotonic_ms, window_ms)) {
-                work.outcomes.push(Outcome::Stored { partition: planned.partition, sequence, duplicate: true });
+                work.outcomes.push(Outcome::Stored(Receipt {
+                    partition: planned.partition,
+                    sequence,
+                    duplicate: true,
+                }));
                 continue;
             }
             let payload = planned.payload.of(&work.job.payloads);
@@ -417,7 +421,7 @@ impl Writer {
             staged.mark.last = sequence;
             staged.mark.bytes += record.bytes() as u64;
             touch(staged, &entry.state, at, commit);
-            work.outcomes.push(Outcome::Stored { partition: planned.partition, sequence, duplicate: false });
+            work.outcomes.push(Outcome::Stored(Receipt { partition: planned.partition, sequence, duplicate: false }));
         }
     }
 

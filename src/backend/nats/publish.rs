@@ -11,7 +11,7 @@ use super::connection::{Connection, Server};
 use crate::{
     backend::{Publish, Repeats},
     limits::{PUBLISH_SPARE_RECORDS_MAX, PUBLISH_SPARES_MAX},
-    record::Outcome,
+    record::{Outcome, Receipt},
     reject::{Reject, SizeLimit},
     rt,
     wire::{
@@ -425,7 +425,7 @@ impl<'a> Plan<'a> {
     fn outcome(&self, index: u32, ack: &AckOutcome) -> Outcome {
         if let AckOutcome::Stored { sequence, duplicate } = *ack {
             let partition = u16::try_from(self.partition(index)).unwrap_or(u16::MAX);
-            return Outcome::Stored { partition, sequence, duplicate };
+            return Outcome::Stored(Receipt { partition, sequence, duplicate });
         }
         let subject = self.publish.station.name.as_str();
         let failure = errors::of_outcome(ack, subject, self.record_bytes_max as u64);

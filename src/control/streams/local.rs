@@ -119,7 +119,7 @@ pub(super) async fn store(
     let answered = tokio::time::timeout(handle.ack_timeout(), handle.publish(&publish, &mut outcomes)).await;
     answered.unwrap_or(Err(Reject::OutcomeUnknown)).map_err(StreamsError::Failed)?;
     match outcomes.pop() {
-        Some(Outcome::Stored { .. }) => Ok(()),
+        Some(Outcome::Stored(_)) => Ok(()),
         Some(Outcome::Failed(why)) => Err(StreamsError::Failed(why)),
         None => Err(StreamsError::Failed(Reject::OutcomeUnknown)),
     }

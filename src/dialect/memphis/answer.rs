@@ -6,7 +6,7 @@ use crate::{
     ingest::Form,
     limits::{ERRORS_LISTED_BYTES_MAX, ERRORS_LISTED_MAX},
     metrics::Route,
-    record::Outcome,
+    record::{Outcome, Receipt},
     reject::{Fault, Reject},
     station::Partition,
 };
@@ -94,7 +94,7 @@ fn verdict(outcomes: &[Outcome], form: Form) -> Verdict<'_> {
 /// Records that are not stored.
 fn failures(outcomes: &[Outcome]) -> impl Iterator<Item = (usize, &Reject)> {
     outcomes.iter().enumerate().filter_map(|(index, outcome)| match outcome {
-        Outcome::Stored { .. } => None,
+        Outcome::Stored(_) => None,
         Outcome::Failed(reject) => Some((index, reject)),
     })
 }
@@ -163,7 +163,7 @@ impl Receipts<'_> {
         for (index, outcome) in self.outcomes.iter().enumerate() {
             body.extend_from_slice(if index == 0 { b"" } else { b"," });
             match outcome {
-                Outcome::Stored { partition, sequence, duplicate } => {
+                Outcome::Stored(Receipt { partition, sequence, duplicate }) => {
                     let stream = self.partitions.get(usize::from(*partition)).map_or("", |partition| &partition.stream);
                     body.extend_from_slice(if *duplicate { br#"{"duplicate":true"# } else { br#"{"duplicate":false"# });
                     body.extend_from_slice(br#","sequence":"#);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn stored() -> Outcome {
-        Outcome::Stored { partition: 0, sequence: 1, duplicate: false }
+        Outcome::Stored(Receipt { partition: 0, sequence: 1, duplicate: false })
     }
 
     fn large() -> Outcome {
@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn receipts_say_where_each_record_is() {
-        let second = Outcome::Stored { partition: 1, sequence: u64::MAX, duplicate: true };
+        let second = Outcome::Stored(Receipt { partition: 1, sequence: u64::MAX, duplicate: true });
         for (form, outcomes, status, body) in [
             (
                 Form::Single,
@@ -436,7 +436,7 @@ mod tests {
                 0 => invalid(&format!("is {index}")),
                 1 => large(),
                 2 => Outcome::Failed(Reject::BrokerAway),
-                _ => Outcome::Stored { partition: 0, sequence: index as u64, duplicate: false },
+                _ => Outcome::Stored(Receipt { partition: 0, sequence: index as u64, duplicate: false }),
             };
             let outcomes: Vec<Outcome> = kinds.iter().enumerate().map(outcome).collect();
             let (status, body) = answer(Form::Batch, &outcomes, RECEIPTS);

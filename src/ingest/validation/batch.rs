@@ -267,6 +267,7 @@ fn span(start: usize, end: usize) -> Result<Span, Reject> {
 mod tests {
     use super::*;
     use crate::ingest::testing::number_schema;
+    use crate::record::Receipt;
     use crate::schema::Fault;
     use proptest::prelude::*;
     use std::cell::Cell;
@@ -415,7 +416,7 @@ mod tests {
             for refused in batch.refused() {
                 prop_assert_eq!(refused.payload.of(&body), records[refused.index].as_bytes());
             }
-            let stored = (0..expect.len()).map(|sequence| Outcome::Stored { partition: 0, sequence: sequence as u64, duplicate: false });
+            let stored = (0..expect.len()).map(|sequence| Outcome::Stored(Receipt { partition: 0, sequence: sequence as u64, duplicate: false }));
             let merged = batch.merge(stored.collect());
             prop_assert_eq!(merged.len(), records.len());
             let mut next = 0;
@@ -423,7 +424,7 @@ mod tests {
                 if record.starts_with('i') {
                     prop_assert_eq!(outcome, Outcome::Failed(Reject::Schema(record.as_str().into())));
                 } else {
-                    prop_assert_eq!(outcome, Outcome::Stored { partition: 0, sequence: next, duplicate: false });
+                    prop_assert_eq!(outcome, Outcome::Stored(Receipt { partition: 0, sequence: next, duplicate: false }));
                     next += 1;
                 }
             }

@@ -7,7 +7,7 @@
 use super::support::{acknowledge, block_on, content, defaults, fetch, parse, publish};
 use crate::{
     backend::local::{Clock, Store},
-    record::{MessageId, Outcome},
+    record::{MessageId, Outcome, Receipt},
     station::Station,
 };
 use std::{
@@ -68,7 +68,7 @@ fn publish_for_ever(handle: &crate::backend::local::Handle, station: &Station, w
         let id = (number % 2 == 0).then_some(MessageId { base: &base, numbered: true });
         let outcomes = publish(handle, station, &payloads, id).expect("published");
         for (text, outcome) in texts.iter().zip(outcomes) {
-            let Outcome::Stored { sequence, duplicate: false, .. } = outcome else { panic!("{outcome:?}") };
+            let Outcome::Stored(Receipt { sequence, duplicate: false, .. }) = outcome else { panic!("{outcome:?}") };
             say(&format!("#stored {sequence} {text}"));
         }
     }

@@ -6,7 +6,7 @@
 use super::support::{Fixture, START_MS, acknowledge, block_on, content, defaults, fetch, parse, publish};
 use crate::{
     backend::local::{Clock, Handle, Health, Store},
-    record::Outcome,
+    record::{Outcome, Receipt},
     reject::Reject,
     station::Station,
 };
@@ -37,7 +37,7 @@ fn publish_at_last(handle: &Handle, station: &Station, payload: &str) -> u64 {
     let mut sequence = 0;
     until("a record is taken again", || match publish(handle, station, &[payload], None) {
         Ok(outcomes) => match outcomes.as_slice() {
-            [Outcome::Stored { sequence: stored, .. }] => {
+            [Outcome::Stored(Receipt { sequence: stored, .. })] => {
                 sequence = *stored;
                 true
             }

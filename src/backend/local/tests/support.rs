@@ -5,7 +5,7 @@ use crate::{
         Delivered, Fetch, Publish, Settlement,
         local::{Clock, Handle, StationDefaults, StationInfo, Store, disk::Disk},
     },
-    record::{MessageId, Outcome},
+    record::{MessageId, Outcome, Receipt},
     reject::Reject,
     station::{Consumer, Name, Station},
     wire::Span,
@@ -169,7 +169,7 @@ pub(super) fn stored(outcomes: &[Outcome]) -> Vec<(u16, u64, bool)> {
     outcomes
         .iter()
         .map(|outcome| match outcome {
-            Outcome::Stored { partition, sequence, duplicate } => (*partition, *sequence, *duplicate),
+            Outcome::Stored(Receipt { partition, sequence, duplicate }) => (*partition, *sequence, *duplicate),
             Outcome::Failed(why) => panic!("not stored: {why:?}"),
         })
         .collect()

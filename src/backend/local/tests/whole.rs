@@ -189,7 +189,7 @@ fn a_whole_request_is_in_one_commit_whatever_comes_before_and_after_it() {
             assert_eq!(block_on(call), Ok(()));
         }
     }
-    assert!(outcomes.iter().flatten().all(|one| matches!(one, Outcome::Stored { .. })));
+    assert!(outcomes.iter().flatten().all(|one| matches!(one, Outcome::Stored(_))));
     let ends = [ends, vec![journal_end(&fixture)]].concat();
     let written = Written::of(fixture, ends);
     let found = found_after_cuts(&written, 60);

@@ -102,7 +102,7 @@ impl Connection {
         if publish.is_late() {
             return settle(outcomes, |_| Reject::OutcomeUnknown);
         }
-        let is_known = |outcome: &Outcome| matches!(outcome, Outcome::Stored { .. });
+        let is_known = |outcome: &Outcome| matches!(outcome, Outcome::Stored(_));
         let is_absent = |outcome: &Outcome| {
             matches!(outcome, Outcome::Failed(Reject::BrokerRefused(WRONG_LAST_SEQUENCE | WRONG_LAST_ID, _)))
         };

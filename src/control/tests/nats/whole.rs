@@ -14,7 +14,7 @@ use crate::{
     directory::{Directory, Local},
     limits::Limits,
     metrics::ShardMetrics,
-    record::{MessageId, Outcome, RecordHeaders},
+    record::{MessageId, Outcome, Receipt, RecordHeaders},
     reject::{Reject, SizeLimit},
     retry::Publisher,
     rt::{self, Flavor},
@@ -107,7 +107,10 @@ fn publish_on(server: &Server, station: &Station, request: &Request<'_>) -> Resu
 
 #[expect(clippy::unnecessary_wraps, reason = "compared with what a publish returns")]
 fn stored(sequences: &[u64], duplicate: bool) -> Result<Vec<Outcome>, Reject> {
-    Ok(sequences.iter().map(|sequence| Outcome::Stored { partition: 0, sequence: *sequence, duplicate }).collect())
+    Ok(sequences
+        .iter()
+        .map(|sequence| Outcome::Stored(Receipt { partition: 0, sequence: *sequence, duplicate }))
+        .collect())
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "compared with what a publish returns")]
@@ -178,7 +181,7 @@ fn ids_are_numbered_by_the_place_in_what_was_posted() {
     let singly = |records, places| Request { places, whole: false, ..whole(records, Some("x")) };
     assert_eq!(publish_on(&server, &station, &singly(&["a", "c"], Some(&[0, 2]))), stored(&[1, 2], false));
     let all = publish_on(&server, &station, &singly(&["a", "b", "c"], None)).expect("outcomes");
-    let is = |sequence, duplicate| Outcome::Stored { partition: 0, sequence, duplicate };
+    let is = |sequence, duplicate| Outcome::Stored(Receipt { partition: 0, sequence, duplicate });
     assert_eq!(all, [is(1, true), is(3, false), is(2, true)]);
     if station.not_atomic.is_none() {
         let part = Request { places: Some(&[1, 3]), ..whole(&["f", "h"], Some("y")) };
@@ -286,7 +289,7 @@ fn a_request_whose_answer_is_lost_is_sent_again_as_a_whole_if_it_has_a_message_i
             let server = &server;
             async move {
                 let first = publish(&connection, station, &whole(&["z"], Some("first"))).await;
-                assert!(matches!(first.as_deref(), Ok([Outcome::Stored { sequence: 1, .. }])), "{first:?}");
+                assert!(matches!(first.as_deref(), Ok([Outcome::Stored(Receipt { sequence: 1, .. })])), "{first:?}");
                 server.borrow().freeze();
                 let restart = async {
                     rt::sleep(Duration::from_millis(300)).await;
@@ -317,7 +320,7 @@ fn records_published_singly_have_fields_of_their_own_however_they_are_answered()
         for (outcome, (fields, payload)) in
             outcomes.iter().zip([("All=1 Own=a", "a"), ("All=1", "b"), ("All=1 More=d Own=c", "c")])
         {
-            let Outcome::Stored { partition, sequence, .. } = outcome else { panic!("{outcome:?}") };
+            let Outcome::Stored(Receipt { partition, sequence, .. }) = outcome else { panic!("{outcome:?}") };
             let stream = &station.partitions[usize::from(*partition)].stream;
             assert_eq!(record(&server, stream, *sequence), (fields.to_owned(), payload.to_owned()));
         }

@@ -13,7 +13,7 @@ use crate::{
     backend::{Backend, Publish, Repeats},
     directory::{Directory, Local, look::Look},
     limits::{REPUBLISH_PAUSE_MAX, REPUBLISH_PAUSE_MIN, STATION_LOOK_INTERVAL},
-    record::{Outcome, RecordHeaders},
+    record::{Outcome, Partitions, Placement},
     reject::Reject,
     rt,
     station::{Name, Station},
@@ -34,6 +34,10 @@ pub(crate) struct Publisher<'a> {
     pub(crate) name: &'a Name,
     /// Whether the station may be created for it.
     pub(crate) create: bool,
+    /// The partitions that the request names. They are chosen anew if the station has another number of them meanwhile,
+    pub(crate) placement: Placement<'a>,
+    /// for a request that stands here in the round robin.
+    pub(crate) turn: u64,
 }
 
 impl Publisher<'_> {
@@ -63,6 +67,7 @@ impl Publisher<'_> {
     ) -> Result<(), Reject> {
         let repeats = self.backend.repeats();
         let (mut round, mut found, mut looks) = (Round::after(outcomes), Vec::new(), Looks::default());
+        let mut list = Vec::new();
         let mut unknown = Unknown::new(publish.station);
         unknown.take(outcomes, begun);
         while let Some(until) = time_left(publish, outcomes, begun, repeats, unknown) {
@@ -87,7 +92,11 @@ impl Publisher<'_> {
             }
             let now = Rc::clone(station);
             let end = unknown.until(repeats).into_iter().chain(publish.deadline).min();
-            let publish = Publish { station: &now, deadline: end, ..*publish };
+            let partitions = self.partitions(publish, &now, &mut list);
+            let publish = Publish { station: &now, partitions, deadline: end, ..*publish };
+            if !publish.is_possible() {
+                break;
+            }
             round.choose(&publish, outcomes);
             let again = round.publish(&publish);
             found.clear();
@@ -112,6 +121,17 @@ impl Publisher<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Publisher<'_> {
+    /// Returns the partitions of the records: those that were chosen, unless the station has another number of them `now`.
+    fn partitions<'b>(&self, publish: &Publish<'b>, now: &Station, list: &'b mut Vec<u16>) -> Partitions<'b> {
+        let partitions = now.partitions.len();
+        if partitions == publish.station.partitions.len() {
+            return publish.partitions;
+        }
+        self.placement.choose(publish.id, publish.index_end(), self.turn, partitions, list)
     }
 }
 
@@ -206,7 +226,6 @@ struct Round {
     indexes: Vec<usize>,
     records: Vec<Span>,
     places: Vec<u32>,
-    own: Vec<Span>,
 }
 
 impl Round {
@@ -248,19 +267,15 @@ impl Round {
                 self.indexes.push(index);
             }
         }
-        let spans = |of: &[Span], indexes: &[usize]| -> Vec<Span> {
-            indexes.iter().map(|index| of.get(*index).copied().unwrap_or_default()).collect()
-        };
-        self.records = spans(publish.records, &self.indexes);
-        self.own = publish.record_headers.map(|own| spans(own.spans, &self.indexes)).unwrap_or_default();
+        let span = |index: &usize| publish.records.get(*index).copied().unwrap_or_default();
+        self.records = self.indexes.iter().map(span).collect();
         // Of at most `BATCH_RECORDS_MAX` records.
         let place = |index: &usize| u32::try_from(publish.place(*index)).unwrap_or(u32::MAX);
         self.places = self.indexes.iter().map(place).collect();
     }
 
     fn publish<'a>(&'a self, publish: &Publish<'a>) -> Publish<'a> {
-        let own = publish.record_headers.map(|own| RecordHeaders { spans: &self.own, ..own });
-        Publish { records: &self.records, indexes: Some(&self.places), record_headers: own, again: true, ..*publish }
+        Publish { records: &self.records, indexes: Some(&self.places), again: true, ..*publish }
     }
 
     /// Takes in what became of them.
@@ -364,7 +379,7 @@ mod tests {
         let station = station(2);
         let records = [Span::default(); 6];
         // Even records go to the first partition, odd ones to the second.
-        let publish = Publish { turn: 4, ..Publish::of(&station, &[], &records) };
+        let publish = Publish::of(&station, &[], &records);
         let mut outcomes = [GONE, GONE, stored(1), GONE, GONE, GONE];
         let mut round = Round::after(&outcomes);
         assert!(round.refused && round.nobody);

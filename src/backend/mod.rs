@@ -8,7 +8,7 @@ pub mod nats;
 
 use crate::{
     limits::{Limits, REPUBLISH_HOLDS},
-    record::{MessageId, Outcome, RecordHeaders, partition},
+    record::{MessageId, Outcome, Partitions, RecordHeaders},
     reject::Reject,
     station::{Consumer, Station},
     wire::Span,
@@ -33,16 +33,6 @@ impl Backend {
         match self {
             Self::Nats(connection) => connection.publish(publish, outcomes).await,
             Self::Local(handle) => handle.publish_in_time(publish, outcomes).await,
-        }
-    }
-
-    /// A place in the round robin of records without a message id over partitions, for so many records.
-    #[must_use]
-    pub fn turn(&self, records: usize) -> u64 {
-        match self {
-            Self::Nats(connection) => connection.turn(records),
-            // It deals them out itself.
-            Self::Local(_) => 0,
         }
     }
 
@@ -126,12 +116,12 @@ pub struct Publish<'a> {
     pub headers: &'a [u8],
     /// The request's message id, if it has one.
     pub id: Option<MessageId<'a>>,
-    /// Header fields that single records have beside these: none, or one block for each record.
+    /// Header fields that single records have beside these, by their index in the request.
     pub record_headers: Option<RecordHeaders<'a>>,
-    /// Which record of the request each is, if others of it are not among them: what message ids are numbered by.
+    /// The index of each record in the request, if others of it are not among them. Message ids are numbered by it.
     pub indexes: Option<&'a [u32]>,
-    /// Where the request stands in the round robin of records without a message id, see [`Backend::turn`].
-    pub turn: u64,
+    /// The partition of each record, by its index in the request.
+    pub partitions: Partitions<'a>,
     /// They were published before: what was refused or lost as an atomic batch does not go as one again, unless that is
     /// asked for.
     pub again: bool,
@@ -142,7 +132,7 @@ pub struct Publish<'a> {
 }
 
 impl<'a> Publish<'a> {
-    /// Records as they are, with nothing beside them.
+    /// Returns records as they are, with nothing beside them, which go to the station's partitions in turns.
     #[must_use]
     pub fn of(station: &'a Station, body: &'a [u8], records: &'a [Span]) -> Self {
         Self {
@@ -153,26 +143,46 @@ impl<'a> Publish<'a> {
             id: None,
             record_headers: None,
             indexes: None,
-            turn: 0,
+            partitions: Partitions::in_turns(0, station.partitions.len()),
             again: false,
             atomic: false,
             deadline: None,
         }
     }
 
-    /// Which record of the request record `index` is.
+    /// Returns the index in the request of record `index`.
     #[must_use]
     pub fn place(&self, index: usize) -> usize {
         self.indexes.and_then(|places| places.get(index)).map_or(index, |place| *place as usize)
     }
 
-    /// Index of the partition that record `index` goes to.
+    /// Returns the partition that record `index` goes to.
     #[must_use]
     pub fn partition(&self, index: usize) -> u16 {
-        match self.station.partitions.len() {
-            0 | 1 => 0,
-            partitions => partition::choose(self.id, self.place(index), self.turn, partitions),
+        self.partitions.of(self.place(index))
+    }
+
+    /// Returns the index in the request behind the last of these records.
+    #[must_use]
+    pub fn index_end(&self) -> usize {
+        self.records.len().checked_sub(1).map_or(0, |last| self.place(last) + 1)
+    }
+
+    /// Returns whether the station has the partition of each record.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        let there = |partition: u16| usize::from(partition) < self.station.partitions.len();
+        match self.partitions {
+            Partitions::All(partition) => there(partition),
+            Partitions::InTurns { count, .. } => there(count.saturating_sub(1)),
+            Partitions::Each(_) => (0..self.records.len()).all(|index| there(self.partition(index))),
         }
+    }
+
+    /// Returns the header fields that record `index` has besides those of all.
+    #[must_use]
+    pub fn own_headers(&self, index: usize) -> &'a [u8] {
+        self.record_headers.map_or(&[], |own| own.of(self.place(index)))
     }
 
     /// Whether the time to send something is over.

@@ -73,7 +73,7 @@ impl Fetcher {
                     group: Some(call.group.map_or(GROUP_DEFAULT, Name::as_str).into()),
                 };
                 let stored = message.headers.of(&delivery.delivered.arena);
-                letters.add(message.payload, stored, &why, delivery.letter_id(message));
+                letters.add(message.payload, &[stored], &why, delivery.letter_id(message));
                 from += 1;
                 if letters.is_full() {
                     break;

@@ -8,7 +8,7 @@ use crate::{
     directory::{Directory, Local},
     limits::DEAD_LETTERS_AT_A_TIME,
     metrics::ShardMetrics,
-    record::{MessageId, Outcome, RecordHeaders},
+    record::{MessageId, Outcome, Placement, RecordHeaders},
     reject::Reject,
     retry::Publisher,
     station::{Name, Station},
@@ -59,10 +59,18 @@ impl<'a> DeadLetterBatch<'a> {
         self.time_ms
     }
 
-    /// Adds a record. `stored`: the header fields that it has, or would have; of those only its own are kept.
-    pub(crate) fn add(&mut self, payload: Span, stored: &[u8], why: &fields::DeadLetterFields<'_>, id: Option<String>) {
+    /// Adds a record. `stored`: the blocks of header fields that it has, or would have; of those only its own are kept.
+    pub(crate) fn add(
+        &mut self,
+        payload: Span,
+        stored: &[&[u8]],
+        why: &fields::DeadLetterFields<'_>,
+        id: Option<String>,
+    ) {
         let start = self.block.len();
-        fields::append_own_fields(stored, &mut self.block);
+        for block in stored {
+            fields::append_own_fields(block, &mut self.block);
+        }
         why.append_to(&mut self.block);
         // A block is of `DEAD_LETTERS_AT_A_TIME` records: far below what a span holds.
         let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
@@ -112,7 +120,7 @@ impl<'a> DeadLetterBatch<'a> {
 
     async fn publish(&self, name: &Name, directory: &Rc<Directory>, backend: &Backend) -> Result<Vec<Outcome>, Reject> {
         let mut station = directory.station(name, true, self.in_time()?).await?;
-        let publisher = Publisher { directory, backend, name, create: true };
+        let publisher = Publisher { directory, backend, name, create: true, placement: Placement::Auto, turn: 0 };
         self.publish_to(&mut station, publisher).await
     }
 
@@ -129,8 +137,7 @@ impl<'a> DeadLetterBatch<'a> {
     ) -> Result<Vec<Outcome>, Reject> {
         let Self { body, entries, fields, block, until, .. } = self;
         let first = Rc::clone(station);
-        let turn = publisher.backend.turn(entries.len());
-        let publish = Publish { headers: &[], deadline: Some(*until), turn, ..Publish::of(&first, body, &[]) };
+        let publish = Publish { headers: &[], deadline: Some(*until), ..Publish::of(&first, body, &[]) };
         if entries.iter().all(|entry| entry.id.is_none()) {
             self.in_time()?;
             let records: Vec<Span> = entries.iter().map(|entry| entry.payload).collect();
@@ -152,10 +159,11 @@ impl<'a> DeadLetterBatch<'a> {
                     let id = entry.id.as_deref().map(|base| MessageId { base, numbered: false });
                     let own = Some(RecordHeaders { block, spans: std::slice::from_ref(fields) });
                     let records = std::slice::from_ref(&entry.payload);
-                    let mut outcomes = Vec::new();
-                    publisher
-                        .publish(&Publish { records, id, record_headers: own, ..publish }, &mut station, &mut outcomes)
-                        .await?;
+                    let (mut outcomes, mut list) = (Vec::new(), Vec::new());
+                    let partitions =
+                        publisher.placement.choose(id, 1, publisher.turn, station.partitions.len(), &mut list);
+                    let publish = Publish { records, id, partitions, record_headers: own, ..publish };
+                    publisher.publish(&publish, &mut station, &mut outcomes).await?;
                     outcomes.pop().ok_or(Reject::Internal("a publish without an outcome"))
                 }
             });

@@ -20,7 +20,7 @@ use crate::{
     directory::{Directory, Local},
     limits::{Limits, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
     metrics::ShardMetrics,
-    record::{MessageId, Outcome, RecordHeaders, headers::HeaderPolicy, message_id},
+    record::{MessageId, Outcome, Placement, RecordHeaders, headers::HeaderPolicy, message_id},
     reject::Reject,
     retry::Publisher,
     rt,
@@ -34,7 +34,7 @@ use crate::{
     },
 };
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -121,6 +121,8 @@ pub struct Ingest {
     pub scratch: RefCell<Scratch>,
     /// How long the shard may validate at a time.
     pub time_slices: TimeSlices,
+    /// How many records were published: records without a message id are spread over partitions by it.
+    pub turn: Cell<u64>,
 }
 
 impl Ingest {
@@ -187,12 +189,15 @@ impl Ingest {
         if begun >= terms.until {
             return Err(Reject::WindowFull);
         }
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut list) = (Vec::new(), Vec::new());
         let Self { directory, backend, .. } = self;
+        let turn = self.turn.replace(self.turn.get().wrapping_add(records.len() as u64));
+        let publisher =
+            Publisher { directory, backend, name: call.station, create: call.create, placement: Placement::Auto, turn };
         let first = Rc::clone(station);
-        let publish =
-            Publish { indexes: places, turn: backend.turn(records.len()), ..terms.publish(&first, body, records) };
-        let publisher = Publisher { directory, backend, name: call.station, create: call.create };
+        let mut publish = Publish { indexes: places, ..terms.publish(&first, body, records) };
+        publish.partitions =
+            publisher.placement.choose(terms.id, publish.index_end(), turn, first.partitions.len(), &mut list);
         if let Err(reject) = publisher.publish(&publish, station, &mut outcomes).await {
             self.metrics.publish_failed(&reject, records.len() as u64);
             return Err(reject);

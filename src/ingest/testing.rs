@@ -147,6 +147,7 @@ impl World {
             metrics: Arc::clone(&self.metrics),
             scratch: RefCell::default(),
             time_slices: TimeSlices::default(),
+            turn: Cell::new(0),
         }
     }
 

@@ -4,10 +4,11 @@
 pub mod headers;
 pub mod message_id;
 mod outcome;
-pub mod partition;
+pub mod placement;
 
 pub use message_id::MessageId;
 pub use outcome::{Outcome, Receipt};
+pub use placement::{Partitions, Placement};
 
 use crate::wire::Span;
 

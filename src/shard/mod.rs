@@ -20,7 +20,15 @@ use crate::{
     record::headers::HeaderPolicy,
     rt::{self, Driver, Listener, Once},
 };
-use std::{cell::RefCell, io, net::TcpListener, rc::Rc, sync::Arc, thread, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::TcpListener,
+    rc::Rc,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 /// How often the shard's own state is copied into its metrics.
 const GAUGES_EVERY: Duration = Duration::from_millis(500);
@@ -115,6 +123,7 @@ async fn run(parts: Parts) -> io::Result<()> {
             metrics: metrics(),
             scratch: RefCell::default(),
             time_slices: TimeSlices::default(),
+            turn: Cell::new(parts.index.into()),
         },
         fetcher: Fetcher {
             directory: Rc::clone(&directory),

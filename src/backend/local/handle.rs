@@ -9,7 +9,7 @@ use crate::{
         FETCH_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MAX, LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX,
         LOCAL_QUEUE_BYTES_MAX, LOCAL_RECORD_BYTES_MAX,
     },
-    record::{MessageId, Outcome, partition},
+    record::{MessageId, Outcome},
     reject::{Reject, SizeLimit},
     rt,
     station::{Consumer, Name},
@@ -27,7 +27,7 @@ use std::{
 const NUMBER_BYTES_MAX: usize = 22;
 
 /// A shard's way to the store. Clones share nothing that is written per record.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Handle {
     writer: flume::Sender<Job>,
     reader: flume::Sender<Request>,
@@ -35,21 +35,6 @@ pub struct Handle {
     repeats: Repeats,
     /// Numbers deliveries; the upper half is the handle's own.
     deliveries: Arc<AtomicU64>,
-    /// Place in the round robin of records without an id. Only this handle writes it.
-    turn: AtomicU64,
-}
-
-impl Clone for Handle {
-    fn clone(&self) -> Self {
-        Self {
-            writer: self.writer.clone(),
-            reader: self.reader.clone(),
-            shared: Arc::clone(&self.shared),
-            repeats: self.repeats,
-            deliveries: Arc::clone(&self.deliveries),
-            turn: AtomicU64::new(self.turn.load(Ordering::Relaxed)),
-        }
-    }
 }
 
 impl Handle {
@@ -61,7 +46,7 @@ impl Handle {
         number: u64,
     ) -> Self {
         let deliveries = Arc::new(AtomicU64::new(number << 32));
-        Self { writer, reader, shared, repeats, deliveries, turn: AtomicU64::new(number) }
+        Self { writer, reader, shared, repeats, deliveries }
     }
 
     /// How long records may be published again.
@@ -147,8 +132,6 @@ impl Handle {
     /// Copies the records into a job and sends it.
     fn send(&self, publish: &Publish<'_>) -> Result<flume::Receiver<Vec<Outcome>>, Reject> {
         let count = publish.records.len();
-        let turn = self.turn.load(Ordering::Relaxed);
-        self.turn.store(turn.wrapping_add(count as u64), Ordering::Relaxed);
         let payload_bytes: usize = publish.records.iter().map(|span| span.len()).sum();
         let own_bytes = publish.record_headers.map_or(0, |own| own.block.len() + size_of_val(own.spans));
         let bytes = payload_bytes + own_bytes + publish.headers.len() + count * size_of::<PlannedRecord>();
@@ -163,8 +146,7 @@ impl Handle {
                 payloads.extend_from_slice(span.of(publish.body));
             }
             let payload = Span { start, end: offset(payloads.len())? };
-            let place = publish.place(index);
-            let partition = partition::choose(publish.id, place, turn, publish.station.partitions.len());
+            let (place, partition) = (publish.place(index), publish.partition(index));
             records.push(PlannedRecord { payload, place, partition, fits });
         }
         let (reply, answer) = flume::bounded(1);
@@ -209,7 +191,7 @@ fn common_bytes(publish: &Publish<'_>) -> usize {
 
 /// Bytes of a record's headers and payload, at most.
 fn record_bytes(publish: &Publish<'_>, index: usize, payload: Span, common: usize) -> usize {
-    common + publish.record_headers.map_or(0, |own| own.of(index).len()) + payload.len()
+    common + publish.own_headers(index).len() + payload.len()
 }
 
 /// Bytes of a commit that the records of a request take, at most.

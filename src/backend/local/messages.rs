@@ -106,7 +106,7 @@ pub(super) struct OwnedFields {
 }
 
 impl OwnedFields {
-    /// The fields of record `index`.
+    /// Returns the fields of the request's record `index`.
     pub(super) fn of(&self, index: usize) -> &[u8] {
         self.spans.get(index).copied().unwrap_or_default().of(&self.block)
     }

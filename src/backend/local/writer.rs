@@ -371,7 +371,7 @@ impl Writer {
             return;
         }
         let window_ms = entry.state.rules().window_ms;
-        for (index, planned) in work.job.records.iter().enumerate().skip(work.outcomes.len()) {
+        for planned in work.job.records.iter().skip(work.outcomes.len()) {
             if !whole && commit.is_full() {
                 return;
             }
@@ -404,7 +404,7 @@ impl Writer {
                 continue;
             }
             let payload = planned.payload.of(&work.job.payloads);
-            let own = work.job.own.as_ref().map_or(&[][..], |own| own.of(index));
+            let own = work.job.own.as_ref().map_or(&[][..], |own| own.of(planned.place));
             let record = NewRecord { headers: &work.job.headers, own, id, payload };
             if !staged.chunk.has_room(&record) {
                 commit.close_chunk(&self.disk, state.id, staged, &mut self.buffers);

@@ -84,8 +84,6 @@ pub struct Connection {
     changed: Waiters,
     pub(super) pulls: RefCell<HashMap<u64, Pull>>,
     sids: Cell<u64>,
-    /// Records without a message id are spread over partitions by this count.
-    turn: Cell<u64>,
     /// Answers that said "not now": a record that is sent behind them would be stored before the one that they were
     /// for.
     pub(super) refusals: Cell<u64>,
@@ -171,7 +169,6 @@ impl Connection {
             changed: Waiters::default(),
             pulls: RefCell::default(),
             sids: Cell::new(ACK_SID),
-            turn: Cell::new(0),
             refusals: Cell::new(0),
             undecided: Cell::new(0),
             patience: Cell::new(REPUBLISH_AFTER),
@@ -316,11 +313,6 @@ impl Connection {
     /// Returns the milliseconds of the window's clock.
     pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Returns a place in the round robin over partitions for so many records.
-    pub(in crate::backend) fn turn(&self, records: usize) -> u64 {
-        self.turn.replace(self.turn.get().wrapping_add(records as u64))
     }
 
     /// Returns a number that no other subscription of this connection has.

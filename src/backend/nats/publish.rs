@@ -389,7 +389,7 @@ impl<'a> Plan<'a> {
 
     /// Returns the header fields that the record has besides those of all.
     fn own(&self, index: u32) -> &'a [u8] {
-        self.publish.record_headers.map_or(&[], |own| own.of(index as usize))
+        self.publish.own_headers(index as usize)
     }
 
     fn id(&self, index: u32) -> Option<RecordId<'a>> {

@@ -6,7 +6,7 @@ use crate::{
         Publish,
         local::{Records, StationError, StationInfo, Store, StoredRecord},
     },
-    record::{MessageId, Outcome},
+    record::{MessageId, Outcome, Placement},
     reject::Reject,
     station::{Attributes, AttributesChange, Name},
     wire::Span,
@@ -109,11 +109,11 @@ pub(super) async fn store(
     })?;
     let end = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     let whole = [Span { start: 0, end }];
-    let publish = Publish {
-        headers,
-        id: Some(MessageId { base: id, numbered: false }),
-        ..Publish::of(&station, payload, &whole)
-    };
+    let id = Some(MessageId { base: id, numbered: false });
+    // Chosen as the data path would: a record that is sent there under this id meets the same duplicate window.
+    let mut list = Vec::new();
+    let partitions = Placement::Auto.choose(id, 1, 0, station.partitions.len(), &mut list);
+    let publish = Publish { headers, id, partitions, ..Publish::of(&station, payload, &whole) };
     let mut outcomes = Vec::new();
     let handle = store.handle();
     let answered = tokio::time::timeout(handle.ack_timeout(), handle.publish(&publish, &mut outcomes)).await;

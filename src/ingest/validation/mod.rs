@@ -65,7 +65,11 @@ impl Ingest {
             let outcomes = batch.merge(vec![Outcome::Failed(Reject::NothingStored); passed]);
             return Ok(Produced { outcomes, station, held });
         }
-        let typed = Typed::of(terms.headers, batch.transcoded(), self.policy.stores("content-type"));
+        // Message ids, fields and partitions go by the record's index in the request, whichever other records of it are
+        // valid this time.
+        let places = batch.places();
+        let stores_types = self.policy.stores("content-type");
+        let typed = Typed::of(terms.headers, batch.transcoded(), places.as_deref(), stores_types);
         let bytes = bytes + typed.bytes();
         held.grow_to(bytes + batch.bytes())?;
         if contract.invalid_to_dead_letters {
@@ -73,9 +77,6 @@ impl Ingest {
         }
         let (passed_body, passed) = batch.passed();
         let terms = Terms { headers: typed.common(terms.headers), own: typed.own(), ..terms };
-        // A message id is numbered by the record's place in the request, whichever other records of it are valid this
-        // time.
-        let places = batch.places();
         let outcomes = if passed.is_empty() {
             Vec::new()
         } else {
@@ -166,7 +167,7 @@ impl Ingest {
                 };
                 letters.add(
                     refused.payload,
-                    terms.headers,
+                    &[terms.headers],
                     &why,
                     terms.id.map(|id| fields::id_of_invalid(id, refused.index)),
                 );
@@ -191,13 +192,14 @@ impl Ingest {
 struct Typed {
     /// Replaces the fields that came, once there is a record that was transcoded.
     common: Option<Vec<u8>>,
-    /// The media types of single records, where they differ.
+    /// The media types of single records, by their index in the request, where they differ.
     own: Option<(Vec<u8>, Vec<Span>)>,
 }
 
 impl Typed {
-    /// `transcoded`: which records became others, if any did. `is_stored`: whether media types are stored.
-    fn of(headers: &[u8], transcoded: &[bool], is_stored: bool) -> Self {
+    /// `transcoded`: which records became others, if any did; `places`: the indexes of these records in the request, if
+    /// they are not all of it. `is_stored`: whether media types are stored.
+    fn of(headers: &[u8], transcoded: &[bool], places: Option<&[u32]>, is_stored: bool) -> Self {
         if !is_stored || !transcoded.contains(&true) {
             return Self::default();
         }
@@ -212,7 +214,11 @@ impl Typed {
         let came = came.map(|(_, value)| fields::with_media_type(b"", Some(&String::from_utf8_lossy(value))));
         block.extend_from_slice(&came.unwrap_or_default());
         let came = Span { start: became.end, end: place(block.len()) };
-        let spans = transcoded.iter().map(|is| if *is { became } else { came }).collect();
+        let spans = transcoded.iter().map(|is| if *is { became } else { came });
+        let spans = match places {
+            None => spans.collect(),
+            Some(places) => at_places(places, spans),
+        };
         Self { common: Some(common), own: Some((block, spans)) }
     }
 
@@ -227,6 +233,16 @@ impl Typed {
     fn bytes(&self) -> usize {
         self.own.as_ref().map_or(0, |(_, spans)| spans.capacity() * size_of::<Span>())
     }
+}
+
+/// Returns a list that has the values at these places, which rise, and nothing between them.
+fn at_places(places: &[u32], values: impl Iterator<Item = Span>) -> Vec<Span> {
+    let mut list = Vec::new();
+    for (place, value) in places.iter().zip(values) {
+        list.resize(*place as usize, Span::default());
+        list.push(value);
+    }
+    list
 }
 
 /// A place in header fields, which have a limit far below what a span holds.
@@ -244,14 +260,15 @@ mod tests {
         let (as_json, as_protobuf) =
             ("Content-Type: application/json; v=1\r\n", "Content-Type: application/x-protobuf\r\n");
         let all = "Content-Type: application/x-protobuf\r\nX-A: 1\r\n";
-        for (headers, transcoded, is_stored, common, own) in [
-            (json, &[][..], true, json, &[][..]),
-            (json, &[true, true], true, all, &[]),
-            (json, &[true, true], false, json, &[]),
-            (json, &[true, false, true], true, "X-A: 1\r\n", &[as_protobuf, as_json, as_protobuf]),
-            ("X-A: 1\r\n", &[false, true], true, "X-A: 1\r\n", &["", as_protobuf]),
+        for (headers, transcoded, places, is_stored, common, own) in [
+            (json, &[][..], None, true, json, &[][..]),
+            (json, &[true, true], None, true, all, &[]),
+            (json, &[true, true], None, false, json, &[]),
+            (json, &[true, false, true], None, true, "X-A: 1\r\n", &[as_protobuf, as_json, as_protobuf]),
+            (json, &[true, false], Some(&[1, 3][..]), true, "X-A: 1\r\n", &["", as_protobuf, "", as_json]),
+            ("X-A: 1\r\n", &[false, true], None, true, "X-A: 1\r\n", &["", as_protobuf]),
         ] {
-            let typed = Typed::of(headers.as_bytes(), transcoded, is_stored);
+            let typed = Typed::of(headers.as_bytes(), transcoded, places, is_stored);
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
             let owns: Vec<String> = (0..own.len()).filter_map(|at| Some(text(typed.own()?.of(at)))).collect();
             assert_eq!(

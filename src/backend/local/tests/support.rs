@@ -5,7 +5,7 @@ use crate::{
         Delivered, Fetch, Publish, Settlement,
         local::{Clock, Handle, StationDefaults, StationInfo, Store, disk::Disk},
     },
-    record::{MessageId, Outcome, Receipt},
+    record::{MessageId, Outcome, Placement, Receipt},
     reject::Reject,
     station::{Consumer, Name, Station},
     wire::Span,
@@ -160,7 +160,9 @@ pub(super) fn publish(
 ) -> Result<Vec<Outcome>, Reject> {
     let (body, records) = spans(payloads);
     let mut outcomes = Vec::new();
-    let publish = Publish { headers: b"X-Test: yes\r\n", id, ..Publish::of(station, &body, &records) };
+    let mut list = Vec::new();
+    let partitions = Placement::Auto.choose(id, records.len(), 0, station.partitions.len(), &mut list);
+    let publish = Publish { headers: b"X-Test: yes\r\n", id, partitions, ..Publish::of(station, &body, &records) };
     block_on(handle.publish(&publish, &mut outcomes)).map(|()| outcomes)
 }
 

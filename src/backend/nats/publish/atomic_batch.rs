@@ -141,9 +141,8 @@ impl Connection {
     async fn ask(&self, publish: &Publish<'_>, field: &[u8], found: &mut Vec<Outcome>) -> Result<(), Reject> {
         let station = Station { publish_mode: PublishMode::Single, ..publish.station.clone() };
         let records = vec![Span::default(); publish.records.len()];
-        let Publish { indexes: places, deadline: until, id, .. } = *publish;
-        let ask =
-            Publish { headers: field, indexes: places, deadline: until, id, ..Publish::of(&station, &[], &records) };
+        let Publish { indexes, partitions, deadline, id, .. } = *publish;
+        let ask = Publish { headers: field, indexes, partitions, deadline, id, ..Publish::of(&station, &[], &records) };
         self.publish_with(&ask, found, &mut Scratch::default()).await
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         },
     },
     limits::DEAD_LETTERS_BYTES_MAX,
-    record::{MessageId, partition},
+    record::{MessageId, placement},
     reject::Reject,
     station::Name,
 };
@@ -122,7 +122,7 @@ pub(in super::super) async fn store(
     let (block, payload) = record;
     let parts = provision::locate(broker, settings.layout, name, adopted, None).await.map_err(failed)?;
     // Chosen as the data path would: a record that is sent there under this id meets the same duplicate window.
-    let chosen = partition::choose(Some(MessageId { base: id, numbered: false }), 0, 0, parts.len());
+    let chosen = placement::choose(Some(MessageId { base: id, numbered: false }), 0, 0, parts.len());
     let part = parts.get(usize::from(chosen)).ok_or(StreamsError::Unknown)?;
     let headers = header_map(block, id)?;
     keep(broker, name, std::slice::from_ref(part)).await?;

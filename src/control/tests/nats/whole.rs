@@ -14,7 +14,7 @@ use crate::{
     directory::{Directory, Local},
     limits::Limits,
     metrics::ShardMetrics,
-    record::{MessageId, Outcome, Receipt, RecordHeaders},
+    record::{MessageId, Outcome, Placement, Receipt, RecordHeaders},
     reject::{Reject, SizeLimit},
     retry::Publisher,
     rt::{self, Flavor},
@@ -92,7 +92,14 @@ async fn publish(
     // Nobody answers: what is known of the station stays as it is.
     let (asks, _questions) = flume::bounded(8);
     let (directory, backend) = (Rc::new(Directory::new(0, asks)), Backend::Nats(Rc::clone(connection)));
-    let publisher = Publisher { directory: &directory, backend: &backend, name: &station.name, create: false };
+    let publisher = Publisher {
+        directory: &directory,
+        backend: &backend,
+        name: &station.name,
+        create: false,
+        placement: Placement::Auto,
+        turn: 0,
+    };
     let (mut known, mut outcomes) = (Rc::new(Local::new(Arc::new(station.clone()))), Vec::new());
     publisher.publish(&publish, &mut known, &mut outcomes).await.map(|()| outcomes)
 }

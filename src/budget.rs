@@ -1,7 +1,7 @@
 //! How many bytes of bodies and answers a shard holds at a time. Pure accounting, single-threaded.
 //!
 //! What would exceed the budget is refused before it is allocated, so that memory under full load
-//! is the sum that `limits.rs` states. Requests that have not shown a valid credential can take a share of it and no
+//! is the sum that `limits` states. Requests that have not shown a valid credential can take a share of it and no
 //! more: whoever has one always finds room beside them.
 
 use crate::{limits::UNVERIFIED_SHARE, reject::Reject};

@@ -1,22 +1,24 @@
-//! Limits of schemas, and of validating a record against one (docs/adr/0015). A schema comes from one tenant and is compiled for all
-//! shards; a record may come from anyone.
+//! Limits of schemas, and of validating a record against one (docs/adr/0015). A schema comes from one tenant and is
+//! compiled for all shards; a record may come from anyone.
 
+use super::RECORD_OVERHEAD_BYTES;
 use std::time::Duration;
 
-/// Bytes of a record that is validated against a schema, whatever its language and wherever it is validated: the broker's usual
-/// `max_payload`. A larger one would keep its shard from everybody else for too long.
+/// Bytes of a record that is validated against a schema, whatever its language and wherever it is validated: the
+/// broker's usual `max_payload`. A larger one would keep its shard from everybody else for too long.
 pub const CHECKED_RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// How long a shard decodes bodies and validates records before it looks at its sockets, its timers and its inbox
 /// again: well under the 10 ms that nobody may wait for somebody else's batch.
 pub const TIME_SLICE: Duration = Duration::from_millis(4);
 /// What a request may use of that when it comes although others have used it up: enough to finish a small one.
 pub const TIME_SLICE_MIN: Duration = Duration::from_micros(100);
-/// How often the next in line waits although it is its turn, because others have used all of that, before it gets that little.
+/// How often the next in line waits although it is its turn, because others have used all of that, before it gets that
+/// little.
 pub const TIME_SLICE_WAITS_MAX: u32 = 16;
 /// Bytes of the text about one record that is not valid.
 pub const VIOLATION_BYTES_MAX: usize = 2 * 1024;
-/// Bytes of these texts of one request; past it, each is cut to [`VIOLATION_BYTES_MIN`], so that a batch of 100,000 invalid
-/// records costs little more than one of valid ones.
+/// Bytes of these texts of one request; past it, each is cut to [`VIOLATION_BYTES_MIN`], so that a batch of 100,000
+/// invalid records costs little more than one of valid ones.
 pub const VIOLATIONS_BYTES_MAX: usize = 1024 * 1024;
 /// See [`VIOLATIONS_BYTES_MAX`].
 pub const VIOLATION_BYTES_MIN: usize = 128;
@@ -24,23 +26,24 @@ pub const VIOLATION_BYTES_MIN: usize = 128;
 pub const SCHEMA_COMPILE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Versions of one schema: their bytes are bounded by the document's, and this bounds what a listing shows.
 pub const SCHEMA_VERSIONS_MAX: usize = 1_000;
-/// Bytes of schemas that one part of their list shows (the one that crosses it is its last): a list is put together in memory.
+/// Bytes of schemas that one part of their list shows (the one that crosses it is its last): a list is put together in
+/// memory.
 pub const SCHEMAS_PAGE_BYTES: usize = 8 * 1024 * 1024;
-
 /// Bytes of a JSON Schema's text: what a schema compiler makes of it is some tens of times as large, on each shard.
 pub const SCHEMA_JSON_BYTES_MAX: usize = 256 * 1024;
 /// Subschemas of a JSON Schema: what its compilation costs.
 pub const SCHEMA_JSON_SUBSCHEMAS_MAX: usize = 10_000;
-/// Keywords that apply to one value at once, `$ref` and `allOf` and the like followed to their ends: it is a tree, which doubles
-/// with each step if it is meant to.
+/// Keywords that apply to one value at once, `$ref` and `allOf` and the like followed to their ends: it is a tree,
+/// which doubles with each step if it is meant to.
 pub const SCHEMA_JSON_IN_PLACE_MAX: u64 = 10_000;
-/// Steps of `$ref`, `allOf` and the like that do not move into the record: what they need of the stack is not counted while a record
-/// is checked.
+/// Steps of `$ref`, `allOf` and the like that do not move into the record: what they need of the stack is not counted
+/// while a record is checked.
 pub const SCHEMA_JSON_IN_PLACE_DEPTH_MAX: usize = 100;
-/// `$ref`s and the like from one `$id` to another in a JSON Schema that has `$dynamicRef` or `$recursiveRef`: what they lead to is compiled
-/// anew for each way there, and the ways grow as a factorial.
+/// `$ref`s and the like from one `$id` to another in a JSON Schema that has `$dynamicRef` or `$recursiveRef`: what they
+/// lead to is compiled anew for each way there, and the ways grow as a factorial.
 pub const SCHEMA_JSON_DYNAMIC_CROSSINGS_MAX: usize = 6;
-/// Numbers of a JSON Schema that 64 bits and doubles do not hold: each is kept as text under a double of its own, which is looked for.
+/// Numbers of a JSON Schema that 64 bits and doubles do not hold: each is kept as text under a double of its own, which
+/// is looked for.
 pub const SCHEMA_JSON_LONG_NUMBERS_MAX: usize = 1_000;
 /// Patterns of a JSON Schema: each is an automaton, with its caches, on each shard.
 pub const SCHEMA_JSON_PATTERNS_MAX: usize = 200;
@@ -54,7 +57,6 @@ pub const SCHEMA_JSON_VALUES_MAX: usize = 256 * 1024;
 pub const SCHEMA_FUEL: i64 = 1_000_000;
 /// Bytes of stack for the check of one record, of the 2 MiB that a thread has.
 pub const SCHEMA_STACK_BYTES_MAX: usize = 1024 * 1024;
-
 /// Bytes of a Protobuf, Avro or GraphQL schema, its imports included: compilers need the square of it at worst.
 pub const FORMAT_SCHEMA_BYTES_MAX: usize = 256 * 1024;
 /// Nesting of brackets in the text of a schema: compilers are recursive.
@@ -63,12 +65,13 @@ pub const FORMAT_SCHEMA_DEPTH_MAX: usize = 64;
 pub const FORMAT_VALUES_MAX: usize = 100_000;
 /// Values of a JSON record on an Avro station: each becomes a node in memory.
 pub const AVRO_JSON_VALUES_MAX: usize = 30_000;
-/// Values of a JSON record on a Protobuf station: each becomes a field of a dynamic message, entries of maps the dearest.
+/// Values of a JSON record on a Protobuf station: each becomes a field of a dynamic message, entries of maps the
+/// dearest.
 pub const PROTOBUF_JSON_VALUES_MAX: usize = 5_000;
 /// The same, where the schema knows `google.protobuf.Value` or `Any`, whose values are several messages each.
 pub const PROTOBUF_DYNAMIC_VALUES_MAX: usize = 2_500;
-/// Opening parentheses in the text of a Protobuf schema, which begin the names of custom options: the compiler needs the
-/// square of their number.
+/// Opening parentheses in the text of a Protobuf schema, which begin the names of custom options: the compiler needs
+/// the square of their number.
 pub const PROTOBUF_PARENTHESES_MAX: usize = 1_000;
 /// Nesting of a record: the default limit of Protobuf's own decoders, and less than what `serde_json` reads (128).
 pub const FORMAT_DEPTH_MAX: usize = 100;
@@ -83,5 +86,6 @@ pub const GRAPHQL_FRAGMENTS_MAX: usize = 50;
 /// Nesting of a GraphQL document.
 pub const GRAPHQL_DEPTH_MAX: usize = 50;
 
+const _: () = assert!(VIOLATION_BYTES_MIN <= RECORD_OVERHEAD_BYTES, "what is kept beside each record");
 const _: () = assert!(GRAPHQL_BYTES_MAX < CHECKED_RECORD_BYTES_MAX);
 const _: () = assert!(VIOLATION_BYTES_MIN <= VIOLATION_BYTES_MAX && VIOLATION_BYTES_MAX <= VIOLATIONS_BYTES_MAX);

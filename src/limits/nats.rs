@@ -1,0 +1,44 @@
+//! Limits of the NATS protocol, and of what the gateway asks of a broker.
+
+use super::{CONTRACTS_AGE_MAX, HOLD, REGISTRY_AGE_MAX, REGISTRY_HOLD};
+use std::time::Duration;
+
+/// Bytes of one control line from the broker, `INFO` apart. Twice what the broker takes from its own
+/// clients: a delivered line carries a stored subject and the broker's own reply subject beside it.
+pub const NATS_LINE_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of an `INFO` line: it names every server of a cluster.
+pub const NATS_INFO_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the name of a stream or consumer.
+pub const NATS_NAME_BYTES_MAX: usize = 255;
+/// Bytes of headers and payload of one message from the broker: the most that its `max_payload` can be set to.
+pub const NATS_PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How often the broker is asked the same again while nobody answers: an election may be under way. The earlier
+/// requests stay open, at most one for each of these in the hold.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(400);
+/// Copies of a stream: what JetStream can have.
+pub const REPLICAS_MAX: u8 = 5;
+/// How often the control plane looks whether JetStream answers.
+pub const BROKER_PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long the answer to that may take.
+pub const BROKER_PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long JetStream may give no good answer through a server that is left for another one then.
+pub const BROKER_SILENT_MAX: Duration = Duration::from_millis(1_500);
+/// How long JetStream may give no good answer before the gateway is not ready: longer than a planned change of leader
+/// takes.
+pub const BROKER_UNSERVED_MAX: Duration = Duration::from_secs(3);
+/// Streams that are looked after because they drop what nobody is interested in: more are looked at once only, when
+/// their station is found.
+pub const INTEREST_STREAMS_MAX: usize = 65_536;
+/// Consumers of one stream that are looked through.
+pub const CONSUMERS_LISTED_MAX: usize = 25_600;
+/// Streams of a broker that are looked through for stations.
+pub const STREAMS_LISTED_MAX: usize = 100_000;
+
+const _: () = assert!(NATS_LINE_BYTES_MAX <= NATS_INFO_BYTES_MAX);
+const _: () = assert!(NATS_INFO_BYTES_MAX + NATS_PAYLOAD_BYTES_MAX < u32::MAX as usize, "spans are u32");
+const _: () = assert!(10 * LOOK_INTERVAL.as_millis() <= HOLD.as_millis(), "an election is met by several questions");
+const _: () =
+    assert!(BROKER_PROBE_INTERVAL.as_millis() + BROKER_PROBE_TIMEOUT.as_millis() < BROKER_SILENT_MAX.as_millis());
+const _: () = assert!(
+    BROKER_UNSERVED_MAX.as_secs() < REGISTRY_HOLD.as_secs() && CONTRACTS_AGE_MAX.as_secs() < REGISTRY_AGE_MAX.as_secs()
+);

@@ -1,0 +1,19 @@
+//! Limits of the process: its shards, its log, its end.
+
+use std::time::Duration;
+
+/// Shards of one process: more than any host of today has cores for.
+pub const SHARDS_MAX: u16 = 1_024;
+/// From SIGTERM to exit.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+/// Lines of the log that wait to be written; past it they are dropped.
+pub const LOG_QUEUE_LINES_MAX: usize = 8_192;
+/// Bytes of the lines of the log that wait to be written.
+pub const LOG_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long the end of the process waits for whoever reads its log.
+pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+
+const _: () = assert!(
+    DRAIN_TIMEOUT.as_millis() + LOG_FLUSH_TIMEOUT.as_millis() < 10_000,
+    "orchestrators kill after 10 s, or later"
+);

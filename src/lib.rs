@@ -28,6 +28,7 @@ pub mod dialect;
 pub mod shard;
 
 pub mod admin;
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod control;

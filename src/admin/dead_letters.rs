@@ -1,14 +1,17 @@
 //! The dead letters of a station: listed, read, replayed, removed.
 
 use super::{
-    exchange::{Body, LetterQuery, Named, NamedPart, Paging, encoded, listed},
+    exchange::{Body, Named, NamedPart, Paging, encoded, listed},
     openapi::refusals::{Away, Bad, Guarded, Missing, TakesBody},
     problem::Problem,
 };
-use crate::control::{
-    AdminService,
-    texts::{NameText, NumberText},
-    views::{DeadLetterSelection, DeadLetterView, Page, PurgeReport, ReplayReport},
+use crate::{
+    api::{
+        dead_letters::{DeadLetterSelection, DeadLetterView, PurgeReport, ReplayReport},
+        pages::{LetterQuery, Page},
+        texts::{NameText, NumberText},
+    },
+    control::AdminService,
 };
 use axum::{Json, extract::State, response::Response};
 

@@ -4,10 +4,10 @@
 //! that somebody else has made meanwhile. Lists come in parts; each says where the next begins, in its body and in `Link`.
 
 use super::problem::Problem;
-use crate::control::{
-    texts::NumberText,
+use crate::api::{
+    pages::{PageAsk, PageQuery},
+    tags::Tagged,
     typed::Object,
-    views::{PageAsk, Tagged},
 };
 use axum::{
     Json,
@@ -16,8 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use utoipa::IntoParams;
+use serde::{Serialize, de::DeserializeOwned};
 
 /// Elements of a part of a list, unless the request says otherwise.
 const PAGE_DEFAULT: usize = 100;
@@ -67,31 +66,6 @@ impl<S: Send + Sync> FromRequestParts<S> for NamedPart {
 
 fn bad_path() -> Problem {
     Problem::bad("the path is not UTF-8: percent-encode the bytes of the name")
-}
-
-/// Which part of a list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct PageQuery {
-    /// Begins behind this one: the `next` of the part before.
-    after: Option<String>,
-    /// At most so many.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<usize>,
-}
-
-/// Which part of a list of numbers; read as [`PageQuery`].
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is there for the description")]
-pub(super) struct LetterQuery {
-    /// Begins behind this one: the `next` of the part before.
-    #[param(value_type = Option<NumberText>)]
-    after: Option<String>,
-    /// At most so many.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<usize>,
 }
 
 /// Which part of a list, checked.

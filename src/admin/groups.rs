@@ -1,13 +1,16 @@
 //! The consumer groups of a station: listed, removed.
 
 use super::{
-    exchange::{Named, NamedPart, PageQuery, Paging, encoded, listed},
+    exchange::{Named, NamedPart, Paging, encoded, listed},
     openapi::refusals::{Away, Bad, Guarded, Missing},
     problem::Problem,
 };
-use crate::control::{
-    AdminService,
-    views::{ConsumerGroupView, Page},
+use crate::{
+    api::{
+        groups::ConsumerGroupView,
+        pages::{Page, PageQuery},
+    },
+    control::AdminService,
 };
 use axum::{
     extract::State,

@@ -2,14 +2,17 @@
 
 use super::{
     NO_STORE,
-    exchange::{Body, IfMatch, IfNoneMatch, Named, PageQuery, Paging, created, listed},
+    exchange::{Body, IfMatch, IfNoneMatch, Named, Paging, created, listed},
     openapi::refusals::{Away, Bad, Guarded, Missing, Stale, TakesBody},
     problem::Problem,
 };
-use crate::control::{
-    AdminService,
-    texts::{KeyIdText, TagText},
-    views::{CreatedKey, KeyView, NewKey, Page},
+use crate::{
+    api::{
+        keys::{CreatedKey, KeyView, NewKey},
+        pages::{Page, PageQuery},
+        texts::{KeyIdText, TagText},
+    },
+    control::AdminService,
 };
 use axum::{
     extract::State,

@@ -25,6 +25,7 @@ mod users;
 pub use server::{bind, serve};
 
 use crate::{
+    api::health::Readiness,
     control::AdminService,
     limits::{CONTROL_BODY_BYTES_MAX, SCHEMA_BODY_BYTES_MAX},
     metrics::CONTENT_TYPE,
@@ -39,10 +40,8 @@ use axum::{
 };
 use places::API_REQUESTS_MAX;
 use problem::Problem;
-use serde::Serialize;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
-use utoipa::ToSchema;
 
 /// Bytes of a request body, but for a schema's.
 const BODY_BYTES_MAX: usize = CONTROL_BODY_BYTES_MAX;
@@ -106,14 +105,6 @@ async fn healthy(State(service): State<AdminService>) -> impl IntoResponse {
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     };
     (status, NO_STORE, text)
-}
-
-/// Whether requests can be served.
-#[derive(Serialize, ToSchema)]
-struct Readiness {
-    ready: bool,
-    /// What is missing.
-    reasons: Vec<&'static str>,
 }
 
 /// Says whether requests can be served, and what is missing.

@@ -1,6 +1,7 @@
 //! Errors of the admin API: RFC 9457, and the one place where an error gets its status.
 
 use crate::{
+    api::problem::{PROBLEM_JSON, ProblemBody},
     control::{AdminError, What},
     reject::Reject,
 };
@@ -9,12 +10,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
 use std::borrow::Cow;
-use utoipa::ToSchema;
-
-/// The media type of an error.
-pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An error as the client sees it.
 #[derive(Debug)]
@@ -24,22 +20,6 @@ pub(super) struct Problem {
     retry_after: Option<u64>,
     /// `Accept-Encoding`, where a content coding was the problem.
     codings: Option<&'static str>,
-}
-
-/// The body of an error (RFC 9457).
-#[derive(Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub(super) struct ProblemBody<'a> {
-    /// `about:blank`: the status says what kind of problem it is.
-    #[serde(rename = "type")]
-    kind: &'static str,
-    /// The status in words.
-    title: &'static str,
-    /// The status.
-    #[schema(minimum = 400, maximum = 599)]
-    status: u16,
-    /// What was wrong, and what to do.
-    detail: &'a str,
 }
 
 impl Problem {

@@ -2,20 +2,20 @@
 
 use super::{
     access::Caller,
-    exchange::{Body, IfMatch, IfNoneMatch, Named, PageQuery, Paging, answer, created, listed, with_tag},
+    exchange::{Body, IfMatch, IfNoneMatch, Named, Paging, answer, created, listed, with_tag},
     openapi::refusals::{Away, Bad, Guarded, Missing, Stale, Taken, TakesBody},
     problem::Problem,
 };
-use crate::control::{
-    AdminService,
-    texts::{NameText, TagText},
-    views::{NewSchema, Page, SchemaView},
+use crate::{
+    api::{
+        pages::{Page, PageQuery},
+        schemas::{ActivateSchema, AddedSchema, NewSchema, SchemaView},
+        texts::{NameText, TagText},
+    },
+    control::AdminService,
+    limits::SCHEMA_BODY_BYTES_MAX,
 };
-use crate::limits::SCHEMA_BODY_BYTES_MAX;
 use axum::{Extension, extract::State, http::StatusCode, response::Response};
-use serde::{Deserialize, Serialize};
-use std::num::NonZeroU32;
-use utoipa::ToSchema;
 
 const SCHEMAS: &str = "/api/v1/schemas";
 
@@ -41,16 +41,6 @@ pub(super) async fn show(
     service.schema(&name).await.map(|schema| known.answer(schema)).map_err(Problem::from)
 }
 
-/// A schema with the version that was just added.
-#[derive(Serialize, ToSchema)]
-pub(super) struct AddedSchema {
-    /// The version that was added.
-    version: u32,
-    /// The schema with all versions.
-    #[serde(flatten)]
-    schema: SchemaView,
-}
-
 /// Adds a schema, or the next version of the one of this name. The first version is active, others are not yet.
 #[utoipa::path(post, path = "/api/v1/schemas", tag = "schemas", operation_id = "add_schema", request_body = NewSchema,
     responses((status = 201, description = "Compiled and added", body = AddedSchema, headers(
@@ -64,15 +54,6 @@ pub(super) async fn add(
     let (added, version) = service.add_schema(new, &caller).await?;
     let body = AddedSchema { version, schema: added.value };
     Ok(with_tag(created(SCHEMAS, &body.schema.name, &body), &added.tag))
-}
-
-/// Which version.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ActivateSchema {
-    /// Its number: an older one may be activated again.
-    #[schema(value_type = u32, minimum = 1, maximum = 4_294_967_295_u64)]
-    version: NonZeroU32,
 }
 
 /// Activates a version, everywhere.

@@ -1,18 +1,19 @@
 //! Stations: made, shown, changed, removed, adopted; and the schema that its records are validated by.
 
 use super::{
-    exchange::{Body, IfMatch, IfNoneMatch, Named, PageQuery, Paging, answer, created, listed, with_tag},
+    exchange::{Body, IfMatch, IfNoneMatch, Named, Paging, answer, created, listed, with_tag},
     openapi::refusals::{Away, Bad, Guarded, Missing, Stale, Taken, TakesBody},
     problem::Problem,
 };
-use crate::control::{
-    AdminService,
-    texts::{NameText, TagText},
-    views::{AdoptStation, ChangeStation, NewStation, Page, StationView},
+use crate::{
+    api::{
+        pages::{Page, PageQuery},
+        stations::{AdoptStation, AttachSchema, ChangeStation, NewStation, StationView},
+        texts::{NameText, TagText},
+    },
+    control::AdminService,
 };
 use axum::{extract::State, http::StatusCode, response::Response};
-use serde::Deserialize;
-use utoipa::ToSchema;
 
 const STATIONS: &str = "/api/v1/stations";
 
@@ -92,15 +93,6 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Problem> {
     let removed = service.remove_station(&name, expected.as_deref()).await;
     removed.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
-}
-
-/// Which schema.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AttachSchema {
-    /// Its name; the version is the one that is active.
-    #[schema(value_type = NameText)]
-    schema: String,
 }
 
 /// Attaches a schema: records of the station are held against it from now on, by all gateways.

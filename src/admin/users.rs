@@ -1,30 +1,21 @@
 //! Users: added, shown, changed, removed.
 
 use super::{
-    exchange::{Body, IfMatch, IfNoneMatch, Named, PageQuery, Paging, answer, created, listed},
+    exchange::{Body, IfMatch, IfNoneMatch, Named, Paging, answer, created, listed},
     openapi::refusals::{Away, Bad, Guarded, Missing, Stale, Taken, TakesBody},
     problem::Problem,
 };
-use crate::control::{
-    AdminService, NewUser, UserView,
-    texts::{NameText, PatternText, TagText},
-    typed::present,
-    views::{ChangeUser, PageAsk},
+use crate::{
+    api::{
+        pages::{PageAsk, PageQuery},
+        texts::{NameText, TagText},
+        users::{AddUser, ChangeUser, SetPassword, UserList, UserView},
+    },
+    control::AdminService,
 };
 use axum::{extract::State, http::StatusCode, response::Response};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 const USERS: &str = "/api/v1/users";
-
-/// A part of the list of users: root first, then by name.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct UserList {
-    users: Vec<UserView>,
-    /// `after` of the next part; absent if this is the last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
 
 /// Lists the users and what they may do.
 #[utoipa::path(get, path = "/api/v1/users", tag = "users", operation_id = "list_users", params(PageQuery),
@@ -64,33 +55,12 @@ pub(super) async fn show(
     service.user(&name).await.map(|user| known.answer(user)).map_err(Problem::from)
 }
 
-/// A user that is to be added.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AddUser {
-    /// Its name.
-    #[schema(value_type = NameText)]
-    name: String,
-    /// Its password: 8 to 128 bytes.
-    #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
-    password: Box<str>,
-    /// Patterns of stations that it may produce to; absent: all.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<Vec<PatternText>>, nullable = false, max_items = 256)]
-    produce: Option<Vec<String>>,
-    /// Patterns of stations that it may consume from; absent: all.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<Vec<PatternText>>, nullable = false, max_items = 256)]
-    consume: Option<Vec<String>>,
-}
-
 /// Adds a user.
 #[utoipa::path(post, path = "/api/v1/users", tag = "users", operation_id = "add_user", request_body = AddUser,
     responses((status = 201, description = "Added", body = UserView, headers(("Location" = String, description = "Where it is"))),
         TakesBody, Guarded, Taken, Away))]
 pub(super) async fn add(State(service): State<AdminService>, Body(new): Body<AddUser>) -> Result<Response, Problem> {
-    let AddUser { name, password, produce, consume } = new;
-    let added = service.add_user(NewUser { name, password, produce, consume }).await;
+    let added = service.add_user(new).await;
     added.map(|user| created(USERS, &user.name, &user)).map_err(Problem::from)
 }
 
@@ -119,15 +89,6 @@ pub(super) async fn remove(
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
     service.remove_user(&name, expected.as_deref()).await.map(|()| StatusCode::NO_CONTENT).map_err(Problem::from)
-}
-
-/// A password that a user is to have.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SetPassword {
-    /// 8 to 128 bytes.
-    #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
-    password: Box<str>,
 }
 
 /// Gives a user another password: tokens of before are good no longer, on any gateway.

@@ -4,7 +4,7 @@ use super::{
     exit::Failure,
     print::{Common, date, json, table},
 };
-use crate::control::views::{
+use crate::api::dead_letters::{
     DeadLetterKind, DeadLetterSelection, DeadLetterView, PurgeReport, ReplayFailure, ReplayReport,
 };
 use clap::Args;

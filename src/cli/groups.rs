@@ -4,7 +4,7 @@ use super::{
     exit::Failure,
     print::{Common, date, encoded, table},
 };
-use crate::{control::views::ConsumerGroupView, station::Name};
+use crate::{api::groups::ConsumerGroupView, station::Name};
 use clap::Args;
 
 /// What to do with the consumer groups: list them, unless told.

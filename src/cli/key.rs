@@ -5,8 +5,8 @@ use super::{
     print::{Common, date, encoded, json, table, words},
 };
 use crate::{
+    api::keys::{CreatedKey, KeyView, NewKey},
     config::parse_time,
-    control::views::{CreatedKey, KeyView, NewKey},
 };
 use clap::{Args, Subcommand};
 use std::time::Duration;

@@ -5,12 +5,10 @@ use super::{
     print::{Common, date, encoded, json, table},
 };
 use crate::{
-    control::views::{NewSchema, SchemaVersionView, SchemaView},
+    api::schemas::{AddedSchema, NewSchema, SchemaKind, SchemaVersionView, SchemaView},
     limits::SCHEMA_BODY_BYTES_MAX,
-    schema::SchemaType,
 };
 use clap::{Args, Subcommand};
-use serde::Deserialize;
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -36,7 +34,7 @@ enum SchemaCommand {
         name: String,
         /// Its language: json, protobuf, avro or graphql
         #[arg(long = "type", value_name = "TYPE", value_parser = kind)]
-        kind: SchemaType,
+        kind: SchemaKind,
         /// Its text; `-` for standard input
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
@@ -79,19 +77,14 @@ enum SchemaCommand {
     },
 }
 
-/// What adding answers.
-#[derive(Deserialize)]
-struct Added {
-    version: u32,
-    active_version: u32,
-}
-
 /// Does what was asked.
 pub(super) fn run(args: &SchemaArgs) -> Result<(), Failure> {
     match &args.command {
         SchemaCommand::Add { name, common, .. } => {
             let body = new_schema(&args.command)?;
-            common.ask("POST", SCHEMAS, Some(&body), |added: Added| told(name, &added))
+            common.ask("POST", SCHEMAS, Some(&body), |AddedSchema { version, schema }: AddedSchema| {
+                told(name, version, schema.active_version)
+            })
         }
         SchemaCommand::Activate { name, version, common } => {
             let body = serde_json::json!({ "version": version }).to_string();
@@ -113,10 +106,9 @@ fn path(name: &str) -> String {
     format!("{SCHEMAS}/{}", encoded(name))
 }
 
-fn kind(text: &str) -> Result<SchemaType, String> {
-    let types = [SchemaType::Json, SchemaType::Protobuf, SchemaType::Avro, SchemaType::Graphql];
-    let known = types.into_iter().find(|kind| kind.word() == text.to_ascii_lowercase());
-    known.ok_or_else(|| format!("write one of: {}", types.map(SchemaType::word).join(", ")))
+fn kind(text: &str) -> Result<SchemaKind, String> {
+    let known = SchemaKind::ALL.into_iter().find(|kind| kind.word() == text.to_ascii_lowercase());
+    known.ok_or_else(|| format!("write one of: {}", SchemaKind::ALL.map(SchemaKind::word).join(", ")))
 }
 
 fn import(text: &str) -> Result<(String, PathBuf), String> {
@@ -159,8 +151,7 @@ fn text_of(file: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn told(name: &str, added: &Added) -> String {
-    let Added { version, active_version } = added;
+fn told(name: &str, version: u32, active_version: u32) -> String {
     if version == active_version {
         format!("added {name}, version {version}, which is active\n")
     } else {
@@ -276,7 +267,7 @@ mod tests {
         };
         let schema = SchemaView {
             name: "o".to_owned(),
-            kind: SchemaType::Json,
+            kind: SchemaKind::Json,
             active_version: 1,
             versions: vec![version(1, "{}\n"), version(2, "true")],
             stations: vec!["a".to_owned(), "b".to_owned()],
@@ -292,7 +283,7 @@ mod tests {
              1        active  Tue, 14 Nov 2023 22:13:20 GMT  root\n\
              2                Tue, 14 Nov 2023 22:13:20 GMT  root\n\n{}\n"
         );
-        assert!(told("o", &Added { version: 1, active_version: 1 }).contains("which is active"));
-        assert!(told("o", &Added { version: 2, active_version: 1 }).contains("schema activate o 2"));
+        assert!(told("o", 1, 1).contains("which is active"));
+        assert!(told("o", 2, 1).contains("schema activate o 2"));
     }
 }

@@ -7,9 +7,9 @@ use super::{
     print::{Common, encoded, json, table},
 };
 use crate::{
+    api::stations::{AdoptStation, AttachSchema, ChangeStation, NewStation, StationView, StorageKind},
     config::{parse_size, parse_time},
-    control::views::{AdoptStation, ChangeStation, NewStation, StationView},
-    station::{Name, Storage},
+    station::Name,
 };
 use clap::{Args, Subcommand};
 use std::{fmt::Write as _, time::Duration};
@@ -34,7 +34,7 @@ enum StationCommand {
         partitions: Option<u16>,
         /// Where records are kept, fixed from then on: file or memory
         #[arg(long, value_name = "WHERE", value_parser = storage)]
-        storage: Option<Storage>,
+        storage: Option<StorageKind>,
         /// A schema to attach
         #[arg(long, value_name = "SCHEMA")]
         schema: Option<String>,
@@ -158,7 +158,7 @@ pub(super) fn run(args: &StationArgs) -> Result<(), Failure> {
             common.order("DELETE", &path(name)?, None, &format!("removed {name}\n"))
         }
         StationCommand::Attach { name, schema, common } => {
-            let body = serde_json::json!({ "schema": schema }).to_string();
+            let body = json(&AttachSchema { schema: schema.clone() })?;
             common.ask("PUT", &format!("{}/schema", path(name)?), Some(&body), |station: StationView| {
                 format!("records of {} are validated by {schema}\n", station.name)
             })
@@ -186,10 +186,10 @@ fn path(name: &str) -> Result<String, Failure> {
     Ok(format!("{STATIONS}/{}", encoded(name.as_str())))
 }
 
-fn storage(text: &str) -> Result<Storage, String> {
+fn storage(text: &str) -> Result<StorageKind, String> {
     match text.to_ascii_lowercase().as_str() {
-        "file" => Ok(Storage::File),
-        "memory" => Ok(Storage::Memory),
+        "file" => Ok(StorageKind::File),
+        "memory" => Ok(StorageKind::Memory),
         _ => Err("write one of: file, memory".to_owned()),
     }
 }
@@ -248,7 +248,7 @@ fn listing(stations: &[StationView]) -> String {
             station.bytes.to_string(),
             station.partitions.to_string(),
             age(station.retention_age_s),
-            word(station.storage).to_owned(),
+            station.storage.word().to_owned(),
             station.schema.clone().unwrap_or_default(),
         ]
     };
@@ -271,7 +271,7 @@ fn shown(station: &StationView) -> String {
     if station.retention_acknowledged {
         line("", "until every group has acknowledged them");
     }
-    line("storage", &format!("{}, {} replica(s)", word(station.storage), station.replicas));
+    line("storage", &format!("{}, {} replica(s)", station.storage.word(), station.replicas));
     line("idempotency window", &format!("{} ms", station.idempotency_window_ms));
     line("schema", station.schema.as_deref().unwrap_or("none"));
     line("invalid records", if letters.invalid { "become dead letters" } else { "are refused, and not kept" });
@@ -284,13 +284,6 @@ fn shown(station: &StationView) -> String {
         line("adopted", &format!("stream {stream}, subject {subject}"));
     }
     text
-}
-
-fn word(storage: Storage) -> &'static str {
-    match storage {
-        Storage::File => "file",
-        Storage::Memory => "memory",
-    }
 }
 
 /// In the largest unit that divides it.
@@ -306,7 +299,7 @@ fn age(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::views::DeadLetterSettings;
+    use crate::api::dead_letters::DeadLetterSettings;
     use clap::Parser;
 
     #[derive(Debug, Parser)]
@@ -347,7 +340,7 @@ mod tests {
             retention_age_s: Some(604_800),
             retention_records: Some(0),
             retention_bytes: Some(1 << 30),
-            storage: Some(Storage::Memory),
+            storage: Some(StorageKind::Memory),
             replicas: Some(3),
             idempotency_window_ms: Some(120_000),
             schema: Some("s".to_owned()),
@@ -412,7 +405,7 @@ mod tests {
             retention_records: 0,
             retention_bytes: 1_000,
             retention_acknowledged: false,
-            storage: Storage::File,
+            storage: StorageKind::File,
             replicas: 1,
             idempotency_window_ms: 120_000,
             dead_letters: DeadLetterSettings { invalid: true, deliveries_max: 10, retention_age_s: 3_601 },

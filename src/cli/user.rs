@@ -5,11 +5,11 @@ use super::{
     print::{Common, encoded, json, table, words},
 };
 use crate::{
+    api::users::{AddUser, SetPassword, UserView},
     byte_order_mark,
     station::{Name, Pattern},
 };
 use clap::{Args, Subcommand};
-use serde::{Deserialize, Serialize};
 use std::io::BufRead;
 
 /// Add, list and remove users.
@@ -74,27 +74,6 @@ enum UserCommand {
     },
 }
 
-#[derive(Serialize)]
-struct NewUser<'a> {
-    name: &'a str,
-    password: &'a str,
-    produce: &'a [String],
-    consume: &'a [String],
-}
-
-#[derive(Deserialize)]
-struct ListedUser {
-    name: String,
-    #[serde(default)]
-    account: u64,
-    #[serde(default)]
-    produce: Vec<String>,
-    #[serde(default)]
-    consume: Vec<String>,
-    #[serde(default)]
-    root: bool,
-}
-
 /// Does what was asked.
 pub(super) fn run(args: &UserArgs) -> Result<(), Failure> {
     match &args.command {
@@ -102,7 +81,7 @@ pub(super) fn run(args: &UserArgs) -> Result<(), Failure> {
         UserCommand::Rights { name, produce, consume, common } => {
             let name = user_name(name)?;
             let body = rights(produce, consume)?;
-            common.ask("PATCH", &user_path(&name), Some(&body), |user: ListedUser| told("changed", &user))
+            common.ask("PATCH", &user_path(&name), Some(&body), |user: UserView| told("changed", &user))
         }
         UserCommand::List { common } => common.list(USERS, "users", |users| listing(&users)),
         UserCommand::Remove { name, common } => {
@@ -112,7 +91,7 @@ pub(super) fn run(args: &UserArgs) -> Result<(), Failure> {
         UserCommand::Passwd { name, common, .. } => {
             let name = user_name(name)?;
             let password = password(std::io::stdin().lock())?;
-            let body = serde_json::json!({ "password": password }).to_string();
+            let body = json(&SetPassword { password })?;
             let path = format!("{}/password", user_path(&name));
             common.order("PUT", &path, Some(&body), &format!("{name} has a new password\n"))
         }
@@ -123,17 +102,17 @@ fn add(name: &str, produce: &[String], consume: &[String], common: &Common) -> R
     let name = user_name(name)?;
     let (produce, consume) = grants(produce, consume)?;
     let password = password(std::io::stdin().lock())?;
-    let user = NewUser { name: &name, password: &password, produce: &produce, consume: &consume };
-    common.ask("POST", USERS, Some(&json(&user)?), |user: ListedUser| told("added", &user))
+    let user = AddUser { name, password, produce: Some(produce), consume: Some(consume) };
+    common.ask("POST", USERS, Some(&json(&user)?), |user: UserView| told("added", &user))
 }
 
-fn told(verb: &str, user: &ListedUser) -> String {
+fn told(verb: &str, user: &UserView) -> String {
     let (produce, consume) = (words(&user.produce), words(&user.consume));
     format!("{verb} {}\n  may produce to:   {produce}\n  may consume from: {consume}\n", user.name)
 }
 
-fn listing(users: &[ListedUser]) -> String {
-    let row = |user: &ListedUser| {
+fn listing(users: &[UserView]) -> String {
+    let row = |user: &UserView| {
         let rights = if user.root {
             "everything (root)".to_owned()
         } else {
@@ -178,7 +157,7 @@ fn user_path(name: &str) -> String {
 }
 
 /// The first line, without its end. It is on no command line, where other processes could read it.
-fn password(input: impl BufRead) -> Result<String, Failure> {
+fn password(input: impl BufRead) -> Result<Box<str>, Failure> {
     let mut line = String::new();
     input
         .take(PASSWORD_BYTES_MAX)
@@ -188,7 +167,7 @@ fn password(input: impl BufRead) -> Result<String, Failure> {
     if password.is_empty() {
         return Err(Failure::usage("the password is empty: write it to standard input, one line"));
     }
-    Ok(password.to_owned())
+    Ok(password.into())
 }
 
 const USERS: &str = "/api/v1/users";
@@ -238,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_table_says_who_may_do_what() {
-        let users: Vec<ListedUser> = serde_json::from_str(
+        let users: Vec<UserView> = serde_json::from_str(
             r#"[{"name":"root","account":1,"produce":[],"consume":[],"root":true},
                 {"name":"bob.the-builder","account":1,"produce":["a.*","b"],"consume":[],"root":false}]"#,
         )

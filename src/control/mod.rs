@@ -28,7 +28,7 @@ mod streams;
 pub(crate) mod tests;
 mod watcher;
 
-pub use service::{AdminError, AdminService, NewUser, UserView, What, texts, typed, views};
+pub use service::{AdminError, AdminService, What};
 
 use crate::{
     backend::local,

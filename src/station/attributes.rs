@@ -8,7 +8,7 @@ use std::time::Duration;
 pub const PARTITIONS_MAX: u16 = 10_000;
 
 /// Where records are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Storage {
     /// On disk.

@@ -56,9 +56,11 @@ const RULES: &[Rule] = &[
             "budget",
         ],
     ),
+    ("api", &["schema::SchemaType"]),
     (
         "control",
         &[
+            "api",
             "config",
             "directory",
             "backend::local",
@@ -71,7 +73,7 @@ const RULES: &[Rule] = &[
             "schema",
         ],
     ),
-    ("admin", &["control", "metrics"]),
+    ("admin", &["api", "control", "metrics"]),
     (
         "gateway",
         &[
@@ -90,7 +92,7 @@ const RULES: &[Rule] = &[
             "wire",
         ],
     ),
-    ("cli", &["config", "gateway", "control::views", "schema::SchemaType", "metrics::LOG_LINES_DROPPED"]),
+    ("cli", &["api", "config", "gateway", "metrics::LOG_LINES_DROPPED"]),
     ("main", &["cli", "gateway"]),
 ];
 
@@ -112,7 +114,7 @@ const CRATES: &[Rule] = &[
     ("protox", &["schema"]),
     ("apache_avro", &["schema"]),
     ("apollo_compiler", &["schema"]),
-    ("utoipa", &["admin", "control", "schema", "station"]),
+    ("utoipa", &["api", "admin"]),
     ("httparse", &["wire::http1"]),
 ];
 

@@ -3,7 +3,7 @@
 #![expect(dead_code, reason = "what is here is read by the description alone: nothing calls it, nothing is made of it")]
 
 use super::refusals::refusals;
-use crate::control::texts::{GroupText, MessageIdText, NameText};
+use crate::api::texts::{GroupText, MessageIdText, NameText};
 use serde::Serialize;
 use utoipa::ToSchema;
 

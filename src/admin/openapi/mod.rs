@@ -6,8 +6,8 @@
 mod data_path;
 pub(super) mod refusals;
 
-use super::{dead_letters, groups, keys, problem::ProblemBody, schemas, stations, users};
-use crate::control::texts;
+use super::{dead_letters, groups, keys, schemas, stations, users};
+use crate::api::{problem::ProblemBody, texts};
 use std::sync::LazyLock;
 use utoipa::{
     Modify, OpenApi,

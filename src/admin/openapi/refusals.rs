@@ -2,7 +2,7 @@
 //!
 //! Every type stands for one or more statuses of a route: it is named in the route's description and never made.
 
-use crate::admin::problem::PROBLEM_JSON;
+use crate::api::problem::PROBLEM_JSON;
 use std::collections::BTreeMap;
 use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder};
 

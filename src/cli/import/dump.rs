@@ -4,11 +4,14 @@
 //! rounded as it does; whatever is not taken over as it stands is told.
 
 use crate::{
+    api::{
+        dead_letters::DeadLetterSettings,
+        schemas::SchemaKind,
+        stations::{NewStation, StorageKind},
+    },
     byte_order_mark,
-    control::views::{DeadLetterSettings, NewStation},
     limits::DEAD_LETTERS_AGE,
-    schema::SchemaType,
-    station::{Name, PARTITIONS_MAX, Storage},
+    station::{Name, PARTITIONS_MAX},
 };
 use serde::Deserialize;
 
@@ -36,7 +39,7 @@ pub(super) struct Dump {
 pub(super) struct DumpedSchema {
     pub(super) name: String,
     #[serde(rename = "type")]
-    kind: SchemaType,
+    kind: SchemaKind,
     versions: Option<Vec<DumpedVersion>>,
 }
 
@@ -79,7 +82,7 @@ struct DeadLetterFlags {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SchemaPlan {
     pub(super) name: Name,
-    pub(super) kind: SchemaType,
+    pub(super) kind: SchemaKind,
     /// In the order of their numbers; not empty.
     pub(super) versions: Vec<VersionPlan>,
 }
@@ -193,10 +196,10 @@ impl DumpedStation {
         Ok(())
     }
 
-    fn storage(&self) -> Result<Storage, String> {
+    fn storage(&self) -> Result<StorageKind, String> {
         match self.storage_type.as_deref().unwrap_or("file") {
-            "file" | "disk" => Ok(Storage::File),
-            "memory" => Ok(Storage::Memory),
+            "file" | "disk" => Ok(StorageKind::File),
+            "memory" => Ok(StorageKind::Memory),
             other => Err(format!("storage_type {other:?} is neither file nor memory")),
         }
     }

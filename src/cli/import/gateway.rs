@@ -1,8 +1,8 @@
 //! The admin API as the import uses it: look, change, compare.
 
 use crate::{
+    api::stations::{NewStation, StationView},
     cli::{client::Reply, exit::Failure},
-    control::views::{NewStation, StationView},
 };
 use serde::{Serialize, de::DeserializeOwned};
 

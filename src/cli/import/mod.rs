@@ -10,13 +10,16 @@ mod tests;
 
 use super::{admin::AdminArgs, exit::Failure};
 use crate::{
-    control::views::{ChangeStation, DeadLetterSettings, NewSchema, SchemaVersionView, SchemaView, StationView},
+    api::{
+        dead_letters::DeadLetterSettings,
+        schemas::{AddedSchema, NewSchema, SchemaVersionView, SchemaView},
+        stations::{AttachSchema, ChangeStation, StationView},
+    },
     limits::DEAD_LETTERS_AGE,
 };
 use clap::{Args, Subcommand};
 use dump::{DELIVERIES_MAX, Dump, SchemaPlan, StationPlan, VersionPlan};
 use gateway::{Gateway, Trouble};
-use serde::Deserialize;
 use serde_json::json;
 use std::{
     fs::File,
@@ -169,10 +172,6 @@ impl Import<'_> {
 
     /// The number that the version has here; nothing if it was not added because the run is dry.
     fn add_version(&mut self, plan: &SchemaPlan, version: &VersionPlan) -> Result<Option<u32>, Trouble> {
-        #[derive(Deserialize)]
-        struct Added {
-            version: u32,
-        }
         let new = NewSchema {
             name: plan.name.as_str().to_owned(),
             kind: plan.kind,
@@ -182,7 +181,7 @@ impl Import<'_> {
         };
         let added = self.gateway.change("POST", "/api/v1/schemas", &new);
         let added = added.map_err(|trouble| trouble.about(&format!("version {}", version.number)))?;
-        added.map(|body| gateway::parsed(&body).map(|Added { version }| version)).transpose()
+        added.map(|body| gateway::parsed(&body).map(|added: AddedSchema| added.version)).transpose()
     }
 
     /// A station that is not here is made. One that is here keeps its attributes; it gets dead-letter settings and a schema
@@ -210,7 +209,7 @@ impl Import<'_> {
         }
         match (new.schema, here.schema) {
             (Some(wanted), None) => {
-                self.gateway.change("PUT", &format!("{path}/schema"), &json!({ "schema": wanted }))?;
+                self.gateway.change("PUT", &format!("{path}/schema"), &AttachSchema { schema: wanted.clone() })?;
                 outcome.done.push(format!("attached schema {wanted}"));
             }
             (wanted, here) if wanted != here => {

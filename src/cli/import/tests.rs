@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::{
+    api::{
+        schemas::SchemaKind,
+        stations::{NewStation, StorageKind},
+    },
     cli::{client::Reply, exit::Exit},
-    control::views::NewStation,
-    schema::SchemaType,
-    station::Storage,
 };
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -153,8 +154,8 @@ fn the_sample_is_imported_once_and_passed_over_the_second_time() {
     assert_eq!(changes.len(), 9, "{changes:?}");
 
     let schemas = fake.schemas.borrow().clone();
-    let kinds: Vec<SchemaType> = schemas.values().map(|schema| schema.kind).collect();
-    assert_eq!(kinds, [SchemaType::Json, SchemaType::Avro, SchemaType::Graphql, SchemaType::Protobuf]);
+    let kinds: Vec<SchemaKind> = schemas.values().map(|schema| schema.kind).collect();
+    assert_eq!(kinds, [SchemaKind::Json, SchemaKind::Avro, SchemaKind::Graphql, SchemaKind::Protobuf]);
     assert_eq!((schemas["orders"].active_version, schemas["orders"].versions.len()), (2, 2));
     assert_eq!(schemas["readings"].versions[0].message.as_deref(), Some("Reading"));
     assert_eq!(schemas["payments"].versions[0].message, None);
@@ -162,7 +163,7 @@ fn the_sample_is_imported_once_and_passed_over_the_second_time() {
     let raw = &stations["readings.raw"];
     assert_eq!(
         (raw.storage, raw.replicas, raw.retention_records, raw.retention_age_s),
-        (Storage::Memory, 3, 1_000_000, 0)
+        (StorageKind::Memory, 3, 1_000_000, 0)
     );
     assert_eq!((raw.dead_letters.invalid, raw.dead_letters.deliveries_max), (true, 0));
     assert_eq!((stations["orders"].partitions, stations["orders"].schema.as_deref()), (3, Some("orders")));
@@ -226,12 +227,12 @@ fn what_is_here_with_other_values_is_told_and_left() {
     let fake = Fake::default();
     fake.import(SAMPLE, false).1.unwrap();
     fake.schemas.borrow_mut().get_mut("orders").unwrap().active_version = 1;
-    fake.schemas.borrow_mut().get_mut("queries").unwrap().kind = SchemaType::Json;
+    fake.schemas.borrow_mut().get_mut("queries").unwrap().kind = SchemaKind::Json;
     {
         let mut stations = fake.stations.borrow_mut();
         stations.get_mut("orders").unwrap().schema = Some("payments".to_owned());
         let jobs = stations.get_mut("jobs").unwrap();
-        (jobs.replicas, jobs.storage) = (3, Storage::Memory);
+        (jobs.replicas, jobs.storage) = (3, StorageKind::Memory);
         jobs.dead_letters = DeadLetterSettings { invalid: true, deliveries_max: 5, retention_age_s: 1 };
     }
     let (text, done, changes) = fake.import(SAMPLE, false);

@@ -1,13 +1,11 @@
 //! Dead letters: read, replayed through validation again, purged.
 
-use super::{
-    AdminError, AdminService, What, name_of,
-    stations::adopted,
-    views::{
-        DeadLetterKind, DeadLetterSelection, DeadLetterView, Page, PageAsk, PurgeReport, ReplayFailure, ReplayReport,
-    },
-};
+use super::{AdminError, AdminService, What, name_of, stations::adopted};
 use crate::{
+    api::{
+        dead_letters::{DeadLetterKind, DeadLetterSelection, DeadLetterView, PurgeReport, ReplayFailure, ReplayReport},
+        pages::{Page, PageAsk},
+    },
     control::{
         registry::{documents::StationDocument, snapshot::Snapshot},
         schema_compiler,

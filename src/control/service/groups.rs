@@ -1,11 +1,11 @@
 //! Consumer groups of stations: listed and removed. They are made by the first consume call that names them.
 
-use super::{
-    AdminError, AdminService, What, name_of, page,
-    stations::adopted,
-    views::{ConsumerGroupView, Page, PageAsk},
-};
+use super::{AdminError, AdminService, What, name_of, page, stations::adopted};
 use crate::{
+    api::{
+        groups::ConsumerGroupView,
+        pages::{Page, PageAsk},
+    },
     control::{
         groups::{self, Group},
         registry::documents::StationDocument,

@@ -1,11 +1,14 @@
 //! API keys. A key is shown when it is made and never again: the registry has its hash.
 
 use super::{
-    ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag, name_of, now_ms, page, patterns, tag_of,
-    texts,
-    views::{CreatedKey, KeyView, NewKey, Page, PageAsk, Tagged},
+    ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag, name_of, now_ms, page, patterns, tag_of, texts,
 };
 use crate::{
+    api::{
+        keys::{CreatedKey, KeyView, NewKey},
+        pages::{Page, PageAsk},
+        tags::Tagged,
+    },
     auth::keys,
     config::Unconfirmed,
     control::registry::documents::{Document, KeyDocument},

@@ -9,13 +9,9 @@ mod groups;
 mod keys;
 mod schemas;
 mod stations;
-pub mod texts;
-pub mod typed;
 mod users;
-pub mod views;
 
 pub use error::{AdminError, What};
-pub use users::{NewUser, UserView};
 
 use super::{
     fanout::ShardFanout,
@@ -33,6 +29,7 @@ use super::{
     watcher::Watcher,
 };
 use crate::{
+    api::pages::{Page, PageAsk},
     backend::local::{Health, Store},
     config::{BackendSettings, Settings},
     metrics::{self, ControlMetrics, ProcessMetrics, ShardMetrics, StoreMetrics},
@@ -52,7 +49,6 @@ use tokio::{
     sync::{Notify, watch},
     time::timeout,
 };
-use views::{Page, PageAsk};
 
 /// How long a change that the registry has taken may need to come back through the watch.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(5);

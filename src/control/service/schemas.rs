@@ -1,10 +1,12 @@
 //! Schemas and their versions: compiled before they are stored, and again before they become active.
 
-use super::{
-    ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag, name_of, now_ms, page, tag_of,
-    views::{NewSchema, Page, PageAsk, SchemaVersionView, SchemaView, Tagged},
-};
+use super::{ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag, name_of, now_ms, page, tag_of};
 use crate::{
+    api::{
+        pages::{Page, PageAsk},
+        schemas::{NewSchema, SchemaVersionView, SchemaView},
+        tags::Tagged,
+    },
     control::{
         registry::{
             documents::{SchemaDocument, SchemaVersion},
@@ -38,6 +40,7 @@ impl AdminService {
     pub async fn add_schema(&self, new: NewSchema, created_by: &str) -> Result<(Tagged<SchemaView>, u32), AdminError> {
         let name = name_of::<SchemaDocument>(&new.name)?;
         let NewSchema { kind, schema: text, message, imports, .. } = new;
+        let kind = kind.into();
         let source = SchemaSource { kind, text, message, imports };
         let bytes = source.text.len() + source.imports.values().map(String::len).sum::<usize>();
         if bytes > REGISTRY_DOCUMENT_BYTES_MAX {
@@ -208,7 +211,7 @@ fn view(snapshot: &Snapshot, name: &Name, document: &SchemaDocument) -> SchemaVi
     };
     SchemaView {
         name: name.to_string(),
-        kind: document.kind,
+        kind: document.kind.into(),
         active_version: document.active,
         versions: document.versions.iter().map(version).collect(),
         stations: snapshot.attached_to(name).iter().map(Name::to_string).collect(),

@@ -4,11 +4,14 @@
 //! stream takes records, and detached after the stream is gone. The attributes that a lost stream is made of again are
 //! written before it is made, and taken back before it is removed.
 
-use super::{
-    ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag, name_of, page, tag_of,
-    views::{AdoptStation, ChangeStation, DeadLetterSettings, NewStation, Page, PageAsk, StationView, Tagged},
-};
+use super::{ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag, name_of, page, tag_of};
 use crate::{
+    api::{
+        dead_letters::DeadLetterSettings,
+        pages::{Page, PageAsk},
+        stations::{AdoptStation, ChangeStation, NewStation, StationView},
+        tags::Tagged,
+    },
     config::StationSettings,
     control::{
         registry::{
@@ -413,7 +416,7 @@ fn attributes(settings: &StationSettings, new: &NewStation) -> Result<Attributes
         retention_records: limit(new.retention_records, settings.retention_records),
         retention_bytes: limit(new.retention_bytes, settings.retention_bytes),
         retention_acknowledged: new.retention_acknowledged.unwrap_or(false),
-        storage: new.storage.unwrap_or(default_storage),
+        storage: new.storage.map_or(default_storage, Storage::from),
         replicas: new.replicas.unwrap_or(settings.replicas),
         duplicate_window: window,
     };
@@ -427,7 +430,7 @@ fn attributes_change(known: &Attributes, change: &ChangeStation) -> Result<Attri
     if change.partitions.is_some_and(|partitions| partitions != known.partitions) {
         return fixed("the number of partitions");
     }
-    if change.storage.is_some_and(|storage| storage != known.storage) {
+    if change.storage.is_some_and(|storage| Storage::from(storage) != known.storage) {
         return fixed("the storage");
     }
     let limit = |given: Option<u64>, known: Option<u64>| {
@@ -471,7 +474,7 @@ fn view(snapshot: &Snapshot, description: Description) -> StationView {
         retention_records: attributes.retention_records.unwrap_or(0),
         retention_bytes: attributes.retention_bytes.unwrap_or(0),
         retention_acknowledged: attributes.retention_acknowledged,
-        storage: attributes.storage,
+        storage: attributes.storage.into(),
         replicas: attributes.replicas,
         idempotency_window_ms: u64::try_from(attributes.duplicate_window.as_millis()).unwrap_or(u64::MAX),
         dead_letters: DeadLetterSettings { invalid, deliveries_max, retention_age_s },
@@ -532,7 +535,7 @@ mod tests {
             retention_age_s: Some(3_600),
             replicas: Some(1),
             partitions: Some(1),
-            storage: Some(Storage::File),
+            storage: Some(Storage::File.into()),
             idempotency_window_ms: Some(120_000),
             ..ChangeStation::default()
         };
@@ -545,7 +548,7 @@ mod tests {
         assert_eq!((change.retention_records, change.retention_bytes), (Some(Some(5)), None));
         for refused in [
             ChangeStation { partitions: Some(2), ..ChangeStation::default() },
-            ChangeStation { storage: Some(Storage::Memory), ..ChangeStation::default() },
+            ChangeStation { storage: Some(Storage::Memory.into()), ..ChangeStation::default() },
             ChangeStation { idempotency_window_ms: Some(3_600_001), ..ChangeStation::default() },
             ChangeStation { replicas: Some(6), ..ChangeStation::default() },
         ] {

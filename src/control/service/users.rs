@@ -1,10 +1,11 @@
 //! Users and their rights.
 
-use super::{
-    ATTEMPTS_MAX, AdminError, AdminService, Amend, What, check_tag, name_of, patterns, tag_of, texts,
-    views::{ChangeUser, Tagged},
-};
+use super::{ATTEMPTS_MAX, AdminError, AdminService, Amend, What, check_tag, name_of, patterns, tag_of, texts};
 use crate::{
+    api::{
+        tags::Tagged,
+        users::{AddUser, ChangeUser, UserView},
+    },
     auth::password,
     control::{
         passwords::Overloaded,
@@ -13,35 +14,6 @@ use crate::{
     reject::Reject,
     station::Name,
 };
-use serde::Serialize;
-
-/// A user, as shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct UserView {
-    /// Lower-cased name.
-    pub name: String,
-    /// Tenant.
-    pub account: u32,
-    /// Stations that the user may produce to.
-    pub produce: Vec<String>,
-    /// Stations that the user may consume from.
-    pub consume: Vec<String>,
-    /// Whether this is the root user of the configuration.
-    pub root: bool,
-}
-
-/// A user to be added.
-#[derive(Debug)]
-pub struct NewUser {
-    /// The name as given.
-    pub name: String,
-    /// The password in clear.
-    pub password: Box<str>,
-    /// Patterns as given; `None`: everything.
-    pub produce: Option<Vec<String>>,
-    /// Patterns as given; `None`: everything.
-    pub consume: Option<Vec<String>>,
-}
 
 impl AdminService {
     /// All users, root first.
@@ -66,7 +38,7 @@ impl AdminService {
     }
 
     /// Adds a user.
-    pub async fn add_user(&self, new: NewUser) -> Result<UserView, AdminError> {
+    pub async fn add_user(&self, new: AddUser) -> Result<UserView, AdminError> {
         let name = self.name_of_other(&new.name)?;
         check_rules(&name, &new.password)?;
         let everything = || vec!["*".to_owned()];

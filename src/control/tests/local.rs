@@ -1,10 +1,11 @@
 //! The control plane on the embedded store: the same requests, the same users.
 
 use crate::control::{
-    AdminError, NewUser, What,
+    AdminError, What,
     tests::support::{Gateway, block_on, settings},
 };
 use crate::{
+    api::users::AddUser,
     backend::local::{Clock, StationDefaults, Store},
     config::Settings,
     directory::messages::ShardUpdate,
@@ -55,7 +56,7 @@ fn users_outlive_the_process() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open(directory.path(), &settings(0));
     let gateway = Gateway::start_local(settings(0), Arc::clone(&store)).ready();
-    let user = |name: &str| NewUser {
+    let user = |name: &str| AddUser {
         name: name.to_owned(),
         password: "long enough".into(),
         produce: Some(vec!["a.*".to_owned()]),
@@ -86,7 +87,7 @@ fn nobody_removes_a_user_that_others_have_just_changed() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open(directory.path(), &settings(0));
     let gateway = Gateway::start_local(settings(0), Arc::clone(&store)).ready();
-    let ann = NewUser { name: "ann".to_owned(), password: "long enough".into(), produce: None, consume: None };
+    let ann = AddUser { name: "ann".to_owned(), password: "long enough".into(), produce: None, consume: None };
     block_on(gateway.service.add_user(ann)).expect("added");
     // Behind the back of the control plane, as another gateway would.
     let document = store.registry_get("users.ann").expect("read").expect("exists");

@@ -4,14 +4,20 @@ use super::{
     super::super::{
         registry::documents::{Document, SchemaDocument, SchemaVersion, StationDocument},
         tests::support::{Gateway, PATIENCE, block_on, name, settings},
-        views::{AdoptStation, ChangeStation, ChangeUser, NewKey, NewSchema, NewStation, PageAsk},
     },
     Server,
 };
 use crate::{
+    api::{
+        keys::NewKey,
+        pages::PageAsk,
+        schemas::{NewSchema, SchemaKind},
+        stations::{AdoptStation, ChangeStation, NewStation},
+        users::{AddUser, ChangeUser},
+    },
     auth::Users,
     config::{BackendSettings, NatsServer, Unconfirmed},
-    control::{AdminError, NewUser, What},
+    control::{AdminError, What},
     directory::{
         contracts::{Contract, Contracts},
         messages::ShardUpdate,
@@ -38,7 +44,7 @@ fn bucket<T>(server: &Server, work: impl AsyncFnOnce(kv::Store) -> T) -> T {
 fn schema(text: &str) -> NewSchema {
     NewSchema {
         name: "prices".to_owned(),
-        kind: SchemaType::Avro,
+        kind: SchemaKind::Avro,
         schema: text.to_owned(),
         message: None,
         imports: BTreeMap::new(),
@@ -124,7 +130,7 @@ fn what_one_gateway_changes_the_shards_of_the_other_are_told() {
     block_on(two.service.revoke_key(&key.view.id, None)).expect("revoked");
     one.until("aware that it is gone", |gateway| gateway.service.key_used(&key.key) == Ok(None));
 
-    let ann = NewUser { name: "ann".to_owned(), password: "long enough".into(), produce: None, consume: None };
+    let ann = AddUser { name: "ann".to_owned(), password: "long enough".into(), produce: None, consume: None };
     block_on(one.service.add_user(ann)).expect("added");
     two.until("aware of ann", |gateway| block_on(gateway.service.user("ann")).is_ok());
     let change = ChangeUser { produce: Some(vec!["a".to_owned()]), consume: None };
@@ -336,7 +342,7 @@ fn c5_what_another_gateway_has_just_made_is_known_to_whoever_removes_it() {
         let key = block_on(one.service.create_key(NewKey::default())).expect("made");
         assert_eq!(block_on(two.service.revoke_key(&key.view.id, None)), Ok(()), "key {number}");
         let user = format!("user-{number}");
-        let new = || NewUser { name: user.clone(), password: "long enough".into(), produce: None, consume: None };
+        let new = || AddUser { name: user.clone(), password: "long enough".into(), produce: None, consume: None };
         block_on(one.service.add_user(new())).expect("added");
         assert_eq!(block_on(two.service.user(&user)).map(|user| user.value.name), Ok(user.clone()));
         assert_eq!(block_on(two.service.remove_user(&user, None)), Ok(()), "user {number}");
@@ -394,7 +400,7 @@ fn c5_users_and_keys_that_the_registry_does_not_confirm_are_said_and_served_or_r
         settings.limits.hold = Duration::from_millis(200);
         settings.auth.unconfirmed = unconfirmed;
         let gateway = Gateway::start(settings).ready();
-        let ann = NewUser { name: "ann".to_owned(), password: "long enough".into(), produce: None, consume: None };
+        let ann = AddUser { name: "ann".to_owned(), password: "long enough".into(), produce: None, consume: None };
         block_on(gateway.service.add_user(ann)).expect("added");
         let key = block_on(gateway.service.create_key(NewKey { admin: true, ..NewKey::default() })).expect("made");
         let told = Told::default();

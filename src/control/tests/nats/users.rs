@@ -5,9 +5,10 @@ use super::{
     Server,
 };
 use crate::{
+    api::users::AddUser,
     auth::Users,
     config::Secret,
-    control::{AdminError, NewUser, What},
+    control::{AdminError, What},
     directory::messages::{Request, Response, ShardUpdate},
     limits::LOGINS_WAITING_MAX,
     reject::Reject,
@@ -19,8 +20,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-fn new_user(name: &str, password: &str) -> NewUser {
-    NewUser { name: name.to_owned(), password: password.into(), produce: None, consume: None }
+fn new_user(name: &str, password: &str) -> AddUser {
+    AddUser { name: name.to_owned(), password: password.into(), produce: None, consume: None }
 }
 
 fn bucket<T>(server: &Server, work: impl AsyncFnOnce(kv::Store) -> T) -> T {

@@ -8,15 +8,18 @@ use crate::control::{
     registry::documents::{Document, PasswordHash, StationDocument, UserDocument},
     streams::StreamsError,
     tests::support::{Memory, Replica, name},
-    views::{
-        AdoptStation, ChangeStation, ChangeUser, DeadLetterSelection, DeadLetterSettings, NewKey, NewSchema,
-        NewStation, PageAsk, StationView,
-    },
 };
 use crate::{
+    api::{
+        dead_letters::{DeadLetterSelection, DeadLetterSettings},
+        keys::NewKey,
+        pages::PageAsk,
+        schemas::{NewSchema, SchemaKind},
+        stations::{AdoptStation, ChangeStation, NewStation, StationView},
+        users::ChangeUser,
+    },
     directory::{contracts::Contracts, messages::ShardUpdate},
     limits::REGISTRY_DOCUMENT_BYTES_MAX,
-    schema::SchemaType,
     station::Pattern,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -32,7 +35,7 @@ fn run<T>(work: impl Future<Output = T>) -> T {
 fn schema(name: &str, text: &str) -> NewSchema {
     NewSchema {
         name: name.to_owned(),
-        kind: SchemaType::Avro,
+        kind: SchemaKind::Avro,
         schema: text.to_owned(),
         message: None,
         imports: BTreeMap::new(),
@@ -84,7 +87,7 @@ fn a_schema_goes_through_its_versions_and_reaches_the_shards_before_the_answer()
         assert_eq!((first.value.name.as_str(), first.value.active_version, version), ("prices", 1, 1));
         let refused = service.add_schema(schema("prices", "\"int\""), "ann").await;
         assert!(matches!(refused, Err(AdminError::Conflict(text)) if text.contains("same content")));
-        let other = NewSchema { kind: SchemaType::Json, ..schema("prices", "{}") };
+        let other = NewSchema { kind: SchemaKind::Json, ..schema("prices", "{}") };
         let refused = service.add_schema(other, "ann").await;
         assert!(matches!(refused, Err(AdminError::Invalid(text)) if text.contains("already exists with type avro")));
         assert!(matches!(service.add_schema(schema("prices", "\"nope\""), "ann").await, Err(AdminError::Invalid(_))));
@@ -398,7 +401,7 @@ fn replayed_records_of_a_protobuf_station_are_stored_in_wire_format() {
         let service = &replica.service;
         let text = "syntax = \"proto3\"; message Price { int32 amount = 1; }";
         service
-            .add_schema(NewSchema { kind: SchemaType::Protobuf, ..schema("prices", text) }, "ann")
+            .add_schema(NewSchema { kind: SchemaKind::Protobuf, ..schema("prices", text) }, "ann")
             .await
             .expect("added");
         let new = NewStation { schema: Some("prices".to_owned()), ..station("orders") };

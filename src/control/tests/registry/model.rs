@@ -2,10 +2,8 @@
 
 use super::{ALL, put_user, run, schema, station, until};
 use crate::{
-    control::{
-        tests::support::{Memory, Replica},
-        views::{ChangeUser, NewKey},
-    },
+    api::{keys::NewKey, users::ChangeUser},
+    control::tests::support::{Memory, Replica},
     directory::contracts::Contracts,
 };
 use proptest::prelude::*;

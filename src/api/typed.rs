@@ -60,8 +60,10 @@ pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::views::{DeadLetterSelection, NewKey, NewSchema, NewStation};
-    use super::*;
+    use super::{
+        super::{dead_letters::DeadLetterSelection, keys::NewKey, schemas::NewSchema, stations::NewStation},
+        *,
+    };
     use serde::de::DeserializeOwned;
 
     fn takes<T: DeserializeOwned>(text: &str) -> bool {

@@ -5,7 +5,7 @@
 
 use super::problem::Problem;
 use crate::api::{
-    pages::{PageAsk, PageQuery},
+    pages::{PageQuery, PageRequest},
     tags::Tagged,
     typed::Object,
 };
@@ -69,7 +69,7 @@ fn bad_path() -> Problem {
 }
 
 /// Which part of a list, checked.
-pub(super) struct Paging(pub(super) PageAsk);
+pub(super) struct Paging(pub(super) PageRequest);
 
 impl<S: Send + Sync> FromRequestParts<S> for Paging {
     type Rejection = Problem;
@@ -83,7 +83,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Paging {
         if !(1..=PAGE_MAX).contains(&limit) {
             return Err(Problem::bad(format!("limit is {limit}: write a number from 1 to {PAGE_MAX}")));
         }
-        Ok(Self(PageAsk { after, limit }))
+        Ok(Self(PageRequest { after, limit }))
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     api::{
-        pages::{PageAsk, PageQuery},
+        pages::{PageQuery, PageRequest},
         texts::{NameText, TagText},
         users::{AddUser, ChangeUser, SetPassword, UserList, UserView},
     },
@@ -28,7 +28,7 @@ pub(super) async fn list(State(service): State<AdminService>, Paging(ask): Pagin
 }
 
 /// Root is the first whatever its name is, so it comes before every name.
-fn part(users: Vec<UserView>, ask: &PageAsk) -> UserList {
+fn part(users: Vec<UserView>, ask: &PageRequest) -> UserList {
     let root_name = users.first().filter(|user| user.root).map(|user| user.name.clone());
     let behind = |user: &UserView| match &ask.after {
         None => true,
@@ -122,7 +122,7 @@ mod tests {
         for limit in 1..=5 {
             let (mut got, mut after, mut parts) = (Vec::new(), None, 0);
             loop {
-                let part = part(all.clone(), &PageAsk { after, limit });
+                let part = part(all.clone(), &PageRequest { after, limit });
                 assert!(part.users.len() <= limit);
                 got.extend(part.users);
                 parts += 1;
@@ -134,7 +134,7 @@ mod tests {
             assert_eq!((got.as_slice(), parts), (all.as_slice(), all.len().div_ceil(limit)), "{limit}");
         }
         // Who is behind somebody that has gone meanwhile is not passed over.
-        let rest = part(all, &PageAsk { after: Some("anne".to_owned()), limit: 9 });
+        let rest = part(all, &PageRequest { after: Some("anne".to_owned()), limit: 9 });
         assert_eq!(rest.users.iter().map(|user| user.name.as_str()).collect::<Vec<_>>(), ["bob", "zoe"]);
     }
 }

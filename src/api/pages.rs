@@ -6,7 +6,7 @@ use utoipa::{IntoParams, ToSchema};
 
 /// Which part of a list, in the order of names (or numbers).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageAsk {
+pub struct PageRequest {
     /// Begins behind this one.
     pub after: Option<String>,
     /// At most so many; 1 to 1,000.

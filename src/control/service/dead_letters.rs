@@ -4,7 +4,7 @@ use super::{AdminError, AdminService, What, name_of, stations::adopted};
 use crate::{
     api::{
         dead_letters::{DeadLetterKind, DeadLetterSelection, DeadLetterView, PurgeReport, ReplayFailure, ReplayReport},
-        pages::{Page, PageAsk},
+        pages::{Page, PageRequest},
     },
     control::{
         registry::{documents::StationDocument, snapshot::Snapshot},
@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 impl AdminService {
     /// Returns dead letters of a station, oldest first.
-    pub async fn dead_letters(&self, station: &str, ask: &PageAsk) -> Result<Page<DeadLetterView>, AdminError> {
+    pub async fn dead_letters(&self, station: &str, ask: &PageRequest) -> Result<Page<DeadLetterView>, AdminError> {
         let name = name_of::<StationDocument>(station)?;
         let after = match ask.after.as_deref().map(str::parse) {
             None => 0,

@@ -4,7 +4,7 @@ use super::{AdminError, AdminService, What, name_of, page, stations::adopted};
 use crate::{
     api::{
         groups::ConsumerGroupView,
-        pages::{Page, PageAsk},
+        pages::{Page, PageRequest},
     },
     control::{
         groups::{self, Group},
@@ -15,7 +15,11 @@ use crate::{
 
 impl AdminService {
     /// Returns the consumer groups of a station, by name.
-    pub async fn consumer_groups(&self, station: &str, ask: &PageAsk) -> Result<Page<ConsumerGroupView>, AdminError> {
+    pub async fn consumer_groups(
+        &self,
+        station: &str,
+        ask: &PageRequest,
+    ) -> Result<Page<ConsumerGroupView>, AdminError> {
         let name = name_of::<StationDocument>(station)?;
         let snapshot = self.snapshot().await?;
         let groups = groups::list(&self.0.streams, &name, adopted(&snapshot, &name)).await?;

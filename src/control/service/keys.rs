@@ -6,7 +6,7 @@ use super::{
 use crate::{
     api::{
         keys::{CreatedKey, KeyView, NewKey},
-        pages::{Page, PageAsk},
+        pages::{Page, PageRequest},
         tags::Tagged,
     },
     auth::keys,
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 impl AdminService {
     /// Returns the keys, by id.
-    pub async fn keys(&self, ask: &PageAsk) -> Result<Page<KeyView>, AdminError> {
+    pub async fn keys(&self, ask: &PageRequest) -> Result<Page<KeyView>, AdminError> {
         let snapshot = self.snapshot().await?;
         let all = snapshot.keys.iter().map(|(id, entry)| (id.to_string(), self.key_view(id, &entry.document)));
         Ok(page(all, ask))

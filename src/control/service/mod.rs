@@ -29,7 +29,7 @@ use super::{
     watcher::Watcher,
 };
 use crate::{
-    api::pages::{Page, PageAsk},
+    api::pages::{Page, PageRequest},
     backend::local::{Health, Store},
     config::{BackendSettings, Settings},
     metrics::{self, ControlMetrics, ProcessMetrics, ShardMetrics, StoreMetrics},
@@ -346,7 +346,7 @@ fn check_tag(expected: Option<&str>, shown: &impl Serialize) -> Result<(), Admin
 }
 
 /// Returns the requested part of a list, which is in the order of keys.
-fn page<T>(all: impl IntoIterator<Item = (String, T)>, ask: &PageAsk) -> Page<T> {
+fn page<T>(all: impl IntoIterator<Item = (String, T)>, ask: &PageRequest) -> Page<T> {
     let limit = ask.limit.clamp(1, PAGE_MAX);
     let mut rest = all.into_iter().filter(|(key, _)| ask.after.as_ref().is_none_or(|after| key > after)).peekable();
     let (mut items, mut next) = (Vec::new(), None);
@@ -384,7 +384,7 @@ mod tests {
         for limit in 1..12 {
             let (mut seen, mut after) = (Vec::new(), None);
             loop {
-                let part = page(all(), &PageAsk { after, limit });
+                let part = page(all(), &PageRequest { after, limit });
                 assert!(part.items.len() <= limit);
                 seen.extend(part.items);
                 after = part.next;
@@ -394,9 +394,9 @@ mod tests {
             }
             assert_eq!(seen, (0..10).collect::<Vec<_>>(), "{limit}");
         }
-        assert_eq!(page(all(), &PageAsk { after: Some("k9".to_owned()), limit: 5 }).items, Vec::<i32>::new());
+        assert_eq!(page(all(), &PageRequest { after: Some("k9".to_owned()), limit: 5 }).items, Vec::<i32>::new());
         assert_eq!(
-            page(all(), &PageAsk { after: None, limit: 0 }).items,
+            page(all(), &PageRequest { after: None, limit: 0 }).items,
             [0],
             "at least one, so that there is progress"
         );

@@ -3,7 +3,7 @@
 use super::{ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag, name_of, now_ms, page, tag_of};
 use crate::{
     api::{
-        pages::{Page, PageAsk},
+        pages::{Page, PageRequest},
         schemas::{NewSchema, SchemaVersionView, SchemaView},
         tags::Tagged,
     },
@@ -21,7 +21,7 @@ use crate::{
 
 impl AdminService {
     /// Returns the schemas, by name.
-    pub async fn schemas(&self, ask: &PageAsk) -> Result<Page<SchemaView>, AdminError> {
+    pub async fn schemas(&self, ask: &PageRequest) -> Result<Page<SchemaView>, AdminError> {
         let snapshot = self.snapshot().await?;
         let all = page(snapshot.schemas.iter().map(|(name, entry)| (name.to_string(), (name, &*entry.document))), ask);
         let part = bounded(all, |(name, document)| (name.to_string(), bytes_of(document)));

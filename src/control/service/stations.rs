@@ -8,7 +8,7 @@ use super::{ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag,
 use crate::{
     api::{
         dead_letters::DeadLetterSettings,
-        pages::{Page, PageAsk},
+        pages::{Page, PageRequest},
         stations::{AdoptStation, ChangeStation, NewStation, StationView},
         tags::Tagged,
     },
@@ -32,7 +32,7 @@ const DESCRIBED_AT_ONCE: usize = 16;
 
 impl AdminService {
     /// Returns the stations that exist, by name: also those that were made on first use.
-    pub async fn stations(&self, ask: &PageAsk) -> Result<Page<StationView>, AdminError> {
+    pub async fn stations(&self, ask: &PageRequest) -> Result<Page<StationView>, AdminError> {
         let snapshot = self.snapshot().await?;
         let mut all: BTreeMap<Name, Description> =
             self.0.streams.list().await?.into_iter().map(|station| (station.name.clone(), station)).collect();

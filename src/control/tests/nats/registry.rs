@@ -10,7 +10,7 @@ use super::{
 use crate::{
     api::{
         keys::NewKey,
-        pages::PageAsk,
+        pages::PageRequest,
         schemas::{NewSchema, SchemaKind},
         stations::{AdoptStation, ChangeStation, NewStation},
         users::{AddUser, ChangeUser},
@@ -280,7 +280,7 @@ fn an_adopted_stream_that_was_removed_hides_no_other_station_and_can_be_let_go()
     let adopt = AdoptStation { stream: "THEIRS".to_owned(), subject: "theirs".to_owned() };
     block_on(service.adopt_station("orders", adopt)).expect("adopted");
     let listed = || {
-        let page = block_on(service.stations(&PageAsk { after: None, limit: 10 })).expect("listed");
+        let page = block_on(service.stations(&PageRequest { after: None, limit: 10 })).expect("listed");
         page.items.into_iter().map(|station| station.name).collect::<Vec<_>>()
     };
     assert_eq!(listed(), ["orders", "own"]);

@@ -13,7 +13,7 @@ use crate::{
     api::{
         dead_letters::{DeadLetterSelection, DeadLetterSettings},
         keys::NewKey,
-        pages::PageAsk,
+        pages::PageRequest,
         schemas::{NewSchema, SchemaKind},
         stations::{AdoptStation, ChangeStation, NewStation, StationView},
         users::ChangeUser,
@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
 
 const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHRzb21l$ZX2aMhTrPKuE1PmXlvjrUPOKFJbQrWLxJdMkeRS2bHo";
-const ALL: PageAsk = PageAsk { after: None, limit: 1_000 };
+const ALL: PageRequest = PageRequest { after: None, limit: 1_000 };
 
 fn run<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work)
@@ -318,9 +318,9 @@ fn dead_letters_are_listed_replayed_through_validation_and_purged() {
                 b"Content-Type: application/json\r\nSluicegate-Dead-Letter: schema\r\nSluicegate-Error: no\r\n";
             memory.stations.store(&letters, None, headers, payload.as_bytes(), &id.to_string()).expect("stored");
         }
-        let page = service.dead_letters("orders", &PageAsk { after: None, limit: 2 }).await.expect("listed");
+        let page = service.dead_letters("orders", &PageRequest { after: None, limit: 2 }).await.expect("listed");
         assert_eq!((page.items.len(), page.next.as_deref()), (2, Some("2")));
-        let page = service.dead_letters("orders", &PageAsk { after: page.next, limit: 2 }).await.expect("listed");
+        let page = service.dead_letters("orders", &PageRequest { after: page.next, limit: 2 }).await.expect("listed");
         assert_eq!((page.items.len(), page.next), (1, None));
         assert_eq!(service.dead_letter("orders", 2).await.expect("there").message.as_deref(), Some("\"x\""));
         for absent in [0, 4, u64::MAX] {

@@ -29,6 +29,7 @@ pub mod shard;
 
 pub mod admin;
 pub mod api;
+mod bench;
 pub mod cli;
 pub mod config;
 pub mod control;

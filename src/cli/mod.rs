@@ -5,8 +5,8 @@
 //! This is the only module that prints; everything else logs.
 
 mod admin;
-pub mod banner;
-pub mod bench;
+mod banner;
+mod bench;
 mod client;
 mod config;
 mod consume;
@@ -26,6 +26,7 @@ mod user;
 
 pub use exit::{Exit, Failure};
 
+use crate::bench::BenchArgs;
 use clap::{Parser, Subcommand, error::ErrorKind};
 use std::process::ExitCode;
 
@@ -60,7 +61,7 @@ enum Command {
     /// Print records of a station
     Consume(consume::ConsumeArgs),
     /// Put load on a gateway and measure it
-    Bench(bench::BenchArgs),
+    Bench(BenchArgs),
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 64 the command line or the configuration is wrong; 69 the gateway or the broker cannot be \

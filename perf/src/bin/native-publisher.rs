@@ -7,7 +7,7 @@
 //! With `--rate` it is an open loop: message number n is due at n / rate and written when it is due, whatever is still
 //! without an acknowledgement, and its latency counts from when it was due.
 
-#[path = "../../../src/cli/bench/account.rs"]
+#[path = "../../../src/bench/account.rs"]
 mod account;
 
 use account::CpuReading;

@@ -7,7 +7,7 @@ use std::{convert::Infallible, path::PathBuf, str::FromStr, time::Duration};
 
 /// Puts load on a gateway and says what it took.
 #[derive(Debug, Clone, Args)]
-pub struct BenchArgs {
+pub(crate) struct BenchArgs {
     /// What the requests do.
     #[command(subcommand)]
     command: BenchCommand,
@@ -127,7 +127,7 @@ struct ConsumeArgs {
 
 /// One run, decided.
 #[derive(Debug, Clone)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// The gateway.
     pub(super) url: Url,
     /// At least one.
@@ -155,9 +155,9 @@ pub(super) struct Plan {
     /// Processes whose CPU to account.
     pub(super) account: Vec<u32>,
     /// Summary as JSON.
-    pub(super) json: bool,
+    pub(crate) json: bool,
     /// Progress line even without a terminal.
-    pub(super) progress: bool,
+    pub(crate) progress: bool,
     /// What the requests do.
     pub(super) work: Work,
 }

@@ -38,7 +38,7 @@ fn plan(url: &str, words: &str) -> Result<Plan, String> {
 /// The summary of a run against `server`, as a program would read it.
 fn bench(server: &Server, words: &str) -> (Summary, Value) {
     let plan = plan(&server.url(), &format!("{words} --password secret")).expect("a plan");
-    let summary = session::run(&plan, &AtomicBool::new(false)).expect("a run");
+    let summary = session::run(&plan, &AtomicBool::new(false), &mut |_| {}).expect("a run");
     let json = serde_json::to_value(&summary).expect("a summary is JSON");
     (summary, json)
 }
@@ -325,7 +325,7 @@ fn an_interrupt_ends_a_run_with_a_summary() {
         later.store(true, Relaxed);
     });
     let started = Instant::now();
-    let summary = session::run(&plan, &stop).expect("a run");
+    let summary = session::run(&plan, &stop, &mut |_| {}).expect("a run");
     assert!(summary.is_clean());
     assert!(started.elapsed() < Duration::from_secs(5));
 }
@@ -335,7 +335,7 @@ fn a_run_that_cannot_be_made_says_why_and_shows_no_secret() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let made = plan(&format!("http://{gone}"), "produce --password hunter2").expect("a plan");
     assert!(!format!("{made:?}").contains("hunter2"));
-    let error = session::run(&made, &AtomicBool::new(false)).expect_err("nobody listens");
+    let error = session::run(&made, &AtomicBool::new(false), &mut |_| {}).expect_err("nobody listens");
     assert!(error.contains(&gone.to_string()) && !error.contains("hunter2"), "{error}");
 }
 

@@ -12,6 +12,9 @@
 //! The measured part begins after `--warmup`, takes the requests that begin in it, and ends with their last answer.
 //! CPU is read from the kernel's accounting at its two ends: of the generator, and of each process in `--account`.
 //!
+//! It is a program of its own behind the subcommand `bench`: it takes a [`Plan`] and returns a [`Summary`]. It prints
+//! nothing and knows no exit code; `cli/bench.rs` does both.
+//!
 //! Deliberately absent: TLS, HTTP/2, redirects, cookies. What is measured is a gateway, on its plain port.
 
 mod account;
@@ -31,43 +34,19 @@ mod target;
 mod tests;
 mod worker;
 
-pub use args::BenchArgs;
+pub(crate) use args::{BenchArgs, Plan};
+pub(crate) use report::Summary;
 
-use args::Plan;
-use std::{
-    process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
-/// Runs the load that `args` describe, prints the summary on standard output, and answers what the process should exit
-/// with: 0 if every response was a success, 1 if one was not or the run could not be made, 64 for arguments that
-/// contradict each other.
-#[must_use]
-pub fn run(args: BenchArgs) -> ExitCode {
-    let plan = match Plan::try_from(args) {
-        Ok(plan) => plan,
-        Err(mistake) => {
-            complain(&mistake);
-            return ExitCode::from(EXIT_USAGE);
-        }
-    };
-    let outcome = stop_on_interrupt().and_then(|stop| session::run(&plan, &stop));
-    match outcome {
-        Ok(summary) => {
-            if let Err(unwritten) = report::print(&summary, plan.json) {
-                complain(&unwritten.text);
-                return ExitCode::FAILURE;
-            }
-            if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
-    }
+/// Runs the load that `plan` describes. `show` gets a line about its progress, twice a second. The first interrupt ends
+/// the run early, with a summary; a second one ends the process. An error says why the run could not be made: requests
+/// that failed are in the summary.
+pub(crate) fn run(plan: &Plan, show: &mut dyn FnMut(&str)) -> Result<Summary, String> {
+    session::run(plan, &*stop_on_interrupt()?, show)
 }
 
-/// The first interrupt ends the run early, with a summary; a second one ends the process.
+/// Returns what the first interrupt sets.
 fn stop_on_interrupt() -> Result<Arc<AtomicBool>, String> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -76,11 +55,4 @@ fn stop_on_interrupt() -> Result<Arc<AtomicBool>, String> {
             .map_err(|error| error.to_string())?;
     }
     Ok(stop)
-}
-
-/// Exit code for arguments that cannot be meant, as everywhere in the program.
-const EXIT_USAGE: u8 = 64;
-
-fn complain(text: &str) {
-    super::print::complain(&format!("sluicegate bench: {text}"));
 }

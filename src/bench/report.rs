@@ -5,16 +5,12 @@ use super::{
     args::{PayloadSource, Plan, Work},
     tally::Tally,
 };
-use crate::cli::{
-    exit::Failure,
-    print::{json, say},
-};
 use serde::Serialize;
 use std::{collections::BTreeMap, time::Duration};
 
 /// Numbers of the measured part. Its JSON form is an interface: fields are added, never renamed.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     /// `produce` or `consume`.
     command: &'static str,
     url: String,
@@ -165,14 +161,14 @@ impl Summary {
     }
 
     /// Every request was answered 2xx, those of the warm-up too, there was at least one, and no idle connection fell.
-    pub(super) fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.errors.is_empty()
             && self.warmup_failures == 0
             && self.requests > 0
             && self.idle_alive == self.idle_connections
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut lines = self.setting();
         lines.extend(self.results());
         lines.extend(self.cpu_lines());
@@ -245,12 +241,6 @@ impl Latency {
         let max = tally.latency.max() as f64 / 1e3;
         Self { mean: tally.latency.mean() / 1e3, p50: at(0.5), p90: at(0.9), p99: at(0.99), p99_9: at(0.999), max }
     }
-}
-
-/// Prints the summary.
-pub(super) fn print(summary: &Summary, as_json: bool) -> Result<(), Failure> {
-    let text = if as_json { json(summary)? } else { summary.text() };
-    say(&format!("{text}\n"))
 }
 
 fn errors(tally: &Tally) -> BTreeMap<String, u64> {

@@ -1,11 +1,10 @@
-//! The line on standard error that shows a run to be alive.
+//! The line that shows a run to be alive.
 
 use super::{
     args::{Extent, Plan},
     worker::Sight,
 };
 use std::{
-    io::{IsTerminal, Write},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -13,8 +12,6 @@ use std::{
 /// Rates since the last look.
 #[derive(Debug)]
 pub(super) struct Progress {
-    shown: bool,
-    on_terminal: bool,
     warmup: Duration,
     end: Option<Duration>,
     last: Look,
@@ -29,24 +26,20 @@ struct Look {
 }
 
 impl Progress {
-    /// How often the line is renewed.
+    /// How often there is a line.
     pub(super) const EVERY: Duration = Duration::from_millis(500);
 
-    /// Shown on a terminal, or where the plan asks for it.
+    /// The progress of a run that begins now.
     pub(super) fn new(plan: &Plan) -> Self {
-        let on_terminal = std::io::stderr().is_terminal();
         let end = match plan.extent {
             Extent::Time(time) => Some(plan.warmup + time),
             Extent::Requests(_) => None,
         };
-        Self { shown: on_terminal || plan.progress, on_terminal, warmup: plan.warmup, end, last: Look::default() }
+        Self { warmup: plan.warmup, end, last: Look::default() }
     }
 
-    /// Renews the line.
-    pub(super) fn show(&mut self, sights: &[Sight], at: Duration) {
-        if !self.shown {
-            return;
-        }
+    /// Returns the line for the time since the last one.
+    pub(super) fn line(&mut self, sights: &[Sight], at: Duration) -> String {
         let sum = |field: fn(&Sight) -> &AtomicU64| sights.iter().map(|sight| field(sight).load(Relaxed)).sum::<u64>();
         let look = Look {
             at,
@@ -56,17 +49,7 @@ impl Progress {
         };
         let line = line(&self.last, &look, self.warmup, self.end);
         self.last = look;
-        // A progress line that cannot be written is no reason to stop.
-        let mut stderr = std::io::stderr().lock();
-        let _ = if self.on_terminal { write!(stderr, "\r\x1b[K{line}") } else { writeln!(stderr, "{line}") };
-        let _ = stderr.flush();
-    }
-
-    /// Leaves a clean line behind.
-    pub(super) fn clear(&mut self) {
-        if self.shown && self.on_terminal {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
+        line
     }
 }
 

@@ -25,8 +25,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Makes the run; `stop` ends it early. The error is one that kept it from being made; failures of single requests are in the summary.
-pub(super) fn run(plan: &Plan, stop: &AtomicBool) -> Result<Summary, String> {
+/// Makes the run; `stop` ends it early, `show` gets its progress. An error says why it could not be made; failures of
+/// single requests are in the summary.
+pub(super) fn run(plan: &Plan, stop: &AtomicBool, show: &mut dyn FnMut(&str)) -> Result<Summary, String> {
     raise_file_limit();
     let bodies = match &plan.work {
         Work::Produce(produce) => produce_bodies(produce)?,
@@ -39,7 +40,7 @@ pub(super) fn run(plan: &Plan, stop: &AtomicBool) -> Result<Summary, String> {
     let streams = open(plan, plan.connections)?;
 
     let epoch = Instant::now();
-    let (tally, cpu) = drive(plan, &parts, streams, epoch, stop)?;
+    let (tally, cpu) = drive(plan, &parts, streams, epoch, (stop, show))?;
     let elapsed = Duration::from_nanos(tally.last).saturating_sub(plan.warmup);
     let idle_alive = idle.into_iter().filter(is_alive).count();
     Ok(Summary::new(plan, &tally, elapsed, cpu.own, cpu.processes, idle_alive))
@@ -57,7 +58,7 @@ fn drive(
     parts: &Parts,
     streams: Vec<TcpStream>,
     epoch: Instant,
-    stop: &AtomicBool,
+    (stop, show): (&AtomicBool, &mut dyn FnMut(&str)),
 ) -> Result<(Tally, Cpu), String> {
     let sights: Vec<Sight> = (0..plan.threads).map(|_| Sight::default()).collect();
     let (done, all_done) = mpsc::channel();
@@ -77,7 +78,7 @@ fn drive(
                 })
             })
             .collect();
-        let cpu = watch(plan, &sights, epoch, &all_done);
+        let cpu = watch(plan, &sights, epoch, &all_done, show);
         let mut tally = Tally::default();
         for worker in workers {
             tally.add(&worker.join().map_err(|_| "a thread of the generator panicked".to_owned())??);
@@ -99,7 +100,13 @@ fn orders<'a>(plan: &Plan, parts: &'a Parts, streams: Vec<TcpStream>, epoch: Ins
 }
 
 /// Shows progress, and reads the CPU accounts when the measured part begins and when the last thread is done.
-fn watch(plan: &Plan, sights: &[Sight], epoch: Instant, done: &mpsc::Receiver<()>) -> Result<Cpu, String> {
+fn watch(
+    plan: &Plan,
+    sights: &[Sight],
+    epoch: Instant,
+    done: &mpsc::Receiver<()>,
+    show: &mut dyn FnMut(&str),
+) -> Result<Cpu, String> {
     let mut progress = Progress::new(plan);
     let mut before = None;
     let mut left = sights.len();
@@ -120,10 +127,9 @@ fn watch(plan: &Plan, sights: &[Sight], epoch: Instant, done: &mpsc::Receiver<()
         }
         if shown.elapsed() >= Progress::EVERY {
             shown = Instant::now();
-            progress.show(sights, epoch.elapsed());
+            show(&progress.line(sights, epoch.elapsed()));
         }
     }
-    progress.clear();
     let after = read_cpu(plan)?;
     let before = before.unwrap_or_else(|| after.clone());
     let processes = plan.account.iter().zip(before.1.iter().zip(&after.1));

@@ -34,3 +34,4 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod gateway;
+mod logging;

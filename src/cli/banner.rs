@@ -11,7 +11,7 @@ use std::{
 
 /// Where the shell gets the root password from.
 #[derive(Clone, PartialEq, Eq)]
-pub enum PasswordSource {
+pub(super) enum PasswordSource {
     /// It was generated, and a person at a terminal reads this: it stands in the text.
     Shown(String),
     /// It was generated, and this text may be kept by a machine: the shell reads the file.
@@ -33,7 +33,7 @@ impl std::fmt::Debug for PasswordSource {
 impl PasswordSource {
     /// `kept_in`: the file of the password if it was generated; `terminal`: whether a person reads the text.
     #[must_use]
-    pub fn of(settings: &Settings, kept_in: Option<&Path>, terminal: bool) -> Self {
+    pub(super) fn of(settings: &Settings, kept_in: Option<&Path>, terminal: bool) -> Self {
         match kept_in {
             None => Self::Configured,
             Some(_) if terminal => Self::Shown(settings.auth.root_password.expose().to_owned()),
@@ -44,7 +44,7 @@ impl PasswordSource {
 
 /// Address, how to log in, and a curl each for authenticate, produce, batch and consume.
 #[must_use]
-pub fn banner(settings: &Settings, bound: SocketAddr, password: &PasswordSource) -> String {
+pub(super) fn banner(settings: &Settings, bound: SocketAddr, password: &PasswordSource) -> String {
     let url = format!("http://{}", reachable(bound));
     let mut text = String::new();
     let store = match &settings.backend {

@@ -15,7 +15,6 @@ mod exit;
 mod groups;
 mod import;
 mod key;
-mod log;
 mod pipe;
 mod print;
 mod produce;

@@ -3,12 +3,11 @@
 use super::{
     banner::{PasswordSource, banner},
     exit::Exit,
-    log::Log,
     print::complain,
 };
 use crate::{
-    config::{Loaded, NoticeLevel, Origin, Purpose, Settings, Sources, credentials_path, load},
-    gateway,
+    config::{Loaded, NoticeLevel, Origin, Purpose, Sources, credentials_path, load},
+    gateway, logging,
 };
 use clap::Args;
 use std::{
@@ -17,7 +16,6 @@ use std::{
     path::PathBuf,
     process::ExitCode,
 };
-use tracing_subscriber::EnvFilter;
 
 /// Flags of the gateway. Each is also a key of the configuration file and a `SLUICEGATE_…` variable.
 #[derive(Debug, Clone, Default, Args)]
@@ -80,7 +78,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     };
     let welcome = welcome(&loaded);
     let Loaded { settings, notices, .. } = loaded;
-    let log = match start_logging(&settings) {
+    let log = match logging::start(&settings) {
         Ok(log) => log,
         Err(fault) => {
             complain(&format!("sluicegate: the log cannot be written: {fault}"));
@@ -130,41 +128,10 @@ fn welcome(loaded: &Loaded) -> Option<impl FnOnce(SocketAddr) -> String + use<>>
     Some(move |bound| banner(&settings, bound, &password))
 }
 
-/// Logs to standard error: for people on a terminal, JSON lines otherwise.
-fn start_logging(settings: &Settings) -> std::io::Result<Log> {
-    use tracing_subscriber::fmt;
-    let log = Log::to_stderr()?;
-    let terminal = std::io::stderr().is_terminal();
-    let filter = filter(&settings.log.filter);
-    // What goes wrong with the log would be printed to standard error, where it went wrong.
-    let logs = fmt().with_env_filter(filter).with_writer(log.clone()).with_ansi(terminal).log_internal_errors(false);
-    // A second subscriber in one process is refused: then the first one stays.
-    let _ = if settings.log.json.unwrap_or(!terminal) { logs.json().try_init() } else { logs.compact().try_init() };
-    log.take_panics();
-    Ok(log)
-}
-
-/// The user's filter over ours: what the store's libraries tell of every file is not for every start.
-fn filter(written: &str) -> EnvFilter {
-    // It was checked when it was loaded.
-    EnvFilter::try_new(format!("fjall=warn,lsm_tree=warn,{written}")).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::{Args, Command};
-
-    #[test]
-    fn the_users_filter_wins_over_what_quietens_libraries() {
-        for (written, expect) in [
-            ("info", "lsm_tree=warn,fjall=warn,info"),
-            ("debug,fjall=trace", "lsm_tree=warn,fjall=trace,debug"),
-            ("off", "lsm_tree=warn,fjall=warn,off"),
-        ] {
-            assert_eq!(filter(written).to_string(), expect);
-        }
-    }
 
     #[test]
     fn every_flag_of_the_table_of_settings_exists_and_reaches_its_setting() {

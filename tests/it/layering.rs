@@ -93,7 +93,8 @@ const RULES: &[Rule] = &[
         ],
     ),
     ("bench", &["config::Secret"]),
-    ("cli", &["api", "bench", "config", "gateway", "metrics::LOG_LINES_DROPPED"]),
+    ("logging", &["config", "metrics::LOG_LINES_DROPPED"]),
+    ("cli", &["api", "bench", "config", "gateway", "logging"]),
     ("main", &["cli", "gateway"]),
 ];
 

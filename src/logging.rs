@@ -6,13 +6,14 @@
 //! Panics are lines of the log too: the standard library would write them to standard error and wait there.
 
 use crate::{
+    config::Settings,
     limits::{LOG_FLUSH_TIMEOUT, LOG_QUEUE_BYTES_MAX, LOG_QUEUE_LINES_MAX},
     metrics::LOG_LINES_DROPPED,
 };
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     fs::File,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     os::fd::AsFd,
     sync::{
         Arc,
@@ -21,14 +22,14 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 /// Between two attempts to write to a descriptor that somebody has made non-blocking.
 const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The way into the log. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Log {
+pub(crate) struct Log {
     queue: flume::Sender<Entry>,
     /// Bytes of the lines that are queued.
     bytes: Arc<AtomicUsize>,
@@ -41,9 +42,29 @@ enum Entry {
     Flushed(flume::Sender<()>),
 }
 
+/// Logs to standard error: for people on a terminal, JSON lines otherwise. Panics are logged too.
+pub(crate) fn start(settings: &Settings) -> io::Result<Log> {
+    use tracing_subscriber::fmt;
+    let log = Log::to_stderr()?;
+    let terminal = io::stderr().is_terminal();
+    let filter = filter(&settings.log.filter);
+    // What goes wrong with the log would be printed to standard error, where it went wrong.
+    let logs = fmt().with_env_filter(filter).with_writer(log.clone()).with_ansi(terminal).log_internal_errors(false);
+    // A second subscriber in one process is refused: then the first one stays.
+    let _ = if settings.log.json.unwrap_or(!terminal) { logs.json().try_init() } else { logs.compact().try_init() };
+    log.take_panics();
+    Ok(log)
+}
+
+/// Returns the user's filter over ours, which leaves out what the store's libraries say of every file at every start.
+fn filter(written: &str) -> EnvFilter {
+    // It was checked when it was loaded.
+    EnvFilter::try_new(format!("fjall=warn,lsm_tree=warn,{written}")).unwrap_or_default()
+}
+
 impl Log {
     /// Starts the thread that writes to standard error.
-    pub(super) fn to_stderr() -> io::Result<Self> {
+    fn to_stderr() -> io::Result<Self> {
         // A descriptor of its own: the lock of the standard library's would be held while a write waits.
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         Self::to(stderr, |lines| {
@@ -72,12 +93,12 @@ impl Log {
     }
 
     /// Writes a sentence for the person who started the program, behind what was logged.
-    pub(super) fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         self.line(format!("{text}\n").as_bytes());
     }
 
     /// Waits until everything is written, but not for a reader who does not read.
-    pub(super) fn flush(&self) {
+    pub(crate) fn flush(&self) {
         let until = Instant::now() + LOG_FLUSH_TIMEOUT;
         let (flushed, all_written) = flume::bounded::<()>(0);
         if self.queue.send_deadline(Entry::Flushed(flushed), until).is_ok() {
@@ -87,7 +108,7 @@ impl Log {
     }
 
     /// Has panics logged, wherever they happen.
-    pub(super) fn take_panics(&self) {
+    fn take_panics(&self) {
         let log = self.clone();
         std::panic::set_hook(Box::new(move |panic| {
             let payload = panic.payload();
@@ -114,7 +135,7 @@ impl<'a> MakeWriter<'a> for Log {
 
 /// Takes one event, which comes in one piece.
 #[derive(Debug)]
-pub(super) struct LineWriter<'a>(&'a Log);
+pub(crate) struct LineWriter<'a>(&'a Log);
 
 impl Write for LineWriter<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -192,6 +213,17 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn the_users_filter_wins_over_what_quietens_libraries() {
+        for (written, expect) in [
+            ("info", "lsm_tree=warn,fjall=warn,info"),
+            ("debug,fjall=trace", "lsm_tree=warn,fjall=trace,debug"),
+            ("off", "lsm_tree=warn,fjall=warn,off"),
+        ] {
+            assert_eq!(filter(written).to_string(), expect);
         }
     }
 

@@ -5,7 +5,10 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluicegate::{
     limits::HEAD_FIELDS_MAX,
-    wire::http1::{Body, Framing, Head, HeadLimits, Progress, Response, date},
+    wire::{
+        http::Fields,
+        http1::{Body, Framing, Head, HeadLimits, Progress, Response, date},
+    },
 };
 use std::{hint::black_box, mem::MaybeUninit};
 
@@ -64,11 +67,11 @@ fn bodies(criterion: &mut Criterion) {
 
 fn responses(criterion: &mut Criterion) {
     let (mut out, now) = (Vec::with_capacity(1_024), date(1_795_220_000));
-    let body = br#"{"error":null,"success":true}"#;
+    let (fields, body) = (Fields::of("Content-Type: application/json\r\n"), br#"{"error":null,"success":true}"#);
     criterion.bench_function("response", |bencher| {
         bencher.iter(|| {
             out.clear();
-            let response = Response { content_type: Some("application/json"), body, ..Response::new(200) };
+            let response = Response { body, ..Response::new(200, &fields) };
             black_box(response).write(&mut out, &now);
             black_box(out.len())
         });

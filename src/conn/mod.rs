@@ -244,15 +244,8 @@ impl<S: Service> Connections<S> {
         armed.arm(Phase::Writing, Instant::now() + Duration::from_secs(1));
         let reply = self.service.reject(reject, Route::Other, None);
         let mut out = Vec::new();
-        Response {
-            content_type: reply.content_type,
-            body: &reply.body,
-            retry_after: reply.retry_after,
-            extra: &reply.extra,
-            close: true,
-            ..Response::new(reply.status)
-        }
-        .write(&mut out, &self.date.get());
+        Response { body: reply.body.bytes(), close: true, ..Response::new(reply.status, &reply.fields) }
+            .write(&mut out, &self.date.get());
         let (written, _) = stream.write_all(out).await;
         if written.is_err() || stream.finish_writing().await.is_err() || self.refused.get() > REFUSED_AT_ONCE_MAX {
             return;

@@ -334,9 +334,9 @@ impl<'a, S: Service> Session<'a, S> {
         self.append(&reply, close);
         self.advance(next);
         // `held` lives until a large answer has left.
-        let Reply { handout, body, held: _held, .. } = reply;
+        let Reply { settle, body, held: _held, .. } = reply;
         drop(body);
-        if let Some(handout) = handout {
+        if let Some(handout) = settle {
             self.hand_over(handout).await?;
         } else if self.out.len() > GATHER_BYTES {
             self.flush().await?;
@@ -381,11 +381,8 @@ impl<'a, S: Service> Session<'a, S> {
     fn append(&mut self, reply: &Reply, close: bool) {
         let response = Response {
             status: reply.status,
-            content_type: reply.content_type,
-            body: &reply.body,
-            retry_after: reply.retry_after,
-            allow: reply.allow,
-            extra: &reply.extra,
+            fields: &reply.fields,
+            body: reply.body.bytes(),
             close,
             keep_alive_10: self.head_is_read && self.head.http10 && !close,
             head_only: self.head_is_read && self.head.method == Method::Head,

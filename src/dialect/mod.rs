@@ -5,16 +5,18 @@
 //! [`Services`]; [`Dialects`] chooses the one that a request is for (ADR 35).
 
 pub mod memphis;
+mod reply;
 mod service;
 mod services;
 
 pub use crate::consume::Handout;
+pub use reply::{Body, Reply};
 pub use service::{Admission, Admitted, Now, Request, Service};
 pub use services::Services;
 
-use crate::{budget::Held, metrics::Route, reject::Reject};
+use crate::{metrics::Route, reject::Reject};
 use memphis::Memphis;
-use std::{borrow::Cow, rc::Rc, time::Instant};
+use std::{rc::Rc, time::Instant};
 
 /// The dialects of a shard, and the router between them.
 #[derive(Debug)]
@@ -58,29 +60,4 @@ impl Service for Dialects {
     fn sweep(&self, now: Instant) {
         self.services.sweep(now);
     }
-}
-
-/// A reply, ready to be written.
-#[derive(Debug)]
-pub struct Reply {
-    /// HTTP status.
-    pub status: u16,
-    /// `Content-Type`.
-    pub content_type: Option<&'static str>,
-    /// Body; what `HEAD` leaves out is left out by the connection.
-    pub body: Cow<'static, [u8]>,
-    /// `Retry-After` in seconds.
-    pub retry_after: Option<u32>,
-    /// `Allow`.
-    pub allow: Option<&'static str>,
-    /// Further header fields, `Name: value\r\n` each.
-    pub extra: Cow<'static, [u8]>,
-    /// Whether the connection closes after it.
-    pub close: bool,
-    /// Messages that the client is handed by it.
-    pub handout: Option<Handout>,
-    /// What is held for it, until it has left.
-    pub held: Option<Held>,
-    /// What it is counted as.
-    pub route: Route,
 }

@@ -4,6 +4,7 @@
 //! the network cannot make it panic, and where it keeps a place in a buffer it keeps a [`Span`].
 
 pub mod content_encoding;
+pub mod http;
 pub mod http1;
 pub mod jetstream;
 pub mod json;

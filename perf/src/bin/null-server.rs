@@ -12,9 +12,9 @@ use sluicegate::{
     metrics::{Route, ShardMetrics},
     reject::Reject,
     rt::{self, Driver, DriverChoice, Flavor, Listener, Reservation},
+    wire::http::Fields,
 };
 use std::{
-    borrow::Cow,
     io,
     net::{SocketAddr, TcpListener},
     process::ExitCode,
@@ -48,7 +48,7 @@ impl Service for Null {
 
     /// The answer to what could not be read: what was wrong with it is of no interest here.
     fn reject(&self, reject: &Reject, route: Route, _: Option<&Request<'_>>) -> Reply {
-        Reply { status: 400, body: Cow::Borrowed(b""), close: reject.closes(), ..memphis::stored(route) }
+        Reply { close: reject.closes(), ..Reply::new(400, Fields::default(), route) }
     }
 }
 

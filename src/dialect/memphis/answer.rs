@@ -37,7 +37,7 @@ pub(super) fn of(outcomes: &[Outcome], partitions: &[Partition], form: Form, pre
         (Verdict::Partly(reject), receipts) => {
             let refused = reply::reject(reject, route);
             // 429 would be that of a request that did nothing; what would fail again, 500, stays what it is.
-            let status = if refused.retry_after.is_some() { 503 } else { refused.status };
+            let status = if reject.retry_after().is_some() { 503 } else { refused.status };
             Reply { status, body: mixed(outcomes, Some(reject), receipts).into(), ..refused }
         }
         (Verdict::Refused(reject), receipts) => {
@@ -54,8 +54,12 @@ pub(super) fn of(outcomes: &[Outcome], partitions: &[Partition], form: Form, pre
         }
     };
     let is_applied = matches!(reply.status, 200 | 400) || matches!(verdict, Verdict::Partly(_));
-    if is_applied && preferences != Preferences::default() {
-        reply.extra = preferences.applied();
+    if let Some(applied) = preferences.applied().filter(|_| is_applied) {
+        // A refusal has them already.
+        if reply.fields.get("Access-Control-Expose-Headers").is_none() {
+            reply.fields.extend(&reply::EXPOSED);
+        }
+        reply.fields.push("Preference-Applied", applied.as_bytes());
     }
     reply
 }
@@ -215,7 +219,7 @@ mod tests {
 
     fn answer(form: Form, outcomes: &[Outcome], preferences: Preferences) -> (u16, String) {
         let reply = of(outcomes, &partitions(), form, preferences);
-        (reply.status, String::from_utf8(reply.body.into_owned()).unwrap())
+        (reply.status, String::from_utf8(reply.body.bytes().to_vec()).unwrap())
     }
 
     fn check(form: Form, outcomes: &[Outcome], status: u16, body: &str) {
@@ -280,7 +284,7 @@ mod tests {
         // What the backend could not do at the moment is a matter of the request.
         let full = Outcome::Failed(Reject::StreamFull("maximum messages exceeded".into()));
         let reply = of(&[with.clone(), full], &partitions(), Form::Batch, PLAIN);
-        assert_eq!((reply.status, reply.retry_after.is_some()), (503, true));
+        assert_eq!((reply.status, reply.fields.get("Retry-After").is_some()), (503, true));
         let reply = of(&[with.clone(), with], &partitions(), Form::Batch, PLAIN);
         assert_eq!(reply.status, 400);
     }
@@ -289,7 +293,7 @@ mod tests {
     fn an_unknown_outcome_is_neither_success_nor_the_clients_fault() {
         for others in [stored(), large(), invalid("a")] {
             let reply = of(&[others, Outcome::Failed(Reject::OutcomeUnknown)], &[], Form::Batch, RECEIPTS);
-            assert_eq!((reply.status, reply.retry_after.is_some()), (503, true));
+            assert_eq!((reply.status, reply.fields.get("Retry-After").is_some()), (503, true));
         }
     }
 
@@ -298,7 +302,7 @@ mod tests {
         let full = Outcome::Failed(Reject::StreamFull("maximum messages exceeded".into()));
         let other = Outcome::Failed(Reject::BrokerAway);
         let reply = of(&[full.clone(), other], &[], Form::Batch, PLAIN);
-        assert_eq!((reply.status, reply.retry_after.is_some()), (503, true));
+        assert_eq!((reply.status, reply.fields.get("Retry-After").is_some()), (503, true));
     }
 
     #[test]
@@ -317,13 +321,17 @@ mod tests {
                 [vec![stored(), failed()], vec![failed(), large(), stored()], vec![invalid("a"), failed(), stored()]]
             {
                 let reply = of(&outcomes, &partitions(), Form::Batch, RECEIPTS);
-                assert_eq!((reply.status, reply.retry_after.is_some()), (503, true), "{outcomes:?}");
-                let text = String::from_utf8(reply.body.into_owned()).unwrap();
+                assert_eq!((reply.status, reply.fields.get("Retry-After").is_some()), (503, true), "{outcomes:?}");
+                let text = String::from_utf8(reply.body.bytes().to_vec()).unwrap();
                 assert!(!text.contains("nothing was stored"), "{text}");
                 assert!(reject == Reject::OutcomeUnknown || text.contains(r#""sent":1,"#), "{text}");
             }
             let reply = of(&[failed(), large()], &partitions(), Form::Batch, PLAIN);
-            assert!(reply.retry_after.is_some() && matches!(reply.status, 429 | 503), "{reject:?} {}", reply.status);
+            assert!(
+                reply.fields.get("Retry-After").is_some() && matches!(reply.status, 429 | 503),
+                "{reject:?} {}",
+                reply.status
+            );
         }
         // Sent again, these would fail again.
         assert_eq!(of(&[stored(), large(), invalid("a")], &[], Form::Batch, PLAIN).status, 400);
@@ -338,11 +346,11 @@ mod tests {
             (vec![stored(), refused()], 500, None),
             (vec![stored(), refused(), large()], 500, None),
             // Another record of the request may be stored if it is sent again.
-            (vec![stored(), refused(), again.clone()], 503, Some(2)),
-            (vec![refused(), again], 503, Some(2)),
+            (vec![stored(), refused(), again.clone()], 503, Some(&b"2"[..])),
+            (vec![refused(), again], 503, Some(&b"2"[..])),
         ] {
             let reply = of(&outcomes, &partitions(), Form::Batch, PLAIN);
-            assert_eq!((reply.status, reply.retry_after), (status, retry_after), "{outcomes:?}");
+            assert_eq!((reply.status, reply.fields.get("Retry-After")), (status, retry_after), "{outcomes:?}");
         }
         check(
             Form::Batch,
@@ -383,7 +391,7 @@ mod tests {
     #[test]
     fn preferences_that_were_honoured_are_said_to_be() {
         let extra = |outcomes: &[Outcome], preferences| {
-            String::from_utf8(of(outcomes, &[], Form::Batch, preferences).extra.into_owned()).unwrap()
+            String::from_utf8(of(outcomes, &[], Form::Batch, preferences).fields.lines().to_vec()).unwrap()
         };
         assert!(extra(&[stored()], RECEIPTS).contains("Preference-Applied: return=representation\r\n"));
         assert!(extra(&[invalid("a")], RECEIPTS).contains("Preference-Applied: "));
@@ -400,10 +408,10 @@ mod tests {
         {
             for preferences in [PLAIN, RECEIPTS] {
                 let reply = of(&outcomes, &[], Form::Batch, preferences);
-                let extra = String::from_utf8(reply.extra.into_owned()).unwrap();
+                let extra = String::from_utf8(reply.fields.lines().to_vec()).unwrap();
                 let exposed = extra.lines().find_map(|line| line.strip_prefix("Access-Control-Expose-Headers: "));
                 let may_read = |field| exposed.is_some_and(|exposed| exposed.split(", ").any(|name| name == field));
-                assert!(reply.retry_after.is_none() || may_read("Retry-After"), "{outcomes:?} {extra}");
+                assert!(reply.fields.get("Retry-After").is_none() || may_read("Retry-After"), "{outcomes:?} {extra}");
                 assert!(
                     !extra.contains("Preference-Applied: ") || may_read("Preference-Applied"),
                     "{outcomes:?} {extra}"

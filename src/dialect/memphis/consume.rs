@@ -82,14 +82,14 @@ impl Memphis {
         let records = messages.iter().map(|message| (message.payload.of(arena), message.headers.of(arena)));
         let body = encode(&self.services.ingest, arena.len(), records, room).await?;
         let bytes = body.len();
-        let reply = reply::json(200, body, Route::Consume);
+        let mut reply = reply::json(200, body, Route::Consume);
         if !wanted.manual_ack || delivery.messages().is_empty() {
-            return Ok(Reply { handout: Some(Handout::Delivery(delivery)), ..reply });
+            return Ok(Reply { settle: Some(Handout::Delivery(delivery)), ..reply });
         }
         let (opening, held) = self.services.fetcher.open.keep(delivery, &consume, bytes)?;
-        let named = [reply::EXPOSED, b"Sluicegate-Delivery: ", opening.id().as_bytes(), b"\r\n"].concat();
-        let reply = reply::with_fields(reply, &named);
-        Ok(Reply { handout: Some(Handout::Open(opening)), held: Some(held), ..reply })
+        reply.fields.extend(&reply::EXPOSED);
+        reply.fields.push("Sluicegate-Delivery", opening.id().as_bytes());
+        Ok(Reply { settle: Some(Handout::Open(opening)), held: Some(held), ..reply })
     }
 }
 

@@ -2,9 +2,6 @@
 //!
 //! Of a preference that comes twice the first counts; what is not known is passed over.
 
-use super::reply::{CORS, EXPOSED};
-use std::borrow::Cow;
-
 /// The preferences that are honoured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Preferences {
@@ -36,15 +33,14 @@ impl Preferences {
         Self { strict: is(handling, "strict"), receipts: is(returns, "representation") }
     }
 
-    /// The further fields of an answer that honours these.
-    pub(super) fn applied(self) -> Cow<'static, [u8]> {
-        let applied = match (self.strict, self.receipts) {
-            (false, false) => return Cow::Borrowed(CORS),
-            (true, false) => "handling=strict",
-            (false, true) => "return=representation",
-            (true, true) => "handling=strict, return=representation",
-        };
-        Cow::Owned([CORS, EXPOSED, b"Preference-Applied: ", applied.as_bytes(), b"\r\n"].concat())
+    /// Returns what `Preference-Applied` says in an answer that honours these.
+    pub(super) fn applied(self) -> Option<&'static str> {
+        match (self.strict, self.receipts) {
+            (false, false) => None,
+            (true, false) => Some("handling=strict"),
+            (false, true) => Some("return=representation"),
+            (true, true) => Some("handling=strict, return=representation"),
+        }
     }
 }
 
@@ -95,12 +91,11 @@ mod tests {
 
     #[test]
     fn only_what_is_done_is_said_to_be() {
-        let applied =
-            |strict, receipts| String::from_utf8(Preferences { strict, receipts }.applied().into_owned()).unwrap();
-        assert_eq!(applied(false, false).as_bytes(), CORS);
-        assert!(applied(true, false).ends_with("\r\nPreference-Applied: handling=strict\r\n"));
-        assert!(applied(false, true).ends_with("\r\nPreference-Applied: return=representation\r\n"));
-        assert!(applied(true, true).ends_with("\r\nPreference-Applied: handling=strict, return=representation\r\n"));
+        let applied = |strict, receipts| Preferences { strict, receipts }.applied();
+        assert_eq!(applied(false, false), None);
+        assert_eq!(applied(true, false), Some("handling=strict"));
+        assert_eq!(applied(false, true), Some("return=representation"));
+        assert_eq!(applied(true, true), Some("handling=strict, return=representation"));
     }
 
     proptest! {

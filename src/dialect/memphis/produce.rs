@@ -76,7 +76,7 @@ impl Memphis {
             Ok(Produced { outcomes, station, mut held }) => {
                 let reply = answer::of(&outcomes, &station.partitions, call.form, preferences);
                 // What is stored has to be answered, whether there is room for a list of errors or not.
-                let _ = held.grow_to(reply.body.len());
+                let _ = held.grow_to(reply.body.bytes().len());
                 Reply { held: Some(held), ..reply }
             }
             Err(reject) => reply::reject(&reject, call.route()),

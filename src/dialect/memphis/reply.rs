@@ -4,50 +4,53 @@
 //! plain text for routes that do not exist, `{"error":"…","success":false}` for everything else.
 
 use crate::{
-    dialect::Reply,
+    dialect::{Body, Reply},
     limits::NAME_BYTES_MAX,
     metrics::Route,
     reject::{Reject, SizeLimit},
+    wire::http::Fields,
 };
 use serde_json::json;
-use std::borrow::Cow;
 
-const JSON: Option<&str> = Some("application/json");
-const TEXT: Option<&str> = Some("text/plain; charset=utf-8");
-/// Allowed for every origin, as in the original: without credentials, which a browser may hold for the gateway and every page
-/// could then use. What carries its credential in the URL is shared by [`shared_with`].
-pub(super) const CORS: &[u8] = b"Access-Control-Allow-Origin: *\r\nVary: Origin\r\n";
+/// Fields of an answer in JSON. Every answer is allowed for every origin, as in the original: without credentials, which a
+/// browser may hold for the gateway and every page could then use. What carries its credential in the URL is shared by
+/// [`shared_with`].
+const JSON: Fields = Fields::of("Content-Type: application/json\r\nAccess-Control-Allow-Origin: *\r\nVary: Origin\r\n");
+/// Fields of an answer in text.
+const TEXT: Fields =
+    Fields::of("Content-Type: text/plain; charset=utf-8\r\nAccess-Control-Allow-Origin: *\r\nVary: Origin\r\n");
 /// How one logs in. Two fields and not one list: not every client finds the second scheme of a list.
-const CHALLENGES: &[u8] =
-    b"WWW-Authenticate: Bearer realm=\"sluicegate\"\r\nWWW-Authenticate: Basic realm=\"sluicegate\", charset=\"UTF-8\"\r\n";
+const CHALLENGES: Fields = Fields::of(
+    "WWW-Authenticate: Bearer realm=\"sluicegate\"\r\nWWW-Authenticate: Basic realm=\"sluicegate\", charset=\"UTF-8\"\r\n",
+);
 /// Codings that are undone ([`crate::wire::content_encoding`]).
-const ACCEPT_ENCODING: &[u8] = b"Accept-Encoding: gzip, deflate\r\n";
+const ACCEPT_ENCODING: Fields = Fields::of("Accept-Encoding: gzip, deflate\r\n");
 /// Tokens are for whoever has asked, and what is true now is not true later.
-const NO_STORE: &[u8] = b"Cache-Control: no-store\r\n";
+const NO_STORE: Fields = Fields::of("Cache-Control: no-store\r\n");
 /// What a page may read besides what every page may of any answer (Fetch, "CORS-safelisted response-header name"). One list, so that no
 /// field is forgotten; on every answer but the plain ones, which have none of these.
-pub(super) const EXPOSED: &[u8] =
-    b"Access-Control-Expose-Headers: Accept-Encoding, Allow, Preference-Applied, Retry-After, \
-    Sluicegate-Delivery, WWW-Authenticate\r\n";
-/// How long a browser need not ask again, in seconds: the most that any heeds.
-const PREFLIGHT_MAX_AGE: &[u8] = b"Access-Control-Max-Age: 7200\r\n";
+pub(super) const EXPOSED: Fields = Fields::of(
+    "Access-Control-Expose-Headers: Accept-Encoding, Allow, Preference-Applied, Retry-After, \
+    Sluicegate-Delivery, WWW-Authenticate\r\n",
+);
+/// Fields of every answer to a preflight, with how long a browser need not ask again, in seconds: the most that any heeds.
+const PREFLIGHT: Fields = Fields::of(
+    "Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers\r\n\
+    Access-Control-Allow-Origin: *\r\n\
+    Access-Control-Allow-Methods: GET,POST,HEAD,PUT,DELETE,PATCH\r\n\
+    Access-Control-Max-Age: 7200\r\n",
+);
 const UNAUTHORIZED: &[u8] = br#"{"message":"Unauthorized"}"#;
 const STORED: &[u8] = br#"{"error":null,"success":true}"#;
 
-/// A reply with a JSON body.
-pub(super) fn json(status: u16, body: impl Into<Cow<'static, [u8]>>, route: Route) -> Reply {
-    Reply {
-        status,
-        content_type: JSON,
-        body: body.into(),
-        retry_after: None,
-        allow: None,
-        extra: Cow::Borrowed(CORS),
-        close: false,
-        handout: None,
-        held: None,
-        route,
-    }
+/// Returns a reply with a JSON body.
+pub(super) fn json(status: u16, body: impl Into<Body>, route: Route) -> Reply {
+    Reply { body: body.into(), ..Reply::new(status, JSON, route) }
+}
+
+/// Returns a reply with a text.
+fn text(status: u16, body: impl Into<Body>, route: Route) -> Reply {
+    Reply { body: body.into(), ..Reply::new(status, TEXT, route) }
 }
 
 /// Returns the answer to a produce call whose records are all stored.
@@ -61,48 +64,38 @@ pub(super) fn status() -> Reply {
     no_store(json(200, br#"{"status":"ok"}"#.as_slice(), Route::Status))
 }
 
-/// The same reply, which nobody may keep.
+/// Returns the same reply, which nobody may keep.
 pub(super) fn no_store(reply: Reply) -> Reply {
-    with_fields(reply, NO_STORE)
+    with(reply, &NO_STORE)
 }
 
-/// The same reply with further field lines.
-pub(super) fn with_fields(mut reply: Reply, fields: &[u8]) -> Reply {
-    reply.extra.to_mut().extend_from_slice(fields);
-    reply
-}
-
-/// The answer to `OPTIONS`, which needs no token: what the target takes, and what a browser asks before it sends.
+/// Returns the answer to `OPTIONS`, which needs no token: what the target takes, and what a browser asks before it sends.
 pub(super) fn preflight(allows: &'static str, requested_headers: Option<&[u8]>) -> Reply {
-    let mut extra = Vec::with_capacity(384);
-    extra.extend_from_slice(b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers\r\n");
-    extra.extend_from_slice(b"Access-Control-Allow-Origin: *\r\n");
-    extra.extend_from_slice(b"Access-Control-Allow-Methods: GET,POST,HEAD,PUT,DELETE,PATCH\r\n");
+    let mut fields = PREFLIGHT;
+    fields.push("Allow", allows.as_bytes());
     if let Some(headers) = requested_headers.filter(|headers| !headers.is_empty()) {
-        extra.extend_from_slice(b"Access-Control-Allow-Headers: ");
-        extra.extend_from_slice(headers);
-        extra.extend_from_slice(b"\r\n");
+        fields.push("Access-Control-Allow-Headers", headers);
     }
-    extra.extend_from_slice(PREFLIGHT_MAX_AGE);
-    let reply = json(204, b"".as_slice(), Route::Other);
-    Reply { content_type: None, extra: Cow::Owned(extra), allow: Some(allows), ..reply }
+    Reply::new(204, fields, Route::Other)
 }
 
-/// The same reply, for the page of this origin and with its credentials (Fetch, "CORS check"): a request that carries its own
-/// credential in its URL needs none that the browser holds, and a beacon cannot be sent without.
+/// Returns the same reply, for the page of this origin and with its credentials (Fetch, "CORS check"): a request that carries
+/// its own credential in its URL needs none that the browser holds, and a beacon cannot be sent without.
 pub(super) fn shared_with(origin: &[u8], mut reply: Reply) -> Reply {
-    const EVERYBODY: &[u8] = b"Access-Control-Allow-Origin: *\r\n";
-    let Some(at) = memchr::memmem::find(&reply.extra, EVERYBODY) else { return reply };
-    let line = [b"Access-Control-Allow-Origin: ", origin, b"\r\nAccess-Control-Allow-Credentials: true\r\n"].concat();
-    reply.extra.to_mut().splice(at..at + EVERYBODY.len(), line);
+    const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
+    if reply.fields.get(ALLOW_ORIGIN) == Some(b"*") {
+        reply.fields.remove(ALLOW_ORIGIN);
+        reply.fields.push(ALLOW_ORIGIN, origin);
+        reply.fields.push("Access-Control-Allow-Credentials", b"true");
+    }
     reply
 }
 
 /// There is nothing at this path.
 pub(super) fn not_found(method: &[u8], path: &[u8]) -> Reply {
     let shown = path.get(..path.len().min(2 * NAME_BYTES_MAX)).unwrap_or_default();
-    let text = format!("Cannot {} {}", String::from_utf8_lossy(method), escape_html(&String::from_utf8_lossy(shown)));
-    Reply { content_type: TEXT, ..json(404, text.into_bytes(), Route::Other) }
+    let body = format!("Cannot {} {}", String::from_utf8_lossy(method), escape_html(&String::from_utf8_lossy(shown)));
+    text(404, body.into_bytes(), Route::Other)
 }
 
 /// The original escaped the path it shows: a browser must not read it as markup.
@@ -114,16 +107,25 @@ fn escape_html(text: &str) -> String {
 pub(super) fn reject(reject: &Reject, route: Route) -> Reply {
     let status = status_of(reject);
     let mut reply = match reject {
-        Reject::Unauthorized => with_fields(json(status, UNAUTHORIZED, route), CHALLENGES),
-        Reject::ContentEncoding => with_fields(failure(reject, status, route), ACCEPT_ENCODING),
+        Reject::Unauthorized => with(json(status, UNAUTHORIZED, route), &CHALLENGES),
+        Reject::ContentEncoding => with(failure(reject, status, route), &ACCEPT_ENCODING),
         Reject::MethodNotAllowed(allow) => {
-            Reply { content_type: TEXT, allow: Some(allow), ..json(status, b"Method Not Allowed".as_slice(), route) }
+            let mut reply = text(status, b"Method Not Allowed".as_slice(), route);
+            reply.fields.push("Allow", allow.as_bytes());
+            reply
         }
         _ => failure(reject, status, route),
     };
-    reply = with_fields(reply, EXPOSED);
-    reply.retry_after = reject.retry_after().map(|wait| u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX));
+    if let Some(wait) = reject.retry_after() {
+        reply.fields.push_number("Retry-After", wait.as_secs().max(1));
+    }
     reply.close = reject.closes();
+    with(reply, &EXPOSED)
+}
+
+/// Returns the same reply with further fields.
+fn with(mut reply: Reply, fields: &Fields) -> Reply {
+    reply.fields.extend(fields);
     reply
 }
 
@@ -251,13 +253,13 @@ mod tests {
     fn full_and_unknown_say_when_to_come_again() {
         for failure in every_reject() {
             let reply = reject(&failure, Route::Other);
-            assert_eq!(matches!(reply.status, 429 | 503), reply.retry_after.is_some(), "{failure:?}");
+            assert_eq!(matches!(reply.status, 429 | 503), reply.fields.get("Retry-After").is_some(), "{failure:?}");
         }
     }
 
     #[test]
     fn bodies_are_the_originals() {
-        let body = |failure: &Reject| String::from_utf8(reject(failure, Route::Other).body.into_owned()).unwrap();
+        let body = |failure: &Reject| String::from_utf8(reject(failure, Route::Other).body.bytes().to_vec()).unwrap();
         assert_eq!(body(&Reject::Unauthorized), r#"{"message":"Unauthorized"}"#);
         assert_eq!(
             body(&Reject::Field("Consumer name is required")),
@@ -271,6 +273,6 @@ mod tests {
             body(&Reject::Schema("'/n': \"x\" is not of type \"integer\"".into())),
             r#"{"error":"Schema validation has failed: '/n': \"x\" is not of type \"integer\"","success":false}"#
         );
-        assert_eq!(&*not_found(b"GET", b"/<x>").body, b"Cannot GET /&lt;x&gt;");
+        assert_eq!(not_found(b"GET", b"/<x>").body.bytes(), b"Cannot GET /&lt;x&gt;");
     }
 }

@@ -35,53 +35,15 @@ mod tests;
 pub use body::{Body, Progress};
 pub use date::{DATE_BYTES, date};
 pub use head::{Field, Framing, Head, HeadLimits, Method};
-pub use response::{CONTINUE, Response};
+pub use response::{BodyEnd, CONTINUE, Response, is_bodiless};
 
-use super::Span;
+use super::{
+    Span,
+    http::{ByteSet, is_token_byte, is_value_byte, letters_digits_and, trimmed},
+};
 
 /// A span from offsets. One that `u32` cannot hold becomes one that lies in no buffer, and reads as nothing.
 fn span(start: usize, end: usize) -> Span {
     let narrow = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
     Span { start: narrow(start), end: narrow(end) }
-}
-
-/// Bytes of a set, by value.
-type ByteSet = [bool; 256];
-
-/// Bytes of a token: a method, a field name (RFC 9110, section 5.6.2).
-static TOKEN_BYTES: ByteSet = letters_digits_and(b"!#$%&'*+-.^_`|~");
-
-/// The set of ASCII letters, digits and what is listed.
-const fn letters_digits_and(listed: &[u8]) -> ByteSet {
-    const LETTERS_DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    let mut set = [false; 256];
-    let mut at = 0;
-    while at < LETTERS_DIGITS.len() {
-        set[LETTERS_DIGITS[at] as usize] = true;
-        at += 1;
-    }
-    at = 0;
-    while at < listed.len() {
-        set[listed[at] as usize] = true;
-        at += 1;
-    }
-    set
-}
-
-/// Whether a byte may stand in a token.
-fn is_token_byte(byte: u8) -> bool {
-    TOKEN_BYTES[usize::from(byte)]
-}
-
-/// Whether a byte may stand in a field value: visible, space, tab, or beyond ASCII (RFC 9110, section 5.5).
-const fn is_value_byte(byte: u8) -> bool {
-    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
-}
-
-/// The bytes without spaces and tabs at either end (RFC 9110, section 5.6.3).
-fn trimmed(mut bytes: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
-        bytes = rest;
-    }
-    bytes
 }

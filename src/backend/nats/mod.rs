@@ -7,12 +7,8 @@
 //! When the connection is lost, every publish in flight is *lost*: it may be stored or not. The requester decides what
 //! may be published again (`retry.rs`).
 
-mod connect;
 mod connection;
 mod fetch;
-mod health;
 mod publish;
-mod servers;
 
-pub use connect::{ConnectionSettings, Credential};
-pub use connection::Connection;
+pub use connection::{Connection, ConnectionSettings, Credential};

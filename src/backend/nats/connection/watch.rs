@@ -1,15 +1,13 @@
 //! The timed work of a connection: it gives up publishes that are due, judges its server, and leaves it.
 
 use super::{
-    super::{
-        connect::Established,
-        fetch::Pull,
-        health::{News, Seen, TICK},
-        servers::Address,
-    },
     Connection, LAME_DUCK_GRACE, Leaving,
+    connect::Established,
+    health::{News, Seen, TICK},
+    servers::Address,
 };
 use crate::{
+    backend::nats::fetch::Pull,
     limits::REPUBLISH_AFTER,
     rt,
     wire::{jetstream::window::DueWakers, nats::encode},

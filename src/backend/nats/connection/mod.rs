@@ -1,14 +1,18 @@
 //! The connection of one shard: kept up for ever, written once a turn, read in one pass.
 
+mod connect;
+mod health;
+mod servers;
 mod watch;
 
-use super::{
-    connect::{ConnectionSettings, Established, establish},
-    fetch::Pull,
+pub use connect::{ConnectionSettings, Credential};
+
+use self::{
+    connect::{Established, establish},
     health::Health,
-    publish::Scratch,
     servers::{Address, Servers},
 };
+use super::{fetch::Pull, publish::Scratch};
 use crate::{
     limits::{Limits, REPUBLISH_AFTER, WINDOW_GRANT_MESSAGES, WINDOW_WAITERS_MAX},
     metrics::ShardMetrics,

@@ -12,6 +12,10 @@ pub const NATS_INFO_BYTES_MAX: usize = 64 * 1024;
 pub const NATS_NAME_BYTES_MAX: usize = 255;
 /// Bytes of headers and payload of one message from the broker: the most that its `max_payload` can be set to.
 pub const NATS_PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of one control line to the broker; at a longer one it closes the connection (`max_control_line`).
+pub const NATS_CONTROL_LINE_BYTES_MAX: usize = 4 * 1024;
+/// Requests to the broker whose answers one shard waits for.
+pub const BUS_REQUESTS_MAX: usize = 4_096;
 /// How often the broker is asked the same again while nobody answers: an election may be under way. The earlier
 /// requests stay open, at most one for each of these in the hold.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(400);
@@ -35,6 +39,7 @@ pub const CONSUMERS_LISTED_MAX: usize = 25_600;
 pub const STREAMS_LISTED_MAX: usize = 100_000;
 
 const _: () = assert!(NATS_LINE_BYTES_MAX <= NATS_INFO_BYTES_MAX);
+const _: () = assert!(NATS_CONTROL_LINE_BYTES_MAX <= NATS_LINE_BYTES_MAX, "what may be sent may come back");
 const _: () = assert!(NATS_INFO_BYTES_MAX + NATS_PAYLOAD_BYTES_MAX < u32::MAX as usize, "spans are u32");
 const _: () = assert!(10 * LOOK_INTERVAL.as_millis() <= HOLD.as_millis(), "an election is met by several questions");
 const _: () =

@@ -6,7 +6,7 @@
 //!
 //! A message that arrives after its call is over, or beyond the batch, is given back at once.
 
-use super::connection::Connection;
+use super::connection::{Connection, Incoming, Subscriber};
 use crate::{
     backend::{Delivered, Fetch, Message, Settlement},
     limits::FETCH_BYTES_MAX,
@@ -67,7 +67,8 @@ struct Progress {
 
 impl Pull {
     /// Takes a message that came for this pull. `false`: the batch is full.
-    pub(super) fn receive(&self, subject: &[u8], reply: &[u8], headers: &[u8], payload: &[u8]) -> bool {
+    pub(super) fn receive(&self, message: &Incoming<'_>) -> bool {
+        let Incoming { subject, reply, headers, payload } = *message;
         match Status::of(headers) {
             Some(Status::Heartbeat) => true,
             Some(Status::Closed(closing)) => {
@@ -247,12 +248,10 @@ impl Connection {
             Settlement::Acknowledge => pull::ACK,
             Settlement::Redeliver => pull::NAK,
         };
-        let mut out = self.out.borrow_mut();
+        let mut out = self.out.append();
         for message in &delivered.messages {
             encode::pub_(&mut out, message.reply.of(&delivered.arena), None, word);
         }
-        drop(out);
-        self.flush();
         true
     }
 }
@@ -300,7 +299,7 @@ impl Call<'_> {
     /// first.
     fn partitions(&self) -> Vec<usize> {
         let mut all: Vec<usize> = (0..self.fetch.station.partitions.len()).collect();
-        let first = usize::try_from(self.connection.next_sid()).unwrap_or(0) % all.len().max(1);
+        let first = usize::try_from(self.connection.jetstream.count_call()).unwrap_or(0) % all.len().max(1);
         all.rotate_left(first);
         all
     }
@@ -315,7 +314,7 @@ impl Call<'_> {
         buffer.round.set(buffer.round.get() + 1);
         let count = partitions.len().max(1);
         let bytes = (self.bytes_left() / count).max(self.pull_bytes_min);
-        let mut out = self.connection.out.borrow_mut();
+        let mut out = self.connection.out.append();
         let mut pulls = buffer.pulls.borrow_mut();
         let mut payload = Vec::new();
         for (place, index) in partitions.iter().enumerate() {
@@ -326,9 +325,12 @@ impl Call<'_> {
             let share = records / count + usize::from(place < records % count);
             let share = u32::try_from(share).unwrap_or(u32::MAX);
             if progress.sid == 0 {
-                progress.sid = self.connection.next_sid();
-                let pull = Pull { buffer: Rc::clone(buffer), partition: *index };
-                self.connection.pulls.borrow_mut().insert(progress.sid, pull);
+                let pull = Subscriber::Pull(Pull { buffer: Rc::clone(buffer), partition: *index });
+                let Some(sid) = self.connection.subscriptions.borrow_mut().insert(pull) else {
+                    progress.closed = Some(Closing::Busy);
+                    continue;
+                };
+                progress.sid = sid;
                 let subject = format!("{}f.{}.*", self.connection.inbox, progress.sid);
                 encode::sub(&mut out, subject.as_bytes(), None, progress.sid);
             }
@@ -342,8 +344,6 @@ impl Call<'_> {
             let reply = format!("{}f.{}.{}", self.connection.inbox, progress.sid, buffer.round.get());
             encode::pub_(&mut out, &next_subject(partition, self.fetch.consumer), Some(reply.as_bytes()), &payload);
         }
-        drop((out, pulls));
-        self.connection.flush();
     }
 
     /// Returns the bytes that the answer may still take.
@@ -357,14 +357,12 @@ impl Call<'_> {
     }
 
     fn unsubscribe(&self) {
-        let mut out = self.connection.out.borrow_mut();
+        let mut out = self.connection.out.append();
         for progress in self.buffer.pulls.borrow().iter().filter(|progress| progress.sid != 0) {
-            if self.connection.pulls.borrow_mut().remove(&progress.sid).is_some() {
+            if self.connection.subscriptions.borrow_mut().remove(progress.sid).is_some() {
                 encode::unsub(&mut out, progress.sid, None);
             }
         }
-        drop(out);
-        self.connection.flush();
     }
 }
 

@@ -7,8 +7,13 @@
 //! When the connection is lost, every publish in flight is *lost*: it may be stored or not. The requester decides what
 //! may be published again (`retry.rs`).
 
+pub mod bus;
 mod connection;
 mod fetch;
+mod jetstream;
 mod publish;
+mod slab;
+#[cfg(test)]
+mod testing;
 
 pub use connection::{Connection, ConnectionSettings, Credential};

@@ -56,14 +56,14 @@ pub(super) struct Scratch {
 impl Connection {
     /// Publishes the records of a request and waits for their outcomes.
     pub async fn publish(&self, publish: &Publish<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Reject> {
-        let mut scratch = self.scratch.borrow_mut().pop().unwrap_or_default();
+        let mut scratch = self.jetstream.scratch.borrow_mut().pop().unwrap_or_default();
         // A single record is stored or not in any case.
         let result = if publish.atomic && publish.records.len() > 1 {
             Box::pin(self.publish_whole(publish, outcomes, &mut scratch)).await
         } else {
             self.publish_with(publish, outcomes, &mut scratch).await
         };
-        let mut kept = self.scratch.borrow_mut();
+        let mut kept = self.jetstream.scratch.borrow_mut();
         if kept.len() < PUBLISH_SPARES_MAX && scratch.todo.capacity() <= PUBLISH_SPARE_RECORDS_MAX {
             kept.push(scratch);
         }
@@ -110,7 +110,7 @@ impl Connection {
     async fn send(&self, plan: &Plan<'_>, scratch: &mut Scratch, outcomes: &mut [Outcome]) -> Option<(usize, Reject)> {
         scratch.sent.clear();
         let (mut at, mut until) = (0, None);
-        let failures = || (self.refusals.get(), self.unanswered.get());
+        let failures = || (self.jetstream.refusals.get(), self.jetstream.unanswered.get());
         let before = failures();
         while at < scratch.todo.len() {
             // Whoever sends the first has looked at the time.
@@ -154,7 +154,7 @@ impl Connection {
         until: &mut Option<Instant>,
     ) -> Result<(BatchKey, usize), Reject> {
         // Output that the broker does not read gathers here: nothing more is added until it does.
-        if self.out.borrow().len() > self.limits.window_bytes_max {
+        if self.out.len() > self.limits.window_bytes_max {
             return Err(Reject::WindowFull);
         }
         let patience = self.patience(plan);
@@ -166,10 +166,10 @@ impl Connection {
             sizes: records.iter().take(BATCH_RECORDS_MAX).map(|index| plan.bytes(*index)),
             all: plan.publish.atomic,
             tag: plan.tag,
-            deadline_ms: self.now_ms() + u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+            deadline_ms: self.jetstream.now_ms() + u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
         };
         tokens.clear();
-        let at_once = if self.is_up() { self.window.borrow_mut().open(ask(), tokens) } else { None };
+        let at_once = if self.is_up() { self.jetstream.window.borrow_mut().open(ask(), tokens) } else { None };
         let opened = match at_once {
             Some(opened) => opened,
             None if !self.is_up() => return Err(Reject::BrokerAway),
@@ -181,17 +181,16 @@ impl Connection {
         // No await between here and the window: a batch that was opened while the connection stands is written to it.
         if !self.is_up() {
             // The window was emptied when the connection was lost; these records were never sent.
-            self.window.borrow_mut().revoke(opened.key, &mut DueWakers::default());
+            self.jetstream.window.borrow_mut().revoke(opened.key, &mut DueWakers::default());
             return Err(Reject::BrokerAway);
         }
         let is_cut = plan.publish.atomic && opened.records < records.len();
         // However long it waited for a connection and for room: soon the stream may not know the ids any more.
         if is_cut || (plan.publish.again && plan.publish.is_late()) {
-            self.window.borrow_mut().revoke(opened.key, &mut DueWakers::default());
+            self.jetstream.window.borrow_mut().revoke(opened.key, &mut DueWakers::default());
             return Err(Reject::WindowFull);
         }
         self.encode(plan, scratch, opened.key, at..at + opened.records);
-        self.flush();
         Ok((opened.key, opened.records))
     }
 
@@ -200,7 +199,7 @@ impl Connection {
     fn patience(&self, plan: &Plan<'_>) -> Duration {
         let Publish { id, station, .. } = plan.publish;
         let again = plan.once && id.is_some() && Repeats::of(&self.limits).all_fit(station.duplicate_window);
-        if again { self.patience.get() } else { self.limits.ack_timeout }
+        if again { self.jetstream.patience.get() } else { self.limits.ack_timeout }
     }
 
     /// Appends the records of a grant to the output.
@@ -208,11 +207,11 @@ impl Connection {
         let Scratch { todo, tokens, template, fields, .. } = scratch;
         let records = todo.get(records).unwrap_or_default();
         let prefix = self.inbox.as_bytes();
-        let mut out = self.out.borrow_mut();
+        let mut out = self.out.append();
         match (plan.ack_mode, tokens.first()) {
             (AckMode::PerBatch, Some(token)) => {
-                let id = self.batch_ids.borrow_mut().next_id();
-                self.window.borrow_mut().call(key, id);
+                let id = self.jetstream.batch_ids.borrow_mut().next_id();
+                self.jetstream.window.borrow_mut().call(key, id);
                 let text = token.text();
                 let count = u16::try_from(records.len()).unwrap_or(u16::MAX);
                 for (place, index) in (0..count).zip(records) {
@@ -249,7 +248,7 @@ impl Connection {
         let mut place = Place { connection: self, turn: Ticket::default() };
         let wait = poll_fn(|context| {
             let mut wakes = DueWakers::default();
-            self.window.borrow_mut().poll_open(&mut place.turn, ask(), tokens, &mut wakes, context)
+            self.jetstream.window.borrow_mut().poll_open(&mut place.turn, ask(), tokens, &mut wakes, context)
         });
         let Ok(Ok(opened)) = rt::deadline(until.saturating_duration_since(Instant::now()), wait).await else {
             self.metrics.window_full.increment();
@@ -262,9 +261,9 @@ impl Connection {
     async fn collect(&self, plan: &Plan<'_>, scratch: &mut Scratch, outcomes: &mut [Outcome]) {
         let Scratch { todo, again, sent, acks, .. } = scratch;
         for Sent { key, records } in sent.drain(..) {
-            poll_fn(|context| self.window.borrow_mut().poll_batch(key, context)).await;
+            poll_fn(|context| self.jetstream.window.borrow_mut().poll_batch(key, context)).await;
             acks.clear();
-            self.window.borrow_mut().take(key, acks);
+            self.jetstream.window.borrow_mut().take(key, acks);
             if plan.ack_mode == AckMode::InOrder && !is_attributable(acks) {
                 acks.fill(AckOutcome::TimedOut);
             }
@@ -299,7 +298,7 @@ struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut wakes = DueWakers::default();
-        self.connection.window.borrow_mut().leave(&mut self.turn, &mut wakes);
+        self.connection.jetstream.window.borrow_mut().leave(&mut self.turn, &mut wakes);
     }
 }
 

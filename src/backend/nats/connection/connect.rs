@@ -1,5 +1,6 @@
 //! Connects to one of a list of servers, and waits until the server has accepted the connection.
 
+use super::Subscriptions;
 use crate::{
     limits::READ_BUFFER_BYTES,
     rt::{self, Flavor, Stream},
@@ -62,8 +63,8 @@ pub(super) struct Established {
     pub(super) rest: Vec<u8>,
 }
 
-/// Connects to one server, identifies itself, subscribes to `inbox` (sid 1), and waits until the server accepts the
-/// connection.
+/// Connects to one server, identifies itself, subscribes to what always stands below `inbox`, and waits until the server
+/// accepts the connection.
 pub(super) async fn establish(
     settings: &ConnectionSettings,
     server: &(String, u16),
@@ -121,7 +122,7 @@ impl Handshake {
         }
         let mut out = Vec::new();
         introduce(&mut out, settings, &info)?;
-        encode::sub(&mut out, inbox.as_bytes(), None, 1);
+        Subscriptions::subscribe_standing(&mut out, inbox);
         encode::ping(&mut out);
         let (written, _) = self.stream.write_all(out).await;
         written.map_err(|error| error.to_string())?;

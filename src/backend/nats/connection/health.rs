@@ -39,19 +39,19 @@ const PATIENCE_FACTOR: u64 = 4;
 
 /// What was counted up to a tick, since the connection was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(in crate::backend::nats) struct Seen {
     /// Answers to publishes in flight.
-    pub(super) answered: u64,
+    pub(in crate::backend::nats) answered: u64,
     /// Those of them that said "not now".
-    pub(super) refused: u64,
+    pub(in crate::backend::nats) refused: u64,
     /// Those that say that the record is under way, or not known: a leader that has lost the others answers so too.
-    pub(super) undecided: u64,
+    pub(in crate::backend::nats) undecided: u64,
     /// Publishes that were given up unanswered.
-    pub(super) unanswered: u64,
+    pub(in crate::backend::nats) unanswered: u64,
     /// Publishes in flight, and their bytes.
-    pub(super) in_flight: (usize, usize),
+    pub(in crate::backend::nats) in_flight: (usize, usize),
     /// Whether anything was received since the tick before.
-    pub(super) heard: bool,
+    pub(in crate::backend::nats) heard: bool,
 }
 
 /// What the connection is to do.

@@ -1,33 +1,44 @@
-//! The connection of one shard: kept up for ever, written once a turn, read in one pass.
+//! The connection of one shard to the broker: kept up for ever, written once a turn, read in one pass.
+//!
+//! It drives two *duties*, which know nothing of sockets: [`jetstream`](super::jetstream) (publishes, acknowledgements,
+//! pulls) and the [`bus`](super::bus) (requests). A duty appends to the output ([`out`]), is handed what
+//! comes for it ([`reader`]; [`subscriptions`] says what that is), and is told when the connection is lost.
+//!
+//! A connection is made ([`connect`], to one of the [`servers`], after a pause ([`backoff`])), judged once a tick
+//! ([`watch`], [`health`]), and left for a better one ([`leave`]).
 
+mod backoff;
 mod connect;
 mod health;
+mod leave;
+mod out;
+mod reader;
 mod servers;
+mod subscriptions;
 mod watch;
+mod writer;
 
 pub use connect::{ConnectionSettings, Credential};
+pub(super) use health::Seen;
+pub(super) use reader::Incoming;
+pub(super) use subscriptions::{REPLIES, Subscriber, Subscriptions};
 
 use self::{
+    backoff::Backoff,
     connect::{Established, establish},
     health::Health,
+    leave::Leaving,
+    out::Out,
     servers::{Address, Servers},
+    subscriptions::ACKNOWLEDGEMENTS_SID,
 };
-use super::{fetch::Pull, publish::Scratch};
+use super::{bus::Bus, jetstream::JetStream};
 use crate::{
-    limits::{Limits, REPUBLISH_AFTER, WINDOW_GRANT_MESSAGES, WINDOW_WAITERS_MAX},
+    limits::Limits,
     metrics::ShardMetrics,
     reject::Reject,
-    rt::{self, Guard, Notify, ReadHalf, Waiters, WriteHalf},
-    wire::{
-        Span,
-        jetstream::{
-            AckOutcome, BatchIds, PubAck, Token, Window,
-            acks::{Acks, PlainAck},
-            errors, puback,
-            window::{DueWakers, WindowLimits},
-        },
-        nats::{Op, ParseLimits, Parsed, ServerError, ServerInfo, encode, headers, next},
-    },
+    rt::{self, Guard, Notify, Waiters},
+    wire::{jetstream::window::DueWakers, nats::ServerInfo},
 };
 use std::{
     cell::{Cell, RefCell},
@@ -37,24 +48,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Where acknowledgements of delivered messages go. A message whose reply subject is elsewhere is not JetStream's.
-const ACK_SUBJECTS: &[u8] = b"$JS.ACK.";
-/// The subscription that all acknowledgements come to.
-const ACK_SID: u64 = 1;
-/// Room of the receive buffer; a buffer that grew for a large message goes back to it.
-const RECEIVE_BYTES: usize = 64 * 1024;
-/// Reads before other tasks get their turn.
-const READS_IN_A_ROW: u64 = 16;
-/// How long publishes in flight have when the server says that it is about to stop, and there is no other one.
-const LAME_DUCK_GRACE: Duration = Duration::from_secs(2);
 /// How long the end of a connection waits for what is still to be written, and how often it looks.
 const STOP_WRITE_MAX: Duration = Duration::from_millis(250);
 const STOP_WRITE_PAUSE: Duration = Duration::from_millis(1);
-/// How long a subject that the broker forbids is not logged again, and for how many subjects at most.
-const SAID_AGAIN: Duration = Duration::from_secs(10);
-const SAID_MAX: usize = 64;
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// One shard's connection to the broker.
 #[derive(Debug)]
@@ -62,7 +58,17 @@ pub struct Connection {
     settings: ConnectionSettings,
     pub(in crate::backend) limits: Limits,
     pub(super) metrics: Arc<ShardMetrics>,
-    epoch: Instant,
+    /// `_INBOX.<id>.`: acknowledgements come to `<inbox><token>`, pulled messages to `<inbox>f.<sid>.<round>`, replies to
+    /// requests to `<inbox>r.<number>`.
+    pub(super) inbox: Rc<str>,
+    pub(super) out: Out,
+    pub(super) subscriptions: RefCell<Subscriptions>,
+    pub(super) jetstream: JetStream,
+    pub(super) bus: Bus,
+    /// The connection that stands.
+    up: RefCell<Option<Up>>,
+    /// Woken when there is one, and when it is lost.
+    changed: Waiters,
     servers: RefCell<Servers>,
     /// A connection that stands already, to the server that publishes go to next.
     standby: RefCell<Option<(Address, Established)>>,
@@ -71,30 +77,8 @@ pub struct Connection {
     health: RefCell<Health>,
     /// Whether anything was received since the last tick.
     heard: Cell<bool>,
-    /// Publishes that were given up unanswered.
-    pub(super) unanswered: Cell<u64>,
     /// Subjects whose refusal was logged lately.
     said: RefCell<HashMap<Box<str>, Instant>>,
-    /// `_INBOX.<id>.`: acknowledgements come to `<prefix><token>`, pulled messages to `<prefix>f.<sid>.<round>`.
-    pub(super) inbox: String,
-    pub(super) window: RefCell<Window>,
-    /// Buffers that publishes in flight do not need at the moment.
-    pub(super) scratch: RefCell<Vec<Scratch>>,
-    pub(super) batch_ids: RefCell<BatchIds>,
-    acks: RefCell<Acks>,
-    pub(super) out: RefCell<Vec<u8>>,
-    writer: Notify,
-    up: RefCell<Option<Up>>,
-    changed: Waiters,
-    pub(super) pulls: RefCell<HashMap<u64, Pull>>,
-    sids: Cell<u64>,
-    /// Answers that said "not now": a record that is sent behind them would be stored before the one that they were
-    /// for.
-    pub(super) refusals: Cell<u64>,
-    /// Answers that say neither that the server serves nor that it does not.
-    undecided: Cell<u64>,
-    /// How long a record with a message id waits for its answer from a cluster before it may be published again.
-    pub(super) patience: Cell<Duration>,
     stopping: Cell<bool>,
 }
 
@@ -109,15 +93,6 @@ struct Up {
     leaving: Option<Leaving>,
     /// When the write that is under way began.
     writing_since: Option<Instant>,
-}
-
-/// How a connection ends before it is lost.
-#[derive(Debug, Clone, Copy)]
-struct Leaving {
-    /// It ends at this time at the latest.
-    until: Instant,
-    /// The next connection stands by. (Else the server is about to stop.)
-    moves: bool,
 }
 
 /// The traits of a server that matter to a publish.
@@ -140,42 +115,25 @@ impl Connection {
     /// The connection of shard `index`; `identity` makes its inbox unique. It does nothing before [`Connection::run`].
     #[must_use]
     pub fn new(settings: ConnectionSettings, identity: &str, limits: Limits, metrics: Arc<ShardMetrics>) -> Rc<Self> {
-        let servers = Servers::new(settings.servers.clone(), 0);
-        let window = Window::new(WindowLimits {
-            messages: limits.window_messages_max,
-            bytes: limits.window_bytes_max,
-            grant_messages: WINDOW_GRANT_MESSAGES,
-            waiters: WINDOW_WAITERS_MAX,
-        });
-        metrics.window_messages_limit.set(limits.window_messages_max as u64);
-        metrics.window_bytes_limit.set(limits.window_bytes_max as u64);
-        let inbox = format!("_INBOX.{identity}.");
+        let inbox: Rc<str> = format!("_INBOX.{identity}.").into();
+        let acknowledgements = (Rc::clone(&inbox), ACKNOWLEDGEMENTS_SID);
         Rc::new(Self {
+            jetstream: JetStream::new(&limits, Arc::clone(&metrics), acknowledgements, identity),
+            servers: RefCell::new(Servers::new(settings.servers.clone(), 0)),
             settings,
             limits,
             metrics,
-            epoch: Instant::now(),
-            servers: RefCell::new(servers),
+            inbox,
+            out: Out::default(),
+            subscriptions: RefCell::new(Subscriptions::new()),
+            bus: Bus::default(),
+            up: RefCell::default(),
+            changed: Waiters::default(),
             standby: RefCell::default(),
             moving: Cell::new(false),
             health: RefCell::default(),
             heard: Cell::new(false),
-            unanswered: Cell::new(0),
             said: RefCell::default(),
-            acks: RefCell::new(Acks::new(&inbox, ACK_SID)),
-            batch_ids: RefCell::new(BatchIds::new(identity)),
-            inbox,
-            window: RefCell::new(window),
-            scratch: RefCell::default(),
-            out: RefCell::default(),
-            writer: Notify::default(),
-            up: RefCell::default(),
-            changed: Waiters::default(),
-            pulls: RefCell::default(),
-            sids: Cell::new(ACK_SID),
-            refusals: Cell::new(0),
-            undecided: Cell::new(0),
-            patience: Cell::new(REPUBLISH_AFTER),
             stopping: Cell::new(false),
         })
     }
@@ -184,7 +142,7 @@ impl Connection {
     pub async fn run(self: Rc<Self>, first_server: usize) {
         *self.servers.borrow_mut() = Servers::new(self.settings.servers.clone(), first_server);
         rt::spawn(Rc::clone(&self).tick());
-        let mut backoff = BACKOFF_MIN;
+        let mut backoff = Backoff::default();
         let mut said = String::new();
         while !self.stopping.get() {
             match self.connect().await {
@@ -198,8 +156,7 @@ impl Connection {
                     said.clear();
                     let since = Instant::now();
                     self.serve(established).await;
-                    // A connection that stood is tried again at once; one that fails at once is not.
-                    backoff = if since.elapsed() > BACKOFF_MAX { BACKOFF_MIN } else { backoff };
+                    backoff.stood(since.elapsed());
                     self.metrics.reconnects.increment();
                     if self.standby.borrow().is_some() {
                         continue;
@@ -224,9 +181,7 @@ impl Connection {
                     said = reason;
                 }
             }
-            // Shards and replicas do not come back all at once.
-            rt::sleep(rt::jittered(backoff / 2, backoff)).await;
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            backoff.wait().await;
         }
     }
 
@@ -241,7 +196,7 @@ impl Connection {
 
     /// Connects to this server.
     async fn let_in(&self, server: Address) -> Result<(Address, Established), (Address, String)> {
-        match establish(&self.settings, &server, &format!("{}*", self.inbox)).await {
+        match establish(&self.settings, &server, &self.inbox).await {
             Ok(established) => {
                 self.servers.borrow_mut().connected(&established.info);
                 Ok((server, established))
@@ -252,7 +207,7 @@ impl Connection {
 
     /// Ends the consume calls that wait, with what they have.
     pub fn end_waits(&self) {
-        for pull in self.pulls.borrow().values() {
+        for pull in self.subscriptions.borrow().pulls() {
             pull.end();
         }
     }
@@ -264,14 +219,12 @@ impl Connection {
         while self.is_writing() && Instant::now() < until {
             rt::sleep(STOP_WRITE_PAUSE).await;
         }
-        if let Some(up) = &*self.up.borrow() {
-            up.guard.shut_down();
-        }
+        self.shut_down();
     }
 
     /// Returns whether something is still to be written to a connection that stands.
     fn is_writing(&self) -> bool {
-        self.up.borrow().as_ref().is_some_and(|up| up.writing_since.is_some() || !self.out.borrow().is_empty())
+        self.up.borrow().as_ref().is_some_and(|up| up.writing_since.is_some() || !self.out.is_empty())
     }
 
     /// Returns whether a publish could be sent now.
@@ -288,7 +241,15 @@ impl Connection {
     pub(super) async fn connected(&self) -> Result<Server, Reject> {
         match self.server() {
             Some(server) => Ok(server),
-            None => Box::pin(self.come_up()).await,
+            None => self.connected_within(self.limits.hold).await.ok_or(Reject::BrokerAway),
+        }
+    }
+
+    /// Waits for a connection. Returns the server at its other end; `None`: there is none within this time.
+    pub(super) async fn connected_within(&self, limit: Duration) -> Option<Server> {
+        match self.server() {
+            Some(server) => Some(server),
+            None => Box::pin(self.come_up(limit)).await,
         }
     }
 
@@ -297,41 +258,25 @@ impl Connection {
         self.up.borrow().as_ref().filter(|up| up.leaving.is_none()).map(|up| up.server)
     }
 
-    async fn come_up(&self) -> Result<Server, Reject> {
-        let until = Instant::now() + self.limits.hold;
+    async fn come_up(&self, limit: Duration) -> Option<Server> {
+        let until = Instant::now() + limit;
         loop {
             if let Some(server) = self.server() {
-                return Ok(server);
+                return Some(server);
             }
             let left = until.saturating_duration_since(Instant::now());
             let changed = self.changed.changed();
-            rt::deadline(left, changed).await.map_err(|_| Reject::BrokerAway)?;
+            rt::deadline(left, changed).await.ok()?;
         }
-    }
-
-    /// Says that the output buffer has something in it.
-    pub(super) fn flush(&self) {
-        self.writer.notify();
-    }
-
-    /// Returns the milliseconds of the window's clock.
-    pub(super) fn now_ms(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Returns a number that no other subscription of this connection has.
-    pub(super) fn next_sid(&self) -> u64 {
-        self.sids.set(self.sids.get() + 1);
-        self.sids.get()
     }
 
     async fn serve(self: &Rc<Self>, established: Established) {
         let Established { stream, info, rest } = established;
         let guard = stream.guard();
-        self.out.borrow_mut().clear();
+        self.out.clear();
         let server = Server::of(&info);
         *self.up.borrow_mut() = Some(Up { guard, server, stops: false, leaving: None, writing_since: None });
-        self.health.borrow_mut().connected(self.sent());
+        self.health.borrow_mut().connected(self.jetstream.sent());
         self.metrics.link_up.set(1);
         self.changed.wake_all();
 
@@ -342,235 +287,33 @@ impl Connection {
         tracing::debug!(reason, "the broker connection ended");
         guard.shut_down();
         self.lost();
-        self.writer.notify();
+        self.out.wake();
         written.wait().await;
         // Only now may the socket close: nobody holds a guard of it any more.
         drop(read);
     }
 
-    /// Gives up everything in flight as lost; unless the connection moves from one server of a cluster to another: then
-    /// answers come there as well.
+    /// Tells the duties that everything in flight is lost; unless the connection moves from one server of a cluster to
+    /// another: then answers to publishes come there as well.
     fn lost(&self) {
         let ended = self.up.borrow_mut().take();
         self.metrics.link_up.set(0);
         let mut wakes = DueWakers::default();
-        let moves = |up: &Up| up.server.clustered && up.leaving.is_some_and(|leaving| leaving.moves);
-        match ended.filter(moves) {
+        match ended.filter(Up::moves_within_a_cluster) {
             Some(Up { stops: true, .. }) => {}
-            Some(_) => self.give_up_what_goes_again(&mut wakes),
-            None => {
-                self.window.borrow_mut().lose_all(&mut wakes);
-            }
+            Some(_) => self.jetstream.give_up_what_goes_again(&mut wakes),
+            None => self.jetstream.lost(&mut wakes),
         }
-        for (_, pull) in self.pulls.borrow_mut().drain() {
-            pull.lost();
-        }
+        self.subscriptions.borrow_mut().lost();
+        self.bus.lost();
         drop(wakes);
         self.changed.wake_all();
     }
 
-    /// Writes what has gathered, whole buffers at a time, until the connection ends.
-    async fn write(self: Rc<Self>, mut half: WriteHalf, done: Rc<Notify>) {
-        let mut spare = Vec::new();
-        loop {
-            self.writer.wait().await;
-            if self.up.borrow().is_none() {
-                break;
-            }
-            while !self.out.borrow().is_empty() {
-                let full = std::mem::replace(&mut *self.out.borrow_mut(), std::mem::take(&mut spare));
-                self.writing_since(Some(Instant::now()));
-                let (result, mut written) = half.write_all(full).await;
-                self.writing_since(None);
-                if result.is_err() {
-                    // The stream is cut somewhere within an operation: it is of no further use.
-                    if let Some(up) = &*self.up.borrow() {
-                        up.guard.shut_down();
-                    }
-                    done.notify();
-                    return;
-                }
-                written.clear();
-                if written.capacity() <= self.limits.window_bytes_max {
-                    spare = written;
-                }
-            }
+    /// Ends the connection that stands; the next one follows.
+    fn shut_down(&self) {
+        if let Some(up) = &*self.up.borrow() {
+            up.guard.shut_down();
         }
-        done.notify();
-    }
-
-    fn writing_since(&self, since: Option<Instant>) {
-        if let Some(up) = &mut *self.up.borrow_mut() {
-            up.writing_since = since;
-        }
-    }
-
-    /// Reads until the connection ends. Returns why it ended.
-    async fn read(&self, half: &mut ReadHalf, rest: Vec<u8>) -> String {
-        let mut buffer = rest;
-        for count in 1_u64.. {
-            if count.is_multiple_of(READS_IN_A_ROW) {
-                rt::yield_now().await;
-            }
-            let wanted = match self.receive(&mut buffer) {
-                Ok(wanted) => wanted,
-                Err(reason) => return reason,
-            };
-            if buffer.is_empty() && buffer.capacity() > 4 * RECEIVE_BYTES {
-                buffer = Vec::new();
-            }
-            buffer.reserve(wanted.max(RECEIVE_BYTES));
-            let (result, filled) = half.read(buffer).await;
-            buffer = filled;
-            match result {
-                Ok(0) => return "closed by the broker".to_owned(),
-                Ok(_) => {}
-                Err(error) => return error.to_string(),
-            }
-        }
-        "read for ever".to_owned()
-    }
-
-    /// Handles every complete operation of the buffer and leaves the rest. Returns how many bytes are missing.
-    fn receive(&self, buffer: &mut Vec<u8>) -> Result<usize, String> {
-        self.heard.set(true);
-        let mut wakes = DueWakers::default();
-        let mut at = 0;
-        let limits = ParseLimits::default();
-        let wanted = loop {
-            let front = buffer.get(at..).unwrap_or_default();
-            if let Some(PlainAck { token, sequence, consumed }) = self.acks.borrow_mut().next(front) {
-                let stored = AckOutcome::Stored { sequence, duplicate: false };
-                self.window.borrow_mut().complete(token, stored, &mut wakes);
-                at += consumed;
-                continue;
-            }
-            match next(front, &limits).map_err(|error| error.to_string())? {
-                Parsed::Incomplete { wanted } => break wanted,
-                Parsed::Op { op, consumed } => {
-                    self.operation(&op, front, &mut wakes)?;
-                    at += consumed;
-                }
-            }
-        };
-        buffer.drain(..at);
-        let window = self.window.borrow();
-        let (messages, bytes) = window.in_flight();
-        let unmatched = &self.metrics.acknowledgements_unmatched;
-        unmatched.add(window.stale() - unmatched.get());
-        self.metrics.window_messages.set(messages as u64);
-        self.metrics.window_bytes.set(bytes as u64);
-        Ok(wanted)
-    }
-
-    fn operation(&self, op: &Op, buffer: &[u8], wakes: &mut DueWakers) -> Result<(), String> {
-        match op {
-            Op::Msg { subject, sid: ACK_SID, payload, .. } => {
-                self.acknowledged(subject.of(buffer), payload.of(buffer), wakes);
-            }
-            Op::Hmsg { subject, sid: ACK_SID, headers, payload, .. } => {
-                let no_responders =
-                    headers::status(headers.of(buffer)).is_some_and(|status| status.code == headers::NO_RESPONDERS);
-                if !no_responders {
-                    self.acknowledged(subject.of(buffer), payload.of(buffer), wakes);
-                } else if let Some(token) = Token::of_subject(subject.of(buffer), self.inbox.as_bytes()) {
-                    let answered = self.complete(token, AckOutcome::NoResponders, wakes);
-                    self.refusals.set(self.refusals.get() + answered);
-                }
-            }
-            Op::Msg { subject, sid, reply, payload } => {
-                self.pulled(*sid, subject.of(buffer), *reply, &[], payload.of(buffer), buffer);
-            }
-            Op::Hmsg { subject, sid, reply, headers, payload } => {
-                self.pulled(*sid, subject.of(buffer), *reply, headers.of(buffer), payload.of(buffer), buffer);
-            }
-            Op::Ping => {
-                encode::pong(&mut self.out.borrow_mut());
-                self.flush();
-            }
-            Op::Pong | Op::Ok => {}
-            Op::Info(json) => self.informed(json.of(buffer)),
-            Op::Err(text) => return self.refused(&ServerError::parse(text.of(buffer)), wakes),
-        }
-        Ok(())
-    }
-
-    fn acknowledged(&self, subject: &[u8], payload: &[u8], wakes: &mut DueWakers) {
-        let Some(token) = Token::of_subject(subject, self.inbox.as_bytes()) else { return };
-        let outcome = match puback::parse(payload) {
-            Some(PubAck::Stored { sequence, count: Some(count), batch, .. }) => {
-                self.window.borrow_mut().committed(token, batch.of(payload), (sequence, count), wakes);
-                return;
-            }
-            Some(PubAck::Stored { sequence, duplicate, count: None, .. }) => AckOutcome::Stored { sequence, duplicate },
-            Some(PubAck::Error { code, err_code, description }) => {
-                let description = puback::description_text(payload, description);
-                let answered = self.complete(token, AckOutcome::Error { code, err_code, description }, wakes);
-                if errors::is_for_the_moment(code, err_code) {
-                    self.refusals.set(self.refusals.get() + answered);
-                } else if errors::is_said_without_a_cluster(code, err_code) {
-                    self.undecided.set(self.undecided.get() + answered);
-                }
-                return;
-            }
-            // This is no acknowledgement: nothing is known of the record until its deadline passes.
-            Some(PubAck::BatchStarted) | None => return,
-        };
-        self.complete(token, outcome, wakes);
-    }
-
-    /// Handles an answer. Returns how many records in flight it was for: those of a batch have one.
-    fn complete(&self, token: Token, outcome: AckOutcome, wakes: &mut DueWakers) -> u64 {
-        let mut window = self.window.borrow_mut();
-        let before = window.answered();
-        window.complete(token, outcome, wakes);
-        window.answered() - before
-    }
-
-    /// Handles a message for a pull; a message that no call waits for any more is given back at once.
-    fn pulled(&self, sid: u64, subject: &[u8], reply: Option<Span>, headers: &[u8], payload: &[u8], buffer: &[u8]) {
-        let reply = reply.map(|reply| reply.of(buffer)).unwrap_or_default();
-        if !reply.is_empty() && !reply.starts_with(ACK_SUBJECTS) {
-            return;
-        }
-        let taken = self.pulls.borrow().get(&sid).is_some_and(|pull| pull.receive(subject, reply, headers, payload));
-        if !taken && !reply.is_empty() {
-            encode::pub_(&mut self.out.borrow_mut(), reply, None, crate::wire::jetstream::pull::NAK);
-            self.flush();
-        }
-    }
-
-    fn informed(&self, json: &[u8]) {
-        let Ok(info) = ServerInfo::parse(json) else { return };
-        if let Some(up) = &mut *self.up.borrow_mut() {
-            // What the server does not repeat stays as it was.
-            up.server.record_bytes_max = info.record_bytes_max().unwrap_or(up.server.record_bytes_max);
-            up.server.clustered |= Server::of(&info).clustered;
-            // The next tick does what follows from it.
-            if info.ldm && !std::mem::replace(&mut up.stops, true) {
-                tracing::info!("the broker is about to stop: going elsewhere");
-            }
-        }
-    }
-
-    fn refused(&self, error: &ServerError, wakes: &mut DueWakers) -> Result<(), String> {
-        if let ServerError::PermissionsViolation { subject, .. } = error {
-            if self.is_news(subject) {
-                tracing::warn!(subject = &**subject, "the broker's permissions forbid the gateway this subject");
-            }
-            self.window.borrow_mut().fail_subject(super::publish::tag_of(subject), wakes);
-        }
-        if error.closes() { Err(format!("{error:?}")) } else { Ok(()) }
-    }
-
-    /// Returns whether this subject was not logged lately.
-    fn is_news(&self, subject: &str) -> bool {
-        let (mut said, now) = (self.said.borrow_mut(), Instant::now());
-        said.retain(|_, at| now.saturating_duration_since(*at) < SAID_AGAIN);
-        let news = said.len() < SAID_MAX && !said.contains_key(subject);
-        if news {
-            said.insert(subject.into(), now);
-        }
-        news
     }
 }

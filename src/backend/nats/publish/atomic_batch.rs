@@ -61,7 +61,7 @@ impl Connection {
             return Ok(());
         }
         let bytes = scratch.todo.iter().map(|index| plan.bytes(*index)).sum();
-        if !self.window.borrow().can_take(count, bytes) {
+        if !self.jetstream.window.borrow().can_take(count, bytes) {
             return Err(Reject::NotAtomic(TOO_LARGE));
         }
         let key = match self.grant(&plan, scratch, 0, &mut None).await {
@@ -71,10 +71,10 @@ impl Connection {
                 return Ok(());
             }
         };
-        poll_fn(|context| self.window.borrow_mut().poll_batch(key, context)).await;
+        poll_fn(|context| self.jetstream.window.borrow_mut().poll_batch(key, context)).await;
         let acks = &mut scratch.acks;
         acks.clear();
-        self.window.borrow_mut().take(key, acks);
+        self.jetstream.window.borrow_mut().take(key, acks);
         match acks.first() {
             Some(AckOutcome::Stored { .. }) => {
                 for ((index, ack), outcome) in (0..).zip(acks.drain(..)).zip(outcomes) {

@@ -3,6 +3,7 @@
 //! Each test starts its own server on a free port and asks through the same channels as a shard.
 //! Without the variable these tests fail: they must not pass by not running.
 
+mod bus;
 mod credentials;
 mod publishing;
 mod registry;

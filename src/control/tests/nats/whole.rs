@@ -29,7 +29,11 @@ use std::{
 };
 
 /// Runs something on a shard's connection to the server of this port.
-fn on_connection<T, F: Future<Output = T>>(port: u16, limits: &Limits, work: impl FnOnce(Rc<Connection>) -> F) -> T {
+pub(super) fn on_connection<T, F: Future<Output = T>>(
+    port: u16,
+    limits: &Limits,
+    work: impl FnOnce(Rc<Connection>) -> F,
+) -> T {
     let settings = ConnectionSettings {
         servers: vec![("127.0.0.1".to_owned(), port)],
         credential: Credential::None,

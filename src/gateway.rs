@@ -13,7 +13,7 @@ use crate::{
         nats::{ConnectionSettings, Credential},
     },
     config::{BackendSettings, NatsCredential, NatsSettings, Settings},
-    control::{self, ControlHandle, ControlInputs},
+    control::{self, ControlHandle, ControlInputs, OpenBackend},
     directory::messages::{Envelope, ShardUpdate},
     limits::REQUESTS_PER_SHARD_MAX,
     metrics::ShardMetrics,
@@ -75,7 +75,7 @@ pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), 
     let data_port = reserve("listen", settings.listen)?;
     let admin_listener = patiently(|| admin::bind(settings.admin_listen))
         .map_err(|error| unusable("admin_listen", settings.admin_listen, &error))?;
-    let store = open_store(&settings)?;
+    let backend = open(&settings)?;
     let (asks, questions) = flume::bounded(REQUESTS_PER_SHARD_MAX * usize::from(settings.shards));
     let metrics: Vec<Arc<ShardMetrics>> = (0..settings.shards).map(|_| Arc::default()).collect();
     for block in &metrics {
@@ -84,10 +84,10 @@ pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), 
     let (inboxes, receivers): (Vec<_>, Vec<_>) = metrics.iter().map(|_| flume::bounded(REQUESTS_PER_SHARD_MAX)).unzip();
     let inputs = ControlInputs {
         settings: Arc::clone(&settings),
+        backend: backend.clone(),
         asks: questions,
         shards: inboxes,
         metrics: metrics.clone(),
-        local: store.as_ref().map(|store| (Arc::clone(store), store.metrics())),
     };
     let (starting, started) = flume::bounded::<()>(1);
     let admin = move |service| async move {
@@ -98,7 +98,7 @@ pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), 
     let control = control::spawn(inputs, admin)
         .map_err(|error| Failed::new(format!("the control plane did not start: {error}")))?;
 
-    let start = Start { settings: &settings, driver: &driver, data_port: &data_port, store: store.as_ref(), asks };
+    let start = Start { settings: &settings, driver: &driver, data_port: &data_port, backend: &backend, asks };
     let shards = metrics
         .into_iter()
         .zip(receivers)
@@ -111,7 +111,7 @@ pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), 
     announce(address);
 
     let ended = wait(signals, &control, &shards);
-    stop(control, shards, store);
+    stop(control, shards, backend);
     ended
 }
 
@@ -120,7 +120,7 @@ struct Start<'a> {
     settings: &'a Settings,
     driver: &'a Driver,
     data_port: &'a Reservation,
-    store: Option<&'a Arc<Store>>,
+    backend: &'a OpenBackend,
     asks: flume::Sender<Envelope>,
 }
 
@@ -137,12 +137,9 @@ impl Start<'_> {
         let root_version = auth::root_version(access_key.expose(), root_password.expose());
         let listener =
             self.data_port.listener().map_err(|error| unusable("listen", self.data_port.address(), &error))?;
-        let backend = match (&settings.backend, self.store) {
-            (BackendSettings::Nats(nats), _) => {
-                BackendParts::Nats(link_settings(nats, index, self.driver), identity()?)
-            }
-            (BackendSettings::Local, Some(store)) => BackendParts::Local(store.handle()),
-            (BackendSettings::Local, None) => return Err(Failed::new("the embedded store is not open")),
+        let backend = match self.backend {
+            OpenBackend::Nats(nats) => BackendParts::Nats(link_settings(nats, index, self.driver), identity()?),
+            OpenBackend::Local(store) => BackendParts::Local(store.handle()),
         };
         let parts = Parts {
             index,
@@ -200,7 +197,7 @@ fn wait(mut signals: Signals, control: &ControlHandle, shards: &[Running]) -> Re
 }
 
 /// Finishes what is in flight and stops every part, in the order in which they need each other.
-fn stop(control: ControlHandle, shards: Vec<Running>, store: Option<Arc<Store>>) {
+fn stop(control: ControlHandle, shards: Vec<Running>, backend: OpenBackend) {
     control.drain();
     for (index, shard) in shards.into_iter().enumerate() {
         if let Err(error) = shard.join() {
@@ -208,7 +205,8 @@ fn stop(control: ControlHandle, shards: Vec<Running>, store: Option<Arc<Store>>)
         }
     }
     control.stop();
-    if let Some(store) = store.and_then(Arc::into_inner)
+    if let OpenBackend::Local(store) = backend
+        && let Some(store) = Arc::into_inner(store)
         && !store.close(STORE_CLOSE_TIMEOUT)
     {
         tracing::warn!("the embedded store was still busy; nothing acknowledged is lost");
@@ -243,9 +241,10 @@ fn unusable(key: &str, address: SocketAddr, error: &io::Error) -> Failed {
     Failed::new(format!("{key}: {address} cannot be served: {error}"))
 }
 
-fn open_store(settings: &Settings) -> Result<Option<Arc<Store>>, Failed> {
-    if !matches!(settings.backend, BackendSettings::Local) {
-        return Ok(None);
+/// Opens the backend: the one place that decides between the two for the control plane and the shards.
+fn open(settings: &Settings) -> Result<OpenBackend, Failed> {
+    if let BackendSettings::Nats(nats) = &settings.backend {
+        return Ok(OpenBackend::Nats(nats.clone()));
     }
     // The directory in which the process was started may be gone. The store names its files from the root on, but its library
     // does not get that far without any directory.
@@ -254,7 +253,9 @@ fn open_store(settings: &Settings) -> Result<Option<Arc<Store>>, Failed> {
     }
     let defaults = StationDefaults::from(&settings.stations);
     let store = Store::open_within(&settings.limits, &settings.data_dir, defaults, Clock::system());
-    store.map(|store| Some(Arc::new(store))).map_err(|error| Failed::new(format!("the embedded store: {error}")))
+    store
+        .map(|store| OpenBackend::Local(Arc::new(store)))
+        .map_err(|error| Failed::new(format!("the embedded store: {error}")))
 }
 
 fn link_settings(nats: &NatsSettings, index: u16, driver: &Driver) -> ConnectionSettings {

@@ -12,8 +12,9 @@
 //! finds a stream gone asks again).
 
 mod fanout;
-mod groups;
 mod guesses;
+mod health;
+mod hex;
 mod key_usage;
 mod knowledge;
 mod logins;
@@ -32,20 +33,18 @@ pub use service::{AdminError, AdminService, What};
 
 use crate::{
     backend::local,
-    config::{BackendSettings, Settings},
+    config::{NatsSettings, Settings},
     directory::messages::{Envelope, ShardUpdate},
-    metrics::{ControlMetrics, ShardMetrics, StoreMetrics},
+    metrics::{ControlMetrics, ShardMetrics},
 };
 use fanout::ShardFanout;
+use health::{BackendHealth, LocalHealth, NatsHealth};
 use knowledge::Knowledge;
 use logins::Logins;
-use nats::client::NatsClient;
-use nats::interest::Interest;
-use nats::monitor::Monitor;
-use nats::publish_mode::SyncMode;
+use nats::{client::NatsClient, monitor::Monitor, publish_mode::SyncMode};
 use passwords::Passwords;
-use registry::{NatsRegistry, Registry, snapshot::Root};
-use resolver::{Backend, Publishing, Resolver};
+use registry::{RegistryStore, local::LocalRegistry, nats::NatsRegistry, snapshot::Root};
+use resolver::Resolver;
 use service::AdminServiceParts;
 use std::{
     io,
@@ -56,7 +55,11 @@ use std::{
     thread,
     time::Duration,
 };
-use streams::Streams;
+use streams::{
+    GroupAdmin, Provisioner, RecordStore, StreamAdmin,
+    local::LocalStreams,
+    nats::{NatsProvisioner, NatsStreams},
+};
 use tokio::sync::watch;
 use watcher::Watcher;
 
@@ -70,6 +73,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct ControlInputs {
     /// The settings of the gateway.
     pub settings: Arc<Settings>,
+    /// Where records are kept.
+    pub backend: OpenBackend,
     /// The requests of all shards. Its capacity should be
     /// [`REQUESTS_PER_SHARD_MAX`](crate::limits::REQUESTS_PER_SHARD_MAX) for each shard.
     pub asks: flume::Receiver<Envelope>,
@@ -77,8 +82,25 @@ pub struct ControlInputs {
     pub shards: Vec<flume::Sender<ShardUpdate>>,
     /// The block of metrics of each shard, by its number.
     pub metrics: Vec<Arc<ShardMetrics>>,
-    /// The embedded store and what its writer counts; needed if it is the backend.
-    pub local: Option<(Arc<local::Store>, Arc<StoreMetrics>)>,
+}
+
+/// The backend of a gateway, open. Which of the two it is is decided once, when the gateway starts.
+#[derive(Debug, Clone)]
+pub enum OpenBackend {
+    /// NATS JetStream: the control plane and each shard have connections of their own.
+    Nats(NatsSettings),
+    /// The embedded store.
+    Local(Arc<local::Store>),
+}
+
+/// What the control plane asks of its backend, by capability.
+struct Capabilities {
+    streams: Arc<dyn StreamAdmin>,
+    records: Arc<dyn RecordStore>,
+    groups: Arc<dyn GroupAdmin>,
+    provisioner: Arc<dyn Provisioner>,
+    registry: Arc<dyn RegistryStore>,
+    health: Arc<dyn BackendHealth>,
 }
 
 /// The running control plane. Dropping it stops the thread without waiting for it.
@@ -171,61 +193,81 @@ where
     S: FnOnce(AdminService) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    let ControlInputs { settings, asks, shards, metrics, local } = inputs;
+    let ControlInputs { settings, backend, asks, shards, metrics } = inputs;
     let control_metrics = Arc::new(ControlMetrics::default());
     let shard_count = shards.len();
     let fanout = ShardFanout::new(shards, Arc::clone(&control_metrics));
-    let (backend, streams, registry, local) = match &settings.backend {
-        BackendSettings::Nats(nats) => {
-            let hold = settings.limits.hold;
-            let broker = NatsClient::connect(nats, hold, Arc::clone(&control_metrics)).await?;
-            tokio::spawn(nats::probe::run(broker.clone(), Arc::clone(&control_metrics)));
-            let bucket = nats.registry_bucket.clone();
-            let registry = NatsRegistry::new(broker.clone(), bucket, settings.stations.replicas);
-            let (learned, sync) = watch::channel(SyncMode::Unknown);
-            let monitor = Monitor {
-                broker: broker.clone(),
-                choice: nats.publish_mode,
-                url: nats.monitor_url.clone(),
-                fanout: fanout.clone(),
-                metrics: Arc::clone(&control_metrics),
-                sync: learned,
-            };
-            tokio::spawn(monitor.run());
-            let publishing = Publishing { choice: nats.publish_mode, sync };
-            let streams = Streams::Nats(broker.clone(), Arc::new(settings.stations.clone()));
-            let interest = Interest::begin(broker.clone());
-            (Backend::Nats(broker, publishing, interest), streams, Registry::Nats(registry), None)
-        }
-        BackendSettings::Local => {
-            let (store, counts) = local.ok_or_else(|| io::Error::other("the embedded store is not open"))?;
-            let (backend, streams) = (Backend::Local(Arc::clone(&store)), Streams::Local(Arc::clone(&store)));
-            (backend, streams, Registry::Local(Arc::clone(&store)), Some((store, counts)))
-        }
+    let Capabilities { streams, records, groups, provisioner, registry, health } = match backend {
+        OpenBackend::Nats(nats) => on_broker(&settings, nats, &fanout, &control_metrics, metrics.clone()).await?,
+        OpenBackend::Local(store) => on_store(store),
     };
     let passwords = Passwords::new();
     let logins = Logins::new(passwords.clone());
     let root = Root::new(&settings.auth);
     let knowledge = Knowledge::new(&settings.limits, settings.auth.unconfirmed);
     let watcher = Watcher::new(registry, root, knowledge, fanout.clone(), Arc::clone(&control_metrics));
-    let (store, store_metrics) = local.unzip();
     let parts = AdminServiceParts {
         settings: Arc::clone(&settings),
-        streams: streams.clone(),
+        streams: Arc::clone(&streams),
+        records,
+        groups,
+        health,
         passwords,
         logins: logins.clone(),
         draining,
         shards: metrics,
-        store,
-        store_metrics,
     };
     let service = AdminService::new(&watcher, parts);
-    let resolver = Resolver::new(settings, backend, streams, logins, watcher.snapshot.subscribe(), control_metrics);
+    let resolver = Resolver::new(settings, provisioner, streams, logins, watcher.snapshot.subscribe(), control_metrics);
     tokio::spawn(watcher.usage.clone().run());
     tokio::spawn(watcher.run());
     tokio::spawn(resolver::serve(resolver, asks, fanout.clone(), shard_count));
     tokio::spawn(services(service));
     Ok(fanout)
+}
+
+/// Begins to connect to the broker, and to watch it.
+async fn on_broker(
+    settings: &Settings,
+    nats: NatsSettings,
+    fanout: &ShardFanout,
+    metrics: &Arc<ControlMetrics>,
+    shards: Vec<Arc<ShardMetrics>>,
+) -> io::Result<Capabilities> {
+    let broker = NatsClient::connect(&nats, settings.limits.hold, Arc::clone(metrics)).await?;
+    tokio::spawn(nats::probe::run(broker.clone(), Arc::clone(metrics)));
+    let (learned, sync) = watch::channel(SyncMode::Unknown);
+    let monitor = Monitor {
+        broker: broker.clone(),
+        choice: nats.publish_mode,
+        url: nats.monitor_url,
+        fanout: fanout.clone(),
+        metrics: Arc::clone(metrics),
+        sync: learned,
+    };
+    tokio::spawn(monitor.run());
+    let stations = Arc::new(settings.stations.clone());
+    let streams = Arc::new(NatsStreams::new(broker.clone(), Arc::clone(&stations)));
+    Ok(Capabilities {
+        streams: Arc::clone(&streams) as _,
+        records: Arc::clone(&streams) as _,
+        groups: streams,
+        provisioner: Arc::new(NatsProvisioner::begin(broker.clone(), stations, nats.publish_mode, sync)),
+        registry: Arc::new(NatsRegistry::new(broker, nats.registry_bucket, settings.stations.replicas)),
+        health: Arc::new(NatsHealth { control: Arc::clone(metrics), shards }),
+    })
+}
+
+fn on_store(store: Arc<local::Store>) -> Capabilities {
+    let streams = Arc::new(LocalStreams(Arc::clone(&store)));
+    Capabilities {
+        streams: Arc::clone(&streams) as _,
+        records: Arc::clone(&streams) as _,
+        groups: Arc::clone(&streams) as _,
+        provisioner: streams,
+        registry: Arc::new(LocalRegistry::new(Arc::clone(&store))),
+        health: Arc::new(LocalHealth::new(store)),
+    }
 }
 
 async fn until_stopped(mut phases: watch::Receiver<Phase>, fanout: ShardFanout) {

@@ -8,30 +8,20 @@ use super::{
     fanout::ShardFanout,
     guesses::Network,
     logins::Logins,
-    nats::{
-        client::{NatsClient, codes},
-        consumers::{self, Making},
-        interest::Interest,
-        publish_mode::{SyncMode, decide},
-    },
     passwords::Expected,
     registry::{
         documents::ACCOUNT,
         snapshot::{Root, Snapshot},
     },
-    streams::{
-        Streams, StreamsError,
-        nats::provision::{self, Found},
-    },
+    streams::{Found, Provisioner, Registered, StreamAdmin, StreamsError},
 };
 use crate::{
-    backend::local,
-    config::{PublishModeChoice, Settings, Unconfirmed},
+    config::{Settings, Unconfirmed},
     directory::messages::{Envelope, Request, Response, ShardUpdate},
     limits::{REQUEST_TIMEOUT, REQUESTS_PER_SHARD_MAX},
     metrics::{ControlMetrics, LoginResult, RequestKind},
     reject::Reject,
-    station::{Attributes, Consumer, Name, Station},
+    station::{Attributes, Name, Station},
 };
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -46,20 +36,6 @@ const RESOLVING_MAX: usize = 64;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(9);
 const _: () = assert!(ANSWER_TIMEOUT.as_secs() < REQUEST_TIMEOUT.as_secs());
 
-/// The backend that knows the stations.
-#[derive(Debug, Clone)]
-pub(super) enum Backend {
-    Nats(NatsClient, Publishing, Interest),
-    Local(Arc<local::Store>),
-}
-
-/// The configured publish mode, and what is known of the broker's syncing.
-#[derive(Debug, Clone)]
-pub(super) struct Publishing {
-    pub(super) choice: PublishModeChoice,
-    pub(super) sync: watch::Receiver<SyncMode>,
-}
-
 /// The result of a task.
 #[derive(Debug)]
 enum Resolved {
@@ -73,8 +49,8 @@ enum Resolved {
 #[derive(Debug, Clone)]
 pub(super) struct Resolver {
     pub(super) settings: Arc<Settings>,
-    pub(super) backend: Backend,
-    pub(super) streams: Streams,
+    pub(super) provisioner: Arc<dyn Provisioner>,
+    pub(super) streams: Arc<dyn StreamAdmin>,
     pub(super) logins: Logins,
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) metrics: Arc<ControlMetrics>,
@@ -85,20 +61,20 @@ pub(super) struct Resolver {
 impl Resolver {
     pub(super) fn new(
         settings: Arc<Settings>,
-        backend: Backend,
-        streams: Streams,
+        provisioner: Arc<dyn Provisioner>,
+        streams: Arc<dyn StreamAdmin>,
         logins: Logins,
         snapshot: watch::Receiver<Arc<Snapshot>>,
         metrics: Arc<ControlMetrics>,
     ) -> Self {
         let root = Root::new(&settings.auth);
         let resolving = Arc::new(Semaphore::new(RESOLVING_MAX));
-        Self { settings, backend, streams, logins, snapshot, metrics, root, resolving }
+        Self { settings, provisioner, streams, logins, snapshot, metrics, root, resolving }
     }
 
     /// Finds or makes a station. One that keeps dead letters is made as the station whose they are says, also where
     /// stations are not made by themselves.
-    async fn station(&self, name: &Name, create: bool) -> Result<Resolved, Reject> {
+    async fn station(&self, name: &Name, create: bool) -> Result<Found, Reject> {
         let snapshot = self.known_snapshot().await?;
         let Some(of) = name.dead_letters_of() else { return self.find(&snapshot, name, create).await };
         match self.find(&snapshot, name, false).await {
@@ -107,7 +83,7 @@ impl Resolver {
         }
         let known = snapshot.stations.get(&of).map(|entry| entry.document.dead_letters.clone()).unwrap_or_default();
         let age = (known.retention_age_s > 0).then(|| Duration::from_secs(known.retention_age_s));
-        match self.streams.create(name, &provision::dead_letters_attributes(&self.settings.stations, age)).await {
+        match self.streams.create(name, &Attributes::from(&self.settings.stations).of_dead_letters(age)).await {
             // Another gateway was quicker, and may know of another retention by now.
             Ok(()) | Err(StreamsError::Exists) => self.find(&snapshot, name, false).await,
             Err(StreamsError::Failed(reject)) => Err(reject),
@@ -116,62 +92,9 @@ impl Resolver {
         }
     }
 
-    async fn find(&self, snapshot: &Snapshot, name: &Name, create: bool) -> Result<Resolved, Reject> {
+    async fn find(&self, snapshot: &Snapshot, name: &Name, create: bool) -> Result<Found, Reject> {
         let create = create && self.settings.stations.auto_create;
-        match &self.backend {
-            Backend::Nats(broker, _, interest) => {
-                let found = self.find_on(broker, snapshot, name, create).await.map_err(for_clients)?;
-                if found.is_of_interest {
-                    // Before any shard can publish to it.
-                    interest.keep(broker, name, &found.station.partitions).await.map_err(for_clients)?;
-                }
-                Ok(Resolved::Station(found))
-            }
-            Backend::Local(store) => {
-                let station = store.station(name, create).await?;
-                Ok(Resolved::Response(Response::Station(Ok(station))))
-            }
-        }
-    }
-
-    /// Finds a station on the broker, or makes it. A station that was given attributes is made with these, whoever
-    /// asks, because its streams were lost. Others are made with those of the configuration, if they may be.
-    async fn find_on(
-        &self,
-        broker: &NatsClient,
-        snapshot: &Snapshot,
-        name: &Name,
-        create: bool,
-    ) -> Result<Found, Reject> {
-        let settings = &self.settings.stations;
-        let document = snapshot.stations.get(name).map(|entry| &entry.document);
-        if document.is_none() && snapshot.stations.stored_revision(name).is_some() {
-            // The station may have been given attributes: none are guessed.
-            return provision::resolve(broker, settings, name, None, None).await.map_err(|why| match why {
-                Reject::StationUnknown(_) => Reject::StationBlocked(
-                    format!(
-                        "what the registry says of the station {:?} cannot be read here, and its streams are not there",
-                        name.as_str()
-                    )
-                    .into(),
-                ),
-                other => other,
-            });
-        }
-        if let Some(adopted) = document.and_then(|document| document.adopted.as_ref()) {
-            return provision::resolve(broker, settings, name, Some(adopted), None).await;
-        }
-        let Some(given) = document.and_then(|document| document.attributes()) else {
-            let attributes = create.then(|| Attributes::from(settings));
-            return provision::resolve(broker, settings, name, None, attributes.as_ref()).await;
-        };
-        match provision::resolve(broker, settings, name, None, None).await {
-            Err(Reject::StationUnknown(_) | Reject::BrokerRefused(codes::STREAM_NOT_FOUND, _)) => {
-                tracing::warn!(station = %name, "the station's streams are not there: they are made with the attributes that it was given");
-                provision::resolve(broker, settings, name, None, Some(&given)).await
-            }
-            found => found,
-        }
+        self.provisioner.station(name, registered(snapshot, name), create).await
     }
 
     /// Returns the snapshot, once it was read: a station may be another stream than its name says.
@@ -187,27 +110,11 @@ impl Resolver {
 
     /// Returns the station as the shards get it.
     fn finish(&self, found: Found) -> Arc<Station> {
-        let Found { mut station, streams, .. } = found;
-        if let Backend::Nats(broker, Publishing { choice, sync }, _) = &self.backend {
-            station.publish_mode = decide(*choice, broker.version(), *sync.borrow(), &streams);
+        let publish_mode = self.provisioner.publish_mode(&found.streams);
+        if publish_mode == found.station.publish_mode {
+            return found.station;
         }
-        Arc::new(station)
-    }
-
-    /// Finds or makes a consumer group.
-    async fn consumer(
-        &self,
-        station: &Arc<Station>,
-        group: Option<&Name>,
-        principal: &str,
-    ) -> Result<Arc<Consumer>, Reject> {
-        match &self.backend {
-            Backend::Nats(broker, ..) => {
-                let making = Making { principal, expiry: self.settings.stations.group_expiry };
-                consumers::resolve(broker, station, group, making).await.map_err(for_clients)
-            }
-            Backend::Local(store) => store.consumer(station, group, principal).await,
-        }
+        Arc::new(Station { publish_mode, ..Arc::unwrap_or_clone(found.station) })
     }
 
     /// Checks a password, and returns which version of it is right.
@@ -255,9 +162,7 @@ impl Resolver {
         let lookup = async {
             // A lookup that waits for the broker waits before it takes a permit: the answer is then that the broker is
             // away, not that the control plane is full.
-            if let Backend::Nats(broker, ..) = &self.backend {
-                broker.connected().await?;
-            }
+            self.provisioner.ready().await?;
             let _permit = self.resolving.acquire().await.map_err(|_| Reject::Draining)?;
             lookup.await
         };
@@ -265,23 +170,14 @@ impl Resolver {
     }
 }
 
-/// Returns the reject that a client gets when there is no such station or group: what the broker refuses here was never
-/// about a record.
-fn for_clients(reject: Reject) -> Reject {
-    match reject {
-        Reject::BrokerRefused(codes::STREAM_NOT_FOUND | codes::SUBJECT_OVERLAP | codes::STREAM_NAME_IN_USE, text) => {
-            Reject::StationBlocked(text)
-        }
-        Reject::BrokerRefused(codes::STREAMS_MAX, _) => Reject::Conflict(
-            "the broker's account has as many streams as it may have (max_streams), and the station needs one: remove one, or raise \
-            the limit"
-                .into(),
-        ),
-        Reject::BrokerRefused(code, text) => {
-            Reject::StationBlocked(format!("the broker refuses what the station needs: {text} (code {code})").into())
-        }
-        other => other,
-    }
+/// Returns what the registry says of a station's streams.
+fn registered(snapshot: &Snapshot, name: &Name) -> Registered {
+    let Some(document) = snapshot.stations.get(name).map(|entry| &entry.document) else {
+        let is_stored = snapshot.stations.stored_revision(name).is_some();
+        return if is_stored { Registered::Unreadable } else { Registered::Nothing };
+    };
+    let given = || document.attributes().map_or(Registered::Nothing, Registered::With);
+    document.adopted.clone().map_or_else(given, Registered::Adopted)
 }
 
 /// Identifies requests that have the same answer.
@@ -364,11 +260,12 @@ impl RequestQueue {
         let task = self.running.spawn(async move {
             match request {
                 Request::Station { name, create } => match resolver.bounded(resolver.station(&name, create)).await {
-                    Ok(resolved) => resolved,
+                    Ok(found) => Resolved::Station(found),
                     Err(reject) => Resolved::Response(Response::Station(Err(reject))),
                 },
                 Request::Consumer { station, group, principal } => {
-                    let consumer = resolver.bounded(resolver.consumer(&station, group.as_ref(), &principal)).await;
+                    let consumer = resolver.provisioner.consumer(&station, group.as_ref(), &principal);
+                    let consumer = resolver.bounded(consumer).await;
                     Resolved::Response(Response::Consumer(consumer))
                 }
                 Request::Login { account, username, password, peer } => {

@@ -1,20 +1,20 @@
 //! Follows the registry: keeps the snapshot as the registry has it, and sends the shards every change.
 //!
-//! On the broker: it reads everything, then follows. Whatever may have lost a change (a new connection, an error of the
-//! watch, a minute gone by, a revision that does not come) leads to reading everything again; the working snapshot
-//! stays active until that has succeeded. The embedded store has no other writer than this process, so it is read at
-//! the start and after each change.
+//! It reads everything, then follows. Whatever may have lost a change (a new connection, an error of the watch, a
+//! minute gone by, a revision that does not come) leads to reading everything again; the working snapshot stays active
+//! until that has succeeded. The embedded store has no other writer than this process, so its changes end, and it is
+//! read again, with each write.
 //!
-//! Between changes it asks the bucket how far it is. If the bucket is no further than the snapshot, it confirms to the
-//! shards that what they know was true when it asked: they validate no record by older knowledge. Nothing that takes
-//! long comes between, least of all the compiling of a schema: its stations wait for it, and no others.
+//! Between changes it asks a shared registry how far it is. If the registry is no further than the snapshot, it confirms
+//! to the shards that what they know was true when it asked: they validate no record by older knowledge. Nothing that
+//! takes long comes between, least of all the compiling of a schema: its stations wait for it, and no others.
 
 use super::{
     fanout::ShardFanout,
     key_usage::KeyUsage,
     knowledge::Knowledge,
     registry::{
-        Followed, NatsRegistry, Registry, RegistryError,
+        Followed, RegistryError, RegistryStore,
         snapshot::{Root, Snapshot},
     },
     schema_compiler::SchemaCompiler,
@@ -29,12 +29,11 @@ use crate::{
 };
 use futures_util::{FutureExt, StreamExt};
 use std::{
-    pin::pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{sleep, timeout},
 };
 
@@ -50,7 +49,7 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// The task that owns the snapshot.
 #[derive(Debug)]
 pub(super) struct Watcher {
-    pub(super) registry: Registry,
+    pub(super) registry: Arc<dyn RegistryStore>,
     /// The root user, whose name no document may take.
     pub(super) root: Root,
     knowledge: Knowledge,
@@ -58,32 +57,30 @@ pub(super) struct Watcher {
     pub(super) metrics: Arc<ControlMetrics>,
     /// Where others read the snapshot.
     pub(super) snapshot: watch::Sender<Arc<Snapshot>>,
-    /// Wakes the watcher after a change made through this process.
-    pub(super) changed: Arc<Notify>,
     pub(super) usage: KeyUsage,
     pub(super) schema_compiler: SchemaCompiler,
 }
 
-/// The answer of the bucket when it was asked how far it is.
+/// The answer of a shared registry when it was asked how far it is.
 struct RevisionProbe {
     sent: Instant,
     /// The revision of the snapshot at that time.
     known: u64,
-    /// When the bucket was made, and its last revision; none if no answer came in time.
-    answer: Option<Result<(i128, u64), RegistryError>>,
+    /// When it was made, and its last revision; none if no answer came in time.
+    answer: Option<Result<Option<(i128, u64)>, RegistryError>>,
 }
 
 impl Watcher {
     /// A watcher that has read nothing.
     pub(super) fn new(
-        registry: Registry,
+        registry: Arc<dyn RegistryStore>,
         root: Root,
         knowledge: Knowledge,
         fanout: ShardFanout,
         metrics: Arc<ControlMetrics>,
     ) -> Self {
         let (snapshot, _) = watch::channel(Arc::new(Snapshot::default()));
-        let shared = matches!(registry, Registry::Nats(_));
+        let shared = registry.is_shared();
         let shards = fanout.shards();
         Self {
             registry,
@@ -92,7 +89,6 @@ impl Watcher {
             fanout,
             metrics,
             snapshot,
-            changed: Arc::new(Notify::new()),
             usage: KeyUsage::new(shards),
             schema_compiler: SchemaCompiler::new(shards, shared),
         }
@@ -101,8 +97,7 @@ impl Watcher {
     /// Runs for ever.
     pub(super) async fn run(mut self) {
         let mut retry = RETRY_MIN;
-        let registry = self.registry.clone();
-        if let Registry::Nats(_) = &registry {
+        if self.registry.is_shared() {
             // Root can log in before the broker has been reached.
             let snapshot = Arc::clone(&self.snapshot.borrow());
             self.tell_users(&snapshot).await;
@@ -112,7 +107,7 @@ impl Watcher {
         loop {
             let before = Arc::clone(&self.snapshot.borrow());
             let result = tokio::select! {
-                result = self.once(&registry, &mut failure) => result,
+                result = self.follow(&mut failure) => result,
                 () = knowledge.expired(), if !before.unconfirmed => {
                     self.grow_too_old().await;
                     continue;
@@ -132,21 +127,6 @@ impl Watcher {
             sleep(retry).await;
             let progressed = self.snapshot.borrow().loaded != before.loaded;
             retry = if progressed { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
-        }
-    }
-
-    /// Reads everything, and follows the changes, until everything has to be read again.
-    async fn once(&mut self, registry: &Registry, failure: &mut Failure) -> Result<(), RegistryError> {
-        match registry {
-            Registry::Nats(nats) => self.follow(nats, failure).await,
-            Registry::Local(_) => self.read(registry).await,
-            #[cfg(test)]
-            Registry::Memory(documents) => {
-                let mut written = documents.written();
-                let read = self.read_now(registry).await;
-                self.wait_for(written.changed().map(drop)).await;
-                read
-            }
         }
     }
 
@@ -187,28 +167,24 @@ impl Watcher {
         }
     }
 
-    /// Follows one watch until it ends.
-    async fn follow(&mut self, nats: &NatsRegistry, failure: &mut Failure) -> Result<(), RegistryError> {
-        let mut connections = nats.broker().connections();
-        let mut up = nats.broker().up();
-        // The sender lives as long as the connection task, and that as long as the runtime.
-        drop(up.wait_for(|up| *up).await);
-        connections.mark_unchanged();
-        let Followed { reached: before, listing, mut changes } = tokio::select! {
-            followed = nats.follow() => followed?,
-            _ = connections.changed() => return Ok(()),
-        };
+    /// Reads everything, and follows the changes, until everything has to be read again.
+    async fn follow(&mut self, failure: &mut Failure) -> Result<(), RegistryError> {
+        let registry = Arc::clone(&self.registry);
+        let Followed { reached, listing, mut changes } = registry.follow().await?;
         let mut snapshot = Snapshot::clone(&self.snapshot.borrow());
         snapshot.reconcile(&listing);
-        let whole = snapshot.is_as_far(before.made, before.last);
+        let whole = reached.filter(|before| snapshot.is_as_far(before.made, before.last));
         self.publish(snapshot).await;
         failure.over();
-        self.knowledge.begin(before.asked);
-        if whole {
+        if let Some(before) = reached {
+            self.knowledge.begin(before.asked);
+        }
+        if let Some(before) = whole {
             self.confirm(before.asked).await;
         }
+        let shared = registry.is_shared();
         let reread = sleep(REREAD_INTERVAL);
-        let probe = probe_revision(nats.clone(), self.snapshot.subscribe());
+        let probe = probe_revision(&*registry, self.snapshot.subscribe());
         tokio::pin!(reread, probe);
         let mut behind = None;
         loop {
@@ -223,15 +199,14 @@ impl Watcher {
                     }
                     self.publish(snapshot).await;
                 }
-                probed = &mut probe => {
+                probed = &mut probe, if shared => {
                     if !self.holds(&probed, &mut behind).await? {
                         return Ok(());
                     }
-                    probe.set(probe_revision(nats.clone(), self.snapshot.subscribe()));
+                    probe.set(probe_revision(&*registry, self.snapshot.subscribe()));
                 }
                 () = self.schema_compiler.finished() => self.publish_compiled().await,
-                _ = connections.changed() => return Ok(()),
-                () = &mut reread => return Ok(()),
+                () = &mut reread, if shared => return Ok(()),
             }
         }
     }
@@ -239,12 +214,12 @@ impl Watcher {
     /// Confirms the snapshot to the shards, if it is as far as the bucket. `false`: everything has to be read again.
     async fn holds(&mut self, probed: &RevisionProbe, behind: &mut Option<Instant>) -> Result<bool, RegistryError> {
         let (made, last) = match &probed.answer {
-            Some(Ok(answer)) => *answer,
+            Some(Ok(Some(answer))) => *answer,
             // The bucket is gone.
             Some(Err(error @ RegistryError::Failed(Reject::BrokerRefused(..) | Reject::BrokerFailed(_)))) => {
                 return Err(error.clone());
             }
-            Some(Err(_)) | None => return Ok(true),
+            Some(Ok(None) | Err(_)) | None => return Ok(true),
         };
         let snapshot = Arc::clone(&self.snapshot.borrow());
         if !snapshot.is_of(made) || last < probed.known {
@@ -257,32 +232,6 @@ impl Watcher {
         }
         let since = *behind.get_or_insert(probed.sent);
         Ok(since.elapsed() < LAG_MAX)
-    }
-
-    /// Reads everything, then waits for a change made through this process.
-    async fn read(&mut self, registry: &Registry) -> Result<(), RegistryError> {
-        self.read_now(registry).await?;
-        let changed = Arc::clone(&self.changed);
-        self.wait_for(changed.notified()).await;
-        Ok(())
-    }
-
-    /// Waits for news of the registry. Meanwhile it sends the shards what was compiled.
-    async fn wait_for(&mut self, news: impl Future<Output = ()>) {
-        let mut news = pin!(news);
-        loop {
-            tokio::select! {
-                () = &mut news => return,
-                () = self.schema_compiler.finished() => self.publish_compiled().await,
-            }
-        }
-    }
-
-    async fn read_now(&mut self, registry: &Registry) -> Result<(), RegistryError> {
-        let mut snapshot = Snapshot::clone(&self.snapshot.borrow());
-        snapshot.reconcile(&registry.list().await?);
-        self.publish(snapshot).await;
-        Ok(())
     }
 
     /// Sends a snapshot first to the shards, then publishes it to everybody else: a reader who sees a document in the
@@ -402,11 +351,11 @@ fn now_unix_s() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Asks the bucket how far it is, after a while.
-async fn probe_revision(nats: NatsRegistry, snapshot: watch::Receiver<Arc<Snapshot>>) -> RevisionProbe {
+/// Asks a shared registry how far it is, after a while.
+async fn probe_revision(registry: &dyn RegistryStore, snapshot: watch::Receiver<Arc<Snapshot>>) -> RevisionProbe {
     sleep(CONFIRM_INTERVAL).await;
     let known = snapshot.borrow().revision;
     let sent = Instant::now();
-    let answer = timeout(CONFIRM_TIMEOUT, nats.last()).await.ok();
+    let answer = timeout(CONFIRM_TIMEOUT, registry.last()).await.ok();
     RevisionProbe { sent, known, answer }
 }

@@ -39,6 +39,21 @@ pub struct Attributes {
 }
 
 impl Attributes {
+    /// Returns the attributes of the dead letters of stations that are made with these by default: one partition and an
+    /// age of its own, for they are few, and read long after their time.
+    #[must_use]
+    pub fn of_dead_letters(&self, retention_age: Option<Duration>) -> Self {
+        Self {
+            partitions: 1,
+            retention_age,
+            retention_records: None,
+            retention_bytes: None,
+            // A broker refuses a duplicate window that is longer than the records live.
+            duplicate_window: retention_age.map_or(self.duplicate_window, |age| age.min(self.duplicate_window)),
+            ..self.clone()
+        }
+    }
+
     /// Whether a station can be made with these; the text says what is wrong.
     pub fn check(&self) -> Result<(), String> {
         let window = self.duplicate_window;
@@ -83,4 +98,29 @@ pub struct AttributesChange {
     pub replicas: Option<u8>,
     /// How long a message id is remembered.
     pub duplicate_window: Option<Duration>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_letters_are_kept_in_one_partition_with_an_age_of_their_own() {
+        let own = Attributes {
+            partitions: 5,
+            retention_age: Some(Duration::from_secs(3_600)),
+            retention_records: Some(7),
+            retention_bytes: None,
+            retention_acknowledged: false,
+            storage: Storage::File,
+            replicas: 3,
+            duplicate_window: Duration::from_secs(120),
+        };
+        let week = Some(Duration::from_secs(7 * 24 * 60 * 60));
+        let expect = Attributes { partitions: 1, retention_age: week, retention_records: None, ..own.clone() };
+        assert_eq!(own.of_dead_letters(week), expect);
+        let brief = Some(Duration::from_secs(1));
+        assert_eq!(own.of_dead_letters(brief).duplicate_window, Duration::from_secs(1));
+        assert_eq!(own.of_dead_letters(None).duplicate_window, own.duplicate_window);
+    }
 }

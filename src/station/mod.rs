@@ -230,6 +230,18 @@ impl Consumer {
             Some(name) => format!("{}-{DEFAULT_GROUP}", name.internal()),
         }
     }
+
+    /// Returns the name of a group as clients know it, from its durable name. A name that [`Self::durable_name`] does
+    /// not give is no group's.
+    #[must_use]
+    pub fn group_name(durable: &str) -> Option<String> {
+        if durable == DEFAULT_GROUP {
+            return Some(DEFAULT_GROUP.to_owned());
+        }
+        let internal = durable.strip_suffix(DEFAULT_GROUP)?.strip_suffix('-')?;
+        let name = Name::parse(&internal.replace('#', ".")).ok()?;
+        (Self::durable_name(Some(&name)) == durable).then(|| name.to_string())
+    }
 }
 
 #[cfg(test)]
@@ -285,6 +297,21 @@ mod tests {
         ] {
             let name = group.map(|group| Name::parse(group).expect("a name"));
             assert_eq!(Consumer::durable_name(name.as_ref()), expect);
+        }
+    }
+
+    #[test]
+    fn a_group_has_the_name_that_clients_gave_it_and_what_is_named_otherwise_is_none() {
+        for (durable, expect) in [
+            ("rest-gateway", Some("rest-gateway")),
+            ("billing-rest-gateway", Some("billing")),
+            ("my#group-rest-gateway", Some("my.group")),
+            ("-rest-gateway", None),
+            ("billing", None),
+            ("Billing-rest-gateway", None),
+            ("a b-rest-gateway", None),
+        ] {
+            assert_eq!(Consumer::group_name(durable).as_deref(), expect, "{durable}");
         }
     }
 

@@ -9,10 +9,10 @@ use crate::{
         FETCH_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MAX, LOCAL_COMMIT_BYTES_MAX, LOCAL_COMMIT_RECORDS_MAX,
         LOCAL_QUEUE_BYTES_MAX, LOCAL_RECORD_BYTES_MAX,
     },
-    record::{MessageId, Outcome},
+    record::{MessageId, Outcome, Placement},
     reject::{Reject, SizeLimit},
     rt,
-    station::{Consumer, Name},
+    station::{Consumer, Name, Station},
     wire::Span,
 };
 use std::{
@@ -82,6 +82,25 @@ impl Handle {
             Err(flume::RecvError::Disconnected) => outcomes.extend(unknown(publish)),
         }
         Ok(())
+    }
+
+    /// Stores one record (header fields and payload) under a message id, and returns when it is stored. It goes to the
+    /// partition that the data path would choose: a record that is sent there under this id meets the same duplicate
+    /// window.
+    pub async fn publish_one(&self, station: &Station, record: (&[u8], &[u8]), id: &str) -> Result<(), Reject> {
+        let (headers, payload) = record;
+        let records = [Span { start: 0, end: u32::try_from(payload.len()).unwrap_or(u32::MAX) }];
+        let id = Some(MessageId { base: id, numbered: false });
+        let mut list = Vec::new();
+        let partitions = Placement::Auto.choose(id, 1, 0, station.partitions.len(), &mut list);
+        let publish = Publish { headers, id, partitions, ..Publish::of(station, payload, &records) };
+        let mut outcomes = Vec::new();
+        self.publish(&publish, &mut outcomes).await?;
+        match outcomes.pop() {
+            Some(Outcome::Stored(_)) => Ok(()),
+            Some(Outcome::Failed(why)) => Err(why),
+            None => Err(Reject::OutcomeUnknown),
+        }
     }
 
     /// [`Self::publish`] that waits at most for the limit on acknowledgements: past it, what was sent may be stored or

@@ -1,9 +1,7 @@
-//! Calls to the broker over the control plane's own connection: JetStream's API, consumers, how records are best
-//! published to the broker, and whether its server can serve at all.
+//! Calls to the broker over the control plane's own connection: JetStream's API, how records are best published to
+//! the broker, and whether its server can serve at all.
 
 pub(super) mod client;
-pub(super) mod consumers;
-pub(super) mod interest;
 pub(super) mod lookup;
 pub(super) mod monitor;
 pub(super) mod probe;

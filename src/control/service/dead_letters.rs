@@ -31,14 +31,14 @@ impl AdminService {
         };
         let limit = ask.limit.clamp(1, super::PAGE_MAX);
         // One more, to know whether there is a next page.
-        let mut letters = self.0.streams.read(&name.dead_letters(), after, limit + 1).await?;
+        let mut letters = self.0.records.read(&name.dead_letters(), after, limit + 1).await?;
         if letters.is_empty() {
             self.exists(&name).await?;
         }
         let more = match letters.last() {
             _ if letters.len() > limit => true,
             // Large ones come a few at a time: fewer than were asked for need not be all.
-            Some(last) => !self.0.streams.read(&name.dead_letters(), last.sequence, 1).await?.is_empty(),
+            Some(last) => !self.0.records.read(&name.dead_letters(), last.sequence, 1).await?.is_empty(),
             None => false,
         };
         letters.truncate(limit);
@@ -86,7 +86,7 @@ impl AdminService {
         };
         let (mut left, mut after) = (there.min(DEAD_LETTERS_PER_CALL_MAX), 0);
         while left > 0 {
-            let letters = self.0.streams.read(&name.dead_letters(), after, left.min(DEAD_LETTERS_PAGE)).await?;
+            let letters = self.0.records.read(&name.dead_letters(), after, left.min(DEAD_LETTERS_PAGE)).await?;
             let Some(last) = letters.last() else { break };
             after = last.sequence;
             left = left.saturating_sub(letters.len());
@@ -105,7 +105,7 @@ impl AdminService {
     ) -> Result<PurgeReport, AdminError> {
         let name = name_of::<StationDocument>(station)?;
         check_selection(&which)?;
-        let purged = match self.0.streams.discard(&name.dead_letters(), which.ids.as_deref()).await {
+        let purged = match self.0.records.discard(&name.dead_letters(), which.ids.as_deref()).await {
             Ok(purged) => purged,
             Err(StreamsError::Unknown) => 0,
             Err(error) => return Err(error.into()),
@@ -127,7 +127,7 @@ impl AdminService {
 
     async fn letter(&self, name: &Name, id: u64) -> Result<Option<StoredDeadLetter>, AdminError> {
         let Some(before) = id.checked_sub(1) else { return Ok(None) };
-        let letters = self.0.streams.read(&name.dead_letters(), before, 1).await?;
+        let letters = self.0.records.read(&name.dead_letters(), before, 1).await?;
         Ok(letters.into_iter().find(|letter| letter.sequence == id))
     }
 
@@ -158,9 +158,9 @@ impl AdminService {
                 Err(fault) => return Err(fault.clone()),
             };
             let message = fields::id_of_replayed(name.as_str(), id, letter.time_ms);
-            let stored = self.0.streams.store(name, adopted(snapshot, name), &headers, &payload, &message).await;
+            let stored = self.0.records.store(name, adopted(snapshot, name), (&headers, &payload), &message).await;
             stored.map_err(|error| words(&error))?;
-            match self.0.streams.discard(&name.dead_letters(), Some(&[id])).await {
+            match self.0.records.discard(&name.dead_letters(), Some(&[id])).await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(format!("it was stored, and is still a dead letter: {}", words(&error))),
             }

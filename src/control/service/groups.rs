@@ -6,10 +6,7 @@ use crate::{
         groups::ConsumerGroupView,
         pages::{Page, PageRequest},
     },
-    control::{
-        groups::{self, Group},
-        registry::documents::StationDocument,
-    },
+    control::{registry::documents::StationDocument, streams::Group},
     station::Name,
 };
 
@@ -22,7 +19,7 @@ impl AdminService {
     ) -> Result<Page<ConsumerGroupView>, AdminError> {
         let name = name_of::<StationDocument>(station)?;
         let snapshot = self.snapshot().await?;
-        let groups = groups::list(&self.0.streams, &name, adopted(&snapshot, &name)).await?;
+        let groups = self.0.groups.groups(&name, adopted(&snapshot, &name)).await?;
         Ok(page(groups.into_iter().map(|group| (group.name.clone(), view(group))), ask))
     }
 
@@ -31,7 +28,7 @@ impl AdminService {
         let name = name_of::<StationDocument>(station)?;
         let group = Name::parse(group).map_err(|fault| AdminError::Invalid(fault.text("Consumer group")))?;
         let snapshot = self.snapshot().await?;
-        if !groups::remove(&self.0.streams, &name, adopted(&snapshot, &name), &group).await? {
+        if !self.0.groups.remove_group(&name, adopted(&snapshot, &name), &group).await? {
             return Err(AdminError::Unknown(What::ConsumerGroup));
         }
         // Shards that know the group ask for it anew.

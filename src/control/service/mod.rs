@@ -16,23 +16,23 @@ pub use error::{AdminError, What};
 use super::{
     fanout::ShardFanout,
     guesses::Network,
+    health::BackendHealth,
+    hex::hex,
     key_usage::KeyUsage,
     logins::Logins,
-    nats::server_health::Trouble,
     passwords::{self, Expected, Passwords},
     registry::{
-        Registry, RegistryError,
-        documents::{Document, check_patterns, hash_text},
+        RegistryError, RegistryStore,
+        documents::{Document, check_patterns},
         snapshot::{Collection, Entry, Snapshot},
     },
-    streams::Streams,
+    streams::{GroupAdmin, RecordStore, StreamAdmin},
     watcher::Watcher,
 };
 use crate::{
     api::pages::{Page, PageRequest},
-    backend::local::{Health, Store},
-    config::{BackendSettings, Settings},
-    metrics::{self, ControlMetrics, ProcessMetrics, ShardMetrics, StoreMetrics},
+    config::Settings,
+    metrics::{self, ControlMetrics, ProcessMetrics, ShardMetrics},
     reject::Reject,
     station::{Name, Pattern},
 };
@@ -45,10 +45,7 @@ use std::{
     },
     time::{Duration, SystemTime},
 };
-use tokio::{
-    sync::{Notify, watch},
-    time::timeout,
-};
+use tokio::{sync::watch, time::timeout};
 
 /// How long a change that the registry has taken may need to come back through the watch.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,32 +63,33 @@ pub struct AdminService(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     settings: Arc<Settings>,
-    registry: Registry,
-    streams: Streams,
+    registry: Arc<dyn RegistryStore>,
+    streams: Arc<dyn StreamAdmin>,
+    records: Arc<dyn RecordStore>,
+    groups: Arc<dyn GroupAdmin>,
+    health: Arc<dyn BackendHealth>,
     fanout: ShardFanout,
     usage: KeyUsage,
     passwords: Passwords,
     logins: Logins,
     snapshot: watch::Receiver<Arc<Snapshot>>,
-    changed: Arc<Notify>,
     draining: Arc<AtomicBool>,
     control: Arc<ControlMetrics>,
     shards: Vec<Arc<ShardMetrics>>,
-    store: Option<Arc<Store>>,
-    store_metrics: Option<Arc<StoreMetrics>>,
 }
 
 /// What an [`AdminService`] is made of.
 #[derive(Debug)]
 pub(super) struct AdminServiceParts {
     pub(super) settings: Arc<Settings>,
-    pub(super) streams: Streams,
+    pub(super) streams: Arc<dyn StreamAdmin>,
+    pub(super) records: Arc<dyn RecordStore>,
+    pub(super) groups: Arc<dyn GroupAdmin>,
+    pub(super) health: Arc<dyn BackendHealth>,
     pub(super) passwords: Passwords,
     pub(super) logins: Logins,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) shards: Vec<Arc<ShardMetrics>>,
-    pub(super) store: Option<Arc<Store>>,
-    pub(super) store_metrics: Option<Arc<StoreMetrics>>,
 }
 
 /// What a change makes of a document.
@@ -126,57 +124,40 @@ impl AdminService {
     pub(super) fn new(watcher: &Watcher, parts: AdminServiceParts) -> Self {
         Self(Arc::new(Inner {
             settings: parts.settings,
-            registry: watcher.registry.clone(),
+            registry: Arc::clone(&watcher.registry),
             streams: parts.streams,
+            records: parts.records,
+            groups: parts.groups,
+            health: parts.health,
             fanout: watcher.fanout.clone(),
             usage: watcher.usage.clone(),
             passwords: parts.passwords,
             logins: parts.logins,
             snapshot: watcher.snapshot.subscribe(),
-            changed: Arc::clone(&watcher.changed),
             draining: parts.draining,
             control: Arc::clone(&watcher.metrics),
             shards: parts.shards,
-            store: parts.store,
-            store_metrics: parts.store_metrics,
         }))
     }
 
     /// Returns what keeps the gateway from being ready: nothing, if it is.
     #[must_use]
     pub fn reasons_not_ready(&self) -> Vec<&'static str> {
-        let inner = &self.0;
-        let on_broker = matches!(inner.settings.backend, BackendSettings::Nats(_));
-        let broker_away =
-            inner.control.broker_up.get() == 0 || inner.shards.iter().any(|shard| shard.link_up.get() == 0);
-        let trouble = Trouble::of(inner.control.jetstream_trouble()).filter(|_| on_broker && !broker_away);
-        let read_only = self.store_metrics().is_some_and(|store| store.read_only.get() != 0);
-        let store = match inner.store.as_ref().map(|store| store.health()) {
-            Some(Health::Full(_)) => Some("disk full"),
-            Some(Health::Damaged(_)) => Some("store damaged"),
-            _ => read_only.then_some("store read-only"),
-        };
-        let snapshot = Arc::clone(&inner.snapshot.borrow());
-        let reasons = [
-            (inner.draining.load(Ordering::Relaxed), "draining"),
-            (on_broker && broker_away, "broker away"),
-            (trouble.is_some(), trouble.map_or("", Trouble::reason)),
-            (store.is_some(), store.unwrap_or_default()),
-            (!snapshot.loaded, "users not loaded"),
-            (snapshot.unconfirmed, "registry not confirmed"),
-            (snapshot.loaded && !snapshot.compiled, "schemas not compiled"),
-        ];
-        reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
+        let snapshot = Arc::clone(&self.0.snapshot.borrow());
+        let own = |holds: bool, reason: &'static str| holds.then_some(reason);
+        let mut reasons: Vec<&'static str> = Vec::new();
+        reasons.extend(own(self.0.draining.load(Ordering::Relaxed), "draining"));
+        reasons.extend(self.0.health.reasons_not_ready());
+        reasons.extend(own(!snapshot.loaded, "users not loaded"));
+        reasons.extend(own(snapshot.unconfirmed, "registry not confirmed"));
+        reasons.extend(own(snapshot.loaded && !snapshot.compiled, "schemas not compiled"));
+        reasons
     }
 
     /// Returns why nothing but a new process helps, if that is so.
     #[must_use]
     pub fn reason_not_alive(&self) -> Option<String> {
-        match self.0.store.as_ref()?.health() {
-            Health::Lost(why) => Some(format!("{why}, and opening the store again did not help")),
-            Health::Failed(thread) => Some(format!("the thread {thread} of the embedded store has ended")),
-            _ => None,
-        }
+        self.0.health.reason_not_alive()
     }
 
     /// Returns all metrics as Prometheus text.
@@ -188,20 +169,10 @@ impl AdminService {
         metrics::render(metrics::Sources {
             shards: &inner.shards,
             control: &inner.control,
-            store: self.store_metrics(),
+            store: inner.health.store_metrics(),
             process,
             keys: &keys,
         })
-    }
-
-    /// Returns the metrics of the embedded store, with its health as it is now.
-    fn store_metrics(&self) -> Option<&StoreMetrics> {
-        let metrics = self.0.store_metrics.as_deref()?;
-        if let Some(store) = &self.0.store {
-            let takes_writes = matches!(store.health(), Health::Writable | Health::Damaged(_));
-            metrics.read_only.set(u64::from(!takes_writes));
-        }
-        Some(metrics)
     }
 
     /// Checks whether this is the root user's name and password; the error is that of a login ([`Logins::check`]).
@@ -304,7 +275,6 @@ impl AdminService {
 
     /// Waits until the snapshot shows a change that the registry has taken.
     async fn until(&self, shows: impl Fn(&Snapshot) -> bool) -> Result<Arc<Snapshot>, AdminError> {
-        self.0.changed.notify_one();
         let mut snapshot = self.0.snapshot.clone();
         match timeout(ECHO_TIMEOUT, snapshot.wait_for(|snapshot| shows(snapshot))).await {
             Ok(Ok(snapshot)) => Ok(Arc::clone(&snapshot)),
@@ -334,7 +304,7 @@ fn texts(patterns: &[Pattern]) -> Vec<String> {
 fn tag_of(shown: &impl Serialize) -> String {
     // Whatever is shown can be written as JSON; if it could not, it would have no tag that anybody could expect.
     let text = serde_json::to_vec(shown).unwrap_or_default();
-    hash_text(Sha256::digest(&text).get(..16).unwrap_or_default())
+    hex(Sha256::digest(&text).get(..16).unwrap_or_default())
 }
 
 /// Refuses a change of something that is not as the caller saw it.

@@ -25,7 +25,7 @@ use crate::{
     station::{Attributes, AttributesChange, Name, Storage},
 };
 use futures_util::{StreamExt, TryStreamExt};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Adopted stations that are asked about at a time.
 const DESCRIBED_AT_ONCE: usize = 16;
@@ -41,7 +41,7 @@ impl AdminService {
         // Owned: the future must be able to move to another thread.
         let adopted: Vec<(Name, Adopted)> = adopted.map(|(name, adopted)| (name.clone(), adopted.clone())).collect();
         let described = futures_util::stream::iter(adopted).map(|(name, adopted)| {
-            let streams = self.0.streams.clone();
+            let streams = Arc::clone(&self.0.streams);
             async move {
                 match streams.describe(&name, Some(&adopted)).await {
                     Ok(description) => Ok(Some(description)),

@@ -1,17 +1,20 @@
 //! Stations of the embedded store.
 
-use super::{Description, StoredDeadLetter, StreamsError};
-use crate::{
-    backend::{
-        Publish,
-        local::{Records, StationError, StationInfo, Store, StoredRecord},
-    },
-    record::{MessageId, Outcome, Placement},
-    reject::Reject,
-    station::{Attributes, AttributesChange, Name},
-    wire::Span,
+use super::{
+    Adopted, Answer, Description, Found, Group, GroupAdmin, Provisioner, RecordStore, Registered, StoredDeadLetter,
+    StreamAdmin, StreamsError,
 };
-use std::sync::Arc;
+use crate::{
+    backend::local::{GroupInfo, Records, StationError, StationInfo, Store, StoredRecord},
+    control::nats::publish_mode::StreamTraits,
+    reject::Reject,
+    station::{Attributes, AttributesChange, Consumer, Name, PublishMode, Station},
+};
+use std::{future::ready, sync::Arc};
+
+/// The embedded store as the control plane uses it.
+#[derive(Debug, Clone)]
+pub(in crate::control) struct LocalStreams(pub(in crate::control) Arc<Store>);
 
 impl From<StationError> for StreamsError {
     fn from(error: StationError) -> Self {
@@ -42,48 +45,104 @@ impl From<StoredRecord> for StoredDeadLetter {
     }
 }
 
-pub(super) async fn create(store: &Arc<Store>, name: &Name, attributes: &Attributes) -> Result<(), StreamsError> {
-    Ok(store.create_station(name, attributes).await?)
+/// Returns a group as it is shown, if its durable is named as the gateway names them.
+fn group(info: GroupInfo) -> Option<Group> {
+    let known = |ms: u64| Some(ms).filter(|ms| *ms > 0);
+    Some(Group {
+        name: Consumer::group_name(&info.durable)?,
+        created_ms: known(info.created_ms),
+        used_ms: known(info.used_ms),
+        principal: Some(info.principal.into_string()).filter(|principal| !principal.is_empty()),
+    })
 }
 
-pub(super) async fn describe(store: &Arc<Store>, name: &Name) -> Result<Description, StreamsError> {
-    let info = store.describe_station(name).await.map_err(StreamsError::Failed)?;
-    info.map(Description::from).ok_or(StreamsError::Unknown)
+impl LocalStreams {
+    async fn info(&self, name: &Name) -> Result<StationInfo, StreamsError> {
+        self.0.describe_station(name).await.map_err(StreamsError::Failed)?.ok_or(StreamsError::Unknown)
+    }
+
+    async fn records(&self, name: &Name) -> Result<Option<Records>, StreamsError> {
+        self.0.records(name).await.map_err(StreamsError::Failed)
+    }
 }
 
-pub(super) async fn list(store: &Arc<Store>) -> Result<Vec<Description>, StreamsError> {
-    let stations = store.stations().await.map_err(StreamsError::Failed)?;
-    let own = |info: &StationInfo| info.station.name.dead_letters_of().is_none();
-    Ok(stations.into_iter().filter(own).map(Description::from).collect())
+impl StreamAdmin for LocalStreams {
+    fn create<'a>(&'a self, name: &'a Name, attributes: &'a Attributes) -> Answer<'a, ()> {
+        Box::pin(async move { Ok(self.0.create_station(name, attributes).await?) })
+    }
+
+    fn describe<'a>(&'a self, name: &'a Name, _adopted: Option<&'a Adopted>) -> Answer<'a, Description> {
+        Box::pin(async move { self.info(name).await.map(Description::from) })
+    }
+
+    fn list(&self) -> Answer<'_, Vec<Description>> {
+        Box::pin(async move {
+            let stations = self.0.stations().await.map_err(StreamsError::Failed)?;
+            let own = |info: &StationInfo| info.station.name.dead_letters_of().is_none();
+            Ok(stations.into_iter().filter(own).map(Description::from).collect())
+        })
+    }
+
+    fn change<'a>(
+        &'a self,
+        name: &'a Name,
+        _adopted: Option<&'a Adopted>,
+        change: &'a AttributesChange,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move { Ok(self.0.change_station(name, change).await?) })
+    }
+
+    fn remove<'a>(&'a self, name: &'a Name) -> Answer<'a, ()> {
+        Box::pin(async move { self.0.delete_station(name).await.map(drop).map_err(StreamsError::Failed) })
+    }
+
+    fn check_adoptable<'a>(&'a self, _name: &'a Name, _adopted: &'a Adopted) -> Answer<'a, ()> {
+        let text = "the embedded store has no streams to adopt: a station of it is made by `station create`";
+        Box::pin(ready(Err(StreamsError::Invalid(text.to_owned()))))
+    }
+
+    fn can_be_lost(&self) -> bool {
+        false
+    }
 }
 
-pub(super) async fn change(store: &Arc<Store>, name: &Name, change: &AttributesChange) -> Result<(), StreamsError> {
-    Ok(store.change_station(name, change).await?)
-}
+impl RecordStore for LocalStreams {
+    fn read<'a>(&'a self, name: &'a Name, after: u64, limit: usize) -> Answer<'a, Vec<StoredDeadLetter>> {
+        Box::pin(async move {
+            let Some(records) = self.records(name).await? else { return Ok(Vec::new()) };
+            let read = on_disk(records, move |records| records.read(after, limit)).await?;
+            Ok(read.into_iter().map(StoredDeadLetter::from).collect())
+        })
+    }
 
-pub(super) async fn remove(store: &Arc<Store>, name: &Name) -> Result<(), StreamsError> {
-    store.delete_station(name).await.map(drop).map_err(StreamsError::Failed)
-}
+    fn discard<'a>(&'a self, name: &'a Name, sequences: Option<&'a [u64]>) -> Answer<'a, u64> {
+        Box::pin(async move {
+            let Some(records) = self.records(name).await? else { return Ok(0) };
+            let found = match sequences.map(<[u64]>::to_vec) {
+                None => None,
+                Some(sequences) => Some(on_disk(records.clone(), move |records| records.find(&sequences)).await?),
+            };
+            Ok(self.0.discard(&records, found).await?)
+        })
+    }
 
-/// Reads records. An answer is bounded in bytes as well: it may be fewer than `limit`, but is empty only at the end.
-pub(super) async fn read(
-    store: &Arc<Store>,
-    name: &Name,
-    after: u64,
-    limit: usize,
-) -> Result<Vec<StoredDeadLetter>, StreamsError> {
-    let Some(records) = store.records(name).await.map_err(StreamsError::Failed)? else { return Ok(Vec::new()) };
-    let read = on_disk(records, move |records| records.read(after, limit)).await?;
-    Ok(read.into_iter().map(StoredDeadLetter::from).collect())
-}
-
-pub(super) async fn discard(store: &Arc<Store>, name: &Name, sequences: Option<&[u64]>) -> Result<u64, StreamsError> {
-    let Some(records) = store.records(name).await.map_err(StreamsError::Failed)? else { return Ok(0) };
-    let found = match sequences.map(<[u64]>::to_vec) {
-        None => None,
-        Some(sequences) => Some(on_disk(records.clone(), move |records| records.find(&sequences)).await?),
-    };
-    Ok(store.discard(&records, found).await?)
+    fn store<'a>(
+        &'a self,
+        name: &'a Name,
+        _adopted: Option<&'a Adopted>,
+        record: (&'a [u8], &'a [u8]),
+        id: &'a str,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let station = self.0.station(name, false).await.map_err(|why| match why {
+                Reject::StationUnknown(_) => StreamsError::Unknown,
+                why => StreamsError::Failed(why),
+            })?;
+            let handle = self.0.handle();
+            let stored = tokio::time::timeout(handle.ack_timeout(), handle.publish_one(&station, record, id)).await;
+            stored.unwrap_or(Err(Reject::OutcomeUnknown)).map_err(StreamsError::Failed)
+        })
+    }
 }
 
 /// Reads the disk on a thread that may wait for it.
@@ -96,32 +155,40 @@ async fn on_disk<T: Send + 'static>(
         .map_err(StreamsError::Failed)
 }
 
-pub(super) async fn store(
-    store: &Arc<Store>,
-    name: &Name,
-    headers: &[u8],
-    payload: &[u8],
-    id: &str,
-) -> Result<(), StreamsError> {
-    let station = store.station(name, false).await.map_err(|why| match why {
-        Reject::StationUnknown(_) => StreamsError::Unknown,
-        why => StreamsError::Failed(why),
-    })?;
-    let end = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    let whole = [Span { start: 0, end }];
-    let id = Some(MessageId { base: id, numbered: false });
-    // Chosen as the data path would: a record that is sent there under this id meets the same duplicate window.
-    let mut list = Vec::new();
-    let partitions = Placement::Auto.choose(id, 1, 0, station.partitions.len(), &mut list);
-    let publish = Publish { headers, id, partitions, ..Publish::of(&station, payload, &whole) };
-    let mut outcomes = Vec::new();
-    let handle = store.handle();
-    let answered = tokio::time::timeout(handle.ack_timeout(), handle.publish(&publish, &mut outcomes)).await;
-    answered.unwrap_or(Err(Reject::OutcomeUnknown)).map_err(StreamsError::Failed)?;
-    match outcomes.pop() {
-        Some(Outcome::Stored(_)) => Ok(()),
-        Some(Outcome::Failed(why)) => Err(StreamsError::Failed(why)),
-        None => Err(StreamsError::Failed(Reject::OutcomeUnknown)),
+impl GroupAdmin for LocalStreams {
+    fn groups<'a>(&'a self, name: &'a Name, _adopted: Option<&'a Adopted>) -> Answer<'a, Vec<Group>> {
+        Box::pin(async move {
+            let mut groups: Vec<Group> = self.info(name).await?.groups.into_iter().filter_map(group).collect();
+            groups.sort_by(|one, other| one.name.cmp(&other.name));
+            Ok(groups)
+        })
+    }
+
+    fn remove_group<'a>(&'a self, name: &'a Name, _adopted: Option<&'a Adopted>, group: &'a Name) -> Answer<'a, bool> {
+        Box::pin(async move { Ok(self.0.delete_group(name, &Consumer::durable_name(Some(group))).await?) })
+    }
+}
+
+impl Provisioner for LocalStreams {
+    fn ready(&self) -> Answer<'_, (), Reject> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn station<'a>(&'a self, name: &'a Name, _registered: Registered, create: bool) -> Answer<'a, Found, Reject> {
+        Box::pin(async move { Ok(Found { station: self.0.station(name, create).await?, streams: Box::default() }) })
+    }
+
+    fn publish_mode(&self, _streams: &[StreamTraits]) -> PublishMode {
+        PublishMode::Single
+    }
+
+    fn consumer<'a>(
+        &'a self,
+        station: &'a Station,
+        group: Option<&'a Name>,
+        principal: &'a str,
+    ) -> Answer<'a, Arc<Consumer>, Reject> {
+        Box::pin(self.0.consumer(station, group, principal))
     }
 }
 
@@ -130,7 +197,6 @@ mod tests {
     use super::*;
     use crate::{
         backend::local::{Clock, StationDefaults},
-        control::streams::Streams,
         limits::LOCAL_RECORD_BYTES_MAX,
         station::Storage,
     };
@@ -152,7 +218,7 @@ mod tests {
     }
 
     /// Runs a test against a new store.
-    fn with_streams<F: Future<Output = ()>>(test: impl FnOnce(Streams, Arc<Store>) -> F) {
+    fn with_streams<F: Future<Output = ()>>(test: impl FnOnce(LocalStreams, Arc<Store>) -> F) {
         let directory = tempfile::tempdir().expect("a directory");
         let defaults = StationDefaults {
             partitions: 1,
@@ -164,7 +230,7 @@ mod tests {
         };
         let store = Arc::new(Store::open(directory.path(), defaults, Clock::system()).expect("the store opens"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(test(Streams::Local(Arc::clone(&store)), Arc::clone(&store)));
+        runtime.block_on(test(LocalStreams(Arc::clone(&store)), Arc::clone(&store)));
         drop(runtime);
         assert!(Arc::into_inner(store).expect("nobody else has it").close(Duration::from_secs(20)));
     }
@@ -188,7 +254,7 @@ mod tests {
             let memory = Attributes { storage: Storage::Memory, ..attributes() };
             assert!(matches!(streams.create(&name, &memory).await, Err(StreamsError::Invalid(_))));
             assert_eq!(streams.change(&name, None, &change).await, Ok(()));
-            streams.store(&name, None, HEADERS, b"payload", "id").await.expect("stored");
+            streams.store(&name, None, (HEADERS, b"payload"), "id").await.expect("stored");
             let expect = Description {
                 name: name.clone(),
                 attributes: Attributes { retention_records: Some(5), ..attributes() },
@@ -207,16 +273,16 @@ mod tests {
     fn letters_are_stored_once_read_and_removed() {
         with_streams(|streams, _store| async move {
             let name = orders().dead_letters();
-            assert_eq!(streams.store(&name, None, b"", b"a", "1").await, Err(StreamsError::Unknown));
+            assert_eq!(streams.store(&name, None, (b"", b"a"), "1").await, Err(StreamsError::Unknown));
             assert_eq!(streams.read(&name, 0, 10).await, Ok(Vec::new()));
             assert_eq!(streams.discard(&name, None).await, Ok(0));
             assert_eq!(streams.discard(&name, Some(&[1])).await, Ok(0));
             streams.create(&name, &attributes()).await.expect("made");
             for id in ["1", "2", "2", "3"] {
-                assert_eq!(streams.store(&name, None, HEADERS, id.as_bytes(), id).await, Ok(()));
+                assert_eq!(streams.store(&name, None, (HEADERS, id.as_bytes()), id).await, Ok(()));
             }
             let too_large = vec![b'x'; LOCAL_RECORD_BYTES_MAX];
-            let refused = streams.store(&name, None, HEADERS, &too_large, "4").await;
+            let refused = streams.store(&name, None, (HEADERS, &too_large), "4").await;
             assert!(matches!(refused, Err(StreamsError::Failed(Reject::TooLarge(..)))), "{refused:?}");
             let letters = streams.read(&name, 1, 10).await.expect("read");
             let found: Vec<(u64, &[u8], &[u8])> =
@@ -240,7 +306,7 @@ mod tests {
             store.refuse_writes();
             let change = AttributesChange { retention_records: Some(Some(5)), ..AttributesChange::default() };
             assert!(matches!(streams.change(&orders(), None, &change).await, Err(StreamsError::Failed(_))));
-            assert!(matches!(streams.store(&orders(), None, b"", b"a", "1").await, Err(StreamsError::Failed(_))));
+            assert!(matches!(streams.store(&orders(), None, (b"", b"a"), "1").await, Err(StreamsError::Failed(_))));
             assert!(matches!(streams.remove(&orders()).await, Err(StreamsError::Failed(_))));
             assert!(streams.describe(&orders(), None).await.is_ok(), "what is there can still be read");
         });

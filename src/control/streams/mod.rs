@@ -1,33 +1,27 @@
-//! Streams of stations, on either backend: made, described, changed, removed; dead letters read, removed, stored again.
+//! Streams of stations: made, described, changed, removed; their dead letters and consumer groups; and how a shard's
+//! request for a station or a group is answered.
+//!
+//! Each capability is a trait ([`StreamAdmin`], [`RecordStore`], [`GroupAdmin`], [`Provisioner`]), which [`nats`] and
+//! [`local`] implement. Which of the two runs is decided once, when the control plane starts (docs/adr/0040).
 //!
 //! The stream is the truth of what a stream does (partitions, retention, storage, copies, duplicate window) as long as
 //! it is there. The registry holds what only the gateway does, and the attributes that a lost stream is made of again
 //! (docs/adr/0014). Nothing is cached here.
 
-mod local;
-#[cfg(test)]
-pub(super) mod memory;
+pub(super) mod local;
 pub(super) mod nats;
 
-use super::nats::client::NatsClient;
+use super::nats::publish_mode::StreamTraits;
 use crate::{
-    backend::local::Store,
-    config::StationSettings,
     reject::Reject,
-    station::{Attributes, AttributesChange, Name},
+    station::{Attributes, AttributesChange, Consumer, Name, PublishMode, Station},
 };
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{fmt::Debug, sync::Arc};
 
-/// The streams of a gateway's backend. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(super) enum Streams {
-    Nats(NatsClient, Arc<StationSettings>),
-    Local(Arc<Store>),
-    /// In a map, for tests.
-    #[cfg(test)]
-    Memory(memory::Stations),
-}
+/// The answer of a capability.
+pub(super) type Answer<'a, T, E = StreamsError> = BoxFuture<'a, Result<T, E>>;
 
 /// An existing stream that serves as a station, as the registry keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,124 +68,116 @@ pub(super) struct StoredDeadLetter {
     pub(super) payload: Vec<u8>,
 }
 
-impl Streams {
+/// A consumer group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Group {
+    /// The name that clients use.
+    pub(super) name: String,
+    /// When it was made, ms since 1970.
+    pub(super) created_ms: Option<u64>,
+    /// When it was last used, as far as that is known.
+    pub(super) used_ms: Option<u64>,
+    /// Who made it, if that is known.
+    pub(super) principal: Option<String>,
+}
+
+/// Makes, describes, changes and removes the streams of stations.
+pub(super) trait StreamAdmin: Debug + Send + Sync {
     /// Makes a station. Making it again with the same attributes is no error.
-    pub(super) async fn create(&self, name: &Name, attributes: &Attributes) -> Result<(), StreamsError> {
-        match self {
-            Self::Nats(broker, settings) => nats::create(broker, settings, name, attributes).await,
-            Self::Local(store) => local::create(store, name, attributes).await,
-            #[cfg(test)]
-            Self::Memory(stations) => stations.create(name, attributes),
-        }
-    }
+    fn create<'a>(&'a self, name: &'a Name, attributes: &'a Attributes) -> Answer<'a, ()>;
 
     /// Describes a station; [`StreamsError::Unknown`] if it does not exist.
-    pub(super) async fn describe(&self, name: &Name, adopted: Option<&Adopted>) -> Result<Description, StreamsError> {
-        match self {
-            Self::Nats(broker, settings) => nats::describe(broker, settings, name, adopted).await,
-            Self::Local(store) => local::describe(store, name).await,
-            #[cfg(test)]
-            Self::Memory(stations) => stations.describe(name, adopted),
-        }
-    }
-
-    /// Returns whether a station's streams can be lost while the registry stays: they are kept apart from each other.
-    pub(super) fn can_be_lost(&self) -> bool {
-        !matches!(self, Self::Local(_))
-    }
-
-    /// Checks whether this stream can serve as a station: [`StreamsError::Invalid`] says why not.
-    pub(super) async fn check_adoptable(&self, name: &Name, adopted: &Adopted) -> Result<(), StreamsError> {
-        match self {
-            Self::Nats(broker, settings) => nats::check_adoptable(broker, settings, name, adopted).await,
-            Self::Local(_) => {
-                let text = "the embedded store has no streams to adopt: a station of it is made by `station create`";
-                Err(StreamsError::Invalid(text.to_owned()))
-            }
-            #[cfg(test)]
-            Self::Memory(stations) => stations.describe(name, Some(adopted)).map(drop),
-        }
-    }
+    fn describe<'a>(&'a self, name: &'a Name, adopted: Option<&'a Adopted>) -> Answer<'a, Description>;
 
     /// Returns all stations that the backend knows as such, by name; without those of dead letters.
-    pub(super) async fn list(&self) -> Result<Vec<Description>, StreamsError> {
-        match self {
-            Self::Nats(broker, settings) => nats::list(broker, settings).await,
-            Self::Local(store) => local::list(store).await,
-            #[cfg(test)]
-            Self::Memory(stations) => stations.list(),
-        }
-    }
+    fn list(&self) -> Answer<'_, Vec<Description>>;
 
     /// Changes a station.
-    pub(super) async fn change(
-        &self,
-        name: &Name,
-        adopted: Option<&Adopted>,
-        change: &AttributesChange,
-    ) -> Result<(), StreamsError> {
-        match self {
-            Self::Nats(broker, settings) => nats::change(broker, settings, name, adopted, change).await,
-            Self::Local(store) => local::change(store, name, change).await,
-            #[cfg(test)]
-            Self::Memory(stations) => stations.change(name, adopted, change),
-        }
-    }
+    fn change<'a>(
+        &'a self,
+        name: &'a Name,
+        adopted: Option<&'a Adopted>,
+        change: &'a AttributesChange,
+    ) -> Answer<'a, ()>;
 
     /// Removes a station with its records. That there is none is no error.
-    pub(super) async fn remove(&self, name: &Name) -> Result<(), StreamsError> {
-        match self {
-            Self::Nats(broker, settings) => nats::remove(broker, settings, name).await,
-            Self::Local(store) => local::remove(store, name).await,
-            #[cfg(test)]
-            Self::Memory(stations) => {
-                stations.remove(name);
-                Ok(())
-            }
-        }
-    }
+    fn remove<'a>(&'a self, name: &'a Name) -> Answer<'a, ()>;
 
-    /// Reads records of a station of one partition with sequences after this one, oldest first. It returns at most so
-    /// many, and fewer if they are large ([`DEAD_LETTERS_BYTES_MAX`](crate::limits::DEAD_LETTERS_BYTES_MAX)): the end is reached
-    /// only if none come. A station that does not exist has none.
-    pub(super) async fn read(
-        &self,
-        name: &Name,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<StoredDeadLetter>, StreamsError> {
-        match self {
-            Self::Nats(broker, settings) => nats::read(broker, settings, name, after, limit).await,
-            Self::Local(store) => local::read(store, name, after, limit).await,
-            #[cfg(test)]
-            Self::Memory(stations) => Ok(stations.read(name, after, limit)),
-        }
-    }
+    /// Checks whether this stream can serve as a station: [`StreamsError::Invalid`] says why not.
+    fn check_adoptable<'a>(&'a self, name: &'a Name, adopted: &'a Adopted) -> Answer<'a, ()>;
+
+    /// Returns whether a station's streams can be lost while the registry stays: they are kept apart from each other.
+    fn can_be_lost(&self) -> bool;
+}
+
+/// Reads, removes and stores single records, outside of any consumer group: those of dead letters, above all.
+pub(super) trait RecordStore: Debug + Send + Sync {
+    /// Reads records of a station of one partition with sequences after this one, oldest first. It returns at most
+    /// `limit`, and fewer if they are large ([`DEAD_LETTERS_BYTES_MAX`](crate::limits::DEAD_LETTERS_BYTES_MAX)): the
+    /// end is reached only if none come. A station that does not exist has none.
+    fn read<'a>(&'a self, name: &'a Name, after: u64, limit: usize) -> Answer<'a, Vec<StoredDeadLetter>>;
 
     /// Removes these records of a station of one partition, or all. Returns how many there were.
-    pub(super) async fn discard(&self, name: &Name, sequences: Option<&[u64]>) -> Result<u64, StreamsError> {
-        match self {
-            Self::Nats(broker, settings) => nats::discard(broker, settings, name, sequences).await,
-            Self::Local(store) => local::discard(store, name, sequences).await,
-            #[cfg(test)]
-            Self::Memory(stations) => stations.discard(name, sequences),
-        }
-    }
+    fn discard<'a>(&'a self, name: &'a Name, sequences: Option<&'a [u64]>) -> Answer<'a, u64>;
 
-    /// Stores one record in a station, under a message id; returns when it is acknowledged.
-    pub(super) async fn store(
-        &self,
-        name: &Name,
-        adopted: Option<&Adopted>,
-        headers: &[u8],
-        payload: &[u8],
-        id: &str,
-    ) -> Result<(), StreamsError> {
-        match self {
-            Self::Nats(broker, settings) => nats::store(broker, settings, name, adopted, (headers, payload), id).await,
-            Self::Local(store) => local::store(store, name, headers, payload, id).await,
-            #[cfg(test)]
-            Self::Memory(stations) => stations.store(name, adopted, headers, payload, id),
-        }
-    }
+    /// Stores one record (header fields and payload) in a station, under a message id; returns when it is acknowledged.
+    fn store<'a>(
+        &'a self,
+        name: &'a Name,
+        adopted: Option<&'a Adopted>,
+        record: (&'a [u8], &'a [u8]),
+        id: &'a str,
+    ) -> Answer<'a, ()>;
+}
+
+/// Lists and removes consumer groups.
+pub(super) trait GroupAdmin: Debug + Send + Sync {
+    /// Returns the groups of a station, by name.
+    fn groups<'a>(&'a self, name: &'a Name, adopted: Option<&'a Adopted>) -> Answer<'a, Vec<Group>>;
+
+    /// Removes a group. Returns whether there was one.
+    fn remove_group<'a>(&'a self, name: &'a Name, adopted: Option<&'a Adopted>, group: &'a Name) -> Answer<'a, bool>;
+}
+
+/// Finds or makes what a shard asks for. Its errors are what a client gets.
+pub(super) trait Provisioner: Debug + Send + Sync {
+    /// Waits until the backend can be asked. It fails if that takes longer than the hold.
+    fn ready(&self) -> Answer<'_, (), Reject>;
+
+    /// Finds a station. Where it is not there it is made: if it was there before ([`Registered::With`]), or with the
+    /// attributes of the configuration, if `create` is set.
+    fn station<'a>(&'a self, name: &'a Name, registered: Registered, create: bool) -> Answer<'a, Found, Reject>;
+
+    /// Decides how records are published to a station with these streams, from what is known now.
+    fn publish_mode(&self, streams: &[StreamTraits]) -> PublishMode;
+
+    /// Finds a consumer group, or makes it for this principal. `None`: the default group.
+    fn consumer<'a>(
+        &'a self,
+        station: &'a Station,
+        group: Option<&'a Name>,
+        principal: &'a str,
+    ) -> Answer<'a, Arc<Consumer>, Reject>;
+}
+
+/// What the registry says of a station's streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Registered {
+    /// Nothing.
+    Nothing,
+    /// Something that cannot be read here.
+    Unreadable,
+    /// The station is this stream, and is never made.
+    Adopted(Adopted),
+    /// The station was given these attributes.
+    With(Attributes),
+}
+
+/// A station that was found or made. How records are published to it is decided when the answer is sent
+/// ([`Provisioner::publish_mode`]).
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) station: Arc<Station>,
+    /// What its streams can do.
+    pub(super) streams: Box<[StreamTraits]>,
 }

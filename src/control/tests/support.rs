@@ -1,17 +1,10 @@
 //! What the tests of this module and of `admin` share: settings, a service without a backend, a
 //! control plane without its shards, and a broker that says what it is told to.
 
+use super::fakes::{Health, registry::Documents, streams::Stations};
 use crate::control::{
-    AdminService, ControlHandle, ControlInputs,
-    fanout::ShardFanout,
-    knowledge::Knowledge,
-    logins::Logins,
-    nats::client::NatsClient,
-    passwords::Passwords,
-    registry::{Registry, memory::Documents, snapshot::Root},
-    service::AdminServiceParts,
-    spawn,
-    streams::{Streams, memory::Stations},
+    AdminService, ControlHandle, ControlInputs, OpenBackend, fanout::ShardFanout, knowledge::Knowledge, logins::Logins,
+    nats::client::NatsClient, passwords::Passwords, registry::snapshot::Root, service::AdminServiceParts, spawn,
     watcher::Watcher,
 };
 use crate::{
@@ -45,7 +38,7 @@ pub(in crate::control) const PATIENCE: Duration = Duration::from_secs(15);
 /// A service over a registry in memory, and what its readiness is made of. Runs on the current runtime.
 pub(crate) fn service_in_memory() -> (AdminService, Arc<AtomicBool>, Arc<StoreMetrics>) {
     let (draining, store) = (Arc::new(AtomicBool::new(false)), Arc::new(StoreMetrics::default()));
-    let replica = Replica::new(&Memory::default(), Arc::clone(&draining), Some(Arc::clone(&store)));
+    let replica = Replica::new(&Memory::default(), Arc::clone(&draining), Arc::clone(&store));
     (replica.service, draining, store)
 }
 
@@ -71,29 +64,31 @@ pub(in crate::control) struct Replica {
 
 impl Replica {
     pub(in crate::control) fn of(memory: &Memory) -> Self {
-        Self::new(memory, Arc::default(), None)
+        Self::new(memory, Arc::default(), Arc::default())
     }
 
-    fn new(memory: &Memory, draining: Arc<AtomicBool>, store_metrics: Option<Arc<StoreMetrics>>) -> Self {
+    fn new(memory: &Memory, draining: Arc<AtomicBool>, store_metrics: Arc<StoreMetrics>) -> Self {
         let mut settings = settings(0);
         settings.backend = BackendSettings::Local;
         let metrics = Arc::new(ControlMetrics::default());
         let (inbox, pushes) = inbox();
         let fanout = ShardFanout::new(vec![inbox], Arc::clone(&metrics));
-        let registry = Registry::Memory(memory.documents.clone());
+        let registry = Arc::new(memory.documents.clone());
+        let streams = Arc::new(memory.stations.clone());
         let knowledge = Knowledge::new(&settings.limits, settings.auth.unconfirmed);
         let root = Root::new(&settings.auth);
         let watcher = Watcher::new(registry, root, knowledge, fanout.clone(), Arc::clone(&metrics));
         let passwords = Passwords::new();
         let parts = AdminServiceParts {
             settings: Arc::new(settings),
-            streams: Streams::Memory(memory.stations.clone()),
+            streams: Arc::clone(&streams) as _,
+            records: Arc::clone(&streams) as _,
+            groups: streams,
+            health: Arc::new(Health(store_metrics)),
             logins: Logins::new(passwords.clone()),
             passwords,
             draining,
             shards: vec![Arc::new(ShardMetrics::default())],
-            store: None,
-            store_metrics,
         };
         let service = AdminService::new(&watcher, parts);
         tokio::spawn(watcher.run());
@@ -174,16 +169,17 @@ pub(in crate::control) struct Gateway {
 impl Gateway {
     /// Starts a control plane on a broker.
     pub(in crate::control) fn start(settings: Settings) -> Self {
-        Self::start_on(settings, None)
+        let BackendSettings::Nats(nats) = settings.backend.clone() else { panic!("a broker") };
+        Self::start_on(settings, OpenBackend::Nats(nats))
     }
 
     /// Starts a control plane on the embedded store.
     pub(in crate::control) fn start_local(mut settings: Settings, store: Arc<local::Store>) -> Self {
         settings.backend = BackendSettings::Local;
-        Self::start_on(settings, Some((store, Arc::default())))
+        Self::start_on(settings, OpenBackend::Local(store))
     }
 
-    fn start_on(settings: Settings, local: Option<(Arc<local::Store>, Arc<StoreMetrics>)>) -> Self {
+    fn start_on(settings: Settings, backend: OpenBackend) -> Self {
         let (asks, questions) = flume::bounded(1_024);
         let (inbox, pushes) = inbox();
         let metrics = Arc::new(ShardMetrics::default());
@@ -191,10 +187,10 @@ impl Gateway {
         let (desk_out, desk_in) = flume::bounded(1);
         let inputs = ControlInputs {
             settings: Arc::new(settings),
+            backend,
             asks: questions,
             shards: vec![inbox],
             metrics: vec![Arc::clone(&metrics)],
-            local,
         };
         let control = spawn(inputs, move |service| {
             desk_out.send(service).expect("the test waits");

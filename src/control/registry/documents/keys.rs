@@ -3,11 +3,12 @@
 use super::{Document, FORMAT, check_written};
 use crate::{
     auth::keys::{KeyRecord, KeyUses},
+    control::hex::hex,
     limits::KEY_DESCRIPTION_BYTES_MAX,
     station::{Name, Pattern},
 };
 use serde::{Deserialize, Serialize};
-use std::{fmt::Write, sync::Arc};
+use std::sync::Arc;
 
 /// One key, as stored.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,22 +37,12 @@ impl std::fmt::Debug for KeyDocument {
     }
 }
 
-/// Returns a hash as it is stored.
-pub(in crate::control) fn hash_text(hash: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * hash.len());
-    for byte in hash {
-        // Writing to a `String` cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
 impl KeyDocument {
     /// A key of this hash without any right.
     pub(in crate::control) fn new(hash: [u8; 32], created_ms: u64) -> Self {
         Self {
             format: FORMAT,
-            hash: hash_text(&hash),
+            hash: hex(&hash),
             description: None,
             produce: Vec::new(),
             consume: Vec::new(),

@@ -10,7 +10,7 @@ mod schemas;
 mod stations;
 mod users;
 
-pub(in crate::control) use keys::{KeyDocument, hash_text};
+pub(in crate::control) use keys::KeyDocument;
 pub(in crate::control) use schemas::{SchemaDocument, SchemaVersion};
 pub(in crate::control) use stations::{DeadLetters, Given, StationDocument};
 pub(in crate::control) use users::{PasswordHash, UserDocument};

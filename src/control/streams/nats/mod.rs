@@ -1,40 +1,83 @@
-//! Stations as JetStream streams: made, described, changed, removed. Their records are in [`records`].
+//! Stations as JetStream streams: made, described, changed, removed. Their records are in [`records`], their consumer
+//! groups in [`groups`]; what shards ask for is found or made by [`provisioner`].
 
+mod consumers;
+mod groups;
+mod interest;
 pub(in crate::control) mod provision;
+mod provisioner;
 mod records;
 
-pub(super) use records::{discard, read, store};
+pub(in crate::control) use provisioner::NatsProvisioner;
 
-use super::{Adopted, Description, StreamsError};
+use super::{Adopted, Answer, Description, StreamAdmin, StreamsError};
 use crate::{
     config::{Layout, StationSettings},
-    control::{
-        nats::{
-            client::{CallError, NatsClient, codes},
-            interest,
-        },
-        streams::nats::provision::{PartitionStream, StreamInfo, partition_of, stream_info},
-    },
+    control::nats::client::{CallError, NatsClient, codes},
     limits::STREAMS_LISTED_MAX,
     reject::Reject,
     station::{Attributes, AttributesChange, Name, Partition},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
+use provision::{PartitionStream, StreamInfo, partition_of, stream_info};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Calls in flight for one request.
 const CALLS_AT_ONCE: usize = 16;
 
-pub(super) async fn create(
-    broker: &NatsClient,
-    settings: &StationSettings,
-    name: &Name,
-    attributes: &Attributes,
-) -> Result<(), StreamsError> {
+/// The streams of a broker, over the control plane's connection. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(in crate::control) struct NatsStreams {
+    broker: NatsClient,
+    settings: Arc<StationSettings>,
+}
+
+impl NatsStreams {
+    pub(in crate::control) fn new(broker: NatsClient, settings: Arc<StationSettings>) -> Self {
+        Self { broker, settings }
+    }
+}
+
+impl StreamAdmin for NatsStreams {
+    fn create<'a>(&'a self, name: &'a Name, attributes: &'a Attributes) -> Answer<'a, ()> {
+        Box::pin(create(&self.broker, self.settings.layout, name, attributes))
+    }
+
+    fn describe<'a>(&'a self, name: &'a Name, adopted: Option<&'a Adopted>) -> Answer<'a, Description> {
+        Box::pin(describe(&self.broker, self.settings.layout, name, adopted))
+    }
+
+    fn list(&self) -> Answer<'_, Vec<Description>> {
+        Box::pin(list(&self.broker))
+    }
+
+    fn change<'a>(
+        &'a self,
+        name: &'a Name,
+        adopted: Option<&'a Adopted>,
+        change: &'a AttributesChange,
+    ) -> Answer<'a, ()> {
+        Box::pin(self::change(&self.broker, self.settings.layout, name, adopted, change))
+    }
+
+    fn remove<'a>(&'a self, name: &'a Name) -> Answer<'a, ()> {
+        Box::pin(remove(&self.broker, self.settings.layout, name))
+    }
+
+    fn check_adoptable<'a>(&'a self, name: &'a Name, adopted: &'a Adopted) -> Answer<'a, ()> {
+        Box::pin(check_adoptable(&self.broker, self.settings.layout, name, adopted))
+    }
+
+    fn can_be_lost(&self) -> bool {
+        true
+    }
+}
+
+async fn create(broker: &NatsClient, layout: Layout, name: &Name, attributes: &Attributes) -> Result<(), StreamsError> {
     // Found or made: then what is there is compared with what was wanted, so that two who make it at once agree.
-    let parts = provision::locate(broker, settings.layout, name, None, Some(attributes)).await.map_err(failed)?;
+    let parts = provision::locate(broker, layout, name, None, Some(attributes)).await.map_err(failed)?;
     let wanted = Attributes {
         duplicate_window: provision::window(attributes.duplicate_window, attributes.retention_age),
         ..attributes.clone()
@@ -52,23 +95,23 @@ async fn keep(broker: &NatsClient, name: &Name, parts: &[PartitionStream]) -> Re
     interest::keep(broker, name, &partitions).await.map_err(failed)
 }
 
-pub(super) async fn check_adoptable(
+async fn check_adoptable(
     broker: &NatsClient,
-    settings: &StationSettings,
+    layout: Layout,
     name: &Name,
     adopted: &Adopted,
 ) -> Result<(), StreamsError> {
-    let parts = provision::locate(broker, settings.layout, name, Some(adopted), None).await.map_err(failed)?;
+    let parts = provision::locate(broker, layout, name, Some(adopted), None).await.map_err(failed)?;
     provision::adoptable(&parts).map_err(StreamsError::Invalid)
 }
 
-pub(super) async fn describe(
+async fn describe(
     broker: &NatsClient,
-    settings: &StationSettings,
+    layout: Layout,
     name: &Name,
     adopted: Option<&Adopted>,
 ) -> Result<Description, StreamsError> {
-    let parts = provision::locate(broker, settings.layout, name, adopted, None).await.map_err(failed)?;
+    let parts = provision::locate(broker, layout, name, adopted, None).await.map_err(failed)?;
     Ok(description(name, &parts))
 }
 
@@ -84,7 +127,7 @@ fn description(name: &Name, parts: &[PartitionStream]) -> Description {
     }
 }
 
-pub(super) async fn list(broker: &NatsClient, _settings: &StationSettings) -> Result<Vec<Description>, StreamsError> {
+async fn list(broker: &NatsClient) -> Result<Vec<Description>, StreamsError> {
     let mut groups: BTreeMap<Name, Group> = BTreeMap::new();
     each_page::<StreamInfo>(broker, "STREAM.LIST", |info| {
         // The station of dead letters has a name that no other station can have.
@@ -155,14 +198,14 @@ async fn each_page<T: for<'de> Deserialize<'de>>(
     Err(StreamsError::Failed(Reject::BrokerFailed(text.into())))
 }
 
-pub(super) async fn change(
+async fn change(
     broker: &NatsClient,
-    settings: &StationSettings,
+    layout: Layout,
     name: &Name,
     adopted: Option<&Adopted>,
     change: &AttributesChange,
 ) -> Result<(), StreamsError> {
-    let parts = provision::locate(broker, settings.layout, name, adopted, None).await.map_err(failed)?;
+    let parts = provision::locate(broker, layout, name, adopted, None).await.map_err(failed)?;
     // Servers before 2.14 take this and keep one copy.
     if change.replicas.is_some_and(|replicas| replicas > 1) && !parts.iter().all(|part| part.info.is_in_a_cluster()) {
         return Err(StreamsError::Invalid("replicas: the broker's server is alone, copies need a cluster".to_owned()));
@@ -221,8 +264,7 @@ fn apply(change: &AttributesChange, config: &mut Map<String, Value>) {
 /// Removes the streams of a station, the first one last: as long as one is left the station can be seen, and removed
 /// again. (The other way round, what a removal that was cut off leaves behind would be found by nobody, until a new
 /// station of the name is made and its partitions hold the old records.)
-pub(super) async fn remove(broker: &NatsClient, settings: &StationSettings, name: &Name) -> Result<(), StreamsError> {
-    let layout = settings.layout;
+async fn remove(broker: &NatsClient, layout: Layout, name: &Name) -> Result<(), StreamsError> {
     match provision::locate(broker, layout, name, None, None).await {
         Ok(parts) => {
             if let Some(foreign) = parts.iter().find(|part| !is_own(layout, name, &part.info)) {

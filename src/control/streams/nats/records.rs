@@ -1,14 +1,15 @@
 //! Single records of a station's streams: read in their order, removed, stored.
 
-use super::{CALLS_AT_ONCE, failed, keep, refused};
+use super::{
+    CALLS_AT_ONCE, NatsStreams, failed, keep,
+    provision::{self, PartitionStream},
+    refused,
+};
 use crate::{
-    config::StationSettings,
+    config::Layout,
     control::{
         nats::client::{CallError, NatsClient, codes},
-        streams::{
-            Adopted, StoredDeadLetter, StreamsError,
-            nats::provision::{self, PartitionStream},
-        },
+        streams::{Adopted, Answer, RecordStore, StoredDeadLetter, StreamsError},
     },
     limits::DEAD_LETTERS_BYTES_MAX,
     record::{MessageId, placement},
@@ -24,9 +25,29 @@ use serde_json::json;
 /// The header field of a message id.
 const ID_FIELD: &str = "Nats-Msg-Id";
 
-pub(in super::super) async fn read(
+impl RecordStore for NatsStreams {
+    fn read<'a>(&'a self, name: &'a Name, after: u64, limit: usize) -> Answer<'a, Vec<StoredDeadLetter>> {
+        Box::pin(read(&self.broker, self.settings.layout, name, after, limit))
+    }
+
+    fn discard<'a>(&'a self, name: &'a Name, sequences: Option<&'a [u64]>) -> Answer<'a, u64> {
+        Box::pin(discard(&self.broker, self.settings.layout, name, sequences))
+    }
+
+    fn store<'a>(
+        &'a self,
+        name: &'a Name,
+        adopted: Option<&'a Adopted>,
+        record: (&'a [u8], &'a [u8]),
+        id: &'a str,
+    ) -> Answer<'a, ()> {
+        Box::pin(store(&self.broker, self.settings.layout, name, adopted, record, id))
+    }
+}
+
+async fn read(
     broker: &NatsClient,
-    settings: &StationSettings,
+    layout: Layout,
     name: &Name,
     after: u64,
     limit: usize,
@@ -35,7 +56,7 @@ pub(in super::super) async fn read(
     struct Answer {
         message: RawMessage,
     }
-    let Some(PartitionStream { subject, info }) = only_part(broker, settings, name).await? else {
+    let Some(PartitionStream { subject, info }) = only_part(broker, layout, name).await? else {
         return Ok(Vec::new());
     };
     let verb = format!("STREAM.MSG.GET.{}", info.config.name);
@@ -79,9 +100,9 @@ fn fields(block: &[u8]) -> &[u8] {
     rest.strip_suffix(b"\r\n").unwrap_or(rest)
 }
 
-pub(in super::super) async fn discard(
+async fn discard(
     broker: &NatsClient,
-    settings: &StationSettings,
+    layout: Layout,
     name: &Name,
     sequences: Option<&[u64]>,
 ) -> Result<u64, StreamsError> {
@@ -90,7 +111,7 @@ pub(in super::super) async fn discard(
         #[serde(default)]
         purged: u64,
     }
-    let Some(PartitionStream { subject, info }) = only_part(broker, settings, name).await? else { return Ok(0) };
+    let Some(PartitionStream { subject, info }) = only_part(broker, layout, name).await? else { return Ok(0) };
     let stream = &info.config.name;
     let Some(sequences) = sequences else {
         let answer = broker.call::<Purged>(&format!("STREAM.PURGE.{stream}"), &json!({ "filter": subject })).await;
@@ -111,16 +132,16 @@ pub(in super::super) async fn discard(
     stream::iter(there.collect::<Vec<u64>>()).map(delete).buffered(CALLS_AT_ONCE).try_fold(0, count).await
 }
 
-pub(in super::super) async fn store(
+async fn store(
     broker: &NatsClient,
-    settings: &StationSettings,
+    layout: Layout,
     name: &Name,
     adopted: Option<&Adopted>,
     record: (&[u8], &[u8]),
     id: &str,
 ) -> Result<(), StreamsError> {
     let (block, payload) = record;
-    let parts = provision::locate(broker, settings.layout, name, adopted, None).await.map_err(failed)?;
+    let parts = provision::locate(broker, layout, name, adopted, None).await.map_err(failed)?;
     // Chosen as the data path would: a record that is sent there under this id meets the same duplicate window.
     let chosen = placement::choose(Some(MessageId { base: id, numbered: false }), 0, 0, parts.len());
     let part = parts.get(usize::from(chosen)).ok_or(StreamsError::Unknown)?;
@@ -152,12 +173,8 @@ fn header_map(block: &[u8], id: &str) -> Result<HeaderMap, StreamsError> {
 }
 
 /// Returns the stream of a station of one partition, if it exists.
-async fn only_part(
-    broker: &NatsClient,
-    settings: &StationSettings,
-    name: &Name,
-) -> Result<Option<PartitionStream>, StreamsError> {
-    match provision::locate(broker, settings.layout, name, None, None).await {
+async fn only_part(broker: &NatsClient, layout: Layout, name: &Name) -> Result<Option<PartitionStream>, StreamsError> {
+    match provision::locate(broker, layout, name, None, None).await {
         Ok(parts) if parts.len() == 1 => Ok(parts.into_iter().next()),
         Ok(_) => Err(StreamsError::Invalid(format!("the station {:?} has several partitions", name.as_str()))),
         Err(Reject::StationUnknown(_)) => Ok(None),

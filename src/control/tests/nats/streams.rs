@@ -3,7 +3,10 @@
 use super::{
     super::super::{
         nats::client::NatsClient,
-        streams::{Adopted, Description, Streams, StreamsError, nats::provision},
+        streams::{
+            Adopted, Description, RecordStore, StreamAdmin, StreamsError,
+            nats::{NatsStreams, provision},
+        },
         tests::support::{block_on, name, settings},
     },
     Server,
@@ -23,14 +26,14 @@ use std::{sync::Arc, time::Duration};
 fn on_streams<T, F: Future<Output = T>>(
     server: &Server,
     stations: StationSettings,
-    work: impl FnOnce(Streams, NatsClient) -> F,
+    work: impl FnOnce(NatsStreams, NatsClient) -> F,
 ) -> T {
     block_on(async {
         let settings = settings(server.port);
         let BackendSettings::Nats(nats) = &settings.backend else { panic!("a broker") };
         let hold = settings.limits.hold;
         let broker = NatsClient::connect(nats, hold, Arc::new(ControlMetrics::default())).await.expect("settings");
-        work(Streams::Nats(broker.clone(), Arc::new(stations)), broker).await
+        work(NatsStreams::new(broker.clone(), Arc::new(stations)), broker).await
     })
 }
 
@@ -99,14 +102,14 @@ fn records_are_counted_listed_and_stored_also_where_acknowledgement_removes_them
             let station = name(station);
             for id in (0..20).chain(0..20) {
                 let id = format!("id-{id}");
-                let stored = streams.store(&station, None, b"A: b\r\n", b"payload", &id).await;
+                let stored = streams.store(&station, None, (b"A: b\r\n", b"payload"), &id).await;
                 assert_eq!(stored, Ok(()), "{station} {id}");
             }
             let described = streams.describe(&station, None).await.expect("there");
             assert_eq!(described.records, 20, "{station}: nobody has read them");
             assert!(described.bytes > 0);
         }
-        assert_eq!(streams.store(&name("none"), None, b"", b"", "x").await, Err(StreamsError::Unknown));
+        assert_eq!(streams.store(&name("none"), None, (b"", b""), "x").await, Err(StreamsError::Unknown));
         let names: Vec<String> = streams.list().await.expect("a list").iter().map(|one| one.name.to_string()).collect();
         assert_eq!(names, ["acked", "two"]);
     });
@@ -210,7 +213,7 @@ fn dead_letters_are_kept_beside_the_station_read_and_discarded() {
             let letters = name(station).dead_letters();
             assert_eq!(streams.read(&letters, 0, 10).await, Ok(vec![]), "there is no such station");
             assert_eq!(streams.discard(&letters, None).await, Ok(0));
-            let attributes = provision::dead_letters_attributes(&no_auto, Some(DEAD_LETTERS_AGE));
+            let attributes = attributes().of_dead_letters(Some(DEAD_LETTERS_AGE));
             for create in [Some(&attributes), None] {
                 let found = provision::resolve(&broker, &no_auto, &letters, None, create).await.expect("kept");
                 let [partition] = &*found.station.partitions else { panic!("one partition") };
@@ -219,7 +222,8 @@ fn dead_letters_are_kept_beside_the_station_read_and_discarded() {
             let described = streams.describe(&letters, None).await.expect("there").attributes;
             assert_eq!((described.retention_age, described.partitions), (Some(DEAD_LETTERS_AGE), 1));
             for at in 0..5_u8 {
-                let stored = streams.store(&letters, None, b"X-A: 1\r\nX-A: 2\r\n", &[at, 0xff], &at.to_string()).await;
+                let stored =
+                    streams.store(&letters, None, (b"X-A: 1\r\nX-A: 2\r\n", &[at, 0xff]), &at.to_string()).await;
                 assert_eq!(stored, Ok(()));
             }
             let read = streams.read(&letters, 1, 3).await.expect("letters");
@@ -251,7 +255,7 @@ fn the_memphis_layout_keeps_dead_letters_under_its_own_names() {
     let memphis = StationSettings { layout: Layout::Memphis, ..defaults() };
     on_streams(&server, memphis.clone(), |streams, broker| async move {
         let letters = name("a.b").dead_letters();
-        let attributes = provision::dead_letters_attributes(&memphis, Some(DEAD_LETTERS_AGE));
+        let attributes = attributes().of_dead_letters(Some(DEAD_LETTERS_AGE));
         let found = provision::resolve(&broker, &memphis, &letters, None, Some(&attributes)).await.expect("made");
         let partition = &found.station.partitions[0];
         assert_eq!((&*partition.stream, &*partition.subject), ("a#b$dls", "a#b$dls.final"));
@@ -278,7 +282,7 @@ fn an_adopted_station_is_that_stream_and_subject_whatever_its_name() {
         assert_eq!((&*partition.stream, &*partition.subject), ("THEIRS", "theirs.a"));
         let why = found.station.not_atomic.expect("not atomic");
         assert!(why.contains(if knows { "allow_atomic" } else { "2.12" }), "{why}");
-        streams.store(&name("orders"), Some(&theirs), b"", b"x", "id").await.expect("stored");
+        streams.store(&name("orders"), Some(&theirs), (b"", b"x"), "id").await.expect("stored");
         assert_eq!(streams.describe(&name("orders"), Some(&theirs)).await.expect("there").records, 1);
         assert_eq!(streams.describe(&name("orders"), None).await.expect("there").records, 0);
         for (wrong, expect) in

@@ -5,8 +5,11 @@ mod model;
 
 use crate::control::{
     AdminError, What,
-    registry::documents::{Document, PasswordHash, StationDocument, UserDocument},
-    streams::StreamsError,
+    registry::{
+        RegistryStore,
+        documents::{Document, PasswordHash, StationDocument, UserDocument},
+    },
+    streams::{RecordStore, StreamAdmin, StreamsError},
     tests::support::{Memory, Replica, name},
 };
 use crate::{
@@ -311,12 +314,16 @@ fn dead_letters_are_listed_replayed_through_validation_and_purged() {
         assert!(service.dead_letters("orders", &ALL).await.expect("none yet").items.is_empty());
         assert_eq!(service.dead_letters("none", &ALL).await.err(), Some(AdminError::Unknown(What::Station)));
         let (orders, letters) = (name("orders"), name("orders").dead_letters());
-        let attributes = memory.stations.describe(&orders, None).expect("there").attributes;
-        memory.stations.create(&letters, &attributes).expect("made");
+        let attributes = memory.stations.describe(&orders, None).await.expect("there").attributes;
+        memory.stations.create(&letters, &attributes).await.expect("made");
         for (id, payload) in ["1", "\"x\"", "3"].into_iter().enumerate() {
             let headers =
                 b"Content-Type: application/json\r\nSluicegate-Dead-Letter: schema\r\nSluicegate-Error: no\r\n";
-            memory.stations.store(&letters, None, headers, payload.as_bytes(), &id.to_string()).expect("stored");
+            memory
+                .stations
+                .store(&letters, None, (headers, payload.as_bytes()), &id.to_string())
+                .await
+                .expect("stored");
         }
         let page = service.dead_letters("orders", &PageRequest { after: None, limit: 2 }).await.expect("listed");
         assert_eq!((page.items.len(), page.next.as_deref()), (2, Some("2")));
@@ -331,7 +338,7 @@ fn dead_letters_are_listed_replayed_through_validation_and_purged() {
         assert_eq!((report.replayed, report.failed.len()), (1, 1));
         let report = service.replay_dead_letters("orders", DeadLetterSelection::default()).await.expect("replayed");
         assert_eq!((report.replayed, report.failed.len(), report.failed[0].id), (1, 1, 2));
-        let stored = memory.stations.read(&orders, 0, 10);
+        let stored = memory.stations.read(&orders, 0, 10).await.expect("read");
         let payloads: Vec<&[u8]> = stored.iter().map(|letter| &*letter.payload).collect();
         assert_eq!(payloads, [b"1", b"3"]);
         assert_eq!(
@@ -344,11 +351,11 @@ fn dead_letters_are_listed_replayed_through_validation_and_purged() {
         assert_eq!(purged.expect("purged").purged, 0);
         let report = service.replay_dead_letters("orders", DeadLetterSelection::default()).await.expect("replayed");
         assert_eq!((report.replayed, report.failed.len()), (1, 0));
-        memory.stations.store(&letters, None, b"", b"x", "again").expect("stored");
+        memory.stations.store(&letters, None, (b"", b"x"), "again").await.expect("stored");
         let purged = service.purge_dead_letters("orders", DeadLetterSelection::default()).await.expect("purged");
         assert_eq!(purged.purged, 1);
         service.remove_station("orders", None).await.expect("removed");
-        assert_eq!(memory.stations.describe(&letters, None), Err(StreamsError::Unknown), "they go with it");
+        assert_eq!(memory.stations.describe(&letters, None).await, Err(StreamsError::Unknown), "they go with it");
     });
 }
 
@@ -360,9 +367,9 @@ fn what_is_left_of_a_station_that_is_gone_can_be_seen_and_removed() {
         let service = &replica.service;
         service.create_station(station("orders")).await.expect("created");
         let (orders, letters) = (name("orders"), name("orders").dead_letters());
-        let attributes = memory.stations.describe(&orders, None).expect("there").attributes;
-        memory.stations.create(&letters, &attributes).expect("made");
-        memory.stations.store(&letters, None, b"", b"x", "1").expect("stored");
+        let attributes = memory.stations.describe(&orders, None).await.expect("there").attributes;
+        memory.stations.create(&letters, &attributes).await.expect("made");
+        memory.stations.store(&letters, None, (b"", b"x"), "1").await.expect("stored");
         // Its dead letters are kept for as long as was said, also when that was said before and did not reach them.
         let change = || {
             let kept = DeadLetterSettings { invalid: true, deliveries_max: 10, retention_age_s: 60 };
@@ -372,23 +379,23 @@ fn what_is_left_of_a_station_that_is_gone_can_be_seen_and_removed() {
                 None,
             )
         };
-        let age = || memory.stations.describe(&letters, None).expect("there").attributes.retention_age;
+        let age = async || memory.stations.describe(&letters, None).await.expect("there").attributes.retention_age;
         change().await.expect("changed");
-        assert_eq!(age(), Some(Duration::from_secs(60)));
-        memory.stations.remove(&letters);
-        memory.stations.create(&letters, &attributes).expect("made");
-        memory.stations.store(&letters, None, b"", b"x", "1").expect("stored");
+        assert_eq!(age().await, Some(Duration::from_secs(60)));
+        memory.stations.remove(&letters).await.expect("removed");
+        memory.stations.create(&letters, &attributes).await.expect("made");
+        memory.stations.store(&letters, None, (b"", b"x"), "1").await.expect("stored");
         change().await.expect("changed");
-        assert_eq!(age(), Some(Duration::from_secs(60)));
+        assert_eq!(age().await, Some(Duration::from_secs(60)));
         service.remove_station("orders", None).await.expect("removed");
         // A request that was under way has kept its dead letter after that.
-        memory.stations.create(&letters, &attributes).expect("made");
-        memory.stations.store(&letters, None, b"", b"x", "1").expect("stored");
+        memory.stations.create(&letters, &attributes).await.expect("made");
+        memory.stations.store(&letters, None, (b"", b"x"), "1").await.expect("stored");
         assert_eq!(service.dead_letters("orders", &ALL).await.expect("shown").items.len(), 1);
         let purged = service.purge_dead_letters("orders", DeadLetterSelection::default()).await.expect("purged");
         assert_eq!(purged.purged, 1);
         service.remove_station("orders", None).await.expect("what is left goes");
-        assert_eq!(memory.stations.describe(&letters, None), Err(StreamsError::Unknown));
+        assert_eq!(memory.stations.describe(&letters, None).await, Err(StreamsError::Unknown));
         assert_eq!(service.remove_station("orders", None).await, Err(AdminError::Unknown(What::Station)));
     });
 }
@@ -407,26 +414,26 @@ fn replayed_records_of_a_protobuf_station_are_stored_in_wire_format() {
         let new = NewStation { schema: Some("prices".to_owned()), ..station("orders") };
         service.create_station(new).await.expect("created");
         let (orders, letters) = (name("orders"), name("orders").dead_letters());
-        let attributes = memory.stations.describe(&orders, None).expect("there").attributes;
-        memory.stations.create(&letters, &attributes).expect("made");
+        let attributes = memory.stations.describe(&orders, None).await.expect("there").attributes;
+        memory.stations.create(&letters, &attributes).await.expect("made");
         // A record that was delivered too often is in wire format already, and keeps the media type that it was sent
         // with.
         for (kind, payload) in [("schema", &b"{\"amount\": 7}"[..]), ("deliveries", &[8, 9]), ("schema", &[8, 9])] {
             let headers = format!("Content-Type: application/json\r\nSluicegate-Dead-Letter: {kind}\r\n");
             let id = format!("{kind}{payload:?}");
-            memory.stations.store(&letters, None, headers.as_bytes(), payload, &id).expect("stored");
+            memory.stations.store(&letters, None, (headers.as_bytes(), payload), &id).await.expect("stored");
         }
         let report = service.replay_dead_letters("orders", DeadLetterSelection::default()).await.expect("replayed");
         assert_eq!((report.replayed, report.failed.len(), report.failed[0].id), (2, 1, 3));
-        let stored = memory.stations.read(&orders, 0, 10);
+        let stored = memory.stations.read(&orders, 0, 10).await.expect("read");
         assert_eq!(stored.iter().map(|letter| &*letter.payload).collect::<Vec<_>>(), [[8, 7], [8, 9]]);
         // The dead letters begin again at 1 within the station's window: another record, and not the same once more.
-        memory.stations.remove(&letters);
-        memory.stations.create(&letters, &attributes).expect("made");
+        memory.stations.remove(&letters).await.expect("removed");
+        memory.stations.create(&letters, &attributes).await.expect("made");
         sleep(Duration::from_millis(2)).await;
-        memory.stations.store(&letters, None, b"", b"{\"amount\": 3}", "1").expect("stored");
+        memory.stations.store(&letters, None, (b"", b"{\"amount\": 3}"), "1").await.expect("stored");
         let report = service.replay_dead_letters("orders", DeadLetterSelection::default()).await.expect("replayed");
-        assert_eq!((report.replayed, memory.stations.read(&orders, 0, 10).len()), (1, 3));
+        assert_eq!((report.replayed, memory.stations.read(&orders, 0, 10).await.expect("read").len()), (1, 3));
     });
 }
 

@@ -32,7 +32,6 @@ use crate::{
     reject::Reject,
     station::{Attributes, Name, Partition, PublishMode, STREAM_NOT_ATOMIC, Station},
 };
-use std::time::Duration;
 
 /// How often a station is looked for again because somebody else made it meanwhile.
 const LOOKS_MAX: usize = 3;
@@ -59,23 +58,6 @@ pub(in crate::control) struct Found {
     pub(in crate::control) streams: Box<[StreamTraits]>,
     /// Whether its streams drop records that no consumer is interested in.
     pub(in crate::control) is_of_interest: bool,
-}
-
-/// Returns the attributes of a new station of dead letters: one partition and an age of its own, for they are few, and
-/// read long after their time.
-pub(in crate::control) fn dead_letters_attributes(
-    settings: &StationSettings,
-    retention_age: Option<Duration>,
-) -> Attributes {
-    Attributes {
-        partitions: 1,
-        retention_age,
-        retention_records: None,
-        retention_bytes: None,
-        // The broker refuses a duplicate window that is longer than the records live.
-        duplicate_window: retention_age.map_or(settings.duplicate_window, |age| age.min(settings.duplicate_window)),
-        ..Attributes::from(settings)
-    }
 }
 
 /// Finds the station, or makes it with the attributes of `create`.
@@ -180,6 +162,7 @@ fn not_atomic(streams: &[StreamTraits], version: Option<Version>) -> Option<&'st
 #[cfg(test)]
 mod tests {
     use super::{info::tests::info, *};
+    use std::time::Duration;
 
     fn part(subject: &str, text: &str) -> PartitionStream {
         PartitionStream { subject: subject.to_owned(), info: info(text) }
@@ -262,17 +245,5 @@ mod tests {
         let name = Name::parse("s").expect("a name");
         let refused = station(&name, vec![part("s", r#"{"name":"s","no_ack":true}"#)], None);
         assert!(matches!(refused, Err(Reject::StationBlocked(text)) if text.contains("no_ack")));
-    }
-
-    #[test]
-    fn dead_letters_are_kept_in_one_partition_with_an_age_of_their_own() {
-        let settings = StationSettings { partitions: 5, replicas: 3, ..StationSettings::default() };
-        let own = Attributes::from(&settings);
-        let week = Some(Duration::from_secs(7 * 24 * 60 * 60));
-        let expect = Attributes { partitions: 1, retention_age: week, ..own.clone() };
-        assert_eq!(dead_letters_attributes(&settings, week), expect);
-        let brief = Some(Duration::from_secs(1));
-        assert_eq!(dead_letters_attributes(&settings, brief).duplicate_window, Duration::from_secs(1));
-        assert_eq!(dead_letters_attributes(&settings, None).duplicate_window, own.duplicate_window);
     }
 }

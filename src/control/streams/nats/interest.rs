@@ -12,14 +12,12 @@
 //! group of a station makes the keeper first ([`keep_without`]), has that much time to remove the group, and looks once
 //! more.
 
-use crate::control::{
-    nats::{
-        client::{CallError, NatsClient, codes},
-        consumers::{NewConsumer, consumers_of, create_consumer},
-    },
-    streams::nats::provision::{StreamInfo, covers, stream_info},
+use super::{
+    consumers::{NewConsumer, consumers_of, create_consumer},
+    provision::{StreamInfo, covers, stream_info},
 };
 use crate::{
+    control::nats::client::{CallError, NatsClient, codes},
     limits::INTEREST_STREAMS_MAX,
     reject::Reject,
     station::{Name, Partition},

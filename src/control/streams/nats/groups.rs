@@ -1,102 +1,61 @@
-//! The consumer groups of a station, on either backend: listed, counted, removed.
+//! The consumer groups of a station on JetStream: listed, counted, removed.
 //!
-//! On JetStream a group is a durable consumer of each of the station's streams, whose metadata say who made it.
-//! Consumers that are named otherwise than the gateway names them belong to others: they are neither shown nor counted
-//! nor removed.
+//! A group is a durable consumer of each of the station's streams, whose metadata say who made it. Consumers that are
+//! named otherwise than the gateway names them belong to others: they are neither shown nor counted nor removed.
 
 use super::{
-    nats::{
-        client::{CallError, NatsClient},
-        consumers::{self, ConsumerInfo},
-        interest,
-    },
-    streams::{Adopted, Streams, StreamsError, nats::provision},
+    NatsStreams,
+    consumers::{self, ConsumerInfo, PRINCIPAL},
+    interest, provision,
 };
 use crate::{
+    control::{
+        nats::client::{CallError, NatsClient},
+        streams::{Adopted, Answer, Group, GroupAdmin, StreamsError},
+    },
     limits::{GROUPS_PER_PRINCIPAL_MAX, GROUPS_PER_STATION_MAX},
     reject::Reject,
     station::{Consumer, Name, Partition, Station},
 };
 
-/// The key of a consumer's metadata that says who made it.
-pub(super) const PRINCIPAL: &str = "sluicegate-principal";
-/// The end of the names of all consumers of the gateway, and the whole name of the default group's.
-const SUFFIX: &str = "rest-gateway";
-
-/// A consumer group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Group {
-    /// The name that clients use.
-    pub(super) name: String,
-    /// When it was made, ms since 1970.
-    pub(super) created_ms: Option<u64>,
-    /// When it was last used, as far as that is known.
-    pub(super) used_ms: Option<u64>,
-    /// Who made it, if that is known.
-    pub(super) principal: Option<String>,
-}
-
-/// Returns the groups of a station, by name.
-pub(super) async fn list(
-    streams: &Streams,
-    name: &Name,
-    adopted: Option<&Adopted>,
-) -> Result<Vec<Group>, StreamsError> {
-    let mut groups: Vec<Group> = match streams {
-        Streams::Nats(broker, settings) => {
-            let station = provision::resolve(broker, settings, name, adopted, None).await.map_err(unknown)?.station;
-            of_stream(broker, &station).await?
-        }
-        Streams::Local(store) => {
-            let info =
-                store.describe_station(name).await.map_err(StreamsError::Failed)?.ok_or(StreamsError::Unknown)?;
-            let known = |ms: u64| Some(ms).filter(|ms| *ms > 0);
-            let groups = info.groups.into_iter().filter_map(|group| {
-                Some(Group {
-                    name: group_name(&group.durable)?,
-                    created_ms: known(group.created_ms),
-                    used_ms: known(group.used_ms),
-                    principal: Some(group.principal.into_string()).filter(|principal| !principal.is_empty()),
-                })
-            });
-            groups.collect()
-        }
-        #[cfg(test)]
-        Streams::Memory(_) => Vec::new(),
-    };
-    groups.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(groups)
-}
-
-/// Removes a group. Returns whether there was one.
-pub(super) async fn remove(
-    streams: &Streams,
-    name: &Name,
-    adopted: Option<&Adopted>,
-    group: &Name,
-) -> Result<bool, StreamsError> {
-    let durable = Consumer::durable_name(Some(group));
-    match streams {
-        Streams::Nats(broker, settings) => {
-            let station = provision::resolve(broker, settings, name, adopted, None).await.map_err(unknown)?.station;
-            let Some(durable) = consumers::durable_of(broker, &station, &durable).await.map_err(unknown)? else {
-                return Ok(false);
-            };
-            // It may be the last group for which the stream keeps what is produced.
-            let (name, partitions) = (&station.name, &station.partitions);
-            interest::keep_without(broker, name, partitions, Some(&durable)).await.map_err(unknown)?;
-            let mut found = false;
-            for partition in partitions {
-                found |= delete(broker, &partition.stream, &durable).await?;
-            }
-            // Another gateway may have removed the keeper that was made beside the group.
-            interest::keep(broker, name, partitions).await.map_err(unknown)?;
-            Ok(found)
-        }
-        Streams::Local(store) => Ok(store.delete_group(name, &durable).await?),
-        #[cfg(test)]
-        Streams::Memory(_) => Ok(false),
+impl GroupAdmin for NatsStreams {
+    fn groups<'a>(&'a self, name: &'a Name, adopted: Option<&'a Adopted>) -> Answer<'a, Vec<Group>> {
+        Box::pin(async move {
+            let mut groups = of_stream(&self.broker, &self.station(name, adopted).await?).await?;
+            groups.sort_by(|one, other| one.name.cmp(&other.name));
+            Ok(groups)
+        })
     }
+
+    fn remove_group<'a>(&'a self, name: &'a Name, adopted: Option<&'a Adopted>, group: &'a Name) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let station = self.station(name, adopted).await?;
+            remove(&self.broker, &station, &Consumer::durable_name(Some(group))).await
+        })
+    }
+}
+
+impl NatsStreams {
+    async fn station(&self, name: &Name, adopted: Option<&Adopted>) -> Result<Station, StreamsError> {
+        let found = provision::resolve(&self.broker, &self.settings, name, adopted, None).await;
+        found.map(|found| found.station).map_err(unknown)
+    }
+}
+
+async fn remove(broker: &NatsClient, station: &Station, durable: &str) -> Result<bool, StreamsError> {
+    let Some(durable) = consumers::durable_of(broker, station, durable).await.map_err(unknown)? else {
+        return Ok(false);
+    };
+    // It may be the last group for which the stream keeps what is produced.
+    let (name, partitions) = (&station.name, &station.partitions);
+    interest::keep_without(broker, name, partitions, Some(&durable)).await.map_err(unknown)?;
+    let mut found = false;
+    for partition in partitions {
+        found |= delete(broker, &partition.stream, &durable).await?;
+    }
+    // Another gateway may have removed the keeper that was made beside the group.
+    interest::keep(broker, name, partitions).await.map_err(unknown)?;
+    Ok(found)
 }
 
 /// Checks whether this principal may make another group of a station on JetStream.
@@ -125,16 +84,6 @@ pub(super) async fn check(broker: &NatsClient, station: &Station, principal: &st
         return reached(&format!("{principal} on "), GROUPS_PER_PRINCIPAL_MAX);
     }
     Ok(())
-}
-
-/// Returns the name of a group as clients know it, from a consumer that is named as the gateway names them.
-fn group_name(durable: &str) -> Option<String> {
-    if durable == SUFFIX {
-        return Some(SUFFIX.to_owned());
-    }
-    let internal = durable.strip_suffix(SUFFIX)?.strip_suffix('-')?;
-    let name = Name::parse(&internal.replace('#', ".")).ok()?;
-    (Consumer::durable_name(Some(&name)) == durable).then(|| name.to_string())
 }
 
 fn unknown(why: Reject) -> StreamsError {
@@ -170,7 +119,7 @@ fn group_of(consumer: &ConsumerInfo, station: &Station, partition: &Partition) -
     };
     let created_ms = consumer.created_ms();
     Some(Group {
-        name: group_name(plain)?,
+        name: Consumer::group_name(plain)?,
         created_ms,
         used_ms: consumer.used_ms().or(created_ms),
         principal: config.metadata.as_ref().and_then(|metadata| metadata.get(PRINCIPAL)).cloned(),
@@ -200,21 +149,6 @@ mod tests {
     };
     use serde_json::{Value, json};
     use std::time::Duration;
-
-    #[test]
-    fn a_group_has_the_name_that_clients_gave_it_and_what_is_named_otherwise_is_none() {
-        for (durable, expect) in [
-            ("rest-gateway", Some("rest-gateway")),
-            ("billing-rest-gateway", Some("billing")),
-            ("my#group-rest-gateway", Some("my.group")),
-            ("-rest-gateway", None),
-            ("billing", None),
-            ("Billing-rest-gateway", None),
-            ("a b-rest-gateway", None),
-        ] {
-            assert_eq!(group_name(durable).as_deref(), expect, "{durable}");
-        }
-    }
 
     fn orders() -> Station {
         Station {

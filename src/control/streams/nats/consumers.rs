@@ -15,13 +15,15 @@
 //! the broker remember more than that. It also says who made it, since the number that one principal may make is
 //! bounded ([`groups::check`]), and is removed when nobody has used it for as long as the settings say.
 
-use crate::control::{
-    groups::{self, PRINCIPAL},
-    nats::client::{CallError, NatsClient, codes},
-    registry::documents::hash_text,
-    streams::nats::provision::{METADATA_STATION, stream_info},
+use super::{
+    groups,
+    provision::{METADATA_STATION, stream_info},
 };
 use crate::{
+    control::{
+        hex::hex,
+        nats::client::{CallError, NatsClient, codes},
+    },
     limits::{ACK_WAIT, CONSUMERS_LISTED_MAX, FETCH_RECORDS_MAX, NATS_NAME_BYTES_MAX},
     reject::Reject,
     station::{Consumer, Name, Partition, Station},
@@ -33,6 +35,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+/// The key of a consumer's metadata that says who made it.
+pub(super) const PRINCIPAL: &str = "sluicegate-principal";
 /// Messages of one consumer that are delivered and not acknowledged: twenty of the largest consume calls.
 const ACK_PENDING_MAX: u32 = 100_000;
 const _: () = assert!(ACK_PENDING_MAX == 20 * FETCH_RECORDS_MAX);
@@ -43,15 +47,15 @@ const LOOKS_MAX: usize = 3;
 
 /// What a new consumer has besides what all of them have.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::control) struct Making<'a> {
+pub(super) struct Making<'a> {
     /// Who makes it.
-    pub(in crate::control) principal: &'a str,
+    pub(super) principal: &'a str,
     /// How long it may be unused before it is removed; `None`: it stays.
-    pub(in crate::control) expiry: Option<Duration>,
+    pub(super) expiry: Option<Duration>,
 }
 
 /// Finds the group's consumers, or creates them.
-pub(in crate::control) async fn resolve(
+pub(super) async fn resolve(
     broker: &NatsClient,
     station: &Station,
     group: Option<&Name>,
@@ -179,20 +183,16 @@ fn cannot_be_used(known: &ConsumerInfo, Partition { stream, .. }: &Partition, wh
 
 /// Returns the name of a group's durable where another station of the stream has the plain one. No group's name holds a
 /// `$`.
-pub(in crate::control) fn with_station(plain: &str, station: &Name) -> String {
+pub(super) fn with_station(plain: &str, station: &Name) -> String {
     let name = format!("{plain}${}", station.internal());
     if name.len() <= NATS_NAME_BYTES_MAX {
         return name;
     }
-    format!("{plain}${}", hash_text(Sha256::digest(station.as_str()).get(..16).unwrap_or_default()))
+    format!("{plain}${}", hex(Sha256::digest(station.as_str()).get(..16).unwrap_or_default()))
 }
 
 /// Returns the name of a group's consumers, if there are any.
-pub(in crate::control) async fn durable_of(
-    broker: &NatsClient,
-    station: &Station,
-    plain: &str,
-) -> Result<Option<String>, Reject> {
+pub(super) async fn durable_of(broker: &NatsClient, station: &Station, plain: &str) -> Result<Option<String>, Reject> {
     let Some(first) = station.partitions.first() else { return Ok(None) };
     let own = with_station(plain, &station.name);
     if station.partitions.len() == 1 && find(broker, first, &own).await?.is_some() {
@@ -264,10 +264,10 @@ fn absent(error: CallError) -> Reject {
 
 /// What a consumer says of itself, as far as it matters here.
 #[derive(Debug, Deserialize)]
-pub(in crate::control) struct ConsumerInfo {
+pub(super) struct ConsumerInfo {
     #[serde(default)]
-    pub(in crate::control) name: Box<str>,
-    pub(in crate::control) config: ConsumerConfig,
+    pub(super) name: Box<str>,
+    pub(super) config: ConsumerConfig,
     /// RFC 3339, as every time here.
     #[serde(default)]
     created: Option<Box<str>>,
@@ -286,12 +286,12 @@ struct Activity {
 
 impl ConsumerInfo {
     /// Returns when it was created, in ms since 1970.
-    pub(in crate::control) fn created_ms(&self) -> Option<u64> {
+    pub(super) fn created_ms(&self) -> Option<u64> {
         unix_ms(self.created.as_deref()?)
     }
 
     /// Returns when it last delivered a message or had one acknowledged, in ms since 1970.
-    pub(in crate::control) fn used_ms(&self) -> Option<u64> {
+    pub(super) fn used_ms(&self) -> Option<u64> {
         let used = [&self.delivered, &self.ack_floor].into_iter().filter_map(|way| way.last_active.as_deref());
         used.filter_map(unix_ms).max()
     }
@@ -302,7 +302,7 @@ fn unix_ms(rfc3339: &str) -> Option<u64> {
 }
 
 #[derive(Debug, Deserialize)]
-pub(in crate::control) struct ConsumerConfig {
+pub(super) struct ConsumerConfig {
     #[serde(default)]
     durable_name: Box<str>,
     #[serde(default)]
@@ -323,33 +323,33 @@ pub(in crate::control) struct ConsumerConfig {
     #[serde(default)]
     filter_subjects: Vec<Box<str>>,
     #[serde(default)]
-    pub(in crate::control) metadata: Option<BTreeMap<String, String>>,
+    pub(super) metadata: Option<BTreeMap<String, String>>,
 }
 
 impl ConsumerConfig {
-    pub(in crate::control) fn filters(&self) -> Vec<&str> {
+    pub(super) fn filters(&self) -> Vec<&str> {
         let single = (!self.filter_subject.is_empty()).then_some(&*self.filter_subject);
         single.into_iter().chain(self.filter_subjects.iter().map(|subject| &**subject)).collect()
     }
 
     /// Returns whether it stays when nobody pulls from it.
-    pub(in crate::control) fn lasts(&self) -> bool {
+    pub(super) fn lasts(&self) -> bool {
         !self.durable_name.is_empty() && self.inactive_threshold == 0
     }
 
-    pub(in crate::control) fn begins_with_the_oldest(&self) -> bool {
+    pub(super) fn begins_with_the_oldest(&self) -> bool {
         matches!(&*self.deliver_policy, "" | "all")
     }
 
     /// Returns whether it was made for this station, or says nothing of that: then it is older, or somebody else's.
-    pub(in crate::control) fn may_be_of(&self, station: &Name) -> bool {
+    pub(super) fn may_be_of(&self, station: &Name) -> bool {
         let stated = self.metadata.as_ref().and_then(|metadata| metadata.get(METADATA_STATION));
         stated.is_none_or(|stated| stated == station.as_str())
     }
 }
 
 /// Passes every consumer of a stream to `each`, until that has seen enough.
-pub(in crate::control) async fn consumers_of(
+pub(super) async fn consumers_of(
     broker: &NatsClient,
     stream: &str,
     mut each: impl FnMut(&ConsumerInfo) -> bool,
@@ -375,21 +375,18 @@ pub(in crate::control) async fn consumers_of(
 
 /// A durable pull consumer that is to be made: it begins with the oldest record of a partition.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::control) struct NewConsumer<'a> {
-    pub(in crate::control) durable: &'a str,
-    pub(in crate::control) station: &'a Name,
-    pub(in crate::control) partition: &'a Partition,
+pub(super) struct NewConsumer<'a> {
+    pub(super) durable: &'a str,
+    pub(super) station: &'a Name,
+    pub(super) partition: &'a Partition,
     /// Messages that may be delivered and not acknowledged.
-    pub(in crate::control) ack_pending_max: u32,
+    pub(super) ack_pending_max: u32,
     /// `None`: the gateway makes it for itself.
-    pub(in crate::control) making: Option<Making<'a>>,
+    pub(super) making: Option<Making<'a>>,
 }
 
 /// Makes a consumer. It is no error if there is one like it.
-pub(in crate::control) async fn create_consumer(
-    broker: &NatsClient,
-    new: &NewConsumer<'_>,
-) -> Result<ConsumerInfo, CallError> {
+pub(super) async fn create_consumer(broker: &NatsClient, new: &NewConsumer<'_>) -> Result<ConsumerInfo, CallError> {
     /// Only fields that every supported server knows.
     #[derive(Serialize)]
     struct Create<'a> {

@@ -1,0 +1,154 @@
+//! Stations in a map.
+
+use crate::{
+    control::streams::{
+        Adopted, Answer, Description, Group, GroupAdmin, RecordStore, StoredDeadLetter, StreamAdmin, StreamsError,
+    },
+    station::{Attributes, AttributesChange, Name},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::ready,
+    time::SystemTime,
+};
+use tokio::sync::watch;
+
+/// Stations by name; streams that can be adopted are stations of the stream's name.
+#[derive(Debug, Clone, Default)]
+pub(in crate::control) struct Stations(watch::Sender<BTreeMap<String, Stored>>);
+
+#[derive(Debug)]
+struct Stored {
+    attributes: Attributes,
+    letters: Vec<StoredDeadLetter>,
+    last: u64,
+    ids: BTreeSet<String>,
+}
+
+impl Stations {
+    /// Changes the stations, and returns the result of the change.
+    fn with<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Stored>) -> T) -> T {
+        let mut result = None;
+        self.0.send_modify(|stations| result = Some(change(stations)));
+        result.expect("it was called")
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&BTreeMap<String, Stored>) -> T) -> T {
+        look(&self.0.borrow())
+    }
+}
+
+fn answer<'a, T: Send + 'a>(answer: Result<T, StreamsError>) -> Answer<'a, T> {
+    Box::pin(ready(answer))
+}
+
+fn described(stations: &BTreeMap<String, Stored>, name: &Name, key: &str) -> Result<Description, StreamsError> {
+    let stored = stations.get(key).ok_or(StreamsError::Unknown)?;
+    let bytes = stored.letters.iter().map(|letter| letter.payload.len() as u64).sum();
+    let records = stored.letters.len() as u64;
+    Ok(Description { name: name.clone(), attributes: stored.attributes.clone(), records, bytes })
+}
+
+impl StreamAdmin for Stations {
+    fn create<'a>(&'a self, name: &'a Name, attributes: &'a Attributes) -> Answer<'a, ()> {
+        answer(self.with(|stations| {
+            let new = || Stored { attributes: attributes.clone(), letters: Vec::new(), last: 0, ids: BTreeSet::new() };
+            let known = stations.entry(name.to_string()).or_insert_with(new);
+            if known.attributes == *attributes { Ok(()) } else { Err(StreamsError::Exists) }
+        }))
+    }
+
+    fn describe<'a>(&'a self, name: &'a Name, adopted: Option<&'a Adopted>) -> Answer<'a, Description> {
+        answer(self.look(|stations| described(stations, name, key(name, adopted))))
+    }
+
+    fn list(&self) -> Answer<'_, Vec<Description>> {
+        answer(self.look(|stations| {
+            let names = stations.keys().filter_map(|name| Name::parse(name).ok());
+            names.map(|name| described(stations, &name, name.as_str())).collect()
+        }))
+    }
+
+    fn change<'a>(
+        &'a self,
+        name: &'a Name,
+        adopted: Option<&'a Adopted>,
+        change: &'a AttributesChange,
+    ) -> Answer<'a, ()> {
+        answer(self.with(|stations| {
+            let known = &mut stations.get_mut(key(name, adopted)).ok_or(StreamsError::Unknown)?.attributes;
+            known.retention_age = change.retention_age.unwrap_or(known.retention_age);
+            known.retention_records = change.retention_records.unwrap_or(known.retention_records);
+            known.retention_bytes = change.retention_bytes.unwrap_or(known.retention_bytes);
+            known.replicas = change.replicas.unwrap_or(known.replicas);
+            known.duplicate_window = change.duplicate_window.unwrap_or(known.duplicate_window);
+            Ok(())
+        }))
+    }
+
+    fn remove<'a>(&'a self, name: &'a Name) -> Answer<'a, ()> {
+        self.with(|stations| drop(stations.remove(name.as_str())));
+        answer(Ok(()))
+    }
+
+    fn check_adoptable<'a>(&'a self, name: &'a Name, adopted: &'a Adopted) -> Answer<'a, ()> {
+        answer(self.look(|stations| described(stations, name, &adopted.stream).map(drop)))
+    }
+
+    fn can_be_lost(&self) -> bool {
+        true
+    }
+}
+
+impl RecordStore for Stations {
+    fn read<'a>(&'a self, name: &'a Name, after: u64, limit: usize) -> Answer<'a, Vec<StoredDeadLetter>> {
+        answer(Ok(self.look(|stations| {
+            let letters = stations.get(name.as_str()).into_iter().flat_map(|stored| &stored.letters);
+            letters.filter(|letter| letter.sequence > after).take(limit).cloned().collect()
+        })))
+    }
+
+    fn discard<'a>(&'a self, name: &'a Name, sequences: Option<&'a [u64]>) -> Answer<'a, u64> {
+        answer(self.with(|stations| {
+            let letters = &mut stations.get_mut(name.as_str()).ok_or(StreamsError::Unknown)?.letters;
+            let before = letters.len();
+            letters.retain(|letter| sequences.is_some_and(|these| !these.contains(&letter.sequence)));
+            Ok((before - letters.len()) as u64)
+        }))
+    }
+
+    fn store<'a>(
+        &'a self,
+        name: &'a Name,
+        adopted: Option<&'a Adopted>,
+        record: (&'a [u8], &'a [u8]),
+        id: &'a str,
+    ) -> Answer<'a, ()> {
+        answer(self.with(|stations| {
+            let stored = stations.get_mut(key(name, adopted)).ok_or(StreamsError::Unknown)?;
+            if stored.ids.insert(id.to_owned()) {
+                stored.last += 1;
+                let (headers, payload) = (record.0.to_vec(), record.1.to_vec());
+                let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                let time_ms = u64::try_from(since.as_millis()).unwrap_or(0);
+                stored.letters.push(StoredDeadLetter { sequence: stored.last, time_ms, headers, payload });
+            }
+            Ok(())
+        }))
+    }
+}
+
+/// There are none.
+impl GroupAdmin for Stations {
+    fn groups<'a>(&'a self, _name: &'a Name, _adopted: Option<&'a Adopted>) -> Answer<'a, Vec<Group>> {
+        answer(Ok(Vec::new()))
+    }
+
+    fn remove_group<'a>(&'a self, _: &'a Name, _: Option<&'a Adopted>, _group: &'a Name) -> Answer<'a, bool> {
+        answer(Ok(false))
+    }
+}
+
+fn key<'a>(name: &'a Name, adopted: Option<&'a Adopted>) -> &'a str {
+    adopted.map_or(name.as_str(), |adopted| adopted.stream.as_str())
+}

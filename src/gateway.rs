@@ -18,7 +18,7 @@ use crate::{
     limits::REQUESTS_PER_SHARD_MAX,
     metrics::ShardMetrics,
     record::headers::HeaderPolicy,
-    rt::{self, Driver, Reservation},
+    rt::{self, Driver, Reservation, clock},
     shard::{self, BackendParts, Parts, Running},
 };
 use signal_hook::{
@@ -33,7 +33,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// Signals that ask for something which the gateway does not do. By default each would end the process in the midst of requests.
@@ -221,10 +221,10 @@ fn reserve(key: &str, address: SocketAddr) -> Result<Reservation, Failed> {
 /// Binds, and tries again for a while if the address is in use: after a `kill -9`, the kernel closes the
 /// listener that an `io_uring` of the old process accepts on only some time after the process is gone.
 fn patiently<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    let start = Instant::now();
+    let start = clock::now();
     loop {
         match bind() {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < ADDRESS_IN_USE_PATIENCE => {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && clock::since(start) < ADDRESS_IN_USE_PATIENCE => {
                 std::thread::sleep(Duration::from_millis(50));
             }
             outcome => return outcome,

@@ -9,6 +9,7 @@ use crate::{
     config::Settings,
     limits::{LOG_FLUSH_TIMEOUT, LOG_QUEUE_BYTES_MAX, LOG_QUEUE_LINES_MAX},
     metrics::LOG_LINES_DROPPED,
+    rt::clock,
 };
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -20,7 +21,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
@@ -99,7 +100,7 @@ impl Log {
 
     /// Waits until everything is written, but not for a reader who does not read.
     pub(crate) fn flush(&self) {
-        let until = Instant::now() + LOG_FLUSH_TIMEOUT;
+        let until = clock::now() + LOG_FLUSH_TIMEOUT;
         let (flushed, all_written) = flume::bounded::<()>(0);
         if self.queue.send_deadline(Entry::Flushed(flushed), until).is_ok() {
             // Its end is the news, and so is the end of the time.
@@ -244,13 +245,13 @@ mod tests {
         let dropped = LOG_LINES_DROPPED.get() - before;
         assert!(dropped > 0, "what is too much is dropped");
         assert!(log.bytes.load(Ordering::Relaxed) <= LOG_QUEUE_BYTES_MAX);
-        let begun = Instant::now();
+        let begun = clock::now();
         log.flush();
-        assert!(begun.elapsed() >= LOG_FLUSH_TIMEOUT, "it waits a while for the reader, and not for ever");
+        assert!(clock::since(begun) >= LOG_FLUSH_TIMEOUT, "it waits a while for the reader, and not for ever");
         let reader = thread::spawn(move || lines.iter().count() as u64);
-        let begun = Instant::now();
+        let begun = clock::now();
         while told.is_empty() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "it tells nothing");
+            assert!(clock::since(begun) < Duration::from_secs(30), "it tells nothing");
             let _enough_for_now = allow.try_send(());
             thread::yield_now();
         }

@@ -15,7 +15,7 @@ use crate::{
     limits::{REPUBLISH_PAUSE_MAX, REPUBLISH_PAUSE_MIN, STATION_LOOK_INTERVAL},
     record::{Outcome, Partitions, Placement},
     reject::Reject,
-    rt,
+    rt::{self, clock},
     station::{Name, Station},
     wire::Span,
 };
@@ -49,7 +49,7 @@ impl Publisher<'_> {
         station: &mut Rc<Local<Station>>,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), Reject> {
-        let begun = Instant::now();
+        let begun = clock::now();
         self.backend.publish(publish, outcomes).await?;
         if outcomes.iter().all(Outcome::is_stored) {
             return Ok(());
@@ -73,7 +73,7 @@ impl Publisher<'_> {
         while let Some(until) = time_left(publish, outcomes, begun, repeats, unknown) {
             if round.open.is_empty() {
                 let pause = round.pause();
-                if Instant::now() + pause >= until {
+                if clock::now() + pause >= until {
                     break;
                 }
                 match looks.wait(self, round.nobody, pause).await {
@@ -100,9 +100,9 @@ impl Publisher<'_> {
             round.choose(&publish, outcomes);
             let again = round.publish(&publish);
             found.clear();
-            let sent = Instant::now();
+            let sent = clock::now();
             let published = self.backend.publish(&again, &mut found).await;
-            round.took = sent.elapsed();
+            round.took = clock::since(sent);
             match published {
                 Ok(()) => {
                     round.settle(&publish, &found, outcomes);
@@ -151,10 +151,10 @@ impl Looks {
         nobody: bool,
         pause: Duration,
     ) -> Option<Result<Rc<Local<Station>>, Reject>> {
-        let due = self.last.is_none_or(|last| last.elapsed() >= STATION_LOOK_INTERVAL);
+        let due = self.last.is_none_or(|last| clock::since(last) >= STATION_LOOK_INTERVAL);
         if self.look.is_none() && due && nobody {
             self.look = Some(publisher.directory.look_again(publisher.name, publisher.create));
-            self.last = Some(Instant::now());
+            self.last = Some(clock::now());
         }
         let Some(look) = &self.look else {
             rt::sleep(pause).await;
@@ -416,7 +416,7 @@ mod tests {
         let records = [Span::default(); 2];
         let nameless = Publish::of(&station, &[], &records);
         let named = Publish { id: Some(MessageId { base: "x", numbered: true }), ..nameless };
-        let begun = Instant::now();
+        let begun = clock::now();
         let repeats = Repeats { refused: seconds(2), unknown: seconds(9) };
         let full = Outcome::Failed(Reject::WindowFull);
         let wrong = Outcome::Failed(Reject::Schema("x".into()));
@@ -448,7 +448,7 @@ mod tests {
 
     #[test]
     fn what_may_be_stored_goes_again_while_the_copy_is_there_before_its_id_is_forgotten() {
-        let begun = Instant::now();
+        let begun = clock::now();
         let repeats = Repeats { refused: seconds(10), unknown: seconds(10) };
         let records = [Span::default(); 2];
         for (window_ms, expect_ms) in [
@@ -486,7 +486,7 @@ mod tests {
 
     #[test]
     fn the_time_in_which_an_id_is_known_counts_from_the_first_copy_that_may_be_stored() {
-        let begun = Instant::now();
+        let begun = clock::now();
         let repeats = Repeats { refused: seconds(10), unknown: seconds(10) };
         let station = Station { duplicate_window: seconds(12), ..station(1) };
         let mut unknown = unknown(&station, &[GONE, GONE], begun);
@@ -507,7 +507,7 @@ mod tests {
         let (then, now) = (station(2), Station { duplicate_window: seconds(1), ..station(2) });
         let mut adopted = station(2);
         adopted.partitions[1].stream = "other".into();
-        let begun = Instant::now();
+        let begun = clock::now();
         for outcomes in [[UNKNOWN, GONE], [stored(1), GONE]] {
             let unknown = unknown(&then, &outcomes, begun);
             assert!(unknown.may_go_to(&now, &then), "the same streams");

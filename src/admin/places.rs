@@ -5,6 +5,7 @@
 //! these the one that has waited longest. A head that does not come holds a place only as long as nobody wants it.
 
 use super::problem::Problem;
+use crate::rt::clock;
 use axum::{
     extract::{Request, State},
     middleware::Next,
@@ -17,8 +18,9 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    time::Instant,
 };
-use tokio::{sync::Notify, sync::Semaphore, time::Instant};
+use tokio::sync::{Notify, Semaphore};
 
 /// Connections at a time.
 pub(super) const CONNECTIONS_MAX: usize = 64;
@@ -46,7 +48,7 @@ pub(super) struct Place {
 
 impl Places {
     pub(super) fn new() -> Self {
-        Self { taken: Vec::new(), begun: Instant::now() }
+        Self { taken: Vec::new(), begun: clock::now() }
     }
 
     /// A place for a connection; if there is none, somebody is asked to give way. `None`: all are being served.
@@ -75,7 +77,7 @@ impl Places {
 impl Place {
     /// From now on it waits for a request.
     fn waits(&self) {
-        let since = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let since = u64::try_from(clock::since(self.begun).as_millis()).unwrap_or(u64::MAX);
         self.waits_since.store(since, Relaxed);
         self.is_busy.store(false, Relaxed);
     }

@@ -10,6 +10,7 @@ use crate::{
     limits::{Limits, REPUBLISH_HOLDS},
     record::{MessageId, Outcome, Partitions, RecordHeaders},
     reject::Reject,
+    rt::clock,
     station::{Consumer, Station},
     wire::Span,
 };
@@ -188,7 +189,7 @@ impl<'a> Publish<'a> {
     /// Whether the time to send something is over.
     #[must_use]
     pub fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|until| Instant::now() >= until)
+        self.deadline.is_some_and(|until| clock::now() >= until)
     }
 }
 

@@ -78,6 +78,7 @@ const TICK_MS: u64 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rt::clock;
 
     fn reading(threads: &[(u32, u64)], user_ticks: u64, system_ticks: u64) -> CpuReading {
         CpuReading { threads: threads.iter().copied().collect(), user_ticks, system_ticks }
@@ -107,9 +108,9 @@ mod tests {
     #[test]
     fn work_of_this_process_is_seen() {
         let before = CpuReading::of(std::process::id()).unwrap();
-        let started = std::time::Instant::now();
+        let started = clock::now();
         let mut sum = 0u64;
-        while started.elapsed() < Duration::from_millis(60) {
+        while clock::since(started) < Duration::from_millis(60) {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         let used = CpuReading::of(std::process::id()).unwrap().since(&before);

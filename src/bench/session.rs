@@ -12,6 +12,7 @@ use super::{
     target,
     worker::{self, Orders, Sight},
 };
+use crate::rt::clock;
 use rustix::{
     process::{Resource, getrlimit, setrlimit},
     time::{ClockId, clock_gettime},
@@ -39,7 +40,7 @@ pub(super) fn run(plan: &Plan, stop: &AtomicBool, show: &mut dyn FnMut(&str)) ->
     let idle = open_idle(plan)?;
     let streams = open(plan, plan.connections)?;
 
-    let epoch = Instant::now();
+    let epoch = clock::now();
     let (tally, cpu) = drive(plan, &parts, streams, epoch, (stop, show))?;
     let elapsed = Duration::from_nanos(tally.last).saturating_sub(plan.warmup);
     let idle_alive = idle.into_iter().filter(is_alive).count();
@@ -117,17 +118,17 @@ fn watch(
             Some(_) => shown + Progress::EVERY,
         };
         let until = until.min(shown + Progress::EVERY);
-        match done.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        match done.recv_timeout(until.saturating_duration_since(clock::now())) {
             Ok(()) => left -= 1,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        if before.is_none() && epoch.elapsed() >= plan.warmup {
+        if before.is_none() && clock::since(epoch) >= plan.warmup {
             before = Some(read_cpu(plan)?);
         }
-        if shown.elapsed() >= Progress::EVERY {
-            shown = Instant::now();
-            show(&progress.line(sights, epoch.elapsed()));
+        if clock::since(shown) >= Progress::EVERY {
+            shown = clock::now();
+            show(&progress.line(sights, clock::since(epoch)));
         }
     }
     let after = read_cpu(plan)?;

@@ -6,6 +6,7 @@ use super::{
     report::Summary,
     session,
 };
+use crate::rt::clock;
 use clap::Parser;
 use serde_json::{Value, json};
 use std::{
@@ -18,7 +19,7 @@ use std::{
         mpsc,
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 #[derive(Debug, Parser)]
@@ -237,10 +238,10 @@ fn a_request_without_an_answer_is_given_up() {
         }
         ok("")
     });
-    let started = Instant::now();
+    let started = clock::now();
     let (_, json) = bench(&server, "produce -n 50 --warmup 0s -c 2 --timeout 300ms");
     assert_eq!((json["errors"].clone(), count(&json, "/requests")), (json!({ "timeout": 1 }), 50));
-    assert!(started.elapsed() < Duration::from_secs(3));
+    assert!(clock::since(started) < Duration::from_secs(3));
 }
 
 #[test]
@@ -275,10 +276,10 @@ fn idle_connections_stay_until_the_end() {
 
 /// A server that answers at once, but for one time in which it answers nobody.
 fn stalling(from: Duration, until: Duration) -> Server {
-    let begin = Instant::now();
+    let begin = clock::now();
     Server::start(move |_, _| {
-        if (from..until).contains(&begin.elapsed()) {
-            thread::sleep(until.saturating_sub(begin.elapsed()));
+        if (from..until).contains(&clock::since(begin)) {
+            thread::sleep(until.saturating_sub(clock::since(begin)));
         }
         ok("")
     })
@@ -324,10 +325,10 @@ fn an_interrupt_ends_a_run_with_a_summary() {
         thread::sleep(Duration::from_millis(300));
         later.store(true, Relaxed);
     });
-    let started = Instant::now();
+    let started = clock::now();
     let summary = session::run(&plan, &stop, &mut |_| {}).expect("a run");
     assert!(summary.is_clean());
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(clock::since(started) < Duration::from_secs(5));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::{
     schedule::{Nanos, Schedule, nanos},
     tally::{Failure, Tally, is_success},
 };
+use crate::rt::clock;
 use mio::{Events, Interest, Poll, Registry, Token, event::Event, net::TcpStream, unix::SourceFd};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
@@ -141,7 +142,7 @@ impl<'a> Worker<'a> {
     }
 
     fn now(&self) -> Nanos {
-        nanos(self.epoch.elapsed())
+        nanos(clock::since(self.epoch))
     }
 
     /// Waits for readiness, for the next request that is due, or for the time to look after things.
@@ -191,7 +192,7 @@ impl<'a> Worker<'a> {
     }
 
     fn receive(&mut self, index: usize, to_end: bool) {
-        let now = nanos(self.epoch.elapsed());
+        let now = nanos(clock::since(self.epoch));
         let (tally, seen, in_flight) = (&mut self.tally, &mut self.seen, &mut self.in_flight);
         let Some(connection) = self.connections.get_mut(index) else { return };
         let received = connection.receive(&mut self.scratch, to_end, |answer| {

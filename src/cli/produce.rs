@@ -13,6 +13,7 @@ use super::{
 use crate::{
     byte_order_mark,
     limits::{BATCH_RECORDS_MAX, BODY_BYTES_MAX},
+    rt::clock,
     station::Name,
 };
 use clap::Args;
@@ -329,11 +330,11 @@ impl Progress {
     const PERIOD: Duration = Duration::from_millis(250);
 
     fn new() -> Self {
-        Self { terminal: io::stderr().is_terminal(), begun: Instant::now(), shown: None }
+        Self { terminal: io::stderr().is_terminal(), begun: clock::now(), shown: None }
     }
 
     fn show(&mut self, tally: &Tally, line: u64) {
-        let now = Instant::now();
+        let now = clock::now();
         let due = self.shown.map_or(self.begun + Duration::from_secs(1), |shown| shown + Self::PERIOD);
         if !self.terminal || now < due {
             return;

@@ -261,6 +261,7 @@ impl Drop for DeadlineGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rt::clock;
 
     /// Moves so many bytes every so many milliseconds until that is too slow, or it is clear that it is not. Returns
     /// after how long.
@@ -278,7 +279,7 @@ mod tests {
 
     #[test]
     fn f3_quick_bytes_buy_no_later_silence() {
-        let begun = Instant::now();
+        let begun = clock::now();
         let grace = Duration::from_secs(10);
         let mut quick = Pace::new(begun, grace, 1_024);
         quick.moved(begun, 16 << 20);

@@ -14,7 +14,7 @@ use crate::{
     limits::{IDLE_READ_BYTES, Limits, POOLED_BUFFERS_MAX, READ_BUFFER_BYTES, SPARE_ANSWER_BYTES_MAX},
     metrics::{Route, ShardMetrics},
     reject::Reject,
-    rt::{self, BufferPool, Listener, SocketDiag, Stream, Waiters},
+    rt::{self, BufferPool, Listener, SocketDiag, Stream, Waiters, clock},
     wire::http1::{DATE_BYTES, Head, Response, date},
 };
 use deadlines::{DeadlineGuard, Deadlines, Phase, SWEEP};
@@ -25,7 +25,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 /// Pause after an accept that failed for lack of something (files, memory).
@@ -143,7 +143,7 @@ impl<S: Service> Connections<S> {
     pub async fn sweep(self: Rc<Self>) {
         loop {
             rt::sleep(SWEEP).await;
-            let now = Instant::now();
+            let now = clock::now();
             self.deadlines.sweep(now);
             self.service.sweep(now);
             self.read_wall_clock();
@@ -209,7 +209,7 @@ impl<S: Service> Connections<S> {
     }
 
     async fn converse(&self, stream: &mut Stream, armed: &DeadlineGuard, peer: IpAddr) {
-        let mut idle_since = Instant::now();
+        let mut idle_since = clock::now();
         // The buffer to wait with for the next request, if that is likely to fit.
         let mut small = None;
         for count in 1_u64.. {
@@ -226,7 +226,7 @@ impl<S: Service> Connections<S> {
             match Box::pin(Session::new(self, armed, stream, peer, &begun).run()).await {
                 Next::Idle { served, received } => {
                     if served {
-                        idle_since = Instant::now();
+                        idle_since = clock::now();
                     }
                     small = (received <= IDLE_READ_BYTES).then_some(begun);
                 }
@@ -241,7 +241,7 @@ impl<S: Service> Connections<S> {
     /// Answers a connection beyond the limit, and closes it.
     async fn refuse(&self, mut stream: Stream, reject: &Reject) {
         let armed = self.deadlines.register(stream.guard());
-        armed.arm(Phase::Writing, Instant::now() + Duration::from_secs(1));
+        armed.arm(Phase::Writing, clock::now() + Duration::from_secs(1));
         let reply = self.service.reject(reject, Route::Other, None);
         let mut out = Vec::new();
         Response { body: reply.body.bytes(), close: true, ..Response::new(reply.status, &reply.fields) }
@@ -281,11 +281,11 @@ impl<S: Service> Connections<S> {
     }
 
     fn now(&self) -> Now {
-        Now { instant: Instant::now(), unix_s: self.unix_s.get() }
+        Now { instant: clock::now(), unix_s: self.unix_s.get() }
     }
 
     fn read_wall_clock(&self) {
-        let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let unix_s = clock::unix_time().as_secs();
         if unix_s != self.unix_s.get() {
             self.unix_s.set(unix_s);
             self.date.set(date(unix_s));

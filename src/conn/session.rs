@@ -15,16 +15,13 @@ use crate::{
     limits::{GATHER_BYTES, HEAD_EMPTY_LINES_MAX, READ_BUFFER_BYTES, WRITE_RATE_MIN},
     metrics::Route,
     reject::Reject,
-    rt::{self, Stream},
+    rt::{self, Stream, clock},
     wire::{
         Span,
         http1::{Body, CONTINUE, Framing, Head, HeadLimits, Method, Progress, Response},
     },
 };
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, time::Duration};
 
 /// Requests and reads of one connection before other tasks get their turn.
 const STEPS_IN_A_ROW: u32 = 32;
@@ -140,7 +137,7 @@ impl<'a, S: Service> Session<'a, S> {
     }
 
     async fn serve(&mut self) -> Next {
-        self.armed.arm(Phase::Reading, Instant::now() + self.connections.limits.head_timeout);
+        self.armed.arm(Phase::Reading, clock::now() + self.connections.limits.head_timeout);
         let mut first = if self.input.is_empty() { self.read_more(0).await.map(drop) } else { Ok(()) };
         loop {
             let step = match std::mem::replace(&mut first, Ok(())) {
@@ -241,7 +238,7 @@ impl<'a, S: Service> Session<'a, S> {
                 self.input.drain(..self.at);
                 self.at = 0;
             }
-            let begun = *since.get_or_insert_with(Instant::now);
+            let begun = *since.get_or_insert_with(clock::now);
             self.flush().await?;
             self.armed.arm(Phase::Reading, begun + self.connections.limits.head_timeout);
             self.read_more(0).await?;
@@ -270,10 +267,10 @@ impl<'a, S: Service> Session<'a, S> {
             }
             asked = true;
             self.flush().await?;
-            let pace = pace.get_or_insert_with(|| Pace::new(Instant::now(), grace, rate));
+            let pace = pace.get_or_insert_with(|| Pace::new(clock::now(), grace, rate));
             self.armed.arm(Phase::Reading, pace.until());
             let read = self.read_more(wanted).await?;
-            pace.moved(Instant::now(), read);
+            pace.moved(clock::now(), read);
         }
     }
 
@@ -363,7 +360,7 @@ impl<'a, S: Service> Session<'a, S> {
         // A connection that is no longer known was reset.
         let (_, id) = diag.identify(self.stream).ok_or(Stop::Gone)?;
         handout.answered();
-        let written = Instant::now();
+        let written = clock::now();
         self.armed.hand_over(Unconfirmed { handout, id, written, until: written + patience });
         Ok(())
     }
@@ -414,7 +411,7 @@ impl<'a, S: Service> Session<'a, S> {
         if self.out.is_empty() {
             return Ok(());
         }
-        let mut pace = Pace::new(Instant::now(), self.connections.limits.write_timeout, WRITE_RATE_MIN);
+        let mut pace = Pace::new(clock::now(), self.connections.limits.write_timeout, WRITE_RATE_MIN);
         let mut out = std::mem::take(&mut self.out);
         let mut written = 0;
         while written < out.len() {
@@ -425,7 +422,7 @@ impl<'a, S: Service> Session<'a, S> {
                 Ok(0) | Err(_) => return Err(Stop::Gone),
                 Ok(count) => {
                     self.armed.wrote(count);
-                    pace.moved(Instant::now(), count);
+                    pace.moved(clock::now(), count);
                     written += count;
                 }
             }
@@ -439,7 +436,7 @@ impl<'a, S: Service> Session<'a, S> {
 
     /// Ends the connection so that the last answer arrives: a close with unread input would reset it.
     async fn linger(&mut self) {
-        let until = Instant::now() + LINGER;
+        let until = clock::now() + LINGER;
         self.armed.arm(Phase::Writing, until);
         if self.stream.finish_writing().await.is_err() {
             return;
@@ -453,7 +450,7 @@ impl<'a, S: Service> Session<'a, S> {
             if result.is_err() {
                 self.armed.give_back();
             }
-            if !matches!(result, Ok(1..)) || Instant::now() >= until {
+            if !matches!(result, Ok(1..)) || clock::now() >= until {
                 return;
             }
             self.take_turns().await;

@@ -69,7 +69,7 @@ impl Acknowledged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::testing::name;
+    use crate::{ingest::testing::name, rt::clock};
     use std::time::Duration;
 
     fn remember(acknowledged: &mut Acknowledged, principal: &str, id: u64, now: Instant) {
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_was_acknowledged_is_remembered_for_a_while() {
-        let (mut acknowledged, begun) = (Acknowledged::default(), Instant::now());
+        let (mut acknowledged, begun) = (Acknowledged::default(), clock::now());
         remember(&mut acknowledged, "ada", 1, begun);
         remember(&mut acknowledged, "ada", 2, begun + Duration::from_secs(1));
         assert_eq!(acknowledged.find(1).map(|done| (done.messages, done.records)), Some((2, 1)));
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn whoever_acknowledges_the_most_is_forgotten_first() {
-        let (mut acknowledged, now) = (Acknowledged::default(), Instant::now());
+        let (mut acknowledged, now) = (Acknowledged::default(), clock::now());
         remember(&mut acknowledged, "slow", 0, now);
         for id in 1..2 * ACKNOWLEDGED_PER_SHARD_MAX as u64 {
             remember(&mut acknowledged, "hasty", id, now);

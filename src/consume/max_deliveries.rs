@@ -18,10 +18,10 @@ use crate::{
     },
     limits::PRODUCE_TIMEOUT,
     reject::Reject,
+    rt::clock,
     station::Name,
     wire::Span,
 };
-use std::time::Instant;
 
 /// The group of a client that names none, as clients know it.
 const GROUP_DEFAULT: &str = "rest-gateway";
@@ -57,7 +57,7 @@ impl Fetcher {
     async fn keep_letters(&self, call: &Consume<'_>, delivery: &mut Delivery, over: &[usize]) -> Result<(), Reject> {
         let mut done = Vec::with_capacity(over.len());
         let bytes = delivery.held.bytes();
-        let until = Instant::now() + PRODUCE_TIMEOUT;
+        let until = clock::now() + PRODUCE_TIMEOUT;
         let mut letters = DeadLetterBatch::new(&delivery.delivered.arena, until);
         let mut from = 0;
         let mut failed = None;

@@ -19,7 +19,7 @@ use crate::{
     limits::{DELIVERY_GRACE, FETCH_BYTES_MAX},
     metrics::ShardMetrics,
     reject::Reject,
-    rt::{self, Once},
+    rt::{self, Once, clock},
     station::{Consumer, Name, Station},
     wire::Span,
 };
@@ -96,12 +96,12 @@ impl Fetcher {
         if call.manual_ack {
             self.open.room(call)?;
         }
-        let started = Instant::now();
+        let started = clock::now();
         match self.attempt(call, call.wait).await {
             // The stream or the group was removed under us: look again, once, with the time that is left.
             Err(Reject::NoStream) => {
                 self.directory.forget(call.station);
-                self.attempt(call, call.wait.saturating_sub(started.elapsed())).await
+                self.attempt(call, call.wait.saturating_sub(clock::since(started))).await
             }
             outcome => outcome,
         }
@@ -115,7 +115,7 @@ impl Fetcher {
 
     /// Fetches until there is a message to deliver or the wait is over: all that came may have become dead letters.
     async fn attempt(&self, call: &Consume<'_>, wait: Duration) -> Result<Delivery, Reject> {
-        let until = Instant::now() + wait;
+        let until = clock::now() + wait;
         let mut wait = wait;
         loop {
             let mut delivery = self.fetch(call, wait).await?;
@@ -129,7 +129,7 @@ impl Fetcher {
                 // The shard is draining: nobody could acknowledge them here any more.
                 delivery.give_back();
             }
-            wait = until.saturating_duration_since(Instant::now());
+            wait = until.saturating_duration_since(clock::now());
             if !are_exhausted || !delivery.messages().is_empty() || wait.is_zero() || self.draining.is_set() {
                 self.metrics.records_out.add(delivery.messages().len() as u64);
                 return Ok(delivery);
@@ -155,8 +155,7 @@ impl Fetcher {
         };
         let room = held.grow_to(2 * delivered.arena.len());
         let backend = self.backend.clone();
-        let delivery =
-            Delivery { delivered, fetched: Instant::now(), station, consumer, backend, settled: false, held };
+        let delivery = Delivery { delivered, fetched: clock::now(), station, consumer, backend, settled: false, held };
         // Without room for it, the delivery goes back when it is dropped here.
         room?;
         Ok(delivery)

@@ -15,6 +15,7 @@ use crate::{
         OPEN_DELIVERIES_PER_SHARD_MAX,
     },
     reject::Reject,
+    rt::clock,
     station::Name,
 };
 use std::{
@@ -111,7 +112,7 @@ impl OpenDeliveries {
                 let records = asked(messages);
                 entry.get_mut().delivery.acknowledge_first(records)?;
                 let done = Done { id, station: station.clone(), messages, records };
-                acknowledged.remember(entry.remove().principal, done, Instant::now());
+                acknowledged.remember(entry.remove().principal, done, clock::now());
                 Ok(())
             }
             _ => match acknowledged.find(id).filter(|done| done.station == *station) {
@@ -229,9 +230,9 @@ mod tests {
             post_three(world).await;
             let open = Rc::new(OpenDeliveries::default());
             let id = opened(world, &open).await;
-            open.sweep(Instant::now() + DELIVERY_OPEN_MAX / 2);
+            open.sweep(clock::now() + DELIVERY_OPEN_MAX / 2);
             assert_eq!(left(world, 0).await, [""; 0], "not yet");
-            open.sweep(Instant::now() + DELIVERY_OPEN_MAX);
+            open.sweep(clock::now() + DELIVERY_OPEN_MAX);
             assert_eq!(left(world, 1_000).await, ["1", "2", "3"]);
             assert_eq!(open.acknowledge(&id, &name(STATION), None), Err(UNKNOWN), "too late");
             assert_eq!(world.budget.used(), 0);
@@ -247,7 +248,7 @@ mod tests {
             delivery.fetched -= DELIVERY_OPEN_MAX / 2;
             let (opening, _) = open.keep(delivery, &by(&name(STATION), &name("g"), "ada"), 0).expect("kept");
             opening.arrived();
-            open.sweep(Instant::now() + DELIVERY_OPEN_MAX / 2);
+            open.sweep(clock::now() + DELIVERY_OPEN_MAX / 2);
             assert_eq!(left(world, 1_000).await, ["1", "2", "3"]);
         });
     }
@@ -287,7 +288,7 @@ mod tests {
             let (opening, held) = kept(world, &open, ANSWER).await;
             assert!(world.budget.used() >= 2 * ANSWER, "as encoded and as it is written");
             // The time of a delivery may be over before its answer is written: the answer lies in memory all the same.
-            open.sweep(Instant::now() + DELIVERY_OPEN_MAX);
+            open.sweep(clock::now() + DELIVERY_OPEN_MAX);
             assert!(world.budget.used() >= 2 * ANSWER);
             drop((opening, held));
             assert_eq!(world.budget.used(), 0);
@@ -321,7 +322,7 @@ mod tests {
                 assert_eq!(keep(number / OPEN_DELIVERIES_OF_GROUP_MAX, &who).await, Ok(()), "{number}");
             }
             assert!(matches!(keep(2_000, "eve").await, Err(Reject::Overloaded(_))));
-            open.sweep(Instant::now() + DELIVERY_OPEN_MAX);
+            open.sweep(clock::now() + DELIVERY_OPEN_MAX);
             assert_eq!(keep(2_000, "eve").await, Ok(()), "room again");
         });
     }

@@ -9,13 +9,10 @@ use crate::{
         testing::{World, name, run},
     },
     reject::Reject,
+    rt::clock,
     station::Name,
 };
-use std::{
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 pub(super) const STATION: &str = "jobs";
 
@@ -44,7 +41,7 @@ pub(super) fn call<'a>(station: &'a Name, group: &'a Name, records_max: u32, wai
         records_max,
         wait: Duration::from_millis(wait_ms),
         manual_ack: false,
-        now: Instant::now(),
+        now: clock::now(),
     }
 }
 

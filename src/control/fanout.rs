@@ -103,7 +103,7 @@ impl ShardFanout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{directory::messages::Response, reject::Reject};
+    use crate::{directory::messages::Response, reject::Reject, rt::clock};
 
     fn respond(ticket: u64) -> ShardUpdate {
         ShardUpdate::Response { ticket, response: Response::Login(Err(Reject::Unauthorized)) }
@@ -159,7 +159,7 @@ mod tests {
         let metrics = Arc::new(ControlMetrics::default());
         let fanout = ShardFanout::new(vec![shard], Arc::clone(&metrics));
         for _ in 0..2_000 {
-            fanout.offer(&ShardUpdate::Confirmed(std::time::Instant::now()));
+            fanout.offer(&ShardUpdate::Confirmed(clock::now()));
             tokio::task::yield_now().await;
         }
         for ticket in 0..REQUESTS_PER_SHARD_MAX as u64 {

@@ -3,7 +3,7 @@
 //! The registry confirms four times a second that nothing is newer. Where it does not, a user or a key may have been
 //! removed without this gateway knowing.
 
-use crate::{config::Unconfirmed, limits::Limits};
+use crate::{config::Unconfirmed, limits::Limits, rt::clock};
 use std::time::{Duration, Instant};
 use tokio::{sync::watch, time::sleep_until};
 
@@ -44,7 +44,7 @@ impl Knowledge {
             match until {
                 // The sender lives as long as this does.
                 None => drop(news.changed().await),
-                Some(until) if Instant::now() >= until => return,
+                Some(until) if clock::now() >= until => return,
                 Some(until) => sleep_until(until.into()).await,
             }
         }
@@ -62,15 +62,15 @@ mod tests {
         let mut expired = std::pin::pin!(knowledge.expired());
         let soon = |time| Duration::from_millis(time);
         assert!(tokio::time::timeout(soon(400), expired.as_mut()).await.is_err(), "nothing is known yet");
-        knowledge.confirm(Instant::now());
+        knowledge.confirm(clock::now());
         assert!(tokio::time::timeout(soon(100), expired.as_mut()).await.is_err(), "it is young");
-        let again = Instant::now();
+        let again = clock::now();
         knowledge.confirm(again);
-        knowledge.begin(Instant::now());
+        knowledge.begin(clock::now());
         expired.await;
-        assert!(again.elapsed() >= soon(300), "each confirmation counts from its own time");
+        assert!(clock::since(again) >= soon(300), "each confirmation counts from its own time");
         let never = Knowledge::new(&limits, Unconfirmed::Serve);
-        never.begin(Instant::now());
+        never.begin(clock::now());
         never.expired().await;
     }
 }

@@ -8,10 +8,10 @@ use super::{
     guesses::{Guesses, Network, Place},
     passwords::{Expected, Overloaded, Passwords},
 };
-use crate::{limits::LOGIN_FAILURES_FREE, reject::Reject};
+use crate::{limits::LOGIN_FAILURES_FREE, reject::Reject, rt::clock};
 use std::{
     sync::{Arc, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::time::sleep;
 
@@ -47,7 +47,7 @@ impl Logins {
         password: Box<str>,
         expected: Expected,
     ) -> Result<(), Reject> {
-        let place = self.with(|guesses| guesses.enter(name, network, Instant::now()));
+        let place = self.with(|guesses| guesses.enter(name, network, clock::now()));
         let mut held = Held { logins: self, place: place.ok_or(Reject::TooManyLogins(COME_AGAIN_S))? };
         if self.passwords.recognises(&password, &expected) {
             held.succeeded();
@@ -75,12 +75,12 @@ impl Logins {
 
 impl Held<'_> {
     fn succeeded(&self) {
-        self.logins.with(|guesses| guesses.succeeded(self.place, Instant::now()));
+        self.logins.with(|guesses| guesses.succeeded(self.place, clock::now()));
     }
 
     async fn failed(self, name: &str) -> Reject {
         let (failures, delay) = self.logins.with(|guesses| {
-            let failures = guesses.failed(self.place, Instant::now());
+            let failures = guesses.failed(self.place, clock::now());
             (failures, guesses.delay(self.place))
         });
         if failures == LOGIN_FAILURES_FREE + 1 {

@@ -26,11 +26,12 @@ use crate::{
     limits::{CONFIRM_INTERVAL, CONFIRM_TIMEOUT},
     metrics::ControlMetrics,
     reject::Reject,
+    rt::clock,
 };
 use futures_util::{FutureExt, StreamExt};
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::watch,
@@ -231,7 +232,7 @@ impl Watcher {
             return Ok(true);
         }
         let since = *behind.get_or_insert(probed.sent);
-        Ok(since.elapsed() < LAG_MAX)
+        Ok(clock::since(since) < LAG_MAX)
     }
 
     /// Sends a snapshot first to the shards, then publishes it to everybody else: a reader who sees a document in the
@@ -348,14 +349,14 @@ impl Failure {
 }
 
 fn now_unix_s() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    clock::unix_time().as_secs()
 }
 
 /// Asks a shared registry how far it is, after a while.
 async fn probe_revision(registry: &dyn RegistryStore, snapshot: watch::Receiver<Arc<Snapshot>>) -> RevisionProbe {
     sleep(CONFIRM_INTERVAL).await;
     let known = snapshot.borrow().revision;
-    let sent = Instant::now();
+    let sent = clock::now();
     let answer = timeout(CONFIRM_TIMEOUT, registry.last()).await.ok();
     RevisionProbe { sent, known, answer }
 }

@@ -11,14 +11,12 @@ use crate::{
     record::{MessageId, Outcome, Placement, RecordHeaders},
     reject::Reject,
     retry::Publisher,
+    rt::clock,
     station::{Name, Station},
     wire::Span,
 };
 use futures_util::future::join_all;
-use std::{
-    rc::Rc,
-    time::{Instant, SystemTime},
-};
+use std::{rc::Rc, time::Instant};
 
 /// Dead letters with a message id of their own that are published at a time.
 const IDS_AT_A_TIME: usize = 128;
@@ -49,7 +47,7 @@ pub(crate) struct DeadLetterBatch<'a> {
 impl<'a> DeadLetterBatch<'a> {
     /// An empty batch for records in `body`, of a request that begins nothing new after `until`.
     pub(crate) fn new(body: &'a [u8], until: Instant) -> Self {
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since_1970 = clock::unix_time();
         let time_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
         Self { body, entries: Vec::new(), fields: Vec::new(), block: Vec::new(), time_ms, until }
     }
@@ -126,7 +124,7 @@ impl<'a> DeadLetterBatch<'a> {
 
     /// Returns the time now, if a publish may still be begun.
     fn in_time(&self) -> Result<Instant, Reject> {
-        let now = Instant::now();
+        let now = clock::now();
         if now < self.until { Ok(now) } else { Err(Reject::WindowFull) }
     }
 

@@ -81,7 +81,7 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::{super::tests::station, *};
-    use std::time::Instant;
+    use crate::rt::clock;
 
     #[test]
     fn c6_a_station_stays_known_while_it_is_looked_up_and_until_it_is_known_to_be_gone() {
@@ -94,7 +94,7 @@ mod tests {
                 let envelope = questions.try_recv().expect("a request");
                 directory.answered(envelope.ticket, answer);
             };
-            let asker = directory.station(&name, true, Instant::now());
+            let asker = directory.station(&name, true, clock::now());
             let answerer = async {
                 rt::yield_now().await;
                 answer(station(&name, 2));

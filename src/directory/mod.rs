@@ -12,7 +12,7 @@ pub mod messages;
 use crate::{
     limits::{CONTRACTS_AGE_MAX, REQUEST_TIMEOUT, REQUESTS_PER_SHARD_MAX, STATION_ABSENT_TTL, STATIONS_PER_SHARD_MAX},
     reject::Reject,
-    rt::{self, Waiters},
+    rt::{self, Waiters, clock},
     station::{Consumer, Name, Station},
 };
 use contracts::Contracts;
@@ -249,7 +249,7 @@ impl Directory {
         let entry = match &result {
             Ok(_) if self.forgotten.get() != forgotten => None,
             Ok(known) => Some(Entry::Known(Rc::clone(known))),
-            Err(reject) => Some(Entry::Refused(reject.clone(), Instant::now() + remembered_for(reject), strong)),
+            Err(reject) => Some(Entry::Refused(reject.clone(), clock::now() + remembered_for(reject), strong)),
         };
         match entry {
             Some(entry) => table.borrow_mut().insert(key.clone(), entry),
@@ -335,7 +335,7 @@ mod tests {
     fn contracts_of_a_shared_registry_are_fresh_as_long_as_they_are_confirmed() {
         let (asks, _questions) = flume::bounded(1);
         let directory = Directory::new(0, asks);
-        let now = Instant::now();
+        let now = clock::now();
         let contracts = || Contracts::new(HashMap::new(), 1);
         assert!(!directory.contracts_are_fresh(now), "nothing was read");
         directory.confirm(now);
@@ -370,7 +370,7 @@ mod tests {
                         directory.forget_stations();
                     }
                 };
-                let asker = directory.station(&name, true, Instant::now());
+                let asker = directory.station(&name, true, clock::now());
                 let (known, ()) = futures_util::future::join(asker, answerer).await;
                 found.push(known.map(|known| known.publish_mode));
             }

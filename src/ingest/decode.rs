@@ -6,21 +6,21 @@ use crate::{
     budget::Held,
     limits::{DECODED_AT_ONCE_BYTES_MAX, INFLATED_AT_ONCE_BYTES_MAX, PRODUCE_TIMEOUT, TIME_SLICE},
     reject::{Reject, SizeLimit},
+    rt::clock,
 };
-use std::time::Instant;
 
 impl Ingest {
     /// The body without its codings, of which it has some. `held` counts what it takes, and what it took on the way.
     pub(super) async fn decode(&self, call: &Produce<'_>, held: &mut Held) -> Result<Vec<u8>, Reject> {
         let cap = self.limits.inflated_bytes_max;
         let mut place = self.time_slices.ticket();
-        let begin = Instant::now();
+        let begin = clock::now();
         // Without most of a turn left, others decode as well: then this one waits with them.
         let has_turn = place.begin(begin).is_some_and(|turn| turn > TIME_SLICE / 2);
         if has_turn && call.body.len() <= DECODED_AT_ONCE_BYTES_MAX {
             let mut decoded = Vec::new();
             let verdict = call.codings.decode(call.body, cap.min(INFLATED_AT_ONCE_BYTES_MAX), &mut decoded);
-            let end = Instant::now();
+            let end = clock::now();
             place.end(end - begin, end);
             match verdict {
                 Err(Reject::TooLarge(SizeLimit::Inflated, _)) if cap > INFLATED_AT_ONCE_BYTES_MAX => {}
@@ -33,11 +33,11 @@ impl Ingest {
         }
         let mut decoder = call.codings.decoder(call.body, cap);
         loop {
-            let turn = |until| decoder.turn(|bytes| held.grow_to(bytes), || Instant::now() >= until);
+            let turn = |until| decoder.turn(|bytes| held.grow_to(bytes), || clock::now() >= until);
             if place.work(turn)? == Some(true) {
                 break;
             }
-            if Instant::now() >= call.now + PRODUCE_TIMEOUT {
+            if clock::now() >= call.now + PRODUCE_TIMEOUT {
                 return Err(Reject::Overloaded("the time for decoding bodies"));
             }
             next_tick().await;

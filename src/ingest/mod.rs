@@ -23,7 +23,7 @@ use crate::{
     record::{MessageId, Outcome, Placement, RecordHeaders, headers::HeaderPolicy, message_id},
     reject::Reject,
     retry::Publisher,
-    rt,
+    rt::{self, clock},
     schema::Scratch,
     station::{Name, Station},
     wire::{
@@ -133,7 +133,7 @@ impl Ingest {
         mut turn: impl FnMut(&dyn Fn() -> bool) -> Result<bool, Reject>,
     ) -> Result<(), Reject> {
         let mut place = self.time_slices.ticket();
-        while place.work(|until| turn(&|| Instant::now() >= until))? != Some(true) {
+        while place.work(|until| turn(&|| clock::now() >= until))? != Some(true) {
             next_tick().await;
         }
         Ok(())
@@ -185,7 +185,7 @@ impl Ingest {
         (body, records, places): (&[u8], &[Span], Option<&[u32]>),
         terms: Terms<'_>,
     ) -> Result<Vec<Outcome>, Reject> {
-        let begun = Instant::now();
+        let begun = clock::now();
         if begun >= terms.until {
             return Err(Reject::WindowFull);
         }
@@ -202,7 +202,7 @@ impl Ingest {
             self.metrics.publish_failed(&reject, records.len() as u64);
             return Err(reject);
         }
-        self.count(&outcomes, records, begun.elapsed());
+        self.count(&outcomes, records, clock::since(begun));
         Ok(outcomes)
     }
 

@@ -16,7 +16,7 @@ use crate::{
     metrics::ShardMetrics,
     record::headers::{HeaderPolicy, HeaderRule},
     reject::Reject,
-    rt,
+    rt::{self, clock},
     schema::{Schema, SchemaSource, SchemaType},
     station::Name,
     wire::{content_encoding::Codings, http1},
@@ -159,7 +159,7 @@ impl World {
         form: Form,
         call: (bool, &str, &[u8]),
     ) -> Result<Produced, Reject> {
-        self.post_at(ingest, station, form, call, Instant::now()).await
+        self.post_at(ingest, station, form, call, clock::now()).await
     }
 
     /// The same, as if it were then.

@@ -10,14 +10,9 @@ use crate::{
     limits::{LOCAL_RECORD_BYTES_MAX, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
     record::{Outcome, Receipt},
     reject::Reject,
-    rt,
+    rt::{self, clock},
 };
-use std::{
-    cell::Cell,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
 const MIXED: &[u8] = br#"[{"n":1}, {"n": "x"},{"n":3},7]"#;
 
@@ -188,7 +183,7 @@ fn nothing_is_begun_when_the_time_of_a_call_is_over() {
     run(async |world: &World| {
         world.attach("late");
         world.post(&world.ingest(), "late", Form::Single, (false, "", br#"{"n":1}"#)).await.expect("known");
-        let long_ago = Instant::now().checked_sub(PRODUCE_TIMEOUT).expect("a time");
+        let long_ago = clock::now().checked_sub(PRODUCE_TIMEOUT).expect("a time");
         let late = async |body: &[u8]| {
             world.post_at(&world.ingest(), "late", Form::Single, (false, "", body), long_ago).await.err()
         };
@@ -231,14 +226,14 @@ fn no_record_is_held_against_a_schema_that_is_not_known_to_be_in_force() {
         world.attach_shared("orders");
         let body = br#"[{"n":1}]"#;
         let post = async |station| world.post(&world.ingest(), station, Form::Batch, (false, "", body)).await;
-        let long_ago = Instant::now().checked_sub(Duration::from_secs(2)).expect("a time");
+        let long_ago = clock::now().checked_sub(Duration::from_secs(2)).expect("a time");
         world.directory.confirm(long_ago);
         assert_eq!(post("orders").await.err(), Some(Reject::ContractsUnknown));
         assert_eq!(world.payloads(&name("orders")).await, [""; 0]);
         assert!(post("plain").await.is_ok(), "who has no schema goes on");
         let confirm = async {
             rt::sleep(Duration::from_millis(20)).await;
-            world.directory.confirm(Instant::now());
+            world.directory.confirm(clock::now());
         };
         let (produced, ()) = futures_util::future::join(post("orders"), confirm).await;
         assert_eq!(sequences(&produced.expect("outcomes").outcomes), [Some(1)]);
@@ -256,7 +251,7 @@ fn c13_a_record_with_a_schema_waits_for_the_registry_longer_than_for_anything_el
         world.attach_shared("orders");
         let confirm = async {
             rt::sleep(4 * ingest.limits.hold).await;
-            world.directory.confirm(Instant::now());
+            world.directory.confirm(clock::now());
         };
         let post = world.post(&ingest, "orders", Form::Batch, (false, "", b"[{\"n\":1}]"));
         let (produced, ()) = futures_util::future::join(post, confirm).await;

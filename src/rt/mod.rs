@@ -5,12 +5,15 @@
 //! an accept or a connect is never cancelled, a read on a living connection is never dropped, no
 //! task wakes itself in a loop.
 
+pub mod clock;
 mod diag;
 mod driver;
 mod net;
 mod notify;
 mod pool;
 mod time;
+#[cfg(test)]
+pub(crate) mod virtual_time;
 
 pub use diag::{ConnectionId, SocketDiag, Unacknowledged};
 pub use driver::{Driver, DriverChoice, Flavor, pin_to_core, raise_file_limit, run};
@@ -21,5 +24,7 @@ pub use time::{Elapsed, chance, deadline, jittered, sleep};
 
 /// Starts a task on this shard. It runs until it ends; nothing joins it.
 pub fn spawn(task: impl Future<Output = ()> + 'static) {
+    #[cfg(test)]
+    let Some(task) = virtual_time::spawn(task) else { return };
     drop(monoio::spawn(task));
 }

@@ -5,6 +5,10 @@
 //! `SEED`, `MINUTES` (of faults), `FAULTS` (names, by commas; all of them if it is not set), `SLUICEGATE_NATS_SERVER`.
 #![allow(clippy::unwrap_used, reason = "what cannot go on has failed: the panic is the report")]
 #![allow(clippy::disallowed_types, reason = "the ban on locks is for the data path")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the time of a test of processes is the real one: it needs no `rt::clock`"
+)]
 #![allow(unreachable_pub, clippy::must_use_candidate, reason = "a program has no outside")]
 
 mod faults;

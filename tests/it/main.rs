@@ -10,6 +10,10 @@
     clippy::disallowed_types,
     reason = "the ban on locks is for the data path; tests share gateways between threads"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the time of a test of processes is the real one: it needs no `rt::clock`"
+)]
 #![allow(unreachable_pub, reason = "a test binary has no outside: `pub` here means: for the other modules")]
 #![allow(clippy::must_use_candidate, reason = "as above")]
 

@@ -1,15 +1,16 @@
-//! The store's only source of time, so that tests can move it.
+//! The store's only source of time, so that tests can move it: its threads have no runtime whose time could be virtual.
 //!
 //! Two readings: wall time is stored with records and decides about their age; monotonic time decides
 //! about deadlines and the duplicate window, so that a correction of the system's clock neither expires
 //! nor prolongs one.
 
+use crate::rt::clock;
 use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 /// Monotonic time at the process's beginning: 35 years.
@@ -28,16 +29,14 @@ impl Clock {
     /// The system's clocks.
     #[must_use]
     pub fn system() -> Self {
-        Self::System(Instant::now())
+        Self::System(clock::now())
     }
 
     /// Milliseconds since the Unix epoch.
     #[must_use]
     pub fn wall_ms(&self) -> u64 {
         match self {
-            Self::System(_) => SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            Self::System(_) => u64::try_from(clock::unix_time().as_millis()).unwrap_or(u64::MAX),
             Self::Manual(now) => now.load(Ordering::Relaxed),
         }
     }
@@ -47,7 +46,9 @@ impl Clock {
     #[must_use]
     pub fn monotonic_ms(&self) -> u64 {
         match self {
-            Self::System(origin) => BEFORE_MS + u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX / 2),
+            Self::System(origin) => {
+                BEFORE_MS + u64::try_from(clock::since(*origin).as_millis()).unwrap_or(u64::MAX / 2)
+            }
             Self::Manual(now) => now.load(Ordering::Relaxed),
         }
     }

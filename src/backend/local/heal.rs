@@ -26,7 +26,7 @@ use super::{
     synced::Synced,
     writer::{Entry, Writer},
 };
-use crate::{metrics::StoreMetrics, reject::Reject};
+use crate::{metrics::StoreMetrics, reject::Reject, rt::clock};
 use std::{
     collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
@@ -109,7 +109,7 @@ impl Held {
     fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
         let wait = WAIT_FIRST.saturating_mul(2_u32.saturating_pow(self.failures.saturating_sub(1))).min(WAIT_MAX);
-        self.try_at = Some(Instant::now() + wait);
+        self.try_at = Some(clock::now() + wait);
     }
 
     /// A commit was synced.
@@ -201,7 +201,7 @@ fn reopen(writer: Writer) -> Option<Writer> {
 
 /// Tries once, if it is time.
 fn open(kept: &mut Kept) -> Option<Opened> {
-    if kept.held.try_at.is_some_and(|at| Instant::now() < at) {
+    if kept.held.try_at.is_some_and(|at| clock::now() < at) {
         return None;
     }
     let database = kept.dir.join("store").join("db");
@@ -349,7 +349,7 @@ impl Writer {
             return false;
         }
         self.kept.shared.has_failed()
-            && self.kept.held.try_at.is_none_or(|at| Instant::now() >= at)
+            && self.kept.held.try_at.is_none_or(|at| clock::now() >= at)
             && self.room() == Room::Enough
     }
 }

@@ -54,6 +54,7 @@ use crate::{
     limits::{LOCAL_DOCUMENT_BYTES_MAX, LOCAL_JOBS_MAX, LOCAL_REQUESTS_MAX, Limits},
     metrics::StoreMetrics,
     reject::Reject,
+    rt,
     station::{Attributes, AttributesChange, Consumer, Name, Station},
 };
 use condition::State;
@@ -67,7 +68,7 @@ use std::{
     path::Path,
     sync::{Arc, atomic::Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use writer::Writer;
 
@@ -266,7 +267,7 @@ impl Store {
     /// have not answered is not acknowledged).
     #[must_use]
     pub fn close(self, within: Duration) -> bool {
-        let deadline = Instant::now() + within;
+        let deadline = rt::clock::now() + within;
         self.shared.closing.store(true, Ordering::Release);
         let [writer, reader, keep] = &self.ends;
         let ended = |end: &flume::Receiver<()>| {

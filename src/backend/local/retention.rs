@@ -26,6 +26,7 @@ use super::{
     heal::{Fresh, Pause},
     messages::{Control, Job, RetentionCommand},
 };
+use crate::rt::clock;
 use fjall::{
     AbstractTree,
     compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict},
@@ -155,7 +156,7 @@ impl Retention {
 
     /// Runs until the store closes (`None`) or is to be opened anew.
     fn keep_until_pause(&mut self) -> Option<Pause> {
-        let mut next = Instant::now() + EVERY;
+        let mut next = clock::now() + EVERY;
         let mut next_of_all = next;
         loop {
             match self.inbox.recv_deadline(next) {
@@ -173,18 +174,15 @@ impl Retention {
                 Ok(RetentionCommand::Pause(pause)) => return Some(pause),
                 Ok(RetentionCommand::Close) | Err(flume::RecvTimeoutError::Disconnected) => return None,
                 Err(flume::RecvTimeoutError::Timeout) => {
-                    if Instant::now() >= next_of_all {
+                    if clock::now() >= next_of_all {
                         self.look();
-                        next_of_all = Instant::now() + EVERY;
+                        next_of_all = clock::now() + EVERY;
                     } else {
                         let full = std::mem::take(&mut self.full);
                         self.look_through(full);
                     }
-                    next = if self.full.is_empty() {
-                        next_of_all
-                    } else {
-                        next_of_all.min(Instant::now() + EVERY_IF_FULL)
-                    };
+                    next =
+                        if self.full.is_empty() { next_of_all } else { next_of_all.min(clock::now() + EVERY_IF_FULL) };
                 }
             }
         }
@@ -192,8 +190,8 @@ impl Retention {
 
     fn look(&mut self) {
         self.full.clear();
-        if self.groups_at.is_none_or(|at| Instant::now() >= at) {
-            self.groups_at = Some(Instant::now() + GROUPS_EVERY);
+        if self.groups_at.is_none_or(|at| clock::now() >= at) {
+            self.groups_at = Some(clock::now() + GROUPS_EVERY);
             self.writer.try_send(Job::Control(Control::ExpireGroups)).ok();
         }
         for station in self.stations.clone() {

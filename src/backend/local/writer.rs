@@ -30,6 +30,7 @@ use crate::{
     },
     record::{Outcome, Receipt},
     reject::{Reject, SizeLimit},
+    rt::clock,
     station::Name,
     wire::nats::encode::ID_SEPARATOR,
 };
@@ -39,7 +40,7 @@ use std::{
     io::Write,
     sync::{Arc, atomic::Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How often a writer that waits for the database looks again.
@@ -330,7 +331,7 @@ impl Writer {
     /// Returns when another commit may be made: the database has written out what it held. `Err`: it takes too
     /// long, or the store has failed. Jobs that come meanwhile wait in the bounded channel, or are refused there.
     fn wait_for_database(&mut self) -> Result<(), Reject> {
-        let deadline = Instant::now() + self.kept.hold;
+        let deadline = clock::now() + self.kept.hold;
         loop {
             if self.kept.shared.has_failed() {
                 return Err(self.kept.shared.gone());
@@ -342,7 +343,7 @@ impl Writer {
                 self.fail(&error);
                 return Err(self.kept.shared.gone());
             }
-            if Instant::now() >= deadline {
+            if clock::now() >= deadline {
                 tracing::warn!("the embedded store refuses records: its tables are not written as fast as they come");
                 return Err(Reject::Overloaded("embedded store"));
             }
@@ -525,10 +526,10 @@ impl Writer {
         }
         let number = self.commit + 1;
         batch.insert(&self.disk.catalog, format::COMMIT, number.to_be_bytes());
-        let begun = Instant::now();
+        let begun = clock::now();
         let outcome = batch.durability(Some(PersistMode::SyncData)).commit();
         self.kept.metrics.commits.increment();
-        self.kept.metrics.fsync.observe(begun.elapsed());
+        self.kept.metrics.fsync.observe(clock::since(begun));
         if outcome.is_ok() {
             self.commit = number;
             self.synced.note(number);

@@ -11,7 +11,7 @@ use crate::{
     backend::{Delivered, Fetch, Message, Settlement},
     limits::FETCH_BYTES_MAX,
     reject::Reject,
-    rt::{self, Notify},
+    rt::{self, Notify, clock},
     station::{Consumer, Partition},
     wire::{
         Span,
@@ -162,7 +162,7 @@ impl FetchBuffer {
     /// Waits until the round is settled or the time is up.
     async fn settled(&self, until: Instant) {
         while !self.is_settled() {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(clock::now());
             if rt::deadline(left, self.changed.wait()).await.is_err() {
                 return;
             }
@@ -273,7 +273,7 @@ impl Call<'_> {
             let room = self.buffer.records_max - self.buffer.len();
             let later = asked.split_off(asked.len().min(room).min(self.pulls_that_fit()));
             self.request(&asked, room, None);
-            self.buffer.settled(Instant::now() + ROUND_TIMEOUT).await;
+            self.buffer.settled(clock::now() + ROUND_TIMEOUT).await;
             self.buffer.give_up_open_pulls();
             let pulls = self.buffer.pulls.borrow();
             asked.retain(|partition| pulls.get(*partition).is_some_and(|pull| pull.closed.is_none()));
@@ -292,7 +292,7 @@ impl Call<'_> {
         asked.truncate(self.buffer.records_max.min(self.pulls_that_fit()));
         self.buffer.waits.set(true);
         self.request(&asked, self.buffer.records_max, Some(self.fetch.wait));
-        self.buffer.settled(Instant::now() + self.fetch.wait + EXPIRY_SLACK).await;
+        self.buffer.settled(clock::now() + self.fetch.wait + EXPIRY_SLACK).await;
     }
 
     /// Asks all partitions. Every call begins with another one, so that a small batch does not always come from the

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     limits::{Limits, REPUBLISH_AFTER, WINDOW_GRANT_MESSAGES, WINDOW_WAITERS_MAX},
     metrics::ShardMetrics,
+    rt::clock,
     wire::{
         jetstream::{
             AckOutcome, BatchIds, PubAck, Token, Window,
@@ -71,7 +72,7 @@ impl JetStream {
         });
         Self {
             metrics,
-            epoch: Instant::now(),
+            epoch: clock::now(),
             acks: RefCell::new(Acks::new(&inbox, sid)),
             inbox,
             window: RefCell::new(window),
@@ -87,7 +88,7 @@ impl JetStream {
 
     /// Returns the milliseconds of the window's clock.
     pub(super) fn now_ms(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(clock::since(self.epoch).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Counts a consume call. Returns how many there were before it.

@@ -13,7 +13,7 @@ use crate::{
     limits::{PUBLISH_SPARE_RECORDS_MAX, PUBLISH_SPARES_MAX},
     record::{Outcome, Receipt},
     reject::{Reject, SizeLimit},
-    rt,
+    rt::{self, clock},
     wire::{
         Span,
         jetstream::{
@@ -174,7 +174,7 @@ impl Connection {
             Some(opened) => opened,
             None if !self.is_up() => return Err(Reject::BrokerAway),
             None => {
-                let until = *until.get_or_insert_with(|| Instant::now() + self.limits.hold);
+                let until = *until.get_or_insert_with(|| clock::now() + self.limits.hold);
                 Box::pin(self.wait_for_room(ask, tokens, until)).await?
             }
         };
@@ -250,7 +250,7 @@ impl Connection {
             let mut wakes = DueWakers::default();
             self.jetstream.window.borrow_mut().poll_open(&mut place.turn, ask(), tokens, &mut wakes, context)
         });
-        let Ok(Ok(opened)) = rt::deadline(until.saturating_duration_since(Instant::now()), wait).await else {
+        let Ok(Ok(opened)) = rt::deadline(until.saturating_duration_since(clock::now()), wait).await else {
             self.metrics.window_full.increment();
             return Err(Reject::WindowFull);
         };

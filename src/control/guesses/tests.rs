@@ -1,6 +1,7 @@
 //! Guessers use up their own places, wait longer and longer, and nobody who knows the password waits with them.
 
 use super::*;
+use crate::rt::clock;
 
 fn network(text: &str) -> Network {
     Network::of(text.parse().expect("an address"))
@@ -35,7 +36,7 @@ fn a_network_is_what_one_subscriber_has() {
 
 #[test]
 fn failures_in_a_row_are_held_back_longer_and_longer() {
-    let (mut guesses, here, now) = (Guesses::default(), network("192.0.2.1"), Instant::now());
+    let (mut guesses, here, now) = (Guesses::default(), network("192.0.2.1"), clock::now());
     for _ in 0..LOGIN_FAILURES_FREE {
         assert_eq!(fail(&mut guesses, "root", here, now), None);
     }
@@ -60,7 +61,7 @@ fn failures_in_a_row_are_held_back_longer_and_longer() {
 
 #[test]
 fn a_name_that_many_guess_slows_down_where_it_is_not_at_home() {
-    let (mut guesses, home, now) = (Guesses::default(), network("192.0.2.1"), Instant::now());
+    let (mut guesses, home, now) = (Guesses::default(), network("192.0.2.1"), clock::now());
     let place = guesses.enter("root", home, now).expect("a place");
     guesses.succeeded(place, now);
     guesses.leave(place);
@@ -74,7 +75,7 @@ fn a_name_that_many_guess_slows_down_where_it_is_not_at_home() {
 
 #[test]
 fn places_are_bounded_by_name_by_network_and_by_both() {
-    let (now, home) = (Instant::now(), network("192.0.2.1"));
+    let (now, home) = (clock::now(), network("192.0.2.1"));
     let mut guesses = Guesses::default();
     let place = guesses.enter("root", home, now).expect("a place");
     guesses.succeeded(place, now);
@@ -101,7 +102,7 @@ fn places_are_bounded_by_name_by_network_and_by_both() {
 
 #[test]
 fn what_is_hashed_at_a_time_is_shared_out() {
-    let (now, here) = (Instant::now(), network("192.0.2.1"));
+    let (now, here) = (clock::now(), network("192.0.2.1"));
     let mut guesses = Guesses::default();
     let mut hashing = Vec::new();
     let mut take = |guesses: &mut Guesses, name: &str| {
@@ -121,7 +122,7 @@ fn what_is_hashed_at_a_time_is_shared_out() {
 
 #[test]
 fn the_tables_are_bounded_and_forget_the_oldest_first() {
-    let (begun, here) = (Instant::now(), network("192.0.2.1"));
+    let (begun, here) = (clock::now(), network("192.0.2.1"));
     let mut guesses = Guesses::default();
     for number in 0..LOGIN_TRACKED_MAX as u64 {
         fail(&mut guesses, &format!("user-{number}"), here, begun + Duration::from_millis(number));

@@ -14,6 +14,7 @@ use crate::{
     config::{NatsCredential, NatsServer, NatsSettings},
     metrics::ControlMetrics,
     reject::Reject,
+    rt::clock,
 };
 use async_nats::{
     Client, ConnectOptions, Event, HeaderMap, ReconnectToServer, Request, RequestErrorKind, Server, ServerAddr,
@@ -178,7 +179,7 @@ impl NatsClient {
         let (denials, _) = broadcast::channel(DENIALS_KEPT);
         let (event_seen, mut events) = watch::channel(());
         let (made, connections) = watch::channel(0_u64);
-        let log = EventLog { denials: denials.clone(), began: Instant::now(), said: AtomicU64::new(0) };
+        let log = EventLog { denials: denials.clone(), began: clock::now(), said: AtomicU64::new(0) };
         let options = credential(ConnectOptions::new(), &settings.credential)?
             .name("sluicegate-control")
             .retry_on_initial_connect()
@@ -209,7 +210,7 @@ impl NatsClient {
                 }
             }
         });
-        let (began, served_ms, leaderless_ms) = (Instant::now(), AtomicU64::new(0), AtomicU64::new(0));
+        let (began, served_ms, leaderless_ms) = (clock::now(), AtomicU64::new(0), AtomicU64::new(0));
         Ok(Self(Arc::new(Inner { client, up, connections, denials, hold, began, served_ms, leaderless_ms })))
     }
 
@@ -224,7 +225,7 @@ impl NatsClient {
     }
 
     fn note(&self, when: &AtomicU64) {
-        let now = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = u64::try_from(clock::since(self.0.began).as_millis()).unwrap_or(u64::MAX);
         when.store(now.max(1), Ordering::Relaxed);
     }
 
@@ -240,7 +241,7 @@ impl NatsClient {
 
     fn noted_within(&self, when: &AtomicU64, time: Duration) -> bool {
         let last = Duration::from_millis(when.load(Ordering::Relaxed));
-        !last.is_zero() && self.0.began.elapsed().saturating_sub(last) < time
+        !last.is_zero() && clock::since(self.0.began).saturating_sub(last) < time
     }
 
     /// Returns whether there is another server to go to.
@@ -410,7 +411,7 @@ impl EventLog {
 
     /// Returns whether it is time to log again that attempts to connect fail.
     fn may_repeat(&self) -> bool {
-        let now = self.began.elapsed().as_secs() + 1;
+        let now = clock::since(self.began).as_secs() + 1;
         let said = self.said.load(Ordering::Relaxed);
         let due = said == 0 || now >= said + REPEAT_INTERVAL.as_secs();
         if due {

@@ -11,9 +11,10 @@ use crate::control::nats::{
 use crate::{
     limits::{BROKER_PROBE_INTERVAL, BROKER_PROBE_TIMEOUT},
     metrics::ControlMetrics,
+    rt::clock,
 };
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 use tokio::time::{sleep, timeout};
 
 /// Runs for ever.
@@ -30,12 +31,12 @@ pub(in crate::control) async fn run(broker: NatsClient, metrics: Arc<ControlMetr
         // Without a connection there is no server to judge: that is reported elsewhere.
         if *broker.up().borrow() {
             let answer = look(&broker).await;
-            let lasted = health.since(Instant::now());
+            let lasted = health.since(clock::now());
             let others = broker.has_other_servers().await;
-            let verdict = health.heard(answer, others, Instant::now());
+            let verdict = health.heard(answer, others, clock::now());
             let leaderless =
                 broker.leaderless_within(BROKER_PROBE_INTERVAL) && !broker.served_within(BROKER_PROBE_INTERVAL);
-            let of_registry = health.registry_heard(leaderless, others, Instant::now());
+            let of_registry = health.registry_heard(leaderless, others, clock::now());
             if answer.is_ok() && said {
                 said = false;
                 tracing::info!(after_s = lasted.as_secs(), "control plane: JetStream answers again");
@@ -51,7 +52,7 @@ pub(in crate::control) async fn run(broker: NatsClient, metrics: Arc<ControlMetr
                 broker.leave_server().await;
             }
         }
-        let trouble = health.trouble(Instant::now());
+        let trouble = health.trouble(clock::now());
         metrics.set_jetstream_trouble(trouble.map_or(0, |trouble| trouble as u64));
         if let Some(trouble) = trouble.filter(|_| !said) {
             said = true;

@@ -110,6 +110,7 @@ impl ServerHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rt::clock;
 
     type Answer = Result<(), Trouble>;
     const SERVED: Answer = Ok(());
@@ -118,7 +119,7 @@ mod tests {
 
     /// Takes in one answer each half second. Returns when it would leave the server, and its trouble at the end.
     fn hears(all: &[Answer], others: bool) -> (Vec<usize>, Option<Trouble>) {
-        let begun = Instant::now();
+        let begun = clock::now();
         let mut health = ServerHealth::default();
         let mut left = Vec::new();
         let mut now = begun;
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn c4_a_server_without_the_registrys_leader_is_left_now_and_then_and_is_no_trouble_by_itself() {
-        let begun = Instant::now();
+        let begun = clock::now();
         let mut health = ServerHealth::default();
         let (mut left, mut now) = (Vec::new(), begun);
         for index in 0..60 {

@@ -5,14 +5,12 @@ use crate::{
     control::nats::client::{CallError, NatsClient, codes},
     limits::{CONFIRM_TIMEOUT, REGISTRY_BYTES_MAX, REGISTRY_DOCUMENTS_MAX, REGISTRY_PEER_SILENT_MAX},
     reject::Reject,
+    rt::clock,
 };
 use async_nats::jetstream::{kv, stream::Info};
 use futures_util::StreamExt;
 use serde::de::IgnoredAny;
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::{fmt, time::Duration};
 use tokio::time::{sleep, timeout};
 
 /// Between two attempts to reach the bucket's leader.
@@ -46,7 +44,7 @@ impl NatsRegistry {
     /// one with nothing in it.
     async fn reached(&self) -> Reached {
         loop {
-            let asked = Instant::now();
+            let asked = clock::now();
             match timeout(CONFIRM_TIMEOUT, self.last_revision()).await {
                 Ok(Err(RegistryError::Failed(Reject::BrokerAway | Reject::ControlTimeout))) | Err(_) => {}
                 Ok(Ok((made, last))) => return Reached { asked, made, last },

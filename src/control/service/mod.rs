@@ -34,6 +34,7 @@ use crate::{
     config::Settings,
     metrics::{self, ControlMetrics, ProcessMetrics, ShardMetrics},
     reject::Reject,
+    rt::clock,
     station::{Name, Pattern},
 };
 use serde::Serialize;
@@ -43,7 +44,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use tokio::{sync::watch, time::timeout};
 
@@ -330,7 +331,7 @@ fn page<T>(all: impl IntoIterator<Item = (String, T)>, ask: &PageRequest) -> Pag
 
 /// Returns the milliseconds since 1970.
 fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = clock::unix_time();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -10,13 +10,9 @@ use crate::{
     config::Settings,
     directory::messages::ShardUpdate,
     reject::Reject,
+    rt::clock,
 };
-use std::{
-    path::Path,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::Arc, thread, time::Duration};
 
 fn open(directory: &Path, settings: &Settings) -> Arc<Store> {
     let defaults = StationDefaults::from(&settings.stations);
@@ -122,9 +118,9 @@ fn a_store_that_has_lost_a_thread_is_not_ready() {
     let store = open(directory.path(), &settings(0));
     let gateway = Gateway::start_local(settings(0), Arc::clone(&store)).ready();
     store.lose_a_thread();
-    let begun = Instant::now();
+    let begun = clock::now();
     while gateway.service.reasons_not_ready() != ["store read-only"] {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", gateway.service.reasons_not_ready());
+        assert!(clock::since(begun) < Duration::from_secs(20), "{:?}", gateway.service.reasons_not_ready());
         thread::sleep(Duration::from_millis(1));
     }
 }

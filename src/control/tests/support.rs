@@ -17,6 +17,7 @@ use crate::{
     limits::Limits,
     metrics::{ControlMetrics, ShardMetrics, StoreMetrics},
     reject::Reject,
+    rt::clock,
     station::{Consumer, Name, Station},
 };
 use serde_json::Value;
@@ -25,7 +26,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -278,9 +279,9 @@ impl Gateway {
 
     /// Waits until something holds.
     pub(in crate::control) fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let began = Instant::now();
+        let began = clock::now();
         while !holds(self) {
-            assert!(began.elapsed() < PATIENCE, "not {what} in time: {:?}", self.service.reasons_not_ready());
+            assert!(clock::since(began) < PATIENCE, "not {what} in time: {:?}", self.service.reasons_not_ready());
             std::thread::sleep(Duration::from_millis(10));
         }
     }

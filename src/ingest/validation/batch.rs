@@ -10,6 +10,7 @@ use crate::{
     limits::{CHECKED_RECORD_BYTES_MAX, VIOLATION_BYTES_MAX, VIOLATION_BYTES_MIN, VIOLATIONS_BYTES_MAX},
     record::Outcome,
     reject::{Reject, SizeLimit},
+    rt::clock,
     schema::{self, Checked, Scratch, Violation},
     wire::Span,
 };
@@ -92,7 +93,7 @@ impl<'a> BatchValidation<'a> {
     ) -> Result<(), Reject> {
         let encoding = self.encoding;
         let check = |record: &[u8], out: &mut Vec<u8>| schema.schema.check(record, encoding, scratch, out);
-        self.turn_with(schema, check, || Instant::now() >= until)
+        self.turn_with(schema, check, || clock::now() >= until)
     }
 
     fn turn_with(
@@ -388,7 +389,7 @@ mod tests {
         let (body, spans) = body_of(&records);
         let mut batch = BatchValidation::new(&body, spans, Encoding::Json);
         while !batch.is_done() {
-            batch.turn(&number_schema(1), &mut Scratch::default(), Instant::now()).unwrap();
+            batch.turn(&number_schema(1), &mut Scratch::default(), clock::now()).unwrap();
         }
         assert_eq!((passed(&batch), batch.refused().len()), (vec![records[0].clone()], 1));
     }

@@ -22,7 +22,7 @@ use crate::{
     directory::{Local, contracts::Contract},
     record::{Outcome, RecordHeaders},
     reject::Reject,
-    rt,
+    rt::{self, clock},
     schema::PROTOBUF_MEDIA_TYPE,
     station::{Name, Station},
     wire::Span,
@@ -109,7 +109,7 @@ impl Ingest {
             if batch.is_done() {
                 return Ok(contract);
             }
-            if Instant::now() >= until {
+            if clock::now() >= until {
                 return Err(Reject::Overloaded("the time for checking records"));
             }
             next_tick().await;
@@ -119,11 +119,11 @@ impl Ingest {
     /// Returns the contract of a station, as the registry has it now; waits until that is known. It waits longer than
     /// other calls do: an election of the registry's leader is not the client's problem.
     async fn contract(&self, station: &Name, until: Instant) -> Result<Contract, Reject> {
-        let until = until.min(Instant::now() + self.limits.registry_hold);
+        let until = until.min(clock::now() + self.limits.registry_hold);
         loop {
             let contracts = self.directory.contracts();
             let contract = contracts.of(station);
-            let now = Instant::now();
+            let now = clock::now();
             let is_known = match contract.schema {
                 _ if contract.compiling => false,
                 None => contracts.complete,

@@ -9,6 +9,7 @@
 use crate::{
     limits::{TIME_SLICE, TIME_SLICE_MIN, TIME_SLICE_WAITS_MAX},
     reject::Reject,
+    rt::clock,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -61,10 +62,10 @@ impl Ticket<'_> {
         &mut self,
         work: impl FnOnce(Instant) -> Result<R, Reject>,
     ) -> Result<Option<R>, Reject> {
-        let begin = Instant::now();
+        let begin = clock::now();
         let Some(time) = self.begin(begin) else { return Ok(None) };
         let result = work(begin + time)?;
-        let end = Instant::now();
+        let end = clock::now();
         self.end(end - begin, end);
         Ok(Some(result))
     }
@@ -117,7 +118,7 @@ mod tests {
     #[test]
     fn one_after_the_other_they_share_an_allowance_that_fills_while_the_shard_does_something_else() {
         let slices = TimeSlices::default();
-        let mut now = Instant::now();
+        let mut now = clock::now();
         let millis = Duration::from_millis;
         let micros = Duration::from_micros;
         let left = |used| TIME_SLICE.saturating_sub(millis(used));
@@ -147,7 +148,7 @@ mod tests {
     fn a_thousand_at_a_time_leave_the_shard_its_ticks_and_each_has_its_turn() {
         const COUNT: usize = 1_000;
         let slices = TimeSlices::default();
-        let mut now = Instant::now();
+        let mut now = clock::now();
         let mut places: Vec<_> = (0..COUNT).map(|_| (slices.ticket(), 0_u32)).collect();
         for tick in 0..2 * COUNT {
             let begun = now;
@@ -170,7 +171,7 @@ mod tests {
     #[test]
     fn who_is_first_goes_on_although_small_requests_use_the_allowance() {
         let slices = TimeSlices::default();
-        let now = Instant::now();
+        let now = clock::now();
         let mut large = slices.ticket();
         large.end(TIME_SLICE, now);
         let mut waited = 0;

@@ -4,17 +4,20 @@
 //! that is how the prices were found.
 
 use super::{JsonSchema, Scratch, TOO_MUCH, fuel};
-use crate::limits::{SCHEMA_FUEL, SCHEMA_JSON_BYTES_MAX};
+use crate::{
+    limits::{SCHEMA_FUEL, SCHEMA_JSON_BYTES_MAX},
+    rt::clock,
+};
 use serde_json::{Value, json};
-use std::{fmt::Write, thread, time::Instant};
+use std::{fmt::Write, thread};
 
 /// Compiles with no more stack than a thread has, and prints what it took.
 fn compile(name: &str, schema: String) -> Result<JsonSchema, String> {
     let name = name.to_owned();
     let work = move || {
-        let begin = Instant::now();
+        let begin = clock::now();
         let compiled = JsonSchema::compile(&schema).map_err(|error| error.0);
-        println!("{:>10.2?} compile {name}: {:?}", begin.elapsed(), compiled.as_ref().err());
+        println!("{:>10.2?} compile {name}: {:?}", clock::since(begin), compiled.as_ref().err());
         compiled
     };
     thread::spawn(work).join().expect("no panic, no overflow")
@@ -23,9 +26,9 @@ fn compile(name: &str, schema: String) -> Result<JsonSchema, String> {
 /// What is said of a record: nothing if it is valid. The fuel bounds it in any case.
 fn check(name: &str, schema: &Value, record: &str) -> String {
     let schema = compile(name, schema.to_string()).expect("the schema is allowed");
-    let begin = Instant::now();
+    let begin = clock::now();
     let verdict = schema.check(record.as_bytes(), &mut Scratch::default());
-    println!("{:>10.2?} check   {name}: {} of {SCHEMA_FUEL}", begin.elapsed(), fuel::used());
+    println!("{:>10.2?} check   {name}: {} of {SCHEMA_FUEL}", clock::since(begin), fuel::used());
     verdict.err().map_or_else(String::new, |violation| violation.to_string())
 }
 

@@ -8,6 +8,7 @@ use crate::{
     backend::local::{Clock, Handle, Health, Store},
     record::{Outcome, Receipt},
     reject::Reject,
+    rt::clock,
     station::Station,
 };
 use std::{
@@ -17,7 +18,7 @@ use std::{
     process::Command,
     sync::{Arc, atomic::Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How long anything may take.
@@ -25,9 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until something holds.
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
+    let begun = clock::now();
     while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
+        assert!(clock::since(begun) < PATIENCE, "{what}");
         thread::sleep(Duration::from_millis(10));
     }
 }

@@ -7,14 +7,11 @@ use crate::{
         local::{StationDefaults, format, messages::RetentionCommand},
     },
     record::MessageId,
+    rt::clock,
     station::Station,
     wire::Span,
 };
-use std::{
-    sync::atomic::Ordering,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering, thread, time::Duration};
 
 /// Bytes that the test's header field takes.
 const HEADER: u64 = 13;
@@ -202,13 +199,13 @@ fn more_than_one_look_can_take_goes_at_once_all_the_same() {
     let publish = Publish::of(&station, b"x", &records);
     block_on(handle.publish(&publish, &mut Vec::new())).expect("published");
     // Nineteen looks, of which all but the first follow in milliseconds; a quarter of a second each would be 4.75 s.
-    let begun = Instant::now();
+    let begun = clock::now();
     loop {
         let list = block_on(fixture.store().stations()).expect("listed");
         if list[0].partitions[0].first == 300_000 {
             break;
         }
-        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", list[0].partitions[0]);
+        assert!(clock::since(begun) < Duration::from_secs(4), "{:?}", list[0].partitions[0]);
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -5,6 +5,7 @@
 //! of that moment. Where the note is of a later one, somebody has shortened the journal.
 
 use super::support::{Fixture, START_MS, block_on, content, copy_dir, defaults, fetch, parse, publish, stored};
+use crate::rt::clock;
 use crate::{
     backend::local::{Clock, Health, OpenError, Store, journal::Tail, synced::SYNCED},
     record::MessageId,
@@ -233,13 +234,13 @@ fn c11_a_damaged_table_is_named_with_what_helps_and_makes_the_store_not_ready() 
                 continue;
             }
         };
-        let (handle, begun) = (store.handle(), std::time::Instant::now());
+        let (handle, begun) = (store.handle(), clock::now());
         let consumer = block_on(store.consumer(&station, Some(&parse("g")), "tests")).expect("a consumer");
         let failure = loop {
             match fetch(&handle, &station, &consumer, 1_000, 0) {
                 Ok(delivered) => assert!(!delivered.messages.is_empty(), "at {at}: all was read"),
                 Err(why) if name(&format!("{why:?}")) => break format!("{why:?}"),
-                Err(_) => assert!(begun.elapsed() < Duration::from_secs(20), "at {at}: it is found"),
+                Err(_) => assert!(clock::since(begun) < Duration::from_secs(20), "at {at}: it is found"),
             }
         };
         assert!(failure.contains("Put the whole directory back"), "{failure}");

@@ -15,6 +15,7 @@ use crate::{
     },
     record::{MessageId, Outcome},
     reject::Reject,
+    rt::clock,
     wire::Span,
 };
 use fjall::AbstractTree;
@@ -24,7 +25,7 @@ use std::{
     sync::{Arc, Barrier, atomic::Ordering},
     task::{Context, Poll, Waker},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 #[test]
@@ -131,10 +132,10 @@ fn records_are_held_for_as_long_as_the_limits_say() {
         let store = Store::open_within(&limits, dir.path(), defaults(1), Clock::system()).expect("opens");
         let station = block_on(store.station(&parse("orders"), true)).expect("a station");
         store.shared.is_behind.store(true, Ordering::SeqCst);
-        let begun = Instant::now();
+        let begun = clock::now();
         let outcomes = publish(&store.handle(), &station, &["a"], None).expect("answered");
         assert_eq!(outcomes, vec![Outcome::Failed(Reject::Overloaded("embedded store"))]);
-        let waited = begun.elapsed();
+        let waited = clock::since(begun);
         let expect = Duration::from_millis(expect_ms);
         assert!(waited >= expect && waited < expect + Duration::from_secs(2), "{waited:?}");
         assert!(store.close(Duration::from_secs(20)));
@@ -149,10 +150,10 @@ fn a_database_that_falls_behind_makes_records_wait_and_then_be_refused() {
     publish(&handle, &station, &["before"], None).expect("published");
     let behind = |is: bool| fixture.store().shared.is_behind.store(is, Ordering::SeqCst);
     behind(true);
-    let begun = Instant::now();
+    let begun = clock::now();
     let outcomes = publish(&handle, &station, &["a", "b"], None).expect("answered");
     assert_eq!(outcomes, vec![Outcome::Failed(Reject::Overloaded("embedded store")); 2]);
-    assert!(begun.elapsed() >= HOLD);
+    assert!(clock::since(begun) >= HOLD);
     assert_eq!(fixture.store().health(), Health::Writable, "it is slow, not broken");
     // What nobody waits for is kept: the acknowledgement is saved when there is room again.
     let delivered = fetch(&handle, &station, &consumer, 10, 0).expect("fetched");
@@ -185,9 +186,9 @@ fn memtables_are_written_out_without_being_asked_for() {
         assert!(records.tree.active_memtable().size() <= limit);
         assert!(records.sealed_memtable_count() <= LOCAL_SEALED_MEMTABLES_MAX);
     }
-    let begun = Instant::now();
+    let begun = clock::now();
     while records.table_count() == 0 || records.sealed_memtable_count() > 0 {
-        assert!(begun.elapsed() < Duration::from_secs(20), "they are written out");
+        assert!(clock::since(begun) < Duration::from_secs(20), "they are written out");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -204,8 +205,8 @@ fn a_thread_that_has_ended_is_reported() {
             1 => store.reader.send(Request::Close).expect("sent"),
             _ => store.keep.send(RetentionCommand::Close).expect("sent"),
         }
-        let begun = Instant::now();
-        while store.health() == Health::Writable && begun.elapsed() < Duration::from_secs(20) {
+        let begun = clock::now();
+        while store.health() == Health::Writable && clock::since(begun) < Duration::from_secs(20) {
             thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(store.health(), Health::Failed(name));

@@ -4,7 +4,7 @@ use super::{Bus, Failure, fits_a_line, is_sound};
 use crate::{
     backend::nats::connection::{Connection, Incoming, REPLIES},
     limits::BUS_REQUESTS_MAX,
-    rt::{self, Notify},
+    rt::{self, Notify, clock},
     wire::{
         Span,
         nats::{encode, headers},
@@ -166,7 +166,7 @@ impl Connection {
     ///
     /// It may be dropped at any point; what comes for it then is passed over.
     pub async fn request_many(&self, request: &Request<'_>, judge: impl FnMut(Reply<'_>) -> Verdict) -> Gathered {
-        let deadline = Instant::now() + request.timeout;
+        let deadline = clock::now() + request.timeout;
         match self.send_request(request).await {
             Ok((pending, place)) => {
                 let end = gather(&pending, deadline, judge).await;
@@ -235,13 +235,13 @@ async fn gather(
                     return Ok(());
                 }
                 Some(Verdict::More) => {}
-                Some(Verdict::MoreWithin(time)) => deadline = Instant::now() + time,
+                Some(Verdict::MoreWithin(time)) => deadline = clock::now() + time,
             }
         }
         if let Some(failure) = pending.failure.borrow_mut().take() {
             return Err(failure);
         }
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(clock::now());
         if rt::deadline(left, pending.changed.wait()).await.is_err() {
             return Err(Failure::TimedOut);
         }

@@ -4,7 +4,7 @@
 //! under way is finished first, as far as it can be.
 
 use super::{super::fetch::Pull, Connection, Up, connect::Established, servers::Address};
-use crate::rt;
+use crate::rt::{self, clock};
 use std::{
     rc::Rc,
     time::{Duration, Instant},
@@ -79,7 +79,7 @@ impl Connection {
             );
         }
         *self.standby.borrow_mut() = Some((server, established));
-        up.leaving = Some(Leaving { until: Instant::now() + MOVE_GRACE, moves: true });
+        up.leaving = Some(Leaving { until: clock::now() + MOVE_GRACE, moves: true });
         if up.stops {
             // Messages for them would not come over the next connection.
             self.subscriptions.borrow().pulls().for_each(Pull::end_wait);
@@ -107,7 +107,7 @@ impl Up {
 impl Leaving {
     /// How to leave a server that is about to stop where no other one accepts a connection.
     fn at_its_end() -> Self {
-        Self { until: Instant::now() + LAME_DUCK_GRACE, moves: false }
+        Self { until: clock::now() + LAME_DUCK_GRACE, moves: false }
     }
 
     /// Returns whether nothing would be lost any more. `written`: everything was sent; `idle`: no publish waits for its

@@ -37,7 +37,7 @@ use crate::{
     limits::Limits,
     metrics::ShardMetrics,
     reject::Reject,
-    rt::{self, Guard, Notify, Waiters},
+    rt::{self, Guard, Notify, Waiters, clock},
     wire::{jetstream::window::DueWakers, nats::ServerInfo},
 };
 use std::{
@@ -154,9 +154,9 @@ impl Connection {
                         "connected to the broker"
                     );
                     said.clear();
-                    let since = Instant::now();
+                    let since = clock::now();
                     self.serve(established).await;
-                    backoff.stood(since.elapsed());
+                    backoff.stood(clock::since(since));
                     self.metrics.reconnects.increment();
                     if self.standby.borrow().is_some() {
                         continue;
@@ -215,8 +215,8 @@ impl Connection {
     /// Ends the connection, once what has gathered is written, for good.
     pub async fn stop(&self) {
         self.stopping.set(true);
-        let until = Instant::now() + STOP_WRITE_MAX;
-        while self.is_writing() && Instant::now() < until {
+        let until = clock::now() + STOP_WRITE_MAX;
+        while self.is_writing() && clock::now() < until {
             rt::sleep(STOP_WRITE_PAUSE).await;
         }
         self.shut_down();
@@ -259,12 +259,12 @@ impl Connection {
     }
 
     async fn come_up(&self, limit: Duration) -> Option<Server> {
-        let until = Instant::now() + limit;
+        let until = clock::now() + limit;
         loop {
             if let Some(server) = self.server() {
                 return Some(server);
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(clock::now());
             let changed = self.changed.changed();
             rt::deadline(left, changed).await.ok()?;
         }

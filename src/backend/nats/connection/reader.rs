@@ -3,14 +3,14 @@
 use super::{Connection, REPLIES, Server, Subscriber};
 use crate::{
     backend::nats::jetstream,
-    rt::{self, ReadHalf},
+    rt::{self, ReadHalf, clock},
     wire::{
         Span,
         jetstream::{pull, window::DueWakers},
         nats::{Op, ParseLimits, Parsed, ServerError, ServerInfo, encode, next},
     },
 };
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Room of the receive buffer; a buffer that grew for a large message goes back to it.
 const RECEIVE_BYTES: usize = 64 * 1024;
@@ -149,7 +149,7 @@ impl Connection {
 
     /// Returns whether this subject was not logged lately.
     fn is_news(&self, subject: &str) -> bool {
-        let (mut said, now) = (self.said.borrow_mut(), Instant::now());
+        let (mut said, now) = (self.said.borrow_mut(), clock::now());
         said.retain(|_, at| now.saturating_duration_since(*at) < SAID_AGAIN);
         let news = said.len() < SAID_MAX && !said.contains_key(subject);
         if news {

@@ -4,7 +4,10 @@ use super::{
     Connection,
     health::{News, TICK},
 };
-use crate::{rt, wire::nats::encode};
+use crate::{
+    rt::{self, clock},
+    wire::nats::encode,
+};
 use std::{rc::Rc, time::Instant};
 
 impl Connection {
@@ -14,7 +17,7 @@ impl Connection {
             rt::sleep(TICK).await;
             self.jetstream.expire();
             self.judge();
-            self.end_what_is_over(Instant::now());
+            self.end_what_is_over(clock::now());
         }
     }
 

@@ -1,6 +1,7 @@
 //! The task that writes: whole buffers at a time, one after the other.
 
 use super::Connection;
+use crate::rt::clock;
 use crate::rt::{Notify, WriteHalf};
 use std::{rc::Rc, time::Instant};
 
@@ -15,7 +16,7 @@ impl Connection {
             }
             while !self.out.is_empty() {
                 let full = self.out.take(std::mem::take(&mut spare));
-                self.writing_since(Some(Instant::now()));
+                self.writing_since(Some(clock::now()));
                 let (result, mut written) = half.write_all(full).await;
                 self.writing_since(None);
                 if result.is_err() {

@@ -20,6 +20,7 @@ use crate::{
     control::nats::client::{CallError, NatsClient, codes},
     limits::INTEREST_STREAMS_MAX,
     reject::Reject,
+    rt::clock,
     station::{Name, Partition},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -250,8 +251,8 @@ async fn look(broker: &NatsClient, station: &Name, partition: &Partition, beside
             }
         }
         Here { keeper: true, group: true } => {
-            let since = *beside.get_or_insert_with(Instant::now);
-            if since.elapsed() >= BESIDE_MIN {
+            let since = *beside.get_or_insert_with(clock::now);
+            if clock::since(since) >= BESIDE_MIN {
                 *beside = None;
                 // The group may have gone since it was looked for.
                 if let Ok(Here { group: true, .. }) = Here::of(broker, station, partition, None).await {

@@ -4,12 +4,12 @@ use crate::{
     control::streams::{
         Adopted, Answer, Description, Group, GroupAdmin, RecordStore, StoredDeadLetter, StreamAdmin, StreamsError,
     },
+    rt::clock,
     station::{Attributes, AttributesChange, Name},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::ready,
-    time::SystemTime,
 };
 use tokio::sync::watch;
 
@@ -129,7 +129,7 @@ impl RecordStore for Stations {
             if stored.ids.insert(id.to_owned()) {
                 stored.last += 1;
                 let (headers, payload) = (record.0.to_vec(), record.1.to_vec());
-                let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                let since = clock::unix_time();
                 let time_ms = u64::try_from(since.as_millis()).unwrap_or(0);
                 stored.letters.push(StoredDeadLetter { sequence: stored.last, time_ms, headers, payload });
             }

@@ -24,6 +24,7 @@ use crate::{
     },
     limits::CONTRACTS_AGE_MAX,
     reject::Reject,
+    rt::clock,
     schema::SchemaType,
 };
 use async_nats::jetstream::{self, kv};
@@ -68,10 +69,10 @@ struct Shard {
 impl Shard {
     /// Takes in what the shard is sent, until something holds.
     fn until(&mut self, gateway: &Gateway, what: &str, holds: impl Fn(&Self) -> bool) {
-        let began = Instant::now();
+        let began = clock::now();
         while !holds(self) {
             // Schemas that take long take longer where everything is compiled without optimisation and runs at once.
-            assert!(began.elapsed() < 4 * PATIENCE, "not {what} in time");
+            assert!(clock::since(began) < 4 * PATIENCE, "not {what} in time");
             match gateway.pushes.recv_timeout(Duration::from_millis(100)) {
                 Ok(ShardUpdate::Contracts(contracts)) => self.contracts = Some(contracts),
                 Ok(ShardUpdate::Confirmed(at)) => self.confirmed = Some(at),
@@ -87,7 +88,7 @@ impl Shard {
 
     /// Waits for a confirmation of what is true after now.
     fn until_confirmed(&mut self, gateway: &Gateway) {
-        let now = Instant::now();
+        let now = clock::now();
         self.until(gateway, "confirmed", |shard| shard.confirmed.is_some_and(|at| at > now));
     }
 
@@ -204,15 +205,15 @@ fn nothing_is_confirmed_while_the_broker_is_away_and_what_was_missed_holds_befor
     shard.until_confirmed(&gateway);
     server.kill();
     gateway.until("away", |gateway| !gateway.service.reasons_not_ready().is_empty());
-    let down = Instant::now();
-    while down.elapsed() < CONTRACTS_AGE_MAX + Duration::from_millis(500) {
+    let down = clock::now();
+    while clock::since(down) < CONTRACTS_AGE_MAX + Duration::from_millis(500) {
         if let Ok(ShardUpdate::Confirmed(at)) = gateway.pushes.recv_timeout(Duration::from_millis(50)) {
             assert!(at <= down, "nobody has answered since");
         }
     }
     server.run();
     bucket(&server, async |store| store.put("schemas.prices", activated.into()).await.expect("put"));
-    let changed = Instant::now();
+    let changed = clock::now();
     // Confirmations of before the change may come; one of after it must not come before the change does.
     shard.until(&gateway, "told", |shard| {
         let known = shard.contract().and_then(version_of) == Some(2);
@@ -364,10 +365,10 @@ fn how_long_ids_are_known_is_known_to_all_gateways_when_one_has_changed_it() {
     let change = ChangeStation { idempotency_window_ms: Some(5_000), ..ChangeStation::default() };
     block_on(one.service.change_station("orders", change, None)).expect("changed");
     for gateway in [&one, &two] {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = clock::now() + PATIENCE;
         let forgets = |push: ShardUpdate| matches!(push, ShardUpdate::Forget(station) if station == name("orders"));
         while !forgets(gateway.pushes.recv_timeout(PATIENCE).expect("a push")) {
-            assert!(Instant::now() < deadline, "its shards are not told");
+            assert!(clock::now() < deadline, "its shards are not told");
         }
         assert_eq!(window(gateway), Duration::from_secs(5));
     }

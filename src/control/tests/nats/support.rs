@@ -1,12 +1,12 @@
 //! A nats-server for one test.
 
-use crate::control::tests::support::PATIENCE;
+use crate::{control::tests::support::PATIENCE, rt::clock};
 use std::{
     io::Read,
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// A server with its own port and directory; killed when dropped.
@@ -80,8 +80,8 @@ impl Server {
             .spawn()
             .expect("nats-server starts");
         self.child = Some(child);
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE {
+        let began = clock::now();
+        while clock::since(began) < PATIENCE {
             if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
                 let mut info = [0; 4];
                 if stream.read_exact(&mut info).is_ok() && &info == b"INFO" {
@@ -108,9 +108,9 @@ impl Server {
         let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("the server is ours");
         // On a busy machine it goes on for a moment, and takes what is sent to it meanwhile.
-        let began = Instant::now();
+        let began = clock::now();
         while !self.is_stopped() {
-            assert!(began.elapsed() < PATIENCE, "the server does not stop");
+            assert!(clock::since(began) < PATIENCE, "the server does not stop");
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -12,13 +12,10 @@ use crate::{
     directory::messages::{Request, Response, ShardUpdate},
     limits::LOGINS_WAITING_MAX,
     reject::Reject,
+    rt::clock,
 };
 use async_nats::jetstream::{self, kv};
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 fn new_user(name: &str, password: &str) -> AddUser {
     AddUser { name: name.to_owned(), password: password.into(), produce: None, consume: None }
@@ -273,7 +270,7 @@ fn too_many_logins_are_refused_at_once_and_do_not_hold_up_stations() {
         let username = format!("nobody-{}", number % 4).into();
         gateway.ask(Request::Login { account: 1, username, password: "whatever".into(), peer });
     }
-    let began = Instant::now();
+    let began = clock::now();
     let station = gateway.ask(Request::Station { name: name("orders"), create: true });
     let mut counts = [0, 0];
     let mut station_after = None;
@@ -283,7 +280,7 @@ fn too_many_logins_are_refused_at_once_and_do_not_hold_up_stations() {
             Response::Login(Err(Reject::Unauthorized | Reject::TooManyLogins(_))) => counts[0] += 1,
             Response::Login(Err(Reject::Overloaded("logins"))) => counts[1] += 1,
             Response::Station(Ok(_)) if ticket == station => {
-                station_after = Some(began.elapsed());
+                station_after = Some(clock::since(began));
             }
             other => panic!("{other:?}"),
         }

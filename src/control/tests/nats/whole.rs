@@ -17,16 +17,12 @@ use crate::{
     record::{MessageId, Outcome, Placement, Receipt, RecordHeaders},
     reject::{Reject, SizeLimit},
     retry::Publisher,
-    rt::{self, Flavor},
+    rt::{self, Flavor, clock},
     station::{STREAM_NOT_ATOMIC, Station},
     wire::Span,
 };
 use serde_json::json;
-use std::{
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 /// Runs something on a shard's connection to the server of this port.
 pub(super) fn on_connection<T, F: Future<Output = T>>(
@@ -371,7 +367,7 @@ fn what_is_published_again_is_not_sent_after_its_time() {
     let station = gateway.station("s", true).expect("made");
     on_connection(server.port, &Limits::default(), |connection| async move {
         let (body, records) = body(&["a", "b"]);
-        let now = Instant::now();
+        let now = clock::now();
         let (over, later) = (Some(now), Some(now + Duration::from_secs(60)));
         // Whoever publishes for the first time has looked at the time; then it ends by its own limits.
         for (again, until, sent) in [(true, over, false), (true, later, true), (true, None, true), (false, over, true)]

@@ -12,23 +12,23 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
-/// What wrong credentials cost; those of root are also counted, as at a login.
+/// Delay of an answer to wrong credentials. Wrong passwords of root are also counted, as at a login.
 const REFUSAL_DELAY: Duration = Duration::from_millis(200);
 
-/// Who asks: the name of root, or the id of a key.
+/// Who makes the request: the name of root, or the id of an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Caller(pub(super) String);
 
-/// What a request brings to show who it is from.
+/// The credential of a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Credential {
-    /// A name and a password, which may be a key.
+    /// A name and a password, which may be an API key.
     Basic(String, String),
-    /// A key.
+    /// An API key.
     Bearer(String),
 }
 
-/// Lets through who knows the root password, or has a key that may.
+/// Serves requests with the root password, or with an API key that may use the admin API, and refuses others.
 pub(super) async fn require_admin(State(service): State<AdminService>, mut request: Request, next: Next) -> Response {
     let problem = match caller(&service, credential(request.headers())).await {
         Ok(caller) => {
@@ -46,13 +46,14 @@ pub(super) async fn require_admin(State(service): State<AdminService>, mut reque
     problem.into_response()
 }
 
-/// Who asks. A key that is good and may not is told that it may not; everybody else no more than that it is not enough.
+/// Returns who makes the request. A valid key without the right gets 403; anything else gets 401, which does not say
+/// what was wrong.
 async fn caller(service: &AdminService, credential: Option<Credential>) -> Result<Caller, Problem> {
     let known = match &credential {
         Some(Credential::Basic(_, key) | Credential::Bearer(key)) => service.key_used(key),
         None => Ok(None),
     };
-    // Root is asked for also while it is not known which keys there are.
+    // Root can log in even while the API keys are not known.
     if let (Ok(None) | Err(_), Some(Credential::Basic(username, password))) = (&known, &credential) {
         match service.login_root(username, password).await {
             Ok(()) => return Ok(Caller(username.to_ascii_lowercase())),
@@ -73,7 +74,7 @@ async fn caller(service: &AdminService, credential: Option<Credential>) -> Resul
     }
 }
 
-/// The only form of credentials that RFC 7617 and RFC 6750 leave open to us.
+/// Returns the credential of a request, Basic (RFC 7617) or Bearer (RFC 6750), if it has exactly one.
 fn credential(headers: &HeaderMap) -> Option<Credential> {
     let mut fields = headers.get_all(header::AUTHORIZATION).into_iter();
     let (field, None) = (fields.next()?, fields.next()) else { return None };

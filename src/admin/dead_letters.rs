@@ -1,4 +1,4 @@
-//! The dead letters of a station: listed, read, replayed, removed.
+//! Routes of the dead letters of a station: listed, shown, replayed, removed.
 
 use super::{
     exchange::{Body, Named, NamedPart, Paging, encoded, listed},
@@ -8,7 +8,7 @@ use super::{
 use crate::{
     api::{
         dead_letters::{DeadLetterSelection, DeadLetterView, PurgeReport, ReplayReport},
-        pages::{LetterQuery, Page},
+        pages::{DeadLetterQuery, Page},
         texts::{NameText, NumberText},
     },
     control::AdminService,
@@ -17,9 +17,9 @@ use axum::{Json, extract::State, response::Response};
 
 /// Lists the dead letters of a station, oldest first.
 #[utoipa::path(get, path = "/api/v1/stations/{name}/dead-letters", tag = "dead letters", operation_id = "list_dead_letters",
-    params(("name" = NameText, Path, description = "The station"), LetterQuery),
-    responses((status = 200, description = "A part of the list", body = Page<DeadLetterView>, headers(
-        ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded, Missing, Away))]
+    params(("name" = NameText, Path, description = "The station"), DeadLetterQuery),
+    responses((status = 200, description = "A page of the list", body = Page<DeadLetterView>, headers(
+        ("Link" = String, description = "`rel=\"next\"`: the next page, if there is one"))), Bad, Guarded, Missing, Away))]
 pub(super) async fn list(
     State(service): State<AdminService>,
     Named(station): Named,
@@ -38,15 +38,16 @@ pub(super) async fn show(
     State(service): State<AdminService>,
     NamedPart(station, id): NamedPart,
 ) -> Result<Json<DeadLetterView>, Problem> {
-    let id =
-        id.parse().map_err(|_| Problem::bad("a dead letter is named by its number: the list says which there are"))?;
+    let id = id
+        .parse()
+        .map_err(|_| Problem::bad("a dead letter is named by its number: the list shows those that exist"))?;
     service.dead_letter(&station, id).await.map(Json).map_err(Problem::from)
 }
 
-/// Replays dead letters: those that are valid now are stored in their station, and dead letters no longer.
+/// Replays dead letters. Those that are valid now are stored in their station and are no longer dead letters.
 #[utoipa::path(post, path = "/api/v1/stations/{name}/dead-letters/replay", tag = "dead letters", operation_id = "replay_dead_letters",
     params(("name" = NameText, Path, description = "The station")), request_body = DeadLetterSelection,
-    responses((status = 200, description = "What became of each", body = ReplayReport), TakesBody, Guarded, Missing, Away))]
+    responses((status = 200, description = "The result", body = ReplayReport), TakesBody, Guarded, Missing, Away))]
 pub(super) async fn replay(
     State(service): State<AdminService>,
     Named(station): Named,
@@ -55,10 +56,12 @@ pub(super) async fn replay(
     service.replay_dead_letters(&station, which).await.map(Json).map_err(Problem::from)
 }
 
-/// Removes dead letters: these, or with `{}` all that are there now. An empty list removes none; null and anything else is refused.
+/// Removes dead letters: those that the body names, or with `{}` all that exist now.
+///
+/// An empty list removes none; null is refused.
 #[utoipa::path(post, path = "/api/v1/stations/{name}/dead-letters/purge", tag = "dead letters", operation_id = "purge_dead_letters",
     params(("name" = NameText, Path, description = "The station")), request_body = DeadLetterSelection,
-    responses((status = 200, description = "How many", body = PurgeReport), TakesBody, Guarded, Missing, Away))]
+    responses((status = 200, description = "How many were removed", body = PurgeReport), TakesBody, Guarded, Missing, Away))]
 pub(super) async fn purge(
     State(service): State<AdminService>,
     Named(station): Named,
@@ -70,7 +73,7 @@ pub(super) async fn purge(
 /// Removes all dead letters of a station.
 #[utoipa::path(delete, path = "/api/v1/stations/{name}/dead-letters", tag = "dead letters", operation_id = "purge_all_dead_letters",
     params(("name" = NameText, Path, description = "The station")),
-    responses((status = 200, description = "How many", body = PurgeReport), Bad, Guarded, Missing, Away))]
+    responses((status = 200, description = "How many were removed", body = PurgeReport), Bad, Guarded, Missing, Away))]
 pub(super) async fn purge_all(
     State(service): State<AdminService>,
     Named(station): Named,

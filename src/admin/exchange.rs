@@ -1,7 +1,8 @@
-//! What all resources have in common: how a request is read, and how an answer is put together.
+//! What all routes have in common: how a request is read, and how an answer is built.
 //!
-//! A single resource has an `ETag`, which changes with it: `If-None-Match` saves an answer, `If-Match` a change
-//! that somebody else has made meanwhile. Lists come in parts; each says where the next begins, in its body and in `Link`.
+//! A single resource has an `ETag`, which changes with it. With `If-None-Match` a client gets no answer that it has
+//! already; with `If-Match` it overwrites no change that somebody else has made meanwhile. Lists come in pages; each
+//! names the next one in its body and in `Link`.
 
 use super::problem::Problem;
 use crate::api::{
@@ -18,9 +19,9 @@ use axum::{
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Elements of a part of a list, unless the request says otherwise.
+/// Items of a page, unless the request says otherwise.
 const PAGE_DEFAULT: usize = 100;
-/// And at most.
+/// Items of a page at most.
 const PAGE_MAX: usize = 1_000;
 
 /// A JSON object of at most `BYTES_MAX` bytes; unknown fields are refused by the types.
@@ -40,7 +41,7 @@ impl<S: Send + Sync, T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<S>
     }
 }
 
-/// The name in the path, decoded.
+/// The name in the path, percent-decoded.
 pub(super) struct Named(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Named {
@@ -52,7 +53,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
-/// Two names in the path: a station, and what is asked of it.
+/// Two names in the path, percent-decoded: a station and something that belongs to it.
 pub(super) struct NamedPart(pub(super) String, pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for NamedPart {
@@ -68,7 +69,7 @@ fn bad_path() -> Problem {
     Problem::bad("the path is not UTF-8: percent-encode the bytes of the name")
 }
 
-/// Which part of a list, checked.
+/// The requested page of a list, checked.
 pub(super) struct Paging(pub(super) PageRequest);
 
 impl<S: Send + Sync> FromRequestParts<S> for Paging {
@@ -87,7 +88,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Paging {
     }
 }
 
-/// The tag that the resource must have for it to be changed, if the request names one.
+/// The tag that the resource must have for the change to be made, if the request names one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct IfMatch(pub(super) Option<String>);
 
@@ -111,7 +112,7 @@ impl IfMatch {
         if text == "*" {
             return Ok(Self(None));
         }
-        // A weak tag equals none (RFC 9110, section 8.8.3.2): as it is, it is the tag of nothing.
+        // A weak tag equals no other (RFC 9110, section 8.8.3.2): with its prefix it is the tag of nothing.
         if text.strip_prefix("W/").is_some_and(|tag| unquoted(tag).is_some()) {
             return Ok(Self(Some(text.to_owned())));
         }
@@ -119,7 +120,7 @@ impl IfMatch {
     }
 }
 
-/// The tags that the client has already.
+/// The tags of the states that the client has already.
 pub(super) struct IfNoneMatch(Vec<String>);
 
 impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
@@ -133,7 +134,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
 }
 
 impl IfNoneMatch {
-    /// The resource, or that the client has it.
+    /// Answers with the resource, or with 304 if the client has its present state.
     pub(super) fn answer<T: Serialize>(&self, tagged: Tagged<T>) -> Response {
         let known = self.0.iter().any(|tag| tag == "*" || unquoted(tag) == Some(&tagged.tag));
         if known { with_tag(StatusCode::NOT_MODIFIED.into_response(), &tagged.tag) } else { answer(tagged) }
@@ -144,25 +145,25 @@ fn unquoted(tag: &str) -> Option<&str> {
     tag.strip_prefix('"')?.strip_suffix('"').filter(|tag| !tag.contains('"'))
 }
 
-/// A resource with its tag.
+/// Answers with a resource and its tag.
 pub(super) fn answer<T: Serialize>(tagged: Tagged<T>) -> Response {
     with_tag(Json(tagged.value).into_response(), &tagged.tag)
 }
 
-/// A resource that was made, and where it is.
+/// Answers with a resource that was created, and its path.
 pub(super) fn created<T: Serialize>(collection: &str, name: &str, value: &T) -> Response {
     let mut response = (StatusCode::CREATED, Json(value)).into_response();
     set(&mut response, header::LOCATION, &format!("{collection}/{}", encoded(name)));
     response
 }
 
-/// Says which state of its resource an answer shows.
+/// Adds the tag of the state that the answer shows.
 pub(super) fn with_tag(mut response: Response, tag: &str) -> Response {
     set(&mut response, header::ETAG, &format!("\"{tag}\""));
     response
 }
 
-/// A part of a list, and where the next one is.
+/// Answers with a page of a list, and a link to the next one.
 pub(super) fn listed<T: Serialize>(path: &str, limit: usize, next: Option<&str>, body: &T) -> Response {
     let mut response = Json(body).into_response();
     if let Some(next) = next {
@@ -172,12 +173,12 @@ pub(super) fn listed<T: Serialize>(path: &str, limit: usize, next: Option<&str>,
     response
 }
 
-/// A name as a segment of a path or a value of a query.
+/// Returns a name, encoded for a segment of a path or a value of a query.
 pub(super) fn encoded(name: &str) -> String {
     utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
 }
 
-/// Everything that is set here is plain text that was percent-encoded, or a tag.
+/// Sets a header field. Its value is percent-encoded text or a tag, so it is always valid.
 fn set(response: &mut Response, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);

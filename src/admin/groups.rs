@@ -1,4 +1,4 @@
-//! The consumer groups of a station: listed, removed.
+//! Routes of the consumer groups of a station: listed, removed.
 
 use super::{
     exchange::{Named, NamedPart, Paging, encoded, listed},
@@ -21,8 +21,8 @@ use axum::{
 /// Lists the consumer groups of a station, by name.
 #[utoipa::path(get, path = "/api/v1/stations/{name}/groups", tag = "stations", operation_id = "list_consumer_groups",
     params(("name" = String, Path, description = "The station"), PageQuery),
-    responses((status = 200, description = "A part of the list", body = Page<ConsumerGroupView>, headers(
-        ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded, Missing, Away))]
+    responses((status = 200, description = "A page of the list", body = Page<ConsumerGroupView>, headers(
+        ("Link" = String, description = "`rel=\"next\"`: the next page, if there is one"))), Bad, Guarded, Missing, Away))]
 pub(super) async fn list(
     State(service): State<AdminService>,
     Named(station): Named,
@@ -33,10 +33,12 @@ pub(super) async fn list(
     Ok(listed(&path, ask.limit, page.next.as_deref(), &page))
 }
 
-/// Removes a consumer group and its place in the station. The next consume call that names it begins at the first record.
+/// Removes a consumer group and its position in the station.
+///
+/// The next consume call that names it begins at the first record.
 #[utoipa::path(delete, path = "/api/v1/stations/{name}/groups/{group}", tag = "stations", operation_id = "remove_consumer_group",
     params(("name" = String, Path, description = "The station"), ("group" = String, Path, description = "The group")),
-    responses((status = 204, description = "It is gone"), Bad, Guarded, Missing, Away))]
+    responses((status = 204, description = "Removed"), Bad, Guarded, Missing, Away))]
 pub(super) async fn remove(
     State(service): State<AdminService>,
     NamedPart(station, group): NamedPart,

@@ -1,12 +1,12 @@
 //! The admin listener: health, readiness, metrics, and the API of stations, schemas, dead letters, users and keys.
 //!
-//! It runs on the control thread, beside nothing that serves records, and by default on the loopback
-//! address. Health, readiness, metrics and the description of the API are open to whoever can reach it; everything
-//! below `/api/` wants root's name and password (HTTP Basic) or an API key that may. Errors are
+//! It runs on the control thread, apart from everything that serves records, and by default on the loopback address.
+//! Health, readiness, metrics and the description of the API are open to whoever can reach the port. Everything below
+//! `/api/` requires root's name and password (HTTP Basic), or an API key that may use the admin API. Errors are
 //! `application/problem+json` (RFC 9457).
 //!
-//! Deliberately absent: TLS and CORS. Bodies must say that they are JSON, so that no foreign web page
-//! can post one without asking first, and asking is not answered.
+//! Deliberately absent: TLS and CORS. A body must have the media type of JSON, so that a web page of another origin has
+//! to ask the browser's preflight request first, which is not answered.
 
 mod access;
 mod dead_letters;
@@ -43,9 +43,9 @@ use problem::Problem;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// Bytes of a request body, but for a schema's.
+/// Bytes of a request body, except that of a schema.
 const BODY_BYTES_MAX: usize = CONTROL_BODY_BYTES_MAX;
-/// What is true now and not later, or for whoever has asked alone.
+/// For answers that are true only now, or meant only for the client that asked.
 const NO_STORE: [(header::HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
 
 fn router(service: AdminService) -> Router {
@@ -96,9 +96,9 @@ fn others_router() -> Router<AdminService> {
         .route("/keys/{id}", get(keys::show).delete(keys::revoke))
 }
 
-/// Says that the process lives. With the embedded store it is 503, and says why, where only a new process helps.
+/// Says whether the process is alive. It is 503, with the reason, where only a restart helps (embedded store only).
 #[utoipa::path(get, path = "/healthz", tag = "health", operation_id = "health", security(()),
-    responses((status = 200, description = "It does", body = String, content_type = "text/plain")))]
+    responses((status = 200, description = "It is alive", body = String, content_type = "text/plain")))]
 async fn healthy(State(service): State<AdminService>) -> impl IntoResponse {
     let (status, text) = match service.reason_not_alive() {
         None => (StatusCode::OK, "ok\n".to_owned()),
@@ -107,9 +107,9 @@ async fn healthy(State(service): State<AdminService>) -> impl IntoResponse {
     (status, NO_STORE, text)
 }
 
-/// Says whether requests can be served, and what is missing.
+/// Says whether the gateway can serve requests, and why not.
 #[utoipa::path(get, path = "/readyz", tag = "health", operation_id = "readiness", security(()),
-    responses((status = 200, description = "They can", body = Readiness), (status = 503, description = "They can not", body = Readiness)))]
+    responses((status = 200, description = "It can", body = Readiness), (status = 503, description = "It cannot", body = Readiness)))]
 async fn ready(State(service): State<AdminService>) -> Response {
     let reasons = service.reasons_not_ready();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -131,11 +131,14 @@ async fn description() -> Response {
 }
 
 async fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "there is nothing here: /openapi.json says what there is")
+    Problem::new(StatusCode::NOT_FOUND, "there is no such path: /openapi.json lists the paths")
 }
 
 async fn method_not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not supported here: Allow says which are")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path does not support the method: Allow lists those that it supports",
+    )
 }
 
 #[cfg(test)]

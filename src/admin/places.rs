@@ -1,8 +1,9 @@
-//! Who has a place on the admin port, and who makes room.
+//! The limits on connections and requests of the admin port, and which connection is closed for a new one.
 //!
-//! Health must be told whatever others do. So the API serves fewer requests at a time than there are connections, and if all places
-//! are taken, who comes takes that of a connection that only waits: of one that has never shown a valid credential first, and of
-//! these the one that has waited longest. A head that does not come holds a place only as long as nobody wants it.
+//! Health must be answered whatever others do. So the API serves fewer requests at a time than there may be
+//! connections. If all places are taken, a new connection takes the place of an idle one: first of those that have
+//! never shown a valid credential, and of these the one that has waited longest. So a head that does not come holds a
+//! place only while nobody else needs it.
 
 use super::problem::Problem;
 use crate::rt::clock;
@@ -34,14 +35,14 @@ pub(super) struct Places {
     begun: Instant,
 }
 
-/// One connection's.
+/// The place of one connection.
 #[derive(Debug)]
 pub(super) struct Place {
     is_busy: AtomicBool,
     is_trusted: AtomicBool,
-    /// When the listener began.
+    /// When the listener started.
     begun: Instant,
-    /// Since when it waits, in ms since then.
+    /// Since when the connection has been idle, in ms since `begun`.
     waits_since: AtomicU64,
     give_way: Notify,
 }
@@ -51,7 +52,8 @@ impl Places {
         Self { taken: Vec::new(), begun: clock::now() }
     }
 
-    /// A place for a connection; if there is none, somebody is asked to give way. `None`: all are being served.
+    /// Returns a place for a connection; if all are taken, an idle connection is asked to give way. Returns `None` if
+    /// all connections are being served.
     pub(super) fn take(&mut self) -> Option<Arc<Place>> {
         self.taken.retain(|place| place.strong_count() > 0);
         if self.taken.len() >= CONNECTIONS_MAX {
@@ -75,14 +77,14 @@ impl Places {
 }
 
 impl Place {
-    /// From now on it waits for a request.
+    /// Marks the connection as idle: it waits for a request.
     fn waits(&self) {
         let since = u64::try_from(clock::since(self.begun).as_millis()).unwrap_or(u64::MAX);
         self.waits_since.store(since, Relaxed);
         self.is_busy.store(false, Relaxed);
     }
 
-    /// Waits until somebody else needs the place, and it is not in use.
+    /// Waits until another connection needs the place while this one is idle.
     pub(super) async fn must_go(&self) {
         loop {
             self.give_way.notified().await;
@@ -92,20 +94,20 @@ impl Place {
         }
     }
 
-    /// Its peer has shown a valid credential.
+    /// Marks the connection as trusted: its peer has shown a valid credential.
     pub(super) fn trust(&self) {
         self.is_trusted.store(true, Relaxed);
     }
 }
 
-/// A service that notes when its connection is being served.
+/// A service that marks its connection as busy while it serves a request.
 #[derive(Debug)]
 pub(super) struct Placed<S> {
     pub(super) inner: S,
     pub(super) place: Arc<Place>,
 }
 
-/// Ends the use of a place, however the request ends.
+/// Marks the connection as idle again when it is dropped, however the request ends.
 struct Use(Arc<Place>);
 
 impl Drop for Use {
@@ -135,7 +137,8 @@ where
     }
 }
 
-/// Serves so many requests of the API at a time and refuses what comes beyond, before it is asked who it is from.
+/// Serves at most [`API_REQUESTS_MAX`] requests of the API at a time. What comes beyond is refused before its
+/// credential is checked.
 pub(super) async fn one_of_the_api(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
     match room.try_acquire() {
         Ok(_permit) => next.run(request).await,
@@ -151,7 +154,7 @@ mod tests {
         places.take().expect("a place")
     }
 
-    /// Whether a place was asked to give way.
+    /// Returns whether a place was asked to give way.
     async fn must_go(place: &Place) -> bool {
         tokio::time::timeout(std::time::Duration::from_millis(10), place.must_go()).await.is_ok()
     }

@@ -1,4 +1,4 @@
-//! Errors of the admin API: RFC 9457, and the one place where an error gets its status.
+//! Errors of the admin API (RFC 9457). This is the one place where an error gets its status.
 
 use crate::{
     api::problem::{PROBLEM_JSON, ProblemBody},
@@ -18,7 +18,7 @@ pub(super) struct Problem {
     status: StatusCode,
     detail: Cow<'static, str>,
     retry_after: Option<u64>,
-    /// `Accept-Encoding`, where a content coding was the problem.
+    /// Value of `Accept-Encoding`, where the content coding was the problem.
     codings: Option<&'static str>,
 }
 
@@ -35,12 +35,12 @@ impl Problem {
         Self { retry_after: Some(seconds), ..Self::new(status, detail) }
     }
 
-    /// The API serves as many requests as it does at a time.
+    /// Returns the answer to a request that comes while the API serves as many as it may.
     pub(super) fn crowded() -> Self {
         Self::later(StatusCode::SERVICE_UNAVAILABLE, "too many requests at a time: nothing was done, try again", 1)
     }
 
-    /// A name and password that were not looked at, or wrong too often.
+    /// Returns the answer where a name and password were not checked, or were wrong too often.
     pub(super) fn of_login(refused: &Reject) -> Self {
         let seconds = refused.retry_after().map_or(1, |wait| wait.as_secs());
         match refused {
@@ -57,7 +57,7 @@ impl Problem {
         }
     }
 
-    /// What the registry or the broker could not do.
+    /// Returns the answer where the registry or the broker failed.
     fn of_backend(reject: Reject) -> Self {
         match reject {
             Reject::BrokerAway => Self::later(
@@ -67,7 +67,7 @@ impl Problem {
             ),
             Reject::UsersUnknown => Self::later(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "API keys are not known for certain, because the registry does not confirm them: try again, or use root's password",
+                "API keys cannot be checked, because the registry does not confirm them: try again, or use the root password",
                 1,
             ),
             Reject::Conflict(text) => Self::new(StatusCode::CONFLICT, text.into_string()),
@@ -89,30 +89,32 @@ impl Problem {
             }
             Reject::BrokerRefused(..) | Reject::Internal(_) => {
                 tracing::warn!(%reject, "admin: the registry failed");
-                let detail = format!("{reject}: look at what is there, and do not repeat it before the reason is gone");
+                let detail = format!(
+                    "{reject}: look at the present state, and send the request again only after the cause was removed"
+                );
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
             }
             _ => {
                 tracing::warn!(%reject, "admin: the registry failed");
                 Self::later(
                     StatusCode::SERVICE_UNAVAILABLE,
-                    "the registry did not confirm: the change may have been made, look before you repeat it",
+                    "the registry did not confirm: the change may have been made, look at the present state before you send it again",
                     2,
                 )
             }
         }
     }
 
-    /// A body that is compressed.
+    /// Returns the answer to a compressed body.
     pub(super) fn of_coding() -> Self {
-        let detail = "the body is compressed, and is read as it is: send it without Content-Encoding";
+        let detail = "a compressed body is not supported: send it without Content-Encoding";
         Self { codings: Some("identity"), ..Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail) }
     }
 
-    /// A body that cannot be read; `bytes_max` is what it may have.
+    /// Returns the answer to a body that cannot be read; `bytes_max` is its limit.
     pub(super) fn of_body(rejection: &JsonRejection, bytes_max: usize) -> Self {
         match rejection.status() {
-            // A body that is JSON and does not fit is 422 in axum; here it is a 400 as everything else that is wrong.
+            // JSON of the wrong type is 422 in axum; here it is 400, like everything else that is wrong.
             StatusCode::UNPROCESSABLE_ENTITY => Self::bad(rejection.body_text()),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -133,35 +135,34 @@ impl From<AdminError> for Problem {
             AdminError::Invalid(detail) => Self::bad(detail),
             AdminError::Exists(What::Station) => Self::new(
                 StatusCode::CONFLICT,
-                "there is a station of this name, and it is another one: change that one, or choose another name",
+                "there is a station of this name with other attributes: change it, or choose another name",
             ),
             AdminError::Exists(what) => {
                 Self::new(StatusCode::CONFLICT, format!("there is a {} of this name: choose another", what.word()))
             }
             AdminError::Unknown(What::SchemaVersion) => {
-                Self::new(StatusCode::NOT_FOUND, "the schema has no such version: it shows which it has")
+                Self::new(StatusCode::NOT_FOUND, "the schema has no such version: show the schema to see its versions")
             }
             AdminError::Unknown(What::DeadLetter) => Self::new(
                 StatusCode::NOT_FOUND,
-                "there is no dead letter of this number: the list says which there are",
+                "there is no dead letter of this number: the list shows those that exist",
             ),
             AdminError::Unknown(what) => {
                 let what = what.word();
                 Self::new(
                     StatusCode::NOT_FOUND,
-                    format!("there is no {what} of this name: the list says which there are"),
+                    format!("there is no {what} of this name: the list shows those that exist"),
                 )
             }
             AdminError::Conflict(detail) => Self::new(StatusCode::CONFLICT, detail),
             AdminError::Changed => Self::new(
                 StatusCode::PRECONDITION_FAILED,
-                "it is no longer what If-Match says: read it again and decide anew",
+                "it no longer has the tag of If-Match: read it again, then decide",
             ),
             AdminError::Root => Self::new(StatusCode::CONFLICT, ROOT),
-            AdminError::Contended => Self::new(
-                StatusCode::CONFLICT,
-                "it was changed by others at the same time: read it again and decide anew",
-            ),
+            AdminError::Contended => {
+                Self::new(StatusCode::CONFLICT, "others changed it at the same time: read it again, then decide")
+            }
             AdminError::Overloaded => {
                 Self::later(StatusCode::SERVICE_UNAVAILABLE, "too many passwords are being checked: try again", 1)
             }

@@ -1,12 +1,12 @@
-//! What the kernel says about this process: `/proc/self`, read at each scrape.
+//! Metrics of this process, read from `/proc` at each scrape.
 
 use crate::metrics::ProcessMetrics;
 use std::fs;
 
-/// The kernel's unit of time in `/proc`: always 1/100 s towards user space, whatever it ticks at itself.
+/// The unit of time in `/proc`: 1/100 s, whatever the frequency of the kernel's own ticks is.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Reads the numbers; `None` where there is no `/proc` or it has another form.
+/// Reads the numbers. Returns `None` where there is no `/proc`, or where it has another form.
 pub(super) fn read() -> Option<ProcessMetrics> {
     let (ticks, started) = cpu(&fs::read_to_string("/proc/self/stat").ok()?)?;
     let booted = number_after(&fs::read_to_string("/proc/stat").ok()?, "btime")?;
@@ -26,7 +26,7 @@ fn seconds(ticks: u64) -> f64 {
     ticks as f64 / TICKS_PER_SECOND
 }
 
-/// CPU ticks used, and the tick after boot at which the process began.
+/// Returns the CPU ticks used, and the tick after boot at which the process started.
 fn cpu(stat: &str) -> Option<(u64, u64)> {
     // The second field is the program's name in parentheses, which may hold anything.
     let (_, rest) = stat.rsplit_once(')')?;
@@ -36,7 +36,7 @@ fn cpu(stat: &str) -> Option<(u64, u64)> {
     Some((field(14)?.saturating_add(field(15)?), field(22)?))
 }
 
-/// The first number of the line that begins with `key`.
+/// Returns the first number of the line that begins with `key`.
 fn number_after(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_ascii_whitespace().next()?.parse().ok()

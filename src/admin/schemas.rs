@@ -1,4 +1,4 @@
-//! Schemas and their versions: added, shown, activated, removed.
+//! Routes of schemas and their versions: added, shown, activated, removed.
 
 use super::{
     access::Caller,
@@ -21,8 +21,8 @@ const SCHEMAS: &str = "/api/v1/schemas";
 
 /// Lists the schemas, by name.
 #[utoipa::path(get, path = "/api/v1/schemas", tag = "schemas", operation_id = "list_schemas", params(PageQuery),
-    responses((status = 200, description = "A part of the list", body = Page<SchemaView>, headers(
-        ("Link" = String, description = "`rel=\"next\"`: the next part, if there is one"))), Bad, Guarded))]
+    responses((status = 200, description = "A page of the list", body = Page<SchemaView>, headers(
+        ("Link" = String, description = "`rel=\"next\"`: the next page, if there is one"))), Bad, Guarded))]
 pub(super) async fn list(State(service): State<AdminService>, Paging(ask): Paging) -> Result<Response, Problem> {
     let page = service.schemas(&ask).await?;
     Ok(listed(SCHEMAS, ask.limit, page.next.as_deref(), &page))
@@ -31,8 +31,8 @@ pub(super) async fn list(State(service): State<AdminService>, Paging(ask): Pagin
 /// Shows a schema with all its versions.
 #[utoipa::path(get, path = "/api/v1/schemas/{name}", tag = "schemas", operation_id = "show_schema",
     params(("name" = NameText, Path, description = "Its name"), ("If-None-Match" = Option<String>, Header, description = "Tags that the client has")),
-    responses((status = 200, description = "The schema", body = SchemaView, headers(("ETag" = String, description = "Changes when it does"))),
-        (status = 304, description = "The client has it", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing))]
+    responses((status = 200, description = "The schema", body = SchemaView, headers(("ETag" = String, description = "The tag of its state"))),
+        (status = 304, description = "The client has the present state", headers(("ETag" = String, description = "Its tag"))), Bad, Guarded, Missing))]
 pub(super) async fn show(
     State(service): State<AdminService>,
     Named(name): Named,
@@ -41,10 +41,12 @@ pub(super) async fn show(
     service.schema(&name).await.map(|schema| known.answer(schema)).map_err(Problem::from)
 }
 
-/// Adds a schema, or the next version of the one of this name. The first version is active, others are not yet.
+/// Adds a schema, or the next version of the schema of this name.
+///
+/// The first version is active at once, others have to be activated.
 #[utoipa::path(post, path = "/api/v1/schemas", tag = "schemas", operation_id = "add_schema", request_body = NewSchema,
     responses((status = 201, description = "Compiled and added", body = AddedSchema, headers(
-        ("Location" = String, description = "Where it is"), ("ETag" = String, description = "Changes when it does"))),
+        ("Location" = String, description = "Its path"), ("ETag" = String, description = "The tag of its state"))),
         TakesBody, Guarded, Taken, Away))]
 pub(super) async fn add(
     State(service): State<AdminService>,
@@ -56,10 +58,10 @@ pub(super) async fn add(
     Ok(with_tag(created(SCHEMAS, &body.schema.name, &body), &added.tag))
 }
 
-/// Activates a version, everywhere.
+/// Activates a version, on all gateways.
 #[utoipa::path(put, path = "/api/v1/schemas/{name}/active", tag = "schemas", operation_id = "activate_schema", request_body = ActivateSchema,
-    params(("name" = NameText, Path, description = "The schema"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have")),
-    responses((status = 200, description = "In force", body = SchemaView, headers(("ETag" = String, description = "Its new tag"))),
+    params(("name" = NameText, Path, description = "The schema"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have for the change to be made")),
+    responses((status = 200, description = "Active", body = SchemaView, headers(("ETag" = String, description = "Its new tag"))),
         TakesBody, Guarded, Missing, Stale, Away))]
 pub(super) async fn activate(
     State(service): State<AdminService>,
@@ -71,9 +73,9 @@ pub(super) async fn activate(
     active.map(answer).map_err(Problem::from)
 }
 
-/// Removes a schema with all its versions, if it is attached to no station.
+/// Removes a schema with all its versions. It must not be attached to a station.
 #[utoipa::path(delete, path = "/api/v1/schemas/{name}", tag = "schemas", operation_id = "remove_schema",
-    params(("name" = NameText, Path, description = "Its name"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have")),
+    params(("name" = NameText, Path, description = "Its name"), ("If-Match" = Option<TagText>, Header, description = "The tag that it must have for the change to be made")),
     responses((status = 204, description = "Removed"), Bad, Guarded, Missing, Taken, Stale, Away))]
 pub(super) async fn remove(
     State(service): State<AdminService>,

@@ -36,27 +36,27 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header fields of a head.
 const HEAD_FIELDS_MAX: usize = 64;
-/// From the end of the head to the answer, the body included.
+/// From the end of the head to the answer, the body of the request included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// The same of a request that goes through all dead letters of a station. What it has done by then stays done.
+/// The same for a request that goes through all dead letters of a station. What it has done by then stays done.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(100);
-/// A connection is then closed after the request that it serves.
+/// Age at which a connection is closed, after the request that it serves.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
-/// What a connection still gets to write its last answer.
+/// Time that a connection then has to write its last answer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a place is looked for while all are in use; who waits for one waits in the kernel's queue.
+/// Between two attempts to get a place while all are in use. Meanwhile new connections wait in the kernel's queue.
 const PLACE_PAUSE: Duration = Duration::from_millis(10);
-/// After an accept that failed for want of something (file descriptors, memory).
+/// Pause after an accept that failed because something was exhausted (file descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Takes the address. To be called before anything else starts, so that a second gateway says so at once.
+/// Binds the address. It is called before anything else starts, so that a second gateway fails at once.
 pub fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
     let listener = net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-/// Serves what [`bind`] has taken, for ever. To be run on the control thread.
+/// Serves the listener that [`bind`] returned, for ever. Runs on the control thread.
 pub async fn serve(listener: net::TcpListener, service: AdminService) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -111,15 +111,16 @@ async fn connection(stream: TcpStream, router: Router, place: Arc<Place>) {
     }
 }
 
-/// Ends a request that takes too long: its body does not come, or the registry does not answer.
+/// Ends a request that takes too long, because its body does not come or the registry does not answer.
 pub(super) async fn deadline(request: Request, next: Next) -> Response {
     let sweeps = request.uri().path().contains("/dead-letters") && request.method() != Method::GET;
     match timeout(if sweeps { SWEEP_TIMEOUT } else { REQUEST_TIMEOUT }, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => {
-            Problem::new(StatusCode::REQUEST_TIMEOUT, "the request took too long: look what was done, and try again")
-                .into_response()
-        }
+        Err(_) => Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the request took too long: look at what was done, then try again",
+        )
+        .into_response(),
     }
 }
 

@@ -6,15 +6,15 @@ use utoipa::ToSchema;
 /// A consumer group of a station.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConsumerGroupView {
-    /// Its name.
+    /// Name of the group.
     pub name: String,
-    /// When it was made, ms since 1970; absent if an older version made it.
+    /// When the group was created, in ms since 1970. It is absent if an older version of the gateway created it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_ms: Option<u64>,
-    /// When it was last used, ms since 1970: to the hour in the embedded store, as JetStream knows it otherwise.
+    /// When the group was last used, in ms since 1970. The embedded store knows the hour; JetStream knows it exactly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_ms: Option<u64>,
-    /// Who made it: a user's name, or `key:` and the key's id; absent if that is not known.
+    /// Who created the group: the name of a user, or `key:` and the id of an API key. It is absent if it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
 }

@@ -3,11 +3,11 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Whether requests can be served.
+/// Whether the gateway can serve requests.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Readiness {
-    #[expect(missing_docs, reason = "its doc comment would be part of the description")]
+    /// Whether it can.
     pub ready: bool,
-    /// What is missing.
+    /// Why it cannot; empty if it can.
     pub reasons: Vec<&'static str>,
 }

@@ -4,45 +4,45 @@ use super::texts::NumberText;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// Which part of a list, in the order of names (or numbers).
+/// The page of a list that a caller wants. Lists are in the order of names (or numbers).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest {
-    /// Begins behind this one.
+    /// The page begins behind this name.
     pub after: Option<String>,
-    /// At most so many; 1 to 1,000.
+    /// Number of items that the page has at most, 1 to 1,000.
     pub limit: usize,
 }
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {
-    /// These.
+    /// Items of this page.
     pub items: Vec<T>,
-    /// `after` of the next part; absent if this is the last.
+    /// Value of `after` for the next page. It is absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
-/// Which part of a list.
+/// The query of a request for a list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
-    /// Begins behind this one: the `next` of the part before.
+    /// The page begins behind this one: the `next` of the page before.
     pub after: Option<String>,
-    /// At most so many.
+    /// Number of items that the page has at most.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub limit: Option<usize>,
 }
 
-/// Which part of a list of numbers; read as [`PageQuery`].
+/// The query of a request for a list of numbers. It is read as [`PageQuery`].
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct LetterQuery {
-    /// Begins behind this one: the `next` of the part before.
+pub struct DeadLetterQuery {
+    /// The page begins behind this one: the `next` of the page before.
     #[param(value_type = Option<NumberText>)]
     pub after: Option<String>,
-    /// At most so many.
+    /// Number of items that the page has at most.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub limit: Option<usize>,
 }

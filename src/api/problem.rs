@@ -15,9 +15,9 @@ pub struct ProblemBody<'a> {
     pub kind: &'static str,
     /// The status in words.
     pub title: &'static str,
-    /// The status.
+    /// The status code.
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
-    /// What was wrong, and what to do.
+    /// What was wrong, and what to do about it.
     pub detail: &'a str,
 }

@@ -6,22 +6,22 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, num::NonZeroU32};
 use utoipa::ToSchema;
 
-/// A schema, or its next version.
+/// A new schema, or the next version of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSchema {
-    /// Its name.
+    /// Name of the schema.
     #[schema(value_type = NameText)]
     pub name: String,
-    /// Its language.
+    /// Language of the schema.
     #[serde(rename = "type", deserialize_with = "typed::word")]
     pub kind: SchemaKind,
-    /// Its text.
+    /// Text of the schema.
     pub schema: String,
-    /// Protobuf: the message that records are; the first of the file unless told.
+    /// Protobuf: the message type of the records. By default the first of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Protobuf: files that it imports, by the name that the import says.
+    /// Protobuf: the imported files, by the names in the import statements.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub imports: BTreeMap<String, String>,
 }
@@ -29,35 +29,35 @@ pub struct NewSchema {
 /// A schema, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SchemaView {
-    /// Its name.
+    /// Name of the schema.
     pub name: String,
-    /// Its language.
+    /// Language of the schema.
     #[serde(rename = "type")]
     pub kind: SchemaKind,
     /// The active version.
     pub active_version: u32,
     /// All versions, oldest first.
     pub versions: Vec<SchemaVersionView>,
-    /// Stations it is attached to.
+    /// Stations that the schema is attached to.
     pub stations: Vec<String>,
 }
 
 /// A version of a schema, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SchemaVersionView {
-    /// From 1.
+    /// Number of the version, from 1.
     pub version: u32,
-    /// Its text.
+    /// Text of the schema.
     pub schema: String,
-    /// Protobuf: the message that records are.
+    /// Protobuf: the message type of the records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Protobuf: files that it imports.
+    /// Protobuf: the imported files.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub imports: BTreeMap<String, String>,
-    /// Who added it.
+    /// User or API key that added the version.
     pub created_by: String,
-    /// When, ms since 1970.
+    /// When the version was added, in ms since 1970.
     pub created_ms: u64,
 }
 
@@ -71,11 +71,11 @@ pub struct AddedSchema {
     pub schema: SchemaView,
 }
 
-/// Which version.
+/// The version that is to be activated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActivateSchema {
-    /// Its number: an older one may be activated again.
+    /// Number of the version. An older one may be activated again.
     #[schema(value_type = u32, minimum = 1, maximum = 4_294_967_295_u64)]
     pub version: NonZeroU32,
 }
@@ -99,7 +99,7 @@ impl SchemaKind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Json, Self::Protobuf, Self::Avro, Self::Graphql];
 
-    /// Returns the word for it in JSON and on the command line.
+    /// Returns its name in JSON and on the command line.
     #[must_use]
     pub fn word(self) -> &'static str {
         SchemaType::from(self).word()

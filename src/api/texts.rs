@@ -1,13 +1,13 @@
-//! What texts of the API look like, for its description. Each type stands for a text and is never made.
+//! Which texts the API takes, for its description. Each type stands for a kind of text and has no values.
 //!
-//! The rules themselves are where the texts are read ([`Name`], [`Pattern`], …); a test holds the two against each other.
+//! The rules themselves are where the texts are read ([`Name`], [`Pattern`], …). Tests compare the two.
 //!
 //! [`Name`]: crate::station::Name
 //! [`Pattern`]: crate::station::Pattern
 
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 
-/// Describes types that stand for texts: their pattern, and how long they are.
+/// Declares types that stand for texts, with their pattern and length.
 macro_rules! texts {
     ($($(#[$meta:meta])* $name:ident: $pattern:literal, $range:expr, $description:literal;)+) => {$(
         $(#[$meta])*
@@ -27,23 +27,23 @@ macro_rules! texts {
 }
 
 texts! {
-    /// Of a station, a schema, a user or a consumer group.
-    NameText: r"^[A-Za-z0-9](\.?([_-]\.?)*[A-Za-z0-9])*$", 1..=128, "A name: letters, digits, `_`, `-` and `.`, from a letter or digit to one";
-    /// Of a consumer group: empty for the one that is there unless another is named.
+    /// The name of a station, a schema, a user or a consumer group.
+    NameText: r"^[A-Za-z0-9](\.?([_-]\.?)*[A-Za-z0-9])*$", 1..=128, "A name: letters, digits, `_`, `-` and `.`, beginning and ending with a letter or digit";
+    /// The name of a consumer group. The empty one stands for the default group.
     GroupText: r"^([A-Za-z0-9](\.?([_-]\.?)*[A-Za-z0-9])*)?$", 0..=128, "A name, or empty";
-    /// Of stations.
-    PatternText: r"^[A-Za-z0-9_.*-]+$", 1..=128, "A name in which each `*` stands for any characters";
-    /// Of a key.
-    KeyIdText: r"^[a-z0-9]{12}$", 12..=12, "What a key is called";
-    /// Of a list of numbers.
+    /// A pattern of station names.
+    PatternText: r"^[A-Za-z0-9_.*-]+$", 1..=128, "A name in which each `*` stands for any number of characters";
+    /// The id of an API key.
+    KeyIdText: r"^[a-z0-9]{12}$", 12..=12, "The id of a key";
+    /// A number, as text.
     NumberText: r"^[0-9]{1,19}$", 1..=19, "A number";
-    /// `If-Match`.
+    /// The value of `If-Match`.
     TagText: r#"^(\*|(W/)?"[^"]*")$"#, 1..=1024, "The entity tag of an answer, in its quotes, or `*`";
-    /// A stream of the broker.
+    /// The name of a stream of the broker.
     StreamText: r"^[!-)+-\-0-=?-\[\]-~]+$", 1..=255, "A stream's name: visible characters without `.`, `*`, `>`, `/` and `\\`";
     /// A subject of the broker.
     SubjectText: r"^[!-#%-)+-\-/-=?-~][!-)+-\-/-=?-~]*(\.[!-)+-\-/-=?-~]+)*$", 1..=255, "A subject without wildcards";
-    /// What identifies a request.
+    /// A message id.
     MessageIdText: r"^[ -~]+$", 1..=256, "A message id: visible ASCII characters";
 }
 
@@ -53,7 +53,7 @@ mod tests {
     use crate::station::{Name, Pattern};
     use utoipa::PartialSchema;
 
-    /// Whether the description takes a text.
+    /// Returns whether the description takes a text.
     fn takes<T: PartialSchema>(text: &str) -> bool {
         let schema = serde_json::to_value(T::schema()).expect("JSON");
         jsonschema::validator_for(&schema).expect("a schema").is_valid(&text.into())

@@ -1,8 +1,8 @@
-//! JSON of the type that the description says, and of no other.
+//! Reads JSON of the documented type and of no other.
 //!
-//! What serde derives for a struct also takes an array of its fields in their order, and for an enum an object with one
-//! key. Neither is documented. An empty array would be a struct of nothing but defaults: "all of them", where the
-//! struct says which dead letters are to be purged.
+//! The code that serde derives for a struct also takes an array of its fields in their order, and the code for an enum
+//! an object with one key. Neither is documented, and an array could do harm: an empty one would be a struct of
+//! defaults, and a default selection of dead letters is "all of them".
 
 use serde::{
     Deserialize, Deserializer,
@@ -10,7 +10,7 @@ use serde::{
 };
 use std::{fmt, marker::PhantomData};
 
-/// A `T` that is written as an object.
+/// A `T` that must be written as an object.
 #[derive(Debug)]
 pub struct Object<T>(pub T);
 
@@ -34,17 +34,17 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
     }
 }
 
-/// An object, or null.
+/// Reads an object, or null.
 pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(value)| value))
 }
 
-/// One of several words.
+/// Reads one of several words.
 pub(super) fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     T::deserialize(String::deserialize(deserializer)?.into_deserializer())
 }
 
-/// One of several words, or null.
+/// Reads one of several words, or null.
 pub(super) fn word_or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -52,8 +52,7 @@ pub(super) fn word_or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     word.map(|word| T::deserialize(word.into_deserializer())).transpose()
 }
 
-/// A value that may be absent and, where it is there, is not null: absent means "all", and whoever sends null may have
-/// meant nothing at all.
+/// Reads a value that may be absent but not null. Absent means "all"; a client that sends null may have meant "none".
 pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }

@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use utoipa::ToSchema;
 
-/// Which rights a user is to have; what is absent stays as it is.
+/// A change of the rights of a user. What is absent stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChangeUser {
-    /// Patterns of stations that the user may produce to.
+    /// Patterns of the stations that the user may produce to.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<PatternText>>, max_items = 256)]
     pub produce: Option<Vec<String>>,
-    /// Patterns of stations that the user may consume from.
+    /// Patterns of the stations that the user may consume from.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<PatternText>>, max_items = 256)]
     pub consume: Option<Vec<String>>,
@@ -25,53 +25,53 @@ pub struct ChangeUser {
 /// A user, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserView {
-    /// Lower-cased name.
+    /// Name of the user, in lower case.
     pub name: String,
-    /// Tenant.
+    /// Tenant of the user.
     pub account: u32,
-    /// Stations that the user may produce to.
+    /// Patterns of the stations that the user may produce to.
     pub produce: Vec<String>,
-    /// Stations that the user may consume from.
+    /// Patterns of the stations that the user may consume from.
     pub consume: Vec<String>,
     /// Whether this is the root user of the configuration.
     pub root: bool,
 }
 
-/// A part of the list of users: root first, then by name.
+/// A page of the list of users: root first, then by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserList {
-    #[expect(missing_docs, reason = "its doc comment would be part of the description")]
+    /// Users of this page.
     pub users: Vec<UserView>,
-    /// `after` of the next part; absent if this is the last.
+    /// Value of `after` for the next page. It is absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
-/// A user that is to be added.
+/// A new user.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddUser {
-    /// Its name.
+    /// Name of the user.
     #[schema(value_type = NameText)]
     pub name: String,
-    /// Its password: 8 to 128 bytes.
+    /// Password of the user, 8 to 128 bytes.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
     pub password: Box<str>,
-    /// Patterns of stations that it may produce to; absent: all.
+    /// Patterns of the stations that the user may produce to. If it is absent, the user may produce to all.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "typed::present")]
     #[schema(value_type = Option<Vec<PatternText>>, nullable = false, max_items = 256)]
     pub produce: Option<Vec<String>>,
-    /// Patterns of stations that it may consume from; absent: all.
+    /// Patterns of the stations that the user may consume from. If it is absent, the user may consume from all.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "typed::present")]
     #[schema(value_type = Option<Vec<PatternText>>, nullable = false, max_items = 256)]
     pub consume: Option<Vec<String>>,
 }
 
-/// A password that a user is to have.
+/// A new password for a user.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetPassword {
-    /// 8 to 128 bytes.
+    /// The password, 8 to 128 bytes.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
     pub password: Box<str>,
 }

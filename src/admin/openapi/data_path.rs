@@ -1,20 +1,20 @@
-//! The data port's routes, as they are described. They are served by the shards (`dialect/memphis`), which know
-//! no description: a test of the integration suite holds their answers against this one.
-#![expect(dead_code, reason = "what is here is read by the description alone: nothing calls it, nothing is made of it")]
+//! The description of the data port's routes. The shards serve them (`dialect/memphis`) and know no description: a test
+//! of the integration suite compares their answers with this one.
+#![expect(dead_code, reason = "only the description reads these types and functions")]
 
 use super::refusals::refusals;
 use crate::api::texts::{GroupText, MessageIdText, NameText};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// A user's name and password. A form with the same fields is taken as well.
+/// A user's name and password. A form with the same fields is accepted as well.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Login {
     #[schema(min_length = 1)]
     username: String,
     #[schema(format = Password)]
     password: Option<String>,
-    /// Tenant: 1 is the only one.
+    /// Tenant. The only one is 1.
     #[schema(minimum = 0, maximum = 4_294_967_295_u64)]
     account_id: Option<i64>,
     /// Lifetime of the token.
@@ -23,7 +23,7 @@ pub(super) struct Login {
     refresh_token_expiry_in_minutes: Option<i64>,
 }
 
-/// A refresh token. A form with the same fields is taken as well.
+/// A refresh token. A form with the same fields is accepted as well.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Renewal {
     jwt_refresh_token: String,
@@ -42,7 +42,7 @@ pub(super) struct Tokens {
     refresh_token_expires_in: u64,
 }
 
-/// Everything is stored.
+/// The answer where everything is stored.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Stored {
     /// Always null.
@@ -60,24 +60,24 @@ pub(super) struct Stored {
 pub(super) struct Receipt {
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<String>,
-    /// Its number in the stream.
+    /// Number of the record in the stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     sequence: Option<u64>,
-    /// Whether a record with its message id was stored before, and this one therefore not.
+    /// Whether this record was not stored because a record with its message id had been stored before.
     #[serde(skip_serializing_if = "Option::is_none")]
     duplicate: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
-/// Some records are stored, others are not.
+/// The answer where some records are stored and others are not.
 #[derive(Serialize, ToSchema)]
 pub(super) struct BatchFailed {
-    /// One for each record that is not stored, in their order: the first thousand.
+    /// One for each record that is not stored, in their order, for the first thousand of them.
     errors: Vec<String>,
-    /// Records that are not stored.
+    /// Number of records that are not stored.
     fail: u64,
-    /// Records that are stored.
+    /// Number of records that are stored.
     sent: u64,
     success: bool,
     /// With `Prefer: return=representation`: one for each record, in their order.
@@ -86,7 +86,7 @@ pub(super) struct BatchFailed {
     receipts: Option<Vec<Receipt>>,
 }
 
-/// The request as a whole is wrong, or its records are.
+/// The answer where the request as a whole is wrong, or some of its records are.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum BatchRefused {
@@ -94,7 +94,7 @@ pub(super) enum BatchRefused {
     Records(BatchFailed),
 }
 
-/// Nothing is stored, and why.
+/// The answer where nothing is stored, with the reason.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Refused {
     error: String,
@@ -105,19 +105,20 @@ pub(super) struct Refused {
     receipts: Option<Vec<Receipt>>,
 }
 
-/// Records are not stored through no fault of their own, and why. Of a batch of which others are stored, it says which.
+/// The answer where records are not stored although nothing is wrong with them, with the reason. If other records of
+/// the batch are stored, it says which.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Unfinished {
     error: String,
-    /// One for each record that is not stored, in their order: the first thousand.
+    /// One for each record that is not stored, in their order, for the first thousand of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     errors: Option<Vec<String>>,
-    /// Records that are not stored.
+    /// Number of records that are not stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     fail: Option<u64>,
-    /// Records that are stored.
+    /// Number of records that are stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     sent: Option<u64>,
@@ -128,165 +129,175 @@ pub(super) struct Unfinished {
     receipts: Option<Vec<Receipt>>,
 }
 
-/// What was wrong.
+/// The answer to a request that failed, with the reason.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Failure {
     error: String,
     success: bool,
 }
 
-/// No credential, a wrong one, or one that is no longer good.
+/// The answer to a request without a credential, or with one that is wrong or no longer valid.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Unauthorized {
     message: String,
 }
 
-/// A login with fields of the wrong type, or without a user name.
+/// The answer to a login with fields of the wrong type, or without a user name.
 #[derive(Serialize, ToSchema)]
 pub(super) struct LoginRefused {
-    /// A text, or a list of fields and what is wrong with them.
+    /// A text, or a list of fields with what is wrong with each.
     message: serde_json::Value,
 }
 
-/// What to hand out.
+/// Which records to deliver.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Consume {
-    /// Says who asks; it changes nothing.
+    /// Name of the consumer. It has no effect.
     #[schema(value_type = NameText)]
     consumer_name: String,
-    /// Each group gets every record; members of a group share them. The group `rest-gateway` unless told, or if it is empty.
+    /// Consumer group. Each group gets every record; its members share them. If it is absent or empty, the group is
+    /// `rest-gateway`.
     #[schema(value_type = Option<GroupText>)]
     consumer_group: Option<String>,
-    /// 10 unless told, or if it is 0. 0 with `ack`: only acknowledge.
+    /// Number of records to deliver at most. If it is absent or 0, it is 10; 0 with `ack` only acknowledges.
     #[schema(minimum = 0, maximum = 5000)]
     batch_size: Option<u32>,
-    /// 5,000 unless told, or if it is 0; 100 to 60,000, other values are moved to the nearest.
+    /// Milliseconds to wait for records, 100 to 60,000; other values are moved to the nearest of these. If it is absent
+    /// or 0, it is 5,000.
     batch_max_wait_time_ms: Option<i64>,
-    /// `false`: a station that is not there is not made, whatever the rights. `true` unless told.
+    /// Whether a station that does not exist is created, where the rights allow it. It is `true` by default.
     create_station: Option<bool>,
-    /// `true`: the records are acknowledged by `ack`, and come again if that does not come within 25 s. An answer that hands out any has the header field `Sluicegate-Delivery`.
+    /// Whether the client acknowledges the records, by `ack` in a later request. Records that are not acknowledged
+    /// within 25 s are delivered again. An answer with records has the header field `Sluicegate-Delivery`.
     manual_ack: Option<bool>,
-    /// The `Sluicegate-Delivery` of an earlier answer on this connection, which is acknowledged. Sent again, it is answered as before.
+    /// Acknowledges an earlier answer on this connection: the value of its `Sluicegate-Delivery`. Sent again, it is
+    /// answered as before.
     ack: Option<String>,
-    /// How many records of it, from the first; the others are handed out again at once. All unless told.
+    /// Number of records to acknowledge, from the first; the others are delivered again at once. It is all by default.
     #[schema(minimum = 0)]
     ack_records: Option<u32>,
 }
 
-/// A record, handed out.
+/// A delivered record.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Record {
-    /// Its bytes as text.
+    /// Payload of the record, as text.
     message: String,
-    /// `base64` if its bytes are not UTF-8: `message` is then base64.
+    /// `base64`, if the payload is not UTF-8: `message` is then base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     encoding: Option<String>,
-    /// Header fields that are stored with it.
+    /// Header fields that are stored with the record.
     headers: std::collections::BTreeMap<String, String>,
 }
 
-/// The gateway lives.
+/// The answer that the gateway is alive.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Status {
     status: String,
 }
 
 refusals! { pub(super), "application/json", "Unauthorized" =>
-    /// Wants a token or a key.
-    Anonymous: 401 "No credential, a wrong one, or one that is no longer good: `WWW-Authenticate` says what is taken";
+    /// Requires a token or an API key.
+    Anonymous: 401 "No credential, a wrong one, or one that is no longer valid: `WWW-Authenticate` says which are accepted";
 }
 
 refusals! { pub(super), "application/json", "Failure" =>
     /// Has a body that is bounded, and needs the control plane.
-    LoggingIn: 413 "The body is too large", 415 "A Content-Encoding that is not taken",
-        429 "Too many wrong passwords for this name, or from this network", 503 "The users are not known yet, or too many log in at once";
-    /// Puts records in.
+    LoggingIn: 413 "The body is too large", 415 "The Content-Encoding is not supported",
+        429 "Too many wrong passwords for this name, or from this network", 503 "The users are not known yet, or too many clients log in at once";
+    /// Produces records.
     Producing: 403 "Not allowed to produce to this station",
-        404 "There is no such station, and it is not made on first use",
+        404 "There is no such station, and it is not created on first use",
         409 "A limit of the broker is reached that does not free itself: the text names it",
         413 "The body, a record or the batch is too large: the text names the limit",
-        415 "A Content-Type or Content-Encoding that is not taken: the text lists what is",
+        415 "The Content-Type or Content-Encoding is not supported: the text lists those that are",
         429 "Too much is waiting for the broker",
         431 "The header fields to store are too large";
-    /// May ask for all or nothing.
-    Strict: 501 "All or nothing was asked for, and is not possible here: the text says why";
-    /// Takes records out.
+    /// May require that all records are stored or none.
+    Strict: 501 "All or nothing was required and is not possible here: the text says why";
+    /// Consumes records.
     Consuming: 400 "The body is wrong: the text says what",
         403 "Not allowed to consume from this station",
-        404 "There is no such station, and it may not be made",
-        409 "The station cannot have this consumer group: the text says what stands in the way",
+        404 "There is no such station, and it may not be created",
+        409 "The station cannot have this consumer group: the text says why",
         413 "The body is too large",
-        415 "A Content-Encoding that is not taken",
-        429 "As many deliveries of this group, or of this user or API key, wait for their acknowledgement as may: the text says which",
-        503 "The broker is away, the station's stream is not there, the control plane did not answer, or too much is going on: send the same request again, also if it acknowledges";
+        415 "The Content-Encoding is not supported",
+        429 "Too many deliveries of this group, or of this user or API key, wait for their acknowledgement: the text says which",
+        503 "The broker is away, the station's stream is missing, the control plane did not answer, or the gateway is overloaded: send the same request again, also if it acknowledges";
 }
 
 refusals! { pub(super), "application/json", "Unfinished" =>
-    /// Depends on the broker at the moment.
-    Interrupted: 503 "The broker is away or does not let the gateway, the station is full, its schema cannot be confirmed, or no acknowledgement came: send the same request again, with an id nothing is stored twice";
+    /// Depends on the state of the broker.
+    Interrupted: 503 "The broker is away or does not allow it, the station is full, its schema cannot be confirmed, or no acknowledgement came: send the same request again; with a message id nothing is stored twice";
 }
 
-/// Logs in: a name and a password for a pair of tokens.
+/// Logs in with a name and a password, for a pair of tokens.
 #[utoipa::path(post, path = "/auth/authenticate", tag = "data", operation_id = "authenticate", security(()), request_body = Login,
     params(("accountId" = Option<i64>, Query, description = "Tenant, unless the body names one")),
     responses((status = 200, description = "Logged in", body = Tokens), (status = 400, description = "The body is wrong", body = LoginRefused),
-        (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
+        (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are"))),
         Anonymous, LoggingIn))]
 pub(super) fn authenticate() {}
 
-/// Gives a new pair of tokens for a refresh token.
+/// Returns a new pair of tokens for a refresh token.
 #[utoipa::path(post, path = "/auth/refreshToken", tag = "data", operation_id = "refresh_token", security(()), request_body = Renewal,
     responses((status = 200, description = "A new pair", body = Tokens), (status = 400, description = "The body is wrong", body = Failure),
         (status = 413, description = "The body is too large", body = Failure),
-        (status = 415, description = "A Content-Encoding that is not taken", body = Failure),
-        (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
+        (status = 415, description = "The Content-Encoding is not supported", body = Failure),
+        (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are"))),
         Anonymous))]
 pub(super) fn refresh_token() {}
 
-/// Stores one record: the body as it is. On a station with a schema, a record that fails is 400 and becomes a dead letter.
+/// Stores the body as one record.
+///
+/// On a station with a schema, a record that fails validation is 400 and becomes a dead letter.
 #[utoipa::path(post, path = "/stations/{name}/produce/single", tag = "data", operation_id = "produce_single",
     security(("token" = []), ("key" = []), ("query" = [])),
     params(("name" = NameText, Path, description = "The station"),
-        ("Idempotency-Key" = Option<MessageIdText>, Header, description = "The record's message id: sent twice, it is stored once"),
+        ("Idempotency-Key" = Option<MessageIdText>, Header, description = "The record's message id: a record that is sent twice with it is stored once"),
         ("Prefer" = Option<String>, Header, description = "`return=representation`: the answer has receipts")),
     request_body(description = "The record", content((String = "text/plain"), (serde_json::Value = "application/json"),
         (Vec<u8> = "application/octet-stream"), (Vec<u8> = "application/x-protobuf"), (Vec<u8> = "avro/bytes"))),
-    responses((status = 200, description = "Stored, and acknowledged", body = Stored, headers(
-        ("Preference-Applied" = String, description = "The preferences that were honoured"))),
-        (status = 400, description = "The request is wrong, or the record is not what the station's schema says", body = Refused, headers(
-        ("Preference-Applied" = String, description = "The preferences that were honoured"))),
-        (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
+    responses((status = 200, description = "The record is stored and acknowledged", body = Stored, headers(
+        ("Preference-Applied" = String, description = "The preferences that were applied"))),
+        (status = 400, description = "The request is wrong, or the record is not valid by the station's schema", body = Refused, headers(
+        ("Preference-Applied" = String, description = "The preferences that were applied"))),
+        (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are"))),
         Anonymous, Producing, Interrupted))]
 pub(super) fn produce_single() {}
 
-/// Stores each element of an array as a record. On a station with a schema, records that fail become dead letters, the others are stored.
+/// Stores each element of an array as a record.
+///
+/// On a station with a schema, records that fail validation become dead letters; the others are stored.
 #[utoipa::path(post, path = "/stations/{name}/produce/batch", tag = "data", operation_id = "produce_batch",
     security(("token" = []), ("key" = []), ("query" = [])),
     params(("name" = NameText, Path, description = "The station"),
-        ("Idempotency-Key" = Option<MessageIdText>, Header, description = "Record number i, from 0, has a message id of its own: `<key> <i>`"),
+        ("Idempotency-Key" = Option<MessageIdText>, Header, description = "Record number i, from 0, has the message id `<key> <i>`"),
         ("Prefer" = Option<String>, Header, description = "`handling=strict`: all records are stored or none. `return=representation`: the answer has receipts")),
     request_body(description = "The records", content = Vec<serde_json::Value>, content_type = "application/json"),
-    responses((status = 200, description = "All are stored, and acknowledged", body = Stored, headers(
-        ("Preference-Applied" = String, description = "The preferences that were honoured"))),
+    responses((status = 200, description = "All records are stored and acknowledged", body = Stored, headers(
+        ("Preference-Applied" = String, description = "The preferences that were applied"))),
         (status = 400, description = "The request is wrong, or some of its records are", body = BatchRefused, headers(
-        ("Preference-Applied" = String, description = "The preferences that were honoured"))),
-        (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
+        ("Preference-Applied" = String, description = "The preferences that were applied"))),
+        (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are"))),
         Anonymous, Producing, Interrupted, Strict))]
 pub(super) fn produce_batch() {}
 
-/// Hands out records, oldest first. They are acknowledged once the client has the whole answer, or by a later call.
+/// Delivers records, oldest first.
+///
+/// They are acknowledged once the client has the whole answer, or by a later call.
 #[utoipa::path(post, path = "/stations/{name}/consume/batch", tag = "data", operation_id = "consume_batch",
     security(("token" = []), ("key" = []), ("query" = [])), request_body = Consume,
     params(("name" = NameText, Path, description = "The station")),
-    responses((status = 200, description = "These are yours; none came in time if there are none", body = Vec<Record>,
-        headers(("Sluicegate-Delivery" = String, description = "With `manual_ack`, where there are any: what `ack` names"))),
-        (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which"))),
+    responses((status = 200, description = "The records; an empty list if none came in time", body = Vec<Record>,
+        headers(("Sluicegate-Delivery" = String, description = "With `manual_ack`, if there are records: the value for `ack`"))),
+        (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are"))),
         Anonymous, Consuming))]
 pub(super) fn consume_batch() {}
 
-/// Says that the gateway lives.
+/// Says that the gateway is alive.
 #[utoipa::path(get, path = "/monitoring/status", tag = "data", operation_id = "status", security(()),
-    responses((status = 200, description = "It does", body = Status),
-        (status = 405, description = "Not by this method", body = String, content_type = "text/plain", headers(("Allow" = String, description = "By which")))))]
+    responses((status = 200, description = "It is alive", body = Status),
+        (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are")))))]
 pub(super) fn status() {}

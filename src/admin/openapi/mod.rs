@@ -1,7 +1,7 @@
-//! The description of the API, made of what stands at the handlers: `/openapi.json`, in version 3.1 of that form.
+//! The description of the API (`OpenAPI` 3.1) that `/openapi.json` serves, built from the attributes of the handlers.
 //!
-//! It describes the admin listener, and the data port beside it, whose routes are described in [`data_path`]. A test of the
-//! integration suite holds real answers against it.
+//! It describes the admin listener, and the data port beside it, whose routes are described in [`data_path`]. A test of
+//! the integration suite compares real answers with it.
 
 mod data_path;
 pub(super) mod refusals;
@@ -48,19 +48,19 @@ use utoipa::{
     )),
     security(("root" = []), ("key" = [])),
     tags(
-        (name = "health", description = "Open to whoever reaches the admin listener"),
+        (name = "health", description = "Open to everyone who can reach the admin listener"),
         (name = "stations", description = "Named streams, and the schema that their records are validated by"),
         (name = "dead letters", description = "Records that failed, and why"),
-        (name = "schemas", description = "What records must look like, in versions"),
+        (name = "schemas", description = "The rules by which records are validated, in versions"),
         (name = "users", description = "Who may log in, and what they may do"),
-        (name = "keys", description = "API keys, for those who cannot log in"),
+        (name = "keys", description = "API keys, for clients that cannot log in"),
         (name = "data", description = "The data port: records in and out"),
     ),
     modifiers(&Surroundings),
 )]
 struct Document;
 
-/// What stands at no handler: how one logs in, and where the data port is.
+/// Adds what no handler describes: how to log in, and where the data port is.
 struct Surroundings;
 
 impl Modify for Surroundings {
@@ -84,7 +84,7 @@ impl Modify for Surroundings {
             }
             true
         });
-        // The importer of other programs posts what others put: both are served by one handler.
+        // Some clients of other programs use POST where PUT is meant; one handler serves both.
         if let Some(item) = document.paths.paths.get_mut("/api/v1/schemas/{name}/active") {
             item.post = item.put.clone().map(|mut operation| {
                 operation.operation_id = Some("activate_schema_by_post".to_owned());
@@ -99,7 +99,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut openapi::path::O
     [&mut item.get, &mut item.post].into_iter().flatten()
 }
 
-/// The description, as JSON.
+/// Returns the description as JSON.
 pub(super) fn text() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| Document::openapi().to_json().unwrap_or_default());
     &TEXT

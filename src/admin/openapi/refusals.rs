@@ -1,12 +1,12 @@
-//! The refusals that routes have in common, as their descriptions name them.
+//! The refusals that routes have in common, for their descriptions.
 //!
-//! Every type stands for one or more statuses of a route: it is named in the route's description and never made.
+//! Each type stands for one or more statuses of a route. A route's description names it; it has no values.
 
 use crate::api::problem::PROBLEM_JSON;
 use std::collections::BTreeMap;
 use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder};
 
-/// Describes types that stand for refusals with a body of one kind.
+/// Declares types that stand for refusals with the same kind of body.
 macro_rules! refusals {
     ($visible:vis, $media_type:expr, $schema:expr => $($(#[$meta:meta])* $name:ident: $($status:literal $text:literal),+;)+) => {$(
         $(#[$meta])*
@@ -21,7 +21,8 @@ macro_rules! refusals {
 }
 pub(super) use refusals;
 
-/// Responses with these statuses and bodies of this schema. 401 says how to log in, 429 and 503 when to come again.
+/// Returns responses with these statuses and a body of this schema. 401 says how to log in, 429 and 503 when to try
+/// again.
 pub(super) fn describe(media_type: &str, schema: &str, statuses: &[(u16, &str)]) -> BTreeMap<String, RefOr<Response>> {
     let one = |(status, text): &(u16, &str)| {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build();
@@ -39,18 +40,18 @@ pub(super) fn describe(media_type: &str, schema: &str, statuses: &[(u16, &str)])
 }
 
 refusals! { pub(in crate::admin), PROBLEM_JSON, "Problem" =>
-    /// Wants to know who asks.
-    Guarded: 401 "Neither root's password nor a key that is good", 403 "An API key that may not use the admin API";
-    /// Takes something that may be wrong.
+    /// Requires a credential.
+    Guarded: 401 "Neither the root password nor a valid API key", 403 "An API key that may not use the admin API";
+    /// Takes a parameter that may be wrong.
     Bad: 400 "A name, a number or a header field is wrong: the text says which";
     /// Takes a JSON body.
-    TakesBody: 400 "The body, or a name, is wrong: the text says what", 413 "The body is too large", 415 "The body does not say that it is JSON, or is compressed";
-    /// May name what is not there.
-    Missing: 404 "There is none of this name";
-    /// May collide with what is there.
-    Taken: 409 "What is there forbids it: the text says what";
-    /// May be meant for what was there before.
-    Stale: 412 "It is no longer what If-Match says";
+    TakesBody: 400 "The body, or a name, is wrong: the text says what", 413 "The body is too large", 415 "The Content-Type is not JSON, or the body is compressed";
+    /// Names something that may not exist.
+    Missing: 404 "Nothing of this name exists";
+    /// May conflict with the present state.
+    Taken: 409 "The present state does not allow it: the text says why";
+    /// May be meant for an earlier state.
+    Stale: 412 "It no longer has the tag of If-Match";
     /// Needs the registry or the broker.
     Away: 503 "The broker or the registry did not answer: the text says whether something was changed";
 }

@@ -1,4 +1,4 @@
-//! The admin listener as the commands see it: where it is, who logs in, and what it answers.
+//! The connection of the commands to the admin listener: its address, the login, and its answers.
 
 use super::{
     client::{Http, JSON, LoginArgs, Reply, basic},
@@ -6,7 +6,7 @@ use super::{
 };
 use clap::Args;
 
-/// Which gateway, and as whom.
+/// The arguments that say which gateway to use, and as whom.
 #[derive(Debug, Args)]
 pub(super) struct AdminArgs {
     /// Address of the gateway's admin listener
@@ -17,7 +17,7 @@ pub(super) struct AdminArgs {
 }
 
 impl AdminArgs {
-    /// Any answer, whatever its status; an error means that none came.
+    /// Sends a request and returns the answer, whatever its status. An error means that no answer came.
     pub(super) fn send(&self, method: &str, path: &str, body: Option<&str>) -> Result<Reply, Failure> {
         let login = self.login.find()?;
         let authorization = basic(&login);
@@ -28,7 +28,7 @@ impl AdminArgs {
         Http::new(&self.url)?.send(method, path, &headers, body.map(str::as_bytes))
     }
 
-    /// The body of a good answer.
+    /// Sends a request and returns the body of the answer, if its status is 2xx.
     pub(super) fn call(&self, method: &str, path: &str, body: Option<&str>) -> Result<Vec<u8>, Failure> {
         let reply = self.send(method, path, body)?;
         if (200..300).contains(&reply.status) { Ok(reply.body) } else { Err(reply.failure()) }

@@ -1,6 +1,6 @@
-//! The first minute: what is printed when the gateway is up, and works when it is pasted into a shell.
+//! The text that is printed when the gateway has started. Its commands work when they are pasted into a shell.
 //!
-//! Pure: settings and the bound address in, text out. Only POSIX shell, curl and sed are needed.
+//! Pure: settings and the bound address in, text out. The commands need only a POSIX shell, curl and sed.
 
 use crate::config::{BackendSettings, Settings};
 use std::{
@@ -12,11 +12,11 @@ use std::{
 /// Where the shell gets the root password from.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum PasswordSource {
-    /// It was generated, and a person at a terminal reads this: it stands in the text.
+    /// The password was generated, and a person at a terminal reads the text: it stands in the text.
     Shown(String),
-    /// It was generated, and this text may be kept by a machine: the shell reads the file.
+    /// The password was generated, and a machine may keep the text: the shell reads it from this file.
     File(String),
-    /// The user has set it, and knows it.
+    /// The user has configured the password.
     Configured,
 }
 
@@ -31,7 +31,8 @@ impl std::fmt::Debug for PasswordSource {
 }
 
 impl PasswordSource {
-    /// `kept_in`: the file of the password if it was generated; `terminal`: whether a person reads the text.
+    /// Returns the source. `kept_in`: the file of the password if it was generated; `terminal`: whether a person reads
+    /// the text.
     #[must_use]
     pub(super) fn of(settings: &Settings, kept_in: Option<&Path>, terminal: bool) -> Self {
         match kept_in {
@@ -42,7 +43,8 @@ impl PasswordSource {
     }
 }
 
-/// Address, how to log in, and a curl each for authenticate, produce, batch and consume.
+/// Returns the text: the address, how to log in, and a curl command for each of authenticate, produce, batch and
+/// consume.
 #[must_use]
 pub(super) fn banner(settings: &Settings, bound: SocketAddr, password: &PasswordSource) -> String {
     let url = format!("http://{}", reachable(bound));
@@ -99,7 +101,7 @@ fn password_line(password: &PasswordSource) -> String {
     }
 }
 
-/// An address that a client on this host can connect to.
+/// Returns an address that a client on this host can connect to.
 fn reachable(bound: SocketAddr) -> SocketAddr {
     let ip = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -109,7 +111,7 @@ fn reachable(bound: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, bound.port())
 }
 
-/// One word for a POSIX shell.
+/// Returns the text as one word for a POSIX shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }

@@ -1,6 +1,6 @@
-//! The client side of the commands: who logs in, and one HTTP connection to the gateway.
+//! The client side of the commands: the credentials, and HTTP to the gateway.
 //!
-//! Plain HTTP only. A proxy in the environment is not used: the gateway is usually on this host.
+//! It speaks plain HTTP only. A proxy in the environment is not used: the gateway is usually on this host.
 
 use super::exit::{Exit, Failure};
 use crate::config::{Credentials, credentials_path};
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use std::{path::PathBuf, time::Duration};
 use ureq::{Agent, Body, http::Response};
 
-/// Where the credentials come from.
+/// The arguments that say where the credentials come from.
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::doc_markdown, reason = "the help text, printed as it is")]
 pub(super) struct LoginArgs {
@@ -19,18 +19,18 @@ pub(super) struct LoginArgs {
     data_dir: PathBuf,
 }
 
-/// What an API key begins with.
+/// The prefix of an API key.
 const KEY_PREFIX: &str = "sgk_";
 
-/// A user name and its password, or any name and an API key.
+/// A user name and its password, or an arbitrary name and an API key.
 pub(super) struct Login {
     pub(super) user: String,
     pub(super) password: String,
 }
 
 impl LoginArgs {
-    /// `SLUICEGATE_USER` and `SLUICEGATE_PASSWORD`; else the gateway's own `ROOT_USER` and `ROOT_PASSWORD`;
-    /// else what the gateway generated.
+    /// Returns `SLUICEGATE_USER` and `SLUICEGATE_PASSWORD`, else the gateway's own `ROOT_USER` and `ROOT_PASSWORD`,
+    /// else the generated credentials in the data directory.
     pub(super) fn find(&self) -> Result<Login, Failure> {
         self.find_in(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
@@ -38,7 +38,7 @@ impl LoginArgs {
     fn find_in(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Login, Failure> {
         match (variable("SLUICEGATE_USER"), variable("SLUICEGATE_PASSWORD")) {
             (Some(user), Some(password)) => return Ok(Login { user, password }),
-            // A key says itself whose it is.
+            // A key needs no user name.
             (None, Some(key)) if key.starts_with(KEY_PREFIX) => {
                 return Ok(Login { user: "key".to_owned(), password: key });
             }
@@ -71,17 +71,17 @@ impl LoginArgs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reply {
     pub(super) status: u16,
-    /// How long to wait before the request may be sent again.
+    /// Time to wait before the request may be sent again.
     pub(super) retry_after: Option<Duration>,
-    /// What acknowledges the records in it.
+    /// The id that acknowledges the records in it.
     pub(super) delivery: Option<String>,
     pub(super) body: Vec<u8>,
 }
 
 impl Reply {
-    /// What the gateway says is wrong, whichever shape it says it in.
+    /// Returns the error text of the answer, in whichever form the gateway sent it.
     pub(super) fn complaint(&self) -> String {
-        /// All the shapes of errors: problem+json, the original's two.
+        /// All forms of errors: problem+json, and the two of the original.
         #[derive(Deserialize)]
         struct Said {
             detail: Option<String>,
@@ -97,33 +97,34 @@ impl Reply {
         }
     }
 
-    /// The failure that this answer is.
+    /// Returns the failure that the answer stands for.
     pub(super) fn failure(&self) -> Failure {
         Failure::status(self.status, self.complaint())
     }
 }
 
-/// Where the gateway is.
+/// An HTTP client of one gateway.
 pub(super) struct Http {
     agent: Agent,
     base: String,
 }
 
-/// Neither connecting nor an answer takes longer. A consume call may wait a minute.
+/// Time for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for an answer. A consume call may wait a minute.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// A consume answer is at most 16 MiB of records, a third more in base64, and its JSON.
 const REPLY_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 impl Http {
-    /// `url`: `http://host:port`, or `host:port`.
+    /// A client of the gateway at `url`, which is `http://host:port` or `host:port`.
     pub(super) fn new(url: &str) -> Result<Self, Failure> {
         let base = match url.split_once("://") {
             Some(("http", _)) => url.to_owned(),
             Some(("https", _)) => {
                 return Err(Failure::usage("https is not supported here: use http on a trusted network, or curl"));
             }
-            Some(_) => return Err(Failure::usage(format!("{url} is no http:// address"))),
+            Some(_) => return Err(Failure::usage(format!("{url} is not an http:// address"))),
             None => format!("http://{url}"),
         };
         let agent = Agent::config_builder()
@@ -138,7 +139,7 @@ impl Http {
         Ok(Self { agent, base: base.trim_end_matches('/').to_owned() })
     }
 
-    /// Sends a request; any answer, whatever its status, is `Ok`. An error means that no answer came.
+    /// Sends a request and returns the answer, whatever its status. An error means that no answer came.
     pub(super) fn send(
         &self,
         method: &str,
@@ -169,13 +170,13 @@ fn read(mut answer: Response<Body>) -> Result<Reply, ureq::Error> {
     Ok(Reply { status: answer.status().as_u16(), retry_after: retry_after.map(Duration::from_secs), delivery, body })
 }
 
-/// `Authorization: Basic …`.
+/// Returns the value of `Authorization` for Basic authentication.
 pub(super) fn basic(login: &Login) -> String {
     let text = format!("{}:{}", login.user, login.password);
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
 }
 
-/// A session on the data port: logs in when it has to.
+/// A session on the data port. It logs in when it has to.
 pub(super) struct Session {
     http: Http,
     login: Login,
@@ -189,12 +190,12 @@ struct Tokens {
 }
 
 impl Session {
-    /// Not logged in yet.
+    /// A session that is not logged in yet.
     pub(super) fn new(url: &str, login: Login) -> Result<Self, Failure> {
         Ok(Self { http: Http::new(url)?, login, tokens: None })
     }
 
-    /// Posts to a route that wants a token. A token that is no longer good is replaced once.
+    /// Posts to a route that requires a token. A token that is no longer valid is replaced once.
     pub(super) fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Reply, Failure> {
         let reply = self.attempt(path, headers, body)?;
         if reply.status != 401 {
@@ -212,7 +213,7 @@ impl Session {
         self.http.send("POST", path, &all, Some(body))
     }
 
-    /// With the refresh token if that works, else with the password.
+    /// Gets new tokens: with the refresh token if that works, else with the password.
     fn refresh(&mut self) -> Result<(), Failure> {
         if let Some(tokens) = self.tokens.take() {
             let body = serde_json::json!({ "jwt_refresh_token": tokens.jwt_refresh_token }).to_string();
@@ -233,7 +234,7 @@ impl Session {
             return Err(Failure::status(reply.status, format!("logging in as {user}: {}", reply.complaint())));
         }
         let tokens: Tokens = serde_json::from_slice(&reply.body).map_err(|_| {
-            Failure::other("the answer to the login holds no token: is this address a gateway's data port?")
+            Failure::other("the answer to the login holds no token: check that the address is a gateway's data port")
         })?;
         let token = tokens.jwt.clone();
         self.tokens = Some(tokens);
@@ -244,7 +245,7 @@ impl Session {
 /// The header of a JSON body.
 pub(super) const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-/// Sends until an answer comes that is not "later", or `retry_for` is over. `pause` sleeps.
+/// Sends until an answer comes that does not ask to try later, or `retry_for` is over. `pause` sleeps.
 pub(super) fn persist(
     retry_for: Duration,
     mut send: impl FnMut() -> Result<Reply, Failure>,
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_gateway_complains_of_is_found_in_every_shape() {
+    fn the_error_text_is_found_in_every_form() {
         for (body, expect) in [
             (
                 r#"{"type":"about:blank","title":"Conflict","status":409,"detail":"user bob exists"}"#,

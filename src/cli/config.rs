@@ -1,4 +1,4 @@
-//! `sluicegate config check|print`: looks at a configuration without starting anything.
+//! `sluicegate config check|print`: checks or prints a configuration without starting anything.
 
 use super::{exit::Failure, print::say, serve::ServeArgs};
 use crate::config::{Loaded, NoticeLevel, Purpose, load};
@@ -14,13 +14,13 @@ pub(super) struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Say whether the configuration works; nothing is started or written
+    /// Say whether the configuration is valid; nothing is started or written
     Check(ServeArgs),
     /// Print the effective settings as TOML, with their origins; secrets are masked
     Print(ServeArgs),
 }
 
-/// Does what was asked.
+/// Runs the command.
 pub(super) fn run(args: &ConfigArgs) -> Result<(), Failure> {
     let (ConfigCommand::Check(serve) | ConfigCommand::Print(serve)) = &args.command;
     let loaded = load(&serve.sources(), Purpose::Inspect).map_err(|fault| Failure::usage(fault.to_string()))?;

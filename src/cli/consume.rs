@@ -1,8 +1,8 @@
-//! `sluicegate consume`: records of a station, one a line.
+//! `sluicegate consume`: prints the records of a station, one a line.
 //!
-//! A record is acknowledged once it was written to standard output and flushed, and, where that is a pipe, read from it. So
-//! `| head -1` takes one record from its group, and what was not printed, for whatever reason, comes again. No station is made for
-//! a name that is spelt wrong.
+//! A record is acknowledged once it was written to standard output and flushed, and, if that is a pipe, read from it.
+//! So `| head -1` takes one record from its group, and a record that was not printed, for whatever reason, is delivered
+//! again. No station is created for a name that is spelt wrong.
 
 use super::{
     client::{JSON, LoginArgs, Session, persist},
@@ -25,12 +25,12 @@ use std::{
     time::Duration,
 };
 
-/// Print records of a station.
+/// Print the records of a station.
 #[derive(Debug, Args)]
 pub(super) struct ConsumeArgs {
-    /// The station
+    /// Name of the station
     station: String,
-    /// Consumer group; each group gets every record, and keeps its place
+    /// Consumer group; each group gets every record, and keeps its position
     #[arg(long, value_name = "G")]
     group: String,
     /// Records in one request
@@ -39,7 +39,7 @@ pub(super) struct ConsumeArgs {
     /// Milliseconds that a request waits for records
     #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(100..=60_000))]
     wait: u32,
-    /// Go on when there is nothing more for now
+    /// Wait for new records when there are no more
     #[arg(long)]
     follow: bool,
     /// Stop after this many records
@@ -57,15 +57,15 @@ pub(super) struct ConsumeArgs {
 
 const _: () = assert!(FETCH_RECORDS_MAX == 5_000, "the range of --batch");
 const _: () = assert!(FETCH_WAIT_MAX.as_secs() == 60, "the range of --wait");
-/// Name that the gateway requires of a consumer; groups are what tells readers apart.
+/// The name of a consumer, which the gateway requires. Readers differ by their groups.
 const CONSUMER_NAME: &str = "sluicegate-cli";
 
-/// Does what was asked.
+/// Runs the command.
 pub(super) fn run(args: &ConsumeArgs) -> Result<(), Failure> {
     let station = Name::parse(&args.station).map_err(|fault| Failure::usage(fault.text("Station")))?;
     let mut session = Session::new(&args.url, args.login.find()?)?;
     let path = format!("/stations/{}/consume/batch", station.as_str());
-    // Whoever follows a station follows it over a restart of the gateway.
+    // With --follow it goes on after a restart of the gateway.
     let retry_for = if args.follow { Duration::MAX } else { Duration::ZERO };
     let call = |wanted: Wanted<'_>| {
         let body = request(args, &wanted);
@@ -83,22 +83,22 @@ pub(super) fn run(args: &ConsumeArgs) -> Result<(), Failure> {
 
 /// One request.
 struct Wanted<'a> {
-    /// Records; 0 for none.
+    /// Number of records to fetch; 0 for none.
     batch: u64,
-    /// What is done of what came before.
+    /// The records that were fetched before and are to be acknowledged.
     done: Option<Done<'a>>,
 }
 
-/// The first records of a delivery.
+/// The first records of a delivery, which were printed.
 #[derive(Clone, Copy)]
 struct Done<'a> {
     delivery: &'a str,
     records: usize,
 }
 
-/// What the gateway answers.
+/// An answer of the gateway.
 struct Answer {
-    /// The id that acknowledges it; none if there is nothing to acknowledge.
+    /// The id that acknowledges its records; `None` if there are none.
     delivery: Option<String>,
     body: Vec<u8>,
 }
@@ -119,7 +119,7 @@ fn request(args: &ConsumeArgs, wanted: &Wanted<'_>) -> String {
     body.to_string()
 }
 
-/// How much is read, and how it is printed.
+/// How many records are read, and how they are printed.
 struct Plan {
     batch: u64,
     count: Option<u64>,
@@ -144,12 +144,12 @@ impl Plan {
         mut pipe: Option<Pipe>,
     ) -> Result<(), Failure> {
         let mut left = self.count.unwrap_or(u64::MAX);
-        // The delivery that was printed and is not acknowledged.
+        // The delivery that was printed and is not acknowledged yet.
         let mut open: Option<(String, usize)> = None;
         while left > 0 {
             let answer = fetch(&mut call, self.batch.min(left), open.take().as_ref())?;
             let records: Vec<&RawValue> = serde_json::from_slice(&answer.body).map_err(|_| {
-                Failure::other("the answer is no list of records: is this address a gateway's data port?")
+                Failure::other("the answer is not a list of records: check that the address is a gateway's data port")
             })?;
             let (printed, ended) = self.print_all(&records, &mut out, pipe.as_mut());
             open = answer.delivery.map(|delivery| (delivery, printed));
@@ -165,7 +165,7 @@ impl Plan {
         acknowledge(&mut call, open.as_ref())
     }
 
-    /// Prints records until somebody wants no more. Returns how many were taken, and whether to go on.
+    /// Prints records as long as the reader takes them. Returns how many were taken, and whether to go on.
     fn print_all(
         &self,
         records: &[&RawValue],
@@ -175,7 +175,7 @@ impl Plan {
         for (printed, record) in records.iter().enumerate() {
             match self.print(record, out).and_then(|()| out.flush()) {
                 Ok(()) => {}
-                // Whoever reads has seen enough.
+                // The reader has seen enough.
                 Err(fault) if fault.kind() == io::ErrorKind::BrokenPipe => return (printed, Ok(false)),
                 Err(fault) => return (printed, Err(unwritten(&fault))),
             }
@@ -186,7 +186,7 @@ impl Plan {
         (records.len(), Ok(true))
     }
 
-    /// Prints a record as one write.
+    /// Prints a record in one write.
     fn print(&self, record: &RawValue, out: &mut impl Write) -> io::Result<()> {
         let mut line = if self.json {
             record.get().as_bytes().to_vec()
@@ -204,7 +204,7 @@ impl Plan {
     }
 }
 
-/// The next records. What was printed is acknowledged by the same request.
+/// Fetches the next records. The same request acknowledges what was printed.
 fn fetch(
     call: &mut impl FnMut(Wanted<'_>) -> Result<Answer, Failure>,
     batch: u64,
@@ -212,7 +212,7 @@ fn fetch(
 ) -> Result<Answer, Failure> {
     if let Some((delivery, records)) = open {
         match call(Wanted { batch, done: Some(Done { delivery, records: *records }) }) {
-            // It took longer to print them than the gateway waits, or it has started again.
+            // Printing took longer than the gateway waits, or the gateway was restarted.
             Err(failure) if failure.exit == Exit::Failed => complain_of(&failure),
             other => return other,
         }
@@ -220,7 +220,7 @@ fn fetch(
     call(Wanted { batch, done: None })
 }
 
-/// Acknowledges what was printed, and gives back what was not.
+/// Acknowledges what was printed, and gives the rest of the delivery back.
 fn acknowledge(
     call: &mut impl FnMut(Wanted<'_>) -> Result<Answer, Failure>,
     open: Option<&(String, usize)>,

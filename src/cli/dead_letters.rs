@@ -1,4 +1,4 @@
-//! `sluicegate station dead-letters NAME`: what failed and why; replayed, or removed.
+//! `sluicegate station dead-letters NAME`: lists the dead letters of a station, replays or removes them.
 
 use super::{
     exit::Failure,
@@ -10,13 +10,13 @@ use crate::api::dead_letters::{
 use clap::Args;
 use std::fmt::Write as _;
 
-/// Characters of an error in the list.
+/// Characters of an error that the list shows.
 const ERROR_CHARS: usize = 100;
 
-/// What to do with the dead letters: list them, unless told.
+/// What to do with the dead letters. By default they are listed.
 #[derive(Debug, Args)]
 pub(super) struct Work {
-    /// Send dead letters to their station again, through validation: those with these numbers, or all
+    /// Validate dead letters again and store those that are valid: those with these numbers, or all
     #[arg(long, value_name = "ID", num_args = 0.., value_parser = number, conflicts_with = "purge")]
     replay: Option<Vec<Number>>,
     /// Remove dead letters: those with these numbers, or all
@@ -24,7 +24,7 @@ pub(super) struct Work {
     purge: Option<Vec<Number>>,
 }
 
-/// A dead letter's number, or all there are.
+/// The number of a dead letter, or all dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Number {
     All,
@@ -39,7 +39,7 @@ fn number(text: &str) -> Result<Number, String> {
     }
 }
 
-/// Does what was asked; `path` is where the station's dead letters are.
+/// Runs the command; `path` is that of the station's dead letters.
 pub(super) fn run(path: &str, work: &Work, common: &Common) -> Result<(), Failure> {
     let send = |verb: &str, numbers: &[Number]| {
         common.call("POST", &format!("{path}/{verb}"), Some(&json(&selection(numbers))?))
@@ -51,7 +51,7 @@ pub(super) fn run(path: &str, work: &Work, common: &Common) -> Result<(), Failur
             let report: Option<ReplayReport> = serde_json::from_slice(&answer).ok();
             match report.map_or(0, |report| report.failed.len()) {
                 0 => Ok(()),
-                failed => Err(Failure::other(format!("{failed} could not be replayed and stay where they are"))),
+                failed => Err(Failure::other(format!("{failed} could not be replayed and stay dead letters"))),
             }
         }
         (None, Some(numbers)) => {

@@ -7,7 +7,7 @@ use std::{fmt, process::ExitCode};
 pub enum Exit {
     /// Done.
     Ok,
-    /// It did not work, for another reason than those below.
+    /// Another failure than those below.
     Failed,
     /// The command line or the configuration is wrong (`EX_USAGE`).
     Usage,
@@ -29,7 +29,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command did not do what it was asked, for the person who asked.
+/// Why a command failed, in words for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// How the program ends.
@@ -39,22 +39,22 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Wrong command line, input or configuration.
+    /// A failure because the command line, the input or the configuration is wrong.
     pub(super) fn usage(text: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, text: text.into() }
     }
 
-    /// Nobody there.
+    /// A failure because nothing answers.
     pub(super) fn unavailable(text: impl Into<String>) -> Self {
         Self { exit: Exit::Unavailable, text: text.into() }
     }
 
-    /// Anything else.
+    /// Any other failure.
     pub(super) fn other(text: impl Into<String>) -> Self {
         Self { exit: Exit::Failed, text: text.into() }
     }
 
-    /// What an HTTP status means for the exit code.
+    /// The failure that an HTTP status stands for.
     pub(super) fn status(status: u16, text: impl Into<String>) -> Self {
         let exit = match status {
             401 | 403 => Exit::NoPermission,

@@ -1,4 +1,4 @@
-//! `sluicegate station groups NAME`: who reads a station; groups removed.
+//! `sluicegate station groups NAME`: lists the consumer groups of a station, or removes some.
 
 use super::{
     exit::Failure,
@@ -7,7 +7,7 @@ use super::{
 use crate::{api::groups::ConsumerGroupView, station::Name};
 use clap::Args;
 
-/// What to do with the consumer groups: list them, unless told.
+/// What to do with the consumer groups. By default they are listed.
 #[derive(Debug, Args)]
 pub(super) struct Work {
     /// Remove these groups; the next consume call that names one begins at the first record
@@ -15,7 +15,7 @@ pub(super) struct Work {
     remove: Vec<String>,
 }
 
-/// Does what was asked; `path` is where the station's groups are.
+/// Runs the command; `path` is that of the station's groups.
 pub(super) fn run(path: &str, work: &Work, common: &Common) -> Result<(), Failure> {
     if work.remove.is_empty() {
         return common.list(path, "items", |groups| listing(&groups));

@@ -1,4 +1,4 @@
-//! `sluicegate key create|list|revoke`: API keys, for those who cannot log in and renew tokens.
+//! `sluicegate key create|list|revoke`: API keys, for clients that cannot log in and renew tokens.
 
 use super::{
     exit::Failure,
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const KEYS: &str = "/api/v1/keys";
 
-/// Make and revoke API keys.
+/// Create and revoke API keys.
 #[derive(Debug, Args)]
 pub(super) struct KeyArgs {
     #[command(subcommand)]
@@ -22,19 +22,19 @@ pub(super) struct KeyArgs {
 
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
-    /// Make a key and print it, alone: this is the only time that it is shown. Without --produce, --consume and --admin it
-    /// may produce to and consume from every station
+    /// Create a key and print it, and nothing else: it is never shown again. Without --produce, --consume and --admin
+    /// it may produce to and consume from every station
     Create {
-        /// Stations that it may produce to; `*` stands for any characters; may be given several times
+        /// Stations that it may produce to; `*` stands for any characters; can be given several times
         #[arg(long, value_name = "PATTERN")]
         produce: Vec<String>,
         /// Stations that it may consume from
         #[arg(long, value_name = "PATTERN")]
         consume: Vec<String>,
-        /// It may use the admin API
+        /// Let it use the admin API
         #[arg(long = "admin")]
         admin_scope: bool,
-        /// How long it is good, such as 90d; for ever unless told
+        /// How long it is valid, such as 90d; by default for ever
         #[arg(long, value_name = "TIME", value_parser = parse_time)]
         expires: Option<Duration>,
         /// What it is for
@@ -43,21 +43,21 @@ enum KeyCommand {
         #[command(flatten)]
         common: Common,
     },
-    /// List the keys: what they may do, and how much they are used
+    /// List the keys, what they may do, and how much they are used
     List {
         #[command(flatten)]
         common: Common,
     },
-    /// End a key, at once and everywhere
+    /// Revoke a key, at once and on all gateways
     Revoke {
-        /// What it is called: `key list` says it, and the key itself between its first two underscores
+        /// Id of the key: `key list` shows it, and it stands in the key between the first two underscores
         id: String,
         #[command(flatten)]
         common: Common,
     },
 }
 
-/// Does what was asked.
+/// Runs the command.
 pub(super) fn run(args: &KeyArgs) -> Result<(), Failure> {
     match &args.command {
         KeyCommand::Create { common, .. } => {
@@ -76,9 +76,10 @@ fn new_key(command: &KeyCommand) -> Result<NewKey, Failure> {
         return Ok(NewKey::default());
     };
     if expires.is_some_and(|time| time < Duration::from_secs(1)) {
-        return Err(Failure::usage("--expires: at least 1s"));
+        return Err(Failure::usage("--expires: write at least 1s"));
     }
-    // As with a user: of whom nothing is said may produce and consume; once something is said, it is all.
+    // As with a user: a key without any right in the command may produce and consume everywhere; else it has those
+    // rights.
     let unsaid = produce.is_empty() && consume.is_empty() && !admin_scope;
     let patterns = |said: &[String]| if unsaid { vec!["*".to_owned()] } else { said.to_vec() };
     Ok(NewKey {

@@ -1,8 +1,7 @@
-//! The command line: what the program can be asked to do, and what its exit code says.
+//! The command line: the commands of the program and its exit codes.
 //!
-//! `serve` is the default: its flags work with and without the word. The other commands are clients:
-//! they speak HTTP to a gateway that runs, and know nothing of what is inside it.
-//! This is the only module that prints; everything else logs.
+//! `serve` is the default: its flags work with and without the word. The other commands are clients: they speak HTTP to
+//! a running gateway and know nothing of its inside. This is the only module that prints; everything else logs.
 
 mod admin;
 mod banner;
@@ -47,26 +46,26 @@ enum Command {
     Config(config::ConfigArgs),
     /// Add, list and remove users, and say what they may do
     User(user::UserArgs),
-    /// Take over stations and schemas of another system
+    /// Import the stations and schemas of another system
     Import(import::ImportArgs),
-    /// Make, change and remove stations, and see their dead letters
+    /// Create, change and remove stations, and see their dead letters
     Station(station::StationArgs),
     /// Add schemas and their versions, and activate one
     Schema(schema::SchemaArgs),
-    /// Make and revoke API keys
+    /// Create and revoke API keys
     Key(key::KeyArgs),
-    /// Send lines of a file or of standard input to a station
+    /// Send the lines of a file or of standard input to a station
     Produce(produce::ProduceArgs),
-    /// Print records of a station
+    /// Print the records of a station
     Consume(consume::ConsumeArgs),
     /// Put load on a gateway and measure it
     Bench(BenchArgs),
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 64 the command line or the configuration is wrong; 69 the gateway or the broker cannot be \
-                          reached; 77 no permission; 1 it did not work for another reason.";
+                          reached; 77 no permission; 1 another failure.";
 
-/// Parses the command line and does what it says.
+/// Parses the command line and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -1,6 +1,7 @@
-//! Whether the reader of a pipe has read what was written to it.
+//! Tells whether the reader of a pipe has read what was written to it.
 //!
-//! A pipe takes 64 KiB that nobody may ever read. What lies in it is asked of the kernel; that the reader has gone, it says by itself.
+//! A pipe takes 64 KiB that nobody may ever read. The kernel says how much of it is unread, and when the reader has
+//! closed its end.
 
 use mio::{Events, Interest, Poll, Token, unix::SourceFd};
 use std::{
@@ -9,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// How long one look may take: the kernel says when the reader reads, and when it goes.
+/// Time between two looks at how much is unread. The end of the reader is an event.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Standard output, if it is a pipe.
@@ -17,25 +18,25 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(super) struct Pipe {
     poll: Poll,
     events: Events,
-    /// Whether the reader has gone.
+    /// Whether the reader has closed its end.
     gone: bool,
 }
 
 impl Pipe {
-    /// None, if standard output is a file or a terminal: what is written there is written.
+    /// Returns `None` if standard output is a file or a terminal: what is written there counts as read.
     pub(super) fn of(stdout: &Stdout) -> Option<Self> {
         let unread = rustix::io::ioctl_fionread(stdout);
         let is_pipe = unread.is_ok() && !io::IsTerminal::is_terminal(stdout);
         let poll = Poll::new().ok().filter(|_| is_pipe)?;
-        // A file cannot be watched.
+        // A file cannot be watched by epoll.
         poll.registry().register(&mut SourceFd(&stdout.as_raw_fd()), Token(0), Interest::WRITABLE).ok()?;
         Some(Self { poll, events: Events::with_capacity(4), gone: false })
     }
 
-    /// Waits until everything is read. `false`: the reader has gone, and something is not.
+    /// Waits until everything is read. Returns `false` if the reader has closed its end before.
     pub(super) fn is_read(&mut self) -> bool {
         loop {
-            // What cannot be asked any more counts as read.
+            // Where the kernel does not say, everything counts as read.
             if !rustix::io::ioctl_fionread(io::stdout()).is_ok_and(|unread| unread > 0) {
                 return true;
             }

@@ -1,4 +1,4 @@
-//! What the commands print: tables for people, the gateway's JSON for programs.
+//! Prints: tables for people, the gateway's JSON for programs.
 
 use super::{admin::AdminArgs, exit::Failure};
 use clap::Args;
@@ -11,10 +11,10 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-/// What the commands of the admin API have in common: for whom to print, and which gateway.
+/// The arguments that all commands of the admin API have: the output format, and which gateway to use.
 #[derive(Debug, Args)]
 pub(super) struct Common {
-    /// Print the gateway's JSON
+    /// Print the JSON of the gateway
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -22,12 +22,12 @@ pub(super) struct Common {
 }
 
 impl Common {
-    /// The body of a good answer.
+    /// Sends a request and returns the body of the answer, if its status is 2xx.
     pub(super) fn call(&self, method: &str, path: &str, body: Option<&str>) -> Result<Vec<u8>, Failure> {
         self.admin.call(method, path, body)
     }
 
-    /// Prints an answer: as it is, or as `text` puts it.
+    /// Prints an answer: with `--json` as it is, else what `text` makes of it.
     pub(super) fn show<T: DeserializeOwned>(&self, body: &[u8], text: impl FnOnce(T) -> String) -> Result<(), Failure> {
         if self.json {
             return say(&format!("{}\n", String::from_utf8_lossy(body).trim_end()));
@@ -35,7 +35,7 @@ impl Common {
         say(&text(read(body)?))
     }
 
-    /// Asks something, and prints the answer.
+    /// Sends a request and prints the answer.
     pub(super) fn ask<T: DeserializeOwned>(
         &self,
         method: &str,
@@ -46,20 +46,20 @@ impl Common {
         self.show(&self.call(method, path, body)?, text)
     }
 
-    /// Has something done whose answer is empty, and prints that it was.
+    /// Sends a request whose answer is empty, and prints `text`.
     pub(super) fn order(&self, method: &str, path: &str, body: Option<&str>, text: &str) -> Result<(), Failure> {
         self.call(method, path, body)?;
         say(if self.json { "{}\n" } else { text })
     }
 
-    /// Prints a list that comes in parts, as one; `field` is where the parts have their elements.
+    /// Prints a list that comes in pages as one; `field` is the field of the pages that has the elements.
     pub(super) fn list<T: DeserializeOwned>(
         &self,
         path: &str,
         field: &str,
         text: impl FnOnce(Vec<T>) -> String,
     ) -> Result<(), Failure> {
-        let elements = gather(field, |after| self.call("GET", &part_of(path, after), None))?;
+        let elements = gather(field, |after| self.call("GET", &page_path(path, after), None))?;
         if self.json {
             let whole = Map::from_iter([(field.to_owned(), Value::Array(elements))]);
             return say(&format!("{}\n", Value::Object(whole)));
@@ -69,32 +69,32 @@ impl Common {
     }
 }
 
-/// A body.
+/// Returns a value as JSON.
 pub(super) fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(|fault| Failure::other(fault.to_string()))
 }
 
-/// All elements of a list; `call` answers the part behind a name.
+/// Returns all elements of a list; `call` returns the page behind a name.
 fn gather(field: &str, mut call: impl FnMut(Option<&str>) -> Result<Vec<u8>, Failure>) -> Result<Vec<Value>, Failure> {
     #[derive(Deserialize)]
-    struct Part {
+    struct Page {
         next: Option<String>,
         #[serde(flatten)]
         fields: Map<String, Value>,
     }
     let (mut elements, mut after) = (Vec::new(), None);
     loop {
-        let mut part: Part = read(&call(after.as_deref())?)?;
-        let Some(Value::Array(more)) = part.fields.remove(field) else { return Err(foreign()) };
+        let mut page: Page = read(&call(after.as_deref())?)?;
+        let Some(Value::Array(more)) = page.fields.remove(field) else { return Err(foreign()) };
         elements.extend(more);
-        if part.next.is_none() || part.next == after {
+        if page.next.is_none() || page.next == after {
             return Ok(elements);
         }
-        after = part.next;
+        after = page.next;
     }
 }
 
-fn part_of(path: &str, after: Option<&str>) -> String {
+fn page_path(path: &str, after: Option<&str>) -> String {
     after.map_or_else(|| path.to_owned(), |after| format!("{path}?after={}", encoded(after)))
 }
 
@@ -103,15 +103,15 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
 }
 
 fn foreign() -> Failure {
-    Failure::other("the answer is not what a gateway says: is this address a gateway's admin listener?")
+    Failure::other("the answer is not that of a gateway: check that the address is a gateway's admin listener")
 }
 
-/// A name as a segment of a path.
+/// Returns a name, encoded for a segment of a path.
 pub(super) fn encoded(name: &str) -> String {
     utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
 }
 
-/// Writes to standard output. Whoever reads may have seen enough; anything else that it does not take is a failure.
+/// Writes to standard output. A reader that has closed the pipe has seen enough; any other error is a failure.
 pub(super) fn say(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -120,23 +120,23 @@ pub(super) fn say(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Standard output does not take what was to be printed.
+/// Returns the failure of a write to standard output.
 pub(super) fn unwritten(fault: &io::Error) -> Failure {
     Failure::other(format!("standard output: {fault}"))
 }
 
-/// Writes a line to standard error. Where nobody reads it, the exit code has to say it alone.
+/// Writes a line to standard error. If that fails, the exit code alone says what happened.
 pub(super) fn complain(line: &str) {
     mutter(&format!("{line}\n"));
 }
 
-/// Writes to standard error, if it takes it.
+/// Writes to standard error and ignores errors.
 pub(super) fn mutter(text: &str) {
     let mut err = io::stderr().lock();
     let _nobody_reads = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
-/// Columns as wide as their widest cell; the last has no end.
+/// Returns a table. Its columns are as wide as their widest cell.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
@@ -159,12 +159,12 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
     text
 }
 
-/// Patterns, or that there are none.
+/// Returns the patterns in words.
 pub(super) fn words(patterns: &[String]) -> String {
     if patterns.is_empty() { "nothing".to_owned() } else { patterns.join(", ") }
 }
 
-/// A time of day and its date, in UTC.
+/// Returns the date and time, in UTC.
 pub(super) fn date(unix_ms: u64) -> String {
     UNIX_EPOCH.checked_add(Duration::from_millis(unix_ms)).map_or_else(String::new, httpdate::fmt_http_date)
 }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_gathered_from_its_parts() {
+    fn a_list_is_gathered_from_its_pages() {
         let mut asked = Vec::new();
         let gathered = gather("items", |after| {
             asked.push(after.map(str::to_owned));
@@ -194,9 +194,9 @@ mod tests {
         assert_eq!(asked, [None, Some("b".to_owned())]);
         assert!(gather("items", |_| Ok(br#"{"users":[]}"#.to_vec())).is_err());
         assert!(gather("items", |_| Ok(b"<html>".to_vec())).is_err());
-        // A gateway that goes round in circles is not followed for ever.
+        // A gateway whose pages go round in circles is not followed for ever.
         assert!(gather("items", |_| Ok(br#"{"items":[],"next":"b"}"#.to_vec())).is_ok());
-        assert_eq!(part_of("/x", Some("a b")), "/x?after=a%20b");
+        assert_eq!(page_path("/x", Some("a b")), "/x?after=a%20b");
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! `sluicegate produce`: lines in, acknowledged records out.
+//! `sluicegate produce`: sends lines as records.
 //!
-//! A line is a JSON value and goes into a batch; with `--raw` it is text and goes alone. Each request
-//! carries a message id, so that it may be sent again when no answer came or the gateway was full:
-//! the broker drops what it has already. A batch that the gateway refuses as a whole is halved until the
-//! line that it does not like stands alone. What was not stored is said, by line.
+//! A line is a JSON value and goes into a batch; with `--raw` it is text and goes alone. Each request has a message id,
+//! so that it can be sent again when no answer came or the gateway was full: the broker drops what it has already. A
+//! batch that the gateway refuses as a whole is halved until the refused line stands alone. Lines that were not stored
+//! are reported by their numbers.
 
 use super::{
     client::{JSON, LoginArgs, Reply, Session, persist},
@@ -30,9 +30,9 @@ use std::{
 /// Send lines to a station.
 #[derive(Debug, Args)]
 pub(super) struct ProduceArgs {
-    /// The station
+    /// Name of the station
     station: String,
-    /// File with one JSON value a line; standard input if it is not given
+    /// File with one JSON value a line; by default standard input
     #[arg(short, long, value_name = "FILE.ndjson")]
     file: Option<PathBuf>,
     /// Records in one request
@@ -41,7 +41,7 @@ pub(super) struct ProduceArgs {
     /// Send each line as it is, as text, one request a line
     #[arg(long, conflicts_with = "batch")]
     raw: bool,
-    /// How many seconds a request is tried again while the gateway is away or full
+    /// For how many seconds a request is sent again while the gateway is away or full
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     retry_for: u64,
     /// Address of the gateway's data port
@@ -54,12 +54,12 @@ pub(super) struct ProduceArgs {
 const _: () = assert!(BATCH_RECORDS_MAX == 100_000, "the range of --batch");
 /// A request is sent when it has this many bytes, even if the batch is not full.
 const REQUEST_BYTES: usize = 4 * 1024 * 1024;
-/// A line that exceeds what a request may hold is not even read whole.
+/// A line that is longer than a request may be is not read as a whole.
 const LINE_BYTES_MAX: usize = BODY_BYTES_MAX - 2;
-/// Reports of lines that were not stored; more are only counted.
+/// Lines that were not stored and are reported; more are only counted.
 const REPORTS_MAX: usize = 20;
 
-/// Does what was asked.
+/// Runs the command.
 pub(super) fn run(args: &ProduceArgs) -> Result<(), Failure> {
     let station = Name::parse(&args.station).map_err(|fault| Failure::usage(fault.text("Station")))?;
     let input: Box<dyn Read> = match &args.file {
@@ -87,16 +87,16 @@ pub(super) fn run(args: &ProduceArgs) -> Result<(), Failure> {
     }
 }
 
-/// What became of the lines.
+/// The outcome of the lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Tally {
-    /// Records that are acknowledged.
+    /// Number of records that are acknowledged.
     stored: u64,
-    /// Lines that are not, or not known to be.
+    /// Number of lines that are not stored, or not known to be.
     failed: u64,
-    /// The first lines of these, with the reason.
+    /// The first of these, with the reason.
     reports: Vec<String>,
-    /// Of the worst that happened.
+    /// The exit code of the worst outcome.
     exit: Exit,
 }
 
@@ -131,7 +131,7 @@ impl Tally {
     }
 }
 
-/// Lines on their way. `P` posts a request: headers and body.
+/// Sends lines. `P` posts a request, given its headers and its body.
 struct Producer<P> {
     post: P,
     run_id: String,
@@ -141,7 +141,7 @@ struct Producer<P> {
     tally: Tally,
 }
 
-/// Records that go in one request: their bytes, one after the other, and their lines.
+/// Records that go in one request: their bytes, one after the other, and the numbers of their lines.
 #[derive(Default)]
 struct Batch {
     bytes: Vec<u8>,
@@ -155,7 +155,7 @@ impl<P: FnMut(&[(&str, &str)], &[u8]) -> Result<Reply, Failure>> Producer<P> {
         Self { post, run_id, raw, batch_number: 0, progress, tally }
     }
 
-    /// Reads and sends all lines. An error means that there is no use in going on.
+    /// Reads and sends all lines. An error ends the run: what follows would fail in the same way.
     fn consume(&mut self, mut input: impl BufRead, batch_records: usize) -> Result<(), Failure> {
         let mut batch = Batch::default();
         let mut line = Vec::new();
@@ -166,7 +166,7 @@ impl<P: FnMut(&[(&str, &str)], &[u8]) -> Result<Reply, Failure>> Producer<P> {
                 .map_err(|fault| Failure::other(format!("the input cannot be read after line {number}: {fault}")))?;
             let Some(whole) = length else { break };
             number += 1;
-            // It begins a file and no record.
+            // A byte order mark belongs to the file and not to the record.
             if number == 1 {
                 line.drain(..line.len() - byte_order_mark::strip_bytes(&line).len());
             }
@@ -183,7 +183,7 @@ impl<P: FnMut(&[(&str, &str)], &[u8]) -> Result<Reply, Failure>> Producer<P> {
         if batch.lines.is_empty() { Ok(()) } else { self.send(&batch) }
     }
 
-    /// Why this line is not sent at all. `whole`: it did not exceed what a request may hold.
+    /// Returns why this line is not sent, if it is not. `whole`: it is not longer than a request may be.
     fn refused(&self, line: &[u8], whole: bool) -> Option<&'static str> {
         if !whole {
             return Some("longer than a request may be; not sent");
@@ -221,14 +221,14 @@ impl<P: FnMut(&[(&str, &str)], &[u8]) -> Result<Reply, Failure>> Producer<P> {
                 self.tally.stored += sent;
                 self.tally.fail(lines, fail, Exit::Failed, &errors.join("; "));
             }
-            // Refused as a whole: nothing is stored, and one line may be the reason.
+            // Refused as a whole: nothing is stored, and one line may be the cause.
             (400 | 413, _) if count > 1 => {
                 let middle = range.start + range.len() / 2;
                 self.send_range(batch, range.start..middle, &format!("{id}a"))?;
                 self.send_range(batch, middle..range.end, &format!("{id}b"))?;
             }
             (400 | 413, _) => self.tally.fail(lines, count, Exit::Failed, &reply.complaint()),
-            // What holds for this request holds for all that would follow.
+            // All requests that follow would fail in the same way.
             _ => {
                 let failure = reply.failure();
                 self.tally.fail(lines, count, failure.exit, &reply.complaint());
@@ -276,7 +276,7 @@ impl Batch {
     }
 }
 
-/// An answer that tells stored from failed records.
+/// An answer that says how many records were stored and how many failed.
 #[derive(Deserialize)]
 struct Partial {
     sent: u64,
@@ -288,8 +288,8 @@ fn partial(body: &[u8]) -> Option<Partial> {
     serde_json::from_slice(body).ok()
 }
 
-/// Reads one line without its end. `None` at the end of the input; `Some(false)` if the line was
-/// longer than [`LINE_BYTES_MAX`]: then the rest of it was skipped.
+/// Reads one line without its end. Returns `None` at the end of the input, and `Some(false)` if the line was longer
+/// than [`LINE_BYTES_MAX`] and was skipped.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
     let limit = LINE_BYTES_MAX as u64 + 1;
     if input.by_ref().take(limit).read_until(b'\n', line)? == 0 {
@@ -310,7 +310,7 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<
     Ok(Some(true))
 }
 
-/// A random id of this run, in the shape of a UUID.
+/// Returns a random id for this run, in the form of a UUID.
 fn run_id() -> Result<String, Failure> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|fault| Failure::other(format!("no random bytes: {fault}")))?;
@@ -319,7 +319,7 @@ fn run_id() -> Result<String, Failure> {
     Ok(parts.join("-"))
 }
 
-/// A line on the terminal for input that takes longer than a second.
+/// The progress line on the terminal, for input that takes longer than a second.
 struct Progress {
     terminal: bool,
     begun: Instant,

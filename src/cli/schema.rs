@@ -28,30 +28,30 @@ pub(super) struct SchemaArgs {
 
 #[derive(Debug, Subcommand)]
 enum SchemaCommand {
-    /// Add a schema, or the next version of one: the first is active at once, others after `schema activate`
+    /// Add a schema, or the next version of one; the first version is active at once, others after `schema activate`
     Add {
-        /// Its name
+        /// Name of the schema
         name: String,
-        /// Its language: json, protobuf, avro or graphql
+        /// Language: json, protobuf, avro or graphql
         #[arg(long = "type", value_name = "TYPE", value_parser = kind)]
         kind: SchemaKind,
-        /// Its text; `-` for standard input
+        /// File with the text; `-` for standard input
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
-        /// Protobuf: the message that records are; the first of the file unless told
+        /// Protobuf: message type of the records; by default the first of the file
         #[arg(long, value_name = "MESSAGE")]
         message: Option<String>,
-        /// Protobuf: a file that the text imports, by the name that it imports it by; may be given several times
+        /// Protobuf: an imported file, with its name in the import statement; can be given several times
         #[arg(long = "import", value_name = "NAME=FILE", value_parser = import)]
         imports: Vec<(String, PathBuf)>,
         #[command(flatten)]
         common: Common,
     },
-    /// Activate a version, for all producers at once: also an older one
+    /// Activate a version, for all producers at once; it may be an older one
     Activate {
-        /// The schema
+        /// Name of the schema
         name: String,
-        /// Its version
+        /// Number of the version
         version: u32,
         #[command(flatten)]
         common: Common,
@@ -61,29 +61,29 @@ enum SchemaCommand {
         #[command(flatten)]
         common: Common,
     },
-    /// Show a schema: its versions, and the text of the active one
+    /// Show a schema with its versions and the text of the active one
     Show {
-        /// Its name
+        /// Name of the schema
         name: String,
         #[command(flatten)]
         common: Common,
     },
-    /// Remove a schema that no station has
+    /// Remove a schema that is attached to no station
     Remove {
-        /// Its name
+        /// Name of the schema
         name: String,
         #[command(flatten)]
         common: Common,
     },
 }
 
-/// Does what was asked.
+/// Runs the command.
 pub(super) fn run(args: &SchemaArgs) -> Result<(), Failure> {
     match &args.command {
         SchemaCommand::Add { name, common, .. } => {
             let body = new_schema(&args.command)?;
             common.ask("POST", SCHEMAS, Some(&body), |AddedSchema { version, schema }: AddedSchema| {
-                told(name, version, schema.active_version)
+                added(name, version, schema.active_version)
             })
         }
         SchemaCommand::Activate { name, version, common } => {
@@ -114,11 +114,11 @@ fn kind(text: &str) -> Result<SchemaKind, String> {
 fn import(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.to_owned(), file.into())),
-        _ => Err("write NAME=FILE, with the name as the import says it".to_owned()),
+        _ => Err("write NAME=FILE, with the name in the import statement".to_owned()),
     }
 }
 
-/// The body that adds what the command line says.
+/// Returns the body of the request that adds the schema.
 fn new_schema(command: &SchemaCommand) -> Result<String, Failure> {
     let SchemaCommand::Add { name, kind, file, message, imports, .. } = command else {
         return Err(Failure::usage("nothing to add"));
@@ -135,7 +135,7 @@ fn new_schema(command: &SchemaCommand) -> Result<String, Failure> {
     json(&new)
 }
 
-/// A file's text, up to what the gateway would take.
+/// Returns the text of a file, up to what the gateway would take.
 fn text_of(file: &Path) -> Result<String, Failure> {
     let wrong = |fault: &dyn std::fmt::Display| Failure::usage(format!("{}: {fault}", file.display()));
     let source: Box<dyn Read> = if file.as_os_str() == "-" {
@@ -151,7 +151,7 @@ fn text_of(file: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn told(name: &str, version: u32, active_version: u32) -> String {
+fn added(name: &str, version: u32, active_version: u32) -> String {
     if version == active_version {
         format!("added {name}, version {version}, which is active\n")
     } else {
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_force_is_said() {
+    fn the_active_version_is_shown() {
         let version = |version, schema: &str| SchemaVersionView {
             version,
             schema: schema.to_owned(),
@@ -283,7 +283,7 @@ mod tests {
              1        active  Tue, 14 Nov 2023 22:13:20 GMT  root\n\
              2                Tue, 14 Nov 2023 22:13:20 GMT  root\n\n{}\n"
         );
-        assert!(told("o", 1, 1).contains("which is active"));
-        assert!(told("o", 2, 1).contains("schema activate o 2"));
+        assert!(added("o", 1, 1).contains("which is active"));
+        assert!(added("o", 2, 1).contains("schema activate o 2"));
     }
 }

@@ -1,4 +1,5 @@
-//! `sluicegate serve`: settings, logs, the gateway, and a word of welcome once its ports are bound.
+//! `sluicegate serve`: loads the settings, starts the log, runs the gateway, and prints the banner once its ports are
+//! bound.
 
 use super::{
     banner::{PasswordSource, banner},
@@ -33,7 +34,7 @@ pub(super) struct ServeArgs {
     /// How records are published to NATS: auto, single or atomic [env: SLUICEGATE_NATS_PUBLISH_MODE]
     #[arg(long, value_name = "MODE")]
     publish_mode: Option<String>,
-    /// Directory of the embedded store and of generated secrets [env: SLUICEGATE_DATA_DIR]
+    /// Directory of the embedded store and of the generated secrets [env: SLUICEGATE_DATA_DIR]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// Number of shards; by default the cores that the process may use [env: SLUICEGATE_SHARDS]
@@ -48,7 +49,7 @@ pub(super) struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// The flags, and the environment of this process.
+    /// Returns the flags and the environment of this process.
     pub(super) fn sources(&self) -> Sources {
         let flags = [
             ("listen", &self.listen),
@@ -67,7 +68,7 @@ impl ServeArgs {
     }
 }
 
-/// Runs the gateway until it is told to stop.
+/// Runs the gateway until a signal stops it.
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
     let loaded = match load(&args.sources(), Purpose::Serve) {
         Ok(loaded) => loaded,
@@ -76,7 +77,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    let welcome = welcome(&loaded);
+    let banner = banner_of(&loaded);
     let Loaded { settings, notices, .. } = loaded;
     let log = match logging::start(&settings) {
         Ok(log) => log,
@@ -92,8 +93,8 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         }
     }
     let served = gateway::run(settings, |bound| {
-        if let Some(welcome) = welcome {
-            print_aside(welcome(bound));
+        if let Some(banner) = banner {
+            print_aside(banner(bound));
         }
     });
     if let Err(failed) = &served {
@@ -103,18 +104,19 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     if served.is_ok() { Exit::Ok.into() } else { Exit::Failed.into() }
 }
 
-/// Prints on a thread of its own: a terminal that was stopped, or a pipe that is full, holds up nothing else. Nobody reads: no
-/// reason not to run.
+/// Prints on a thread of its own, so that a stopped terminal or a full pipe holds up nothing else. Errors are ignored:
+/// the gateway runs whether or not somebody reads.
 fn print_aside(text: String) {
     let print = move || {
         let mut out = std::io::stdout().lock();
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     };
-    let _no_thread = std::thread::Builder::new().name("welcome".to_owned()).spawn(print);
+    let _no_thread = std::thread::Builder::new().name("banner".to_owned()).spawn(print);
 }
 
-/// The banner, where somebody reads it: on a terminal, or when there are secrets to be told of.
-fn welcome(loaded: &Loaded) -> Option<impl FnOnce(SocketAddr) -> String + use<>> {
+/// Returns the function that makes the banner, if it is to be printed: on a terminal, or when credentials were
+/// generated.
+fn banner_of(loaded: &Loaded) -> Option<impl FnOnce(SocketAddr) -> String + use<>> {
     let terminal = std::io::stdout().is_terminal();
     if !terminal && !loaded.settings.auth.generated {
         return None;

@@ -16,7 +16,7 @@ use std::{fmt::Write as _, time::Duration};
 
 const STATIONS: &str = "/api/v1/stations";
 
-/// Make, change and remove stations, and see their consumer groups and dead letters.
+/// Create, change and remove stations, and see their consumer groups and dead letters.
 #[derive(Debug, Args)]
 pub(super) struct StationArgs {
     #[command(subcommand)]
@@ -25,17 +25,17 @@ pub(super) struct StationArgs {
 
 #[derive(Debug, Subcommand)]
 enum StationCommand {
-    /// Make a station; what is not said is as the gateway's configuration has it
+    /// Create a station; the gateway's configuration has the value of each option that is absent
     Create {
-        /// Its name
+        /// Name of the station
         name: String,
-        /// Partitions, fixed from then on
+        /// Number of partitions; it cannot be changed later
         #[arg(long, value_name = "N")]
         partitions: Option<u16>,
-        /// Where records are kept, fixed from then on: file or memory
+        /// Where records are kept: file or memory; it cannot be changed later
         #[arg(long, value_name = "WHERE", value_parser = storage)]
         storage: Option<StorageKind>,
-        /// A schema to attach
+        /// Schema to attach
         #[arg(long, value_name = "SCHEMA")]
         schema: Option<String>,
         #[command(flatten)]
@@ -50,52 +50,52 @@ enum StationCommand {
     },
     /// Show a station
     Show {
-        /// Its name
+        /// Name of the station
         name: String,
         #[command(flatten)]
         common: Common,
     },
-    /// Change a station; what is not said stays as it is
+    /// Change a station; each option that is absent stays as it is
     Change {
-        /// Its name
+        /// Name of the station
         name: String,
         #[command(flatten)]
         kept: KeptArgs,
         #[command(flatten)]
         common: Common,
     },
-    /// Remove a station with its records; of an adopted one the stream stays
+    /// Remove a station with its records; the stream of an adopted station stays
     Remove {
-        /// Its name
+        /// Name of the station
         name: String,
         #[command(flatten)]
         common: Common,
     },
-    /// Hold the records of a station against a schema from now on
+    /// Validate the records of a station by a schema from now on
     Attach {
-        /// The station
+        /// Name of the station
         name: String,
-        /// The schema; its active version is used
+        /// Schema; its active version is used
         #[arg(long, value_name = "SCHEMA")]
         schema: String,
         #[command(flatten)]
         common: Common,
     },
-    /// Hold the records of a station against nothing from now on
+    /// Validate the records of a station no longer
     Detach {
-        /// The station
+        /// Name of the station
         name: String,
         #[command(flatten)]
         common: Common,
     },
-    /// Make a station of a stream that exists
+    /// Make a station of an existing stream
     Adopt {
-        /// The name that it is to have
+        /// Name of the new station
         name: String,
-        /// The stream
+        /// Name of the stream
         #[arg(long, value_name = "STREAM")]
         stream: String,
-        /// A subject without wildcards that the stream listens on
+        /// Subject without wildcards that the stream listens on
         #[arg(long, value_name = "SUBJECT")]
         subject: String,
         #[command(flatten)]
@@ -103,16 +103,16 @@ enum StationCommand {
     },
     /// List the consumer groups of a station, or remove some
     Groups {
-        /// The station
+        /// Name of the station
         name: String,
         #[command(flatten)]
         work: groups::Work,
         #[command(flatten)]
         common: Common,
     },
-    /// List the dead letters of a station, replay or remove them
+    /// List the dead letters of a station, or replay or remove some
     DeadLetters {
-        /// The station
+        /// Name of the station
         name: String,
         #[command(flatten)]
         work: dead_letters::Work,
@@ -121,7 +121,7 @@ enum StationCommand {
     },
 }
 
-/// How records are kept: what can be changed later too.
+/// How records are kept: the attributes that can be changed later.
 #[derive(Debug, Default, Args)]
 struct KeptArgs {
     /// How long records are kept, such as 7d; 0 for ever
@@ -133,7 +133,7 @@ struct KeptArgs {
     /// How many bytes a partition keeps, such as 10GiB; 0 for no limit
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     retention_bytes: Option<u64>,
-    /// Copies, 1 to 5
+    /// Number of replicas, 1 to 5
     #[arg(long, value_name = "N")]
     replicas: Option<u8>,
     /// How long a message id is remembered, such as 2m
@@ -141,7 +141,7 @@ struct KeptArgs {
     idempotency_window: Option<Duration>,
 }
 
-/// Does what was asked.
+/// Runs the command.
 pub(super) fn run(args: &StationArgs) -> Result<(), Failure> {
     match &args.command {
         StationCommand::Create { common, .. } => {
@@ -223,12 +223,12 @@ fn change(kept: &KeptArgs) -> Result<ChangeStation, Failure> {
         ..ChangeStation::default()
     };
     if change == ChangeStation::default() {
-        return Err(Failure::usage("nothing to change: `sluicegate station change --help` says what can be"));
+        return Err(Failure::usage("nothing to change: `sluicegate station change --help` lists what can be"));
     }
     Ok(change)
 }
 
-/// The API counts ages in seconds: half a second would be kept for ever.
+/// Returns whole seconds, as the API takes ages. Half a second would become 0, which is for ever.
 fn seconds(time: Option<Duration>) -> Result<Option<u64>, Failure> {
     match time {
         Some(time) if time.subsec_nanos() != 0 => Err(Failure::usage("--retention-age: write whole seconds")),
@@ -286,7 +286,7 @@ fn shown(station: &StationView) -> String {
     text
 }
 
-/// In the largest unit that divides it.
+/// Returns an age in the largest unit that divides it.
 fn age(seconds: u64) -> String {
     let units = [("d", 86_400), ("h", 3_600), ("m", 60)];
     match units.into_iter().find(|(_, unit)| seconds > 0 && seconds.is_multiple_of(*unit)) {

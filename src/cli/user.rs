@@ -1,4 +1,4 @@
-//! `sluicegate user add|rights|list|remove|passwd`: over the admin API of a gateway that runs.
+//! `sluicegate user add|rights|list|remove|passwd`: users and their rights.
 
 use super::{
     exit::Failure,
@@ -21,14 +21,14 @@ pub(super) struct UserArgs {
 
 #[derive(Debug, Subcommand)]
 enum UserCommand {
-    /// Add a user; without --produce and --consume it may do everything with every station
+    /// Add a user; without --produce and --consume it may produce to and consume from every station
     Add {
-        /// Its name
+        /// Name of the user
         name: String,
         /// Read the password from the first line of standard input
         #[arg(long, required = true)]
         password_stdin: bool,
-        /// Stations that it may produce to; `*` stands for any characters; may be given several times
+        /// Stations that it may produce to; `*` stands for any characters; can be given several times
         #[arg(long, value_name = "PATTERN")]
         produce: Vec<String>,
         /// Stations that it may consume from
@@ -37,14 +37,14 @@ enum UserCommand {
         #[command(flatten)]
         common: Common,
     },
-    /// Say anew what a user may do: its tokens stay good, with the new rights
+    /// Change the rights of a user; its tokens stay valid and have the new rights
     Rights {
-        /// Its name
+        /// Name of the user
         name: String,
-        /// Stations that it may produce to, instead of those of before; '' for none; may be given several times
+        /// Stations that it may produce to, instead of the present ones; '' for none; can be given several times
         #[arg(long, value_name = "PATTERN", required_unless_present = "consume")]
         produce: Vec<String>,
-        /// Stations that it may consume from, instead of those of before
+        /// Stations that it may consume from, instead of the present ones
         #[arg(long, value_name = "PATTERN")]
         consume: Vec<String>,
         #[command(flatten)]
@@ -57,14 +57,14 @@ enum UserCommand {
     },
     /// Remove a user
     Remove {
-        /// Its name
+        /// Name of the user
         name: String,
         #[command(flatten)]
         common: Common,
     },
-    /// Give a user another password
+    /// Set the password of a user
     Passwd {
-        /// Its name
+        /// Name of the user
         name: String,
         /// Read the password from the first line of standard input
         #[arg(long, required = true)]
@@ -74,14 +74,14 @@ enum UserCommand {
     },
 }
 
-/// Does what was asked.
+/// Runs the command.
 pub(super) fn run(args: &UserArgs) -> Result<(), Failure> {
     match &args.command {
         UserCommand::Add { name, produce, consume, common, .. } => add(name, produce, consume, common),
         UserCommand::Rights { name, produce, consume, common } => {
             let name = user_name(name)?;
             let body = rights(produce, consume)?;
-            common.ask("PATCH", &user_path(&name), Some(&body), |user: UserView| told("changed", &user))
+            common.ask("PATCH", &user_path(&name), Some(&body), |user: UserView| with_rights("changed", &user))
         }
         UserCommand::List { common } => common.list(USERS, "users", |users| listing(&users)),
         UserCommand::Remove { name, common } => {
@@ -103,10 +103,10 @@ fn add(name: &str, produce: &[String], consume: &[String], common: &Common) -> R
     let (produce, consume) = grants(produce, consume)?;
     let password = password(std::io::stdin().lock())?;
     let user = AddUser { name, password, produce: Some(produce), consume: Some(consume) };
-    common.ask("POST", USERS, Some(&json(&user)?), |user: UserView| told("added", &user))
+    common.ask("POST", USERS, Some(&json(&user)?), |user: UserView| with_rights("added", &user))
 }
 
-fn told(verb: &str, user: &UserView) -> String {
+fn with_rights(verb: &str, user: &UserView) -> String {
     let (produce, consume) = (words(&user.produce), words(&user.consume));
     format!("{verb} {}\n  may produce to:   {produce}\n  may consume from: {consume}\n", user.name)
 }
@@ -123,7 +123,7 @@ fn listing(users: &[UserView]) -> String {
     table(["NAME", "ACCOUNT", "PRODUCE / CONSUME"], &users.iter().map(row).collect::<Vec<_>>())
 }
 
-/// The body that changes what is said; a list of nothing but '' is empty.
+/// Returns the body that changes the given rights. A list that has only '' is an empty list.
 fn rights(produce: &[String], consume: &[String]) -> Result<String, Failure> {
     let mut body = serde_json::Map::new();
     for (field, patterns) in [("produce", produce), ("consume", consume)] {
@@ -135,7 +135,8 @@ fn rights(produce: &[String], consume: &[String]) -> Result<String, Failure> {
     Ok(serde_json::Value::Object(body).to_string())
 }
 
-/// As in the original, a user of whom nothing is said may do everything; once something is said, it is all.
+/// Returns the rights of a new user. As in the original, a user without any right in the command may do everything;
+/// else it has those rights.
 fn grants(produce: &[String], consume: &[String]) -> Result<(Vec<String>, Vec<String>), Failure> {
     if produce.is_empty() && consume.is_empty() {
         return Ok((vec!["*".to_owned()], vec!["*".to_owned()]));
@@ -156,7 +157,7 @@ fn user_path(name: &str) -> String {
     format!("{USERS}/{}", encoded(name))
 }
 
-/// The first line, without its end. It is on no command line, where other processes could read it.
+/// Reads the password: the first line, without its end. It is not an argument, because other processes can read those.
 fn password(input: impl BufRead) -> Result<Box<str>, Failure> {
     let mut line = String::new();
     input

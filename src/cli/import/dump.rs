@@ -1,7 +1,7 @@
-//! The dump of a Memphis broker, and what its schemas and stations are here.
+//! The dump of a Memphis broker, and the schemas and stations that are made of it.
 //!
-//! Field names are the original's, of its API and of its tables. Values that the original would have rounded are
-//! rounded as it does; whatever is not taken over as it stands is told.
+//! Field names are those of the original's API and tables. Values that the original would have rounded are rounded in
+//! the same way. Whatever is not imported as it stands is noted.
 
 use crate::{
     api::{
@@ -23,7 +23,7 @@ const WINDOW_MS: u64 = 120_000;
 const WINDOW_MS_MIN: u64 = 100;
 const WINDOW_MS_MAX: u64 = 86_400_000;
 const REPLICAS_MAX: u8 = 5;
-/// How often the original handed a message out before it called it poison.
+/// How often the original delivered a message before it called it poison.
 pub(super) const DELIVERIES_MAX: u32 = 10;
 
 /// A dump.
@@ -78,31 +78,31 @@ struct DeadLetterFlags {
     schemaverse: Option<bool>,
 }
 
-/// A schema that is to be here.
+/// A schema that is to be imported.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SchemaPlan {
     pub(super) name: Name,
     pub(super) kind: SchemaKind,
-    /// In the order of their numbers; not empty.
+    /// The versions in the order of their numbers; not empty.
     pub(super) versions: Vec<VersionPlan>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct VersionPlan {
-    /// In the original.
+    /// Number of the version in the original.
     pub(super) number: u32,
     pub(super) active: bool,
     pub(super) text: String,
     pub(super) message: Option<String>,
 }
 
-/// A station that is to be here.
+/// A station that is to be imported.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct StationPlan {
     pub(super) name: Name,
-    /// Every attribute is said, so that no default of the gateway's configuration is mixed in.
+    /// It names every attribute, so that no default of the gateway's configuration is mixed in.
     pub(super) new: NewStation,
-    /// What is not as the dump says.
+    /// What differs from the dump.
     pub(super) notes: Vec<String>,
 }
 
@@ -110,7 +110,7 @@ impl Dump {
     /// Reads a dump. The error says what is wrong, and where.
     pub(super) fn read(text: &[u8]) -> Result<Self, String> {
         let dump: Self = serde_json::from_slice(byte_order_mark::strip_bytes(text))
-            .map_err(|fault| format!("this is no dump: {fault}"))?;
+            .map_err(|fault| format!("this is not a dump: {fault}"))?;
         match dump.format {
             None | Some(FORMAT) => Ok(dump),
             Some(other) => Err(format!("the dump says format {other}; this program reads format {FORMAT}")),
@@ -127,7 +127,7 @@ impl Dump {
 }
 
 impl DumpedSchema {
-    /// What the schema is here.
+    /// Returns the schema as it is to be imported. The error says why it cannot be.
     pub(super) fn plan(&self) -> Result<SchemaPlan, String> {
         let name = Name::parse(&self.name).map_err(|fault| fault.text("Schema"))?;
         let mut versions: Vec<VersionPlan> = self.versions.iter().flatten().map(DumpedVersion::plan).collect();
@@ -153,7 +153,7 @@ impl DumpedVersion {
 }
 
 impl DumpedStation {
-    /// What the station is here.
+    /// Returns the station as it is to be imported. The error says why it cannot be.
     pub(super) fn plan(&self) -> Result<StationPlan, String> {
         let name = Name::parse(&self.name).map_err(|fault| fault.text("Station"))?;
         let mut notes = Vec::new();
@@ -176,7 +176,8 @@ impl DumpedStation {
         Ok(StationPlan { name, new, notes })
     }
 
-    /// One of age, records, bytes and acknowledgement; the others have no limit.
+    /// Sets the one kind of retention that the original has, of age, records, bytes and acknowledgement. The others
+    /// have no limit.
     fn retention(&self, new: &mut NewStation, notes: &mut Vec<String>) -> Result<(), String> {
         let value = self.retention_value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0);
         let kind = self.retention_type.as_deref().unwrap_or("message_age_sec");
@@ -216,7 +217,7 @@ impl DumpedStation {
         copies
     }
 
-    /// Within the original's bounds, and within the age that records reach.
+    /// Returns the duplicate window: within the bounds of the original, and not longer than records are kept.
     fn window(&self, age_s: u64, notes: &mut Vec<String>) -> u64 {
         let said = self.idempotency_window_in_ms;
         let asked =
@@ -251,7 +252,7 @@ impl DumpedStation {
         Ok(parsed.map(|name| name.as_str().to_owned()))
     }
 
-    /// What there is no counterpart of.
+    /// Notes what the gateway has no counterpart of.
     fn left_behind(&self, notes: &mut Vec<String>) {
         if self.tiered_storage_enabled == Some(true) {
             notes.push(

@@ -1,4 +1,4 @@
-//! The admin API as the import uses it: look, change, compare.
+//! The admin API as the import uses it: find, change, compare.
 
 use crate::{
     api::stations::{NewStation, StationView},
@@ -19,14 +19,14 @@ pub(super) struct Gateway<'a> {
 /// Why an entry was not imported.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// It will be the same with every other one.
+    /// Every other entry would fail in the same way.
     Stop(Failure),
-    /// It is this one's.
+    /// Something is wrong with this entry.
     Entry(String),
 }
 
 impl Trouble {
-    /// Says what of the entry it was.
+    /// Adds to the text which part of the entry it was.
     pub(super) fn about(self, what: &str) -> Self {
         match self {
             Self::Entry(text) => Self::Entry(format!("{what}: {text}")),
@@ -36,13 +36,13 @@ impl Trouble {
 }
 
 impl Gateway<'_> {
-    /// What is there under this path.
+    /// Returns what is at this path, if it exists.
     pub(super) fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Trouble> {
         let reply = (self.send)("GET", path, None).map_err(Trouble::Stop)?;
         if reply.status == 404 { Ok(None) } else { parsed(&good(reply)?).map(Some) }
     }
 
-    /// The answer to a change; nothing if the run is dry.
+    /// Makes a change and returns the answer, or `None` in a dry run.
     pub(super) fn change(&self, method: &str, path: &str, body: &impl Serialize) -> Result<Option<Vec<u8>>, Trouble> {
         if self.dry_run {
             return Ok(None);
@@ -53,7 +53,8 @@ impl Gateway<'_> {
     }
 }
 
-/// The body of a good answer. Who may not do this may not do the next thing either, and a gateway that is away is away.
+/// Returns the body of a 2xx answer. Where the right is missing or the gateway is away, the import stops: every other
+/// entry would fail in the same way.
 fn good(reply: Reply) -> Result<Vec<u8>, Trouble> {
     match reply.status {
         200..300 => Ok(reply.body),
@@ -62,13 +63,13 @@ fn good(reply: Reply) -> Result<Vec<u8>, Trouble> {
     }
 }
 
-/// What the admin API answers.
+/// Reads an answer of the admin API.
 pub(super) fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Trouble> {
-    let unknown = |fault| Failure::other(format!("the answer is none of the admin API: {fault}"));
+    let unknown = |fault| Failure::other(format!("the answer is not that of the admin API: {fault}"));
     serde_json::from_slice(body).map_err(|fault| Trouble::Stop(unknown(fault)))
 }
 
-/// Attributes that this station's streams have otherwise.
+/// Returns the attributes in which the station differs from the dump, in words.
 pub(super) fn differences(here: &StationView, wanted: &NewStation) -> Vec<String> {
     let number = |name, here: u64, wanted: Option<u64>| (name, here.to_string(), wanted.map(|value| value.to_string()));
     let all = [

@@ -1,7 +1,8 @@
-//! `sluicegate import memphis FILE`: schemas and stations of a Memphis broker, over the admin API of a gateway that runs.
+//! `sluicegate import memphis FILE`: imports the schemas and stations of a Memphis broker into a running gateway.
 //!
-//! An import adds, and changes nothing that is set here: what is here with the same content is passed over, what is
-//! here and differs is told and left as it is. So it can be repeated, also after it broke off halfway.
+//! An import adds and never changes what is set in the gateway. What the gateway has with the same content is skipped;
+//! what it has with other content is reported and left as it is. So an import can be repeated, also after it failed
+//! halfway.
 
 mod dump;
 mod gateway;
@@ -27,10 +28,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A dump of schemas and stations is text that people have written.
+/// Size of a dump. Its schemas and stations are text that people have written.
 const DUMP_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Take over what another system has.
+/// Import the stations and schemas of another system.
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
     #[command(subcommand)]
@@ -43,7 +44,7 @@ enum From {
     Memphis {
         /// The dump, a JSON file (docs/migrating-from-memphis.md says how to make it); `-` for standard input
         file: PathBuf,
-        /// Say what would be done, and do nothing
+        /// Print what would be done, and change nothing
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
@@ -51,7 +52,7 @@ enum From {
     },
 }
 
-/// Does what was asked.
+/// Runs the command.
 pub(super) fn run(args: &ImportArgs) -> Result<(), Failure> {
     let From::Memphis { file, dry_run, admin } = &args.from;
     let dump = Dump::read(&read(file)?).map_err(|fault| Failure::usage(format!("{}: {fault}", file.display())))?;
@@ -80,18 +81,18 @@ struct Import<'a> {
     out: &'a mut dyn Write,
 }
 
-/// What became of a schema or of a station.
+/// The outcome of the import of a schema or a station.
 #[derive(Debug, Default)]
 struct Outcome {
-    /// What was done; nothing if all of it was here.
+    /// What was done; empty if the gateway had everything already.
     done: Vec<String>,
-    /// What is here with other values, and was left so.
+    /// What the gateway has with other values, which were left as they are.
     differs: Vec<String>,
-    /// What is here otherwise than in the dump because it has to be.
+    /// What differs from the dump because the gateway cannot have it as the dump says.
     notes: Vec<String>,
 }
 
-/// How many of each.
+/// The number of entries by outcome.
 #[derive(Debug, Default)]
 struct Counts {
     done: usize,
@@ -100,7 +101,7 @@ struct Counts {
 }
 
 impl Import<'_> {
-    /// Schemas first, because stations name them.
+    /// Imports schemas first, because stations name them.
     fn run(&mut self, dump: &Dump) -> Result<(), Failure> {
         let mut counts = Counts::default();
         for schema in dump.schemas() {
@@ -123,7 +124,7 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// Versions that are not here are added, in their order; the active one is activated if something was added.
+    /// Adds the missing versions in their order, and activates the active one if a version was added.
     fn schema(&mut self, plan: &SchemaPlan) -> Result<Outcome, Trouble> {
         let path = format!("/api/v1/schemas/{}", plan.name);
         let mut outcome = Outcome::default();
@@ -170,7 +171,7 @@ impl Import<'_> {
         Ok(outcome)
     }
 
-    /// The number that the version has here; nothing if it was not added because the run is dry.
+    /// Adds a version. Returns its number in the gateway, or `None` in a dry run.
     fn add_version(&mut self, plan: &SchemaPlan, version: &VersionPlan) -> Result<Option<u32>, Trouble> {
         let new = NewSchema {
             name: plan.name.as_str().to_owned(),
@@ -184,8 +185,8 @@ impl Import<'_> {
         added.map(|body| gateway::parsed(&body).map(|added: AddedSchema| added.version)).transpose()
     }
 
-    /// A station that is not here is made. One that is here keeps its attributes; it gets dead-letter settings and a schema
-    /// if it has none of its own: so it is with streams that the gateway has found.
+    /// Creates a station that does not exist. An existing one keeps its attributes; it gets the dead-letter settings
+    /// and the schema if it has none of its own, as a station has whose stream existed before.
     fn station(&mut self, plan: StationPlan) -> Result<Outcome, Trouble> {
         let StationPlan { name, new, notes } = plan;
         let path = format!("/api/v1/stations/{name}");
@@ -221,7 +222,7 @@ impl Import<'_> {
         Ok(outcome)
     }
 
-    /// One line about an entry, and one for each thing that is not as the dump says.
+    /// Prints a line about an entry, and one for each thing that is not as the dump says.
     fn tell(&mut self, what: &str, outcome: Result<Outcome, Trouble>, counts: &mut Counts) -> Result<(), Failure> {
         let outcome = match outcome {
             Ok(outcome) => outcome,
@@ -245,7 +246,7 @@ impl Import<'_> {
         };
         *count += 1;
         self.say(&format!("{what}: {headline}\n"))?;
-        // Beside differences, what was done all the same.
+        // With differences, what was done is listed too.
         let beside = if differs.is_empty() { Vec::new() } else { done };
         beside.iter().chain(&differs).chain(&notes).try_for_each(|line| self.say(&format!("  {line}\n")))
     }
@@ -255,12 +256,13 @@ impl Import<'_> {
     }
 }
 
-/// A dump need not say which message a Protobuf schema means: the first one then, as here.
+/// Returns whether the two versions are the same. A dump need not name the message type of a Protobuf schema; then it
+/// is the first of the file, as in the gateway.
 fn is_same(here: &SchemaVersionView, dumped: &VersionPlan) -> bool {
     here.schema == dumped.text && (dumped.message.is_none() || here.message == dumped.message)
 }
 
-/// What a station has of which nothing was said.
+/// Returns the dead-letter settings of a station that was created without any.
 fn default_letters() -> DeadLetterSettings {
     DeadLetterSettings { invalid: true, deliveries_max: DELIVERIES_MAX, retention_age_s: DEAD_LETTERS_AGE.as_secs() }
 }

@@ -355,8 +355,8 @@ fn who_may_not_do_the_first_thing_is_not_asked_for_the_next() {
 #[test]
 fn what_is_no_dump_is_refused_with_the_place() {
     for (text, expect) in [
-        ("", "this is no dump"),
-        ("[]", "this is no dump"),
+        ("", "this is not a dump"),
+        ("[]", "this is not a dump"),
         (r#"{"format":2}"#, "the dump says format 2"),
         (r#"{"schemas":[{"name":"x","type":"xml"}]}"#, "line 1 column"),
         (r#"{"stations":[{"name":7}]}"#, "line 1 column"),

@@ -1,9 +1,10 @@
 //! The log of the gateway: lines to standard error, written by a thread of their own.
 //!
-//! Whoever logs never waits for whoever reads: a line goes into a bounded queue, or is dropped and counted. So a pipe that
-//! is full stops no shard, and one that is closed ends nothing. What was dropped is said once there is room again.
+//! A thread that logs never waits for the reader of the log: a line goes into a bounded queue, or is dropped and
+//! counted. So a full pipe stops no shard, and a closed one ends nothing. The number of dropped lines is logged once
+//! there is room again.
 //!
-//! Panics are lines of the log too: the standard library would write them to standard error and wait there.
+//! Panics are logged too: the standard library would write them to standard error and wait there.
 
 use crate::{
     config::Settings,
@@ -25,10 +26,10 @@ use std::{
 };
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-/// Between two attempts to write to a descriptor that somebody has made non-blocking.
+/// Pause between two attempts to write to a descriptor that another process has made non-blocking.
 const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// The way into the log. Cheap to clone.
+/// A handle of the log. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
     queue: flume::Sender<Entry>,
@@ -39,7 +40,7 @@ pub(crate) struct Log {
 #[derive(Debug)]
 enum Entry {
     Line(Vec<u8>),
-    /// To be dropped when everything before it is written.
+    /// Is dropped when everything before it is written.
     Flushed(flume::Sender<()>),
 }
 
@@ -69,17 +70,19 @@ impl Log {
         // A descriptor of its own: the lock of the standard library's would be held while a write waits.
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         Self::to(stderr, |lines| {
-            tracing::warn!(lines, "log: lines were dropped: whoever reads the log was too slow, or away");
+            tracing::warn!(lines, "log: lines were dropped: the reader of the log was too slow, or away");
         })
     }
 
-    /// `tell` says how many lines were dropped.
-    fn to(out: impl Write + Send + 'static, tell: impl Fn(u64) + Send + 'static) -> io::Result<Self> {
+    /// Starts the thread that writes to `out`. `report` is called with the number of lines that were dropped.
+    fn to(out: impl Write + Send + 'static, report: impl Fn(u64) + Send + 'static) -> io::Result<Self> {
         let (queue, lines) = flume::bounded(LOG_QUEUE_LINES_MAX);
         let bytes = Arc::new(AtomicUsize::new(0));
         let queued = Arc::clone(&bytes);
-        let told = LOG_LINES_DROPPED.get();
-        thread::Builder::new().name("log".to_owned()).spawn(move || write_lines(&lines, &queued, (out, tell), told))?;
+        let reported = LOG_LINES_DROPPED.get();
+        thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write_lines(&lines, &queued, (out, report), reported))?;
         Ok(Self { queue, bytes })
     }
 
@@ -93,22 +96,22 @@ impl Log {
         }
     }
 
-    /// Writes a sentence for the person who started the program, behind what was logged.
+    /// Writes a line for the person who started the program, behind what was logged.
     pub(crate) fn say(&self, text: &str) {
         self.line(format!("{text}\n").as_bytes());
     }
 
-    /// Waits until everything is written, but not for a reader who does not read.
+    /// Waits until everything is written, at most [`LOG_FLUSH_TIMEOUT`].
     pub(crate) fn flush(&self) {
         let until = clock::now() + LOG_FLUSH_TIMEOUT;
         let (flushed, all_written) = flume::bounded::<()>(0);
         if self.queue.send_deadline(Entry::Flushed(flushed), until).is_ok() {
-            // Its end is the news, and so is the end of the time.
+            // It ends when the sender is dropped, or when the time is over.
             let _written_or_late = all_written.recv_deadline(until);
         }
     }
 
-    /// Has panics logged, wherever they happen.
+    /// Logs the panics of all threads.
     fn take_panics(&self) {
         let log = self.clone();
         std::panic::set_hook(Box::new(move |panic| {
@@ -134,7 +137,7 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// Takes one event, which comes in one piece.
+/// Takes one event, which is one write.
 #[derive(Debug)]
 pub(crate) struct LineWriter<'a>(&'a Log);
 
@@ -149,12 +152,13 @@ impl Write for LineWriter<'_> {
     }
 }
 
-/// Writes what is queued until nobody can log any more. `told`: so many dropped lines were told of.
+/// Writes what is queued until the last [`Log`] is dropped. `reported` is the number of dropped lines that were
+/// reported.
 fn write_lines(
     lines: &flume::Receiver<Entry>,
     queued: &AtomicUsize,
-    (mut out, tell): (impl Write, impl Fn(u64)),
-    mut told: u64,
+    (mut out, report): (impl Write, impl Fn(u64)),
+    mut reported: u64,
 ) {
     let mut is_read = true;
     while let Ok(entry) = lines.recv() {
@@ -163,21 +167,21 @@ fn write_lines(
                 queued.fetch_sub(line.len(), Ordering::Relaxed);
                 is_read = write_whole(&mut out, &line).is_ok();
                 if !is_read {
-                    // What cannot be written is lost, and whoever looks at the metrics sees it.
+                    // What cannot be written is lost; the metric shows it.
                     LOG_LINES_DROPPED.increment();
                 }
             }
             Entry::Flushed(heard) => drop(heard),
         }
         let dropped = LOG_LINES_DROPPED.get();
-        if is_read && lines.is_empty() && dropped > told {
-            tell(dropped - told);
-            told = dropped;
+        if is_read && lines.is_empty() && dropped > reported {
+            report(dropped - reported);
+            reported = dropped;
         }
     }
 }
 
-/// Writes a line. Whoever shares the descriptor may have made it one that does not wait.
+/// Writes a line. Another process that shares the descriptor may have made it non-blocking.
 fn write_whole(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
     while !line.is_empty() {
         match out.write(line) {

@@ -5,10 +5,10 @@ use crate::{config::Secret, limits, station::Name};
 use clap::{Args, Subcommand};
 use std::{convert::Infallible, path::PathBuf, str::FromStr, time::Duration};
 
-/// Puts load on a gateway and says what it took.
+/// Put load on a gateway and measure it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct BenchArgs {
-    /// What the requests do.
+    /// What the requests do
     #[command(subcommand)]
     command: BenchCommand,
 }
@@ -31,7 +31,7 @@ enum BenchCommand {
     },
 }
 
-/// What both commands take.
+/// The arguments of both commands.
 #[derive(Debug, Clone, Args)]
 struct LoadArgs {
     /// The gateway's data port.
@@ -43,10 +43,10 @@ struct LoadArgs {
     /// Spread the connections' requests over this many stations, NAME-0, NAME-1, …
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     stations: Option<usize>,
-    /// Who logs in.
+    /// User that logs in.
     #[arg(long, env = "SLUICEGATE_USER", default_value = "root")]
     user: String,
-    /// With which password. Better given by the environment, where other users cannot read it.
+    /// Password of the user. It is safer in the environment, where other users cannot read it.
     #[arg(long, env = "SLUICEGATE_PASSWORD", hide_env_values = true, value_parser = secret)]
     password: Option<Secret>,
     /// An access token, instead of logging in.
@@ -82,7 +82,7 @@ struct LoadArgs {
     /// Give a request up after this time.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     timeout: Duration,
-    /// Also account the CPU of these processes of this machine, the gateway's and the broker's say.
+    /// Also measure the CPU time of these processes on this machine, such as the gateway and the broker.
     #[arg(long, value_name = "PID", value_delimiter = ',')]
     account: Vec<u32>,
     /// Print the summary as one JSON object.

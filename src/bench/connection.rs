@@ -1,4 +1,4 @@
-//! One connection of the generator: what it has sent and not had answered, what it has yet to write.
+//! One connection of the generator: the requests without an answer, and what is still to be written.
 //!
 //! It never blocks. Readiness is edge-triggered, so reading and writing go on until the kernel has no more.
 
@@ -21,26 +21,26 @@ pub(super) struct Connection<'a> {
     phase: Phase,
     parser: ResponseParser,
     elements: ElementCount,
-    /// Of the answer that is coming.
+    /// Bytes so far of the body of the answer that is coming.
     body_bytes: u64,
     in_flight: VecDeque<InFlight>,
     out: Vec<u8>,
     out_at: usize,
-    /// Goes behind `out`.
+    /// Is written behind `out`.
     body: Option<&'a [u8]>,
     body_at: usize,
-    /// An answer has come on this connection: it is worth making it again at once.
+    /// Whether an answer has come on this connection. If so, it is worth connecting again at once.
     pub(super) has_served: bool,
 }
 
-/// Where a connection stands.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Takes requests.
+    /// It takes requests.
     Open,
-    /// Has asked the kernel to connect.
+    /// The kernel is connecting it.
     Connecting,
-    /// Has no socket.
+    /// It has no socket.
     Down,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct InFlight {
 pub(super) struct Answered {
     /// When it began, and whether it is measured.
     pub(super) start: Start,
-    /// Of the answer.
+    /// Status of the answer.
     pub(super) status: u16,
     /// Records sent, or found in the answer.
     pub(super) records: u64,
@@ -68,37 +68,37 @@ pub(super) struct Answered {
     pub(super) payload_bytes: u64,
 }
 
-/// What reading came to.
+/// The outcome of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Received {
-    /// All that was there.
+    /// Everything that had come was read.
     Drained,
-    /// The server will close, as it said: no request may follow.
+    /// The server has said that it will close: no request may follow.
     Closing,
 }
 
 impl<'a> Connection<'a> {
-    /// A connection that is made.
+    /// A connection that is established.
     pub(super) fn open(stream: TcpStream) -> Self {
         Self { stream: Some(stream), phase: Phase::Open, ..Self::empty() }
     }
 
-    /// Where it stands.
+    /// Returns the state of the connection.
     pub(super) fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// The socket, to register it.
+    /// Returns the socket, to register it.
     pub(super) fn stream(&mut self) -> Option<&mut TcpStream> {
         self.stream.as_mut()
     }
 
-    /// Whether another request may be handed over.
+    /// Returns whether another request may be given to the connection.
     pub(super) fn has_room(&self, pipeline: usize) -> bool {
         self.phase == Phase::Open && self.body.is_none() && self.in_flight.len() < pipeline
     }
 
-    /// The request that has waited longest.
+    /// Returns the request that has waited longest.
     pub(super) fn oldest(&self) -> Option<&InFlight> {
         self.in_flight.front()
     }
@@ -141,7 +141,7 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Reads what has come and tells `sink` the answers in it. With `to_end`, reads up to the end of the stream, which
+    /// Reads what has come and gives `sink` the answers in it. With `to_end`, reads up to the end of the stream, which
     /// the kernel has announced.
     pub(super) fn receive(
         &mut self,
@@ -198,7 +198,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Lets the socket go. The requests that have no answer are handed out.
+    /// Closes the socket. Returns the requests that have no answer.
     pub(super) fn drop_stream(&mut self) -> impl Iterator<Item = InFlight> + use<> {
         let in_flight = std::mem::take(&mut self.in_flight);
         *self = Self { stream: None, phase: Phase::Down, out: std::mem::take(&mut self.out), ..Self::empty() };
@@ -206,13 +206,13 @@ impl<'a> Connection<'a> {
         in_flight.into_iter()
     }
 
-    /// Begins anew on `stream`, which the kernel is connecting.
+    /// Starts again on `stream`, which the kernel is connecting.
     pub(super) fn connecting(&mut self, stream: TcpStream) {
         self.stream = Some(stream);
         self.phase = Phase::Connecting;
     }
 
-    /// The kernel has something to say about a connection in the making: whether it is made, or why not.
+    /// Returns whether the connection is established by now. The error says that it failed.
     pub(super) fn connected(&mut self) -> Result<bool, Failure> {
         let Some(stream) = self.stream.as_ref() else { return Ok(false) };
         match stream.take_error() {

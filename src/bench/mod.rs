@@ -1,7 +1,7 @@
 //! `sluicegate bench produce|consume`: how much a gateway takes, and how long it makes a client wait.
 //!
-//! A load generator in the spirit of `nats bench` and `redis-benchmark`, made so that it is not itself the limit: one
-//! thread unless told otherwise, readiness from epoll, requests put together from parts that were encoded beforehand,
+//! A load generator in the spirit of `nats bench` and `redis-benchmark`, built so that it is not itself the limit: one
+//! thread by default, readiness from epoll, requests put together from parts that were encoded beforehand,
 //! responses read by a parser that knows no more than it needs, no allocation per request.
 //!
 //! - **Closed loop** (default): each connection sends the next request when an answer has come. It finds the greatest

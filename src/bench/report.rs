@@ -1,4 +1,4 @@
-//! What a run comes to: the summary, as JSON for programs and as text for people.
+//! The summary of a run, as JSON for programs and as text for people.
 
 use super::{
     account::CpuUse,
@@ -160,7 +160,8 @@ impl Summary {
         }
     }
 
-    /// Every request was answered 2xx, those of the warm-up too, there was at least one, and no idle connection fell.
+    /// Returns whether there was a request, every one was answered 2xx, those of the warm-up too, and no idle
+    /// connection was closed.
     pub(crate) fn is_clean(&self) -> bool {
         self.errors.is_empty()
             && self.warmup_failures == 0

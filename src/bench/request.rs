@@ -1,8 +1,8 @@
 //! Requests, put together from parts that are encoded once.
 //!
 //! A request is head (one a station) + `Authorization` (one a token) + perhaps `Idempotency-Key` + `Content-Length` and
-//! body (one a variant). Each part goes round by itself. Small bodies are copied behind their head, so that a request is
-//! one write; large ones stay where they are and are written vectored.
+//! body (one a variant). Each part goes round by itself. Small bodies are copied behind their head, so that a request
+//! is one write; large ones stay where they are and are written vectored.
 
 use super::{args::Work, payload::Body, target::Url};
 use crate::{config::Secret, station::Name};

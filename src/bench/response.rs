@@ -33,11 +33,11 @@ pub(super) enum Event<'a> {
 enum State {
     #[default]
     Head,
-    /// So many bytes of a body are to come.
+    /// This many bytes of a body are still to come.
     Body(u64),
     /// The line with a chunk's size.
     ChunkSize,
-    /// So many bytes of a chunk are to come.
+    /// This many bytes of a chunk are still to come.
     Chunk(u64),
     /// The line end after a chunk.
     ChunkEnd,
@@ -46,7 +46,7 @@ enum State {
 }
 
 impl ResponseParser {
-    /// Takes `input`, tells `sink` what it holds.
+    /// Reads `input` and gives `sink` what it holds.
     pub(super) fn feed(&mut self, mut input: &[u8], mut sink: impl FnMut(Event<'_>)) -> Result<(), &'static str> {
         while !input.is_empty() {
             input = match self.state {
@@ -139,7 +139,7 @@ impl ResponseParser {
     }
 }
 
-/// Hands out what `input` holds of a body of which `left` bytes are to come; the rest of both.
+/// Gives `sink` what `input` holds of a body of which `left` bytes are to come. Returns the rest of both.
 fn body<'a>(input: &'a [u8], left: u64, sink: &mut impl FnMut(Event<'_>)) -> (&'a [u8], u64) {
     let taken = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
     let (bytes, rest) = input.split_at(taken);

@@ -1,7 +1,7 @@
 //! When requests begin. Pure: time comes in, as nanoseconds since the run's beginning.
 //!
-//! In the closed loop a request begins when a connection is free. In the open loop it is *due* at a time that depends on
-//! nothing but its number, and keeps that time as its beginning however late it is sent.
+//! In the closed loop a request begins when a connection is free. In the open loop it is *due* at a time that depends
+//! on nothing but its number, and keeps that time as its beginning however late it is sent.
 
 use super::args::Extent;
 use std::time::Duration;

@@ -19,25 +19,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a worker is told.
+/// The parameters of a worker.
 pub(super) struct Orders<'a> {
-    /// Nanoseconds count from here, the same for all workers.
+    /// The time from which nanoseconds count, the same for all workers.
     pub(super) epoch: Instant,
-    /// To connect again.
+    /// The address, to connect again.
     pub(super) address: SocketAddr,
-    /// Connections that are made, at least one.
+    /// Established connections, at least one.
     pub(super) streams: Vec<std::net::TcpStream>,
-    /// Requests in flight on each.
+    /// Number of requests in flight on each.
     pub(super) pipeline: usize,
-    /// When requests begin.
+    /// The times at which requests begin.
     pub(super) schedule: Schedule,
-    /// What they are.
+    /// Encodes the requests.
     pub(super) encoder: Encoder<'a>,
-    /// When a request is given up.
+    /// Time after which a request is given up.
     pub(super) timeout: Duration,
 }
 
-/// What others see of a worker while it runs. Written by the worker alone, now and then.
+/// The counts of a worker that others see while it runs. Only the worker writes them, now and then.
 #[derive(Debug, Default)]
 pub(super) struct Sight {
     /// Answers so far, with those of the warm-up.
@@ -71,7 +71,7 @@ struct Worker<'a> {
     in_flight: usize,
     tally: Tally,
     seen: Seen,
-    /// When there was last a connection.
+    /// When there was a connection last.
     reached: Nanos,
     scratch: Vec<u8>,
 }
@@ -145,7 +145,7 @@ impl<'a> Worker<'a> {
         nanos(clock::since(self.epoch))
     }
 
-    /// Waits for readiness, for the next request that is due, or for the time to look after things.
+    /// Waits until a connection is ready, the next request is due, or the next tick.
     fn wait(&mut self, events: &mut Events, now: Nanos) -> std::io::Result<()> {
         let mut timeout = TICK;
         match self.schedule.wake_at() {
@@ -228,7 +228,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Hands the requests that are due to free connections.
+    /// Gives the requests that are due to free connections.
     fn issue(&mut self, now: Nanos) {
         while let Some(index) = self.free.front().copied() {
             let Some(connection) = self.connections.get_mut(index) else { return };
@@ -255,7 +255,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Gives a connection up, its requests with it, and makes it anew: at once if it was of use, else at the next tick.
+    /// Closes a connection, counts its requests as failed, and connects again: at once if it has served, else at the
+    /// next tick.
     fn lose(&mut self, index: usize, failure: Failure) {
         let now = self.now();
         let Some(connection) = self.connections.get_mut(index) else { return };
@@ -291,7 +292,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// What needs no haste: requests without an answer, connections to make anew, the end of patience.
+    /// Does what can wait for a tick: times requests out, connects again, and ends a run that reaches no server.
     fn sweep(&mut self, now: Nanos) -> Result<(), String> {
         let is_reached = self.connections.iter().any(|connection| connection.phase() == Phase::Open);
         if is_reached {
@@ -358,7 +359,7 @@ impl Timer {
         Ok(())
     }
 
-    /// It has fired. Its count need not be read: each firing is an edge of its own.
+    /// Notes that it has fired. Its count need not be read: each firing is an edge of its own.
     fn fired(&mut self) {
         self.armed = None;
     }

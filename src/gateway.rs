@@ -20,6 +20,7 @@ use crate::{
     record::headers::HeaderPolicy,
     rt::{self, Driver, Reservation, clock},
     shard::{self, BackendParts, Parts, Running},
+    station::Attributes,
 };
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ},
@@ -251,7 +252,7 @@ fn open(settings: &Settings) -> Result<OpenBackend, Failed> {
     if std::env::current_dir().is_err() {
         std::env::set_current_dir("/").map_err(|error| Failed::new(format!("the current directory: {error}")))?;
     }
-    let defaults = StationDefaults::from(&settings.stations);
+    let defaults = StationDefaults::new(&Attributes::from(&settings.stations), settings.stations.group_expiry);
     let store = Store::open_within(&settings.limits, &settings.data_dir, defaults, Clock::system());
     store
         .map(|store| OpenBackend::Local(Arc::new(store)))

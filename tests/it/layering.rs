@@ -29,7 +29,7 @@ const RULES: &[Rule] = &[
     ("rt", &[]),
     ("config", &["record::headers", "rt::DriverChoice"]),
     ("directory", &["rt", "auth", "schema"]),
-    ("backend", &["record", "wire", "rt", "metrics", "config"]),
+    ("backend", &["record", "wire", "rt", "metrics"]),
     ("retry", &["record", "directory", "backend", "wire", "rt"]),
     ("dead_letters", &["record", "retry", "directory", "backend", "wire", "metrics", "rt::clock"]),
     (

@@ -4,10 +4,7 @@
 //! published after the fsync, so what a reader finds below it is durable. A station's [`Rules`] are written and
 //! read in the same way: a change is there for every thread as soon as it is durable.
 
-use crate::{
-    config::StationSettings,
-    station::{Attributes, AttributesChange, Name, Partition, PublishMode, Station, Storage},
-};
+use crate::station::{Attributes, AttributesChange, Name, Partition, PublishMode, Station, Storage};
 use serde::{Deserialize, Serialize};
 use std::{
     sync::{
@@ -34,15 +31,17 @@ pub struct StationDefaults {
     pub group_expiry: Option<Duration>,
 }
 
-impl From<&StationSettings> for StationDefaults {
-    fn from(settings: &StationSettings) -> Self {
+impl StationDefaults {
+    /// Returns how stations are made that get these attributes, as far as the store has them.
+    #[must_use]
+    pub fn new(attributes: &Attributes, group_expiry: Option<Duration>) -> Self {
         Self {
-            partitions: settings.partitions,
-            retention_age: settings.retention_age,
-            retention_records: settings.retention_records,
-            retention_bytes: settings.retention_bytes,
-            duplicate_window: settings.duplicate_window,
-            group_expiry: settings.group_expiry,
+            partitions: attributes.partitions,
+            retention_age: attributes.retention_age,
+            retention_records: attributes.retention_records,
+            retention_bytes: attributes.retention_bytes,
+            duplicate_window: attributes.duplicate_window,
+            group_expiry,
         }
     }
 }

@@ -11,11 +11,12 @@ use crate::{
     directory::messages::ShardUpdate,
     reject::Reject,
     rt::clock,
+    station::Attributes,
 };
 use std::{path::Path, sync::Arc, thread, time::Duration};
 
 fn open(directory: &Path, settings: &Settings) -> Arc<Store> {
-    let defaults = StationDefaults::from(&settings.stations);
+    let defaults = StationDefaults::new(&Attributes::from(&settings.stations), settings.stations.group_expiry);
     Arc::new(Store::open(directory, defaults, Clock::system()).expect("the store opens"))
 }
 

@@ -154,6 +154,7 @@ impl Limits {
             + PUBLISH_SPARES_MAX * PUBLISH_SPARE_RECORDS_MAX * RECORD_OVERHEAD_BYTES
             + self.shard_body_bytes_max
             + 2 * self.window_bytes_max
+            + BUS_QUEUED_BYTES_MAX
             + TOKEN_CACHE_BYTES_MAX
             + STATIONS_PER_SHARD_MAX * 512
             + (OPEN_DELIVERIES_PER_SHARD_MAX + ACKNOWLEDGED_PER_SHARD_MAX) * 512

@@ -16,6 +16,14 @@ pub const NATS_PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const NATS_CONTROL_LINE_BYTES_MAX: usize = 4 * 1024;
 /// Requests to the broker whose answers one shard waits for.
 pub const BUS_REQUESTS_MAX: usize = 4_096;
+/// Subscriptions of one shard, those of consume calls apart.
+pub const BUS_SUBSCRIPTIONS_MAX: usize = 65_536;
+/// Messages that wait for one subscriber. One more, and the subscription ends: it would have a gap.
+pub const BUS_QUEUE_MESSAGES_MAX: usize = 1_024;
+/// Their bytes; one message that is larger may wait alone.
+pub const BUS_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that wait for all subscribers of a shard.
+pub const BUS_QUEUED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How often the broker is asked the same again while nobody answers: an election may be under way. The earlier
 /// requests stay open, at most one for each of these in the hold.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(400);
@@ -40,6 +48,7 @@ pub const STREAMS_LISTED_MAX: usize = 100_000;
 
 const _: () = assert!(NATS_LINE_BYTES_MAX <= NATS_INFO_BYTES_MAX);
 const _: () = assert!(NATS_CONTROL_LINE_BYTES_MAX <= NATS_LINE_BYTES_MAX, "what may be sent may come back");
+const _: () = assert!(8 * BUS_QUEUE_BYTES_MAX <= BUS_QUEUED_BYTES_MAX, "no subscriber takes the room of all");
 const _: () = assert!(NATS_INFO_BYTES_MAX + NATS_PAYLOAD_BYTES_MAX < u32::MAX as usize, "spans are u32");
 const _: () = assert!(10 * LOOK_INTERVAL.as_millis() <= HOLD.as_millis(), "an election is met by several questions");
 const _: () =

@@ -1,6 +1,6 @@
 //! A request: published with a reply subject, and what comes there is gathered until it is enough.
 
-use super::{Bus, Failure, fits_a_line, is_sound};
+use super::{Bus, Failure, fits_a_line, is_subject};
 use crate::{
     backend::nats::connection::{Connection, Incoming, REPLIES},
     limits::BUS_REQUESTS_MAX,
@@ -180,7 +180,7 @@ impl Connection {
     /// Sends a request, once there is a connection.
     async fn send_request(&self, request: &Request<'_>) -> Result<(Rc<Pending>, Place<'_>), Failure> {
         let Request { subject, headers, payload, timeout, replies_max, bytes_max } = *request;
-        if !is_sound(subject) {
+        if !is_subject(subject) {
             return Err(Failure::Subject);
         }
         let server = self.connected_within(timeout.min(self.limits.hold)).await.ok_or(Failure::Away)?;

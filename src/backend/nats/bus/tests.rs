@@ -1,15 +1,23 @@
 //! The bus against a broker that follows a script.
 
 use super::{
-    super::testing::{PATIENCE, with_broker},
+    super::{
+        connection::Connection,
+        testing::{PATIENCE, with_broker},
+    },
     *,
 };
-use crate::{limits::BUS_REQUESTS_MAX, rt};
+use crate::{
+    limits::{BUS_QUEUE_BYTES_MAX, BUS_QUEUE_MESSAGES_MAX, BUS_QUEUED_BYTES_MAX, BUS_REQUESTS_MAX},
+    rt,
+};
 use futures_util::future::{join, join_all};
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, num::NonZeroU64, time::Duration};
 
 /// The subscription that the handshake makes for replies.
 const REPLIES_SID: u64 = 2;
+/// The first one that is made afterwards.
+const FIRST_SID: u64 = 3;
 
 fn request<'a>(subject: &'a str, payload: &'a str) -> Request<'a> {
     Request { subject, headers: b"", payload: payload.as_bytes(), timeout: PATIENCE, replies_max: 8, bytes_max: 256 }
@@ -204,7 +212,7 @@ fn what_the_broker_would_not_take_is_not_sent_to_it() {
             peer.ended();
         },
         |connection| async move {
-            for subject in ["", "a b", "a\r\nPING", "a..b", ".a", "a.", &long] {
+            for subject in ["", "a b", "a\r\nPING", "a..b", ".a", "a.", "a.*", ">", &long] {
                 assert_eq!(
                     connection.request(&request(subject, "")).await.err(),
                     Some(Failure::Subject),
@@ -247,4 +255,193 @@ fn a_request_waits_for_a_connection_no_longer_than_it_has_time() {
         let brief = Request { timeout: Duration::from_millis(100), ..request("a", "") };
         assert_eq!(connection.request(&brief).await.err(), Some(Failure::Away));
     });
+}
+
+/// Takes messages until the subscription ends. Returns their payloads, and how it ended.
+async fn drain(subscription: &mut Subscription) -> (Vec<String>, Result<(), Failure>) {
+    let mut payloads = Vec::new();
+    loop {
+        match subscription.next().await {
+            Ok(Some(received)) => payloads.push(String::from_utf8_lossy(received.payload()).into_owned()),
+            Ok(None) => return (payloads, Ok(())),
+            Err(failure) => return (payloads, Err(failure)),
+        }
+    }
+}
+
+/// Waits until everything was received that the broker sends before it answers this.
+async fn catch_up(connection: &Connection) {
+    connection.request(&request("catch.up", "")).await.expect("a reply");
+}
+
+#[test]
+fn a_subscription_brings_messages_in_order_until_it_is_dropped() {
+    with_broker(
+        |broker| {
+            let mut peer = broker.accept();
+            assert_eq!(peer.line(), format!("SUB a.* {FIRST_SID}"));
+            peer.send("HMSG a.b 3 _INBOX.x 12 14\r\nNATS/1.0\r\n\r\nhi\r\n");
+            peer.message("a.c", FIRST_SID, "there");
+            assert_eq!(peer.line(), format!("UNSUB {FIRST_SID}"));
+            // What was on its way then comes to nobody, and not to the next one either.
+            peer.message("a.d", FIRST_SID, "late");
+            let line = peer.line();
+            let sid = line.strip_prefix("SUB > ").expect("a subscription").parse().expect("a number");
+            assert_ne!(sid, FIRST_SID);
+            peer.message("a.e", sid, "new");
+            peer.ended();
+        },
+        |connection| async move {
+            let mut subscription = connection.subscribe("a.*", None).await.expect("subscribed");
+            let first = subscription.next().await.expect("open").expect("a message");
+            assert_eq!((first.subject(), first.reply()), (b"a.b".as_slice(), b"_INBOX.x".as_slice()));
+            assert_eq!((first.headers(), first.payload()), (b"NATS/1.0\r\n\r\n".as_slice(), b"hi".as_slice()));
+            let second = subscription.next().await.expect("open").expect("a message");
+            assert_eq!(
+                (second.subject(), second.reply(), second.headers()),
+                (b"a.c".as_slice(), b"".as_slice(), b"".as_slice())
+            );
+            drop(subscription);
+            let mut subscription = connection.subscribe(">", None).await.expect("subscribed");
+            assert_eq!(subscription.next().await.expect("open").expect("a message").payload(), b"new");
+            assert_eq!((connection.bus.subscriptions.get(), connection.bus.queued.get()), (1, 0));
+        },
+    );
+}
+
+#[test]
+fn a_subscription_ends_by_itself_after_as_many_messages_as_were_asked_for() {
+    with_broker(
+        |broker| {
+            let mut peer = broker.accept();
+            assert_eq!(peer.line(), format!("SUB a {FIRST_SID}"));
+            assert_eq!(peer.line(), format!("UNSUB {FIRST_SID} 2"));
+            for payload in ["1", "2", "3"] {
+                peer.message("a", FIRST_SID, payload);
+            }
+            peer.ended();
+        },
+        |connection| async move {
+            let mut subscription = connection.subscribe("a", NonZeroU64::new(2)).await.expect("subscribed");
+            assert_eq!(drain(&mut subscription).await, (vec!["1".to_owned(), "2".to_owned()], Ok(())));
+        },
+    );
+}
+
+#[test]
+fn a_subscriber_that_does_not_keep_up_is_ended_and_others_are_not() {
+    let large = "x".repeat(BUS_QUEUE_BYTES_MAX / 2);
+    with_broker(
+        move |broker| {
+            let mut peer = broker.accept();
+            for (subject, sid) in [("many", 3), ("large", 4), ("other", 5)] {
+                assert_eq!(peer.line(), format!("SUB {subject} {sid}"));
+            }
+            let reply = peer.published().reply;
+            for number in 0..BUS_QUEUE_MESSAGES_MAX + 10 {
+                peer.message("many", 3, &number.to_string());
+            }
+            for _ in 0..3 {
+                peer.message("large", 4, &large);
+            }
+            peer.message("other", 5, "fine");
+            peer.message(&reply, REPLIES_SID, "");
+            assert_eq!([peer.line(), peer.line()], ["UNSUB 3", "UNSUB 4"]);
+            peer.ended();
+        },
+        |connection| async move {
+            let mut many = connection.subscribe("many", None).await.expect("subscribed");
+            let mut large = connection.subscribe("large", None).await.expect("subscribed");
+            let mut other = connection.subscribe("other", None).await.expect("subscribed");
+            catch_up(&connection).await;
+            let (payloads, end) = drain(&mut many).await;
+            assert_eq!((payloads.len(), end), (BUS_QUEUE_MESSAGES_MAX, Err(Failure::Slow)));
+            assert!(payloads.iter().enumerate().all(|(index, payload)| *payload == index.to_string()));
+            let (payloads, end) = drain(&mut large).await;
+            assert_eq!((payloads.len(), end), (1, Err(Failure::Slow)));
+            assert_eq!(other.next().await.expect("open").expect("a message").payload(), b"fine");
+            assert_eq!(connection.bus.queued.get(), 0);
+        },
+    );
+}
+
+#[test]
+fn all_subscribers_together_have_a_bound_too() {
+    let fitting = BUS_QUEUED_BYTES_MAX / BUS_QUEUE_BYTES_MAX;
+    // Larger than a queue may be: it has one alone.
+    let payload = "x".repeat(BUS_QUEUE_BYTES_MAX);
+    with_broker(
+        move |broker| {
+            let mut peer = broker.accept();
+            for _ in 0..fitting {
+                assert!(peer.line().starts_with("SUB "));
+            }
+            let reply = peer.published().reply;
+            for sid in (FIRST_SID..).take(fitting) {
+                peer.message("a", sid, &payload);
+            }
+            peer.message(&reply, REPLIES_SID, "");
+            peer.ended();
+        },
+        |connection| async move {
+            let mut subscriptions = Vec::new();
+            for _ in 0..fitting {
+                subscriptions.push(connection.subscribe("a", None).await.expect("subscribed"));
+            }
+            catch_up(&connection).await;
+            let mut last = subscriptions.pop().expect("some");
+            assert_eq!(last.next().await.err(), Some(Failure::Slow));
+            assert_eq!(connection.bus.queued.get(), (fitting - 1) * (BUS_QUEUE_BYTES_MAX + 1));
+            for subscription in &mut subscriptions {
+                assert!(subscription.next().await.is_ok_and(|received| received.is_some()));
+            }
+            // What nobody took is given back too.
+            drop(subscriptions);
+            assert_eq!((connection.bus.queued.get(), connection.bus.subscriptions.get()), (0, 1));
+        },
+    );
+}
+
+#[test]
+fn a_lost_connection_ends_a_subscription_behind_what_came_before() {
+    with_broker(
+        |broker| {
+            let mut peer = broker.accept();
+            assert_eq!(peer.line(), format!("SUB a {FIRST_SID}"));
+            peer.message("a", FIRST_SID, "1");
+            drop(peer);
+            let mut peer = broker.accept();
+            // It is not subscribed to again by itself, and not unsubscribed from either.
+            assert_eq!(peer.published().subject, "next");
+            peer.ended();
+        },
+        |connection| async move {
+            let mut subscription = connection.subscribe("a", None).await.expect("subscribed");
+            assert_eq!(drain(&mut subscription).await, (vec!["1".to_owned()], Err(Failure::Lost)));
+            assert_eq!(subscription.next().await.err(), Some(Failure::Lost), "as often as it is asked");
+            drop(subscription);
+            let brief = Request { timeout: Duration::from_secs(5), ..request("next", "") };
+            assert_eq!(connection.request(&brief).await.err(), Some(Failure::TimedOut));
+        },
+    );
+}
+
+#[test]
+fn a_subscription_that_is_forbidden_or_cannot_be_is_an_error() {
+    let long = "s".repeat(NATS_CONTROL_LINE_BYTES_MAX);
+    with_broker(
+        |broker| {
+            let mut peer = broker.accept();
+            assert_eq!(peer.line(), format!("SUB secret.> {FIRST_SID}"));
+            peer.send("-ERR 'Permissions Violation for Subscription to \"secret.>\"'\r\n");
+            peer.ended();
+        },
+        |connection| async move {
+            for subject in ["", "a b", "a..b", ">.a", "a.", "a\r\nPING", &long] {
+                assert_eq!(connection.subscribe(subject, None).await.err(), Some(Failure::Subject), "{subject:?}");
+            }
+            let mut subscription = connection.subscribe("secret.>", None).await.expect("not refused yet");
+            assert_eq!(subscription.next().await.err(), Some(Failure::Forbidden("secret.>".into())));
+        },
+    );
 }

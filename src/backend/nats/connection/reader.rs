@@ -7,7 +7,7 @@ use crate::{
     wire::{
         Span,
         jetstream::{pull, window::DueWakers},
-        nats::{Op, ParseLimits, Parsed, ServerError, ServerInfo, encode, next},
+        nats::{Op, ParseLimits, Parsed, ServerError, ServerInfo, encode, next, server_error::PermissionAction},
     },
 };
 use std::time::Duration;
@@ -104,13 +104,17 @@ impl Connection {
 
     /// Hands a message to whom its subscription is for. One that no consume call waits for any more is given back.
     fn message(&self, sid: u64, message: &Incoming<'_>, wakes: &mut DueWakers) {
-        match self.subscriptions.borrow().get(sid) {
+        let is_over = match self.subscriptions.borrow().get(sid) {
             Some(Subscriber::Acknowledgements) => return self.jetstream.answered(message, wakes),
             Some(Subscriber::Replies) => return self.replied(message),
             Some(Subscriber::Pull(pull)) if jetstream::is_pulled(message) && pull.receive(message) => return,
-            Some(Subscriber::Pull(_)) | None => {}
-        }
-        if !message.reply.is_empty() && jetstream::is_pulled(message) {
+            Some(Subscriber::Queue(queue)) if queue.receive(message) => return,
+            Some(Subscriber::Queue(_)) => true,
+            Some(Subscriber::Pull(_)) | None => false,
+        };
+        if is_over {
+            self.unsubscribe(sid);
+        } else if !message.reply.is_empty() && jetstream::is_pulled(message) {
             encode::pub_(&mut self.out.append(), message.reply, None, pull::NAK);
         }
     }
@@ -137,12 +141,23 @@ impl Connection {
     }
 
     fn refused(&self, error: &ServerError, wakes: &mut DueWakers) -> Result<(), String> {
-        if let ServerError::PermissionsViolation { subject, .. } = error {
-            if self.is_news(subject) {
-                tracing::warn!(subject = &**subject, "the broker's permissions forbid the gateway this subject");
+        match error {
+            ServerError::PermissionsViolation { action, subject } => {
+                if self.is_news(subject) {
+                    tracing::warn!(subject = &**subject, "the broker's permissions forbid the gateway this subject");
+                }
+                self.jetstream.forbidden(subject, wakes);
+                match action {
+                    PermissionAction::Publish => self.bus.forbidden(subject),
+                    PermissionAction::Subscribe => self.subscriptions.borrow().forbidden(subject),
+                    // Every reply subject is below the one inbox.
+                    PermissionAction::Reply => {}
+                }
             }
-            self.jetstream.forbidden(subject, wakes);
-            self.bus.forbidden(error);
+            ServerError::Other(text) if !error.closes() && self.is_news(text) => {
+                tracing::warn!(text = &**text, "the broker refuses something");
+            }
+            _ => {}
         }
         if error.closes() { Err(format!("{error:?}")) } else { Ok(()) }
     }

@@ -3,8 +3,13 @@
 //! Two of them stand as long as the connection is wanted, and every handshake makes them anew: the acknowledgements'
 //! inbox and that of replies. All others are a call's or a subscriber's, made on one connection and ended with it.
 
-use super::super::{fetch::Pull, slab::Slab};
+use super::super::{
+    bus::{Failure, Queue},
+    fetch::Pull,
+    slab::Slab,
+};
 use crate::wire::nats::encode;
+use std::rc::Rc;
 
 /// The subscription that all acknowledgements come to: the first one.
 pub(super) const ACKNOWLEDGEMENTS_SID: u64 = 1;
@@ -20,6 +25,8 @@ pub(in crate::backend::nats) enum Subscriber {
     Replies,
     /// A consume call's, from one partition.
     Pull(Pull),
+    /// A subscriber's on the bus.
+    Queue(Rc<Queue>),
 }
 
 /// The subscriptions of a connection.
@@ -64,8 +71,19 @@ impl Subscriptions {
     pub(super) fn pulls(&self) -> impl Iterator<Item = &Pull> {
         self.entries.iter().filter_map(|(_, subscriber)| match subscriber {
             Subscriber::Pull(pull) => Some(pull),
-            Subscriber::Acknowledgements | Subscriber::Replies => None,
+            Subscriber::Acknowledgements | Subscriber::Replies | Subscriber::Queue(_) => None,
         })
+    }
+
+    /// Ends the subscriptions to a subject that the broker forbids to subscribe to.
+    pub(super) fn forbidden(&self, subject: &str) {
+        for (_, subscriber) in self.entries.iter() {
+            if let Subscriber::Queue(queue) = subscriber
+                && queue.is_on(subject)
+            {
+                queue.fail(Failure::Forbidden(subject.into()));
+            }
+        }
     }
 
     /// Ends every subscription that was made on the connection: it is lost.
@@ -73,6 +91,7 @@ impl Subscriptions {
         for subscriber in self.entries.extract(|subscriber| !subscriber.stands()) {
             match subscriber {
                 Subscriber::Pull(pull) => pull.lost(),
+                Subscriber::Queue(queue) => queue.fail(Failure::Lost),
                 Subscriber::Acknowledgements | Subscriber::Replies => {}
             }
         }

@@ -8,14 +8,14 @@ use super::{
 };
 use crate::{
     backend::nats::bus::{Failure, Replies, Reply, Request, Verdict},
-    limits::Limits,
+    limits::{BUS_QUEUE_MESSAGES_MAX, Limits},
     rt,
     wire::nats::headers,
 };
 use async_nats::{Client, HeaderMap, Message};
 use futures_util::{StreamExt as _, future::join};
 use serde_json::json;
-use std::{cell::RefCell, thread, time::Duration};
+use std::{cell::RefCell, num::NonZeroU64, thread, time::Duration};
 
 /// Longer than anything here may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -172,6 +172,72 @@ fn a_request_ends_when_the_broker_is_killed_and_the_next_one_finds_it_again() {
             assert_eq!(failed.err(), Some(Failure::Lost));
             server.borrow_mut().run();
             assert_eq!(connection.request(&request("nobody", "")).await.err(), Some(Failure::NoResponders));
+        }
+    });
+}
+
+#[test]
+fn a_subscriber_gets_what_is_published_and_one_that_is_too_slow_is_ended() {
+    let server = Server::start("");
+    let service = serve(&server, 2, |client, message| async move {
+        let count: usize = String::from_utf8_lossy(&message.payload).parse().expect("a number");
+        for number in 0..count {
+            client.publish("news.one", number.to_string().into()).await.expect("sent");
+        }
+        client.publish(message.reply.expect("somewhere to answer to"), "done".into()).await.expect("sent");
+    });
+    on_connection(server.port, &Limits::default(), |connection| async move {
+        let mut all = connection.subscribe("news.*", None).await.expect("subscribed");
+        let mut two = connection.subscribe("news.one", NonZeroU64::new(2)).await.expect("subscribed");
+        // The answer comes behind what was published before it.
+        connection.request(&request("service", "5")).await.expect("an answer");
+        for number in 0..5 {
+            let received = all.next().await.expect("open").expect("a message");
+            assert_eq!(
+                (received.subject(), received.payload()),
+                (b"news.one".as_slice(), number.to_string().as_bytes())
+            );
+        }
+        for number in ["0", "1"] {
+            assert_eq!(two.next().await.expect("open").expect("a message").payload(), number.as_bytes());
+        }
+        assert!(two.next().await.expect("ended in order").is_none());
+
+        connection.request(&request("service", "5000")).await.expect("an answer");
+        for number in 0..BUS_QUEUE_MESSAGES_MAX {
+            let received = all.next().await.expect("open").expect("a message");
+            assert_eq!(received.payload(), number.to_string().as_bytes());
+        }
+        assert_eq!(all.next().await.err(), Some(Failure::Slow));
+        // The connection is none the worse for it.
+        assert_eq!(connection.request(&request("nobody", "")).await.err(), Some(Failure::NoResponders));
+    });
+    service.join().expect("the service served");
+}
+
+#[test]
+fn a_subscription_ends_when_the_broker_is_killed() {
+    let server = RefCell::new(Server::start(""));
+    let port = server.borrow().port;
+    on_connection(port, &Limits::default(), |connection| {
+        let server = &server;
+        async move {
+            let mut subscription = connection.subscribe("news.*", None).await.expect("subscribed");
+            server.borrow_mut().kill();
+            assert_eq!(subscription.next().await.err(), Some(Failure::Lost));
+            server.borrow_mut().run();
+            let mut again = connection.subscribe("news.*", None).await.expect("subscribed");
+            let nobody = connection.request(&request("nobody", "")).await.err();
+            assert_eq!(nobody, Some(Failure::NoResponders), "the broker has the subscription");
+            let publisher = thread::spawn(move || {
+                block_on(async {
+                    let client = async_nats::connect(format!("127.0.0.1:{port}")).await.expect("a connection");
+                    client.publish("news.one", "x".into()).await.expect("sent");
+                    client.flush().await.expect("the server has it");
+                });
+            });
+            assert_eq!(again.next().await.expect("open").expect("a message").payload(), b"x");
+            publisher.join().expect("it was published");
         }
     });
 }

@@ -15,7 +15,7 @@ use crate::{
     config::{BackendSettings, NatsCredential, NatsSettings, Settings},
     control::{self, ControlHandle, ControlInputs, OpenBackend},
     directory::messages::{Envelope, ShardUpdate},
-    limits::REQUESTS_PER_SHARD_MAX,
+    limits::{REQUESTS_PER_SHARD_MAX, STORE_CLOSE_TIMEOUT},
     metrics::ShardMetrics,
     record::headers::HeaderPolicy,
     rt::{self, Driver, Reservation, clock},
@@ -45,8 +45,6 @@ const KILLED: i32 = 130;
 const WATCH_EVERY: Duration = Duration::from_millis(200);
 /// How long an address may be in use by a process that was killed.
 const ADDRESS_IN_USE_PATIENCE: Duration = Duration::from_secs(2);
-/// What the embedded store has to finish its last commit.
-const STORE_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the gateway did not start, or ended by itself.
 #[derive(Debug)]

@@ -5,10 +5,13 @@
 //! names the next one in its body and in `Link`.
 
 use super::problem::Problem;
-use crate::api::{
-    pages::{PageQuery, PageRequest},
-    tags::Tagged,
-    typed::Object,
+use crate::{
+    api::{
+        pages::{PageQuery, PageRequest},
+        tags::Tagged,
+        typed::Object,
+    },
+    limits::{CONTROL_BODY_BYTES_MAX, PAGE_MAX},
 };
 use axum::{
     Json,
@@ -21,11 +24,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// Items of a page, unless the request says otherwise.
 const PAGE_DEFAULT: usize = 100;
-/// Items of a page at most.
-const PAGE_MAX: usize = 1_000;
 
 /// A JSON object of at most `BYTES_MAX` bytes; unknown fields are refused by the types.
-pub(super) struct Body<T, const BYTES_MAX: usize = { super::BODY_BYTES_MAX }>(pub(super) T);
+pub(super) struct Body<T, const BYTES_MAX: usize = CONTROL_BODY_BYTES_MAX>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<S> for Body<T, BYTES_MAX> {
     type Rejection = Problem;

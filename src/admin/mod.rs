@@ -27,7 +27,7 @@ pub use server::{bind, serve};
 use crate::{
     api::health::Readiness,
     control::AdminService,
-    limits::{CONTROL_BODY_BYTES_MAX, SCHEMA_BODY_BYTES_MAX},
+    limits::{ADMIN_API_REQUESTS_MAX, CONTROL_BODY_BYTES_MAX, SCHEMA_BODY_BYTES_MAX},
     metrics::CONTENT_TYPE,
 };
 use axum::{
@@ -38,13 +38,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
-use places::API_REQUESTS_MAX;
 use problem::Problem;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// Bytes of a request body, except that of a schema.
-const BODY_BYTES_MAX: usize = CONTROL_BODY_BYTES_MAX;
 /// For answers that are true only now, or meant only for the client that asked.
 const NO_STORE: [(header::HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
 
@@ -54,7 +51,10 @@ fn router(service: AdminService) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(service.clone(), access::require_admin))
-        .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(API_REQUESTS_MAX)), places::one_of_the_api));
+        .layer(middleware::from_fn_with_state(
+            Arc::new(Semaphore::new(ADMIN_API_REQUESTS_MAX)),
+            places::one_of_the_api,
+        ));
     Router::new()
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
@@ -63,7 +63,7 @@ fn router(service: AdminService) -> Router {
         .nest("/api/v1", api)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(CONTROL_BODY_BYTES_MAX))
         .layer(middleware::from_fn(server::deadline))
         .with_state(service)
 }

@@ -6,7 +6,7 @@
 //! place only while nobody else needs it.
 
 use super::problem::Problem;
-use crate::rt::clock;
+use crate::{limits::ADMIN_CONNECTIONS_MAX, rt::clock};
 use axum::{
     extract::{Request, State},
     middleware::Next,
@@ -22,11 +22,6 @@ use std::{
     time::Instant,
 };
 use tokio::sync::{Notify, Semaphore};
-
-/// Connections at a time.
-pub(super) const CONNECTIONS_MAX: usize = 64;
-/// Requests of the API at a time; the other places are left to health, readiness and metrics.
-pub(super) const API_REQUESTS_MAX: usize = CONNECTIONS_MAX * 3 / 4;
 
 /// The connections that are open.
 #[derive(Debug)]
@@ -56,7 +51,7 @@ impl Places {
     /// all connections are being served.
     pub(super) fn take(&mut self) -> Option<Arc<Place>> {
         self.taken.retain(|place| place.strong_count() > 0);
-        if self.taken.len() >= CONNECTIONS_MAX {
+        if self.taken.len() >= ADMIN_CONNECTIONS_MAX {
             let waiting = self.taken.iter().filter_map(Weak::upgrade).filter(|place| !place.is_busy.load(Relaxed));
             let first =
                 waiting.min_by_key(|place| (place.is_trusted.load(Relaxed), place.waits_since.load(Relaxed)))?;
@@ -137,7 +132,7 @@ where
     }
 }
 
-/// Serves at most [`API_REQUESTS_MAX`] requests of the API at a time. What comes beyond is refused before its
+/// Serves at most [`ADMIN_API_REQUESTS_MAX`] requests of the API at a time. What comes beyond is refused before its
 /// credential is checked.
 pub(super) async fn one_of_the_api(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
     match room.try_acquire() {
@@ -162,7 +157,7 @@ mod tests {
     #[tokio::test]
     async fn f9_who_waits_longest_without_a_credential_gives_way_and_nobody_else() {
         let mut places = Places::new();
-        let all: Vec<_> = (0..CONNECTIONS_MAX).map(|_| taken(&mut places)).collect();
+        let all: Vec<_> = (0..ADMIN_CONNECTIONS_MAX).map(|_| taken(&mut places)).collect();
         for (index, place) in all.iter().enumerate() {
             place.waits_since.store(index as u64, Relaxed);
         }
@@ -177,7 +172,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_who_is_being_served_gives_way() {
         let mut places = Places::new();
-        let all: Vec<_> = (0..CONNECTIONS_MAX).map(|_| taken(&mut places)).collect();
+        let all: Vec<_> = (0..ADMIN_CONNECTIONS_MAX).map(|_| taken(&mut places)).collect();
         for place in &all {
             place.is_busy.store(true, Relaxed);
         }

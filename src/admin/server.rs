@@ -6,7 +6,13 @@ use super::{
     problem::Problem,
     router,
 };
-use crate::control::AdminService;
+use crate::{
+    control::AdminService,
+    limits::{
+        ADMIN_CLOSE_TIMEOUT, ADMIN_CONNECTION_TIMEOUT, ADMIN_HEAD_BYTES_MAX, ADMIN_HEAD_FIELDS_MAX, ADMIN_HEAD_TIMEOUT,
+        ADMIN_REQUEST_TIMEOUT, ADMIN_SWEEP_TIMEOUT,
+    },
+};
 use axum::{
     Router,
     extract::Request,
@@ -30,20 +36,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// From the end of a response (or the accept) to the end of the next head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of a head.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Header fields of a head.
-const HEAD_FIELDS_MAX: usize = 64;
-/// From the end of the head to the answer, the body of the request included.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// The same for a request that goes through all dead letters of a station. What it has done by then stays done.
-const SWEEP_TIMEOUT: Duration = Duration::from_secs(100);
-/// Age at which a connection is closed, after the request that it serves.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
-/// Time that a connection then has to write its last answer.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two attempts to get a place while all are in use. Meanwhile new connections wait in the kernel's queue.
 const PLACE_PAUSE: Duration = Duration::from_millis(10);
 /// Pause after an accept that failed because something was exhausted (file descriptors, memory).
@@ -90,21 +82,21 @@ async fn connection(stream: TcpStream, router: Router, place: Arc<Place>) {
     let service = Placed { inner: TowerToHyperService::new(router), place: Arc::clone(&place) };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(HEAD_FIELDS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
+        .header_read_timeout(ADMIN_HEAD_TIMEOUT)
+        .max_headers(ADMIN_HEAD_FIELDS_MAX)
+        .max_buf_size(ADMIN_HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
-        () = sleep(CONNECTION_TIMEOUT) => None,
+        () = sleep(ADMIN_CONNECTION_TIMEOUT) => None,
         () = place.must_go() => return,
     };
     let ended = if let Some(ended) = ended {
         ended
     } else {
         connection.as_mut().graceful_shutdown();
-        timeout(CLOSE_TIMEOUT, connection).await.unwrap_or(Ok(()))
+        timeout(ADMIN_CLOSE_TIMEOUT, connection).await.unwrap_or(Ok(()))
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "admin: a connection ended early");
@@ -114,7 +106,7 @@ async fn connection(stream: TcpStream, router: Router, place: Arc<Place>) {
 /// Ends a request that takes too long, because its body does not come or the registry does not answer.
 pub(super) async fn deadline(request: Request, next: Next) -> Response {
     let sweeps = request.uri().path().contains("/dead-letters") && request.method() != Method::GET;
-    match timeout(if sweeps { SWEEP_TIMEOUT } else { REQUEST_TIMEOUT }, next.run(request)).await {
+    match timeout(if sweeps { ADMIN_SWEEP_TIMEOUT } else { ADMIN_REQUEST_TIMEOUT }, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::new(
             StatusCode::REQUEST_TIMEOUT,

@@ -1,7 +1,7 @@
 //! The admin listener over a real socket, with raw HTTP, on a registry in memory.
 
-use super::{BODY_BYTES_MAX, bind, serve};
-use crate::{control::tests::support::service_in_memory, rt::clock};
+use super::{bind, serve};
+use crate::{control::tests::support::service_in_memory, limits::CONTROL_BODY_BYTES_MAX, rt::clock};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::{
@@ -295,10 +295,10 @@ fn what_is_wrong_with_a_request_is_said() {
 #[test]
 fn heads_and_bodies_are_bounded() {
     let admin = Admin::start();
-    let huge = format!(r#"{{"name":"ann","password":"{}"}}"#, "x".repeat(BODY_BYTES_MAX));
+    let huge = format!(r#"{{"name":"ann","password":"{}"}}"#, "x".repeat(CONTROL_BODY_BYTES_MAX));
     admin.root("POST", "/api/v1/users", Some(&huge)).problem(413);
     // A schema may be larger: this one is read, and is none of a language that there is.
-    let schema = format!(r#"{{"name":"s","type":"none","schema":"{}"}}"#, "x".repeat(BODY_BYTES_MAX));
+    let schema = format!(r#"{{"name":"s","type":"none","schema":"{}"}}"#, "x".repeat(CONTROL_BODY_BYTES_MAX));
     admin.root("POST", "/api/v1/schemas", Some(&schema)).problem(400);
     let head = format!("GET /healthz HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(40_000));
     assert_eq!(admin.raw(head.as_bytes()).status, 431);

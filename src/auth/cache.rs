@@ -8,6 +8,7 @@
 //! Invariants: an entry is never returned at or after its expiry; the table is at most half full, so a probe ends.
 
 use super::Principal;
+use crate::limits::TOKEN_CACHE_SWEEP_MAX;
 use std::{
     fmt,
     hash::{BuildHasher, Hasher, RandomState},
@@ -39,8 +40,6 @@ struct Entry {
 const EMPTY: u32 = u32::MAX;
 /// Bytes at the end of a token that are hashed: 24 of the signature's 32 bytes.
 const HASHED_BYTES: usize = 32;
-/// Entries that the hand looks at before it takes the one it stands on: bounds the time of one insertion.
-const SWEEP_MAX: usize = 64;
 const TABLE_MIN: usize = 64;
 
 impl fmt::Debug for TokenCache {
@@ -204,9 +203,9 @@ impl TokenCache {
         self.bytes -= cost(&gone.token);
     }
 
-    /// Evicts an entry. Second chance: an entry that was used since the hand came by stays, within [`SWEEP_MAX`] steps.
+    /// Evicts an entry. Second chance: an entry that was used since the hand came by stays, within [`TOKEN_CACHE_SWEEP_MAX`] steps.
     fn evict(&mut self) {
-        for _ in 0..SWEEP_MAX {
+        for _ in 0..TOKEN_CACHE_SWEEP_MAX {
             if self.hand >= self.entries.len() {
                 self.hand = 0;
             }

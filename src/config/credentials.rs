@@ -7,6 +7,7 @@
 //! never written to it.
 
 use super::settings::Secret;
+use crate::limits::CREDENTIALS_FILE_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -80,7 +81,7 @@ impl Credentials {
             });
         }
         let mut text = String::new();
-        file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+        file.take(CREDENTIALS_FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
         // What serde says about a value may repeat it: only the position is passed on.
         serde_json::from_str(&text).map(Some).map_err(|fault| CredentialsFault {
             what: format!("{shown} is damaged at line {}, column {}", fault.line(), fault.column()),
@@ -163,8 +164,6 @@ fn random<const N: usize>() -> Result<[u8; N], CredentialsFault> {
     })?;
     Ok(bytes)
 }
-
-const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@ use super::{
     table::{ENV_PREFIX, SETTINGS, Setting, find, nearest},
     value::{Raw, unquote},
 };
-use crate::byte_order_mark;
+use crate::{byte_order_mark, limits::CONFIG_FILE_BYTES_MAX};
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 /// Where settings come from. Reading the process's own environment is the caller's business.
@@ -48,8 +48,6 @@ pub(super) struct Layers {
 
 /// Variables that other commands of this program read, or that name the file itself.
 const OTHER_VARIABLES: [&str; 3] = ["SLUICEGATE_CONFIG", "SLUICEGATE_USER", "SLUICEGATE_PASSWORD"];
-/// A configuration file is at most this long.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 impl Layers {
     /// Reads all layers.
@@ -220,8 +218,8 @@ fn of_kubernetes(name: &str) -> bool {
 fn read_bounded(path: &std::path::Path) -> std::io::Result<String> {
     use std::io::{Error, ErrorKind, Read};
     let mut text = String::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
+    std::fs::File::open(path)?.take(CONFIG_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > CONFIG_FILE_BYTES_MAX {
         return Err(Error::new(ErrorKind::FileTooLarge, "it is longer than 1 MiB"));
     }
     Ok(byte_order_mark::strip(&text).to_owned())

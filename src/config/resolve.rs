@@ -9,7 +9,7 @@ use super::{
     settings::{AuthSettings, BackendSettings, NatsCredential, NatsSettings, Secret, Settings, StationSettings},
     value::show_time,
 };
-use crate::byte_order_mark;
+use crate::{byte_order_mark, limits::SIGNING_KEY_BYTES_MIN};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -368,8 +368,8 @@ fn check_secrets(auth: &AuthDraft, listen: SocketAddr, findings: &mut Findings<'
     let reachable = !listen.ip().to_canonical().is_loopback();
     let secrets = [
         ("auth.root_password", &auth.root_password, PASSWORD_BYTES_GOOD, false),
-        ("auth.access_key", &auth.access_key, KEY_BYTES_MIN, reachable),
-        ("auth.refresh_key", &auth.refresh_key, KEY_BYTES_MIN, reachable),
+        ("auth.access_key", &auth.access_key, SIGNING_KEY_BYTES_MIN, reachable),
+        ("auth.refresh_key", &auth.refresh_key, SIGNING_KEY_BYTES_MIN, reachable),
     ];
     for (key, secret, good, required) in secrets {
         let Some(secret) = secret else { continue };
@@ -396,7 +396,6 @@ fn check_secrets(auth: &AuthDraft, listen: SocketAddr, findings: &mut Findings<'
 
 /// Debezium's HTTP timeout, and that of many other clients.
 const RESPONSE_TIME_COMMON: Duration = Duration::from_secs(60);
-const KEY_BYTES_MIN: usize = 32;
 const PASSWORD_BYTES_GOOD: usize = 8;
 /// The secrets of the original's compose file.
 const PUBLISHED: [&str; 3] = ["JWT_TEST_PURPOSE", "REFRESH_JWT_TEST_PURPOSE", "memphis"];

@@ -2,9 +2,9 @@
 
 pub use crate::rt::DriverChoice;
 use crate::{
-    limits::{DUPLICATE_WINDOW, GROUP_EXPIRY, Limits},
+    limits::{DUPLICATE_WINDOW, GROUP_EXPIRY, Limits, PARTITIONS_MAX},
     record::headers::HeaderRule,
-    station::{Attributes, PARTITIONS_MAX, Storage},
+    station::{Attributes, Storage},
 };
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 

@@ -13,7 +13,12 @@ use super::{
     },
     value::{Raw, show_size, show_time},
 };
-use crate::{limits::SHARDS_MAX, record::headers::HeaderRule, rt::DriverChoice, station::Name};
+use crate::{
+    limits::{CONFIG_LIFETIME_MAX, SHARDS_MAX},
+    record::headers::HeaderRule,
+    rt::DriverChoice,
+    station::Name,
+};
 use std::{path::PathBuf, time::Duration};
 use toml::Value;
 
@@ -91,8 +96,6 @@ const UNCONFIRMED: [(&str, Unconfirmed); 2] = [("serve", Unconfirmed::Serve), ("
 const LAYOUTS: [(&str, Layout); 2] = [("plain", Layout::Plain), ("memphis", Layout::Memphis)];
 const STORAGES: [(&str, bool); 2] = [("file", false), ("memory", true)];
 const FORMATS: [(&str, Option<bool>); 3] = [("auto", None), ("json", Some(true)), ("pretty", Some(false))];
-/// A token lives at most ten years: far from any overflow of an expiry.
-const LIFETIME_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
 const UNLIMITED: &str = "unlimited";
 
 macro_rules! limit {
@@ -506,8 +509,11 @@ fn lifetime(raw: &Raw) -> Result<Duration, Bad> {
 
 /// Token lifetimes are bounded, so that no expiry overflows.
 pub(super) fn check_lifetime(time: Duration, raw: &Raw) -> Result<Duration, Bad> {
-    if time > LIFETIME_MAX {
-        return Err(Bad::new(format!("is {}", raw.shown()), format!("write at most {}", show_time(LIFETIME_MAX))));
+    if time > CONFIG_LIFETIME_MAX {
+        return Err(Bad::new(
+            format!("is {}", raw.shown()),
+            format!("write at most {}", show_time(CONFIG_LIFETIME_MAX)),
+        ));
     }
     Ok(time)
 }

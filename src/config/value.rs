@@ -4,6 +4,7 @@
 //! what is printed is read back as the same value. Times are whole milliseconds.
 
 use super::error::Bad;
+use crate::limits::{CONFIG_SIZE_MAX, CONFIG_TIME_MAX};
 use std::{net::SocketAddr, time::Duration};
 
 /// A value as it was written. No `Debug`: it may be a secret.
@@ -18,11 +19,6 @@ pub(super) enum Raw {
     /// A list of texts of the file.
     List(Vec<String>),
 }
-
-/// The largest size that can be written: keeps sums of sizes far from overflow.
-const SIZE_MAX: u64 = 1 << 40;
-/// The longest time that can be written: keeps sums of times far from overflow.
-const TIME_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 const TIME_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 const SIZE_UNITS: [(&str, u64); 8] = [
@@ -91,7 +87,7 @@ impl Raw {
             Self::Text(text) => with_unit(text, &SIZE_UNITS, Some(1)),
             _ => None,
         };
-        number.filter(|number| *number <= SIZE_MAX).ok_or_else(|| {
+        number.filter(|number| *number <= CONFIG_SIZE_MAX).ok_or_else(|| {
             Bad::new(
                 format!("is {}, which is no size", self.shown()),
                 "write a number of bytes up to 1 TiB, such as 65536, 64KiB, 16MiB or 1GiB",
@@ -107,7 +103,7 @@ impl Raw {
             Self::Text(text) => with_unit(text, &TIME_UNITS, None),
             _ => None,
         };
-        let time = millis.map(Duration::from_millis).filter(|time| *time <= TIME_MAX);
+        let time = millis.map(Duration::from_millis).filter(|time| *time <= CONFIG_TIME_MAX);
         match time {
             None => Err(Bad::new(
                 format!("is {}, which is no time", self.shown()),
@@ -310,7 +306,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_back(millis in 0u64..3_000_000_000_000, bytes in 0u64..=SIZE_MAX) {
+        fn what_is_shown_is_read_back(millis in 0u64..3_000_000_000_000, bytes in 0u64..=CONFIG_SIZE_MAX) {
             let time = Duration::from_millis(millis);
             prop_assert_eq!(text(&show_time(time)).time(Duration::ZERO), Ok(time));
             prop_assert_eq!(text(&show_size(bytes)).size(), Ok(bytes));

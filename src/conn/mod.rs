@@ -11,7 +11,9 @@ mod session;
 use crate::{
     budget::Budget,
     dialect::{Now, Service},
-    limits::{IDLE_READ_BYTES, Limits, POOLED_BUFFERS_MAX, READ_BUFFER_BYTES, SPARE_ANSWER_BYTES_MAX},
+    limits::{
+        IDLE_READ_BYTES, Limits, POOLED_BUFFERS_MAX, READ_BUFFER_BYTES, REFUSED_AT_ONCE_MAX, SPARE_ANSWER_BYTES_MAX,
+    },
     metrics::{Route, ShardMetrics},
     reject::Reject,
     rt::{self, BufferPool, Listener, SocketDiag, Stream, Waiters, clock},
@@ -34,8 +36,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections accepted, and sessions of one connection, before other tasks get their turn.
 const ACCEPTS_IN_A_ROW: u64 = 32;
 const SESSIONS_IN_A_ROW: u64 = 64;
-/// Refused connections whose answer is sent in full at a time; more are closed without an answer.
-const REFUSED_AT_ONCE_MAX: usize = 256;
 
 /// What a session uses besides its read buffer, kept for the next one.
 #[derive(Debug, Default)]

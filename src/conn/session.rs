@@ -12,7 +12,7 @@ use super::{
 use crate::{
     budget::Held,
     dialect::{Admission, Admitted, Handout, Reply, Request, Service},
-    limits::{GATHER_BYTES, HEAD_EMPTY_LINES_MAX, READ_BUFFER_BYTES, WRITE_RATE_MIN},
+    limits::{DISCARD_BYTES_MAX, GATHER_BYTES, HEAD_EMPTY_LINES_MAX, READ_BUFFER_BYTES, WRITE_RATE_MIN},
     metrics::Route,
     reject::Reject,
     rt::{self, Stream, clock},
@@ -25,8 +25,6 @@ use std::{net::IpAddr, time::Duration};
 
 /// Requests and reads of one connection before other tasks get their turn.
 const STEPS_IN_A_ROW: u32 = 32;
-/// A body that was refused is read and dropped up to this size, to keep the connection.
-const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 /// After an answer that closes, input is read and dropped for this long, so that the answer is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(2);
 /// The least room for a read.

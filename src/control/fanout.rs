@@ -5,7 +5,11 @@
 //! counted (the shard gives up on them by itself). An update that every shard has to know is never dropped: the sender
 //! waits until each shard that lives has it on its way.
 
-use crate::{directory::messages::ShardUpdate, limits::REQUESTS_PER_SHARD_MAX, metrics::ControlMetrics};
+use crate::{
+    directory::messages::ShardUpdate,
+    limits::{REQUESTS_PER_SHARD_MAX, UPDATE_TAKEN_TIMEOUT, UPDATES_PER_SHARD_MAX},
+    metrics::ControlMetrics,
+};
 use futures_util::future::join_all;
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{
@@ -13,12 +17,8 @@ use tokio::{
     time::timeout,
 };
 
-/// Updates that are no answers and may stand in a queue beside them.
-const UPDATES_UNASKED_MAX: usize = 64;
 /// How often it is logged that an update for all shards still waits for one of them.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a shard may take to take an update: it is busy with one turn of its loop at the most.
-const TAKEN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The queues of all shards. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ pub(super) struct ShardFanout {
 impl ShardFanout {
     pub(super) fn new(shards: Vec<flume::Sender<ShardUpdate>>, metrics: Arc<ControlMetrics>) -> Self {
         let queues = shards.into_iter().map(|inbox| {
-            let (sender, mut queue) = mpsc::channel(REQUESTS_PER_SHARD_MAX + UPDATES_UNASKED_MAX);
+            let (sender, mut queue) = mpsc::channel(REQUESTS_PER_SHARD_MAX + UPDATES_PER_SHARD_MAX);
             tokio::spawn(async move {
                 while let Some(update) = queue.recv().await {
                     if inbox.send_async(update).await.is_err() {
@@ -76,11 +76,11 @@ impl ShardFanout {
     }
 
     /// Waits until every shard has taken what it was sent before, or has ended. It waits no longer than
-    /// [`TAKEN_TIMEOUT`] for a shard that does not run.
+    /// [`UPDATE_TAKEN_TIMEOUT`] for a shard that does not run.
     pub(super) async fn barrier(&self) {
         let (heard, all_heard) = flume::bounded(1);
         self.broadcast(&ShardUpdate::Taken(heard)).await;
-        if timeout(TAKEN_TIMEOUT, all_heard.recv_async()).await.is_err() {
+        if timeout(UPDATE_TAKEN_TIMEOUT, all_heard.recv_async()).await.is_err() {
             tracing::warn!("a shard has not yet taken what it was told");
         }
     }

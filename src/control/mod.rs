@@ -35,6 +35,7 @@ use crate::{
     backend::local,
     config::{NatsSettings, Settings},
     directory::messages::{Envelope, ShardUpdate},
+    limits::{BLOCKING_THREADS_MAX, CONTROL_STOP_TIMEOUT},
     metrics::{ControlMetrics, ShardMetrics},
 };
 use fanout::ShardFanout;
@@ -53,7 +54,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
 };
 use streams::{
     GroupAdmin, Provisioner, RecordStore, StreamAdmin,
@@ -62,11 +62,6 @@ use streams::{
 };
 use tokio::sync::watch;
 use watcher::Watcher;
-
-/// Threads for password hashes and calls of the embedded store.
-const BLOCKING_THREADS_MAX: usize = 6;
-/// How long the thread waits for its blocking threads when it ends.
-const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the control plane works with.
 #[derive(Debug)]
@@ -178,7 +173,7 @@ where
                 }
             }
         });
-        runtime.shutdown_timeout(STOP_TIMEOUT);
+        runtime.shutdown_timeout(CONTROL_STOP_TIMEOUT);
     })?;
     match started.recv() {
         Ok(Ok(())) => Ok(ControlHandle { thread: Some(thread), phase, draining }),

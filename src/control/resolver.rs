@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::{Settings, Unconfirmed},
     directory::messages::{Envelope, Request, Response, ShardUpdate},
-    limits::{REQUEST_TIMEOUT, REQUESTS_PER_SHARD_MAX},
+    limits::{REQUESTS_PER_SHARD_MAX, RESOLVE_TIMEOUT, RESOLVED_AT_ONCE_MAX},
     metrics::{ControlMetrics, LoginResult, RequestKind},
     reject::Reject,
     station::{Attributes, Name, Station},
@@ -29,12 +29,6 @@ use tokio::{
     task::{Id, JoinSet},
     time::timeout,
 };
-
-/// Requests for which the backend is asked at a time.
-const RESOLVING_MAX: usize = 64;
-/// Short of the time after which a shard stops waiting for its answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(9);
-const _: () = assert!(ANSWER_TIMEOUT.as_secs() < REQUEST_TIMEOUT.as_secs());
 
 /// The result of a task.
 #[derive(Debug)]
@@ -68,7 +62,7 @@ impl Resolver {
         metrics: Arc<ControlMetrics>,
     ) -> Self {
         let root = Root::new(&settings.auth);
-        let resolving = Arc::new(Semaphore::new(RESOLVING_MAX));
+        let resolving = Arc::new(Semaphore::new(RESOLVED_AT_ONCE_MAX));
         Self { settings, provisioner, streams, logins, snapshot, metrics, root, resolving }
     }
 
@@ -166,7 +160,7 @@ impl Resolver {
             let _permit = self.resolving.acquire().await.map_err(|_| Reject::Draining)?;
             lookup.await
         };
-        timeout(ANSWER_TIMEOUT, lookup).await.unwrap_or(Err(Reject::ControlTimeout))
+        timeout(RESOLVE_TIMEOUT, lookup).await.unwrap_or(Err(Reject::ControlTimeout))
     }
 }
 

@@ -13,7 +13,7 @@ use super::registry::{
 };
 use crate::{
     directory::contracts::{ActiveSchema, Contract, Contracts},
-    limits::SCHEMA_COMPILE_TIMEOUT,
+    limits::{SCHEMA_COMPILE_TIMEOUT, SCHEMAS_COMPILED_AT_ONCE_MAX},
     schema::{Schema, SchemaSource},
     station::Name,
 };
@@ -25,8 +25,6 @@ use std::{
 };
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
-/// Schemas that are compiled at a time: fewer than there are blocking threads, which passwords need too.
-const COMPILING_MAX: usize = 3;
 /// How long a snapshot waits for schemas that are being compiled: most are done by then, and many that are done one
 /// after the other make one snapshot. Short of what a confirmation may be late
 /// ([`CONTRACTS_AGE_MAX`](crate::limits::CONTRACTS_AGE_MAX)).
@@ -89,7 +87,7 @@ impl SchemaCompiler {
             cache: BTreeMap::new(),
             works: JoinSet::new(),
             works_begun: 0,
-            places: Arc::new(Semaphore::new(COMPILING_MAX)),
+            places: Arc::new(Semaphore::new(SCHEMAS_COMPILED_AT_ONCE_MAX)),
             untold: false,
         }
     }

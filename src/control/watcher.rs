@@ -23,7 +23,10 @@ use crate::{
     auth::Users,
     config::Unconfirmed,
     directory::messages::ShardUpdate,
-    limits::{CONFIRM_INTERVAL, CONFIRM_TIMEOUT},
+    limits::{
+        CONFIRM_INTERVAL, CONFIRM_TIMEOUT, REGISTRY_REASONS_LOGGED_MAX, REGISTRY_RETRY_PAUSE_MAX,
+        REGISTRY_RETRY_PAUSE_MIN, REGISTRY_WATCH_LAG_MAX,
+    },
     metrics::ControlMetrics,
     reject::Reject,
     rt::clock,
@@ -40,12 +43,6 @@ use tokio::{
 
 /// How long after the last time everything is read again, whatever was seen of changes.
 const REREAD_INTERVAL: Duration = Duration::from_secs(60);
-/// How long the watch may be behind the bucket before everything is read again.
-const LAG_MAX: Duration = Duration::from_millis(500);
-/// Between two attempts to read the registry.
-const RETRY_MIN: Duration = Duration::from_millis(100);
-/// Between two attempts to read the registry, at most.
-const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// The task that owns the snapshot.
 #[derive(Debug)]
@@ -97,7 +94,7 @@ impl Watcher {
 
     /// Runs for ever.
     pub(super) async fn run(mut self) {
-        let mut retry = RETRY_MIN;
+        let mut retry = REGISTRY_RETRY_PAUSE_MIN;
         if self.registry.is_shared() {
             // Root can log in before the broker has been reached.
             let snapshot = Arc::clone(&self.snapshot.borrow());
@@ -115,7 +112,7 @@ impl Watcher {
                 }
             };
             let Err(error) = result else {
-                retry = RETRY_MIN;
+                retry = REGISTRY_RETRY_PAUSE_MIN;
                 continue;
             };
             failure.again(&error);
@@ -127,7 +124,7 @@ impl Watcher {
             }
             sleep(retry).await;
             let progressed = self.snapshot.borrow().loaded != before.loaded;
-            retry = if progressed { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
+            retry = if progressed { REGISTRY_RETRY_PAUSE_MIN } else { (retry * 2).min(REGISTRY_RETRY_PAUSE_MAX) };
         }
     }
 
@@ -232,7 +229,7 @@ impl Watcher {
             return Ok(true);
         }
         let since = *behind.get_or_insert(probed.sent);
-        Ok(clock::since(since) < LAG_MAX)
+        Ok(clock::since(since) < REGISTRY_WATCH_LAG_MAX)
     }
 
     /// Sends a snapshot first to the shards, then publishes it to everybody else: a reader who sees a document in the
@@ -320,9 +317,6 @@ impl Watcher {
     }
 }
 
-/// Reasons of one failure that are logged.
-const REASONS_MAX: usize = 8;
-
 /// The registry cannot be read: logged when it begins, once for each reason, and when it is over.
 #[derive(Debug, Default)]
 struct Failure {
@@ -334,7 +328,7 @@ impl Failure {
     fn again(&mut self, error: &RegistryError) {
         self.attempts += 1;
         let why = error.to_string();
-        if !self.said.contains(&why) && self.said.len() < REASONS_MAX {
+        if !self.said.contains(&why) && self.said.len() < REGISTRY_REASONS_LOGGED_MAX {
             tracing::warn!(%why, "registry: it cannot be read; what is known so far stays active, and it is tried again");
             self.said.push(why);
         }

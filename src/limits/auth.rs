@@ -50,6 +50,9 @@ pub const LOGIN_TRACKED_MAX: usize = 32_768;
 /// Passwords that were found right and are recognised without a hash.
 pub const LOGIN_PASSWORDS_KNOWN_MAX: usize = 16_384;
 
+/// Entries of the cache of verified tokens that are looked at before one is evicted: bounds the time of one insertion.
+pub const TOKEN_CACHE_SWEEP_MAX: usize = 64;
+
 const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(BASIC_BYTES_MAX > 2 * NAME_BYTES_MAX && BASIC_BYTES_MAX.is_multiple_of(3));
 const _: () = assert!(TOKEN_BYTES_MAX < TOKEN_CACHE_BYTES_MAX);

@@ -40,6 +40,11 @@ pub const ACKNOWLEDGED_REMEMBERED: Duration = Duration::from_secs(2 * 60);
 /// Deliveries of one shard that are remembered so.
 pub const ACKNOWLEDGED_PER_SHARD_MAX: usize = 4_096;
 
+/// How long the broker may take to answer a pull request that does not wait.
+pub const FETCH_ROUND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages of one consumer of a broker that are delivered and not acknowledged: twenty of the largest consume calls.
+pub const CONSUMER_ACK_PENDING_MAX: u32 = 100_000;
+
 const _: () = assert!(ENCODED_AT_ONCE_BYTES_MAX < FETCH_BYTES_MAX && FETCH_BYTES_MAX <= SHARD_BODY_BYTES_MAX);
 const _: () =
     assert!(GROUPS_PER_PRINCIPAL_MAX < GROUPS_PER_STATION_MAX, "one principal does not take a station's groups");
@@ -54,3 +59,4 @@ const _: () = assert!(
     ACKNOWLEDGED_REMEMBERED.as_secs() > FETCH_WAIT_MAX.as_secs() + PRODUCE_TIMEOUT.as_secs(),
     "the longest call"
 );
+const _: () = assert!(CONSUMER_ACK_PENDING_MAX == 20 * FETCH_RECORDS_MAX);

@@ -58,6 +58,18 @@ pub const WRITE_RATE_MIN: u64 = 16 * 1024;
 /// A response of which the client reads nothing.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Refused connections whose answer is sent in full at a time; more are closed without an answer.
+pub const REFUSED_AT_ONCE_MAX: usize = 256;
+/// A body that was refused is read and dropped up to this size, to keep the connection.
+pub const DISCARD_BYTES_MAX: u64 = 64 * 1024;
+/// Codings that one body may have on top of each other, `identity` not counted.
+pub const CODINGS_MAX: usize = 2;
+/// Places that look like the end of a gzip member and are tried before the member is called corrupt. Chance makes none
+/// and an empty member one; the bound keeps crafted bodies from being decoded over and over.
+pub const GZIP_ENDS_TRIED_MAX: usize = 4;
+/// The most that the decoded size that a body claims is believed at first, in multiples of the body.
+pub const INFLATED_CLAIM_FACTOR_MAX: usize = 32;
+
 const _: () = assert!(READ_BUFFER_BYTES >= HEAD_BYTES_MAX, "a whole head fits the buffer of one read");
 const _: () = assert!(2 * IDLE_READ_BYTES <= IDLE_CONNECTION_BYTES && IDLE_READ_BYTES <= READ_BUFFER_BYTES);
 const _: () = assert!(CHUNK_EXTRA_BYTES_MAX <= HEAD_BYTES_MAX, "what is dropped is no larger than what is kept");

@@ -11,6 +11,7 @@
 
 mod admin;
 mod auth;
+mod config;
 mod consume;
 mod dead_letters;
 mod http;
@@ -25,8 +26,8 @@ mod store;
 mod tests;
 
 pub use self::{
-    admin::*, auth::*, consume::*, dead_letters::*, http::*, nats::*, process::*, publish::*, registry::*, schema::*,
-    station::*, store::*,
+    admin::*, auth::*, config::*, consume::*, dead_letters::*, http::*, nats::*, process::*, publish::*, registry::*,
+    schema::*, station::*, store::*,
 };
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Limits of the NATS protocol, and of what the gateway asks of a broker.
 
-use super::{CONTRACTS_AGE_MAX, HOLD, REGISTRY_AGE_MAX, REGISTRY_HOLD};
+use super::{CONTRACTS_AGE_MAX, HOLD, REGISTRY_AGE_MAX, REGISTRY_HOLD, RESOLVE_TIMEOUT};
 use std::time::Duration;
 
 /// Bytes of one control line from the broker, `INFO` apart. Twice what the broker takes from its own
@@ -46,6 +46,37 @@ pub const CONSUMERS_LISTED_MAX: usize = 25_600;
 /// Streams of a broker that are looked through for stations.
 pub const STREAMS_LISTED_MAX: usize = 100_000;
 
+/// The time of a shard to resolve the name of a server and connect, and again for the server to accept the connection.
+pub const NATS_CONNECT_STEP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Servers of a cluster that are kept.
+pub const NATS_SERVERS_MAX: usize = 64;
+/// How long the end of a connection waits for what is still to be written.
+pub const NATS_STOP_WRITE_TIMEOUT: Duration = Duration::from_millis(250);
+/// Subjects that the broker forbids of which a shard remembers that it has logged them.
+pub const FORBIDDEN_SUBJECTS_MAX: usize = 64;
+/// Between two attempts of a shard to connect, at first; it doubles with each.
+pub const NATS_CONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Between two attempts of a shard to connect, at most.
+pub const NATS_CONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How often a stream or consumer is looked for again because somebody else made one of its name meanwhile.
+pub const CREATION_LOOKS_MAX: usize = 3;
+/// One call of the JetStream API by the control plane.
+pub const JETSTREAM_CALL_TIMEOUT: Duration = Duration::from_secs(4);
+/// One attempt of the control plane to connect.
+pub const CONTROL_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two attempts of the control plane to connect, at most.
+pub const CONTROL_CONNECT_PAUSE_MAX: Duration = Duration::from_millis(250);
+/// From a request to a server's HTTP monitoring to the end of the answer.
+pub const MONITOR_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of such an answer; a server's is 3 KiB.
+pub const MONITOR_ANSWER_BYTES_MAX: u64 = 1 << 20;
+/// Stations that wait for their streams to be looked after so.
+pub const INTEREST_WAITING_MAX: usize = 1_024;
+/// Records that the broker takes in one atomic batch (its default; more are error 10199).
+pub const ATOMIC_RECORDS_MAX: u16 = 1_000;
+/// Bytes of an unknown error text of the broker that are kept for the log.
+pub const NATS_ERROR_BYTES_MAX: usize = 512;
+
 const _: () = assert!(NATS_LINE_BYTES_MAX <= NATS_INFO_BYTES_MAX);
 const _: () = assert!(NATS_CONTROL_LINE_BYTES_MAX <= NATS_LINE_BYTES_MAX, "what may be sent may come back");
 const _: () = assert!(8 * BUS_QUEUE_BYTES_MAX <= BUS_QUEUED_BYTES_MAX, "no subscriber takes the room of all");
@@ -56,3 +87,5 @@ const _: () =
 const _: () = assert!(
     BROKER_UNSERVED_MAX.as_secs() < REGISTRY_HOLD.as_secs() && CONTRACTS_AGE_MAX.as_secs() < REGISTRY_AGE_MAX.as_secs()
 );
+const _: () = assert!(NATS_CONNECT_PAUSE_MIN.as_millis() <= NATS_CONNECT_PAUSE_MAX.as_millis());
+const _: () = assert!(JETSTREAM_CALL_TIMEOUT.as_secs() < RESOLVE_TIMEOUT.as_secs(), "a lookup is several calls");

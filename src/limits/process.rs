@@ -13,7 +13,17 @@ pub const LOG_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long the end of the process waits for whoever reads its log.
 pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// What the embedded store has to finish its last commit.
+pub const STORE_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the control plane's thread waits for its blocking threads when it ends.
+pub const CONTROL_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+/// Threads of the control plane for password hashes, compiling schemas and calls of the embedded store.
+pub const BLOCKING_THREADS_MAX: usize = 6;
+/// Schemas that are compiled at a time: fewer than there are such threads, which passwords need too.
+pub const SCHEMAS_COMPILED_AT_ONCE_MAX: usize = 3;
+
 const _: () = assert!(
     DRAIN_TIMEOUT.as_millis() + LOG_FLUSH_TIMEOUT.as_millis() < 10_000,
     "orchestrators kill after 10 s, or later"
 );
+const _: () = assert!(SCHEMAS_COMPILED_AT_ONCE_MAX < BLOCKING_THREADS_MAX, "schemas leave threads for passwords");

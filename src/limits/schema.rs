@@ -86,6 +86,23 @@ pub const GRAPHQL_FRAGMENTS_MAX: usize = 50;
 /// Nesting of a GraphQL document.
 pub const GRAPHQL_DEPTH_MAX: usize = 50;
 
+/// Faults of one record that its violation lists; more are counted.
+pub const VIOLATION_FAULTS_MAX: usize = 10;
+/// Bytes of one fault's text.
+pub const VIOLATION_FAULT_BYTES_MAX: usize = 300;
+/// Bytes of the path in one fault: names are the author's, and may be long.
+pub const VIOLATION_PATH_BYTES_MAX: usize = 200;
+/// Bytes of what a compiler says of a schema.
+pub const SCHEMA_ERROR_BYTES_MAX: usize = 2_000;
+/// Characters of a record's value that a fault quotes.
+pub const VIOLATION_VALUE_CHARS_MAX: usize = 40;
+/// Messages that are named when the one that was asked for is not there.
+pub const PROTOBUF_MESSAGES_NAMED_MAX: usize = 20;
+/// Fields that are counted to say which item of a repeated field has a fault.
+pub const PROTOBUF_FIELDS_COUNTED_MAX: usize = 10_000;
+/// Branches of a union that are named when a value is of none of them.
+pub const AVRO_BRANCHES_NAMED_MAX: usize = 8;
+
 const _: () = assert!(VIOLATION_BYTES_MIN <= RECORD_OVERHEAD_BYTES, "what is kept beside each record");
 const _: () = assert!(GRAPHQL_BYTES_MAX < CHECKED_RECORD_BYTES_MAX);
 const _: () = assert!(VIOLATION_BYTES_MIN <= VIOLATION_BYTES_MAX && VIOLATION_BYTES_MAX <= VIOLATIONS_BYTES_MAX);

@@ -19,5 +19,17 @@ pub const STATION_ABSENT_TTL: Duration = Duration::from_secs(2);
 /// nanoseconds.
 pub const RETENTION_AGE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
+/// Partitions of one station (the original's bound).
+pub const PARTITIONS_MAX: u16 = 10_000;
+/// Updates for one shard that are no answers and may stand in its queue beside them.
+pub const UPDATES_PER_SHARD_MAX: usize = 64;
+/// How long a shard may take to take an update: it is busy with one turn of its loop at the most.
+pub const UPDATE_TAKEN_TIMEOUT: Duration = Duration::from_millis(500);
+/// Requests of shards for which the backend is asked at a time.
+pub const RESOLVED_AT_ONCE_MAX: usize = 64;
+/// How long the control plane works on such a request: it ends before the shard stops waiting for the answer.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(9);
+
 const _: () =
     assert!(REQUEST_TIMEOUT.as_secs() <= 2 * HOLD.as_secs() + ACK_TIMEOUT.as_secs(), "no longer than a publish");
+const _: () = assert!(RESOLVE_TIMEOUT.as_secs() < REQUEST_TIMEOUT.as_secs(), "the answer finds its shard waiting");

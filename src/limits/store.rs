@@ -4,6 +4,7 @@ use super::{
     FETCH_BYTES_MAX, FETCH_RECORDS_MAX, GROUPS_PER_PRINCIPAL_MAX, INFLATED_BYTES_MAX, RECORD_HEADER_BYTES_MAX,
     REGISTRY_DOCUMENT_BYTES_MAX,
 };
+use std::time::Duration;
 
 /// Bytes of one record (stored headers and payload) in the embedded store: the broker's usual `max_payload`.
 pub const LOCAL_RECORD_BYTES_MAX: usize = 1024 * 1024;
@@ -74,6 +75,22 @@ pub const LOCAL_REMOVED_MAX: usize = 65_536;
 /// Bytes of records that are read for their own sake at a time.
 pub const LOCAL_READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Bytes that are hashed at most while looking for a valid batch behind an invalid one. It bounds the time that a
+/// payload made to look like journal can take.
+pub const LOCAL_JOURNAL_SEARCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// How far the number of a batch behind an invalid one can be ahead.
+pub const LOCAL_JOURNAL_SEARCH_AHEAD_MAX: u64 = 1 << 32;
+/// Ids of partitions that an embedded store can give out in its life: 67 million.
+pub const LOCAL_PARTITION_IDS_MAX: u32 = 8_192 * 8_192;
+/// How often the manifest is read because it was replaced while its tables were looked at.
+pub const LOCAL_MANIFEST_READS_MAX: usize = 3;
+/// How long after a failure the embedded store is opened anew; each failure without a commit between doubles it.
+pub const LOCAL_REOPEN_PAUSE_MIN: Duration = Duration::from_millis(500);
+/// The longest of these waits.
+pub const LOCAL_REOPEN_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Failures without a commit between, after which the store is lost.
+pub const LOCAL_REOPEN_FAILURES_MAX: u32 = 3;
+
 const _: () = assert!(
     INFLATED_BYTES_MAX + RECORD_HEADER_BYTES_MAX <= LOCAL_QUEUE_BYTES_MAX,
     "one largest request fits the embedded store's queue"
@@ -98,3 +115,5 @@ const _: () = assert!(
     "what is too small to be written out does not make the writer wait"
 );
 const _: () = assert!(REGISTRY_DOCUMENT_BYTES_MAX < LOCAL_DOCUMENT_BYTES_MAX);
+const _: () = assert!(LOCAL_PARTITIONS_MAX <= LOCAL_PARTITION_IDS_MAX as usize);
+const _: () = assert!(LOCAL_REOPEN_PAUSE_MIN.as_millis() <= LOCAL_REOPEN_PAUSE_MAX.as_millis());

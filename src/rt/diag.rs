@@ -40,7 +40,7 @@ const UNACKNOWLEDGED: usize = ID_ANSWERED + ID_BYTES + 8;
 /// What a kernel writes instead of a cookie that it is not to compare.
 const NO_COOKIE: [u8; 8] = [0xff; 8];
 /// Late answers to earlier questions that are passed over.
-const STALE_ANSWERS_MAX: u32 = 16;
+const STALE_ANSWERS: u32 = 16;
 
 /// A way to ask the kernel about connections.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl SocketDiag {
         asked[8..12].copy_from_slice(&sequence.to_ne_bytes());
         self.socket.send(&asked)?;
         let mut answer = [0; 512];
-        for _ in 0..STALE_ANSWERS_MAX {
+        for _ in 0..STALE_ANSWERS {
             let length = (&self.socket).read(&mut answer)?;
             let answer = answer.get(..length).unwrap_or_default();
             if word(answer, 8) == Some(sequence) {

@@ -2,12 +2,7 @@
 //! others say is cut down to a message.
 
 use super::{CompileError, Violation, cut};
-use crate::limits;
-
-/// Bytes of a path in a fault: names are the author's, and may be long.
-const PATH_BYTES_MAX: usize = 200;
-/// Bytes of what a compiler says.
-const COMPILER_BYTES_MAX: usize = 2_000;
+use crate::limits::{self, SCHEMA_ERROR_BYTES_MAX, VIOLATION_PATH_BYTES_MAX, VIOLATION_VALUE_CHARS_MAX};
 
 /// Refuses a schema that is too large or nests too deep for a recursive compiler. Text in quotes counts as nesting if
 /// it has brackets: the limit is far above what people write.
@@ -99,8 +94,7 @@ pub(super) fn position(text: &str, at: usize) -> (usize, usize) {
 
 /// A value of the record as a message quotes it.
 pub(super) fn quoted(value: &str) -> String {
-    const CHARS_MAX: usize = 40;
-    let mut shown: String = value.chars().take(CHARS_MAX).collect();
+    let mut shown: String = value.chars().take(VIOLATION_VALUE_CHARS_MAX).collect();
     if shown.len() < value.len() {
         shown.push('…');
     }
@@ -109,16 +103,17 @@ pub(super) fn quoted(value: &str) -> String {
 
 /// A path, if it is long its end alone.
 pub(super) fn path_end(path: String) -> String {
-    if path.len() <= PATH_BYTES_MAX {
+    if path.len() <= VIOLATION_PATH_BYTES_MAX {
         return path;
     }
-    let from = (path.len() - PATH_BYTES_MAX..path.len()).find(|at| path.is_char_boundary(*at)).unwrap_or(path.len());
+    let from =
+        (path.len() - VIOLATION_PATH_BYTES_MAX..path.len()).find(|at| path.is_char_boundary(*at)).unwrap_or(path.len());
     format!("…{}", &path[from..])
 }
 
 /// What a compiler says of a schema, cut.
 pub(super) fn compiler_says(mut text: String) -> CompileError {
-    cut(&mut text, COMPILER_BYTES_MAX);
+    cut(&mut text, SCHEMA_ERROR_BYTES_MAX);
     CompileError(text)
 }
 

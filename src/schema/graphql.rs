@@ -8,8 +8,8 @@
 //! posts it (GraphQL over HTTP, section 5.4), of which the `query` is the document, and whose `variables` must be those that
 //! its operation declares. What is stored is the record as it came.
 
-use super::{CompileError, Violation, bounds, violation::FAULTS_MAX};
-use crate::limits;
+use super::{CompileError, Violation, bounds};
+use crate::limits::{self, VIOLATION_FAULTS_MAX};
 use apollo_compiler::{
     ExecutableDocument, Schema,
     ast::{Definition, Document},
@@ -37,7 +37,7 @@ impl GraphqlSchema {
         let mut parser = Parser::new().recursion_limit(limits::FORMAT_SCHEMA_DEPTH_MAX);
         // Of broken syntax the first fault alone: what the parser says after that are mostly consequences.
         let document = parser.parse_ast(text, "schema").map_err(|found| refusal(&found.errors, 1))?;
-        let schema = document.to_schema_validate().map_err(|found| refusal(&found.errors, FAULTS_MAX))?;
+        let schema = document.to_schema_validate().map_err(|found| refusal(&found.errors, VIOLATION_FAULTS_MAX))?;
         Ok(Self { schema })
     }
 
@@ -141,8 +141,8 @@ fn few_definitions(document: &Document) -> Result<(), Violation> {
 
 /// What is wrong with a record: each fault by itself, in the order of the text.
 fn violation(errors: &DiagnosticList) -> Violation {
-    let mut violation = Violation { faults: Vec::new(), more: errors.len().saturating_sub(FAULTS_MAX) };
-    for fault in told(errors).take(FAULTS_MAX) {
+    let mut violation = Violation { faults: Vec::new(), more: errors.len().saturating_sub(VIOLATION_FAULTS_MAX) };
+    for fault in told(errors).take(VIOLATION_FAULTS_MAX) {
         violation.add(String::new(), format!("graphql: {fault}"));
     }
     violation
@@ -345,7 +345,7 @@ mod tests {
         );
         let many = format!("type Query {{ {} }}", each(0..10_000, |n| format!("f{n}: Nope{n} ")));
         let said = refused(&many);
-        assert!(said.len() < 2_010 && said.lines().count() <= FAULTS_MAX, "{said}");
+        assert!(said.len() < 2_010 && said.lines().count() <= VIOLATION_FAULTS_MAX, "{said}");
     }
 
     #[test]

@@ -1,13 +1,9 @@
 //! What is wrong with a record, in words that hold for all schema languages.
 //!
-//! The text never holds a path of this machine, and at most [`TEXT_BYTES_MAX`] bytes: values are cut.
+//! The text never holds a path of this machine, and at most [`VIOLATION_FAULT_BYTES_MAX`] bytes: values are cut.
 
+use crate::limits::{VIOLATION_FAULT_BYTES_MAX, VIOLATION_FAULTS_MAX};
 use std::fmt;
-
-/// Faults that are told of one record.
-pub(super) const FAULTS_MAX: usize = 10;
-/// Bytes of one fault's text.
-pub(super) const TEXT_BYTES_MAX: usize = 300;
 
 /// Bytes of whole characters that a text begins with, at most so many.
 pub(super) fn whole_chars(text: &str, bytes_max: usize) -> usize {
@@ -34,7 +30,7 @@ pub struct Fault {
 /// Why a record is not valid: at least one fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// In the order in which they were found; at most [`FAULTS_MAX`].
+    /// In the order in which they were found; at most [`VIOLATION_FAULTS_MAX`].
     pub faults: Vec<Fault>,
     /// Faults that were found beyond these.
     pub more: usize,
@@ -50,11 +46,11 @@ impl Violation {
 
     /// Adds a fault, its text cut to its limit.
     pub(super) fn add(&mut self, path: String, mut text: String) {
-        if self.faults.len() >= FAULTS_MAX {
+        if self.faults.len() >= VIOLATION_FAULTS_MAX {
             self.more += 1;
             return;
         }
-        cut(&mut text, TEXT_BYTES_MAX);
+        cut(&mut text, VIOLATION_FAULT_BYTES_MAX);
         self.faults.push(Fault { path, text });
     }
 }

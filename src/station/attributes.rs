@@ -1,11 +1,8 @@
 //! What a station is made with, and what of it may be changed. Pure.
 
-use crate::limits::{DUPLICATE_WINDOW_MAX, DUPLICATE_WINDOW_MIN, REPLICAS_MAX, RETENTION_AGE_MAX};
+use crate::limits::{DUPLICATE_WINDOW_MAX, DUPLICATE_WINDOW_MIN, PARTITIONS_MAX, REPLICAS_MAX, RETENTION_AGE_MAX};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-
-/// Partitions that a station may have at most (the original's bound).
-pub const PARTITIONS_MAX: u16 = 10_000;
 
 /// Where records are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

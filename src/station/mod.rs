@@ -5,7 +5,7 @@
 
 mod attributes;
 
-pub use attributes::{Attributes, AttributesChange, PARTITIONS_MAX, Storage};
+pub use attributes::{Attributes, AttributesChange, Storage};
 
 use crate::{limits::NAME_BYTES_MAX, reject::NameFault};
 use serde::{Deserialize, Serialize};

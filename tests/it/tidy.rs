@@ -66,6 +66,23 @@ fn unsafe_code_stands_only_where_the_splitter_speaks_to_the_processor() {
     assert_eq!(found, ["src/wire/json/avx2.rs", "src/wire/json/avx512.rs"]);
 }
 
+/// What the size of a number makes the largest of its kind is no limit: it is named after what it is.
+#[test]
+fn limits_stand_in_their_folder() {
+    let elsewhere = ["src/limits/", "src/cli/", "src/bench/"];
+    let mut found = Vec::new();
+    for (path, text) in files() {
+        let is_test = path.contains("/tests/") || path.ends_with("tests.rs") || path.contains("/testing");
+        if !path.starts_with("src/") || is_test || elsewhere.iter().any(|folder| path.starts_with(folder)) {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
+        found.extend(code.lines().filter_map(constant).map(|name| format!("{path}: {name}")));
+    }
+    found.retain(|name| name.ends_with("_MAX"));
+    assert!(found.is_empty(), "in src/limits, beside their kin, should stand:\n{}", found.join("\n"));
+}
+
 #[test]
 fn main_is_a_table_of_contents() {
     let files = files();
@@ -139,6 +156,14 @@ fn functions(text: &str) -> Vec<(String, usize)> {
         }
     }
     found
+}
+
+/// The name, if this line begins a constant.
+fn constant(line: &str) -> Option<&str> {
+    let (before, rest) = line.split_once("const ")?;
+    let before = before.trim();
+    let visibility = before.is_empty() || before == "pub" || (before.starts_with("pub(") && before.ends_with(')'));
+    visibility.then(|| rest.split(':').next().unwrap_or(rest))
 }
 
 /// The name, if this line begins a function.

@@ -4,7 +4,10 @@
 //! published after the fsync, so what a reader finds below it is durable. A station's [`Rules`] are written and
 //! read in the same way: a change is there for every thread as soon as it is durable.
 
-use crate::station::{Attributes, AttributesChange, Name, Partition, PublishMode, Station, Storage};
+use crate::{
+    limits::LOCAL_PARTITION_IDS_MAX,
+    station::{Attributes, AttributesChange, Name, Partition, PublishMode, Station, Storage},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     sync::{
@@ -336,13 +339,11 @@ pub(super) struct LowWatermarks {
 
 /// Ids in a block.
 const BLOCK: usize = 8_192;
-/// Ids that a store can give out in its life: 67 million.
-pub(super) const PARTITION_IDS_MAX: u32 = 8_192 * 8_192;
 
 impl LowWatermarks {
     /// Nothing is dead.
     pub(super) fn new() -> Self {
-        Self { blocks: (0..PARTITION_IDS_MAX as usize / BLOCK).map(|_| OnceLock::new()).collect() }
+        Self { blocks: (0..LOCAL_PARTITION_IDS_MAX as usize / BLOCK).map(|_| OnceLock::new()).collect() }
     }
 
     /// Below which sequence everything of a partition is dead; 0 if nothing is.

@@ -4,15 +4,15 @@
 
 use super::{
     PartitionInfo, PutError, StationError, StationInfo,
-    catalog::{PARTITION_IDS_MAX, PartitionState, Rules, StationDoc, StationState, changed},
+    catalog::{PartitionState, Rules, StationDoc, StationState, changed},
     format::{self, Mark},
     messages::{Control, Discard, Request, RetentionCommand},
     writer::{Entry, Writer},
 };
 use crate::{
-    limits::{LOCAL_PARTITIONS_MAX, LOCAL_REMOVED_MAX},
+    limits::{LOCAL_PARTITION_IDS_MAX, LOCAL_PARTITIONS_MAX, LOCAL_REMOVED_MAX, PARTITIONS_MAX},
     reject::Reject,
-    station::{Attributes, AttributesChange, Name, PARTITIONS_MAX, Station, Storage},
+    station::{Attributes, AttributesChange, Name, Station, Storage},
 };
 use fjall::OwnedWriteBatch;
 use std::{
@@ -73,7 +73,7 @@ impl Writer {
     fn make(&mut self, name: &Name, attributes: &Attributes) -> Result<Arc<Station>, Reject> {
         let count = usize::from(attributes.partitions);
         let next = self.next_partition.checked_add(u32::from(attributes.partitions));
-        let Some(next) = next.filter(|next| *next < PARTITION_IDS_MAX) else {
+        let Some(next) = next.filter(|next| *next < LOCAL_PARTITION_IDS_MAX) else {
             let text = "the embedded store has had as many partitions in its life as it can number: begin a new data directory";
             return Err(Reject::Conflict(text.into()));
         };

@@ -24,7 +24,7 @@ use std::{
 };
 
 /// What `-<i>` and the line's end add to a message id, at most.
-const NUMBER_BYTES_MAX: usize = 22;
+const NUMBER_BYTES: usize = 22;
 
 /// A shard's way to the store. Clones share nothing that is written per record.
 #[derive(Debug, Clone)]
@@ -205,7 +205,7 @@ impl Drop for Waiting<'_> {
 
 /// Bytes of headers that every record of a request has, at most.
 fn common_bytes(publish: &Publish<'_>) -> usize {
-    publish.headers.len() + publish.id.map_or(0, |id| ID_FIELD.len() + id.base.len() + NUMBER_BYTES_MAX)
+    publish.headers.len() + publish.id.map_or(0, |id| ID_FIELD.len() + id.base.len() + NUMBER_BYTES)
 }
 
 /// Bytes of a record's headers and payload, at most.

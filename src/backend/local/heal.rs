@@ -26,7 +26,12 @@ use super::{
     synced::Synced,
     writer::{Entry, Writer},
 };
-use crate::{metrics::StoreMetrics, reject::Reject, rt::clock};
+use crate::{
+    limits::{LOCAL_REOPEN_FAILURES_MAX, LOCAL_REOPEN_PAUSE_MAX, LOCAL_REOPEN_PAUSE_MIN},
+    metrics::StoreMetrics,
+    reject::Reject,
+    rt::clock,
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
@@ -37,12 +42,6 @@ use std::{
 
 /// How often a writer that cannot write looks whether it can again.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
-/// How long after a failure the store is opened anew; each failure without a commit between doubles it.
-const WAIT_FIRST: Duration = Duration::from_millis(500);
-/// The longest of these waits.
-const WAIT_MAX: Duration = Duration::from_secs(30);
-/// So many failures without a commit between, and the store is lost.
-const FAILURES_MAX: u32 = 3;
 
 /// How a writer has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +107,9 @@ pub(super) struct Held {
 impl Held {
     fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
-        let wait = WAIT_FIRST.saturating_mul(2_u32.saturating_pow(self.failures.saturating_sub(1))).min(WAIT_MAX);
+        let wait = LOCAL_REOPEN_PAUSE_MIN
+            .saturating_mul(2_u32.saturating_pow(self.failures.saturating_sub(1)))
+            .min(LOCAL_REOPEN_PAUSE_MAX);
         self.try_at = Some(clock::now() + wait);
     }
 
@@ -330,7 +331,7 @@ impl Writer {
         if !self.kept.shared.has_failed() {
             condition.set_error(os_error(error));
             self.kept.held.failed();
-            let lost = self.kept.held.failures >= FAILURES_MAX;
+            let lost = self.kept.held.failures >= LOCAL_REOPEN_FAILURES_MAX;
             condition.set(if lost { State::Lost } else { State::Failed });
             self.kept.metrics.read_only.set(1);
             tracing::error!(dir = %self.kept.dir.display(), error = words(error), "the embedded store could not write; it is going to be opened anew");

@@ -23,6 +23,7 @@
 //! there may be zeros, since a journal is allocated ahead. A database of another version is left to fjall.
 
 use super::format::{self, COMMIT};
+use crate::limits::{LOCAL_JOURNAL_SEARCH_AHEAD_MAX, LOCAL_JOURNAL_SEARCH_BYTES_MAX};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
@@ -32,11 +33,6 @@ use xxhash_rust::xxh3::Xxh3;
 
 /// What a database of the version that is understood here begins its `version` file with, and ends a batch with.
 const MAGIC: [u8; 4] = *b"FJL\x03";
-/// Bytes that are hashed at most while looking for a valid batch behind an invalid one. It bounds the time that
-/// a payload made to look like journal can take.
-const SEARCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// How far the number of a batch behind an invalid one can be ahead.
-const SEARCH_AHEAD_MAX: u64 = 1 << 32;
 
 /// What helps a store that has lost something.
 pub(super) const RESTORE: &str = "Put the whole directory back from a copy that was made while no process had it open";
@@ -222,13 +218,13 @@ impl Tail {
         for at in memchr::memchr_iter(START, &rest) {
             let candidate = rest.get(at..).unwrap_or_default();
             let seqno = candidate.get(5..13).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
-            if seqno <= self.seqno || seqno - self.seqno > SEARCH_AHEAD_MAX {
+            if seqno <= self.seqno || seqno - self.seqno > LOCAL_JOURNAL_SEARCH_AHEAD_MAX {
                 continue;
             }
             let mut input = candidate;
             let found = Batch::read(&mut input, candidate.len() as u64)?.is_some();
             hashed += (candidate.len() - input.len()) as u64;
-            if found || hashed > SEARCH_BYTES_MAX {
+            if found || hashed > LOCAL_JOURNAL_SEARCH_BYTES_MAX {
                 return Ok(found);
             }
         }

@@ -3,15 +3,13 @@
 //! Each keyspace has a manifest, which names its tables with the checksum of each whole file. Reading them all takes as long as
 //! reading the store, so it is done only after an error.
 
+use crate::limits::LOCAL_MANIFEST_READS_MAX;
 use std::{
     fs::{self, File},
     io::{self, BufRead, Read},
     path::{Path, PathBuf},
 };
 use xxhash_rust::xxh3::Xxh3;
-
-/// How often the manifest is read again because it was replaced while its tables were looked at.
-const ATTEMPTS_MAX: usize = 3;
 
 /// The first damaged file of a database and what is wrong with it; `None` if every file is as it was written.
 pub(super) fn find_damage(database: &Path) -> Option<String> {
@@ -22,7 +20,7 @@ pub(super) fn find_damage(database: &Path) -> Option<String> {
 }
 
 fn damage_of(keyspace: &Path) -> Option<String> {
-    for _ in 0..ATTEMPTS_MAX {
+    for _ in 0..LOCAL_MANIFEST_READS_MAX {
         let (path, tables) = manifest(keyspace).unwrap_or_else(|error| (keyspace.join("current"), Err(error)));
         let found = match tables {
             Ok(tables) => tables.into_iter().find_map(|(id, checksum)| {

@@ -9,7 +9,7 @@
 use super::connection::{Connection, Incoming, Subscriber};
 use crate::{
     backend::{Delivered, Fetch, Message, Settlement},
-    limits::FETCH_BYTES_MAX,
+    limits::{FETCH_BYTES_MAX, FETCH_ROUND_TIMEOUT},
     reject::Reject,
     rt::{self, Notify, clock},
     station::{Consumer, Partition},
@@ -25,8 +25,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the broker may take to answer a request that does not wait.
-const ROUND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Subject, reply and the broker's own headers, beside what `max_payload` counts.
 const PULL_SLACK_BYTES: usize = 8 * 1024;
 /// How long the broker's word that the wait is over may take.
@@ -273,7 +271,7 @@ impl Call<'_> {
             let room = self.buffer.records_max - self.buffer.len();
             let later = asked.split_off(asked.len().min(room).min(self.pulls_that_fit()));
             self.request(&asked, room, None);
-            self.buffer.settled(clock::now() + ROUND_TIMEOUT).await;
+            self.buffer.settled(clock::now() + FETCH_ROUND_TIMEOUT).await;
             self.buffer.give_up_open_pulls();
             let pulls = self.buffer.pulls.borrow();
             asked.retain(|partition| pulls.get(*partition).is_some_and(|pull| pull.closed.is_none()));

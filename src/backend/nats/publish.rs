@@ -10,7 +10,7 @@ mod atomic_batch;
 use super::connection::{Connection, Server};
 use crate::{
     backend::{Publish, Repeats},
-    limits::{PUBLISH_SPARE_RECORDS_MAX, PUBLISH_SPARES_MAX},
+    limits::{ATOMIC_RECORDS_MAX, PUBLISH_SPARE_RECORDS_MAX, PUBLISH_SPARES_MAX},
     record::{Outcome, Receipt},
     reject::{Reject, SizeLimit},
     rt::{self, clock},
@@ -18,7 +18,7 @@ use crate::{
         Span,
         jetstream::{
             AckOutcome, BatchKey, BatchPlace, Token,
-            atomic::{self, BATCH_RECORDS_MAX, FIELDS_BYTES_MAX},
+            atomic::{self, FIELDS_BYTES},
             errors,
             window::{AckMode, DueWakers, Grant, Ticket, WindowRequest},
         },
@@ -163,7 +163,7 @@ impl Connection {
         let ask = || WindowRequest {
             ack_mode: plan.ack_mode,
             once: plan.once,
-            sizes: records.iter().take(BATCH_RECORDS_MAX).map(|index| plan.bytes(*index)),
+            sizes: records.iter().take(usize::from(ATOMIC_RECORDS_MAX)).map(|index| plan.bytes(*index)),
             all: plan.publish.atomic,
             tag: plan.tag,
             deadline_ms: self.jetstream.now_ms() + u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
@@ -348,8 +348,8 @@ impl<'a> Plan<'a> {
     /// record with room for a batch's fields.
     fn fits_a_batch(&self) -> bool {
         let records = self.publish.records.len();
-        let id_bytes = self.publish.id.map_or(0, |id| id.base.len() + NUMBER_BYTES_MAX);
-        let rest = encode::record_bytes(self.publish.headers.len() + FIELDS_BYTES_MAX, id_bytes, 0);
+        let id_bytes = self.publish.id.map_or(0, |id| id.base.len() + NUMBER_BYTES);
+        let rest = encode::record_bytes(self.publish.headers.len() + FIELDS_BYTES, id_bytes, 0);
         !self.publish.again
             && self.publish.station.publish_mode.is_atomic(records)
             && self.publish.station.partitions.len() == 1
@@ -378,7 +378,7 @@ impl<'a> Plan<'a> {
     /// Returns the bytes of a record as the broker counts them.
     fn bytes(&self, index: u32) -> usize {
         let id = self.id(index).map_or(0, |id| id.len());
-        let fields = if self.ack_mode == AckMode::PerBatch { FIELDS_BYTES_MAX } else { 0 };
+        let fields = if self.ack_mode == AckMode::PerBatch { FIELDS_BYTES } else { 0 };
         encode::record_bytes(self.publish.headers.len() + self.own(index).len() + fields, id, self.span(index).len())
     }
 
@@ -443,7 +443,7 @@ fn is_attributable(acks: &[AckOutcome]) -> bool {
 }
 
 /// Digits and separator of a record's number in a message id.
-const NUMBER_BYTES_MAX: usize = 11;
+const NUMBER_BYTES: usize = 11;
 /// The tag of records that no permissions violation is attributed to.
 const TAG_OF_NONE: u32 = 0;
 

@@ -3,7 +3,7 @@
 /// Bits of a number that say where its entry is; the others count how often the place was used.
 const PLACE_BITS: u32 = 20;
 /// The most entries at a time.
-const ENTRIES_MAX: usize = (1 << PLACE_BITS) - 1;
+const ENTRIES: usize = (1 << PLACE_BITS) - 1;
 
 /// Entries, each with a number of its own from 1 on. A number is never given again.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl<T> Slab<T> {
             place.entry = Some(entry);
             return Some(place.number);
         }
-        if self.places.len() >= ENTRIES_MAX {
+        if self.places.len() >= ENTRIES {
             return None;
         }
         let number = self.places.len() as u64 + 1;
@@ -78,7 +78,7 @@ impl<T> Slab<T> {
 }
 
 fn index_of(number: u64) -> Option<usize> {
-    usize::try_from(number & (ENTRIES_MAX as u64)).ok()?.checked_sub(1)
+    usize::try_from(number & (ENTRIES as u64)).ok()?.checked_sub(1)
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn there_are_no_more_entries_than_numbers() {
         let mut slab = Slab::default();
-        assert!((0..ENTRIES_MAX).all(|_| slab.insert(()).is_some()));
+        assert!((0..ENTRIES).all(|_| slab.insert(()).is_some()));
         assert_eq!((slab.insert(()), slab.remove(7)), (None, Some(())));
         assert!(slab.insert(()).is_some());
     }

@@ -10,8 +10,8 @@ use crate::{
         stations::{NewStation, StorageKind},
     },
     byte_order_mark,
-    limits::DEAD_LETTERS_AGE,
-    station::{Name, PARTITIONS_MAX},
+    limits::{DEAD_LETTERS_AGE, PARTITIONS_MAX},
+    station::Name,
 };
 use serde::Deserialize;
 

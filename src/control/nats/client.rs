@@ -12,6 +12,7 @@
 use crate::control::nats::publish_mode::Version;
 use crate::{
     config::{NatsCredential, NatsServer, NatsSettings},
+    limits::{CONTROL_CONNECT_PAUSE_MAX, CONTROL_CONNECT_TIMEOUT, JETSTREAM_CALL_TIMEOUT},
     metrics::ControlMetrics,
     reject::Reject,
     rt::clock,
@@ -34,12 +35,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// One call of the JetStream API.
-const CALL_TIMEOUT: Duration = Duration::from_secs(4);
-/// One attempt to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between two attempts to connect, at most.
-const BACKOFF_MAX: Duration = Duration::from_millis(250);
 /// A connection on which the broker does not answer two pings is given up.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the connection's state is read, in case its event got lost.
@@ -134,9 +129,9 @@ pub(in crate::control) mod codes {
     /// A durable of this name with another configuration.
     pub(in crate::control) const CONSUMER_NAME_IN_USE: u32 = 10_013;
     /// The stream, or the account, has as many consumers as it may.
-    pub(in crate::control) const CONSUMERS_MAX: u32 = 10_026;
+    pub(in crate::control) const TOO_MANY_CONSUMERS: u32 = 10_026;
     /// The account has as many streams as it may.
-    pub(in crate::control) const STREAMS_MAX: u32 = 10_027;
+    pub(in crate::control) const TOO_MANY_STREAMS: u32 = 10_027;
     /// No such consumer.
     pub(in crate::control) const CONSUMER_NOT_FOUND: u32 = 10_014;
     /// A stream of this name with another configuration.
@@ -185,7 +180,7 @@ impl NatsClient {
             .retry_on_initial_connect()
             .retain_servers_order()
             .reconnect_to_server_callback(in_turn())
-            .connection_timeout(CONNECT_TIMEOUT)
+            .connection_timeout(CONTROL_CONNECT_TIMEOUT)
             .reconnect_delay_callback(backoff)
             .ping_interval(PING_INTERVAL)
             .event_callback(move |event| {
@@ -246,7 +241,7 @@ impl NatsClient {
 
     /// Returns whether there is another server to go to.
     pub(in crate::control) async fn has_other_servers(&self) -> bool {
-        let pool = timeout(CALL_TIMEOUT, self.0.client.server_pool()).await;
+        let pool = timeout(JETSTREAM_CALL_TIMEOUT, self.0.client.server_pool()).await;
         pool.is_ok_and(|pool| pool.is_ok_and(|pool| pool.len() > 1))
     }
 
@@ -259,7 +254,7 @@ impl NatsClient {
     /// Returns the JetStream context of async-nats, for the key-value bucket.
     pub(in crate::control) fn jetstream(&self) -> async_nats::jetstream::Context {
         let mut context = async_nats::jetstream::new(self.0.client.clone());
-        context.set_timeout(CALL_TIMEOUT);
+        context.set_timeout(JETSTREAM_CALL_TIMEOUT);
         context
     }
 
@@ -326,7 +321,7 @@ impl NatsClient {
     async fn request<T: DeserializeOwned>(&self, subject: String, request: Request) -> Result<T, CallError> {
         self.connected().await?;
         let mut denials = self.0.denials.subscribe();
-        let request = request.timeout(Some(CALL_TIMEOUT));
+        let request = request.timeout(Some(JETSTREAM_CALL_TIMEOUT));
         let answer = tokio::select! {
             answer = self.0.client.send_request(subject.clone(), request) => answer,
             () = denied(&mut denials, &subject) => return Err(CallError::Forbidden(subject.into())),
@@ -429,7 +424,7 @@ fn is_denial(text: &str) -> bool {
 /// that they do not come in step.
 fn backoff(attempts: usize) -> Duration {
     let exponent = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(10);
-    let base = Duration::from_millis(20).saturating_mul(1 << exponent).min(BACKOFF_MAX);
+    let base = Duration::from_millis(20).saturating_mul(1 << exponent).min(CONTROL_CONNECT_PAUSE_MAX);
     if attempts <= 1 { Duration::ZERO } else { base + base.mul_f64(f64::from(std::process::id() % 16) / 64.0) }
 }
 
@@ -533,7 +528,10 @@ mod tests {
         assert_eq!(backoff(1), Duration::ZERO);
         assert!(backoff(2) >= Duration::from_millis(40));
         for attempts in [8, 100, usize::MAX] {
-            assert!((BACKOFF_MAX..=BACKOFF_MAX * 2).contains(&backoff(attempts)), "{attempts}");
+            assert!(
+                (CONTROL_CONNECT_PAUSE_MAX..=CONTROL_CONNECT_PAUSE_MAX * 2).contains(&backoff(attempts)),
+                "{attempts}"
+            );
         }
     }
 

@@ -15,6 +15,7 @@ use crate::control::{
 use crate::{
     config::PublishModeChoice,
     directory::messages::ShardUpdate,
+    limits::{MONITOR_ANSWER_BYTES_MAX, MONITOR_ANSWER_TIMEOUT},
     metrics::{BrokerSync, ControlMetrics},
     station::PublishMode,
 };
@@ -25,10 +26,6 @@ use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 const INTERVAL: Duration = Duration::from_secs(30);
 /// Between a request that was not answered and the next one.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
-/// From the request to the end of the answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// The answer of a server is 3 KiB.
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// The task that asks the monitoring port.
 #[derive(Debug)]
@@ -113,14 +110,14 @@ impl Monitor {
 
 fn agent() -> ureq::Agent {
     // The broker is near: no proxy, whatever the environment says.
-    ureq::Agent::config_builder().proxy(None).timeout_global(Some(ANSWER_TIMEOUT)).build().new_agent()
+    ureq::Agent::config_builder().proxy(None).timeout_global(Some(MONITOR_ANSWER_TIMEOUT)).build().new_agent()
 }
 
 async fn ask(agent: &ureq::Agent, url: &str) -> Result<SyncMode, String> {
     let (agent, url) = (agent.clone(), format!("{url}/varz"));
     let body = spawn_blocking(move || {
         let mut answer = agent.get(&url).call()?;
-        answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()
+        answer.body_mut().with_config().limit(MONITOR_ANSWER_BYTES_MAX).read_to_vec()
     });
     let body = body.await.map_err(|error| error.to_string())?.map_err(|error: ureq::Error| error.to_string())?;
     SyncMode::of_varz(&body)

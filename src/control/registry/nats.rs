@@ -3,7 +3,9 @@
 use super::{Answer, Change, Followed, Listing, Reached, RegistryError, RegistryStore};
 use crate::{
     control::nats::client::{CallError, NatsClient, codes},
-    limits::{CONFIRM_TIMEOUT, REGISTRY_BYTES_MAX, REGISTRY_DOCUMENTS_MAX, REGISTRY_PEER_SILENT_MAX},
+    limits::{
+        CONFIRM_TIMEOUT, REGISTRY_BYTES_MAX, REGISTRY_DOCUMENTS_MAX, REGISTRY_LIST_TIMEOUT, REGISTRY_PEER_SILENT_MAX,
+    },
     reject::Reject,
     rt::clock,
 };
@@ -15,8 +17,6 @@ use tokio::time::{sleep, timeout};
 
 /// Between two attempts to reach the bucket's leader.
 const KNOCK_INTERVAL: Duration = Duration::from_millis(100);
-/// The time to read the whole bucket.
-const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The bucket in the broker. Opened anew for each use: uses are rare, and nothing can go stale.
 #[derive(Debug, Clone)]
@@ -35,8 +35,8 @@ impl NatsRegistry {
     /// nothing lies between.
     async fn read_and_follow(&self) -> Result<Followed, RegistryError> {
         let timed_out = |_| RegistryError::Failed(Reject::ControlTimeout);
-        let reached = timeout(LIST_TIMEOUT, self.reached()).await.map_err(timed_out)?;
-        timeout(LIST_TIMEOUT, self.read(reached)).await.map_err(timed_out)?
+        let reached = timeout(REGISTRY_LIST_TIMEOUT, self.reached()).await.map_err(timed_out)?;
+        timeout(REGISTRY_LIST_TIMEOUT, self.read(reached)).await.map_err(timed_out)?
     }
 
     /// Asks the bucket's leader how far it is, until it answers. A request that is sent while there is no leader is

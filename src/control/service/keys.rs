@@ -1,8 +1,6 @@
 //! API keys. A key is shown when it is made and never again: the registry has its hash.
 
-use super::{
-    ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag, name_of, now_ms, page, patterns, tag_of, texts,
-};
+use super::{AdminError, AdminService, Amend, Now, What, check_tag, name_of, now_ms, page, patterns, tag_of, texts};
 use crate::{
     api::{
         keys::{CreatedKey, KeyView, NewKey},
@@ -12,7 +10,7 @@ use crate::{
     auth::keys,
     config::Unconfirmed,
     control::registry::documents::{Document, KeyDocument},
-    limits::RETENTION_AGE_MAX,
+    limits::{CHANGE_ATTEMPTS_MAX, RETENTION_AGE_MAX},
     reject::Reject,
     station::Name,
 };
@@ -61,7 +59,7 @@ impl AdminService {
             0 => Ok(Amend::Put(document.clone())),
             _ => Err(AdminError::Exists(What::Key)),
         };
-        self.amend(|snapshot| &snapshot.keys, &id, ATTEMPTS_MAX, added).await?;
+        self.amend(|snapshot| &snapshot.keys, &id, CHANGE_ATTEMPTS_MAX, added).await?;
         tracing::info!(key = %id, "created key");
         Ok(CreatedKey { key: made.text, view: self.key_view(&id, &document) })
     }
@@ -74,7 +72,7 @@ impl AdminService {
             None if now.stored > 0 => Ok(Amend::Delete),
             None => Err(AdminError::Unknown(What::Key)),
         };
-        self.amend(|snapshot| &snapshot.keys, &id, ATTEMPTS_MAX, revoked).await?;
+        self.amend(|snapshot| &snapshot.keys, &id, CHANGE_ATTEMPTS_MAX, revoked).await?;
         tracing::info!(key = %id, "revoked key");
         Ok(())
     }

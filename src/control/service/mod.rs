@@ -32,6 +32,7 @@ use super::{
 use crate::{
     api::pages::{Page, PageRequest},
     config::Settings,
+    limits::{PAGE_MAX, REGISTRY_ECHO_TIMEOUT, REGISTRY_LOOK_TIMEOUT},
     metrics::{self, ControlMetrics, ProcessMetrics, ShardMetrics},
     reject::Reject,
     rt::clock,
@@ -39,23 +40,11 @@ use crate::{
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 use tokio::{sync::watch, time::timeout};
-
-/// How long a change that the registry has taken may need to come back through the watch.
-const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a read of the registry may take where the call can do without it.
-const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often a change is tried again because somebody else changed the same document.
-const ATTEMPTS_MAX: usize = 4;
-/// Entries of one page of a list.
-const PAGE_MAX: usize = 1_000;
 
 /// What the admin API may ask of the control plane and change. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -188,7 +177,7 @@ impl AdminService {
     /// Returns the snapshot, with all that any gateway acknowledged before this call. While the registry cannot be
     /// asked, it is the snapshot that is active here, once there is one.
     async fn snapshot(&self) -> Result<Arc<Snapshot>, AdminError> {
-        match timeout(LOOK_TIMEOUT, self.newest_snapshot()).await {
+        match timeout(REGISTRY_LOOK_TIMEOUT, self.newest_snapshot()).await {
             Ok(Ok(snapshot)) => Ok(snapshot),
             Ok(Err(_)) | Err(_) => self.known_snapshot().await,
         }
@@ -271,13 +260,13 @@ impl AdminService {
     async fn compiled(&self, schema: &Name) {
         let mut snapshot = self.0.snapshot.clone();
         let compiled = snapshot.wait_for(|snapshot| !snapshot.compiling.contains(schema));
-        let _not_yet = timeout(ECHO_TIMEOUT, compiled).await;
+        let _not_yet = timeout(REGISTRY_ECHO_TIMEOUT, compiled).await;
     }
 
     /// Waits until the snapshot shows a change that the registry has taken.
     async fn until(&self, shows: impl Fn(&Snapshot) -> bool) -> Result<Arc<Snapshot>, AdminError> {
         let mut snapshot = self.0.snapshot.clone();
-        match timeout(ECHO_TIMEOUT, snapshot.wait_for(|snapshot| shows(snapshot))).await {
+        match timeout(REGISTRY_ECHO_TIMEOUT, snapshot.wait_for(|snapshot| shows(snapshot))).await {
             Ok(Ok(snapshot)) => Ok(Arc::clone(&snapshot)),
             _ => Err(AdminError::Backend(Reject::ControlTimeout)),
         }

@@ -1,6 +1,6 @@
 //! Schemas and their versions: compiled before they are stored, and again before they become active.
 
-use super::{ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag, name_of, now_ms, page, tag_of};
+use super::{AdminError, AdminService, Amend, Now, What, check_tag, name_of, now_ms, page, tag_of};
 use crate::{
     api::{
         pages::{Page, PageRequest},
@@ -14,7 +14,7 @@ use crate::{
         },
         schema_compiler,
     },
-    limits::{REGISTRY_DOCUMENT_BYTES_MAX, SCHEMA_VERSIONS_MAX, SCHEMAS_PAGE_BYTES},
+    limits::{CHANGE_ATTEMPTS_MAX, REGISTRY_DOCUMENT_BYTES_MAX, SCHEMA_VERSIONS_MAX, SCHEMAS_PAGE_BYTES},
     schema::{SchemaSource, SchemaType},
     station::Name,
 };
@@ -62,7 +62,7 @@ impl AdminService {
             None if now.stored > 0 => Err(unreadable(&name)),
             known => next_document(&name, known, kind, &version).map(Amend::Put),
         };
-        let snapshot = self.amend(|snapshot| &snapshot.schemas, &name, ATTEMPTS_MAX, added).await?;
+        let snapshot = self.amend(|snapshot| &snapshot.schemas, &name, CHANGE_ATTEMPTS_MAX, added).await?;
         let document = &snapshot.schemas.get(&name).ok_or(AdminError::Unknown(What::Schema))?.document;
         let mine = document.versions.iter().rev().find(|known| {
             known.says_the_same(&version)
@@ -95,7 +95,7 @@ impl AdminService {
             }
             Ok(Amend::Put(SchemaDocument { active: version, ..old.clone() }))
         };
-        let snapshot = self.amend(|snapshot| &snapshot.schemas, &name, ATTEMPTS_MAX, activated).await?;
+        let snapshot = self.amend(|snapshot| &snapshot.schemas, &name, CHANGE_ATTEMPTS_MAX, activated).await?;
         self.compiled(&name).await;
         tracing::info!(schema = %name, version, "activated schema");
         shown(&snapshot, &name)
@@ -114,14 +114,14 @@ impl AdminService {
             check_detached(now.snapshot, &name).map(|()| Amend::Delete)
         };
         let known = self.snapshot().await?.schemas.get(&name).map(|entry| entry.document.clone());
-        let snapshot = self.amend(|snapshot| &snapshot.schemas, &name, ATTEMPTS_MAX, removed).await?;
+        let snapshot = self.amend(|snapshot| &snapshot.schemas, &name, CHANGE_ATTEMPTS_MAX, removed).await?;
         // Somebody attached it at the same time. One of the two gives way, and a schema in use stays.
         if let (Err(refused), Some(known)) = (check_detached(&snapshot, &name), known) {
             let restored = |now: Now<'_, SchemaDocument>| match now.stored {
                 0 => Ok(Amend::Put(SchemaDocument::clone(&known))),
                 _ => Ok(Amend::Keep),
             };
-            self.amend(|snapshot| &snapshot.schemas, &name, ATTEMPTS_MAX, restored).await?;
+            self.amend(|snapshot| &snapshot.schemas, &name, CHANGE_ATTEMPTS_MAX, restored).await?;
             return Err(refused);
         }
         tracing::info!(schema = %name, "removed schema");

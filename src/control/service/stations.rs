@@ -4,7 +4,7 @@
 //! stream takes records, and detached after the stream is gone. The attributes that a lost stream is made of again are
 //! written before it is made, and taken back before it is removed.
 
-use super::{ATTEMPTS_MAX, AdminError, AdminService, Amend, Now, What, check_tag, name_of, page, tag_of};
+use super::{AdminError, AdminService, Amend, Now, What, check_tag, name_of, page, tag_of};
 use crate::{
     api::{
         dead_letters::DeadLetterSettings,
@@ -21,6 +21,7 @@ use crate::{
         streams::{Adopted, Description, StreamsError},
     },
     directory::messages::ShardUpdate,
+    limits::CHANGE_ATTEMPTS_MAX,
     reject::Reject,
     station::{Attributes, AttributesChange, Name, Storage},
 };
@@ -90,7 +91,7 @@ impl AdminService {
                     Some(now) if *now == document => Ok(Amend::Delete),
                     _ => Ok(Amend::Keep),
                 };
-                self.amend(|snapshot| &snapshot.stations, &name, ATTEMPTS_MAX, undone).await?;
+                self.amend(|snapshot| &snapshot.stations, &name, CHANGE_ATTEMPTS_MAX, undone).await?;
             }
             return Err(error.into());
         }
@@ -127,7 +128,7 @@ impl AdminService {
                 _ => Err(AdminError::Exists(What::Station)),
             }
         };
-        let snapshot = self.amend(|snapshot| &snapshot.stations, name, ATTEMPTS_MAX, made).await?;
+        let snapshot = self.amend(|snapshot| &snapshot.stations, name, CHANGE_ATTEMPTS_MAX, made).await?;
         self.keep_schema(&snapshot, name, None).await?;
         if let Some(schema) = &document.schema {
             self.compiled(schema).await;
@@ -157,7 +158,7 @@ impl AdminService {
             None if now.stored > 0 => Err(AdminError::Exists(What::Station)),
             None => Ok(Amend::Put(StationDocument { adopted: Some(adopted.clone()), ..StationDocument::default() })),
         };
-        self.amend(|snapshot| &snapshot.stations, &name, ATTEMPTS_MAX, made).await?;
+        self.amend(|snapshot| &snapshot.stations, &name, CHANGE_ATTEMPTS_MAX, made).await?;
         self.forget(&name).await;
         tracing::info!(station = %name, stream = %adopted.stream, "adopted station");
         self.station(name.as_str()).await
@@ -215,7 +216,7 @@ impl AdminService {
             Some(old) if old.adopted.is_some() => Ok(Amend::Keep),
             old => Ok(Amend::Put(old.cloned().unwrap_or_default().with(given.clone()))),
         };
-        self.amend(|snapshot| &snapshot.stations, name, ATTEMPTS_MAX, remembered).await.map(drop)
+        self.amend(|snapshot| &snapshot.stations, name, CHANGE_ATTEMPTS_MAX, remembered).await.map(drop)
     }
 
     /// Changes what becomes of a station's records that fail. `seen`: the station as the caller must have seen it, but
@@ -240,7 +241,7 @@ impl AdminService {
                 Ok(Amend::Put(StationDocument { dead_letters: letters.clone(), ..old.cloned().unwrap_or_default() }))
             }
         };
-        self.amend(|snapshot| &snapshot.stations, name, ATTEMPTS_MAX, changed).await?;
+        self.amend(|snapshot| &snapshot.stations, name, CHANGE_ATTEMPTS_MAX, changed).await?;
         // Also if it says the same as before: then an earlier change was cut off here.
         let age = Some(age(letters.retention_age_s));
         let change = AttributesChange { retention_age: age, ..AttributesChange::default() };
@@ -270,7 +271,7 @@ impl AdminService {
         if adopted(&snapshot, &name).is_none() {
             self.remove_streams(&name).await?;
         }
-        self.amend(|snapshot| &snapshot.stations, &name, ATTEMPTS_MAX, |_| Ok(Amend::Delete)).await?;
+        self.amend(|snapshot| &snapshot.stations, &name, CHANGE_ATTEMPTS_MAX, |_| Ok(Amend::Delete)).await?;
         self.forget(&name).await;
         tracing::info!(station = %name, "removed station");
         Ok(())
@@ -286,13 +287,13 @@ impl AdminService {
             }
         };
         let kept = self.snapshot().await?.stations.get(name).and_then(|entry| entry.document.given.clone());
-        self.amend(|snapshot| &snapshot.stations, name, ATTEMPTS_MAX, with(None)).await?;
+        self.amend(|snapshot| &snapshot.stations, name, CHANGE_ATTEMPTS_MAX, with(None)).await?;
         let removed = async {
             self.0.streams.remove(name).await?;
             self.0.streams.remove(&name.dead_letters()).await
         };
         if let Err(error) = removed.await {
-            self.amend(|snapshot| &snapshot.stations, name, ATTEMPTS_MAX, with(kept)).await?;
+            self.amend(|snapshot| &snapshot.stations, name, CHANGE_ATTEMPTS_MAX, with(kept)).await?;
             return Err(error.into());
         }
         Ok(())
@@ -334,7 +335,7 @@ impl AdminService {
             }
             Ok(Amend::Put(StationDocument { schema: schema.cloned(), ..old }))
         };
-        let snapshot = self.amend(|snapshot| &snapshot.stations, &name, ATTEMPTS_MAX, changed).await?;
+        let snapshot = self.amend(|snapshot| &snapshot.stations, &name, CHANGE_ATTEMPTS_MAX, changed).await?;
         let was = before.stations.get(&name).and_then(|entry| entry.document.schema.clone());
         self.keep_schema(&snapshot, &name, was).await?;
         if let Some(schema) = schema {
@@ -357,7 +358,7 @@ impl AdminService {
             }
             _ => Ok(Amend::Keep),
         };
-        self.amend(|snapshot| &snapshot.stations, name, ATTEMPTS_MAX, undone).await?;
+        self.amend(|snapshot| &snapshot.stations, name, CHANGE_ATTEMPTS_MAX, undone).await?;
         Err(AdminError::Unknown(What::Schema))
     }
 

@@ -1,6 +1,6 @@
 //! Users and their rights.
 
-use super::{ATTEMPTS_MAX, AdminError, AdminService, Amend, What, check_tag, name_of, patterns, tag_of, texts};
+use super::{AdminError, AdminService, Amend, What, check_tag, name_of, patterns, tag_of, texts};
 use crate::{
     api::{
         tags::Tagged,
@@ -11,6 +11,7 @@ use crate::{
         passwords::Overloaded,
         registry::documents::{ACCOUNT, UserDocument},
     },
+    limits::CHANGE_ATTEMPTS_MAX,
     reject::Reject,
     station::Name,
 };
@@ -54,7 +55,7 @@ impl AdminService {
             0 => Ok(Amend::Put(document.clone())),
             _ => Err(AdminError::Exists(What::User)),
         };
-        self.amend(|snapshot| &snapshot.users, &name, ATTEMPTS_MAX, added).await?;
+        self.amend(|snapshot| &snapshot.users, &name, CHANGE_ATTEMPTS_MAX, added).await?;
         tracing::info!(user = %name, "added user");
         Ok(view(&name, &document))
     }
@@ -74,7 +75,7 @@ impl AdminService {
             let version = next_version(old.version)?;
             Ok(Amend::Put(UserDocument { version, password: hash.clone(), ..old.clone() }))
         };
-        self.amend(|snapshot| &snapshot.users, &name, ATTEMPTS_MAX, changed).await?;
+        self.amend(|snapshot| &snapshot.users, &name, CHANGE_ATTEMPTS_MAX, changed).await?;
         tracing::info!(user = %name, "changed password");
         Ok(())
     }
@@ -98,7 +99,7 @@ impl AdminService {
             new.consume = consume.clone().unwrap_or(new.consume);
             Ok(Amend::Put(new))
         };
-        let snapshot = self.amend(|snapshot| &snapshot.users, &name, ATTEMPTS_MAX, changed).await?;
+        let snapshot = self.amend(|snapshot| &snapshot.users, &name, CHANGE_ATTEMPTS_MAX, changed).await?;
         tracing::info!(user = %name, "changed rights");
         let entry = snapshot.users.get(&name).ok_or(AdminError::Unknown(What::User))?;
         Ok(tagged(&name, &entry.document))

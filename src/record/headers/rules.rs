@@ -4,9 +4,8 @@
 //! that names nothing but forbidden headers would therefore do nothing: it is refused, so that nobody believes it works.
 
 use super::never_stored::{is_credential, is_never_stored};
+use crate::limits::HEADER_RULES_MAX;
 use std::fmt;
-
-const RULES_MAX: usize = 256;
 
 /// A rule of the allow-list of stored headers, lower-cased: a name, or its beginning or end with `*` for the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,8 +68,8 @@ pub const DEFAULT_RULES: [&str; 27] = [
 impl HeaderRule {
     /// Parses the allow-list: names, beginnings that end in `*`, ends that begin with it.
     pub fn parse_list(list: &[String]) -> Result<Vec<Self>, InvalidRule> {
-        if list.len() > RULES_MAX {
-            let remedy = format!("write at most {RULES_MAX}; a prefix ends in *");
+        if list.len() > HEADER_RULES_MAX {
+            let remedy = format!("write at most {HEADER_RULES_MAX}; a prefix ends in *");
             return Err(InvalidRule::new("has too many rules", remedy));
         }
         list.iter().map(|rule| parse_rule(rule)).collect()

@@ -18,11 +18,10 @@ use super::{
     types::{Enum, Record, Type, Types},
 };
 use crate::{
-    limits::{AVRO_JSON_VALUES_MAX, FORMAT_VALUES_MAX},
+    limits::{AVRO_BRANCHES_NAMED_MAX, AVRO_JSON_VALUES_MAX, FORMAT_VALUES_MAX, VIOLATION_FAULTS_MAX},
     schema::{
         Violation,
         bounds::{json_record, path_end, quoted, too_many},
-        violation::FAULTS_MAX,
     },
 };
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -125,7 +124,7 @@ impl Check<'_> {
             if missing == 0 {
                 return;
             }
-            if self.violation.faults.len() >= FAULTS_MAX {
+            if self.violation.faults.len() >= VIOLATION_FAULTS_MAX {
                 self.violation.more += missing;
                 return;
             }
@@ -196,9 +195,9 @@ impl Check<'_> {
     }
 
     fn no_branch(&mut self, branches: &[usize], value: &Json<'_>, here: &Crumb<'_>) {
-        const NAMED_MAX: usize = 8;
-        let mut names: Vec<&str> = branches.iter().take(NAMED_MAX).map(|of| self.types.at(*of).name()).collect();
-        if branches.len() > NAMED_MAX {
+        let mut names: Vec<&str> =
+            branches.iter().take(AVRO_BRANCHES_NAMED_MAX).map(|of| self.types.at(*of).name()).collect();
+        if branches.len() > AVRO_BRANCHES_NAMED_MAX {
             names.push("…");
         }
         let text = format!("avro: {value} is of no branch of the union [{}]", names.join(", "));
@@ -206,7 +205,7 @@ impl Check<'_> {
     }
 
     fn note(&mut self, here: &Crumb<'_>, text: String) {
-        let path = if self.violation.faults.len() < FAULTS_MAX { here.path() } else { String::new() };
+        let path = if self.violation.faults.len() < VIOLATION_FAULTS_MAX { here.path() } else { String::new() };
         self.violation.add(path, text);
     }
 }

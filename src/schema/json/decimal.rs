@@ -9,9 +9,9 @@ use std::{
 };
 
 /// Digits of a divisor: with one more, a remainder would not fit into 128 bits.
-pub(super) const DIVISOR_DIGITS_MAX: usize = 37;
+pub(super) const DIVISOR_DIGITS: usize = 37;
 /// Factors of two or five that a number of 128 bits can have: shifting a remainder further changes nothing.
-const SHIFTS_MAX: i64 = 128;
+const SHIFTS: i64 = 128;
 
 /// A number.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +80,7 @@ impl<'a> Decimal<'a> {
         }
         let append = |rest: u128, digit: u8| (rest * 10 + u128::from(digit - b'0')) % divisor.digits;
         let rest = self.digits().fold(0, append);
-        (0..shift.min(SHIFTS_MAX)).fold(rest, |rest, _| append(rest, b'0')) == 0
+        (0..shift.min(SHIFTS)).fold(rest, |rest, _| append(rest, b'0')) == 0
     }
 }
 
@@ -121,7 +121,7 @@ impl Hash for Decimal<'_> {
 /// What numbers are divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Divisor {
-    /// Of at most [`DIVISOR_DIGITS_MAX`] digits, the last of which is not zero.
+    /// Of at most [`DIVISOR_DIGITS`] digits, the last of which is not zero.
     digits: u128,
     exponent: i64,
 }
@@ -133,7 +133,7 @@ impl Divisor {
         let digits = value
             .digits()
             .fold(0_u128, |digits, digit| digits.saturating_mul(10).saturating_add(u128::from(digit - b'0')));
-        (1..=DIVISOR_DIGITS_MAX).contains(&count).then_some(Self { digits, exponent: value.last_exponent() })
+        (1..=DIVISOR_DIGITS).contains(&count).then_some(Self { digits, exponent: value.last_exponent() })
     }
 }
 

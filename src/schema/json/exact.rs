@@ -14,7 +14,7 @@ use std::{
 };
 
 /// Bytes of the longest number of a tree, with room to spare.
-const NUMBER_BYTES_MAX: usize = 40;
+const NUMBER_BYTES: usize = 40;
 
 /// Numbers of a schema that its tree does not hold exactly.
 #[derive(Debug, Default)]
@@ -63,11 +63,11 @@ pub(super) fn with_decimal<T>(exact: Option<&Exact>, number: &Number, with: impl
     if let Some(text) = exact.and_then(|exact| exact.written(number)) {
         return with(Decimal::parse(text));
     }
-    let mut buffer = [0; NUMBER_BYTES_MAX];
+    let mut buffer = [0; NUMBER_BYTES];
     let mut rest = &mut buffer[..];
     let fits = write!(rest, "{number}").is_ok();
     let left = rest.len();
-    let text = buffer.get(..NUMBER_BYTES_MAX - left).and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let text = buffer.get(..NUMBER_BYTES - left).and_then(|bytes| std::str::from_utf8(bytes).ok());
     match text.filter(|_| fits) {
         Some(text) => with(Decimal::parse(text)),
         None => with(Decimal::parse(&number.to_string())),

@@ -2,7 +2,7 @@
 //! `const`. The crate's own compare as doubles what 64 bits do not hold.
 
 use super::{
-    decimal::{DIVISOR_DIGITS_MAX, Decimal, Divisor},
+    decimal::{DIVISOR_DIGITS, Decimal, Divisor},
     equality,
     exact::Exact,
     instance::{TapeJson, TapeNode},
@@ -93,7 +93,7 @@ fn multiple_of<'a>(value: &Value, exact: &Exact) -> Compiled<'a> {
     let Value::Number(divisor) = value else { return Ok(Box::new(Nothing)) };
     let text = exact.text(divisor);
     let divisor = Divisor::new(Decimal::parse(&text)).ok_or_else(|| {
-        ValidationError::custom(format!("{} has more than {DIVISOR_DIGITS_MAX} digits to divide by", cut_str(&text)))
+        ValidationError::custom(format!("{} has more than {DIVISOR_DIGITS} digits to divide by", cut_str(&text)))
     })?;
     Ok(Box::new(MultipleOf { divisor, shown: text.into() }))
 }

@@ -26,9 +26,10 @@ pub(in crate::schema) use decimal::Decimal;
 pub(in crate::schema) use read::{Scratch, read};
 pub(in crate::schema) use tape::{Kind, Tape};
 
-use super::{CompileError, Violation, violation::FAULTS_MAX};
+use super::{CompileError, Violation};
 use crate::limits::{
     SCHEMA_JSON_BYTES_MAX, SCHEMA_JSON_PATTERN_BYTES_MAX, SCHEMA_JSON_PATTERN_CACHE_BYTES, SCHEMA_JSON_VALUES_MAX,
+    VIOLATION_FAULT_BYTES_MAX, VIOLATION_FAULTS_MAX,
 };
 use exact::Exact;
 use fuel::Prices;
@@ -108,7 +109,7 @@ impl JsonSchema {
         let errors = self.validator.iter_errors(record);
         let mut violation = Violation { faults: Vec::new(), more: 0 };
         for error in errors.filter(|error| !preview::is_void(error.instance())) {
-            if violation.faults.len() < FAULTS_MAX {
+            if violation.faults.len() < VIOLATION_FAULTS_MAX {
                 violation.add(cut(error.instance_path()), self.words(&error));
             } else {
                 violation.more += 1;
@@ -198,7 +199,7 @@ struct Bounded(String);
 
 impl Write for Bounded {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = (super::violation::TEXT_BYTES_MAX + 1).saturating_sub(self.0.len());
+        let room = (VIOLATION_FAULT_BYTES_MAX + 1).saturating_sub(self.0.len());
         let end = super::violation::whole_chars(text, room);
         self.0.push_str(text.get(..end).unwrap_or(""));
         if end < text.len() { Err(fmt::Error) } else { Ok(()) }

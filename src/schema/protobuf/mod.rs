@@ -13,7 +13,7 @@ mod tests;
 mod walk;
 
 use super::{Checked, CompileError, Encoding, SchemaSource, Violation, bounds, json};
-use crate::limits;
+use crate::limits::{self, PROTOBUF_MESSAGES_NAMED_MAX};
 use prost_reflect::{DescriptorPool, DynamicMessage, FileDescriptor, MessageDescriptor};
 use protox::{
     Compiler, Error,
@@ -27,8 +27,6 @@ use tables::Tables;
 const NOT_PROTOBUF: &str = "invalid message format, expecting protobuf";
 /// The name of the schema's own text among the files that it imports.
 const MAIN: &str = "schema.proto";
-/// Messages that are named when the one that was asked for is not there.
-const NAMED_MAX: usize = 20;
 
 /// A compiled schema: one message type.
 #[derive(Debug)]
@@ -148,8 +146,8 @@ fn choose(pool: &DescriptorPool, file: &FileDescriptor, name: Option<&str>) -> R
     };
     found.filter(|message| !message.is_map_entry()).ok_or_else(|| {
         let names: Vec<String> = file.messages().map(|message| message.full_name().to_owned()).collect();
-        let shown = names.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let more = names.len().saturating_sub(NAMED_MAX);
+        let shown = names.iter().take(PROTOBUF_MESSAGES_NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = names.len().saturating_sub(PROTOBUF_MESSAGES_NAMED_MAX);
         bounds::compiler_says(match name {
             _ if names.is_empty() => "the file has no message".to_owned(),
             Some(name) if more > 0 => format!("no message {}; there are {shown} and {more} more", bounds::quoted(name)),

@@ -7,16 +7,12 @@
 
 use super::{NOT_PROTOBUF, tables::Field, tables::Shape, tables::Tables};
 use crate::{
-    limits::{FORMAT_DEPTH_MAX, FORMAT_VALUES_MAX},
+    limits::{FORMAT_DEPTH_MAX, FORMAT_VALUES_MAX, PROTOBUF_FIELDS_COUNTED_MAX, VIOLATION_FAULTS_MAX},
     schema::{
         Violation,
         bounds::{path_end, too_deep, too_many},
-        violation::FAULTS_MAX,
     },
 };
-
-/// Fields that are counted to tell which item of a repeated field has a fault.
-const COUNTED_MAX: usize = 10_000;
 
 const VARINT: u8 = 0;
 const FIXED64: u8 = 1;
@@ -297,7 +293,7 @@ impl Walk<'_> {
 
     /// What was found, if it holds as many faults as are told.
     fn full(&mut self) -> Option<&mut Violation> {
-        self.violation.as_mut().filter(|violation| violation.faults.len() >= FAULTS_MAX)
+        self.violation.as_mut().filter(|violation| violation.faults.len() >= VIOLATION_FAULTS_MAX)
     }
 
     /// The names of the fields on the way, items of repeated fields by their place.
@@ -323,7 +319,7 @@ impl Walk<'_> {
     fn nth(&self, crumb: &Crumb<'_>) -> Option<usize> {
         let mut again = Walk { tables: self.tables, record: self.record, fields: 0, violation: None };
         let (mut at, mut nth) = (crumb.part.from, 0);
-        for _ in 0..COUNTED_MAX {
+        for _ in 0..PROTOBUF_FIELDS_COUNTED_MAX {
             if at >= crumb.at {
                 return Some(nth);
             }

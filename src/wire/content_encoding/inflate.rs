@@ -8,7 +8,10 @@
 #![expect(clippy::disallowed_methods, reason = "this is the module that may decode: everything it does is capped")]
 
 use super::member::MAGIC;
-use crate::reject::{Reject, SizeLimit};
+use crate::{
+    limits::{GZIP_ENDS_TRIED_MAX, INFLATED_CLAIM_FACTOR_MAX},
+    reject::{Reject, SizeLimit},
+};
 use libdeflater::{DecompressionError, Decompressor};
 use memchr::memmem;
 
@@ -21,16 +24,11 @@ pub(super) const DEFLATE_FOLLOWED: Reject = Reject::CorruptEncoding("the deflate
 const GZIP_TRAILER_BYTES: usize = 8;
 /// Adler-32, big-endian, at the end of a zlib stream.
 const ZLIB_TRAILER_BYTES: usize = 4;
-/// Places that look like the end of a gzip member and are tried before the member is called corrupt. Chance makes
-/// none and an empty member one; the bound keeps crafted bodies from being decoded over and over.
-pub(super) const ENDS_TRIED_MAX: usize = 4;
 
 /// Room made without a reason to make more.
 const ROOM_MIN: usize = 1_024;
 /// Room made at first, in multiples of the body: text shrinks four- to tenfold, logs sometimes thirtyfold.
 const ROOM_FACTOR: usize = 4;
-/// The most that a size claimed by the body is believed at first, in multiples of the body.
-const CLAIM_FACTOR_MAX: usize = 32;
 
 /// A body without coding, copied.
 pub(super) fn identity(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), Reject> {
@@ -45,7 +43,7 @@ pub(super) fn identity(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(),
 /// One gzip member or several, one after the other (RFC 1952).
 pub(super) fn gzip(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), Reject> {
     let claimed = body.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
-    let mut sink = Sink::new(out, cap, claimed.min(body.len().saturating_mul(CLAIM_FACTOR_MAX)));
+    let mut sink = Sink::new(out, cap, claimed.min(body.len().saturating_mul(INFLATED_CLAIM_FACTOR_MAX)));
     let mut decoder = Decompressor::new();
     let mut rest = body;
     loop {
@@ -101,7 +99,7 @@ fn gzip_member(decoder: &mut Decompressor, rest: &[u8], sink: &mut Sink<'_>) -> 
     let trailer = gzip_trailer(sink.fresh(written));
     // The decoder has found the trailer right behind the stream: one of the places where these bytes stand.
     let mut search_from = data;
-    for tried in 0..ENDS_TRIED_MAX {
+    for tried in 0..GZIP_ENDS_TRIED_MAX {
         let found = rest.get(search_from..).and_then(|tail| memmem::find(tail, &trailer));
         let start = search_from + found.ok_or(GZIP_CORRUPT)?;
         let length = start + GZIP_TRAILER_BYTES;

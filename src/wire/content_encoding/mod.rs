@@ -17,11 +17,8 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use crate::reject::Reject;
+use crate::{limits::CODINGS_MAX, reject::Reject};
 pub use stream::Decoder;
-
-/// Codings that one body may have on top of each other, `identity` not counted.
-pub const CODINGS_MAX: usize = 2;
 
 /// A coding that can be undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

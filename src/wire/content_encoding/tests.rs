@@ -1,7 +1,7 @@
 //! What decoding promises: the same bytes come out, nothing incomplete is taken, and no body grows beyond the cap.
 
-use super::{inflate::ENDS_TRIED_MAX, *};
-use crate::{reject::SizeLimit, rt::clock};
+use super::*;
+use crate::{limits::GZIP_ENDS_TRIED_MAX, reject::SizeLimit, rt::clock};
 use libdeflater::{CompressionLvl, Compressor};
 use proptest::prelude::*;
 
@@ -423,7 +423,7 @@ fn stored(data: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_member_that_holds_its_own_trailer_ends_where_it_ends() {
-    for copies in 1..ENDS_TRIED_MAX {
+    for copies in 1..GZIP_ENDS_TRIED_MAX {
         let data = data_with_its_own_trailer(copies);
         let member = stored(&data);
         assert_eq!(decoded("gzip", &member, CAP).as_ref(), Ok(&data), "{copies}");

@@ -9,7 +9,7 @@ use super::{Progress, body::too_large, is_token_byte, is_value_byte, span};
 use crate::{limits::CHUNK_EXTRA_BYTES_MAX, reject::Reject};
 
 /// Digits of a chunk's size: what 64 bits need.
-const SIZE_DIGITS_MAX: u32 = 16;
+const SIZE_DIGITS: u32 = 16;
 /// What follows the data of any chunk at least: its CRLF, and the last chunk.
 const AFTER_DATA_BYTES: usize = b"\r\n0\r\n\r\n".len();
 
@@ -146,7 +146,7 @@ impl Chunked {
 
     fn step_size(&mut self, byte: u8) -> Result<State, Reject> {
         if let Some(digit) = char::from(byte).to_digit(16) {
-            if self.digits == SIZE_DIGITS_MAX {
+            if self.digits == SIZE_DIGITS {
                 return Err(BAD_SIZE);
             }
             self.digits += 1;

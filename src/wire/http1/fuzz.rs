@@ -126,20 +126,20 @@ pub fn fuzz_head(input: &[u8]) {
 
 /// Undoes the input as a chunked body, whole and in pieces: the same bytes, and the same end.
 pub fn fuzz_body(input: &[u8]) {
-    const BYTES_MAX: u64 = 4_096;
+    const BYTES_KEPT: u64 = 4_096;
     let run = |piece: usize| -> Result<Option<(Vec<u8>, usize)>, Reject> {
-        let mut body = Body::new(Framing::Chunked, BYTES_MAX)?;
+        let mut body = Body::new(Framing::Chunked, BYTES_KEPT)?;
         // Bytes in front of the body stand for the head.
         let (mut buf, mut taken) = (b"head".to_vec(), 0);
         loop {
             match body.feed(&mut buf, 4)? {
                 Progress::Done { body, consumed_to } => {
-                    assert!(body.len() as u64 <= BYTES_MAX && body.end as usize <= consumed_to);
+                    assert!(body.len() as u64 <= BYTES_KEPT && body.end as usize <= consumed_to);
                     return Ok(Some((body.of(&buf).to_vec(), taken - (buf.len() - consumed_to))));
                 }
                 Progress::More { .. } if taken == input.len() => return Ok(None),
                 Progress::More { .. } => {
-                    assert!(buf.len() as u64 <= 4 + BYTES_MAX, "framing is cut out");
+                    assert!(buf.len() as u64 <= 4 + BYTES_KEPT, "framing is cut out");
                     let next = input.len().min(taken + piece);
                     buf.extend_from_slice(&input[taken..next]);
                     taken = next;

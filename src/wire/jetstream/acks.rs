@@ -8,7 +8,7 @@
 //! bytes. Everything else, other spellings of the same included, is left to [`crate::wire::nats::next`] and
 //! [`super::puback::parse`], which know all of it; a property test holds the two ways to one answer.
 
-use super::{Token, puback, token::TOKEN_TEXT_BYTES_MAX};
+use super::{Token, puback, token::TOKEN_TEXT_BYTES};
 
 /// Reads runs of plain acknowledgements.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Acks {
     #[must_use]
     pub fn next(&mut self, buffer: &[u8]) -> Option<PlainAck> {
         let rest = buffer.strip_prefix(&*self.address)?;
-        let token_bytes = rest.iter().take(TOKEN_TEXT_BYTES_MAX + 1).position(|byte| *byte == b' ')?;
+        let token_bytes = rest.iter().take(TOKEN_TEXT_BYTES + 1).position(|byte| *byte == b' ')?;
         let token = Token::parse(rest.get(..token_bytes)?)?;
         let rest = rest.get(token_bytes..)?.strip_prefix(&*self.sid)?;
         let (payload_bytes, digits) = number(rest)?;

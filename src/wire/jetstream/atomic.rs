@@ -15,16 +15,15 @@
 //! The broker stores the header fields with each record. It knows the open batches of a stream by their ids alone,
 //! whoever sends them, so ids must differ between connections: [`BatchIds`] begins with what makes an inbox unique.
 
-/// Records that the broker takes in one batch (its default; more are error 10199).
-pub const BATCH_RECORDS_MAX: usize = 1_000;
+use crate::limits::ATOMIC_RECORDS_MAX;
 
 /// Bytes of the part of a batch id that its connection has.
 const ORIGIN_BYTES: usize = 8;
 /// Digits of the part that counts: 64 bits, in base 32.
-const SERIAL_DIGITS_MAX: usize = 13;
+const SERIAL_DIGITS: usize = 13;
 /// Bytes of the longest id. The broker takes 64 (error 10179).
-const BATCH_ID_BYTES_MAX: usize = ORIGIN_BYTES + 1 + SERIAL_DIGITS_MAX;
-const _: () = assert!(BATCH_ID_BYTES_MAX <= 64);
+const BATCH_ID_BYTES: usize = ORIGIN_BYTES + 1 + SERIAL_DIGITS;
+const _: () = assert!(BATCH_ID_BYTES <= 64);
 
 const ID_FIELD: &[u8] = b"Nats-Batch-Id: ";
 const SEQUENCE_FIELD: &[u8] = b"\r\nNats-Batch-Sequence: ";
@@ -32,9 +31,9 @@ const COMMIT_FIELD: &[u8] = b"Nats-Batch-Commit: 1\r\n";
 const CRLF: &[u8] = b"\r\n";
 
 /// Bytes that a batch adds to the headers of one record, at most.
-pub const FIELDS_BYTES_MAX: usize =
-    ID_FIELD.len() + BATCH_ID_BYTES_MAX + SEQUENCE_FIELD.len() + 4 + CRLF.len() + COMMIT_FIELD.len();
-const _: () = assert!(BATCH_RECORDS_MAX <= 9_999, "a sequence has four digits");
+pub const FIELDS_BYTES: usize =
+    ID_FIELD.len() + BATCH_ID_BYTES + SEQUENCE_FIELD.len() + 4 + CRLF.len() + COMMIT_FIELD.len();
+const _: () = assert!(ATOMIC_RECORDS_MAX <= 9_999, "a sequence has four digits");
 
 /// The ids of the batches of one connection, one after the other.
 #[derive(Debug, Clone)]
@@ -60,7 +59,7 @@ impl BatchIds {
     /// An id that this connection has not used. A batch that was cut off keeps its id for ten seconds: it is
     /// never taken up again.
     pub fn next_id(&mut self) -> BatchId {
-        let mut id = BatchId { bytes: [0; BATCH_ID_BYTES_MAX], len: 0 };
+        let mut id = BatchId { bytes: [0; BATCH_ID_BYTES], len: 0 };
         for byte in self.origin.iter().take(usize::from(self.origin_len)) {
             id.push(*byte);
         }
@@ -82,7 +81,7 @@ impl BatchIds {
 /// The name of one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BatchId {
-    bytes: [u8; BATCH_ID_BYTES_MAX],
+    bytes: [u8; BATCH_ID_BYTES],
     len: u8,
 }
 
@@ -109,7 +108,7 @@ pub struct BatchPlace {
     pub id: BatchId,
     /// From 0.
     pub index: u16,
-    /// Records of the batch, 1 to [`BATCH_RECORDS_MAX`].
+    /// Records of the batch, 1 to [`ATOMIC_RECORDS_MAX`].
     pub count: u16,
 }
 
@@ -130,7 +129,7 @@ impl BatchPlace {
 
     /// Appends the fields, whole lines each, to a header block.
     pub fn write_fields(&self, out: &mut Vec<u8>) {
-        debug_assert!(self.index < self.count && usize::from(self.count) <= BATCH_RECORDS_MAX);
+        debug_assert!(self.index < self.count && self.count <= ATOMIC_RECORDS_MAX);
         out.extend_from_slice(ID_FIELD);
         out.extend_from_slice(self.id.as_bytes());
         out.extend_from_slice(SEQUENCE_FIELD);
@@ -222,7 +221,7 @@ mod tests {
         assert_eq!(ids.len(), 4_000);
         assert!(ids.iter().all(|id| id.as_bytes().len() <= 12));
         let mut last = BatchIds { serial: u64::MAX, ..BatchIds::new("aaaaaaaaaaaa") };
-        assert_eq!(last.next_id().as_bytes().len(), BATCH_ID_BYTES_MAX);
+        assert_eq!(last.next_id().as_bytes().len(), BATCH_ID_BYTES);
         // Never seen: an identity of other letters alone.
         assert_eq!(BatchIds::new("-_").next_id().as_bytes(), b"-0");
     }
@@ -284,7 +283,7 @@ mod tests {
             let id = BatchIds { serial, ..BatchIds::new("0123456789ab") }.next_id();
             let place = BatchPlace { id, index, count };
             prop_assert_eq!(fields(place).len(), place.fields_bytes());
-            prop_assert!(place.fields_bytes() <= FIELDS_BYTES_MAX);
+            prop_assert!(place.fields_bytes() <= FIELDS_BYTES);
         }
     }
 }

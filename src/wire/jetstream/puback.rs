@@ -135,7 +135,7 @@ fn read_error(reader: &mut Reader<'_>) -> Option<PubAck> {
 }
 
 /// Nesting of a value that is skipped: one bit each.
-const SKIP_DEPTH_MAX: u32 = 64;
+const SKIP_DEPTH: u32 = 64;
 
 /// Reads JSON from the front. Each method returns `None` on what is no JSON, or another type than it reads.
 struct Reader<'a> {
@@ -260,7 +260,7 @@ impl Reader<'_> {
         let (mut objects, mut depth) = (0u64, 0u32);
         loop {
             let open = match self.peek()? {
-                b'{' | b'[' if depth == SKIP_DEPTH_MAX => return None,
+                b'{' | b'[' if depth == SKIP_DEPTH => return None,
                 open @ (b'{' | b'[') => {
                     self.at += 1;
                     objects = objects << 1 | u64::from(open == b'{');

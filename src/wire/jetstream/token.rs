@@ -22,9 +22,9 @@ pub struct Token {
 }
 
 /// Bytes of the longest token.
-pub const TOKEN_TEXT_BYTES_MAX: usize = 10;
+pub const TOKEN_TEXT_BYTES: usize = 10;
 /// Slots that a token can name.
-pub(super) const SLOTS_MAX: usize = 1 << INDEX_BITS;
+pub(super) const SLOTS: usize = 1 << INDEX_BITS;
 
 const INDEX_BITS: u32 = 24;
 /// Characters that a subject's token may hold; six bits each.
@@ -40,18 +40,18 @@ const DIGITS: [u8; 256] = {
     digits
 };
 
-const _: () = assert!(TOKEN_TEXT_BYTES_MAX * 6 > 32 + INDEX_BITS as usize, "a digit holds six bits");
+const _: () = assert!(TOKEN_TEXT_BYTES * 6 > 32 + INDEX_BITS as usize, "a digit holds six bits");
 
 impl Token {
     /// The token of one record.
     pub(super) fn of_slot(index: u32, generation: u32) -> Self {
-        debug_assert!((index as usize) < SLOTS_MAX);
+        debug_assert!((index as usize) < SLOTS);
         Self { index, generation, shared: false }
     }
 
     /// The token of all records of a batch.
     pub(super) fn of_batch(index: u32, generation: u32) -> Self {
-        debug_assert!((index as usize) < SLOTS_MAX);
+        debug_assert!((index as usize) < SLOTS);
         Self { index, generation, shared: true }
     }
 
@@ -73,7 +73,7 @@ impl Token {
     pub fn text(self) -> TokenText {
         let mut value =
             u64::from(self.generation) << (INDEX_BITS + 1) | u64::from(self.index) << 1 | u64::from(self.shared);
-        let mut text = TokenText { bytes: [0; TOKEN_TEXT_BYTES_MAX], len: 0 };
+        let mut text = TokenText { bytes: [0; TOKEN_TEXT_BYTES], len: 0 };
         // Lowest digit first. Ten digits hold every value, so nothing is left over.
         for byte in &mut text.bytes {
             *byte = ALPHABET[(value & 63) as usize];
@@ -90,7 +90,7 @@ impl Token {
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let last = *text.last()?;
-        if text.len() > TOKEN_TEXT_BYTES_MAX || (text.len() > 1 && last == ALPHABET[0]) {
+        if text.len() > TOKEN_TEXT_BYTES || (text.len() > 1 && last == ALPHABET[0]) {
             return None;
         }
         let mut value = 0u64;
@@ -102,7 +102,7 @@ impl Token {
             value = value << 6 | u64::from(digit);
         }
         let generation = u32::try_from(value >> (INDEX_BITS + 1)).ok()?;
-        let index = u32::try_from(value >> 1 & (SLOTS_MAX as u64 - 1)).ok()?;
+        let index = u32::try_from(value >> 1 & (SLOTS as u64 - 1)).ok()?;
         Some(Self { index, generation, shared: value & 1 == 1 })
     }
 
@@ -116,7 +116,7 @@ impl Token {
 /// The text of a token, on the stack.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenText {
-    bytes: [u8; TOKEN_TEXT_BYTES_MAX],
+    bytes: [u8; TOKEN_TEXT_BYTES],
     len: u8,
 }
 
@@ -151,7 +151,7 @@ mod tests {
         assert!(Token::of_batch(2_047, 0).text().as_bytes().len() <= 2);
         assert!(Token::of_slot(8_191, 0).text().as_bytes().len() <= 3);
         assert!(Token::of_slot(8_191, 4_000).text().as_bytes().len() <= 7);
-        assert_eq!(Token::of_batch(u32::MAX >> 8, u32::MAX).text().as_bytes().len(), TOKEN_TEXT_BYTES_MAX);
+        assert_eq!(Token::of_batch(u32::MAX >> 8, u32::MAX).text().as_bytes().len(), TOKEN_TEXT_BYTES);
     }
 
     proptest! {

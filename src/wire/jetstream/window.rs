@@ -191,7 +191,7 @@ impl Window {
     #[must_use]
     pub fn new(limits: WindowLimits) -> Self {
         let limits = WindowLimits {
-            messages: limits.messages.clamp(1, super::token::SLOTS_MAX),
+            messages: limits.messages.clamp(1, super::token::SLOTS),
             bytes: limits.bytes.max(1),
             grant_messages: limits.grant_messages.max(1),
             waiters: limits.waiters.max(1),

@@ -120,7 +120,7 @@ impl Template {
     /// Publishes a record.
     #[inline]
     pub fn write(&self, out: &mut Vec<u8>, payload: &[u8]) {
-        out.reserve(self.before.len() + self.between.len() + payload.len() + LINE_REST_MAX);
+        out.reserve(self.before.len() + self.between.len() + payload.len() + LINE_REST_BYTES);
         out.extend_from_slice(&self.before);
         number(out, self.header_bytes + payload.len());
         out.extend_from_slice(&self.between);
@@ -155,7 +155,7 @@ fn hpub_parts<const BLOCKS: usize>(
     let head = header_bytes(blocks.iter().map(|block| block.len()).sum(), id.map_or(0, |id| id.len()));
     let total = head + payload.len();
     let reply_bytes = reply.map_or(0, |reply| reply.prefix.len() + reply.token.len());
-    out.reserve(LINE_REST_MAX + subject.len() + reply_bytes + total);
+    out.reserve(LINE_REST_BYTES + subject.len() + reply_bytes + total);
     out.extend_from_slice(b"HPUB ");
     match reply {
         Some(reply) => address(out, subject, reply),
@@ -189,7 +189,7 @@ fn hpub_parts<const BLOCKS: usize>(
 
 /// Publishes a record without headers.
 pub fn pub_record(out: &mut Vec<u8>, subject: &[u8], reply: Reply<'_>, payload: &[u8]) {
-    out.reserve(LINE_REST_MAX + subject.len() + reply.prefix.len() + reply.token.len() + payload.len());
+    out.reserve(LINE_REST_BYTES + subject.len() + reply.prefix.len() + reply.token.len() + payload.len());
     out.extend_from_slice(b"PUB ");
     address(out, subject, reply);
     let mut rest = Scratch::new();
@@ -272,7 +272,7 @@ pub fn is_subject(text: &[u8]) -> bool {
 
 /// Bytes of a record's control line beside subject and reply: verb, blanks, two numbers, line ends, and
 /// the message id's field with a number.
-const LINE_REST_MAX: usize = 96;
+const LINE_REST_BYTES: usize = 96;
 
 /// `<subject> <reply> `.
 fn address(out: &mut Vec<u8>, subject: &[u8], reply: Reply<'_>) {
@@ -437,7 +437,7 @@ mod tests {
             prop_assert_eq!(line.rsplit(' ').next().unwrap(), size.to_string());
             prop_assert_eq!(out.len(), line_end + 2 + size + 2);
             prop_assert!(out[..out.len() - 2].ends_with(&payload));
-            prop_assert!(LINE_REST_MAX + 3 + 7 + size >= out.len(), "one reservation is enough");
+            prop_assert!(LINE_REST_BYTES + 3 + 7 + size >= out.len(), "one reservation is enough");
             if id.is_none() {
                 let (mut template, mut same) = (Template::default(), Vec::new());
                 template.set(b"s.t", REPLY, block.as_bytes());

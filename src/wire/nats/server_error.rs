@@ -1,5 +1,7 @@
 //! What a `-ERR` means: which of our subjects, and whether the server closes the connection after it.
 
+use crate::limits::NATS_ERROR_BYTES_MAX;
+
 /// A `-ERR`, by its text (without quotes). The server's words differ in letter case between versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerError {
@@ -26,7 +28,7 @@ pub enum ServerError {
     StaleConnection,
     /// We did not read fast enough.
     SlowConsumer,
-    /// Something else: the text, at most [`TEXT_BYTES_MAX`] bytes of it.
+    /// Something else: the text, at most [`NATS_ERROR_BYTES_MAX`] bytes of it.
     Other(Box<str>),
 }
 
@@ -40,9 +42,6 @@ pub enum PermissionAction {
     /// Subscribing to the subject.
     Subscribe,
 }
-
-/// Bytes of an unknown text that are kept for the log.
-pub const TEXT_BYTES_MAX: usize = 512;
 
 /// Texts that do not end the connection; whatever is not listed here or known above does.
 const HARMLESS: [&str; 4] = [
@@ -132,7 +131,8 @@ fn permissions(text: &str, lower: &str) -> ServerError {
 
 /// The beginning of a text, cut where a character ends.
 fn kept(text: &str) -> Box<str> {
-    let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= TEXT_BYTES_MAX).last();
+    let end =
+        text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= NATS_ERROR_BYTES_MAX).last();
     text.get(..end.unwrap_or(0)).unwrap_or_default().into()
 }
 
@@ -177,9 +177,9 @@ mod tests {
 
     #[test]
     fn an_unknown_text_is_kept_in_part_and_never_cut_inside_a_character() {
-        let long = "é".repeat(TEXT_BYTES_MAX);
+        let long = "é".repeat(NATS_ERROR_BYTES_MAX);
         let ServerError::Other(text) = ServerError::parse(format!("x{long}").as_bytes()) else { unreachable!() };
-        assert_eq!(text.len(), TEXT_BYTES_MAX - 1);
+        assert_eq!(text.len(), NATS_ERROR_BYTES_MAX - 1);
         assert!(matches!(ServerError::parse(&[0xff, 0xfe]), ServerError::Other(_)));
     }
 

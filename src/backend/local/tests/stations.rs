@@ -6,9 +6,10 @@ use crate::{
         Delivered,
         local::{StationError, format},
     },
+    limits::PARTITIONS_MAX,
     record::MessageId,
     reject::Reject,
-    station::{Attributes, AttributesChange, PARTITIONS_MAX, Station, Storage},
+    station::{Attributes, AttributesChange, Station, Storage},
 };
 use std::{sync::Arc, time::Duration};
 

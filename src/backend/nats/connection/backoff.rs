@@ -1,10 +1,10 @@
 //! How long the connection waits before it is tried again.
 
-use crate::rt;
+use crate::{
+    limits::{NATS_CONNECT_PAUSE_MAX, NATS_CONNECT_PAUSE_MIN},
+    rt,
+};
 use std::time::Duration;
-
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Pauses that double, up to a bound.
 #[derive(Debug)]
@@ -14,14 +14,14 @@ pub(super) struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { pause: PAUSE_MIN }
+        Self { pause: NATS_CONNECT_PAUSE_MIN }
     }
 }
 
 impl Backoff {
     /// Notes that a connection stood so long: it is tried again at once; one that fails at once is not.
     pub(super) fn stood(&mut self, time: Duration) {
-        if time > PAUSE_MAX {
+        if time > NATS_CONNECT_PAUSE_MAX {
             *self = Self::default();
         }
     }
@@ -34,7 +34,7 @@ impl Backoff {
 
     fn next(&mut self) -> Duration {
         let pause = self.pause;
-        self.pause = (pause * 2).min(PAUSE_MAX);
+        self.pause = (pause * 2).min(NATS_CONNECT_PAUSE_MAX);
         pause
     }
 }
@@ -48,9 +48,9 @@ mod tests {
         let mut backoff = Backoff::default();
         let pauses: Vec<u128> = (0..8).map(|_| backoff.next().as_millis()).collect();
         assert_eq!(pauses, [50, 100, 200, 400, 800, 1_600, 2_000, 2_000]);
-        backoff.stood(PAUSE_MAX);
-        assert_eq!(backoff.next(), PAUSE_MAX);
-        backoff.stood(PAUSE_MAX + Duration::from_millis(1));
-        assert_eq!(backoff.next(), PAUSE_MIN);
+        backoff.stood(NATS_CONNECT_PAUSE_MAX);
+        assert_eq!(backoff.next(), NATS_CONNECT_PAUSE_MAX);
+        backoff.stood(NATS_CONNECT_PAUSE_MAX + Duration::from_millis(1));
+        assert_eq!(backoff.next(), NATS_CONNECT_PAUSE_MIN);
     }
 }

@@ -2,14 +2,11 @@
 
 use super::Subscriptions;
 use crate::{
-    limits::READ_BUFFER_BYTES,
+    limits::{NATS_CONNECT_STEP_TIMEOUT, READ_BUFFER_BYTES},
     rt::{self, Flavor, Stream},
     wire::nats::{Connect, Op, ParseLimits, Parsed, ServerError, ServerInfo, connect::signature_text, encode, next},
 };
-use std::{fmt, time::Duration};
-
-/// The time to resolve the name and connect, and again for the server to accept the connection.
-const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+use std::fmt;
 
 /// How a shard reaches the broker.
 #[derive(Debug, Clone)]
@@ -70,15 +67,16 @@ pub(super) async fn establish(
     server: &(String, u16),
     inbox: &str,
 ) -> Result<Established, String> {
-    let stream =
-        rt::connect(&server.0, server.1, STEP_TIMEOUT, settings.flavor).await.map_err(|error| error.to_string())?;
+    let stream = rt::connect(&server.0, server.1, NATS_CONNECT_STEP_TIMEOUT, settings.flavor)
+        .await
+        .map_err(|error| error.to_string())?;
     let guard = stream.guard();
     let done = std::rc::Rc::new(std::cell::Cell::new(false));
     let watched = std::rc::Rc::clone(&done);
     // A server that accepts and says nothing: the pending read ends, it is not dropped. The handshake marks
     // itself done before the stream can close, so the guard never outlives it.
     rt::spawn(async move {
-        rt::sleep(STEP_TIMEOUT).await;
+        rt::sleep(NATS_CONNECT_STEP_TIMEOUT).await;
         if !watched.get() {
             guard.shut_down();
         }

@@ -29,9 +29,10 @@ const BARREN_TICKS: u32 = 2 * TICKS_A_SECOND;
 /// So many moves follow each other as quickly: while a leader is elected no server serves, and any may be the one that
 /// is cut off.
 const QUICK_MOVES: u32 = 5;
-/// How long the connection stays after the next move, and at most where it did not help.
-const STAY_TICKS_MIN: u32 = 4 * TICKS_A_SECOND;
-const STAY_TICKS_MAX: u32 = 60 * TICKS_A_SECOND;
+/// How long the connection stays after the next move; it doubles where that did not help.
+const STAY_TICKS: u32 = 4 * TICKS_A_SECOND;
+/// See [`STAY_TICKS`]: at most.
+const STAY_TICKS_LONGEST: u32 = 60 * TICKS_A_SECOND;
 /// How long nothing may have failed before it is logged that publishes work again.
 const CALM_TICKS: u32 = 2 * TICKS_A_SECOND;
 /// How long an answer is waited for, as a multiple of the time that the broker would need for all that is in flight.
@@ -190,8 +191,8 @@ impl Health {
         self.moves = self.moves.saturating_add(1);
         self.stay = BARREN_TICKS;
         if self.moves >= QUICK_MOVES {
-            self.stay = self.stay_next.max(STAY_TICKS_MIN);
-            self.stay_next = (2 * self.stay).min(STAY_TICKS_MAX);
+            self.stay = self.stay_next.max(STAY_TICKS);
+            self.stay_next = (2 * self.stay).min(STAY_TICKS_LONGEST);
         }
         // Earlier failures say nothing of the next server, and nothing new may come here.
         (self.barren, self.troubled) = (0, false);

@@ -34,7 +34,7 @@ use self::{
 };
 use super::{bus::Bus, jetstream::JetStream};
 use crate::{
-    limits::Limits,
+    limits::{Limits, NATS_STOP_WRITE_TIMEOUT},
     metrics::ShardMetrics,
     reject::Reject,
     rt::{self, Guard, Notify, Waiters, clock},
@@ -48,8 +48,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the end of a connection waits for what is still to be written, and how often it looks.
-const STOP_WRITE_MAX: Duration = Duration::from_millis(250);
+/// How often the end of a connection looks whether everything is written.
 const STOP_WRITE_PAUSE: Duration = Duration::from_millis(1);
 
 /// One shard's connection to the broker.
@@ -215,7 +214,7 @@ impl Connection {
     /// Ends the connection, once what has gathered is written, for good.
     pub async fn stop(&self) {
         self.stopping.set(true);
-        let until = clock::now() + STOP_WRITE_MAX;
+        let until = clock::now() + NATS_STOP_WRITE_TIMEOUT;
         while self.is_writing() && clock::now() < until {
             rt::sleep(STOP_WRITE_PAUSE).await;
         }

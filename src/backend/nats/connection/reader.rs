@@ -3,6 +3,7 @@
 use super::{Connection, REPLIES, Server, Subscriber};
 use crate::{
     backend::nats::jetstream,
+    limits::FORBIDDEN_SUBJECTS_MAX,
     rt::{self, ReadHalf, clock},
     wire::{
         Span,
@@ -16,9 +17,8 @@ use std::time::Duration;
 const RECEIVE_BYTES: usize = 64 * 1024;
 /// Reads before other tasks get their turn.
 const READS_IN_A_ROW: u64 = 16;
-/// How long a subject that the broker forbids is not logged again, and for how many subjects at most.
+/// How long a subject that the broker forbids is not logged again.
 const SAID_AGAIN: Duration = Duration::from_secs(10);
-const SAID_MAX: usize = 64;
 
 /// A message from the broker, where it lies in the receive buffer. What it does not have is empty.
 #[derive(Debug, Clone, Copy)]
@@ -166,7 +166,7 @@ impl Connection {
     fn is_news(&self, subject: &str) -> bool {
         let (mut said, now) = (self.said.borrow_mut(), clock::now());
         said.retain(|_, at| now.saturating_duration_since(*at) < SAID_AGAIN);
-        let news = said.len() < SAID_MAX && !said.contains_key(subject);
+        let news = said.len() < FORBIDDEN_SUBJECTS_MAX && !said.contains_key(subject);
         if news {
             said.insert(subject.into(), now);
         }

@@ -1,9 +1,6 @@
 //! The servers that a connection may go to: those that were configured, and those that the cluster has announced.
 
-use crate::{rt, wire::nats::ServerInfo};
-
-/// The most servers that are kept.
-const SERVERS_MAX: usize = 64;
+use crate::{limits::NATS_SERVERS_MAX, rt, wire::nats::ServerInfo};
 
 /// Host and port.
 pub(super) type Address = (String, u16);
@@ -58,7 +55,7 @@ impl Servers {
             let Some((host, port)) = url.rsplit_once(':') else { continue };
             let Ok(port) = port.parse() else { continue };
             let server = (host.trim_matches(['[', ']']).to_owned(), port);
-            if self.known.len() < SERVERS_MAX && !self.known.contains(&server) {
+            if self.known.len() < NATS_SERVERS_MAX && !self.known.contains(&server) {
                 self.known.push(server);
             }
         }

@@ -10,6 +10,7 @@ use crate::{
         Publish,
         nats::{Connection, connection::Server},
     },
+    limits::ATOMIC_RECORDS_MAX,
     record::Outcome,
     reject::{Reject, SizeLimit},
     station::{PublishMode, Station},
@@ -17,7 +18,7 @@ use crate::{
         Span,
         jetstream::{
             AckOutcome,
-            atomic::{BATCH_RECORDS_MAX, DUPLICATE_ID, FIELDS_BYTES_MAX},
+            atomic::{DUPLICATE_ID, FIELDS_BYTES},
             errors::{self, WRONG_LAST_ID, WRONG_LAST_SEQUENCE},
         },
     },
@@ -49,7 +50,7 @@ impl Connection {
         if let Some(why) = publish.station.not_atomic {
             return Err(Reject::NotAtomic(why));
         }
-        if count > BATCH_RECORDS_MAX.min(publish.station.atomic_records_max as usize) {
+        if count > usize::from(ATOMIC_RECORDS_MAX).min(publish.station.atomic_records_max as usize) {
             return Err(Reject::NotAtomic(TOO_MANY));
         }
         let plan = Plan::whole(publish, self.connected().await?);
@@ -168,7 +169,7 @@ impl<'a> Plan<'a> {
         let fits = |index: u32| self.bytes(index) <= self.record_bytes_max;
         let all = todo.iter().all(|index| fits(*index));
         if !all {
-            let max = self.record_bytes_max.saturating_sub(FIELDS_BYTES_MAX) as u64;
+            let max = self.record_bytes_max.saturating_sub(FIELDS_BYTES) as u64;
             let too_large = Reject::TooLarge(SizeLimit::Record, max);
             let fits = |index| u32::try_from(index).is_ok_and(fits);
             settle(outcomes, |index| if fits(index) { Reject::NothingStored } else { too_large.clone() });

@@ -11,7 +11,7 @@
 //!
 //! What is made differs from the original's consumer in two ways, both on purpose (docs/contract.md): messages are
 //! delivered again until they are acknowledged (`max_deliver` -1 instead of 1), and the number of messages delivered
-//! and not acknowledged is bounded by [`ACK_PENDING_MAX`] instead of unlimited, so that clients that vanish cannot make
+//! and not acknowledged is bounded by [`CONSUMER_ACK_PENDING_MAX`] instead of unlimited, so that clients that vanish cannot make
 //! the broker remember more than that. It also says who made it, since the number that one principal may make is
 //! bounded ([`groups::check`]), and is removed when nobody has used it for as long as the settings say.
 
@@ -24,7 +24,7 @@ use crate::{
         hex::hex,
         nats::client::{CallError, NatsClient, codes},
     },
-    limits::{ACK_WAIT, CONSUMERS_LISTED_MAX, FETCH_RECORDS_MAX, NATS_NAME_BYTES_MAX},
+    limits::{ACK_WAIT, CONSUMER_ACK_PENDING_MAX, CONSUMERS_LISTED_MAX, CREATION_LOOKS_MAX, NATS_NAME_BYTES_MAX},
     reject::Reject,
     station::{Consumer, Name, Partition, Station},
 };
@@ -37,13 +37,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// The key of a consumer's metadata that says who made it.
 pub(super) const PRINCIPAL: &str = "sluicegate-principal";
-/// Messages of one consumer that are delivered and not acknowledged: twenty of the largest consume calls.
-const ACK_PENDING_MAX: u32 = 100_000;
-const _: () = assert!(ACK_PENDING_MAX == 20 * FETCH_RECORDS_MAX);
 /// Calls in flight for one request.
 const CALLS_AT_ONCE: usize = 16;
-/// How often a durable is looked for again because somebody else made one of its name meanwhile.
-const LOOKS_MAX: usize = 3;
 
 /// What a new consumer has besides what all of them have.
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +87,7 @@ async fn on_the_only_partition(
         let ack_wait = usable(&known, partition)?;
         return Ok((own, ack_wait));
     }
-    for _ in 0..LOOKS_MAX {
+    for _ in 0..CREATION_LOOKS_MAX {
         let name = match find(broker, partition, plain).await? {
             Some(known) if reads(broker, &known, partition).await? && known.config.may_be_of(&station.name) => {
                 return Ok((plain.to_owned(), usable(&known, partition)?));
@@ -223,7 +218,7 @@ async fn create(
         groups::check(broker, station, making.principal).await.map_err(Refused)?;
     }
     let stream = stream_info(broker, &partition.stream).await.map_err(|error| Refused(absent(error)))?;
-    let ack_pending_max = stream.config.ack_pending_max(ACK_PENDING_MAX);
+    let ack_pending_max = stream.config.ack_pending_max(CONSUMER_ACK_PENDING_MAX);
     // Where nobody is interested in a record, it is dropped: a group that is removed by itself would leave a gap.
     let expiry = making.expiry.filter(|_| !stream.config.is_of_interest());
     let making = Some(Making { expiry, ..making });
@@ -246,7 +241,7 @@ fn refused(error: CallError, stream: &str) -> Reject {
             )
             .into(),
         ),
-        CallError::Refused(codes::CONSUMERS_MAX, _) => Reject::Conflict(
+        CallError::Refused(codes::TOO_MANY_CONSUMERS, _) => Reject::Conflict(
             format!(
                 "the stream {stream:?} has as many consumers as it or its account may have (max_consumers): remove one, or raise \
                 the limit"

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     control::nats::client::{CallError, NatsClient, codes},
-    limits::INTEREST_STREAMS_MAX,
+    limits::{INTEREST_STREAMS_MAX, INTEREST_WAITING_MAX},
     reject::Reject,
     rt::clock,
     station::{Name, Partition},
@@ -42,8 +42,6 @@ const ROUND_INTERVAL: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long a keeper has been beside a group when it is removed; more than a call to the broker takes.
 const BESIDE_MIN: Duration = Duration::from_secs(5);
-/// Stations that wait to be watched.
-const WAITING_MAX: usize = 1_024;
 /// Calls in flight for one station.
 const CALLS_AT_ONCE: usize = 16;
 
@@ -112,7 +110,7 @@ fn keeper_name(station: &Name) -> String {
 fn refused(error: CallError, partition: &Partition) -> Reject {
     let stream = &partition.stream;
     match error {
-        CallError::Refused(codes::CONSUMERS_MAX, _) => Reject::Conflict(
+        CallError::Refused(codes::TOO_MANY_CONSUMERS, _) => Reject::Conflict(
             format!(
                 "the stream {stream:?} drops records that no consumer is interested in, and has no room for a consumer that keeps \
                 those of this station (max_consumers of the stream or its account): raise the limit, or consume first"
@@ -167,7 +165,7 @@ pub(in crate::control) struct Interest {
 impl Interest {
     /// Begins to watch the stations that will be found.
     pub(in crate::control) fn begin(broker: NatsClient) -> Self {
-        let (found, waiting) = mpsc::channel(WAITING_MAX);
+        let (found, waiting) = mpsc::channel(INTEREST_WAITING_MAX);
         tokio::spawn(look_after(broker, waiting));
         Self { found }
     }

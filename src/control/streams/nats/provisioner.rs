@@ -116,7 +116,7 @@ fn for_clients(reject: Reject) -> Reject {
         Reject::BrokerRefused(codes::STREAM_NOT_FOUND | codes::SUBJECT_OVERLAP | codes::STREAM_NAME_IN_USE, text) => {
             Reject::StationBlocked(text)
         }
-        Reject::BrokerRefused(codes::STREAMS_MAX, _) => Reject::Conflict(
+        Reject::BrokerRefused(codes::TOO_MANY_STREAMS, _) => Reject::Conflict(
             "the broker's account has as many streams as it may have (max_streams), and the station needs one: remove one, or raise \
             the limit"
                 .into(),

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::wire::jetstream::{
     atomic::BatchId,
-    token::{SLOTS_MAX, Token},
+    token::{SLOTS, Token},
 };
 use std::task::{Poll, Waker};
 
@@ -112,7 +112,7 @@ impl Batches {
 
     /// Returns whether another batch can be opened: as many can as there can be records.
     pub(super) fn has_room(&self) -> bool {
-        self.free != NONE || self.slab.len() < SLOTS_MAX
+        self.free != NONE || self.slab.len() < SLOTS
     }
 
     /// Returns the oldest batch with records in flight.

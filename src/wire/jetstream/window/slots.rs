@@ -1,7 +1,7 @@
 //! The records of a window: a slab of slots, and lists of them in the order of a batch.
 
 use super::AckOutcome;
-use crate::wire::jetstream::token::{SLOTS_MAX, Token};
+use crate::wire::jetstream::token::{SLOTS, Token};
 
 /// "No slot" in a list. Larger than any index: no token names such a slot.
 pub(super) const NONE: u32 = u32::MAX;
@@ -92,7 +92,7 @@ impl Slots {
 
     /// Returns whether another record can be opened: tokens can name only so many.
     pub(super) fn has_room(&self) -> bool {
-        self.free != NONE || self.slots.len() < SLOTS_MAX
+        self.free != NONE || self.slots.len() < SLOTS
     }
 
     /// Gives a record in flight its outcome. `None` if the token names none.
@@ -171,7 +171,7 @@ impl Slots {
             self.free = slot.next;
             return Some(free);
         }
-        let index = u32::try_from(self.slots.len()).ok().filter(|index| (*index as usize) < SLOTS_MAX)?;
+        let index = u32::try_from(self.slots.len()).ok().filter(|index| (*index as usize) < SLOTS)?;
         self.slots.push(Cell {
             generation: 0,
             next: NONE,

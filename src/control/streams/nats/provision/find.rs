@@ -12,8 +12,9 @@ use crate::{
         nats::client::{CallError, NatsClient, codes},
         streams::Adopted,
     },
+    limits::PARTITIONS_MAX,
     reject::Reject,
-    station::{Attributes, Name, PARTITIONS_MAX},
+    station::{Attributes, Name},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;

@@ -5,7 +5,8 @@ use crate::{
         client::{CallError, NatsClient},
         publish_mode::StreamTraits,
     },
-    station::{Attributes, PARTITIONS_MAX, Storage},
+    limits::PARTITIONS_MAX,
+    station::{Attributes, Storage},
 };
 use serde::{Deserialize, de::IgnoredAny};
 use std::{collections::BTreeMap, time::Duration};

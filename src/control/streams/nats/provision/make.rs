@@ -11,7 +11,8 @@ use crate::{
         client::{CallError, NatsClient, codes},
         publish_mode::Version,
     },
-    station::{Attributes, Name, PARTITIONS_MAX, Storage},
+    limits::PARTITIONS_MAX,
+    station::{Attributes, Name, Storage},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;

@@ -29,14 +29,10 @@ use crate::control::{
 };
 use crate::{
     config::{Layout, StationSettings},
+    limits::{ATOMIC_RECORDS_MAX, CREATION_LOOKS_MAX},
     reject::Reject,
     station::{Attributes, Name, Partition, PublishMode, STREAM_NOT_ATOMIC, Station},
 };
-
-/// How often a station is looked for again because somebody else made it meanwhile.
-const LOOKS_MAX: usize = 3;
-/// Records of an atomic batch that the broker takes, by default.
-const ATOMIC_RECORDS_MAX: u32 = 1_000;
 
 /// A stream of a station, and the subject that records are published on.
 #[derive(Debug, Clone)]
@@ -84,7 +80,7 @@ pub(in crate::control) async fn locate(
         return find::adopted(broker, name, adopted).await;
     }
     let mut taken = None;
-    for _ in 0..LOOKS_MAX {
+    for _ in 0..CREATION_LOOKS_MAX {
         if let Some(parts) = find::find(broker, layout, name, create.is_some()).await? {
             return Ok(parts);
         }
@@ -141,7 +137,7 @@ fn station(name: &Name, parts: Vec<PartitionStream>, version: Option<Version>) -
         publish_mode,
         answers_in_order,
         not_atomic,
-        atomic_records_max: if not_atomic.is_none() { ATOMIC_RECORDS_MAX } else { 0 },
+        atomic_records_max: if not_atomic.is_none() { u32::from(ATOMIC_RECORDS_MAX) } else { 0 },
         duplicate_window,
     };
     Ok(Found { station, streams, is_of_interest })

@@ -15,6 +15,7 @@ pub mod auth;
 pub mod metrics;
 pub mod record;
 pub mod rt;
+pub mod transport;
 
 pub mod backend;
 pub mod consume;

@@ -7,7 +7,8 @@
 use super::deliveries::{Sent, Unconfirmed};
 use crate::{
     limits::DELIVERIES_PER_SWEEP_MAX,
-    rt::{self, Guard, SocketDiag},
+    rt,
+    transport::{Guard, Transport},
 };
 use std::{
     cell::{Cell, RefCell},
@@ -61,52 +62,53 @@ impl Pace {
 
 /// The deadlines of one shard.
 #[derive(Debug)]
-pub(super) struct Deadlines {
-    entries: RefCell<Entries>,
+pub(super) struct Deadlines<T: Transport> {
+    entries: RefCell<Entries<T>>,
     expired: Cell<u64>,
-    /// Asks the kernel about deliveries, where it answers.
-    diag: Option<SocketDiag>,
+    /// Is asked about deliveries, where it answers.
+    probe: Option<T::Probe>,
     /// The entry whose delivery the next sweep looks at first.
     next: Cell<usize>,
 }
 
-#[derive(Debug, Default)]
-struct Entries {
-    slots: Vec<Option<Rc<Entry>>>,
+#[derive(Debug)]
+struct Entries<T: Transport> {
+    slots: Vec<Option<Rc<Entry<T>>>>,
     free: Vec<usize>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    guard: Guard,
+struct Entry<T: Transport> {
+    guard: T::Guard,
     phase: Cell<Phase>,
     at: Cell<Option<Instant>>,
     expired: Cell<bool>,
-    sent: Sent,
+    sent: Sent<T>,
 }
 
 /// A connection's entry; gone when dropped, which must happen before the socket closes.
 #[derive(Debug)]
-pub(super) struct DeadlineGuard {
-    deadlines: Rc<Deadlines>,
-    entry: Rc<Entry>,
+pub(super) struct DeadlineGuard<T: Transport> {
+    deadlines: Rc<Deadlines<T>>,
+    entry: Rc<Entry<T>>,
     slot: usize,
 }
 
-impl Deadlines {
+impl<T: Transport> Deadlines<T> {
     /// A table without connections.
-    pub(super) fn new(diag: Option<SocketDiag>) -> Self {
-        Self { entries: RefCell::default(), expired: Cell::new(0), diag, next: Cell::new(0) }
+    pub(super) fn new(probe: Option<T::Probe>) -> Self {
+        let entries = RefCell::new(Entries { slots: Vec::new(), free: Vec::new() });
+        Self { entries, expired: Cell::new(0), probe, next: Cell::new(0) }
     }
 
     /// Adds a connection. It has no deadline yet.
-    pub(super) fn register(self: &Rc<Self>, guard: Guard) -> DeadlineGuard {
+    pub(super) fn register(self: &Rc<Self>, guard: T::Guard) -> DeadlineGuard<T> {
         let entry = Rc::new(Entry {
             guard,
             phase: Cell::new(Phase::Serving),
             at: Cell::new(None),
             expired: Cell::new(false),
-            sent: Sent::default(),
+            sent: Sent::new(),
         });
         let mut entries = self.entries.borrow_mut();
         let slot = entries.free.pop().unwrap_or(entries.slots.len());
@@ -140,7 +142,7 @@ impl Deadlines {
 
     /// Settles deliveries whose answer has arrived, or will not; so many at a time.
     fn sweep_deliveries(&self, now: Instant) {
-        let Some(diag) = &self.diag else { return };
+        let Some(probe) = &self.probe else { return };
         let slots = &self.entries.borrow().slots;
         let first = self.next.get().min(slots.len());
         let (before, from) = slots.split_at(first);
@@ -152,7 +154,7 @@ impl Deadlines {
                 return;
             }
             looks += 1;
-            if !entry.sent.sweep(diag, entry.guard, now) {
+            if !entry.sent.sweep(probe, &entry.guard, now) {
                 entry.expired.set(true);
                 self.expired.set(self.expired.get() + 1);
                 entry.guard.shut_down();
@@ -171,7 +173,7 @@ impl Deadlines {
     }
 }
 
-impl Entry {
+impl<T: Transport> Entry<T> {
     fn end(&self) {
         match self.phase.get() {
             Phase::Reading => self.guard.shut_down_read(),
@@ -181,7 +183,7 @@ impl Entry {
     }
 }
 
-impl DeadlineGuard {
+impl<T: Transport> DeadlineGuard<T> {
     /// Sets the phase of the connection, which has until `at`.
     pub(super) fn arm(&self, phase: Phase, at: Instant) {
         self.entry.phase.set(phase);
@@ -194,24 +196,24 @@ impl DeadlineGuard {
         self.entry.at.set(None);
     }
 
-    /// Counts so many more bytes that were written.
-    pub(super) fn wrote(&self, bytes: usize) {
-        self.entry.sent.wrote(bytes);
+    /// Notes how many bytes the connection has sent so far.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.entry.sent.sent(bytes);
     }
 
-    /// Notes that nothing more will be written.
-    pub(super) fn finish(&self) {
-        self.entry.sent.finish();
+    /// Notes the same, and that nothing more will be written.
+    pub(super) fn finished(&self, bytes: u64) {
+        self.entry.sent.finished(bytes);
     }
 
     /// Returns where to ask whether an answer has arrived; `None` where the kernel does not say.
-    pub(super) fn diag(&self) -> Option<&SocketDiag> {
-        self.deadlines.diag.as_ref()
+    pub(super) fn probe(&self) -> Option<&T::Probe> {
+        self.deadlines.probe.as_ref()
     }
 
     /// Keeps a delivery whose answer was written as a whole: it is settled when the answer has arrived. No other may
     /// wait.
-    pub(super) fn hand_over(&self, unconfirmed: Unconfirmed) {
+    pub(super) fn hand_over(&self, unconfirmed: Unconfirmed<T>) {
         self.entry.sent.wait(unconfirmed);
     }
 
@@ -230,10 +232,10 @@ impl DeadlineGuard {
     }
 
     async fn wait_for_settlement(&self) {
-        let Some(diag) = self.diag() else { return };
+        let Some(probe) = self.probe() else { return };
         let mut pause = Duration::from_millis(1);
         loop {
-            self.entry.sent.settle(diag, self.entry.guard);
+            self.entry.sent.settle(probe, &self.entry.guard);
             if !self.entry.sent.is_waiting() {
                 return;
             }
@@ -248,7 +250,7 @@ impl DeadlineGuard {
     }
 }
 
-impl Drop for DeadlineGuard {
+impl<T: Transport> Drop for DeadlineGuard<T> {
     fn drop(&mut self) {
         let mut entries = self.deadlines.entries.borrow_mut();
         if let Some(slot) = entries.slots.get_mut(self.slot) {

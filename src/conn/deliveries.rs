@@ -12,7 +12,8 @@
 
 use crate::{
     dialect::Handout,
-    rt::{ConnectionId, Guard, SocketDiag, Unacknowledged},
+    rt::Unacknowledged,
+    transport::{Guard, Probe, Transport},
 };
 use std::{
     cell::{Cell, RefCell},
@@ -21,9 +22,9 @@ use std::{
 
 /// A delivery that waits.
 #[derive(Debug)]
-pub(super) struct Unconfirmed {
+pub(super) struct Unconfirmed<T: Transport> {
     pub(super) handout: Handout,
-    pub(super) id: ConnectionId,
+    pub(super) id: <T::Probe as Probe>::Id,
     /// When its answer was written.
     pub(super) written: Instant,
     /// When it is given back.
@@ -31,13 +32,19 @@ pub(super) struct Unconfirmed {
 }
 
 /// The bytes that a connection has written, and the delivery that waits for them to arrive.
-#[derive(Debug, Default)]
-pub(super) struct Sent {
-    /// Bytes written so far; the end of the stream counts as one, as it does for the kernel.
+#[derive(Debug)]
+pub(super) struct Sent<T: Transport> {
+    /// Bytes sent so far, as the transport counts them.
     bytes: Cell<u64>,
     is_finished: Cell<bool>,
-    /// The delivery, with the number of bytes up to the end of its answer.
-    waiting: RefCell<Option<Box<(Unconfirmed, u64)>>>,
+    waiting: RefCell<Option<Box<Waiting<T>>>>,
+}
+
+#[derive(Debug)]
+struct Waiting<T: Transport> {
+    unconfirmed: Unconfirmed<T>,
+    /// Bytes sent up to the end of its answer.
+    end: u64,
 }
 
 /// What the kernel knows of an answer.
@@ -51,22 +58,26 @@ enum Arrival {
     Lost,
 }
 
-impl Sent {
-    /// Counts so many more bytes that were written.
-    pub(super) fn wrote(&self, bytes: usize) {
-        self.bytes.set(self.bytes.get() + bytes as u64);
+impl<T: Transport> Sent<T> {
+    /// Nothing sent, and nothing that waits.
+    pub(super) fn new() -> Self {
+        Self { bytes: Cell::new(0), is_finished: Cell::new(false), waiting: RefCell::new(None) }
     }
 
-    /// Notes that nothing more will be written.
-    pub(super) fn finish(&self) {
-        if !self.is_finished.replace(true) {
-            self.wrote(1);
-        }
+    /// Notes how many bytes were sent so far.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.bytes.set(bytes);
+    }
+
+    /// Notes the same, and that nothing more will be written.
+    pub(super) fn finished(&self, bytes: u64) {
+        self.bytes.set(bytes);
+        self.is_finished.set(true);
     }
 
     /// Keeps a delivery whose answer was written as a whole.
-    pub(super) fn wait(&self, unconfirmed: Unconfirmed) {
-        *self.waiting.borrow_mut() = Some(Box::new((unconfirmed, self.bytes.get())));
+    pub(super) fn wait(&self, unconfirmed: Unconfirmed<T>) {
+        *self.waiting.borrow_mut() = Some(Box::new(Waiting { unconfirmed, end: self.bytes.get() }));
     }
 
     /// Returns whether a delivery waits.
@@ -80,8 +91,8 @@ impl Sent {
     }
 
     /// Settles the delivery that waits, if it can be settled: the client sends more, or has closed its side.
-    pub(super) fn settle(&self, diag: &SocketDiag, guard: Guard) {
-        match self.arrival(diag, guard) {
+    pub(super) fn settle(&self, probe: &T::Probe, guard: &T::Guard) {
+        match self.arrival(probe, guard) {
             Arrival::UnderWay => {}
             Arrival::There => self.arrived(),
             Arrival::Lost => self.give_back(),
@@ -89,13 +100,13 @@ impl Sent {
     }
 
     /// Does the same for a client that sends nothing. `false`: its time is over.
-    pub(super) fn sweep(&self, diag: &SocketDiag, guard: Guard, now: Instant) -> bool {
+    pub(super) fn sweep(&self, probe: &T::Probe, guard: &T::Guard, now: Instant) -> bool {
         let times = self.waiting.borrow().as_ref().map(|waiting| {
-            let Unconfirmed { handout, written, until, .. } = &waiting.0;
+            let Unconfirmed { handout, written, until, .. } = &waiting.unconfirmed;
             (*written + handout.grace(), *until)
         });
         let Some((read, until)) = times else { return true };
-        match self.arrival(diag, guard) {
+        match self.arrival(probe, guard) {
             Arrival::There if now >= read => self.arrived(),
             Arrival::Lost => self.give_back(),
             Arrival::There => {}
@@ -108,10 +119,10 @@ impl Sent {
         true
     }
 
-    fn arrival(&self, diag: &SocketDiag, guard: Guard) -> Arrival {
+    fn arrival(&self, probe: &T::Probe, guard: &T::Guard) -> Arrival {
         let waiting = self.waiting.borrow();
-        let Some((unconfirmed, end)) = waiting.as_deref() else { return Arrival::There };
-        match diag.unacknowledged(&unconfirmed.id) {
+        let Some(Waiting { unconfirmed, end }) = waiting.as_deref() else { return Arrival::There };
+        match probe.unacknowledged(&unconfirmed.id) {
             Unacknowledged::Bytes(bytes) if self.bytes.get().saturating_sub(bytes.into()) >= *end => Arrival::There,
             Unacknowledged::Bytes(_) | Unacknowledged::Unknown => Arrival::UnderWay,
             // Both sides have closed, so the client's kernel has acknowledged our end of the stream and all before it.
@@ -122,7 +133,7 @@ impl Sent {
 
     fn arrived(&self) {
         if let Some(waiting) = self.waiting.take() {
-            waiting.0.handout.arrived();
+            waiting.unconfirmed.handout.arrived();
         }
     }
 }

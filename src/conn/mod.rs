@@ -16,7 +16,8 @@ use crate::{
     },
     metrics::{Route, ShardMetrics},
     reject::Reject,
-    rt::{self, BufferPool, Listener, SocketDiag, Stream, Waiters, clock},
+    rt::{self, BufferPool, Listener, SocketDiag, Waiters, clock},
+    transport::{Guard, Tcp, Transport},
     wire::http1::{DATE_BYTES, Head, Response, date},
 };
 use deadlines::{DeadlineGuard, Deadlines, Phase, SWEEP};
@@ -24,7 +25,7 @@ use peers::{Peer, Peers};
 use session::{Next, Session};
 use std::{
     cell::{Cell, RefCell},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -46,14 +47,14 @@ struct Buffers {
 
 /// What the connections of a shard share.
 #[derive(Debug)]
-pub struct Connections<S> {
+pub struct Connections<S, T: Transport = Tcp> {
     service: S,
     limits: Limits,
     budget: Rc<Budget>,
     metrics: Arc<ShardMetrics>,
     pool: BufferPool,
     unused: RefCell<Vec<Buffers>>,
-    deadlines: Rc<Deadlines>,
+    deadlines: Rc<Deadlines<T>>,
     open: Cell<usize>,
     peers: Rc<Peers>,
     /// Connections beyond the limit that are being refused.
@@ -66,7 +67,7 @@ pub struct Connections<S> {
 
 /// Waits until something has come; `None` at the end of the connection. A buffer is filled at once, which saves the
 /// kernel a second call; without one nothing is read yet, and what is returned is empty.
-async fn wait_for_more(stream: &mut Stream, buffer: Option<Vec<u8>>) -> Option<Vec<u8>> {
+async fn wait_for_more<T: Transport>(stream: &mut T, buffer: Option<Vec<u8>>) -> Option<Vec<u8>> {
     let Some(mut buffer) = buffer else {
         return stream.readable().await.ok().map(|()| Vec::new());
     };
@@ -94,24 +95,7 @@ impl<S: Service> Connections<S> {
     /// The connections of a shard, which `service` serves.
     #[must_use]
     pub fn new(service: S, limits: Limits, budget: Rc<Budget>, metrics: Arc<ShardMetrics>) -> Rc<Self> {
-        let connections = Self {
-            service,
-            peers: Peers::new(limits.connections_per_network_max),
-            limits,
-            budget,
-            metrics,
-            pool: BufferPool::new(READ_BUFFER_BYTES, POOLED_BUFFERS_MAX),
-            unused: RefCell::default(),
-            deadlines: Rc::new(Deadlines::new(diag())),
-            open: Cell::new(0),
-            refused: Cell::new(0),
-            closed: Waiters::default(),
-            draining: Cell::new(false),
-            unix_s: Cell::new(0),
-            date: Cell::new([b' '; DATE_BYTES]),
-        };
-        connections.read_wall_clock();
-        Rc::new(connections)
+        Self::over(diag(), service, limits, budget, metrics)
     }
 
     /// Accepts until the listener is shut down.
@@ -121,7 +105,7 @@ impl<S: Service> Connections<S> {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     self.metrics.connections_accepted.increment();
-                    self.clone().start(stream, peer);
+                    self.clone().start(Tcp::new(stream, peer));
                     failing = false;
                 }
                 Err(_) if self.draining.get() => return,
@@ -137,6 +121,36 @@ impl<S: Service> Connections<S> {
                 rt::yield_now().await;
             }
         }
+    }
+}
+
+impl<S: Service, T: Transport> Connections<S, T> {
+    /// The same over any transport. `probe` knows what clients have received.
+    fn over(
+        probe: Option<T::Probe>,
+        service: S,
+        limits: Limits,
+        budget: Rc<Budget>,
+        metrics: Arc<ShardMetrics>,
+    ) -> Rc<Self> {
+        let connections = Self {
+            service,
+            peers: Peers::new(limits.connections_per_network_max),
+            limits,
+            budget,
+            metrics,
+            pool: BufferPool::new(READ_BUFFER_BYTES, POOLED_BUFFERS_MAX),
+            unused: RefCell::default(),
+            deadlines: Rc::new(Deadlines::new(probe)),
+            open: Cell::new(0),
+            refused: Cell::new(0),
+            closed: Waiters::default(),
+            draining: Cell::new(false),
+            unix_s: Cell::new(0),
+            date: Cell::new([b' '; DATE_BYTES]),
+        };
+        connections.read_wall_clock();
+        Rc::new(connections)
     }
 
     /// Looks at deadlines and the clock, for ever.
@@ -172,15 +186,15 @@ impl<S: Service> Connections<S> {
         }
     }
 
-    fn start(self: Rc<Self>, stream: Stream, peer: SocketAddr) {
-        let place = self.place(peer);
+    fn start(self: Rc<Self>, stream: T) {
+        let place = self.place(stream.peer());
         if place.is_err() {
             self.metrics.connections_refused.increment();
         }
         self.count(1);
         rt::spawn(async move {
             match place {
-                Ok(_place) => self.serve(stream, peer.ip()).await,
+                Ok(_place) => self.serve(stream).await,
                 Err(reject) => self.refuse(stream, &reject).await,
             }
             self.count(-1);
@@ -202,13 +216,13 @@ impl<S: Service> Connections<S> {
     }
 
     /// Serves one connection to its end, which is when its last answer has arrived.
-    async fn serve(&self, mut stream: Stream, peer: IpAddr) {
+    async fn serve(&self, mut stream: T) {
         let armed = self.deadlines.register(stream.guard());
-        self.converse(&mut stream, &armed, peer).await;
+        self.converse(&mut stream, &armed).await;
         armed.settled().await;
     }
 
-    async fn converse(&self, stream: &mut Stream, armed: &DeadlineGuard, peer: IpAddr) {
+    async fn converse(&self, stream: &mut T, armed: &DeadlineGuard<T>) {
         let mut idle_since = clock::now();
         // The buffer to wait with for the next request, if that is likely to fit.
         let mut small = None;
@@ -223,7 +237,7 @@ impl<S: Service> Connections<S> {
                 return;
             }
             // Boxed, so that a connection which waits does not keep room for one that is served.
-            match Box::pin(Session::new(self, armed, stream, peer, &begun).run()).await {
+            match Box::pin(Session::new(self, armed, stream, &begun).run()).await {
                 Next::Idle { served, received } => {
                     if served {
                         idle_since = clock::now();
@@ -239,15 +253,17 @@ impl<S: Service> Connections<S> {
     }
 
     /// Answers a connection beyond the limit, and closes it.
-    async fn refuse(&self, mut stream: Stream, reject: &Reject) {
+    async fn refuse(&self, mut stream: T, reject: &Reject) {
         let armed = self.deadlines.register(stream.guard());
         armed.arm(Phase::Writing, clock::now() + Duration::from_secs(1));
         let reply = self.service.reject(reject, Route::Other, None);
         let mut out = Vec::new();
         Response { body: reply.body.bytes(), close: true, ..Response::new(reply.status, &reply.fields) }
             .write(&mut out, &self.date.get());
-        let (written, _) = stream.write_all(out).await;
-        if written.is_err() || stream.finish_writing().await.is_err() || self.refused.get() > REFUSED_AT_ONCE_MAX {
+        if stream.write_all(out).await.is_err()
+            || stream.finish_writing().await.is_err()
+            || self.refused.get() > REFUSED_AT_ONCE_MAX
+        {
             return;
         }
         // A close with the request unread would reset the connection, and the answer with it.

@@ -15,7 +15,8 @@ use crate::{
     limits::{DISCARD_BYTES_MAX, GATHER_BYTES, HEAD_EMPTY_LINES_MAX, READ_BUFFER_BYTES, WRITE_RATE_MIN},
     metrics::Route,
     reject::Reject,
-    rt::{self, Stream, clock},
+    rt::{self, clock},
+    transport::Transport,
     wire::{
         Span,
         http1::{Body, CONTINUE, Framing, Head, HeadLimits, Method, Progress, Response},
@@ -73,10 +74,10 @@ enum AfterRequest {
 }
 
 /// The state of a session.
-pub(super) struct Session<'a, S> {
-    connections: &'a Connections<S>,
-    armed: &'a DeadlineGuard,
-    stream: &'a mut Stream,
+pub(super) struct Session<'a, S, T: Transport> {
+    connections: &'a Connections<S, T>,
+    armed: &'a DeadlineGuard<T>,
+    stream: &'a mut T,
     peer: IpAddr,
     /// Input; the current request begins at `at`.
     input: Vec<u8>,
@@ -96,13 +97,12 @@ pub(super) struct Session<'a, S> {
     served: bool,
 }
 
-impl<'a, S: Service> Session<'a, S> {
+impl<'a, S: Service, T: Transport> Session<'a, S, T> {
     /// A session on a connection that has something to read. `begun` is read already.
     pub(super) fn new(
-        connections: &'a Connections<S>,
-        armed: &'a DeadlineGuard,
-        stream: &'a mut Stream,
-        peer: IpAddr,
+        connections: &'a Connections<S, T>,
+        armed: &'a DeadlineGuard<T>,
+        stream: &'a mut T,
         begun: &[u8],
     ) -> Self {
         let Buffers { head, out } = connections.lend();
@@ -111,8 +111,8 @@ impl<'a, S: Service> Session<'a, S> {
         Self {
             connections,
             armed,
+            peer: stream.peer().ip(),
             stream,
-            peer,
             received: input.len(),
             input,
             at: 0,
@@ -341,7 +341,7 @@ impl<'a, S: Service> Session<'a, S> {
 
     /// Writes the answer of a delivery, and leaves the delivery to be settled when the answer has arrived.
     async fn hand_over(&mut self, mut handout: Handout) -> Result<(), Stop> {
-        let Some(diag) = self.armed.diag() else {
+        let Some(probe) = self.armed.probe() else {
             // What is written to a socket whose peer has gone is lost without an error.
             if self.stream.peer_has_closed() {
                 return Err(Stop::Gone);
@@ -356,7 +356,7 @@ impl<'a, S: Service> Session<'a, S> {
             return Ok(());
         }
         // A connection that is no longer known was reset.
-        let (_, id) = diag.identify(self.stream).ok_or(Stop::Gone)?;
+        let id = self.stream.identify(probe).ok_or(Stop::Gone)?;
         handout.answered();
         let written = clock::now();
         self.armed.hand_over(Unconfirmed { handout, id, written, until: written + patience });
@@ -419,7 +419,7 @@ impl<'a, S: Service> Session<'a, S> {
             match result {
                 Ok(0) | Err(_) => return Err(Stop::Gone),
                 Ok(count) => {
-                    self.armed.wrote(count);
+                    self.armed.sent(self.stream.sent());
                     pace.moved(clock::now(), count);
                     written += count;
                 }
@@ -439,7 +439,7 @@ impl<'a, S: Service> Session<'a, S> {
         if self.stream.finish_writing().await.is_err() {
             return;
         }
-        self.armed.finish();
+        self.armed.finished(self.stream.sent());
         loop {
             let mut scratch = std::mem::take(&mut self.input);
             scratch.clear();

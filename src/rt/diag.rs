@@ -82,15 +82,15 @@ impl SocketDiag {
         }
     }
 
-    /// What the peer of an open connection has not acknowledged, and the name to ask by from then on.
+    /// Returns the name of an open connection, to ask by from then on.
     #[must_use]
-    pub fn identify(&self, stream: &Stream) -> Option<(Unacknowledged, ConnectionId)> {
+    pub fn identify(&self, stream: &Stream) -> Option<ConnectionId> {
         let (local, peer) = stream.addresses().ok()?;
         let mut id = ConnectionId::new(local, peer, stream.as_raw_fd());
-        let (answer, cookie) = self.ask(&id.request).ok()??;
+        let (_, cookie) = self.ask(&id.request).ok()??;
         id.request[ID_ASKED + COOKIE..].copy_from_slice(&cookie);
         // As long as it is connected, no other connection has these addresses.
-        getpeername::<SockaddrStorage>(id.fd).is_ok().then_some((answer, id))
+        getpeername::<SockaddrStorage>(id.fd).is_ok().then_some(id)
     }
 
     /// What the peer has not acknowledged. The connection's socket must still be open, in whatever state.

@@ -27,6 +27,7 @@ const RULES: &[Rule] = &[
     ("metrics", &[]),
     ("record", &["wire"]),
     ("rt", &[]),
+    ("transport", &["rt"]),
     ("config", &["record::headers", "rt::DriverChoice"]),
     ("directory", &["rt", "auth", "schema"]),
     ("backend", &["record", "wire", "rt", "metrics"]),
@@ -38,7 +39,7 @@ const RULES: &[Rule] = &[
     ),
     ("consume", &["dead_letters", "rt", "directory", "backend", "wire", "budget", "metrics"]),
     ("dialect", &["ingest", "consume", "directory", "auth", "record", "wire", "metrics", "budget::Held"]),
-    ("conn", &["dialect", "wire::http1", "wire::Span", "rt", "budget", "metrics"]),
+    ("conn", &["dialect", "wire::http1", "wire::Span", "transport", "rt", "budget", "metrics"]),
     (
         "shard",
         &[

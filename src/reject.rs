@@ -135,6 +135,8 @@ pub enum Reject {
     Forbidden(Box<str>),
     /// There is no such station and it is not created by itself.
     StationUnknown(Box<str>),
+    /// The station has no such partition.
+    PartitionUnknown(u16),
     /// What is there stands in the way until somebody changes it (a work queue has its group, a limit of the broker is
     /// reached); the text says what, and what to do.
     Conflict(Box<str>),
@@ -216,6 +218,7 @@ impl Reject {
             | Self::TooManyForWhole(_)
             | Self::NothingStored
             | Self::StationUnknown(_)
+            | Self::PartitionUnknown(_)
             | Self::Conflict(_) => Fault::Client,
             Self::Unauthorized | Self::Forbidden(_) => Fault::Policy,
             Self::WindowFull

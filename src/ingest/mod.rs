@@ -1,10 +1,11 @@
-//! Produce, in any dialect: body → records → validated batch → outcomes.
+//! Produce, in any dialect: records → validated records → outcomes.
 //!
-//! The body is decoded if it was compressed, split into spans (a batch) or taken as one (a single record), validated by
-//! the station's schema if it has one ([`validation`]), and passed to the backend with the headers to store. Nothing is
-//! copied or re-encoded on the way (but what the schema transcodes), and nothing here knows an HTTP status.
+//! A dialect hands over [`Records`]: decoded, split, with the header fields to store, the message id and the partitions
+//! that its request names ([`body`] helps with the first two). They are validated by the station's schema if it has one
+//! ([`validation`]), and passed to the backend, each with its partition. Nothing is copied or re-encoded on the way (but
+//! what the schema transcodes), and nothing here knows HTTP.
 
-mod decode;
+mod body;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 mod validation;
 
 pub use crate::schema::Encoding;
+pub use body::Form;
 pub use validation::TimeSlices;
 
 use crate::{
@@ -20,18 +22,13 @@ use crate::{
     directory::{Directory, Local},
     limits::{Limits, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
     metrics::ShardMetrics,
-    record::{MessageId, Outcome, Placement, RecordHeaders, headers::HeaderPolicy, message_id},
+    record::{MessageId, Outcome, Placement, RecordHeaders, Records, headers::HeaderPolicy},
     reject::Reject,
     retry::Publisher,
     rt::{self, clock},
     schema::Scratch,
     station::{Name, Station},
-    wire::{
-        Span,
-        content_encoding::Codings,
-        http1::Head,
-        json::{self, SplitLimits},
-    },
+    wire::Span,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -40,26 +37,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How a body holds records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// The whole body is one record, whatever it is.
-    Single,
-    /// A JSON array; each element is a record.
-    Batch,
-}
-
-/// A produce call.
+/// What holds for a produce call beside its records.
 #[derive(Debug, Clone, Copy)]
 pub struct Produce<'a> {
     /// The station to store them in.
     pub station: &'a Name,
     /// Whether the station may be created for it.
     pub create: bool,
-    /// How the body holds records.
-    pub form: Form,
-    /// How the body is compressed.
-    pub codings: Codings,
     /// How the records are written.
     pub encoding: Encoding,
     /// All records are stored, or none.
@@ -68,12 +52,6 @@ pub struct Produce<'a> {
     pub receipts: bool,
     /// Who sends them, as dead letters say it.
     pub principal: &'a str,
-    /// The request's head,
-    pub head: &'a Head,
-    /// and the bytes that it points into.
-    pub head_bytes: &'a [u8],
-    /// The body, without its framing.
-    pub body: &'a [u8],
     /// When it is handled.
     pub now: Instant,
 }
@@ -89,17 +67,28 @@ pub struct Produced {
     pub held: Held,
 }
 
-/// The settings that hold for all records of a call.
+/// What holds for all records of a call while they are published.
 #[derive(Debug, Clone, Copy)]
 struct Terms<'a> {
     /// Header fields to store.
     headers: &'a [u8],
     /// Header fields of single records besides these.
-    own: Option<RecordHeaders<'a>>,
+    record_headers: Option<RecordHeaders<'a>>,
     id: Option<MessageId<'a>>,
-    whole: bool,
+    placement: Placement<'a>,
+    atomic: bool,
     /// No publish is begun after that.
-    until: Instant,
+    deadline: Instant,
+}
+
+/// Records of a call that are published together.
+#[derive(Debug, Clone, Copy)]
+struct Part<'a> {
+    /// What the payloads point into.
+    bytes: &'a [u8],
+    payloads: &'a [Span],
+    /// The index of each in the request, if they are not all of it.
+    indexes: Option<&'a [u32]>,
 }
 
 /// The produce service of one shard.
@@ -140,69 +129,105 @@ impl Ingest {
     }
 
     /// Stores the records of a request. `Ok` carries one outcome a record, in input order; `Err`
-    /// means that not one of them was sent.
-    pub async fn produce(&self, call: &Produce<'_>) -> Result<Produced, Reject> {
-        let is_batch = call.form == Form::Batch;
-        let base = message_id::of_fields(|name| call.head.field(call.head_bytes, name))?;
-        let id = base.as_deref().map(|base| MessageId { base, numbered: is_batch });
-        let mut header_block = Vec::new();
-        self.policy.select(&call.head.fields(call.head_bytes), is_batch, &mut header_block)?;
-
-        let mut held = self.budget.hold();
-        let decoded = if call.codings.is_identity() {
-            None
-        } else {
-            // Boxed: a body that is not compressed keeps no room for it.
-            Some(Box::pin(self.decode(call, &mut held)).await?)
-        };
-        let decoded_bytes = held.bytes();
-        let body = decoded.as_deref().unwrap_or(call.body);
-        let records = self.split(call.form, body)?;
-        held.grow_to(decoded_bytes + records.len() * RECORD_OVERHEAD_BYTES)?;
+    /// means that not one of them was sent. `held` counts the bytes of records that do not lie in the request's body.
+    pub async fn produce(&self, call: &Produce<'_>, records: Records<'_>, mut held: Held) -> Result<Produced, Reject> {
+        let Records { bytes, payloads, headers, record_headers, id, placement } = records;
+        held.grow_to(held.bytes() + payloads.len() * RECORD_OVERHEAD_BYTES)?;
         let mut station = self.directory.station(call.station, call.create, call.now).await?;
-        if records.is_empty() {
+        if payloads.is_empty() {
             return Ok(Produced { outcomes: Vec::new(), station, held });
         }
-        let (whole, until) = (call.strict && records.len() > 1, call.now + PRODUCE_TIMEOUT);
-        let terms = Terms { headers: &header_block, own: None, id, whole, until };
-        terms.check(&station, records.len())?;
+        let (atomic, deadline) = (call.strict && payloads.len() > 1, call.now + PRODUCE_TIMEOUT);
+        let terms = Terms { headers, record_headers, id, placement, atomic, deadline };
+        terms.check(&station, payloads.len())?;
         if call.receipts {
-            held.grow_to(held.bytes() + receipts_bytes(&station, records.len()))?;
+            held.grow_to(held.bytes() + receipts_bytes(&station, payloads.len()))?;
         }
         if self.is_checked(call.station) {
             // Boxed: a station without a schema keeps no room for it.
-            return Box::pin(self.produce_checked(call, station, body, records, terms, held)).await;
+            return Box::pin(self.produce_checked(call, station, (bytes, payloads), terms, held)).await;
         }
-        let outcomes = self.publish(call, &mut station, (body, &records, None), terms).await?;
+        let all = Part { bytes, payloads: &payloads, indexes: None };
+        let outcomes = self.publish(call, &mut station, all, terms).await?;
         Ok(Produced { outcomes, station, held })
     }
 
-    /// Publishes records, of which it says where in a body they are and, if they are not all of the request, which.
+    /// Publishes records whose partition is there, and fails the others.
     async fn publish(
         &self,
         call: &Produce<'_>,
         station: &mut Rc<Local<Station>>,
-        (body, records, places): (&[u8], &[Span], Option<&[u32]>),
+        part: Part<'_>,
+        terms: Terms<'_>,
+    ) -> Result<Vec<Outcome>, Reject> {
+        if terms.placement.missing(station.partitions.len()).is_some() {
+            // Boxed: it is a client's mistake, and rare.
+            return Box::pin(self.publish_rest(call, station, part, terms)).await;
+        }
+        self.publish_all(call, station, part, terms).await
+    }
+
+    /// Publishes the records whose partition is there. The others fail by themselves; where all or nothing was asked
+    /// for, nothing is stored because of them.
+    async fn publish_rest(
+        &self,
+        call: &Produce<'_>,
+        station: &mut Rc<Local<Station>>,
+        part: Part<'_>,
+        terms: Terms<'_>,
+    ) -> Result<Vec<Outcome>, Reject> {
+        let partitions = station.partitions.len();
+        let (mut payloads, mut indexes, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, payload) in part.payloads.iter().enumerate() {
+            let index = part.index(at);
+            let named = terms.placement.named(index as usize);
+            let why = if let Some(missing) = named.filter(|named| usize::from(*named) >= partitions) {
+                Reject::PartitionUnknown(missing)
+            } else {
+                payloads.push(*payload);
+                indexes.push(index);
+                Reject::NothingStored
+            };
+            outcomes.push(Outcome::Failed(why));
+        }
+        self.metrics.publish_failed(&Reject::PartitionUnknown(0), (outcomes.len() - payloads.len()) as u64);
+        if terms.atomic || payloads.is_empty() {
+            return Ok(outcomes);
+        }
+        let rest = Part { payloads: &payloads, indexes: Some(&indexes), ..part };
+        let mut published = self.publish_all(call, station, rest, terms).await?.into_iter();
+        for outcome in outcomes.iter_mut().filter(|outcome| **outcome == Outcome::Failed(Reject::NothingStored)) {
+            *outcome = published.next().unwrap_or(Outcome::Failed(Reject::Internal("a record without an outcome")));
+        }
+        Ok(outcomes)
+    }
+
+    /// Publishes records, of which each has its partition.
+    async fn publish_all(
+        &self,
+        call: &Produce<'_>,
+        station: &mut Rc<Local<Station>>,
+        part: Part<'_>,
         terms: Terms<'_>,
     ) -> Result<Vec<Outcome>, Reject> {
         let begun = clock::now();
-        if begun >= terms.until {
+        if begun >= terms.deadline {
             return Err(Reject::WindowFull);
         }
         let (mut outcomes, mut list) = (Vec::new(), Vec::new());
         let Self { directory, backend, .. } = self;
-        let turn = self.turn.replace(self.turn.get().wrapping_add(records.len() as u64));
-        let publisher =
-            Publisher { directory, backend, name: call.station, create: call.create, placement: Placement::Auto, turn };
+        let count = part.payloads.len() as u64;
+        let turn = self.turn.replace(self.turn.get().wrapping_add(count));
+        let Terms { placement, id, .. } = terms;
+        let publisher = Publisher { directory, backend, name: call.station, create: call.create, placement, turn };
         let first = Rc::clone(station);
-        let mut publish = Publish { indexes: places, ..terms.publish(&first, body, records) };
-        publish.partitions =
-            publisher.placement.choose(terms.id, publish.index_end(), turn, first.partitions.len(), &mut list);
+        let mut publish = terms.publish(&first, part);
+        publish.partitions = placement.choose(id, publish.index_end(), turn, first.partitions.len(), &mut list);
         if let Err(reject) = publisher.publish(&publish, station, &mut outcomes).await {
-            self.metrics.publish_failed(&reject, records.len() as u64);
+            self.metrics.publish_failed(&reject, count);
             return Err(reject);
         }
-        self.count(&outcomes, records, clock::since(begun));
+        self.count(&outcomes, part.payloads, clock::since(begun));
         Ok(outcomes)
     }
 
@@ -221,24 +246,6 @@ impl Ingest {
         self.metrics.record_bytes_in.add(bytes);
         self.metrics.acknowledgement.observe_many(elapsed, count);
     }
-
-    fn split(&self, form: Form, body: &[u8]) -> Result<Vec<Span>, Reject> {
-        let mut records = Vec::new();
-        match form {
-            Form::Single => {
-                let end = u32::try_from(body.len()).map_err(|_| Reject::Internal("a body over the span limit"))?;
-                records.push(Span { start: 0, end });
-            }
-            Form::Batch => {
-                let limits = SplitLimits {
-                    records_max: self.limits.batch_records_max,
-                    depth_max: crate::limits::JSON_DEPTH_MAX,
-                };
-                json::split(body, &limits, &mut records)?;
-            }
-        }
-        Ok(records)
-    }
 }
 
 /// What the receipts of so many records take, twice: in the body of the answer and in what is written.
@@ -247,11 +254,25 @@ fn receipts_bytes(station: &Station, records: usize) -> usize {
     2 * records * (RECEIPT_BYTES + stream)
 }
 
+impl Part<'_> {
+    /// Returns the index in the request of the record `at` this place.
+    fn index(&self, at: usize) -> u32 {
+        let index = self.indexes.and_then(|indexes| indexes.get(at)).copied();
+        // A request has fewer records than a span holds.
+        index.unwrap_or_else(|| u32::try_from(at).unwrap_or(u32::MAX))
+    }
+}
+
 impl<'a> Terms<'a> {
-    /// Whether the station can keep them, for so many records.
+    /// Checks whether the station can keep them, for so many records.
     fn check(&self, station: &Station, records: usize) -> Result<(), Reject> {
+        if let Placement::All(partition) = self.placement
+            && self.placement.missing(station.partitions.len()).is_some()
+        {
+            return Err(Reject::PartitionUnknown(partition));
+        }
         match station.not_atomic {
-            _ if !self.whole => Ok(()),
+            _ if !self.atomic => Ok(()),
             Some(why) => Err(Reject::NotAtomic(why)),
             None if records > station.atomic_records_max as usize => {
                 Err(Reject::TooManyForWhole(station.atomic_records_max))
@@ -260,18 +281,20 @@ impl<'a> Terms<'a> {
         }
     }
 
-    fn publish<'b>(&self, station: &'b Station, body: &'b [u8], records: &'b [Span]) -> Publish<'b>
+    fn publish<'b>(&self, station: &'b Station, part: Part<'b>) -> Publish<'b>
     where
         'a: 'b,
     {
-        let Self { headers, own, id, whole, until } = *self;
+        let Self { headers, record_headers, id, atomic, deadline, .. } = *self;
+        let Part { bytes, payloads, indexes } = part;
         Publish {
             headers,
-            record_headers: own,
+            record_headers,
             id,
-            atomic: whole,
-            deadline: Some(until),
-            ..Publish::of(station, body, records)
+            indexes,
+            atomic,
+            deadline: Some(deadline),
+            ..Publish::of(station, bytes, payloads)
         }
     }
 }

@@ -14,12 +14,16 @@ use crate::{
     },
     limits::Limits,
     metrics::ShardMetrics,
-    record::headers::{HeaderPolicy, HeaderRule},
+    record::{
+        MessageId, Records,
+        headers::{HeaderPolicy, HeaderRule},
+        message_id,
+    },
     reject::Reject,
     rt::{self, clock},
     schema::{Schema, SchemaSource, SchemaType},
-    station::Name,
-    wire::{content_encoding::Codings, http1},
+    station::{Attributes, Name},
+    wire::content_encoding::Codings,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -47,15 +51,7 @@ pub(crate) struct World {
 /// Runs a test in a world of its own.
 pub(crate) fn run(test: impl AsyncFnOnce(&World)) {
     let dir = tempfile::tempdir().expect("a directory");
-    let defaults = StationDefaults {
-        partitions: 1,
-        retention_age: None,
-        retention_records: None,
-        retention_bytes: None,
-        duplicate_window: Duration::from_secs(120),
-        group_expiry: None,
-    };
-    let store = Arc::new(Store::open(&dir.path().join("data"), defaults, Clock::system()).expect("the store opens"));
+    let store = Arc::new(Store::open(&dir.path().join("data"), defaults(), Clock::system()).expect("the store opens"));
     let ended = rt::run(rt::Flavor::Epoll, || async {
         let (asks, questions) = flume::bounded(16);
         let world = World {
@@ -74,6 +70,17 @@ pub(crate) fn run(test: impl AsyncFnOnce(&World)) {
         test(&world).await;
     });
     ended.expect("a runtime");
+}
+
+fn defaults() -> StationDefaults {
+    StationDefaults {
+        partitions: 1,
+        retention_age: None,
+        retention_records: None,
+        retention_bytes: None,
+        duplicate_window: Duration::from_secs(120),
+        group_expiry: None,
+    }
 }
 
 /// The control plane.
@@ -105,6 +112,19 @@ async fn answer(
 
 pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).expect("a name")
+}
+
+/// A produce call that asks for nothing special.
+pub(crate) fn call(station: &Name) -> Produce<'_> {
+    Produce {
+        station,
+        create: true,
+        encoding: Encoding::Json,
+        strict: false,
+        receipts: false,
+        principal: "ada",
+        now: clock::now(),
+    }
 }
 
 /// An active schema: [`NUMBER`].
@@ -171,24 +191,43 @@ impl World {
         (strict, fields, body): (bool, &str, &[u8]),
         now: Instant,
     ) -> Result<Produced, Reject> {
-        let head_bytes = format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
-        let mut head = http1::Head::default();
-        assert_eq!(head.parse(head_bytes.as_bytes(), &http1::HeadLimits::default()), Ok(true));
-        let call = Produce {
-            station: &name(station),
-            create: true,
-            form,
-            codings: Codings::parse(head.values(head_bytes.as_bytes(), "content-encoding")).expect("known codings"),
-            encoding: Encoding::Json,
-            strict,
-            receipts: fields.contains("return=representation"),
-            principal: "ada",
-            head: &head,
-            head_bytes: head_bytes.as_bytes(),
-            body,
-            now,
+        let lines = || fields.lines().filter_map(|line| line.split_once(": "));
+        let values = |name: &str| -> Vec<&[u8]> {
+            let of_name = lines().filter(|(field, _)| field.eq_ignore_ascii_case(name));
+            of_name.map(|(_, value)| value.as_bytes()).collect()
         };
-        ingest.produce(&call).await
+        let base = message_id::of_fields(|name| values(name).first().copied())?;
+        let mut headers = Vec::new();
+        let all = lines().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        ingest.policy.select(&all, form == Form::Batch, &mut headers)?;
+        let codings = Codings::parse(values("content-encoding")).expect("known codings");
+        let mut held = ingest.budget.hold();
+        let decoded =
+            if codings.is_identity() { body.to_vec() } else { ingest.decode(codings, body, &mut held, now).await? };
+        let id = base.as_deref().map(|base| MessageId { base, numbered: form == Form::Batch });
+        let payloads = ingest.split(form, &decoded)?;
+        let records = Records { headers: &headers, id, ..Records::of(&decoded, payloads) };
+        let name = name(station);
+        let receipts = fields.contains("return=representation");
+        ingest.produce(&Produce { strict, receipts, now, ..call(&name) }, records, held).await
+    }
+
+    /// Makes a station of so many partitions.
+    pub(crate) async fn create(&self, station: &str, partitions: u16) {
+        let attributes = Attributes { partitions, ..Attributes::from(&defaults()) };
+        self.store.create_station(&name(station), &attributes).await.expect("made");
+    }
+
+    /// Hands over records as a dialect does.
+    pub(crate) async fn produce(
+        &self,
+        ingest: &Ingest,
+        station: &str,
+        strict: bool,
+        records: Records<'_>,
+    ) -> Result<Produced, Reject> {
+        let name = name(station);
+        ingest.produce(&Produce { strict, ..call(&name) }, records, ingest.budget.hold()).await
     }
 
     /// The records of a station, header block and payload each, or none if it does not exist.

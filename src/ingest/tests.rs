@@ -8,9 +8,10 @@ use crate::{
     dead_letters::fields::{DeadLetterFields, Kind},
     directory::contracts::{Contract, Contracts},
     limits::{LOCAL_RECORD_BYTES_MAX, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
-    record::{Outcome, Receipt},
+    record::{MessageId, Outcome, Placement, Receipt, RecordHeaders, Records, placement},
     reject::Reject,
     rt::{self, clock},
+    wire::Span,
 };
 use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
@@ -335,5 +336,161 @@ fn f8_a_body_is_decoded_as_far_as_there_is_memory() {
         let refused = world.post(&world.ingest(), "large", Form::Single, call).await.err();
         assert_eq!(refused, Some(Reject::Overloaded("memory for request bodies")));
         assert_eq!(world.budget.used(), others.bytes());
+    });
+}
+
+/// Texts one after the other, and where each is.
+fn spans(texts: &[&str]) -> (Vec<u8>, Vec<Span>) {
+    let (mut bytes, mut spans) = (Vec::new(), Vec::new());
+    for text in texts {
+        let start = u32::try_from(bytes.len()).expect("short");
+        bytes.extend_from_slice(text.as_bytes());
+        spans.push(Span { start, end: u32::try_from(bytes.len()).expect("short") });
+    }
+    (bytes, spans)
+}
+
+/// Partition of each record; all are stored.
+fn partitions(outcomes: &[Outcome]) -> Vec<u16> {
+    let partition = |outcome: &Outcome| match outcome {
+        Outcome::Stored(receipt) => receipt.partition,
+        Outcome::Failed(why) => panic!("not stored: {why}"),
+    };
+    outcomes.iter().map(partition).collect()
+}
+
+#[test]
+fn a_record_goes_to_the_partition_that_its_request_names() {
+    run(async |world: &World| {
+        world.create("three", 3).await;
+        let ingest = world.ingest();
+        let (bytes, payloads) = spans(&["a", "b", "c", "d"]);
+        let produce = async |id, placement| {
+            let records = Records { id, placement, ..Records::of(&bytes, payloads.clone()) };
+            world.produce(&ingest, "three", false, records).await.expect("outcomes").outcomes
+        };
+        assert_eq!(partitions(&produce(None, Placement::All(2)).await), [2; 4]);
+        assert_eq!(partitions(&produce(None, Placement::Auto).await), [1, 2, 0, 1], "behind the four before");
+        let named = [Some(2), None, Some(0)];
+        assert_eq!(partitions(&produce(None, Placement::Each(&named)).await), [2, 0, 0, 2]);
+        // A record that names no partition and has a message id goes where it would go alone.
+        let id = MessageId { base: "order", numbered: true };
+        let by_id = |index| placement::choose(Some(id), index, 0, 3);
+        let outcomes = produce(Some(id), Placement::Each(&named)).await;
+        assert_eq!(partitions(&outcomes), [2, by_id(1), 0, by_id(3)]);
+        let again = produce(Some(id), Placement::Each(&named)).await;
+        assert_eq!(partitions(&again), partitions(&outcomes));
+        assert!(again.iter().all(|outcome| matches!(outcome, Outcome::Stored(Receipt { duplicate: true, .. }))));
+    });
+}
+
+#[test]
+fn records_of_single_requests_take_turns_over_the_partitions() {
+    run(async |world: &World| {
+        world.create("three", 3).await;
+        let ingest = world.ingest();
+        let mut found = Vec::new();
+        for _ in 0..6 {
+            let produced = world.post(&ingest, "three", Form::Single, (false, "", b"x")).await.expect("outcomes");
+            found.extend(partitions(&produced.outcomes));
+        }
+        assert_eq!(found, [0, 1, 2, 0, 1, 2]);
+    });
+}
+
+#[test]
+fn a_record_for_a_partition_that_is_not_there_fails_alone() {
+    run(async |world: &World| {
+        world.create("two", 2).await;
+        let ingest = world.ingest();
+        let (bytes, payloads) = spans(&["a", "b", "c"]);
+        let named = [Some(0), Some(9), Some(1)];
+        let produce = async |strict, placement| {
+            let records = Records { placement, ..Records::of(&bytes, payloads.clone()) };
+            world.produce(&ingest, "two", strict, records).await.map(|produced| produced.outcomes)
+        };
+        let (missing, other) = (Outcome::Failed(Reject::PartitionUnknown(9)), Outcome::Failed(Reject::NothingStored));
+        let all_or_nothing = produce(true, Placement::Each(&named)).await.expect("outcomes");
+        assert_eq!(all_or_nothing, [other.clone(), missing.clone(), other]);
+        assert_eq!(produce(false, Placement::All(2)).await, Err(Reject::PartitionUnknown(2)));
+        assert_eq!(produce(false, Placement::Each(&[Some(9); 3])).await, Ok(vec![missing.clone(); 3]));
+        assert_eq!(world.payloads(&name("two")).await, [""; 0]);
+        let outcomes = produce(false, Placement::Each(&named)).await.expect("outcomes");
+        assert_eq!((sequences(&outcomes), &outcomes[1]), (vec![Some(1), None, Some(1)], &missing));
+        assert_eq!(world.payloads(&name("two")).await, ["a", "c"]);
+        assert_eq!(world.metrics.records_in.get(), 2);
+    });
+}
+
+#[test]
+fn fields_of_a_single_record_are_stored_with_it_alone() {
+    run(async |world: &World| {
+        let ingest = world.ingest();
+        let (bytes, payloads) = spans(&[r#"{"n":1}"#, "7", r#"{"n":2}"#, r#"{"n":3}"#]);
+        let (block, own) = spans(&["Own: a\r\n", "Own: b\r\n", "", "Own: d\r\nMore: d\r\n"]);
+        let produce = async |station| {
+            let records = Records {
+                headers: b"All: 1\r\n",
+                record_headers: Some(RecordHeaders { block: &block, spans: &own }),
+                id: Some(MessageId { base: "k", numbered: true }),
+                ..Records::of(&bytes, payloads.clone())
+            };
+            world.produce(&ingest, station, false, records).await.expect("outcomes").outcomes
+        };
+        let stored = |own: &str, index: usize, payload: &str| {
+            (format!("All: 1\r\n{own}Nats-Msg-Id: k {index}\r\n"), payload.to_owned())
+        };
+        let (first, second) = (stored("Own: a\r\n", 0, r#"{"n":1}"#), stored("Own: b\r\n", 1, "7"));
+        let (third, last) = (stored("", 2, r#"{"n":2}"#), stored("Own: d\r\nMore: d\r\n", 3, r#"{"n":3}"#));
+        produce("plain").await;
+        assert_eq!(world.records(&name("plain")).await, [first.clone(), second, third.clone(), last.clone()]);
+        world.attach("checked");
+        assert_eq!(sequences(&produce("checked").await), [Some(1), None, Some(2), Some(3)]);
+        assert_eq!(world.records(&name("checked")).await, [first, third, last], "also behind one that is not valid");
+        let letters = world.records(&name("checked").dead_letters()).await;
+        assert!(letters[0].0.starts_with("All: 1\r\nOwn: b\r\nSluicegate-"), "{letters:?}");
+        assert_eq!((letters.len(), letters[0].1.as_str()), (1, "7"));
+    });
+}
+
+#[test]
+fn what_is_valid_keeps_its_partition_whichever_records_are_not() {
+    run(async |world: &World| {
+        world.create("checked", 3).await;
+        world.attach("checked");
+        let ingest = world.ingest();
+        let (bytes, payloads) = spans(&["7", r#"{"n":1}"#, "8", r#"{"n":2}"#, r#"{"n":3}"#]);
+        let named = [Some(0), Some(2), Some(7), Some(1), Some(8)];
+        let records = Records { placement: Placement::Each(&named), ..Records::of(&bytes, payloads) };
+        let outcomes = world.produce(&ingest, "checked", false, records).await.expect("outcomes").outcomes;
+        assert!(matches!(outcomes[0], Outcome::Failed(Reject::Schema(_))), "{outcomes:?}");
+        assert!(matches!(outcomes[2], Outcome::Failed(Reject::Schema(_))), "{outcomes:?}");
+        assert_eq!(partitions(&[outcomes[1].clone(), outcomes[3].clone()]), [2, 1]);
+        assert_eq!(outcomes[4], Outcome::Failed(Reject::PartitionUnknown(8)));
+    });
+}
+
+#[test]
+fn partitions_are_chosen_anew_where_a_station_has_become_smaller() {
+    run(async |world: &World| {
+        let ingest = world.ingest();
+        let (bytes, payloads) = spans(&["a", "b", "c"]);
+        let produce = async |station, placement| {
+            let records = Records { placement, ..Records::of(&bytes, payloads.clone()) };
+            world.produce(&ingest, station, false, records).await.expect("outcomes").outcomes
+        };
+        for station in ["auto", "named"] {
+            world.create(station, 3).await;
+            produce(station, Placement::Auto).await;
+            assert_eq!(world.store.delete_station(&name(station)).await, Ok(true));
+            world.create(station, 1).await;
+        }
+        // The shard knows three partitions until it is told that nobody takes its records.
+        assert_eq!(partitions(&produce("auto", Placement::Auto).await), [0; 3]);
+        assert_eq!(world.payloads(&name("auto")).await, ["a", "b", "c"]);
+        // What is named stays named.
+        assert_eq!(produce("named", Placement::All(2)).await, [const { Outcome::Failed(Reject::NoStream) }; 3]);
+        assert_eq!(world.payloads(&name("named")).await, [""; 0]);
+        assert_eq!(produce("named", Placement::All(0)).await.len(), 3);
     });
 }

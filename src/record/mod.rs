@@ -12,6 +12,31 @@ pub use placement::{Partitions, Placement};
 
 use crate::wire::Span;
 
+/// Records of one request, decoded and split, with what the request says of them: what a dialect hands to `ingest`.
+#[derive(Debug)]
+pub struct Records<'a> {
+    /// What the payloads point into.
+    pub bytes: &'a [u8],
+    /// The payload of each record, in input order.
+    pub payloads: Vec<Span>,
+    /// Header fields stored with every record: `Name: value\r\n` each, without the message id.
+    pub headers: &'a [u8],
+    /// Header fields that single records have beside these.
+    pub record_headers: Option<RecordHeaders<'a>>,
+    /// The request's message id, if it has one.
+    pub id: Option<MessageId<'a>>,
+    /// The partitions that the request names.
+    pub placement: Placement<'a>,
+}
+
+impl<'a> Records<'a> {
+    /// Returns records as they are, with nothing beside them.
+    #[must_use]
+    pub fn of(bytes: &'a [u8], payloads: Vec<Span>) -> Self {
+        Self { bytes, payloads, headers: b"", record_headers: None, id: None, placement: Placement::Auto }
+    }
+}
+
 /// Header fields of single records: `Name: value\r\n` each.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordHeaders<'a> {

@@ -17,6 +17,7 @@ impl fmt::Display for Reject {
             Self::StationUnknown(station) => {
                 return write!(f, "station {station} does not exist, and it is not created on first use");
             }
+            Self::PartitionUnknown(partition) => return write!(f, "the station has no partition {partition}"),
             Self::TooLarge(what, limit) => return what.write_exceeded(f, *limit),
             Self::StreamFull(text) => return write!(f, "the station is full: {text}"),
             Self::BrokerRefused(code, text) => {

@@ -6,6 +6,8 @@ use crate::{
     dialect::{Reply, Request},
     ingest::{Encoding, Form, Produce, Produced},
     metrics::Route,
+    record::{MessageId, Records, message_id},
+    reject::Reject,
     station::Name,
     wire::content_encoding::Codings,
 };
@@ -58,21 +60,7 @@ impl Memphis {
     /// Stores, and answers when every record is acknowledged.
     pub(super) async fn produce(&self, call: &Call, request: &Request<'_>, body: &[u8]) -> Reply {
         let preferences = Preferences::of(request.head.values(request.bytes, "prefer"));
-        let produce = Produce {
-            station: &call.station,
-            create: call.create,
-            form: call.form,
-            codings: call.codings,
-            encoding: call.encoding,
-            strict: preferences.strict,
-            receipts: preferences.receipts,
-            principal: call.principal.label(),
-            head: request.head,
-            head_bytes: request.bytes,
-            body,
-            now: request.now.instant,
-        };
-        match self.services.ingest.produce(&produce).await {
+        match self.store(call, request, body, preferences).await {
             Ok(Produced { outcomes, station, mut held }) => {
                 let reply = answer::of(&outcomes, &station.partitions, call.form, preferences);
                 // What is stored has to be answered, whether there is room for a list of errors or not.
@@ -81,6 +69,40 @@ impl Memphis {
             }
             Err(reject) => reply::reject(&reject, call.route()),
         }
+    }
+
+    /// Makes records of the body, and stores them.
+    async fn store(
+        &self,
+        call: &Call,
+        request: &Request<'_>,
+        body: &[u8],
+        preferences: Preferences,
+    ) -> Result<Produced, Reject> {
+        let (ingest, now, is_batch) = (&self.services.ingest, request.now.instant, call.form == Form::Batch);
+        let base = message_id::of_fields(|name| request.head.field(request.bytes, name))?;
+        let mut headers = Vec::new();
+        ingest.policy.select(&request.head.fields(request.bytes), is_batch, &mut headers)?;
+        let mut held = ingest.budget.hold();
+        let decoded = if call.codings.is_identity() {
+            None
+        } else {
+            // Boxed: a body that is not compressed keeps no room for it.
+            Some(Box::pin(ingest.decode(call.codings, body, &mut held, now)).await?)
+        };
+        let body = decoded.as_deref().unwrap_or(body);
+        let id = base.as_deref().map(|base| MessageId { base, numbered: is_batch });
+        let records = Records { headers: &headers, id, ..Records::of(body, ingest.split(call.form, body)?) };
+        let produce = Produce {
+            station: &call.station,
+            create: call.create,
+            encoding: call.encoding,
+            strict: preferences.strict,
+            receipts: preferences.receipts,
+            principal: call.principal.label(),
+            now,
+        };
+        ingest.produce(&produce, records, held).await
     }
 }
 

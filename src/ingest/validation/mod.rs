@@ -12,7 +12,7 @@ mod time_slice;
 
 pub use time_slice::TimeSlices;
 
-use super::{Ingest, Produce, Produced, Terms, next_tick};
+use super::{Ingest, Part, Produce, Produced, Terms, next_tick};
 use crate::{
     budget::Held,
     dead_letters::{
@@ -29,6 +29,7 @@ use crate::{
 };
 use batch::BatchValidation;
 use std::{
+    borrow::Cow,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -49,15 +50,14 @@ impl Ingest {
         &self,
         call: &Produce<'_>,
         mut station: Rc<Local<Station>>,
-        body: &[u8],
-        records: Vec<Span>,
+        (body, payloads): (&[u8], Vec<Span>),
         terms: Terms<'_>,
         mut held: Held,
     ) -> Result<Produced, Reject> {
-        let count = records.len();
+        let count = payloads.len();
+        let mut batch = BatchValidation::new(body, payloads, call.encoding);
         let bytes = held.bytes();
-        let mut batch = BatchValidation::new(body, records, call.encoding);
-        let contract = self.validate(call.station, &mut batch, (&mut held, bytes), terms.until).await?;
+        let contract = self.validate(call.station, &mut batch, (&mut held, bytes), terms.deadline).await?;
         let invalid = batch.refused().iter().filter(|refused| matches!(refused.reject, Reject::Schema(_))).count();
         self.metrics.records_invalid.add(invalid as u64);
         if call.strict && !batch.refused().is_empty() {
@@ -69,18 +69,21 @@ impl Ingest {
         // valid this time.
         let places = batch.places();
         let stores_types = self.policy.stores("content-type");
-        let typed = Typed::of(terms.headers, batch.transcoded(), places.as_deref(), stores_types);
+        let transcoded = if stores_types { batch.transcoded() } else { &[] };
+        let typed = Typed::of(terms.headers, terms.record_headers, transcoded, places.as_deref());
         let bytes = bytes + typed.bytes();
         held.grow_to(bytes + batch.bytes())?;
         if contract.invalid_to_dead_letters {
             self.keep_refused(call, &mut batch, terms, &mut held, bytes).await?;
         }
-        let (passed_body, passed) = batch.passed();
-        let terms = Terms { headers: typed.common(terms.headers), own: typed.own(), ..terms };
+        let (body, passed) = batch.passed();
+        let terms =
+            Terms { headers: typed.common(terms.headers), record_headers: typed.own(terms.record_headers), ..terms };
         let outcomes = if passed.is_empty() {
             Vec::new()
         } else {
-            self.publish(call, &mut station, (passed_body, passed, places.as_deref()), terms).await?
+            let passed = Part { bytes: body, payloads: passed, indexes: places.as_deref() };
+            self.publish(call, &mut station, passed, terms).await?
         };
         Ok(Produced { outcomes: batch.merge(outcomes), station, held })
     }
@@ -152,7 +155,7 @@ impl Ingest {
         held: &mut Held,
         bytes: usize,
     ) -> Result<(), Reject> {
-        let mut letters = DeadLetterBatch::new(batch.body(), terms.until);
+        let mut letters = DeadLetterBatch::new(batch.body(), terms.deadline);
         let mut from = 0;
         let mut places = Vec::new();
         while let Some(refused) = batch.refused().get(from) {
@@ -165,9 +168,10 @@ impl Ingest {
                     principal: Some(call.principal.into()),
                     group: None,
                 };
+                let own = terms.record_headers.map_or(&[][..], |own| own.of(refused.index));
                 letters.add(
                     refused.payload,
-                    &[terms.headers],
+                    &[terms.headers, own],
                     &why,
                     terms.id.map(|id| fields::id_of_invalid(id, refused.index)),
                 );
@@ -186,63 +190,69 @@ impl Ingest {
     }
 }
 
-/// Header fields that name the media type of what is stored: Protobuf for records that were transcoded, for the others
-/// the type that they came with (RFC 9110, section 8.3).
+/// The header fields of records of which some were transcoded: they name the media type of what is stored, Protobuf for
+/// records that were transcoded, for the others the type that they came with (RFC 9110, section 8.3).
 #[derive(Debug, Default)]
 struct Typed {
     /// Replaces the fields that came, once there is a record that was transcoded.
     common: Option<Vec<u8>>,
-    /// The media types of single records, by their index in the request, where they differ.
+    /// The fields of single records, by their index in the request, where they differ.
     own: Option<(Vec<u8>, Vec<Span>)>,
 }
 
 impl Typed {
-    /// `transcoded`: which records became others, if any did; `places`: the indexes of these records in the request, if
-    /// they are not all of it. `is_stored`: whether media types are stored.
-    fn of(headers: &[u8], transcoded: &[bool], places: Option<&[u32]>, is_stored: bool) -> Self {
-        if !is_stored || !transcoded.contains(&true) {
+    /// `own`: what single records came with. `transcoded`: which records became others, if any did; `places`: the
+    /// indexes of these records in the request, if they are not all of it.
+    fn of(headers: &[u8], own: Option<RecordHeaders<'_>>, transcoded: &[bool], places: Option<&[u32]>) -> Self {
+        if !transcoded.contains(&true) {
             return Self::default();
         }
-        if transcoded.iter().all(|became| *became) {
+        if own.is_none() && transcoded.iter().all(|became| *became) {
             return Self { common: Some(fields::with_media_type(headers, Some(PROTOBUF_MEDIA_TYPE))), own: None };
         }
-        // The schema was replaced by one of another language, or detached, while records were validated.
-        let common = fields::with_media_type(headers, None);
-        let mut block = fields::with_media_type(b"", Some(PROTOBUF_MEDIA_TYPE));
-        let became = Span { start: 0, end: place(block.len()) };
-        let came = fields::fields(headers).find(|(name, _)| name.eq_ignore_ascii_case(b"content-type"));
-        let came = came.map(|(_, value)| fields::with_media_type(b"", Some(&String::from_utf8_lossy(value))));
-        block.extend_from_slice(&came.unwrap_or_default());
-        let came = Span { start: became.end, end: place(block.len()) };
-        let spans = transcoded.iter().map(|is| if *is { became } else { came });
-        let spans = match places {
-            None => spans.collect(),
-            Some(places) => at_places(places, spans),
+        // Records have fields of their own, or the schema was replaced by one of another language, or detached, while
+        // they were validated.
+        let came = media_type(headers).map(|kind| fields::with_media_type(b"", Some(&kind))).unwrap_or_default();
+        let became = fields::with_media_type(b"", Some(PROTOBUF_MEDIA_TYPE));
+        let (mut block, mut spans) = (Vec::new(), Vec::new());
+        let mut append = |kind: &[u8], fields: &[u8]| {
+            let start = place(block.len());
+            block.extend_from_slice(kind);
+            block.extend_from_slice(fields);
+            Span { start, end: place(block.len()) }
         };
-        Self { common: Some(common), own: Some((block, spans)) }
+        let of_most = [append(&came, b""), append(&became, b"")];
+        for (at, is_other) in transcoded.iter().enumerate() {
+            let index = places.and_then(|places| places.get(at)).map_or(at, |index| *index as usize);
+            let own = own.map_or(&[][..], |own| own.of(index));
+            spans.resize(index, Span::default());
+            spans.push(match is_other {
+                _ if own.is_empty() => of_most[usize::from(*is_other)],
+                true => append(&became, &fields::with_media_type(own, None)),
+                false if media_type(own).is_some() => append(b"", own),
+                false => append(&came, own),
+            });
+        }
+        Self { common: Some(fields::with_media_type(headers, None)), own: Some((block, spans)) }
     }
 
     fn common<'a>(&'a self, headers: &'a [u8]) -> &'a [u8] {
         self.common.as_deref().unwrap_or(headers)
     }
 
-    fn own(&self) -> Option<RecordHeaders<'_>> {
-        self.own.as_ref().map(|(block, spans)| RecordHeaders { block, spans })
+    fn own<'a>(&'a self, own: Option<RecordHeaders<'a>>) -> Option<RecordHeaders<'a>> {
+        self.own.as_ref().map(|(block, spans)| RecordHeaders { block, spans }).or(own)
     }
 
     fn bytes(&self) -> usize {
-        self.own.as_ref().map_or(0, |(_, spans)| spans.capacity() * size_of::<Span>())
+        self.own.as_ref().map_or(0, |(block, spans)| block.capacity() + spans.capacity() * size_of::<Span>())
     }
 }
 
-/// Returns a list that has the values at these places, which rise, and nothing between them.
-fn at_places(places: &[u32], values: impl Iterator<Item = Span>) -> Vec<Span> {
-    let mut list = Vec::new();
-    for (place, value) in places.iter().zip(values) {
-        list.resize(*place as usize, Span::default());
-        list.push(value);
-    }
-    list
+/// Returns the media type that a block of header fields names.
+fn media_type(block: &[u8]) -> Option<Cow<'_, str>> {
+    let found = fields::fields(block).find(|(name, _)| name.eq_ignore_ascii_case(b"content-type"));
+    found.map(|(_, value)| String::from_utf8_lossy(value))
 }
 
 /// A place in header fields, which have a limit far below what a span holds.
@@ -260,22 +270,43 @@ mod tests {
         let (as_json, as_protobuf) =
             ("Content-Type: application/json; v=1\r\n", "Content-Type: application/x-protobuf\r\n");
         let all = "Content-Type: application/x-protobuf\r\nX-A: 1\r\n";
-        for (headers, transcoded, places, is_stored, common, own) in [
-            (json, &[][..], None, true, json, &[][..]),
-            (json, &[true, true], None, true, all, &[]),
-            (json, &[true, true], None, false, json, &[]),
-            (json, &[true, false, true], None, true, "X-A: 1\r\n", &[as_protobuf, as_json, as_protobuf]),
-            (json, &[true, false], Some(&[1, 3][..]), true, "X-A: 1\r\n", &["", as_protobuf, "", as_json]),
-            ("X-A: 1\r\n", &[false, true], None, true, "X-A: 1\r\n", &["", as_protobuf]),
+        let (other, json_and) =
+            (|own: &str| format!("{as_protobuf}{own}\r\n"), |own: &str| format!("{as_json}{own}\r\n"));
+        let some = ["Content-Type: text/plain\r\nOwn: 1\r\n", "Own: 2\r\n", ""];
+        for (headers, came, transcoded, places, common, own) in [
+            (json, &[][..], &[][..], None, json, &[][..]),
+            (json, &[], &[true, true], None, all, &[]),
+            (json, &[], &[true, false, true], None, "X-A: 1\r\n", &[as_protobuf, as_json, as_protobuf]),
+            (json, &[], &[true, false], Some(&[1, 3][..]), "X-A: 1\r\n", &["", as_protobuf, "", as_json]),
+            ("X-A: 1\r\n", &[], &[false, true], None, "X-A: 1\r\n", &["", as_protobuf]),
+            (json, &some, &[], None, json, &some),
+            (json, &some, &[true; 3], None, "X-A: 1\r\n", &[&other("Own: 1"), &other("Own: 2"), as_protobuf]),
+            (json, &some, &[false, true], Some(&[0, 2]), "X-A: 1\r\n", &[some[0], "", as_protobuf]),
+            (json, &some, &[false, true], Some(&[1, 2]), "X-A: 1\r\n", &["", &json_and("Own: 2"), as_protobuf]),
         ] {
-            let typed = Typed::of(headers.as_bytes(), transcoded, places, is_stored);
+            let (block, spans) = spans(came);
+            let came = (!came.is_empty()).then_some(RecordHeaders { block: &block, spans: &spans });
+            let typed = Typed::of(headers.as_bytes(), came, transcoded, places);
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
-            let owns: Vec<String> = (0..own.len()).filter_map(|at| Some(text(typed.own()?.of(at)))).collect();
+            let owns: Vec<String> = (0..own.len()).filter_map(|at| Some(text(typed.own(came)?.of(at)))).collect();
             assert_eq!(
                 (text(typed.common(headers.as_bytes())), owns),
-                (common.to_owned(), own.iter().map(|own| (*own).to_owned()).collect())
+                (common.to_owned(), own.iter().map(|own| (*own).to_owned()).collect()),
+                "{transcoded:?} {places:?}"
             );
-            assert_eq!(typed.own().is_some(), !own.is_empty());
+            assert_eq!(typed.own(came).is_some(), !own.is_empty());
         }
+    }
+
+    /// Texts one after the other, and where each is.
+    fn spans(texts: &[&str]) -> (Vec<u8>, Vec<Span>) {
+        let mut block = Vec::new();
+        let mut append = |text: &&str| {
+            let start = place(block.len());
+            block.extend_from_slice(text.as_bytes());
+            Span { start, end: place(block.len()) }
+        };
+        let spans = texts.iter().map(&mut append).collect();
+        (block, spans)
     }
 }

@@ -2,7 +2,12 @@
 //!
 //! One buffer holds the head, then the body, then whatever was pipelined behind it; answers gather
 //! in another and leave together when there is nothing more to read at once. Requests are served
-//! one after the other, so records of a connection keep their order.
+//! one after the other, so records of a connection keep their order. Bodies that come in pieces are the matter of
+//! [`streaming`].
+
+mod streaming;
+#[cfg(test)]
+mod streaming_tests;
 
 use super::{
     Buffers, Connections,
@@ -11,7 +16,7 @@ use super::{
 };
 use crate::{
     budget::Held,
-    dialect::{Admission, Admitted, Handout, Reply, Request, Service},
+    dialect::{self, Admission, Admitted, BodyMode, Handout, Payload, Reply, Request, Service},
     limits::{DISCARD_BYTES_MAX, GATHER_BYTES, HEAD_EMPTY_LINES_MAX, READ_BUFFER_BYTES, WRITE_RATE_MIN},
     metrics::Route,
     reject::Reject,
@@ -193,14 +198,20 @@ impl<'a, S: Service, T: Transport> Session<'a, S, T> {
             return Ok(AfterRequest::Quiet);
         }
         self.head_is_read = true;
-        let Admitted { call, route, body_bytes_max, is_verified, waits } =
-            match self.connections.service.admit(&self.current()) {
-                Admission::Call(admitted) => admitted,
-                Admission::Refuse(reply) => return self.refuse(*reply).await,
-            };
+        let (admitted, is_upgrade) = match self.connections.service.admit(&self.current()) {
+            Admission::Call(admitted) => (admitted, false),
+            Admission::Upgrade(admitted) => (admitted, true),
+            Admission::Refuse(reply) => return self.refuse(*reply).await,
+        };
+        let Admitted { call, route, body, is_verified, waits } = admitted;
         self.route = route;
         self.held.set_verified(is_verified);
-        let body = Body::new(self.head.framing, body_bytes_max)?;
+        let bytes_max = match body {
+            BodyMode::Whole { bytes_max } if !is_upgrade => bytes_max,
+            // Boxed because it is rare, as what follows from it: the future of a session would be larger for all.
+            _ => return Box::pin(self.exchange(call, is_upgrade)).await,
+        };
+        let body = Body::new(self.head.framing, bytes_max)?;
         let (body, next) = self.read_body(body).await?;
         if waits {
             self.flush().await?;
@@ -210,7 +221,7 @@ impl<'a, S: Service, T: Transport> Session<'a, S, T> {
             // A client that sends more has received its delivery.
             self.armed.settled().await;
         }
-        let reply = self.connections.service.handle(call, &self.current(), body.of(&self.input)).await;
+        let reply = self.connections.service.handle(call, &self.current(), Payload::Whole(body.of(&self.input))).await;
         self.answer(reply, next).await
     }
 
@@ -324,7 +335,11 @@ impl<'a, S: Service, T: Transport> Session<'a, S, T> {
     }
 
     /// Answers a request that was read whole; the next one begins at `next`.
-    async fn answer(&mut self, reply: Reply, next: usize) -> Result<AfterRequest, Stop> {
+    async fn answer(&mut self, mut reply: Reply, next: usize) -> Result<AfterRequest, Stop> {
+        if let dialect::Body::Stream(stream) = reply.body {
+            reply.body = dialect::Body::Empty;
+            return Box::pin(self.answer_stream(reply, stream, next)).await;
+        }
         let close = self.closes_after(&reply);
         self.append(&reply, close);
         self.advance(next);

@@ -8,11 +8,13 @@ pub mod memphis;
 mod reply;
 mod service;
 mod services;
+mod stream;
 
 pub use crate::consume::Handout;
 pub use reply::{Body, Reply};
-pub use service::{Admission, Admitted, Now, Request, Service};
+pub use service::{Admission, Admitted, BodyMode, Now, Payload, Request, Service};
 pub use services::Services;
+pub use stream::{BodyStream, Broken, Sink, Source, pipe};
 
 use crate::{metrics::Route, reject::Reject};
 use memphis::Memphis;
@@ -47,9 +49,12 @@ impl Service for Dialects {
         self.memphis.admit(request).map(Call::Memphis)
     }
 
-    async fn handle(&self, call: Call, request: &Request<'_>, body: &[u8]) -> Reply {
+    async fn handle(&self, call: Call, request: &Request<'_>, body: Payload<'_>) -> Reply {
         match call {
-            Call::Memphis(call) => self.memphis.handle(call, request, body).await,
+            Call::Memphis(call) => match body.whole() {
+                Ok(body) => self.memphis.handle(call, request, body).await,
+                Err(reject) => memphis::reject(&reject, Route::Other, Some(request)),
+            },
         }
     }
 

@@ -1,6 +1,6 @@
 //! Replies: what a service answers, whatever the protocol that carries it.
 
-use super::Handout;
+use super::{BodyStream, Handout};
 use crate::{budget::Held, metrics::Route, wire::http::Fields};
 use std::borrow::Cow;
 
@@ -31,6 +31,8 @@ pub enum Body {
     Empty,
     /// All of it.
     Whole(Cow<'static, [u8]>),
+    /// Bytes that are produced while they are sent.
+    Stream(BodyStream),
 }
 
 impl Reply {
@@ -46,7 +48,7 @@ impl Body {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Empty => b"",
+            Self::Empty | Self::Stream(_) => b"",
             Self::Whole(bytes) => bytes,
         }
     }

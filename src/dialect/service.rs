@@ -3,7 +3,7 @@
 //! A connection is generic over [`Service`]. It reads a head, asks [`Service::admit`] about it, reads the body only if
 //! the request is admitted, and writes the reply of [`Service::handle`]. Which HTTP API that is, it does not know.
 
-use super::Reply;
+use super::{Reply, Source};
 use crate::{metrics::Route, reject::Reject, wire::http1::Head};
 use std::{net::IpAddr, time::Instant};
 
@@ -34,6 +34,10 @@ pub struct Request<'a> {
 pub enum Admission<C> {
     /// The request may send its body.
     Call(Admitted<C>),
+    /// The request asks for another protocol and gets it: [`Service::handle`] answers 101 with an [`super::Body::Stream`],
+    /// the fields name the protocol in `Upgrade`, and from then on what the client sends is the [`Payload`] and what the
+    /// stream yields is what the client gets, byte by byte. The connection closes behind it.
+    Upgrade(Admitted<C>),
     /// The request is answered without its body.
     Refuse(Box<Reply>),
 }
@@ -42,10 +46,13 @@ impl<C> Admission<C> {
     /// Returns the same decision about a call that is wrapped.
     #[must_use]
     pub fn map<D>(self, wrap: impl FnOnce(C) -> D) -> Admission<D> {
+        let wrapped = |admitted: Admitted<C>| {
+            let Admitted { call, route, body, is_verified, waits } = admitted;
+            Admitted { call: wrap(call), route, body, is_verified, waits }
+        };
         match self {
-            Self::Call(Admitted { call, route, body_bytes_max, is_verified, waits }) => {
-                Admission::Call(Admitted { call: wrap(call), route, body_bytes_max, is_verified, waits })
-            }
+            Self::Call(admitted) => Admission::Call(wrapped(admitted)),
+            Self::Upgrade(admitted) => Admission::Upgrade(wrapped(admitted)),
             Self::Refuse(reply) => Admission::Refuse(reply),
         }
     }
@@ -58,13 +65,45 @@ pub struct Admitted<C> {
     pub call: C,
     /// The route that the request is counted as.
     pub route: Route,
-    /// The most bytes that its body may have, as sent.
-    pub body_bytes_max: u64,
+    /// How its body is read.
+    pub body: BodyMode,
     /// Whether the client has shown a valid credential. Requests without one share a small part of the memory; so does
     /// a request whose credential is a signature over its body, which is verified only by [`Service::handle`].
     pub is_verified: bool,
     /// Whether serving it may take long by intention, so that earlier replies should be written first.
     pub waits: bool,
+}
+
+/// How the body of a request is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyMode {
+    /// As a whole, before the request is handled.
+    Whole {
+        /// The most bytes that it may have, as sent.
+        bytes_max: u64,
+    },
+    /// In pieces, while the request is handled. The connection reads on only while the call takes them. Neither a limit
+    /// on its bytes nor the minimum rate applies; the client may be silent for as long as between requests.
+    Streamed,
+}
+
+/// The body of a request, as a call gets it.
+#[derive(Debug)]
+pub enum Payload<'a> {
+    /// All of it.
+    Whole(&'a [u8]),
+    /// In pieces, as they come.
+    Streamed(Source),
+}
+
+impl<'a> Payload<'a> {
+    /// Returns a body that was read as a whole, as [`BodyMode::Whole`] asks for.
+    pub fn whole(&self) -> Result<&'a [u8], Reject> {
+        match self {
+            Self::Whole(bytes) => Ok(bytes),
+            Self::Streamed(_) => Err(Reject::Internal("a body came in pieces that was asked for as a whole")),
+        }
+    }
 }
 
 /// What serves the requests of a shard's connections. Calls are dispatched statically: a connection is compiled for
@@ -77,7 +116,7 @@ pub trait Service: 'static {
     fn admit(&self, request: &Request<'_>) -> Admission<Self::Call>;
 
     /// Serves an admitted request with its body.
-    fn handle(&self, call: Self::Call, request: &Request<'_>, body: &[u8]) -> impl Future<Output = Reply>;
+    fn handle(&self, call: Self::Call, request: &Request<'_>, body: Payload<'_>) -> impl Future<Output = Reply>;
 
     /// Returns the reply to a request that failed outside the service: in its framing, by a limit or by a deadline.
     /// There is no request if its head could not be read.

@@ -34,6 +34,9 @@ pub const UNVERIFIED_SHARE: usize = 4;
 pub const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// Answers to pipelined requests that gather before they are written although more requests are there.
 pub const GATHER_BYTES: usize = 64 * 1024;
+/// Bytes that a body which comes in pieces may be ahead of whoever reads it, in each direction: of the call that a
+/// request's body is for, and of the client that a reply's body is for.
+pub const STREAM_BUFFER_BYTES: usize = 64 * 1024;
 /// Read buffers that a shard keeps for reuse.
 pub const POOLED_BUFFERS_MAX: usize = 256;
 /// Bytes of room for answers that a session leaves to the next one, for each read buffer that is kept.
@@ -73,6 +76,10 @@ pub const INFLATED_CLAIM_FACTOR_MAX: usize = 32;
 const _: () = assert!(READ_BUFFER_BYTES >= HEAD_BYTES_MAX, "a whole head fits the buffer of one read");
 const _: () = assert!(2 * IDLE_READ_BYTES <= IDLE_CONNECTION_BYTES && IDLE_READ_BYTES <= READ_BUFFER_BYTES);
 const _: () = assert!(CHUNK_EXTRA_BYTES_MAX <= HEAD_BYTES_MAX, "what is dropped is no larger than what is kept");
+const _: () = assert!(
+    STREAM_BUFFER_BYTES > READ_BUFFER_BYTES && STREAM_BUFFER_BYTES <= GATHER_BYTES,
+    "a piece is worth a write, and its buffer is kept for the next one"
+);
 const _: () = assert!(BODY_BYTES_MAX <= INFLATED_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX + INFLATED_BYTES_MAX <= SHARD_BODY_BYTES_MAX, "one largest request fits a shard");
 const _: () = assert!(

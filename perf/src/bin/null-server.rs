@@ -7,7 +7,7 @@ use clap::Parser;
 use sluicegate::{
     budget::Budget,
     conn::Connections,
-    dialect::{Admission, Admitted, Reply, Request, Service, memphis},
+    dialect::{Admission, Admitted, BodyMode, Payload, Reply, Request, Service, memphis},
     limits::Limits,
     metrics::{Route, ShardMetrics},
     reject::Reject,
@@ -38,11 +38,11 @@ impl Service for Null {
     type Call = ();
 
     fn admit(&self, _: &Request<'_>) -> Admission<()> {
-        let Self { body_bytes_max } = *self;
-        Admission::Call(Admitted { call: (), route: Route::Other, body_bytes_max, is_verified: true, waits: false })
+        let body = BodyMode::Whole { bytes_max: self.body_bytes_max };
+        Admission::Call(Admitted { call: (), route: Route::Other, body, is_verified: true, waits: false })
     }
 
-    async fn handle(&self, (): (), _: &Request<'_>, _: &[u8]) -> Reply {
+    async fn handle(&self, (): (), _: &Request<'_>, _: Payload<'_>) -> Reply {
         memphis::stored(Route::Other)
     }
 

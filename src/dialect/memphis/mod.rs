@@ -14,7 +14,7 @@ mod route;
 
 pub use reply::stored;
 
-use super::{Admission, Admitted, Reply, Request, Services};
+use super::{Admission, Admitted, BodyMode, Reply, Request, Services};
 use crate::{
     auth::{Principal, credential, is_credential_in},
     ingest::Form,
@@ -62,7 +62,8 @@ impl Kind {
 
     fn admitted(self, route: Route, body_bytes_max: usize) -> Admitted<Call> {
         let (is_verified, waits) = (self.is_verified(), self.waits());
-        Admitted { call: Call(self), route, body_bytes_max: body_bytes_max as u64, is_verified, waits }
+        let body = BodyMode::Whole { bytes_max: body_bytes_max as u64 };
+        Admitted { call: Call(self), route, body, is_verified, waits }
     }
 }
 

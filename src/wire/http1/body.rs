@@ -75,6 +75,35 @@ impl Body {
     }
 }
 
+impl Body {
+    /// Looks at what has come of a body that is handed on in pieces. `buf` begins with it. What is decoded is moved from
+    /// there to the end of `out`; what is left in `buf` when the body is done (`Ok(true)`) is the next request.
+    ///
+    /// Together with [`Self::feed`] it makes no sense: a body is read as a whole or in pieces.
+    pub fn take(&mut self, buf: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<bool, Reject> {
+        match &mut self.state {
+            State::Length(length) => {
+                let there = buf.len().min(*length);
+                out.extend(buf.drain(..there));
+                *length -= there;
+                Ok(*length == 0)
+            }
+            State::Chunked(chunked) => match chunked.feed(buf, 0)? {
+                Progress::Done { body, consumed_to } => {
+                    out.extend_from_slice(body.of(buf));
+                    buf.drain(..consumed_to.min(buf.len()));
+                    Ok(true)
+                }
+                Progress::More { .. } => {
+                    chunked.take();
+                    out.append(buf);
+                    Ok(false)
+                }
+            },
+        }
+    }
+}
+
 /// The reject of a body that is larger than `bytes_max`.
 pub(super) fn too_large(bytes_max: u64) -> Reject {
     Reject::TooLarge(SizeLimit::Body, bytes_max)

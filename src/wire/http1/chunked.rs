@@ -20,6 +20,8 @@ pub(super) struct Chunked {
     state: State,
     /// Decoded bytes: they lie at the body's start, one after another.
     decoded: usize,
+    /// Decoded bytes that lay there and were taken away.
+    taken: u64,
     /// Size of the chunk whose size line is being read, then what is missing of its data.
     chunk: u64,
     /// Digits of the size read so far.
@@ -75,7 +77,7 @@ const BAD_TRAILER: Reject = Reject::Malformed("a trailer is not a field line (RF
 
 impl Chunked {
     pub(super) fn new(bytes_max: u64) -> Self {
-        Self { bytes_max, state: State::Size, decoded: 0, chunk: 0, digits: 0, extra: 0, consumed: 0 }
+        Self { bytes_max, state: State::Size, decoded: 0, taken: 0, chunk: 0, digits: 0, extra: 0, consumed: 0 }
     }
 
     /// See [`super::Body::feed`].
@@ -117,6 +119,12 @@ impl Chunked {
             _ => 0,
         };
         Ok(Progress::More { wanted })
+    }
+
+    /// Says that the decoded bytes were taken out of the buffer: the next ones lie at the body's start again.
+    pub(super) fn take(&mut self) {
+        self.taken = self.taken.saturating_add(self.decoded as u64);
+        self.decoded = 0;
     }
 
     /// Takes one byte of framing; the state of the next one.
@@ -207,7 +215,7 @@ impl Chunked {
         if self.chunk == 0 {
             return Ok(State::TrailerStart);
         }
-        if self.chunk > self.bytes_max.saturating_sub(self.decoded as u64) {
+        if self.chunk > self.bytes_max.saturating_sub(self.taken).saturating_sub(self.decoded as u64) {
             return Err(too_large(self.bytes_max));
         }
         Ok(State::Data)

@@ -96,7 +96,7 @@ pub struct Field {
 
 /// A validated head: what it says means something once [`Self::parse`] said `Ok(true)`, until it is called again. Every
 /// [`Span`] is a place in the slice that was parsed, and holds as long as these bytes stay where they are.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Head {
     /// Request method.
     pub method: Method,

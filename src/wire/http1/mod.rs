@@ -16,7 +16,7 @@
 //!   reject, the connection answers and closes.
 //!
 //! Deliberately absent: the client's side, trailers as values, transfer codings other than
-//! `chunked`, upgrades (`Upgrade: h2c` is ignored), and tunnels (`CONNECT` is read and never kept alive).
+//! `chunked`, `Upgrade: h2c` (it is ignored), and tunnels (`CONNECT` is read and never kept alive).
 
 mod body;
 mod chunked;
@@ -35,7 +35,7 @@ mod tests;
 pub use body::{Body, Progress};
 pub use date::{DATE_BYTES, date};
 pub use head::{Field, Framing, Head, HeadLimits, Method};
-pub use response::{BodyEnd, CONTINUE, Response, is_bodiless};
+pub use response::{BodyEnd, CONTINUE, LAST_CHUNK, Response, is_bodiless, write_chunk};
 
 use super::{
     Span,

@@ -5,14 +5,17 @@
 
 use super::DATE_BYTES;
 use crate::wire::http::Fields;
+use std::io::Write as _;
 
 /// The interim answer to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// The chunk that ends a body in chunks.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// A final response. [`Self::new`] gives one without body; set what is wanted by struct update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Response<'a> {
-    /// Status code, 200 to 599.
+    /// Status code, 200 to 599; or 101.
     pub status: u16,
     /// The header fields, but for those that frame the message.
     pub fields: &'a Fields,
@@ -35,6 +38,8 @@ pub enum BodyEnd {
     Chunked,
     /// It ends with the connection, which is all that HTTP/1.0 knows besides a length.
     Close,
+    /// There is none: what follows a 101 is another protocol.
+    Upgrade,
 }
 
 impl<'a> Response<'a> {
@@ -64,6 +69,7 @@ impl<'a> Response<'a> {
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(self.fields.lines());
         match end {
+            BodyEnd::Upgrade => {}
             _ if is_bodiless(self.status) => {}
             BodyEnd::Length(length) => {
                 out.extend_from_slice(b"Content-Length: ");
@@ -73,11 +79,23 @@ impl<'a> Response<'a> {
             BodyEnd::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
             BodyEnd::Close => {}
         }
-        if self.close {
+        if end == BodyEnd::Upgrade {
+            out.extend_from_slice(b"Connection: Upgrade\r\n");
+        } else if self.close {
             out.extend_from_slice(b"Connection: close\r\n");
         } else if self.keep_alive_10 {
             out.extend_from_slice(b"Connection: keep-alive\r\n");
         }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Appends one chunk. An empty one would be the last: nothing is appended then.
+pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
+    if !data.is_empty() {
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "{:x}\r\n", data.len());
+        out.extend_from_slice(data);
         out.extend_from_slice(b"\r\n");
     }
 }
@@ -99,6 +117,7 @@ fn status_line(status: u16) -> Option<&'static [u8]> {
         };
     }
     lines!(
+        101 "Switching Protocols",
         200 "OK",
         201 "Created",
         202 "Accepted",

@@ -15,6 +15,7 @@ pub mod health;
 pub mod keys;
 pub mod pages;
 pub mod problem;
+pub mod refusals;
 pub mod schemas;
 pub mod stations;
 pub mod tags;

@@ -19,12 +19,19 @@ pub use stream::{BodyStream, Broken, Sink, Source, pipe};
 use crate::{metrics::Route, reject::Reject};
 use memphis::Memphis;
 use std::{rc::Rc, time::Instant};
+use utoipa::openapi::OpenApi;
 
 /// The dialects of a shard, and the router between them.
 #[derive(Debug)]
 pub struct Dialects {
     services: Rc<Services>,
     memphis: Memphis,
+}
+
+/// Returns the description of each dialect's routes. The admin listener serves them in `/openapi.json`.
+#[must_use]
+pub fn descriptions() -> impl IntoIterator<Item = OpenApi> {
+    [memphis::description()]
 }
 
 /// A request that a dialect admitted.

@@ -51,7 +51,21 @@ const RULES: &[Rule] = &[
         ],
     ),
     ("consume", &["dead_letters", "rt", "directory", "backend", "wire", "budget", "metrics"]),
-    ("dialect", &["ingest", "consume", "directory", "auth", "record", "wire", "metrics", "budget::Held"]),
+    (
+        "dialect",
+        &[
+            "api::refusals",
+            "api::texts",
+            "ingest",
+            "consume",
+            "directory",
+            "auth",
+            "record",
+            "wire",
+            "metrics",
+            "budget::Held",
+        ],
+    ),
     ("conn", &["dialect", "wire::http1", "wire::Span", "transport", "rt", "budget", "metrics"]),
     (
         "shard",
@@ -86,7 +100,7 @@ const RULES: &[Rule] = &[
             "rt::clock",
         ],
     ),
-    ("admin", &["api", "control", "metrics", "rt::clock"]),
+    ("admin", &["api", "control", "dialect::descriptions", "metrics", "rt::clock"]),
     (
         "gateway",
         &[
@@ -129,7 +143,7 @@ const CRATES: &[Rule] = &[
     ("protox", &["schema"]),
     ("apache_avro", &["schema"]),
     ("apollo_compiler", &["schema"]),
-    ("utoipa", &["api", "admin"]),
+    ("utoipa", &["api", "admin", "dialect"]),
     ("httparse", &["wire::http1"]),
 ];
 

@@ -1,13 +1,15 @@
 //! The description of the API (`OpenAPI` 3.1) that `/openapi.json` serves, built from the attributes of the handlers.
 //!
-//! It describes the admin listener, and the data port beside it, whose routes are described in [`data_path`]. A test of
-//! the integration suite compares real answers with it.
+//! It describes the admin listener, and beside it the data port, whose routes the dialects describe. A test of the
+//! integration suite compares real answers with it.
 
-mod data_path;
 pub(super) mod refusals;
 
 use super::{dead_letters, groups, keys, schemas, stations, users};
-use crate::api::{problem::ProblemBody, texts};
+use crate::{
+    api::{problem::ProblemBody, texts},
+    dialect::descriptions,
+};
 use std::sync::LazyLock;
 use utoipa::{
     Modify, OpenApi,
@@ -38,13 +40,10 @@ use utoipa::{
         schemas::list, schemas::show, schemas::add, schemas::activate, schemas::remove,
         users::list, users::show, users::add, users::change, users::remove, users::set_password,
         keys::list, keys::show, keys::create, keys::revoke,
-        data_path::authenticate, data_path::refresh_token, data_path::produce_single, data_path::produce_batch,
-        data_path::consume_batch, data_path::status,
     ),
     components(schemas(
-        ProblemBody, data_path::Failure, data_path::Unfinished, data_path::Unauthorized,
-        texts::NameText, texts::GroupText, texts::PatternText, texts::KeyIdText, texts::NumberText, texts::TagText,
-        texts::StreamText, texts::SubjectText, texts::MessageIdText,
+        ProblemBody, texts::NameText, texts::PatternText, texts::KeyIdText, texts::NumberText, texts::TagText,
+        texts::StreamText, texts::SubjectText,
     )),
     security(("root" = []), ("key" = [])),
     tags(
@@ -54,17 +53,17 @@ use utoipa::{
         (name = "schemas", description = "The rules by which records are validated, in versions"),
         (name = "users", description = "Who may log in, and what they may do"),
         (name = "keys", description = "API keys, for clients that cannot log in"),
-        (name = "data", description = "The data port: records in and out"),
     ),
     modifiers(&Surroundings),
 )]
 struct Document;
 
-/// Adds what no handler describes: how to log in, and where the data port is.
+/// Adds what no handler here describes: the dialects, how to log in, and where the data port is.
 struct Surroundings;
 
 impl Modify for Surroundings {
     fn modify(&self, document: &mut openapi::OpenApi) {
+        descriptions().into_iter().for_each(|description| document.merge(description));
         let components = document.components.get_or_insert_default();
         let bearer = || SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
         for (name, scheme) in [

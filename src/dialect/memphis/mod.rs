@@ -7,11 +7,13 @@ mod answer;
 mod auth;
 mod consume;
 mod fields;
+mod openapi;
 mod prefer;
 mod produce;
 mod reply;
 mod route;
 
+pub(super) use openapi::description;
 pub use reply::stored;
 
 use super::{Admission, Admitted, BodyMode, Reply, Request, Services};

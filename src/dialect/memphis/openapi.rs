@@ -1,15 +1,30 @@
-//! The description of the data port's routes. The shards serve them (`dialect/memphis`) and know no description: a test
-//! of the integration suite compares their answers with this one.
+//! The description of this API's routes, for `/openapi.json`. Nothing that serves a request uses it: a test of the
+//! integration suite compares real answers with it.
 #![expect(dead_code, reason = "only the description reads these types and functions")]
 
-use super::refusals::refusals;
-use crate::api::texts::{GroupText, MessageIdText, NameText};
+use crate::api::{
+    refusals::refusals,
+    texts::{GroupText, MessageIdText, NameText},
+};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{OpenApi, ToSchema};
+
+#[derive(OpenApi)]
+#[openapi(
+    paths(authenticate, refresh_token, produce_single, produce_batch, consume_batch, status),
+    components(schemas(Failure, Unfinished, Unauthorized, NameText, GroupText, MessageIdText)),
+    tags((name = "data", description = "The data port: records in and out"))
+)]
+struct Document;
+
+/// Returns the description of the routes.
+pub(in crate::dialect) fn description() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
 
 /// A user's name and password. A form with the same fields is accepted as well.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Login {
+struct Login {
     #[schema(min_length = 1)]
     username: String,
     #[schema(format = Password)]
@@ -25,7 +40,7 @@ pub(super) struct Login {
 
 /// A refresh token. A form with the same fields is accepted as well.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Renewal {
+struct Renewal {
     jwt_refresh_token: String,
     /// Lifetime of the new token.
     token_expiry_in_minutes: Option<i64>,
@@ -35,7 +50,7 @@ pub(super) struct Renewal {
 
 /// A pair of tokens. Lifetimes are in milliseconds.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Tokens {
+struct Tokens {
     expires_in: u64,
     jwt: String,
     jwt_refresh_token: String,
@@ -44,7 +59,7 @@ pub(super) struct Tokens {
 
 /// The answer where everything is stored.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Stored {
+struct Stored {
     /// Always null.
     #[schema(value_type = Option<String>, required = true)]
     error: Option<String>,
@@ -57,7 +72,7 @@ pub(super) struct Stored {
 
 /// What became of a record: where it is stored, or why it is not.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Receipt {
+struct Receipt {
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<String>,
     /// Number of the record in the stream.
@@ -72,7 +87,7 @@ pub(super) struct Receipt {
 
 /// The answer where some records are stored and others are not.
 #[derive(Serialize, ToSchema)]
-pub(super) struct BatchFailed {
+struct BatchFailed {
     /// One for each record that is not stored, in their order, for the first thousand of them.
     errors: Vec<String>,
     /// Number of records that are not stored.
@@ -89,14 +104,14 @@ pub(super) struct BatchFailed {
 /// The answer where the request as a whole is wrong, or some of its records are.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-pub(super) enum BatchRefused {
+enum BatchRefused {
     Whole(Refused),
     Records(BatchFailed),
 }
 
 /// The answer where nothing is stored, with the reason.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Refused {
+struct Refused {
     error: String,
     success: bool,
     /// With `Prefer: return=representation`, if there were records: one for each, in their order.
@@ -108,7 +123,7 @@ pub(super) struct Refused {
 /// The answer where records are not stored although nothing is wrong with them, with the reason. If other records of
 /// the batch are stored, it says which.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Unfinished {
+struct Unfinished {
     error: String,
     /// One for each record that is not stored, in their order, for the first thousand of them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,27 +146,27 @@ pub(super) struct Unfinished {
 
 /// The answer to a request that failed, with the reason.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Failure {
+struct Failure {
     error: String,
     success: bool,
 }
 
 /// The answer to a request without a credential, or with one that is wrong or no longer valid.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Unauthorized {
+struct Unauthorized {
     message: String,
 }
 
 /// The answer to a login with fields of the wrong type, or without a user name.
 #[derive(Serialize, ToSchema)]
-pub(super) struct LoginRefused {
+struct LoginRefused {
     /// A text, or a list of fields with what is wrong with each.
     message: serde_json::Value,
 }
 
 /// Which records to deliver.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Consume {
+struct Consume {
     /// Name of the consumer. It has no effect.
     #[schema(value_type = NameText)]
     consumer_name: String,
@@ -180,7 +195,7 @@ pub(super) struct Consume {
 
 /// A delivered record.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Record {
+struct Record {
     /// Payload of the record, as text.
     message: String,
     /// `base64`, if the payload is not UTF-8: `message` is then base64.
@@ -193,7 +208,7 @@ pub(super) struct Record {
 
 /// The answer that the gateway is alive.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Status {
+struct Status {
     status: String,
 }
 
@@ -238,7 +253,7 @@ refusals! { pub(super), "application/json", "Unfinished" =>
     responses((status = 200, description = "Logged in", body = Tokens), (status = 400, description = "The body is wrong", body = LoginRefused),
         (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are"))),
         Anonymous, LoggingIn))]
-pub(super) fn authenticate() {}
+fn authenticate() {}
 
 /// Returns a new pair of tokens for a refresh token.
 #[utoipa::path(post, path = "/auth/refreshToken", tag = "data", operation_id = "refresh_token", security(()), request_body = Renewal,
@@ -247,7 +262,7 @@ pub(super) fn authenticate() {}
         (status = 415, description = "The Content-Encoding is not supported", body = Failure),
         (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are"))),
         Anonymous))]
-pub(super) fn refresh_token() {}
+fn refresh_token() {}
 
 /// Stores the body as one record.
 ///
@@ -265,7 +280,7 @@ pub(super) fn refresh_token() {}
         ("Preference-Applied" = String, description = "The preferences that were applied"))),
         (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are"))),
         Anonymous, Producing, Interrupted))]
-pub(super) fn produce_single() {}
+fn produce_single() {}
 
 /// Stores each element of an array as a record.
 ///
@@ -282,7 +297,7 @@ pub(super) fn produce_single() {}
         ("Preference-Applied" = String, description = "The preferences that were applied"))),
         (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are"))),
         Anonymous, Producing, Interrupted, Strict))]
-pub(super) fn produce_batch() {}
+fn produce_batch() {}
 
 /// Delivers records, oldest first.
 ///
@@ -294,10 +309,10 @@ pub(super) fn produce_batch() {}
         headers(("Sluicegate-Delivery" = String, description = "With `manual_ack`, if there are records: the value for `ack`"))),
         (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are"))),
         Anonymous, Consuming))]
-pub(super) fn consume_batch() {}
+fn consume_batch() {}
 
 /// Says that the gateway is alive.
 #[utoipa::path(get, path = "/monitoring/status", tag = "data", operation_id = "status", security(()),
     responses((status = 200, description = "It is alive", body = Status),
         (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are")))))]
-pub(super) fn status() {}
+fn status() {}

@@ -50,6 +50,8 @@ pub(super) struct JetStream {
     undecided: Cell<u64>,
     /// Publishes that were given up unanswered.
     pub(super) unanswered: Cell<u64>,
+    /// Those of them that were sent before the connection stood.
+    unanswered_before: Cell<u64>,
     /// How long a record with a message id waits for its answer from a cluster before it may be published again.
     pub(super) patience: Cell<Duration>,
 }
@@ -82,6 +84,7 @@ impl JetStream {
             refusals: Cell::new(0),
             undecided: Cell::new(0),
             unanswered: Cell::new(0),
+            unanswered_before: Cell::new(0),
             patience: Cell::new(REPUBLISH_AFTER),
         }
     }
@@ -175,8 +178,20 @@ impl JetStream {
 
     fn give_up_due_within(&self, time: Duration, wakes: &mut DueWakers) {
         let due_ms = self.now_ms() + u64::try_from(time.as_millis()).unwrap_or(0);
-        let expired = self.window.borrow_mut().expire(due_ms, wakes);
+        let mut window = self.window.borrow_mut();
+        let before = window.marked_in_flight();
+        let expired = window.expire(due_ms, wakes);
+        let expired_before = before.saturating_sub(window.marked_in_flight());
         self.unanswered.set(self.unanswered.get() + expired as u64);
+        self.unanswered_before.set(self.unanswered_before.get() + expired_before as u64);
+    }
+
+    /// Notes that a new connection stands. Returns how many records were sent before it, but for those that were lost with
+    /// a connection.
+    pub(super) fn connected(&self) -> u64 {
+        let mut window = self.window.borrow_mut();
+        window.mark_in_flight();
+        window.answered() + self.unanswered.get() + window.in_flight().0 as u64
     }
 
     /// Ends every publish in flight: the connection is lost, and whether they are stored is not known.
@@ -189,13 +204,7 @@ impl JetStream {
         self.window.borrow().in_flight().0 > 0
     }
 
-    /// Returns how many records were sent, but for those that were lost with a connection.
-    pub(super) fn sent(&self) -> u64 {
-        let window = self.window.borrow();
-        window.answered() + self.unanswered.get() + window.in_flight().0 as u64
-    }
-
-    /// Returns what was counted so far. `heard`: whether anything was received since this was asked before.
+    /// Returns what was counted so far of publishes. `heard`: whether anything was received since this was asked before.
     pub(super) fn seen(&self, heard: bool) -> Seen {
         let window = self.window.borrow();
         Seen {
@@ -203,8 +212,11 @@ impl JetStream {
             refused: self.refusals.get(),
             undecided: self.undecided.get(),
             unanswered: self.unanswered.get(),
+            unanswered_before: self.unanswered_before.get(),
             in_flight: window.in_flight(),
+            in_flight_before: window.marked_in_flight(),
             heard,
+            requests: false,
         }
     }
 }

@@ -46,7 +46,9 @@ impl Broker {
         let mut peer = Peer { read: BufReader::new(stream) };
         peer.send(&format!("{INFO}\r\n"));
         assert!(peer.line().starts_with("CONNECT "));
-        while peer.line() != "PING" {}
+        // A connection subscribes to its inboxes first.
+        assert_eq!([peer.line(), peer.line()], ["SUB _INBOX.id.* 1", "SUB _INBOX.id.r.* 2"]);
+        assert_eq!(peer.raw_line().as_deref(), Some("PING"));
         peer.send("PONG\r\n");
         peer
     }
@@ -74,14 +76,33 @@ impl Peer {
         self.line_or_end().expect("the connection stands")
     }
 
-    /// Returns the next line from the gateway; `None` at the end of the connection.
+    /// Returns the next line from the gateway, and answers where it asks whether the broker lives; `None` at the end of the
+    /// connection.
     fn line_or_end(&mut self) -> Option<String> {
+        loop {
+            match self.raw_line()? {
+                ping if ping == "PING" => self.send("PONG\r\n"),
+                line => return Some(line),
+            }
+        }
+    }
+
+    fn raw_line(&mut self) -> Option<String> {
         let mut line = String::new();
         match self.read.read_line(&mut line) {
             Ok(0) => None,
             Ok(_) => Some(line.trim_end().to_owned()),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
             Err(error) => panic!("nothing comes: {error}"),
+        }
+    }
+
+    /// Says nothing for so long but that it lives.
+    pub(super) fn idle(&mut self, time: Duration) {
+        const STEP: Duration = Duration::from_millis(250);
+        for _ in 0..time.as_millis() / STEP.as_millis() {
+            thread::sleep(STEP);
+            self.send("PONG\r\n");
         }
     }
 

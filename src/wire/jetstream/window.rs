@@ -220,6 +220,17 @@ impl Window {
         (self.messages, self.bytes)
     }
 
+    /// Marks what is in flight, to tell it from what is opened later.
+    pub fn mark_in_flight(&mut self) {
+        self.batches.mark();
+    }
+
+    /// Returns how many of the records are in flight that were when they were last marked. Looks at those batches only.
+    #[must_use]
+    pub fn marked_in_flight(&self) -> usize {
+        self.batches.marked_in_flight()
+    }
+
     /// Returns the number of requests that wait for room.
     #[must_use]
     pub fn waiting(&self) -> usize {

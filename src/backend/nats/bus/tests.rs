@@ -99,7 +99,7 @@ fn a_reply_may_start_the_time_anew() {
             let reply = peer.published().reply;
             peer.message(&reply, REPLIES_SID, "wait");
             // Longer than the request had by itself.
-            std::thread::sleep(Duration::from_secs(4));
+            peer.idle(Duration::from_secs(4));
             peer.message(&reply, REPLIES_SID, "done");
             let reply = peer.published().reply;
             peer.message(&reply, REPLIES_SID, "be quick");

@@ -1,7 +1,7 @@
 //! Whether the server at the other end serves: judged once a tick, by what it says and by what it does not say.
 //!
-//! - It is **silent**: not a byte comes. While publishes wait for their answers it is asked (`PING`) after a second and
-//!   given up two seconds later; an idle one after ten seconds, and ten more.
+//! - It is **silent**: not a byte comes. While publishes or requests wait for their answers it is asked (`PING`) after a
+//!   second and given up two seconds later; an idle one after ten seconds, and ten more.
 //! - It **does not serve**: it answers, and its answers to publishes say that it cannot take them (no leader, nobody
 //!   takes them), or it answers none of them. After two seconds of that the connection moves to another server, if one
 //!   accepts it. Records that another server was sent speak neither for nor against this one.
@@ -15,10 +15,10 @@ use std::time::Duration;
 /// How often everything here is judged.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 const TICKS_A_SECOND: u32 = 10;
-/// Silence after which the server is asked whether it lives, while nothing is in flight, and as much again after which
+/// Silence after which the server is asked whether it lives, while nothing is waited for, and as much again after which
 /// it is given up.
 const IDLE_TICKS: u32 = 10 * TICKS_A_SECOND;
-/// The same while publishes are in flight.
+/// The same while publishes or requests are in flight.
 const PING_TICKS: u32 = TICKS_A_SECOND;
 /// How long the answer may take then.
 const PONG_TICKS: u32 = 2 * TICKS_A_SECOND;
@@ -38,7 +38,7 @@ const CALM_TICKS: u32 = 2 * TICKS_A_SECOND;
 /// How long an answer is waited for, as a multiple of the time that the broker would need for all that is in flight.
 const PATIENCE_FACTOR: u64 = 4;
 
-/// What was counted up to a tick, since the connection was made.
+/// What was counted up to a tick, over all connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::backend::nats) struct Seen {
     /// Answers to publishes in flight.
@@ -49,10 +49,16 @@ pub(in crate::backend::nats) struct Seen {
     pub(in crate::backend::nats) undecided: u64,
     /// Publishes that were given up unanswered.
     pub(in crate::backend::nats) unanswered: u64,
+    /// Those of them that were sent before the connection stood.
+    pub(in crate::backend::nats) unanswered_before: u64,
     /// Publishes in flight, and their bytes.
     pub(in crate::backend::nats) in_flight: (usize, usize),
+    /// Those of them that were sent before the connection stood.
+    pub(in crate::backend::nats) in_flight_before: usize,
     /// Whether anything was received since the tick before.
     pub(in crate::backend::nats) heard: bool,
+    /// Whether requests other than publishes wait for their answers.
+    pub(in crate::backend::nats) requests: bool,
 }
 
 /// What the connection is to do.
@@ -134,6 +140,7 @@ impl Health {
         let refused = seen.refused.saturating_sub(self.last.refused);
         let undecided = seen.undecided.saturating_sub(self.last.undecided);
         let unanswered = seen.unanswered.saturating_sub(self.last.unanswered);
+        let unanswered_before = seen.unanswered_before.saturating_sub(self.last.unanswered_before);
         self.last = seen;
         self.recent = self.recent - self.recent.div_ceil(u64::from(TICKS_A_SECOND)) + answered;
         let served = answered > refused + undecided;
@@ -141,8 +148,8 @@ impl Health {
         if up {
             (advice.ping, advice.give_up) = self.silence(seen);
             let asked = seen.answered + seen.unanswered + seen.in_flight.0 as u64 > self.sent_before;
-            let failed = refused + undecided + unanswered > 0;
-            advice.go_elsewhere = self.is_barren(served, asked && failed, asked && seen.in_flight.0 > 0);
+            let failed = refused + undecided + unanswered.saturating_sub(unanswered_before) > 0;
+            advice.go_elsewhere = self.is_barren(served, asked && failed, seen.in_flight.0 > seen.in_flight_before);
         }
         advice
     }
@@ -154,7 +161,7 @@ impl Health {
         }
         self.quiet = self.quiet.saturating_add(1);
         let (messages, bytes) = seen.in_flight;
-        let (ask_at, answer_within) = if messages == 0 {
+        let (ask_at, answer_within) = if messages == 0 && !seen.requests {
             (IDLE_TICKS, IDLE_TICKS)
         } else {
             let behind = u32::try_from(bytes).unwrap_or(u32::MAX) / SLOWEST_BYTES_A_TICK;
@@ -281,14 +288,30 @@ mod tests {
     #[test]
     fn c4_a_server_is_not_judged_by_what_another_one_was_sent() {
         let (mut health, mut seen) = (Health::default(), Seen::default());
-        (seen.in_flight, seen.heard) = ((5, 50), true);
+        let leaves = |health: &mut Health, seen| (1..300).find(|_| health.tick(seen, true).go_elsewhere);
+        (seen.in_flight, seen.in_flight_before, seen.heard) = ((5, 50), 5, true);
         health.connected(5);
-        assert!((0..300).all(|_| !health.tick(seen, true).go_elsewhere), "nothing was sent here");
+        assert_eq!(leaves(&mut health, seen), None, "nothing was sent here");
         // Of those that were sent before some are given up now: this says nothing either.
-        (seen.unanswered, seen.in_flight) = (3, (2, 20));
-        assert!((0..300).all(|_| !health.tick(seen, true).go_elsewhere));
-        seen.in_flight = (3, 30);
-        assert_eq!((1..300).find(|_| health.tick(seen, true).go_elsewhere), Some(20), "one is");
+        (seen.unanswered, seen.unanswered_before, seen.in_flight, seen.in_flight_before) = (3, 3, (2, 20), 2);
+        assert_eq!(leaves(&mut health, seen), None);
+        // One is sent here and answered: those that another server has not answered do not count from then on either.
+        seen.answered = 1;
+        assert_eq!(leaves(&mut health, seen), None);
+        (seen.unanswered, seen.unanswered_before, seen.in_flight, seen.in_flight_before) = (4, 4, (1, 10), 1);
+        assert_eq!(leaves(&mut health, seen), None);
+        seen.in_flight = (2, 20);
+        assert_eq!(leaves(&mut health, seen), Some(20), "one is waited for that was sent here");
+    }
+
+    #[test]
+    fn c8_a_silent_server_is_asked_as_soon_where_requests_wait_as_where_publishes_do() {
+        for (requests, ping, give_up) in [(false, 100, 200), (true, 10, 30)] {
+            let (mut health, seen) = (Health::default(), Seen { requests, ..Seen::default() });
+            let advice: Vec<Advice> = (0..200).map(|_| health.tick(seen, true)).collect();
+            assert_eq!(advice.iter().position(|advice| advice.ping), Some(ping - 1), "{requests}");
+            assert_eq!(advice.iter().position(|advice| advice.give_up), Some(give_up - 1), "{requests}");
+        }
     }
 
     #[test]

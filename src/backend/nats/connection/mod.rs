@@ -275,7 +275,7 @@ impl Connection {
         self.out.clear();
         let server = Server::of(&info);
         *self.up.borrow_mut() = Some(Up { guard, server, stops: false, leaving: None, writing_since: None });
-        self.health.borrow_mut().connected(self.jetstream.sent());
+        self.health.borrow_mut().connected(self.jetstream.connected());
         self.metrics.link_up.set(1);
         self.changed.wake_all();
 

@@ -2,7 +2,7 @@
 
 use super::{
     Connection,
-    health::{News, TICK},
+    health::{News, Seen, TICK},
 };
 use crate::{
     rt::{self, clock},
@@ -23,7 +23,7 @@ impl Connection {
 
     /// Looks at what the server did since the last tick, and acts on it.
     fn judge(self: &Rc<Self>) {
-        let seen = self.jetstream.seen(self.heard.replace(false));
+        let seen = Seen { requests: self.bus.is_waiting(), ..self.jetstream.seen(self.heard.replace(false)) };
         let mut health = self.health.borrow_mut();
         let advice = health.tick(seen, self.is_up());
         self.jetstream.patience.set(health.patience().min(self.limits.ack_timeout));

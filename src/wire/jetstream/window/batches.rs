@@ -63,6 +63,8 @@ struct Batch {
     turn: u32,
     /// Whether nobody else may have the batch's token.
     once: bool,
+    /// Whether it was in flight when those in flight were marked.
+    marked: bool,
     /// The id of an atomic batch: the answer to its commit names it.
     id: Option<BatchId>,
     older: u32,
@@ -128,6 +130,23 @@ impl Batches {
     /// Returns the next younger batch with records in flight.
     pub(super) fn younger(&self, index: u32) -> Option<u32> {
         self.at(index).map(|batch| batch.younger).filter(|younger| *younger != NONE)
+    }
+
+    /// Marks the batches with records in flight.
+    pub(super) fn mark(&mut self) {
+        let mut next = self.oldest();
+        while let Some(index) = next {
+            next = self.younger(index);
+            if let Some(batch) = self.at_mut(index) {
+                batch.marked = true;
+            }
+        }
+    }
+
+    /// Returns the number of records without an outcome in batches that are marked: the oldest ones.
+    pub(super) fn marked_in_flight(&self) -> usize {
+        let oldest = std::iter::successors(self.at(self.oldest), |batch| self.at(batch.younger));
+        oldest.take_while(|batch| batch.marked).map(|batch| batch.in_flight as usize).sum()
     }
 
     pub(super) fn tag(&self, index: u32) -> Option<u32> {
@@ -285,6 +304,7 @@ impl Batch {
             generation,
             turn,
             once: false,
+            marked: false,
             id: None,
             ack_mode: AckMode::PerRecord,
             unanswered: NONE,

@@ -317,6 +317,33 @@ fn each_batch_has_a_deadline_of_its_own() {
 }
 
 #[test]
+fn what_was_in_flight_when_it_was_marked_is_told_from_what_came_later() {
+    let limits = WindowLimits { messages: 20, bytes: 1_000, grant_messages: 10, waiters: 2 };
+    let (mut window, mut wakes) = (Window::new(limits), DueWakers::default());
+    assert_eq!(window.marked_in_flight(), 0);
+    let (first, first_tokens) = open(&mut window, &[1, 1]).unwrap();
+    let (_, second_tokens) = open(&mut window, &[1, 1, 1]).unwrap();
+    assert_eq!(window.marked_in_flight(), 0);
+    window.mark_in_flight();
+    let (_, later_tokens) = open(&mut window, &[1, 1]).unwrap();
+    assert_eq!((window.marked_in_flight(), window.in_flight().0), (5, 7));
+    window.complete(later_tokens[0], STORED, &mut wakes);
+    window.complete(second_tokens[1], STORED, &mut wakes);
+    assert_eq!((window.marked_in_flight(), window.in_flight().0), (4, 5));
+    for token in first_tokens {
+        window.complete(token, STORED, &mut wakes);
+    }
+    take(&mut window, first).unwrap();
+    // The place of the one that is gone is used again, by one that came later.
+    open(&mut window, &[1]).unwrap();
+    assert_eq!((window.marked_in_flight(), window.in_flight().0), (2, 4));
+    window.mark_in_flight();
+    assert_eq!(window.marked_in_flight(), 4);
+    window.lose_all(&mut wakes);
+    assert_eq!(window.marked_in_flight(), 0);
+}
+
+#[test]
 fn a_lost_connection_ends_every_batch_and_a_refused_subject_its_own() {
     let mut window = Window::new(LIMITS);
     let mut wakes = DueWakers::default();

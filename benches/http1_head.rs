@@ -3,12 +3,9 @@
 //! `cargo bench --bench http1_head`
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sluicegate::{
-    limits::HEAD_FIELDS_MAX,
-    wire::{
-        http::Fields,
-        http1::{Body, Framing, Head, HeadLimits, Progress, Response, date},
-    },
+use sluicegate::internals::wire::{
+    HEAD_FIELDS_MAX,
+    http1::{Body, Fields, Framing, Head, HeadLimits, Progress, Response, date},
 };
 use std::{hint::black_box, mem::MaybeUninit};
 

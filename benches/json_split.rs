@@ -7,7 +7,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::value::RawValue;
-use sluicegate::wire::json::{Engine, SplitLimits};
+use sluicegate::internals::wire::json::{Engine, SplitLimits};
 use std::hint::black_box;
 
 fn splitting(criterion: &mut Criterion) {

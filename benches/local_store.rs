@@ -5,13 +5,9 @@
 //! store that acknowledges after a sync. What the store adds is keys, sequences, marks, checksums and its memtable.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sluicegate::{
-    backend::{
-        Publish,
-        local::{Clock, StationDefaults, Store},
-    },
-    station::Name,
-    wire::Span,
+use sluicegate::internals::{
+    backend::{Clock, Publish, StationDefaults, Store},
+    wire::{Name, Span},
 };
 use std::{fs::OpenOptions, hint::black_box, io::Write, time::Duration};
 

@@ -5,17 +5,9 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde::Deserialize;
-use sluicegate::wire::{
-    jetstream::{
-        AckOutcome, PubAck, Token, Window,
-        acks::Acks,
-        puback,
-        window::{AckMode, DueWakers, WindowLimits, WindowRequest},
-    },
-    nats::{
-        self, Op, ParseLimits, Parsed,
-        encode::{RecordId, Reply, Template, hpub_record, pub_record, record_bytes},
-    },
+use sluicegate::internals::wire::{
+    jetstream::{AckMode, AckOutcome, Acks, DueWakers, PubAck, Token, Window, WindowLimits, WindowRequest, puback},
+    nats::{self, Op, ParseLimits, Parsed, RecordId, Reply, Template, hpub_record, pub_record, record_bytes},
 };
 use std::hint::black_box;
 
@@ -36,7 +28,7 @@ struct Ack<'a> {
     duplicate: bool,
 }
 
-fn window_with_records() -> (Window, sluicegate::wire::jetstream::BatchKey, Vec<Token>) {
+fn window_with_records() -> (Window, sluicegate::internals::wire::jetstream::BatchKey, Vec<Token>) {
     let mut window = Window::new(LIMITS);
     let mut tokens = Vec::new();
     let ask = WindowRequest {

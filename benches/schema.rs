@@ -8,7 +8,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde::de::IgnoredAny;
-use sluicegate::schema::{Encoding, Schema, SchemaSource, SchemaType, Scratch};
+use sluicegate::internals::schema::{Encoding, Schema, SchemaSource, SchemaType, Scratch};
 use std::{collections::BTreeMap, hint::black_box};
 
 /// The schema of the events: seven properties. Each `index` makes another one of it.

@@ -9,9 +9,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use criterion::{Criterion, criterion_group, criterion_main};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde::Deserialize;
-use sluicegate::auth::{
-    ACCOUNT_DEFAULT, Authenticator, TokenKeys, Users, credential,
-    keys::{KeyRecord, KeyUses, is_key, new_key},
+use sluicegate::internals::auth::{
+    ACCOUNT_DEFAULT, Authenticator, KeyRecord, KeyUses, TokenKeys, Users, credential, is_key, new_key,
 };
 use std::{hint::black_box, sync::Arc, time::Duration};
 

@@ -36,3 +36,8 @@ pub mod config;
 pub mod control;
 pub mod gateway;
 mod logging;
+
+pub use cli::main;
+
+#[doc(hidden)]
+pub mod internals;

@@ -92,8 +92,6 @@ pub enum Reject {
     RequestTimeout,
 
     // The request is HTTP, and wrong.
-    /// No such route.
-    RouteUnknown,
     /// The route exists, the method does not; the methods that do.
     MethodNotAllowed(&'static str),
     /// A size limit, its value in bytes (or records).
@@ -202,7 +200,6 @@ impl Reject {
             | Self::Expectation
             | Self::TransferCoding
             | Self::RequestTimeout
-            | Self::RouteUnknown
             | Self::MethodNotAllowed(_)
             | Self::TooLarge(..)
             | Self::MediaType
@@ -320,7 +317,6 @@ mod tests {
             Reject::Unauthorized,
             Reject::MediaType,
             Reject::Malformed("x"),
-            Reject::RouteUnknown,
             Reject::Schema("x".into()),
             Reject::Conflict("x".into()),
             Reject::NotAtomic("x"),

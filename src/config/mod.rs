@@ -28,7 +28,8 @@ mod value;
 pub use credentials::{CREDENTIALS_FILE, Credentials, CredentialsFault, credentials_path};
 pub use error::{ConfigError, Notice, NoticeLevel, Origin, Problem};
 pub use layers::Sources;
-pub use print::documentation;
+#[cfg(test)]
+use print::documentation;
 pub use resolve::Purpose;
 pub use settings::*;
 pub use value::{parse_size, parse_time};
@@ -69,11 +70,12 @@ pub fn load(sources: &Sources, purpose: Purpose) -> Result<Loaded, ConfigError> 
 }
 
 /// Settings that have a flag: key and flag.
-#[must_use]
-pub fn flags() -> Vec<(&'static str, &'static str)> {
+#[cfg(test)]
+pub(crate) fn flags() -> Vec<(&'static str, &'static str)> {
     table::SETTINGS.iter().filter_map(|setting| Some((setting.key, setting.flag?))).collect()
 }
 
+#[cfg(test)]
 impl Settings {
     /// [`load`] to serve, without the origins.
     pub fn load(sources: &Sources) -> Result<(Self, Vec<Notice>), ConfigError> {

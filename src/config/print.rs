@@ -1,10 +1,6 @@
 //! `config print`: what runs, as a file that could have been written, with its origins; secrets masked.
 
-use super::{
-    error::Origin,
-    settings::Settings,
-    table::{SETTINGS, Setting},
-};
+use super::{error::Origin, settings::Settings, table::SETTINGS};
 use std::{collections::BTreeMap, fmt::Write};
 
 /// The effective settings as TOML. What is not set stands as a comment.
@@ -32,12 +28,12 @@ pub(super) fn render(
 }
 
 /// The rows of the table of settings in `docs/configuration.md`, as Markdown.
-#[must_use]
-pub fn documentation() -> String {
+#[cfg(test)]
+pub(super) fn documentation() -> String {
     let mut text =
         String::from("| key in the file | environment | flag | default | meaning |\n|---|---|---|---|---|\n");
     for setting in SETTINGS {
-        let Setting { key, flag, default, help, .. } = setting;
+        let super::table::Setting { key, flag, default, help, .. } = setting;
         let flag = flag.map(|flag| format!("`{flag}`")).unwrap_or_default();
         let default = default
             .strip_prefix('(')

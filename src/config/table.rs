@@ -31,8 +31,10 @@ pub(super) struct Setting {
     /// Whether its value must never be shown.
     pub(super) secret: bool,
     /// The default, as TOML, or in brackets how it comes about.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a test compares docs/configuration.md with it"))]
     pub(super) default: &'static str,
     /// What it means, in a sentence.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a test compares docs/configuration.md with it"))]
     pub(super) help: &'static str,
     /// Writes a value over what the layers below had.
     pub(super) put: fn(&mut Draft, &Raw) -> Result<(), Bad>,

@@ -114,7 +114,7 @@ impl SchemaCompiler {
             let told =
                 snapshot.stations.iter().map(|(name, entry)| (name.clone(), self.contract(&entry.document, shard)));
             let unknown = snapshot.stations.unknown().map(|name| (name, unknown_station()));
-            let contracts = Contracts::new(told.chain(unknown).collect::<HashMap<_, _>>(), snapshot.revision);
+            let contracts = Contracts::new(told.chain(unknown).collect::<HashMap<_, _>>());
             Arc::new(if self.shared { contracts.of_shared_registry() } else { contracts })
         };
         (0..self.shards).map(of_shard).collect()

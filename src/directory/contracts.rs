@@ -52,8 +52,6 @@ impl Default for Contract {
 pub struct Contracts {
     stations: HashMap<Name, Contract>,
     default: Contract,
-    /// The revision of the registry as of which this is true.
-    pub revision: u64,
     /// Whether the registry was read at all: before that, nothing is known of any station.
     pub complete: bool,
     /// Whether others write to the registry too: then this is true only as long as that is confirmed.
@@ -63,8 +61,8 @@ pub struct Contracts {
 impl Contracts {
     /// The snapshot of these contracts.
     #[must_use]
-    pub fn new(stations: HashMap<Name, Contract>, revision: u64) -> Self {
-        Self { stations, default: Contract::default(), revision, complete: true, shared: false }
+    pub fn new(stations: HashMap<Name, Contract>) -> Self {
+        Self { stations, default: Contract::default(), complete: true, shared: false }
     }
 
     /// The same, of a registry that others write to as well.

@@ -336,7 +336,7 @@ mod tests {
         let (asks, _questions) = flume::bounded(1);
         let directory = Directory::new(0, asks);
         let now = clock::now();
-        let contracts = || Contracts::new(HashMap::new(), 1);
+        let contracts = || Contracts::new(HashMap::new());
         assert!(!directory.contracts_are_fresh(now), "nothing was read");
         directory.confirm(now);
         assert!(!directory.contracts_are_fresh(now), "nothing was read");

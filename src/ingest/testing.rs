@@ -138,7 +138,7 @@ impl World {
     /// From now on the registry says this.
     pub(crate) fn contracts(&self, contracts: &[(&str, Contract)]) {
         let stations = contracts.iter().map(|(station, contract)| (name(station), contract.clone())).collect();
-        self.directory.set_contracts(Arc::new(Contracts::new(stations, 1)));
+        self.directory.set_contracts(Arc::new(Contracts::new(stations)));
     }
 
     /// The station's records are objects with an integer `n`.
@@ -149,7 +149,7 @@ impl World {
     /// The same, as a registry says it that others write to as well.
     pub(crate) fn attach_shared(&self, station: &str) {
         let contract = Contract { schema: Some(number_schema(3)), ..Contract::default() };
-        let contracts = Contracts::new([(name(station), contract)].into(), 1);
+        let contracts = Contracts::new([(name(station), contract)].into());
         self.directory.set_contracts(Arc::new(contracts.of_shared_registry()));
     }
 

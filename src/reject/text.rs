@@ -31,7 +31,6 @@ impl fmt::Display for Reject {
             Self::Overloaded(what) => return write!(f, "too busy: {what} is full; send the request again later"),
             Self::Internal(what) => return write!(f, "internal error: {what}"),
             Self::Unauthorized => "Unauthorized",
-            Self::RouteUnknown => "no such route",
             Self::MethodNotAllowed(_) => "Method Not Allowed",
             Self::RequestTimeout => "the request did not arrive in time",
             Self::HeadTooLarge => "request line and header fields are larger than the limit",

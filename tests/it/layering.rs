@@ -122,6 +122,8 @@ const RULES: &[Rule] = &[
     ("bench", &["config::Secret", "rt::clock"]),
     ("logging", &["config", "metrics::LOG_LINES_DROPPED", "rt::clock"]),
     ("cli", &["api", "bench", "config", "gateway", "logging", "rt::clock"]),
+    // The door of the benches, the fuzz targets and perf/.
+    ("internals", &["auth", "backend", "budget", "conn", "dialect", "metrics", "rt", "schema", "wire"]),
     ("main", &["cli", "gateway"]),
 ];
 

@@ -4,15 +4,12 @@
 //! listener of its own; a request is read whole, and answered as if its records were stored.
 
 use clap::Parser;
-use sluicegate::{
-    budget::Budget,
-    conn::Connections,
-    dialect::{Admission, Admitted, BodyMode, Payload, Reply, Request, Service, memphis},
-    limits::Limits,
-    metrics::{Route, ShardMetrics},
-    reject::Reject,
+use sluicegate::internals::{
     rt::{self, Driver, DriverChoice, Flavor, Listener, Reservation},
-    wire::http::Fields,
+    service::{
+        Admission, Admitted, BodyMode, Budget, Connections, Fields, Limits, Payload, Reject, Reply, Request, Route,
+        Service, ShardMetrics, stored,
+    },
 };
 use std::{
     io,
@@ -43,7 +40,7 @@ impl Service for Null {
     }
 
     async fn handle(&self, (): (), _: &Request<'_>, _: Payload<'_>) -> Reply {
-        memphis::stored(Route::Other)
+        stored(Route::Other)
     }
 
     /// The answer to what could not be read: what was wrong with it is of no interest here.

@@ -16,7 +16,6 @@ pub(super) enum Known {
     Expect,
     Authorization,
     ContentType,
-    ContentEncoding,
     Origin,
 }
 
@@ -32,7 +31,6 @@ impl Known {
             12 if is(name, b"content-type") => Some(Self::ContentType),
             13 if is(name, b"authorization") => Some(Self::Authorization),
             14 if is(name, b"content-length") => Some(Self::ContentLength),
-            16 if is(name, b"content-encoding") => Some(Self::ContentEncoding),
             17 if is(name, b"transfer-encoding") => Some(Self::TransferEncoding),
             _ => None,
         }

@@ -12,13 +12,12 @@ use super::{
     fields::{Facts, Known, diagnose},
     request_line::{Port, RequestLine, is_authority},
     scan::Scan,
-    span, trimmed,
+    span,
 };
 use crate::{
     limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, Limits},
     reject::Reject,
 };
-use std::borrow::Cow;
 
 /// How large a head may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,8 +126,6 @@ pub struct Head {
     pub fields: Vec<Field>,
     /// Bytes of the head, from the beginning of the buffer to just past the empty line.
     pub len: usize,
-    /// `Content-Encoding` fields. More than one are one list: [`Self::content_encoding`].
-    content_encodings: usize,
     /// How far the parse of a head that is not complete has come; fresh between heads.
     scan: Scan,
     /// Whether the request line was read already.
@@ -171,28 +168,9 @@ impl Head {
         self.fields(buf).filter(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
     }
 
-    /// The elements of all fields of this name, as one list (RFC 9110, section 5.6.1): without white space around them
-    /// and without empty ones. Quoted commas are not understood; no list that is read here has them.
-    pub fn list<'b>(&self, buf: &'b [u8], name: &str) -> impl Iterator<Item = &'b [u8]> {
-        self.values(buf, name)
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .map(trimmed)
-            .filter(|element| !element.is_empty())
-    }
-
     /// All fields in their order: name as sent, value.
     pub fn fields<'b>(&self, buf: &'b [u8]) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + Clone {
         self.fields.iter().map(move |field| (field.name.of(buf), field.value.of(buf)))
-    }
-
-    /// `Content-Encoding` as one list: several fields are joined with commas, in their order, so that none is lost.
-    #[must_use]
-    pub fn content_encoding<'b>(&self, buf: &'b [u8]) -> Option<Cow<'b, [u8]>> {
-        match self.content_encodings {
-            0 => None,
-            1 => self.field(buf, "content-encoding").map(Cow::Borrowed),
-            _ => Some(Cow::Owned(self.values(buf, "content-encoding").collect::<Vec<_>>().join(&b", "[..]))),
-        }
     }
 
     /// [`Self::parse`] without the care for what happens after a head or an error.
@@ -255,7 +233,6 @@ impl Head {
             return Err(diagnose(lines));
         };
         self.fields.clear();
-        self.content_encodings = 0;
         (self.authorization, self.content_type, self.origin) = (None, None, None);
         let mut host = None;
         let mut facts = Facts::default();
@@ -269,7 +246,6 @@ impl Head {
                 Some(Known::TransferEncoding) => facts.transfer_encoding(header.value)?,
                 Some(Known::Connection) => facts.connection(header.value),
                 Some(Known::Expect) => facts.expect(header.value),
-                Some(Known::ContentEncoding) => self.content_encodings += 1,
                 Some(Known::Authorization) => {
                     once(&mut self.authorization, value, "more than one Authorization (RFC 9110, section 5.3)")?;
                 }

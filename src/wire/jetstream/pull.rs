@@ -107,12 +107,6 @@ impl Status {
     pub fn undelivered(block: &[u8]) -> Option<u32> {
         std::str::from_utf8(headers::find(block, "Nats-Pending-Messages")?).ok()?.parse().ok()
     }
-
-    /// Whether the broker has ended the request.
-    #[must_use]
-    pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Closed(_))
-    }
 }
 
 /// What the reply subject of a delivered message says about it.
@@ -183,10 +177,6 @@ impl Delivery {
 pub const ACK: &[u8] = b"+ACK";
 /// Deliver it again, at once.
 pub const NAK: &[u8] = b"-NAK";
-/// Still at work: the time for its acknowledgement begins anew.
-pub const WPI: &[u8] = b"+WPI";
-/// Never again, though it was not processed.
-pub const TERM: &[u8] = b"+TERM";
 
 #[cfg(test)]
 mod tests {
@@ -255,7 +245,6 @@ mod tests {
             let block = format!("NATS/1.0 409 Batch Completed\r\n{line}\r\n\r\n");
             assert_eq!(Status::undelivered(block.as_bytes()), expect, "{line}");
         }
-        assert!(Status::Closed(Served).is_terminal() && !Status::Heartbeat.is_terminal());
     }
 
     #[test]

@@ -62,7 +62,10 @@ impl Engine {
         }
     }
 
-    /// See [`super::split_lines`].
+    /// Cuts newline-delimited JSON into its lines: one span a line, without the white space around its value. Blank lines
+    /// are skipped, `\r\n` ends a line as `\n` does, and the last line needs no end.
+    ///
+    /// Errors as of [`super::split`], offsets in `body`. After an error `out` is empty.
     pub fn split_lines(self, body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> Result<(), Reject> {
         match self.split_lines_at_once(body, limits, out) {
             Some(()) => Ok(()),

@@ -70,16 +70,3 @@ impl Default for SplitLimits {
 pub fn split(body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> Result<(), Reject> {
     Engine::best().split(body, limits, out)
 }
-
-/// Cuts newline-delimited JSON into its lines: one span a line, without the white space around its value.
-/// Blank lines are skipped, `\r\n` ends a line as `\n` does, and the last line needs no end.
-///
-/// Errors as of [`split`], offsets in `body`. After an error `out` is empty.
-pub fn split_lines(body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> Result<(), Reject> {
-    Engine::best().split_lines(body, limits, out)
-}
-
-/// Validates one JSON value with nothing but white space around it, and says where it stands.
-pub fn check_value(bytes: &[u8], depth_max: usize) -> Result<Span, Reject> {
-    reference::check_value(bytes, depth_max)
-}

@@ -17,7 +17,7 @@ pub(super) fn split(body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> R
     verdict
 }
 
-/// See [`super::split_lines`].
+/// See [`super::Engine::split_lines`].
 pub(super) fn split_lines(body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> Result<(), Reject> {
     out.clear();
     let verdict = span_of(0, body.len()).and_then(|_| lines(body, limits, out));
@@ -27,7 +27,8 @@ pub(super) fn split_lines(body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>
     verdict
 }
 
-/// See [`super::check_value`].
+/// Validates one JSON value with nothing but white space around it, and says where it stands.
+#[cfg(test)]
 pub(super) fn check_value(bytes: &[u8], depth_max: usize) -> Result<Span, Reject> {
     no_byte_order_mark(bytes)?;
     let (start, end) = whole_value(bytes, &mut Nesting::new(depth_max)).map_err(reject)?;

@@ -1,7 +1,7 @@
 //! One row a corner of RFC 8259: texts that every parser must take, must refuse, and those where the
 //! standard leaves it open and we do as `serde_json`'s raw values do. Each row is held against both.
 
-use super::{tests::split, *};
+use super::{reference::check_value, tests::split, *};
 use serde_json::value::RawValue;
 
 /// Texts that are JSON.

@@ -1,6 +1,6 @@
 //! What the splitter promises: exact texts, exact offsets, exact bounds, and agreement with `serde_json`.
 
-use super::*;
+use super::{reference::check_value, *};
 use crate::reject::SizeLimit;
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ pub(super) fn split(body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> R
     verdict
 }
 
-/// [`super::split_lines`], likewise.
+/// [`Engine::split_lines`], likewise.
 fn split_lines(body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> Result<(), Reject> {
     let (verdict, spans) = fuzz::agreed(|engine, spans| engine.split_lines(body, limits, spans));
     *out = spans;

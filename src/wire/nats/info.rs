@@ -15,7 +15,7 @@ pub struct ServerInfo {
     /// Name of the server.
     #[serde(deserialize_with = "or_default")]
     pub server_name: String,
-    /// `2.15.1`, see [`ServerInfo::version_at_least`].
+    /// `2.15.1`.
     #[serde(deserialize_with = "or_default")]
     pub version: String,
     /// Level of the client protocol; 1 and above send `INFO` again when something changes.
@@ -65,19 +65,6 @@ impl ServerInfo {
         serde_json::from_slice(json)
     }
 
-    /// Whether the server is `major.minor` or later. An unreadable version is none.
-    #[must_use]
-    pub fn version_at_least(&self, major: u32, minor: u32) -> bool {
-        let mut parts = self.version.split('.').map(|part| {
-            let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-            part.get(..digits).and_then(|text| text.parse::<u32>().ok())
-        });
-        match (parts.next().flatten(), parts.next().flatten()) {
-            (Some(own_major), Some(own_minor)) => (own_major, own_minor) >= (major, minor),
-            _ => false,
-        }
-    }
-
     /// Bytes of headers and payload that one message may have; `None` if the server does not say.
     #[must_use]
     pub fn record_bytes_max(&self) -> Option<usize> {
@@ -120,25 +107,6 @@ mod tests {
         }
         for max_payload in [-1, 0] {
             assert_eq!(ServerInfo { max_payload, ..ServerInfo::default() }.record_bytes_max(), None);
-        }
-    }
-
-    #[test]
-    fn versions_are_compared_as_numbers() {
-        for (version, major, minor, expect) in [
-            ("2.15.1", 2, 15, true),
-            ("2.15.1", 2, 16, false),
-            ("2.9.10", 2, 10, false),
-            ("2.10.26", 2, 9, true),
-            ("3.0.0", 2, 99, true),
-            ("2.12.0-RC.1", 2, 12, true),
-            ("2.12-beta", 2, 12, true),
-            ("2", 2, 0, false),
-            ("", 0, 0, false),
-            ("x.y", 0, 0, false),
-        ] {
-            let info = ServerInfo { version: version.to_owned(), ..ServerInfo::default() };
-            assert_eq!(info.version_at_least(major, minor), expect, "{version}");
         }
     }
 }

@@ -101,18 +101,6 @@ impl ServerError {
             | Self::SlowConsumer => true,
         }
     }
-
-    /// Whether connecting again with the same credentials can not succeed until somebody acts.
-    #[must_use]
-    pub fn refuses_credentials(&self) -> bool {
-        matches!(
-            self,
-            Self::AuthorizationViolation
-                | Self::UserAuthenticationExpired
-                | Self::UserAuthenticationRevoked
-                | Self::AccountAuthenticationExpired
-        )
-    }
 }
 
 /// `Permissions Violation for Publish to "subject"`, and its sisters.
@@ -181,13 +169,5 @@ mod tests {
         let ServerError::Other(text) = ServerError::parse(format!("x{long}").as_bytes()) else { unreachable!() };
         assert_eq!(text.len(), NATS_ERROR_BYTES_MAX - 1);
         assert!(matches!(ServerError::parse(&[0xff, 0xfe]), ServerError::Other(_)));
-    }
-
-    #[test]
-    fn only_credentials_that_were_refused_stay_refused() {
-        assert!(ServerError::parse(b"Authorization Violation").refuses_credentials());
-        assert!(ServerError::parse(b"User Authentication Expired").refuses_credentials());
-        assert!(!ServerError::parse(b"Stale Connection").refuses_credentials());
-        assert!(!ServerError::parse(b"maximum connections exceeded").refuses_credentials());
     }
 }

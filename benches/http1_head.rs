@@ -38,7 +38,7 @@ fn heads(criterion: &mut Criterion) {
     let limits = HeadLimits::default();
     let mut head = Head::default();
     assert_eq!(head.parse(REQUEST, &limits), Ok(true));
-    assert_eq!((head.len, head.fields.len(), head.framing), (REQUEST.len(), 10, Framing::Length(256)));
+    assert_eq!((head.len, head.http.fields.len(), head.framing), (REQUEST.len(), 10, Framing::Length(256)));
     group.bench_function("checked", |bencher| {
         bencher.iter(|| black_box(head.parse(black_box(REQUEST), &limits)));
     });

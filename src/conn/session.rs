@@ -24,7 +24,8 @@ use crate::{
     transport::Transport,
     wire::{
         Span,
-        http1::{Body, CONTINUE, Framing, Head, HeadLimits, Method, Progress, Response},
+        http::Method,
+        http1::{Body, CONTINUE, Framing, Head, HeadLimits, Progress, Response},
     },
 };
 use std::{net::IpAddr, time::Duration};
@@ -228,7 +229,7 @@ impl<'a, S: Service, T: Transport> Session<'a, S, T> {
     /// Returns the current request, whose head was read.
     fn current(&self) -> Request<'_> {
         let bytes = self.input.get(self.at..).unwrap_or_default();
-        Request { head: &self.head, bytes, now: self.connections.now(), peer: self.peer }
+        Request { head: &self.head.http, bytes, now: self.connections.now(), peer: self.peer }
     }
 
     /// Reads a head. `false`: there is not a byte of one.
@@ -395,7 +396,7 @@ impl<'a, S: Service, T: Transport> Session<'a, S, T> {
             body: reply.body.bytes(),
             close,
             keep_alive_10: self.head_is_read && self.head.http10 && !close,
-            head_only: self.head_is_read && self.head.method == Method::Head,
+            head_only: self.head_is_read && self.head.http.method == Method::Head,
         };
         response.write(&mut self.out, &self.connections.date.get());
         self.connections.metrics.request(reply.route, reply.status);

@@ -4,7 +4,7 @@
 //! the request is admitted, and writes the reply of [`Service::handle`]. Which HTTP API that is, it does not know.
 
 use super::{Reply, Source};
-use crate::{metrics::Route, reject::Reject, wire::http1::Head};
+use crate::{metrics::Route, reject::Reject, wire::http::Head};
 use std::{net::IpAddr, time::Instant};
 
 /// One reading of the clocks, taken by the connection.

@@ -61,12 +61,14 @@ const RULES: &[Rule] = &[
             "directory",
             "auth",
             "record",
-            "wire",
+            "wire::content_encoding",
+            "wire::http",
+            "wire::nats",
             "metrics",
             "budget::Held",
         ],
     ),
-    ("conn", &["dialect", "wire::http1", "wire::Span", "transport", "rt", "budget", "metrics"]),
+    ("conn", &["dialect", "wire::http", "wire::http1", "wire::Span", "transport", "rt", "budget", "metrics"]),
     (
         "shard",
         &[

@@ -16,7 +16,10 @@ use crate::{
     reject::Reject,
     rt::clock,
     transport::Transport,
-    wire::http1::{self, BodyEnd, CONTINUE, LAST_CHUNK, Method, Response, is_bodiless, write_chunk},
+    wire::{
+        http::Method,
+        http1::{self, BodyEnd, CONTINUE, LAST_CHUNK, Response, is_bodiless, write_chunk},
+    },
 };
 use std::{
     cell::Cell,
@@ -111,11 +114,11 @@ impl<S: Service, T: Transport> Session<'_, S, T> {
         let body = http1::Body::new(self.head.framing, u64::MAX)?;
         self.held.grow_to(HELD_BYTES)?;
         // What comes is taken out of the input, so the head moves out of its way.
-        let (head, end) = (self.head.clone(), self.at + self.head.len);
+        let (head, end) = (self.head.http.clone(), self.at + self.head.len);
         let bytes = self.input.get(self.at..end).unwrap_or_default().to_vec();
         self.input.drain(..end.min(self.input.len()));
         self.at = 0;
-        if head.expect_continue && self.input.is_empty() {
+        if self.head.expect_continue && self.input.is_empty() {
             self.out.extend_from_slice(CONTINUE);
         }
         self.flush().await?;
@@ -183,7 +186,7 @@ impl<S: Service, T: Transport> Session<'_, S, T> {
         let head = Response { close, ..Response::new(reply.status, &reply.fields) };
         head.write_head(&mut self.out, &self.connections.date.get(), end);
         self.connections.metrics.request(reply.route, reply.status);
-        let has_body = self.head.method != Method::Head && (end == BodyEnd::Upgrade || !is_bodiless(reply.status));
+        let has_body = self.head.http.method != Method::Head && (end == BodyEnd::Upgrade || !is_bodiless(reply.status));
         if has_body {
             let sent = match self.flush().await {
                 Ok(()) => self.send_body(&mut stream, &mut incoming, end == BodyEnd::Chunked).await,

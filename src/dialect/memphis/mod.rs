@@ -24,7 +24,10 @@ use crate::{
     metrics::Route,
     reject::{Action, Reject},
     station::Name,
-    wire::{content_encoding::Codings, http1::Method},
+    wire::{
+        content_encoding::Codings,
+        http::{self, Method},
+    },
 };
 use route::Target;
 use std::{borrow::Cow, rc::Rc};
@@ -107,7 +110,9 @@ impl Memphis {
         if path.is_empty() {
             return Err(refuse(&Reject::MethodNotAllowed("GET, HEAD, POST, OPTIONS")));
         }
-        let Some(allows) = target.allows() else { return Err(Box::new(reply::not_found(method_text(request), path))) };
+        let Some(allows) = target.allows() else {
+            return Err(Box::new(reply::not_found(head.method_text.of(bytes), path)));
+        };
         if !target.takes(head.method) {
             return Err(refuse(&Reject::MethodNotAllowed(allows)));
         }
@@ -130,7 +135,7 @@ impl Memphis {
                 let create = principal.may(Action::Produce, station.as_str());
                 small(Kind::Consume(consume::Call { station, create, principal, codings: codings()? }))
             }
-            Target::OpenNothing | Target::Nothing => Err(Box::new(reply::not_found(method_text(request), path))),
+            Target::OpenNothing | Target::Nothing => Err(Box::new(reply::not_found(head.method_text.of(bytes), path))),
         }
     }
 
@@ -205,21 +210,9 @@ fn decoded(codings: Codings, body: &[u8]) -> Result<Cow<'_, [u8]>, Reject> {
     Ok(Cow::Owned(decoded))
 }
 
-/// The method as sent.
-fn method_text<'a>(request: &Request<'a>) -> &'a [u8] {
-    request.bytes.trim_ascii_start().split(|byte| *byte == b' ').next().unwrap_or_default()
-}
-
-/// The request's media type: lower-cased, without parameters; `None` if it is absent or empty.
+/// Returns the request's media type, in lower case and without parameters.
 fn media_type<'a>(request: &Request<'a>) -> Option<Cow<'a, str>> {
-    let value = request.head.content_type?.of(request.bytes);
-    let kind = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    let mut kind = String::from_utf8_lossy(kind);
-    // Nearly every client sends it in lower case.
-    if kind.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        kind.to_mut().make_ascii_lowercase();
-    }
-    (!kind.is_empty()).then_some(kind)
+    http::media_type(request.head.content_type?.of(request.bytes))
 }
 
 /// `application/json`, everything that says `+json`, and what browsers report violations of a page's policy with (CSP 3, section 5).

@@ -4,7 +4,7 @@
 //! authentication was not, and both read the path: here there is one reading). The station name is
 //! percent-decoded once, after the path was split, so `%2F` can never name another station.
 
-use crate::{metrics::Route, reject::Reject, station::Name, wire::http1::Method};
+use crate::{metrics::Route, reject::Reject, station::Name, wire::http::Method};
 use percent_encoding::percent_decode;
 
 /// What a request asks for.

@@ -2,8 +2,12 @@
 //! the matter of [`super::http1`].
 
 mod fields;
+mod head;
+mod media;
 
 pub use fields::Fields;
+pub use head::{Field, Head, Method};
+pub use media::media_type;
 
 /// Bytes of a set, by value.
 pub(super) type ByteSet = [bool; 256];

@@ -80,9 +80,9 @@ impl Connection {
         let Progress::Done { body: place, consumed_to } = reader.feed(buf, *at + head.len)? else { return Ok(None) };
         let request = &buf[*at..];
         let request = Request {
-            method: head.method,
-            target: head.target.of(request).to_vec(),
-            fields: head.fields(request).map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
+            method: head.http.method,
+            target: head.http.target.of(request).to_vec(),
+            fields: head.http.fields(request).map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
             body: place.of(buf).to_vec(),
         };
         *body = None;
@@ -116,10 +116,11 @@ pub fn fuzz_head(input: &[u8]) {
         // It knows no minor version above 1, which are served as 1.1.
         Err(error) => return assert_eq!(error, httparse::Error::Version),
     }
-    assert_eq!(other.path.map(str::as_bytes), Some(head.target.of(input)));
-    assert!(head.fields(input).eq(other.headers.iter().map(|field| (field.name.as_bytes(), field.value))));
-    let optional = [head.query, head.host, head.authorization, head.content_type, head.origin];
-    for place in optional.into_iter().flatten().chain([head.path, head.target]) {
+    assert_eq!(other.path.map(str::as_bytes), Some(head.http.target.of(input)));
+    assert!(head.http.fields(input).eq(other.headers.iter().map(|field| (field.name.as_bytes(), field.value))));
+    let optional =
+        [head.http.query, head.http.authority, head.http.authorization, head.http.content_type, head.http.origin];
+    for place in optional.into_iter().flatten().chain([head.http.method_text, head.http.path, head.http.target]) {
         assert!(place.start <= place.end && place.end as usize <= head.len, "{place:?} in {}", head.len);
     }
 }

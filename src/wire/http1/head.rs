@@ -1,4 +1,4 @@
-//! A request's head: parsed once, checked, and kept as places in the connection's buffer.
+//! A request's head in HTTP/1: parsed once, checked, and kept as places in the connection's buffer.
 //!
 //! [`Head`] is reused from request to request, so that a request allocates nothing here. Whatever is
 //! ambiguous or forbidden in a head is an error, and the connection closes after it; so a [`Head`]
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, Limits},
     reject::Reject,
+    wire::http,
 };
 
 /// How large a head may be.
@@ -40,38 +41,6 @@ impl From<&Limits> for HeadLimits {
     }
 }
 
-/// Request methods that somebody here answers to. Methods are case-sensitive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[expect(missing_docs, reason = "the names are the methods")]
-pub enum Method {
-    Get,
-    Head,
-    Post,
-    Put,
-    Delete,
-    Patch,
-    Options,
-    /// Any other token, `CONNECT` and `TRACE` among them: no route takes it.
-    #[default]
-    Other,
-}
-
-impl Method {
-    /// Recognises a method.
-    pub(super) fn of(name: &[u8]) -> Self {
-        match name {
-            b"GET" => Self::Get,
-            b"HEAD" => Self::Head,
-            b"POST" => Self::Post,
-            b"PUT" => Self::Put,
-            b"DELETE" => Self::Delete,
-            b"PATCH" => Self::Patch,
-            b"OPTIONS" => Self::Options,
-            _ => Self::Other,
-        }
-    }
-}
-
 /// How the end of a body is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Framing {
@@ -84,30 +53,12 @@ pub enum Framing {
     Chunked,
 }
 
-/// One field line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Field {
-    /// The name as sent.
-    pub name: Span,
-    /// The value without white space around it; it may hold bytes beyond ASCII.
-    pub value: Span,
-}
-
 /// A validated head: what it says means something once [`Self::parse`] said `Ok(true)`, until it is called again. Every
 /// [`Span`] is a place in the slice that was parsed, and holds as long as these bytes stay where they are.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Head {
-    /// Request method.
-    pub method: Method,
-    /// Request target, whole, as sent.
-    pub target: Span,
-    /// Path of the target as sent, not decoded: what comes before `?`. `/` where an absolute URI has none, `*` for the
-    /// server as a whole (only with `OPTIONS`), empty for `CONNECT`.
-    pub path: Span,
-    /// What follows the first `?` of the target.
-    pub query: Option<Span>,
-    /// Whom the request is for: the target's authority where it names one, else `Host` (RFC 9112, section 3.2.2).
-    pub host: Option<Span>,
+    /// What every version of HTTP says.
+    pub http: http::Head,
     /// Whether the client speaks HTTP/1.0: no chunks, no `100 Continue`, closes unless it asked otherwise.
     pub http10: bool,
     /// How the body is delimited.
@@ -116,14 +67,6 @@ pub struct Head {
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue` before it sends the body (never without a body).
     pub expect_continue: bool,
-    /// `Authorization`.
-    pub authorization: Option<Span>,
-    /// `Content-Type`.
-    pub content_type: Option<Span>,
-    /// `Origin`.
-    pub origin: Option<Span>,
-    /// All field lines in their order.
-    pub fields: Vec<Field>,
     /// Bytes of the head, from the beginning of the buffer to just past the empty line.
     pub len: usize,
     /// How far the parse of a head that is not complete has come; fresh between heads.
@@ -157,22 +100,6 @@ impl Head {
         self.has_request_line = false;
     }
 
-    /// The value of the first field of this name, in any letter case.
-    #[must_use]
-    pub fn field<'b>(&self, buf: &'b [u8], name: &str) -> Option<&'b [u8]> {
-        self.values(buf, name).next()
-    }
-
-    /// The values of all fields of this name, in any letter case, in their order.
-    pub fn values<'b>(&self, buf: &'b [u8], name: &str) -> impl Iterator<Item = &'b [u8]> {
-        self.fields(buf).filter(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
-    }
-
-    /// All fields in their order: name as sent, value.
-    pub fn fields<'b>(&self, buf: &'b [u8]) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + Clone {
-        self.fields.iter().map(move |field| (field.name.of(buf), field.value.of(buf)))
-    }
-
     /// [`Self::parse`] without the care for what happens after a head or an error.
     fn advance(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<bool, Reject> {
         let window = buf.get(..limits.bytes_max).unwrap_or(buf);
@@ -199,12 +126,11 @@ impl Head {
     }
 
     fn take_request_line(&mut self, line: RequestLine) {
-        let RequestLine { method, target, path, query, authority, http10, tunnel } = line;
-        self.method = method;
-        self.target = target;
-        self.path = path;
-        self.query = query;
-        self.host = authority;
+        let RequestLine { method, method_text, target, path, query, authority, http10, tunnel } = line;
+        let head = &mut self.http;
+        (head.method, head.method_text) = (method, method_text);
+        (head.target, head.path, head.query) = (target, path, query);
+        head.authority = authority;
         self.http10 = http10;
         self.tunnel = tunnel;
         self.has_request_line = true;
@@ -232,13 +158,14 @@ impl Head {
         let Ok(httparse::Status::Complete((_, headers))) = httparse::parse_headers(lines, slots) else {
             return Err(diagnose(lines));
         };
-        self.fields.clear();
-        (self.authorization, self.content_type, self.origin) = (None, None, None);
+        let head = &mut self.http;
+        head.fields.clear();
+        (head.authorization, head.content_type, head.origin) = (None, None, None);
         let mut host = None;
         let mut facts = Facts::default();
         for header in headers {
             let value = place(buf, header.value);
-            self.fields.push(Field { name: place(buf, header.name.as_bytes()), value });
+            head.fields.push(http::Field { name: place(buf, header.name.as_bytes()), value });
             match Known::of(header.name.as_bytes()) {
                 None => {}
                 Some(Known::Host) => once(&mut host, value, "more than one Host (RFC 9112, section 3.2)")?,
@@ -247,12 +174,12 @@ impl Head {
                 Some(Known::Connection) => facts.connection(header.value),
                 Some(Known::Expect) => facts.expect(header.value),
                 Some(Known::Authorization) => {
-                    once(&mut self.authorization, value, "more than one Authorization (RFC 9110, section 5.3)")?;
+                    once(&mut head.authorization, value, "more than one Authorization (RFC 9110, section 5.3)")?;
                 }
                 Some(Known::ContentType) => {
-                    once(&mut self.content_type, value, "more than one Content-Type (RFC 9110, section 5.3)")?;
+                    once(&mut head.content_type, value, "more than one Content-Type (RFC 9110, section 5.3)")?;
                 }
-                Some(Known::Origin) => once(&mut self.origin, value, "more than one Origin (RFC 9110, section 5.3)")?,
+                Some(Known::Origin) => once(&mut head.origin, value, "more than one Origin (RFC 9110, section 5.3)")?,
             }
         }
         self.take_host(buf, host)?;
@@ -271,7 +198,7 @@ impl Head {
             Some(value) if value.is_empty() || is_authority(value.of(buf), Port::Optional) => {}
             Some(_) => return Err(Reject::Malformed("Host is not host[:port] (RFC 9112, section 3.2)")),
         }
-        self.host = self.host.or(host);
+        self.http.authority = self.http.authority.or(host);
         Ok(())
     }
 }

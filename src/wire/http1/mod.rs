@@ -34,12 +34,12 @@ mod tests;
 
 pub use body::{Body, Progress};
 pub use date::{DATE_BYTES, date};
-pub use head::{Field, Framing, Head, HeadLimits, Method};
+pub use head::{Framing, Head, HeadLimits};
 pub use response::{BodyEnd, CONTINUE, LAST_CHUNK, Response, is_bodiless, write_chunk};
 
 use super::{
     Span,
-    http::{ByteSet, is_token_byte, is_value_byte, letters_digits_and, trimmed},
+    http::{ByteSet, Method, is_token_byte, is_value_byte, letters_digits_and, trimmed},
 };
 
 /// A span from offsets. One that `u32` cannot hold becomes one that lies in no buffer, and reads as nothing.

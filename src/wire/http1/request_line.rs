@@ -14,6 +14,8 @@ use std::net::Ipv6Addr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct RequestLine {
     pub(super) method: Method,
+    /// The method as sent.
+    pub(super) method_text: Span,
     /// The whole target as sent.
     pub(super) target: Span,
     /// Path of origin-form and absolute-form, `*` of asterisk-form, nothing of authority-form.
@@ -51,6 +53,7 @@ impl RequestLine {
         let at = start + method_end + 1;
         let mut parsed = Self {
             method: Method::of(method),
+            method_text: span(start, start + method_end),
             target: span(at, at + target_len),
             http10,
             tunnel: method == b"CONNECT",

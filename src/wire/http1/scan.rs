@@ -8,7 +8,7 @@ use crate::{limits::HEAD_EMPTY_LINES_MAX, reject::Reject};
 use memchr::memchr_iter;
 
 /// How far the search has come. All offsets are into the buffer that was passed so far.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Scan {
     /// Everything before is searched.
     searched: usize,

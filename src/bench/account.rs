@@ -19,7 +19,7 @@ pub(super) struct CpuReading {
 /// CPU that a process has used between two moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct CpuUse {
-    /// In all: fine-grained where the kernel says so.
+    /// In all, in nanoseconds where the kernel counts them.
     pub(super) total: Duration,
     /// In user space, in ticks of 10 ms.
     pub(super) user: Duration,
@@ -45,7 +45,7 @@ impl CpuReading {
         Ok(Self { threads, user_ticks, system_ticks })
     }
 
-    /// What was used from `earlier` to this reading.
+    /// Returns the CPU used between `earlier` and this reading.
     #[must_use]
     pub(super) fn since(&self, earlier: &Self) -> CpuUse {
         let ticks = |now: u64, then: u64| Duration::from_millis(now.saturating_sub(then) * TICK_MS);

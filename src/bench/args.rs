@@ -132,7 +132,7 @@ pub(crate) struct Plan {
     pub(super) url: Url,
     /// At least one.
     pub(super) stations: Vec<Name>,
-    /// What to log in with, or the token itself.
+    /// The password to log in with, or a token.
     pub(super) credential: Credential,
     /// Distinct tokens, at least one.
     pub(super) tokens: usize,
@@ -150,7 +150,7 @@ pub(crate) struct Plan {
     pub(super) warmup: Duration,
     /// Requests a second of all threads, finite and positive; none is the closed loop.
     pub(super) rate: Option<f64>,
-    /// From sending a request to giving it up.
+    /// Time after which a request is given up.
     pub(super) timeout: Duration,
     /// Processes whose CPU to account.
     pub(super) account: Vec<u32>,
@@ -171,14 +171,14 @@ pub(super) enum Extent {
     Requests(u64),
 }
 
-/// How the generator comes by its tokens.
+/// How the generator gets its tokens.
 #[derive(Debug, Clone)]
 pub(super) enum Credential {
     /// Log in.
     Password {
-        /// As the gateway knows the user.
+        /// Name of the user.
         user: String,
-        /// In clear only on its way to the gateway.
+        /// Password of the user.
         password: Secret,
     },
     /// Already logged in.
@@ -223,7 +223,7 @@ pub(super) struct Consume {
     pub(super) batch: usize,
     /// Consumer group.
     pub(super) group: Name,
-    /// What the gateway may wait.
+    /// Time that the gateway may wait for records.
     pub(super) wait: Duration,
 }
 

@@ -11,7 +11,7 @@ use std::{fs, path::Path};
 /// One request body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Body {
-    /// As it goes over the wire, perhaps compressed.
+    /// The bytes that are sent, perhaps compressed.
     pub(super) wire: Vec<u8>,
     /// Records in it; 0 for a request that fetches.
     pub(super) records: u32,

@@ -91,7 +91,7 @@ impl Schedule {
         }
     }
 
-    /// Ends the run early: nothing begins after this, and what was due and not taken is let go.
+    /// Ends the run early: nothing begins after this, and what was due and not taken is dropped.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
     }

@@ -53,7 +53,7 @@ struct Cpu {
     processes: Vec<ProcessCpu>,
 }
 
-/// Runs the threads, and shows, reads and waits beside them.
+/// Runs the threads and, beside them, shows the progress and reads the CPU times.
 fn drive(
     plan: &Plan,
     parts: &Parts,
@@ -73,7 +73,7 @@ fn drive(
                 let done = done.clone();
                 scope.spawn(move || {
                     let outcome = worker::run(orders, sight, stop);
-                    // Who listens has gone only if it panicked.
+                    // The receiver is gone only if its thread panicked.
                     let _ = done.send(());
                     outcome
                 })
@@ -140,7 +140,7 @@ fn watch(
     })
 }
 
-/// Own CPU, and the accounts of the processes that were named.
+/// Reads the CPU time of this process, and of the processes that were named.
 fn read_cpu(plan: &Plan) -> Result<(Duration, Vec<CpuReading>), String> {
     let own = clock_gettime(ClockId::ProcessCPUTime);
     let own = Duration::new(own.tv_sec.unsigned_abs(), u32::try_from(own.tv_nsec).unwrap_or(0));
@@ -148,7 +148,7 @@ fn read_cpu(plan: &Plan) -> Result<(Duration, Vec<CpuReading>), String> {
     Ok((own, plan.account.iter().map(read).collect::<Result<_, _>>()?))
 }
 
-/// Deals the connections out, as evenly as can be.
+/// Distributes the connections over the threads, as evenly as possible.
 fn deal(streams: Vec<TcpStream>, threads: usize) -> Vec<Vec<TcpStream>> {
     let mut hands: Vec<Vec<TcpStream>> = (0..threads).map(|_| Vec::new()).collect();
     for (index, stream) in streams.into_iter().enumerate() {
@@ -163,7 +163,7 @@ fn open(plan: &Plan, count: usize) -> Result<Vec<TcpStream>, String> {
     (0..count).map(|_| target::connect(&plan.url, plan.timeout)).collect()
 }
 
-/// Connections that make one request, so that they are keep-alive connections to the server, and then stay.
+/// Opens connections that make one request each, so that they are keep-alive connections to the server, and then stay.
 fn open_idle(plan: &Plan) -> Result<Vec<TcpStream>, String> {
     let request = format!("GET /monitoring/status HTTP/1.1\r\nHost: {}\r\n\r\n", plan.url.authority);
     let mut streams = open(plan, plan.idle)?;
@@ -174,7 +174,7 @@ fn open_idle(plan: &Plan) -> Result<Vec<TcpStream>, String> {
     Ok(streams)
 }
 
-/// Nothing to read, and no end: the server still holds it.
+/// Returns whether the server still holds the connection: there is nothing to read, and no end.
 fn is_alive(stream: &TcpStream) -> bool {
     stream.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }

@@ -1,4 +1,4 @@
-//! What a run counts, by one thread without sharing, and added up at its end.
+//! The counts of a run. Each thread has its own; they are added up at the end.
 
 use super::schedule::Nanos;
 use hdrhistogram::Histogram;
@@ -41,7 +41,7 @@ pub(super) struct Tally {
     pub(super) statuses: BTreeMap<u16, u64>,
     /// Requests without an answer, and attempts to connect that failed.
     pub(super) failures: BTreeMap<Failure, u64>,
-    /// What went wrong during the warm-up, of either kind.
+    /// Number of failures during the warm-up, of either kind.
     pub(super) warmup_failures: u64,
     /// Records of requests that were answered 2xx.
     pub(super) records: u64,
@@ -111,7 +111,7 @@ impl Tally {
     }
 }
 
-/// Whether an answer says that all was done.
+/// Returns whether the status is 2xx.
 pub(super) fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
 }

@@ -1,4 +1,4 @@
-//! The gateway that is measured: its address, and how to come by tokens for it.
+//! The gateway that is measured: its address, and how to get tokens for it.
 //!
 //! What happens once (logging in, warming an idle connection) is done here, blocking, over the parser that the load
 //! itself uses. No secret leaves this file but in a request.
@@ -54,9 +54,9 @@ impl std::fmt::Display for Url {
 /// A status and a body, from one blocking exchange.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// Of the final response.
+    /// Status of the final response.
     pub(super) status: u16,
-    /// Whole.
+    /// The whole body.
     pub(super) body: Vec<u8>,
 }
 
@@ -67,7 +67,7 @@ pub(super) fn connect(url: &Url, patience: Duration) -> Result<TcpStream, String
     Ok(stream)
 }
 
-/// One request and its answer on `stream`, which stays usable.
+/// Sends a request on `stream` and returns the answer. The stream stays usable.
 pub(super) fn exchange(stream: &mut TcpStream, request: &[u8], patience: Duration) -> Result<Answer, String> {
     let broken = |error: std::io::Error| error.to_string();
     stream.set_read_timeout(Some(patience)).map_err(broken)?;
@@ -94,7 +94,7 @@ pub(super) fn exchange(stream: &mut TcpStream, request: &[u8], patience: Duratio
     Ok(answer)
 }
 
-/// As many distinct access tokens as asked for: the first by logging in, the others by refreshing, which costs the
+/// Returns `count` distinct access tokens: the first by logging in, the others by refreshing, which costs the
 /// gateway no password hash. Each refresh asks for another lifetime, so that no two tokens are the same bytes.
 pub(super) fn tokens(
     url: &Url,
@@ -123,7 +123,7 @@ pub(super) fn tokens(
     Ok(found.into_iter().map(Secret::new).collect())
 }
 
-/// Access and refresh token from one of the `/auth` paths.
+/// Returns the access token and the refresh token from one of the `/auth` paths.
 fn ask(
     stream: &mut TcpStream,
     url: &Url,

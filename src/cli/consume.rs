@@ -305,7 +305,7 @@ mod tests {
         assert!(!read(&PLAN, &["{\"error\":1}"]).2);
     }
 
-    /// Takes so many writes.
+    /// Takes this many writes, then fails.
     struct Closing(usize, io::ErrorKind);
 
     impl Write for Closing {

@@ -110,7 +110,7 @@ impl OpenDeliveries {
             Entry::Occupied(mut entry) if entry.get().delivery.station.name == *station => {
                 let messages = entry.get().delivery.messages().len();
                 let records = asked(messages);
-                entry.get_mut().delivery.acknowledge_first(records)?;
+                entry.get_mut().delivery.acknowledge_through(records)?;
                 let done = Done { id, station: station.clone(), messages, records };
                 acknowledged.remember(entry.remove().principal, done, clock::now());
                 Ok(())

@@ -338,7 +338,7 @@ mod tests {
     use super::*;
     use crate::{
         record::{MessageId, Receipt},
-        station::{Partition, PublishMode},
+        station::{DirectGet, Partition, PublishMode},
     };
 
     const GONE: Outcome = Outcome::Failed(Reject::NoStream);
@@ -360,6 +360,7 @@ mod tests {
             not_atomic: None,
             atomic_records_max: 1_000,
             duplicate_window: Duration::from_secs(120),
+            direct_get: DirectGet::Allowed,
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
     limits::{REQUESTS_PER_SHARD_MAX, RESOLVE_TIMEOUT, RESOLVED_AT_ONCE_MAX},
     metrics::{ControlMetrics, LoginResult, RequestKind},
     reject::Reject,
-    station::{Attributes, Name, Station},
+    station::{Attributes, DirectGet, Name, Station},
 };
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -89,6 +89,18 @@ impl Resolver {
     async fn find(&self, snapshot: &Snapshot, name: &Name, create: bool) -> Result<Found, Reject> {
         let create = create && self.settings.stations.auto_create;
         self.provisioner.station(name, registered(snapshot, name), create).await
+    }
+
+    /// Finds a station, and has its streams allow reads by place where they do not yet and may. If that fails, they are
+    /// read as they are.
+    async fn allow_direct_get(&self, name: &Name) -> Result<Found, Reject> {
+        let snapshot = self.known_snapshot().await?;
+        let Found { mut station, streams } = self.find(&snapshot, name, false).await?;
+        if station.direct_get == DirectGet::Possible {
+            let direct_get = self.provisioner.allow_direct_get(&station).await;
+            station = Arc::new(Station { direct_get, ..Arc::unwrap_or_clone(station) });
+        }
+        Ok(Found { station, streams })
     }
 
     /// Returns the snapshot, once it was read: a station may be another stream than its name says.
@@ -178,6 +190,7 @@ fn registered(snapshot: &Snapshot, name: &Name) -> Registered {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     Station(Name, bool),
+    DirectGet(Name),
     Consumer(Name, Option<Name>),
     /// Shard and ticket: a login shares its answer with no other request.
     Login(u16, u64),
@@ -186,7 +199,7 @@ enum Key {
 impl Key {
     fn kind(&self) -> RequestKind {
         match self {
-            Self::Station(..) => RequestKind::Station,
+            Self::Station(..) | Self::DirectGet(_) => RequestKind::Station,
             Self::Consumer(..) => RequestKind::Consumer,
             Self::Login(..) => RequestKind::Login,
         }
@@ -194,7 +207,7 @@ impl Key {
 
     fn refusal(&self, reject: Reject) -> Response {
         match self {
-            Self::Station(..) => Response::Station(Err(reject)),
+            Self::Station(..) | Self::DirectGet(_) => Response::Station(Err(reject)),
             Self::Consumer(..) => Response::Consumer(Err(reject)),
             Self::Login(..) => Response::Login(Err(reject)),
         }
@@ -239,6 +252,7 @@ impl RequestQueue {
         let Envelope { shard, ticket, request } = envelope;
         let key = match &request {
             Request::Station { name, create } => Key::Station(name.clone(), *create),
+            Request::AllowDirectGet { name } => Key::DirectGet(name.clone()),
             Request::Consumer { station, group, .. } => Key::Consumer(station.name.clone(), group.clone()),
             Request::Login { .. } => Key::Login(shard, ticket),
         };
@@ -254,6 +268,10 @@ impl RequestQueue {
         let task = self.running.spawn(async move {
             match request {
                 Request::Station { name, create } => match resolver.bounded(resolver.station(&name, create)).await {
+                    Ok(found) => Resolved::Station(found),
+                    Err(reject) => Resolved::Response(Response::Station(Err(reject))),
+                },
+                Request::AllowDirectGet { name } => match resolver.bounded(resolver.allow_direct_get(&name)).await {
                     Ok(found) => Resolved::Station(found),
                     Err(reject) => Resolved::Response(Response::Station(Err(reject))),
                 },

@@ -21,6 +21,11 @@ pub enum Request {
         /// Whether the principal who asks may create it.
         create: bool,
     },
+    /// The station of this name, once its streams allow reads by place, where that is possible. It is not created.
+    AllowDirectGet {
+        /// Its name.
+        name: Name,
+    },
     /// The consumer group of this station, created if need be.
     Consumer {
         /// The station.
@@ -57,7 +62,7 @@ pub struct Envelope {
 /// The response to a request, of the same kind.
 #[derive(Debug, Clone)]
 pub enum Response {
-    /// To [`Request::Station`].
+    /// To [`Request::Station`] and [`Request::AllowDirectGet`].
     Station(Result<Arc<Station>, Reject>),
     /// To [`Request::Consumer`].
     Consumer(Result<Arc<Consumer>, Reject>),

@@ -16,7 +16,7 @@ use crate::{
     station::{Consumer, Name, Station},
 };
 use contracts::Contracts;
-use look::Look;
+use look::{Look, Looking};
 use messages::{Envelope, Request, Response};
 use std::{
     cell::{Cell, RefCell},
@@ -43,8 +43,8 @@ pub struct Directory {
     open: RefCell<HashMap<u64, Rc<Pending>>>,
     stations: RefCell<Table<Name, Station>>,
     consumers: RefCell<Table<GroupKey, Consumer>>,
-    /// Stations that are asked for although they are known, and whether they may be created.
-    looks: RefCell<HashMap<(Name, bool), Rc<Look>>>,
+    /// Stations that are asked for although they are known, and why.
+    looks: RefCell<HashMap<(Name, Looking), Rc<Look>>>,
     /// How often stations were invalidated.
     forgotten: Cell<u64>,
     contracts: RefCell<Rc<Local<Contracts>>>,
@@ -312,7 +312,7 @@ fn make_room<K: Clone + Eq + std::hash::Hash, T>(table: &mut Table<K, T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::station::PublishMode;
+    use crate::station::{DirectGet, PublishMode};
 
     pub(super) fn station(name: &Name, records_min: u16) -> Response {
         let publish_mode = PublishMode::Atomic { records_min };
@@ -327,6 +327,7 @@ mod tests {
             not_atomic: None,
             atomic_records_max: 0,
             duplicate_window: Duration::ZERO,
+            direct_get: DirectGet::Allowed,
         };
         Response::Station(Ok(Arc::new(station)))
     }

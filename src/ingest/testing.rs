@@ -101,6 +101,7 @@ async fn answer(
                     None => Response::Station(store.station(&name, create).await),
                 }
             }
+            Request::AllowDirectGet { name } => Response::Station(store.station(&name, false).await),
             Request::Consumer { station, group, principal } => {
                 Response::Consumer(store.consumer(&station, group.as_ref(), &principal).await)
             }

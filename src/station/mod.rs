@@ -179,6 +179,17 @@ impl PublishMode {
     }
 }
 
+/// How records of a station are read by place, outside of any consumer group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DirectGet {
+    /// Any server that has the streams answers (`allow_direct`); so does the embedded store.
+    Allowed,
+    /// The streams were made without it, for this station: the control plane can allow it.
+    Possible,
+    /// A stream of somebody else does not allow it: its leader is asked.
+    Denied,
+}
+
 /// Why a station of a stream that was made without batches, or before there were any, is not atomic.
 pub const STREAM_NOT_ATOMIC: &str = "the stream does not allow atomic batches (allow_atomic)";
 
@@ -204,6 +215,8 @@ pub struct Station {
     pub atomic_records_max: u32,
     /// How long a message id is known, at least: of all partitions the shortest time. Zero: not at all.
     pub duplicate_window: std::time::Duration,
+    /// How it is read by place; of all partitions, as the least of them allows.
+    pub direct_get: DirectGet,
 }
 
 /// A consumer group of a station, resolved: it exists on every partition.

@@ -6,7 +6,7 @@
 
 use crate::{
     limits::LOCAL_PARTITION_IDS_MAX,
-    station::{Attributes, AttributesChange, Name, Partition, PublishMode, Station, Storage},
+    station::{Attributes, AttributesChange, DirectGet, Name, Partition, PublishMode, Station, Storage},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -239,6 +239,7 @@ impl StationState {
                 not_atomic: None,
                 atomic_records_max: u32::try_from(crate::limits::LOCAL_COMMIT_RECORDS_MAX).unwrap_or(u32::MAX),
                 duplicate_window: Duration::from_millis(doc.duplicate_window_ms),
+                direct_get: DirectGet::Allowed,
             }),
             created_ms: doc.created_ms,
             rules: SharedRules::new(doc.into()),

@@ -8,8 +8,9 @@ use crate::{
     backend::local::{GroupInfo, Records, StationError, StationInfo, Store, StoredRecord},
     control::nats::publish_mode::StreamTraits,
     reject::Reject,
-    station::{Attributes, AttributesChange, Consumer, Name, PublishMode, Station},
+    station::{Attributes, AttributesChange, Consumer, DirectGet, Name, PublishMode, Station},
 };
+use futures_util::future::BoxFuture;
 use std::{future::ready, sync::Arc};
 
 /// The embedded store as the control plane uses it.
@@ -176,6 +177,10 @@ impl Provisioner for LocalStreams {
 
     fn station<'a>(&'a self, name: &'a Name, _registered: Registered, create: bool) -> Answer<'a, Found, Reject> {
         Box::pin(async move { Ok(Found { station: self.0.station(name, create).await?, streams: Box::default() }) })
+    }
+
+    fn allow_direct_get<'a>(&'a self, station: &'a Station) -> BoxFuture<'a, DirectGet> {
+        Box::pin(ready(station.direct_get))
     }
 
     fn publish_mode(&self, _streams: &[StreamTraits]) -> PublishMode {

@@ -14,7 +14,7 @@ pub(super) mod nats;
 use super::nats::publish_mode::StreamTraits;
 use crate::{
     reject::Reject,
-    station::{Attributes, AttributesChange, Consumer, Name, PublishMode, Station},
+    station::{Attributes, AttributesChange, Consumer, DirectGet, Name, PublishMode, Station},
 };
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -147,6 +147,9 @@ pub(super) trait Provisioner: Debug + Send + Sync {
     /// Finds a station. Where it is not there it is made: if it was there before ([`Registered::With`]), or with the
     /// attributes of the configuration, if `create` is set.
     fn station<'a>(&'a self, name: &'a Name, registered: Registered, create: bool) -> Answer<'a, Found, Reject>;
+
+    /// Has the streams of a station allow reads by place. Returns how they can be read then.
+    fn allow_direct_get<'a>(&'a self, station: &'a Station) -> BoxFuture<'a, DirectGet>;
 
     /// Decides how records are published to a station with these streams, from what is known now.
     fn publish_mode(&self, streams: &[StreamTraits]) -> PublishMode;

@@ -226,7 +226,7 @@ impl Gateway {
         }
     }
 
-    fn answer_to(&self, request: Request) -> Response {
+    pub(in crate::control) fn answer_to(&self, request: Request) -> Response {
         let ticket = self.ask(request);
         let (answered, answer) = self.next_answer();
         assert_eq!(answered, ticket);

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::{
         control::tests::support::{block_on, scripted_broker},
-        station::PublishMode,
+        station::{DirectGet, PublishMode},
     };
     use serde_json::{Value, json};
     use std::time::Duration;
@@ -161,6 +161,7 @@ mod tests {
             answers_in_order: true,
             not_atomic: None,
             atomic_records_max: 1,
+            direct_get: DirectGet::Allowed,
         }
     }
 

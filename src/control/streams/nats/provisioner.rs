@@ -15,8 +15,9 @@ use crate::{
         streams::{Answer, Found, Provisioner, Registered},
     },
     reject::Reject,
-    station::{Attributes, Consumer, Name, PublishMode, Station},
+    station::{Attributes, Consumer, DirectGet, Name, PublishMode, Station},
 };
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -92,6 +93,10 @@ impl Provisioner for NatsProvisioner {
             }
             Ok(Found { station: Arc::new(station), streams })
         })
+    }
+
+    fn allow_direct_get<'a>(&'a self, station: &'a Station) -> BoxFuture<'a, DirectGet> {
+        Box::pin(provision::allow_direct_get(&self.broker, &station.partitions))
     }
 
     fn publish_mode(&self, streams: &[StreamTraits]) -> PublishMode {

@@ -6,7 +6,7 @@ use crate::{
         publish_mode::StreamTraits,
     },
     limits::PARTITIONS_MAX,
-    station::{Attributes, Storage},
+    station::{Attributes, DirectGet, Name, Storage},
 };
 use serde::{Deserialize, de::IgnoredAny};
 use std::{collections::BTreeMap, time::Duration};
@@ -98,6 +98,9 @@ pub(in crate::control) struct StreamConfig {
     consumer_limits: ConsumerLimits,
     #[serde(default)]
     allow_atomic: bool,
+    /// Whether any server that has the stream answers reads.
+    #[serde(default)]
+    allow_direct: bool,
     /// `file` if absent.
     #[serde(default)]
     storage: Option<Box<str>>,
@@ -182,6 +185,15 @@ impl StreamConfig {
             file: self.storage.as_deref().is_none_or(|storage| storage == "file"),
             persist_async: self.persist_mode.as_deref().is_some_and(|mode| mode == "async"),
             replicas: self.num_replicas.max(1),
+        }
+    }
+
+    /// Returns how the stream can be read by place. It is changed only where it says that it was made for this station.
+    pub(super) fn direct_get(&self, station: &Name) -> DirectGet {
+        match self.station() {
+            _ if self.allow_direct => DirectGet::Allowed,
+            Some(own) if own == station.as_str() => DirectGet::Possible,
+            _ => DirectGet::Denied,
         }
     }
 
@@ -329,6 +341,19 @@ pub(super) mod tests {
             ),
         ] {
             assert_eq!(config(text).attributes(2), *expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_are_allowed_only_in_streams_that_were_made_for_the_station() {
+        let name = Name::parse("a").expect("a name");
+        for (text, expect) in [
+            (r#"{"name":"a","allow_direct":true}"#, DirectGet::Allowed),
+            (r#"{"name":"a","metadata":{"sluicegate.station":"a"}}"#, DirectGet::Possible),
+            (r#"{"name":"a","metadata":{"sluicegate.station":"b"}}"#, DirectGet::Denied),
+            (r#"{"name":"a"}"#, DirectGet::Denied),
+        ] {
+            assert_eq!(config(text).direct_get(&name), expect, "{text}");
         }
     }
 

@@ -105,6 +105,8 @@ struct NewStream<'a> {
     /// Batches cost nothing where they are not used, and a stream that allows them can be published to in either way.
     #[serde(skip_serializing_if = "Option::is_none")]
     allow_atomic: Option<bool>,
+    /// Reads by place are answered by any server that has the stream, and not by its leader's API.
+    allow_direct: bool,
     metadata: BTreeMap<&'static str, String>,
 }
 
@@ -137,6 +139,7 @@ async fn create_stream(
         num_replicas: attributes.replicas.max(1),
         duplicate_window: nanos(window(attributes.duplicate_window, attributes.retention_age)),
         allow_atomic: broker.version().is_some_and(Version::knows_atomic).then_some(true),
+        allow_direct: true,
         metadata: BTreeMap::from([
             (METADATA_STATION, name.as_str().to_owned()),
             (METADATA_PARTITIONS, count.to_string()),

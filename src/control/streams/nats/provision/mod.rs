@@ -9,13 +9,16 @@
 //! is complete. A creation that was cut off is completed by the next request, as is a set that has lost one of its
 //! streams: the missing one is made like the others.
 //!
-//! Nothing is cached here, and no stream that exists is ever changed or removed.
+//! Nothing is cached here, and no stream that exists is ever changed or removed; but for one trait of the gateway's own
+//! streams ([`allow_direct_get`]).
 
+mod direct_get;
 mod find;
 mod info;
 mod make;
 mod names;
 
+pub(in crate::control) use direct_get::allow_direct_get;
 pub(in crate::control) use info::{METADATA_STATION, StreamConfig, StreamInfo, covers, stream_info};
 pub(in crate::control) use make::{limit, nanos, window};
 pub(in crate::control) use names::{StreamName, partition_of};
@@ -31,7 +34,7 @@ use crate::{
     config::{Layout, StationSettings},
     limits::{ATOMIC_RECORDS_MAX, CREATION_LOOKS_MAX},
     reject::Reject,
-    station::{Attributes, Name, Partition, PublishMode, STREAM_NOT_ATOMIC, Station},
+    station::{Attributes, DirectGet, Name, Partition, PublishMode, STREAM_NOT_ATOMIC, Station},
 };
 
 /// A stream of a station, and the subject that records are published on.
@@ -124,6 +127,7 @@ fn station(name: &Name, parts: Vec<PartitionStream>, version: Option<Version>) -
     let duplicate_window = configs().map(StreamConfig::duplicate_window).min().unwrap_or_default();
     let streams: Box<[StreamTraits]> = configs().map(StreamConfig::traits).collect();
     let is_of_interest = configs().any(StreamConfig::is_of_interest);
+    let direct_get = direct_get(configs().map(|config| config.direct_get(name)));
     let answers_in_order = parts.len() == 1 && parts.iter().all(|part| part.info.is_alone());
     let partition = |part: PartitionStream| Partition { stream: part.info.config.name, subject: part.subject.into() };
     let partitions = parts.into_iter().map(partition).collect();
@@ -139,8 +143,18 @@ fn station(name: &Name, parts: Vec<PartitionStream>, version: Option<Version>) -
         not_atomic,
         atomic_records_max: if not_atomic.is_none() { u32::from(ATOMIC_RECORDS_MAX) } else { 0 },
         duplicate_window,
+        direct_get,
     };
     Ok(Found { station, streams, is_of_interest })
+}
+
+/// Returns how all of a station's streams can be read by place.
+fn direct_get(streams: impl Iterator<Item = DirectGet>) -> DirectGet {
+    streams.fold(DirectGet::Allowed, |all, one| match (all, one) {
+        (DirectGet::Denied, _) | (_, DirectGet::Denied) => DirectGet::Denied,
+        (DirectGet::Possible, _) | (_, DirectGet::Possible) => DirectGet::Possible,
+        (DirectGet::Allowed, DirectGet::Allowed) => DirectGet::Allowed,
+    })
 }
 
 /// Returns why a request cannot be stored all or nothing in these streams.

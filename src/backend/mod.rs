@@ -5,6 +5,11 @@
 
 pub mod local;
 pub mod nats;
+mod read;
+#[cfg(test)]
+pub(crate) mod read_contract;
+
+pub use read::{Bounds, Page, PageRecord, Read, Start};
 
 use crate::{
     limits::{Limits, REPUBLISH_HOLDS},
@@ -16,6 +21,7 @@ use crate::{
 };
 use std::{
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -54,6 +60,23 @@ impl Backend {
         }
     }
 
+    /// Reads records by place. Nothing is acknowledged, and nothing is left behind.
+    pub async fn read(&self, read: &Read<'_>) -> Result<Page, Reject> {
+        match self {
+            Self::Nats(connection) => connection.read_page(read).await,
+            Self::Local(handle) => handle.read(read).await,
+        }
+    }
+
+    /// Returns a watch of a station, which does nothing by itself.
+    #[must_use]
+    pub fn watch(&self, station: Arc<Station>) -> Watch {
+        match self {
+            Self::Nats(connection) => Watch::Nats(nats::Watch::new(Rc::clone(connection), station)),
+            Self::Local(handle) => Watch::Local(local::Watch::new(Rc::clone(handle), station)),
+        }
+    }
+
     /// Acknowledges messages or gives them back. If that is lost, they come again. `false`: it cannot be said now.
     #[expect(clippy::must_use_candidate, reason = "most callers have nobody to tell")]
     pub fn settle(
@@ -66,6 +89,26 @@ impl Backend {
         match self {
             Self::Nats(connection) => connection.settle(delivered, settlement),
             Self::Local(handle) => handle.settle(&station.name, consumer, delivered, settlement),
+        }
+    }
+}
+
+/// A shard's watch of one station for what is appended to it. One serves all who wait: see `consume::read`.
+#[derive(Debug)]
+pub enum Watch {
+    /// Asks the broker now and then.
+    Nats(nats::Watch),
+    /// Is told by the embedded store.
+    Local(local::Watch),
+}
+
+impl Watch {
+    /// Waits until a partition has a record at or after the sequence that is wanted of it. Returns the partitions that have, and
+    /// the newest sequence that each is known to have. May be dropped at any point and called again.
+    pub async fn reached(&mut self, wanted: &[(u16, u64)]) -> Result<Vec<(u16, u64)>, Reject> {
+        match self {
+            Self::Nats(watch) => watch.reached(wanted).await,
+            Self::Local(watch) => watch.reached(wanted).await,
         }
     }
 }

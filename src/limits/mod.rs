@@ -18,6 +18,7 @@ mod http;
 mod nats;
 mod process;
 mod publish;
+mod read;
 mod registry;
 mod schema;
 mod station;
@@ -26,8 +27,8 @@ mod store;
 mod tests;
 
 pub use self::{
-    admin::*, auth::*, config::*, consume::*, dead_letters::*, http::*, nats::*, process::*, publish::*, registry::*,
-    schema::*, station::*, store::*,
+    admin::*, auth::*, config::*, consume::*, dead_letters::*, http::*, nats::*, process::*, publish::*, read::*,
+    registry::*, schema::*, station::*, store::*,
 };
 
 use std::time::Duration;

@@ -325,6 +325,15 @@ impl Disk {
         Ok(())
     }
 
+    /// Returns the last sequence of the chunk that holds this record, or of the next chunk, and when that was stored.
+    pub(super) fn stored(&self, partition: u32, sequence: u64) -> fjall::Result<Option<(u64, u64)>> {
+        let keys = format::record_key(partition, sequence)..=format::record_key(partition, u64::MAX);
+        let Some(item) = self.records.range(keys).next() else { return Ok(None) };
+        let (key, value) = item.into_inner()?;
+        let chunk = Self::chunk(&key, &value)?;
+        Ok(format::parse_record_key(&key).map(|(_, last)| (last, chunk.time_ms)))
+    }
+
     /// Records of a partition, of `from..=to`, that were removed one by one, and the bytes that each had.
     pub(super) fn removed(&self, partition: u32, from: u64, to: u64) -> fjall::Result<BTreeMap<u64, u64>> {
         let mut removed = BTreeMap::new();

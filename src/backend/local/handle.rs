@@ -30,8 +30,8 @@ const NUMBER_BYTES: usize = 22;
 #[derive(Debug, Clone)]
 pub struct Handle {
     writer: flume::Sender<Job>,
-    reader: flume::Sender<Request>,
-    shared: Arc<Shared>,
+    pub(super) reader: flume::Sender<Request>,
+    pub(super) shared: Arc<Shared>,
     repeats: Repeats,
     /// Numbers deliveries; the upper half is the handle's own.
     deliveries: Arc<AtomicU64>,

@@ -10,6 +10,7 @@ use super::{
     condition::{Condition, State},
     disk::{Damage, Disk},
     heal::Pause,
+    read::{ReadRequest, WatchRequest},
 };
 use crate::{
     backend::{Delivered, Settlement},
@@ -201,6 +202,10 @@ pub(super) enum Request {
         group: GroupName,
         delivery: u64,
     },
+    /// Records by place.
+    Read(ReadRequest),
+    /// A wait for records.
+    Watch(WatchRequest),
     StationCame(Arc<StationState>),
     StationWent(Name),
     /// A group that could not be saved yet.

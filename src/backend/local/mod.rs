@@ -31,6 +31,7 @@ mod heal;
 mod info;
 mod journal;
 mod messages;
+mod read;
 mod reader;
 mod records;
 mod recovery;
@@ -47,6 +48,7 @@ pub use clock::Clock;
 pub use disk::OpenError;
 pub use handle::Handle;
 pub use info::{Document, GroupInfo, Health, PartitionInfo, PutError, StationError, StationInfo};
+pub use read::Watch;
 pub use records::{Found, Records, StoredRecord};
 
 use crate::{

@@ -7,6 +7,8 @@
 //! Cursors are saved behind the acknowledgements, a few times a second: what a crash takes back of them is
 //! delivered again, never skipped. They are saved through the writer, so in the journal they
 //! follow the records they speak of.
+//!
+//! Reads by place, and who waits for what comes, are in [`super::read`].
 
 use super::{
     catalog::{StationState, millis},
@@ -17,6 +19,7 @@ use super::{
     groups::USED_EVERY,
     heal::Pause,
     messages::{FetchRequest, GroupName, Job, Request, Shared},
+    read::Watches,
 };
 use crate::{
     backend::{Delivered, Message, Settlement},
@@ -54,6 +57,7 @@ pub(super) struct Reader {
     unsaved: BTreeSet<GroupName>,
     /// Groups in which a call waits.
     waiting: BTreeSet<GroupName>,
+    watches: Watches,
     waiters: usize,
     waiters_bytes: usize,
     /// Messages of all groups that are in flight or to come again.
@@ -188,6 +192,7 @@ impl Reader {
             groups: HashMap::new(),
             unsaved: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            watches: Watches::default(),
             waiters: 0,
             waiters_bytes: 0,
             open: Arc::default(),
@@ -205,6 +210,14 @@ impl Reader {
             let fresh = pause.wait(&inbox, |request| match request {
                 Request::Fetch(request) => {
                     request.reply.try_send(Err(refused())).ok();
+                    false
+                }
+                Request::Read(request) => {
+                    request.refuse(refused());
+                    false
+                }
+                Request::Watch(request) => {
+                    request.refuse(refused());
                     false
                 }
                 // What was delivered before is delivered again.
@@ -250,6 +263,7 @@ impl Reader {
             }
             self.fire(now_ms);
             self.serve_all(now_ms);
+            self.watches.serve();
             self.save_if_due(now_ms);
         }
     }
@@ -268,6 +282,8 @@ impl Reader {
                 self.settle(&group, delivery, settlement, &messages, now_ms);
             }
             Request::Cancel { group, delivery } => self.cancel(&group, delivery, now_ms),
+            Request::Read(request) => request.serve(&self.disk, &self.stations),
+            Request::Watch(request) => self.watches.add(request, &self.stations),
             Request::StationCame(state) => drop(self.stations.insert(state.station.name.clone(), state)),
             Request::StationWent(name) => self.forget(&name),
             Request::GroupCame(name) => drop(self.unsaved.insert(name)),
@@ -478,6 +494,7 @@ impl Reader {
     /// A station was deleted: who waits for it learns that.
     fn forget(&mut self, station: &Name) {
         self.stations.remove(station);
+        self.watches.forget(station);
         self.unsaved.retain(|name| name.station != *station);
         let gone: Vec<GroupName> = self.groups.keys().filter(|name| name.station == *station).cloned().collect();
         for name in gone {
@@ -536,6 +553,7 @@ impl Reader {
 
     /// Answers everybody who waits and hands the positions to the writer.
     fn end(&mut self, why: &Reject, patience: Duration) {
+        self.watches.end(why);
         let names: Vec<GroupName> = self.groups.keys().cloned().collect();
         let now_ms = self.clock.monotonic_ms();
         for name in names {

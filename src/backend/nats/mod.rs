@@ -12,8 +12,10 @@ mod connection;
 mod fetch;
 mod jetstream;
 mod publish;
+mod read;
 mod slab;
 #[cfg(test)]
 mod testing;
 
 pub use connection::{Connection, ConnectionSettings, Credential};
+pub use read::Watch;

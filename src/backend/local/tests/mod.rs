@@ -8,6 +8,7 @@ mod groups;
 mod heal;
 mod keeping;
 mod letters;
+mod reads;
 mod recovery;
 mod stations;
 mod support;

@@ -32,7 +32,7 @@ use self::{
     servers::{Address, Servers},
     subscriptions::ACKNOWLEDGEMENTS_SID,
 };
-use super::{bus::Bus, jetstream::JetStream};
+use super::{bus::Bus, jetstream::JetStream, read::Gets};
 use crate::{
     limits::{Limits, NATS_STOP_WRITE_TIMEOUT},
     metrics::ShardMetrics,
@@ -64,6 +64,7 @@ pub struct Connection {
     pub(super) subscriptions: RefCell<Subscriptions>,
     pub(super) jetstream: JetStream,
     pub(super) bus: Bus,
+    pub(super) gets: Gets,
     /// The connection that stands.
     up: RefCell<Option<Up>>,
     /// Woken when there is one, and when it is lost.
@@ -126,6 +127,7 @@ impl Connection {
             out: Out::default(),
             subscriptions: RefCell::new(Subscriptions::new()),
             bus: Bus::default(),
+            gets: Gets::default(),
             up: RefCell::default(),
             changed: Waiters::default(),
             standby: RefCell::default(),

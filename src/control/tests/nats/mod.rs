@@ -6,6 +6,7 @@
 mod bus;
 mod credentials;
 mod publishing;
+mod reads;
 mod registry;
 mod stations;
 mod streams;

@@ -1,4 +1,5 @@
-//! NATS JetStream: one connection for each shard, on the shard's own runtime.
+//! NATS JetStream: one connection for each shard, on the shard's own runtime; and what else of NATS the data path uses
+//! (`bus`), over the same connection.
 //!
 //! Everything goes through one output buffer that is written once per turn of the loop. One reader handles all
 //! acknowledgements of a read in one pass. Publishes are bounded by the window (`wire::jetstream`), in messages and in

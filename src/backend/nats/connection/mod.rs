@@ -1,8 +1,8 @@
 //! The connection of one shard to the broker: kept up for ever, written once a turn, read in one pass.
 //!
 //! It drives two *duties*, which know nothing of sockets: [`jetstream`](super::jetstream) (publishes, acknowledgements,
-//! pulls) and the [`bus`](super::bus) (requests). A duty appends to the output ([`out`]), is handed what
-//! comes for it ([`reader`]; [`subscriptions`] says what that is), and is told when the connection is lost.
+//! pulls) and the [`bus`](super::bus) (requests, subscriptions). A duty appends to the output ([`out`]), is handed what
+//! comes for it ([`reader`]; [`subscriptions`] says what that is), and is told when the connection is lost (ADR 38).
 //!
 //! A connection is made ([`connect`], to one of the [`servers`], after a pause ([`backoff`])), judged once a tick
 //! ([`watch`], [`health`]), and left for a better one ([`leave`]).
@@ -15,6 +15,8 @@ mod out;
 mod reader;
 mod servers;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod writer;
 

@@ -155,7 +155,10 @@ impl<'a> DeadLetterBatch<'a> {
                 let mut station = Rc::clone(station);
                 async move {
                     let id = entry.id.as_deref().map(|base| MessageId { base, numbered: false });
-                    let own = Some(RecordHeaders { block, spans: std::slice::from_ref(fields) });
+                    // Only its own part of the block: the embedded store copies and counts what a publish points to.
+                    let block = fields.of(block);
+                    let whole = [Span { start: 0, end: fields.end - fields.start }];
+                    let own = Some(RecordHeaders { block, spans: &whole });
                     let records = std::slice::from_ref(&entry.payload);
                     let (mut outcomes, mut list) = (Vec::new(), Vec::new());
                     let partitions =

@@ -7,7 +7,10 @@ use super::{
 use crate::{
     dead_letters::fields::{DeadLetterFields, Kind},
     directory::contracts::{Contract, Contracts},
-    limits::{LOCAL_RECORD_BYTES_MAX, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_OVERHEAD_BYTES},
+    limits::{
+        DEAD_LETTERS_AT_A_TIME, LOCAL_RECORD_BYTES_MAX, PRODUCE_TIMEOUT, RECEIPT_BYTES, RECORD_HEADER_BYTES_MAX,
+        RECORD_OVERHEAD_BYTES,
+    },
     record::{MessageId, Outcome, Placement, Receipt, RecordHeaders, Records, placement},
     reject::Reject,
     rt::{self, clock},
@@ -205,6 +208,18 @@ fn more_dead_letters_than_go_at_a_time_keep_their_order() {
         let call = (false, "", body.as_bytes());
         world.post(&world.ingest(), "many", Form::Batch, call).await.expect("outcomes");
         assert_eq!(world.payloads(&name("many").dead_letters()).await, texts);
+    });
+}
+
+#[test]
+fn many_dead_letters_with_ids_and_large_fields_are_kept() {
+    run(async |world: &World| {
+        world.attach("many");
+        let body = format!("[{}]", vec!["7"; DEAD_LETTERS_AT_A_TIME].join(","));
+        let fields = format!("Idempotency-Key: k\r\nX-Large: {}\r\n", "x".repeat(RECORD_HEADER_BYTES_MAX / 2));
+        let call = (false, fields.as_str(), body.as_bytes());
+        world.post(&world.ingest(), "many", Form::Batch, call).await.expect("outcomes");
+        assert_eq!(world.payloads(&name("many").dead_letters()).await.len(), DEAD_LETTERS_AT_A_TIME);
     });
 }
 

@@ -34,9 +34,9 @@ pub(crate) struct Publisher<'a> {
     pub(crate) name: &'a Name,
     /// Whether the station may be created for it.
     pub(crate) create: bool,
-    /// The partitions that the request names. They are chosen anew if the station has another number of them meanwhile,
+    /// The partitions that the request names, from which they are chosen anew if the station gets another number of them.
     pub(crate) placement: Placement<'a>,
-    /// for a request that stands here in the round robin.
+    /// Where the request stands in the round robin.
     pub(crate) turn: u64,
 }
 
@@ -122,9 +122,7 @@ impl Publisher<'_> {
         }
         Ok(())
     }
-}
 
-impl Publisher<'_> {
     /// Returns the partitions of the records: those that were chosen, unless the station has another number of them `now`.
     fn partitions<'b>(&self, publish: &Publish<'b>, now: &Station, list: &'b mut Vec<u16>) -> Partitions<'b> {
         let partitions = now.partitions.len();

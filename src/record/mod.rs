@@ -1,5 +1,5 @@
-//! Records, as everybody who handles them speaks of them: what is stored with one, what it is called, what became of it.
-//! Pure.
+//! Records, and what is said of them: their message ids, the header fields stored with them, their partitions, what became
+//! of them. Pure.
 
 pub mod headers;
 pub mod message_id;
@@ -42,12 +42,12 @@ impl<'a> Records<'a> {
 pub struct RecordHeaders<'a> {
     /// All of them.
     pub block: &'a [u8],
-    /// Those of each record, in `block`, in the order of the records.
+    /// Those of each record, in `block`, in the order of the request's records.
     pub spans: &'a [Span],
 }
 
 impl<'a> RecordHeaders<'a> {
-    /// The fields of record `index`.
+    /// Returns the fields of the request's record `index`.
     #[must_use]
     pub fn of(&self, index: usize) -> &'a [u8] {
         self.spans.get(index).copied().unwrap_or_default().of(self.block)

@@ -14,7 +14,8 @@ use crate::wire::nats::encode::ID_SEPARATOR;
 const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// The partitions that a request names for its records.
+/// The partitions that a request names for its records. A record that is sent again is known by its message id in the same
+/// partition only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Placement<'a> {
     /// None: records go by their message ids, or in turns.
@@ -53,8 +54,7 @@ impl Placement<'_> {
         }
     }
 
-    /// Checks whether the request names a partition that a station of so many partitions does not have. Returns the
-    /// first such one.
+    /// Returns the first partition that the request names and that a station of `partitions` partitions does not have.
     #[must_use]
     pub fn missing(self, partitions: usize) -> Option<u16> {
         let is_missing = |partition: &u16| usize::from(*partition) >= partitions;

@@ -25,7 +25,7 @@ const RULES: &[Rule] = &[
     ("wire", &[]),
     ("auth", &["metrics::Counter"]),
     ("metrics", &[]),
-    ("record", &["wire"]),
+    ("record", &["wire::Span", "wire::nats"]),
     ("rt", &[]),
     ("transport", &["rt"]),
     ("config", &["record::headers", "rt::DriverChoice"]),

@@ -14,7 +14,7 @@ use crate::{
     directory::{Directory, Local},
     limits::Limits,
     metrics::ShardMetrics,
-    record::{MessageId, Outcome, Placement, Receipt, RecordHeaders},
+    record::{MessageId, Outcome, Partitions, Placement, Receipt, RecordHeaders},
     reject::{Reject, SizeLimit},
     retry::Publisher,
     rt::{self, Flavor, clock},
@@ -332,6 +332,37 @@ fn records_published_singly_have_fields_of_their_own_however_they_are_answered()
             assert_eq!(record(&server, stream, *sequence), (fields.to_owned(), payload.to_owned()));
         }
     }
+}
+
+#[test]
+fn records_go_to_the_partition_that_was_chosen_for_them() {
+    let server = Server::start("");
+    let mut partitioned = settings(server.port);
+    partitioned.stations.partitions = 3;
+    let station = Gateway::start(partitioned).station("three", true).expect("made");
+    let three = &station;
+    on_connection(server.port, &Limits::default(), |connection| async move {
+        let (body, records) = body(&["a", "b", "c"]);
+        for (partitions, expect) in [
+            (Partitions::All(2), [2, 2, 2]),
+            (Partitions::Each(&[1, 0, 2]), [1, 0, 2]),
+            (Partitions::in_turns(5, 3), [2, 0, 1]),
+        ] {
+            let mut outcomes = Vec::new();
+            let publish = Publish { partitions, ..Publish::of(three, &body, &records) };
+            connection.publish(&publish, &mut outcomes).await.expect("sent");
+            let chosen: Vec<u16> = outcomes
+                .iter()
+                .map(|outcome| match outcome {
+                    Outcome::Stored(receipt) => receipt.partition,
+                    Outcome::Failed(why) => panic!("not stored: {why}"),
+                })
+                .collect();
+            assert_eq!(chosen, expect);
+        }
+    });
+    let stored: Vec<u64> = station.partitions.iter().map(|partition| messages(&server, &partition.stream)).collect();
+    assert_eq!(stored, [2, 2, 5]);
 }
 
 #[test]

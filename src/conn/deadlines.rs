@@ -124,6 +124,12 @@ impl<T: Transport> Deadlines<T> {
         self.expired.get()
     }
 
+    /// Returns whether there is no connection.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.borrow().slots.iter().all(Option::is_none)
+    }
+
     /// Shuts down what is overdue.
     pub(super) fn sweep(&self, now: Instant) {
         for entry in self.entries.borrow().slots.iter().flatten() {

@@ -7,6 +7,8 @@ mod deadlines;
 mod deliveries;
 mod peers;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     budget::Budget,

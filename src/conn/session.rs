@@ -33,7 +33,7 @@ use std::{net::IpAddr, time::Duration};
 /// Requests and reads of one connection before other tasks get their turn.
 const STEPS_IN_A_ROW: u32 = 32;
 /// After an answer that closes, input is read and dropped for this long, so that the answer is not lost to a reset.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// The least room for a read.
 const READ_BYTES_MIN: usize = 4 * 1024;
 /// Room for a body that is announced grows with what has come: this many times as much.

@@ -28,7 +28,7 @@ pub trait Transport: Debug + Sized + 'static {
     /// Returns the guard, which must not outlive the transport.
     fn guard(&self) -> Self::Guard;
 
-    /// Waits until there is something to read, without a buffer.
+    /// Waits until there is something to read, without a buffer. Unlike a read, this wait may be dropped.
     fn readable(&self) -> impl Future<Output = io::Result<()>>;
 
     /// Reads into the spare capacity of `buffer`, which must not be zero; `Ok(0)` is end of stream.

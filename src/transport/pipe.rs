@@ -185,6 +185,11 @@ impl Pipe {
         self.handle.change(|state, _| state.is_interrupted = is_interrupted);
     }
 
+    /// Returns whether a read would have something.
+    pub(crate) fn has_input(&self) -> bool {
+        self.handle.look(|end| !end.incoming.is_empty())
+    }
+
     /// Closes the end at once and resets the connection, whatever was read.
     pub(crate) fn reset(self) {
         self.handle.change(|state, side| state.ends[side].resets = true);

@@ -6,7 +6,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sluicegate::internals::{
-    backend::{Clock, Publish, StationDefaults, Store},
+    backend::{Attributes, Clock, Publish, StationDefaults, Store},
     wire::{Name, Span},
 };
 use std::{fs::OpenOptions, hint::black_box, io::Write, time::Duration};
@@ -34,11 +34,7 @@ fn store(criterion: &mut Criterion) {
     for jobs in JOBS {
         let directory = directory();
         let defaults = StationDefaults {
-            partitions: 1,
-            retention_age: None,
-            retention_records: None,
-            retention_bytes: None,
-            duplicate_window: Duration::from_secs(120),
+            attributes: Attributes { retention_age: None, ..Attributes::default() },
             group_expiry: None,
         };
         let store = Store::open(directory.path(), defaults, Clock::system()).expect("opens");

@@ -12,7 +12,7 @@ use crate::{
         local::{Clock, StationDefaults, Store},
         nats::{ConnectionSettings, Credential},
     },
-    config::{BackendSettings, NatsCredential, NatsSettings, Settings},
+    config::{BackendSettings, NatsCredential, NatsSettings, Settings, StationSettings},
     control::{self, ControlHandle, ControlInputs, OpenBackend},
     directory::messages::{Envelope, ShardUpdate},
     limits::{REQUESTS_PER_SHARD_MAX, STORE_CLOSE_TIMEOUT},
@@ -20,7 +20,6 @@ use crate::{
     record::headers::HeaderPolicy,
     rt::{self, Driver, Reservation, clock},
     shard::{self, BackendParts, Parts, Running},
-    station::Attributes,
 };
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ},
@@ -250,7 +249,8 @@ fn open(settings: &Settings) -> Result<OpenBackend, Failed> {
     if std::env::current_dir().is_err() {
         std::env::set_current_dir("/").map_err(|error| Failed::new(format!("the current directory: {error}")))?;
     }
-    let defaults = StationDefaults::new(&Attributes::from(&settings.stations), settings.stations.group_expiry);
+    let StationSettings { attributes, group_expiry, .. } = settings.stations.clone();
+    let defaults = StationDefaults { attributes, group_expiry };
     let store = Store::open_within(&settings.limits, &settings.data_dir, defaults, Clock::system());
     store
         .map(|store| OpenBackend::Local(Arc::new(store)))

@@ -18,9 +18,12 @@ pub mod fuzz {
 
 pub mod backend {
     //! The embedded store.
-    pub use crate::backend::{
-        Publish,
-        local::{Clock, StationDefaults, Store},
+    pub use crate::{
+        backend::{
+            Publish,
+            local::{Clock, StationDefaults, Store},
+        },
+        station::Attributes,
     };
 }
 

@@ -5,8 +5,9 @@ use super::{
     texts::{NameText, StreamText, SubjectText},
     typed,
 };
-use crate::station;
+use crate::station::{self, Attributes, AttributesChange, Name};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use utoipa::ToSchema;
 
 /// The attributes of a new station. The configuration has the value of each that is absent.
@@ -183,4 +184,83 @@ impl From<StorageKind> for station::Storage {
             StorageKind::Memory => Self::Memory,
         }
     }
+}
+
+impl NewStation {
+    /// Returns all attributes of the new station; what is absent is as `defaults` has it. Whether a station can have
+    /// them is not checked.
+    #[must_use]
+    pub fn attributes(&self, defaults: &Attributes) -> Attributes {
+        let attributes = Attributes {
+            partitions: self.partitions.unwrap_or(defaults.partitions),
+            retention_age: self.retention_age_s.map_or(defaults.retention_age, age),
+            retention_records: self.retention_records.map_or(defaults.retention_records, limit),
+            retention_bytes: self.retention_bytes.map_or(defaults.retention_bytes, limit),
+            retention_acknowledged: self.retention_acknowledged.unwrap_or(defaults.retention_acknowledged),
+            storage: self.storage.map_or(defaults.storage, station::Storage::from),
+            replicas: self.replicas.unwrap_or(defaults.replicas),
+            duplicate_window: defaults.duplicate_window,
+        };
+        match self.idempotency_window_ms {
+            Some(window) => Attributes { duplicate_window: Duration::from_millis(window), ..attributes },
+            // The default never stands in the way of a short retention.
+            None => attributes.with_possible_window(),
+        }
+    }
+}
+
+impl ChangeStation {
+    /// Returns the attributes that are asked for, as far as they can be changed.
+    #[must_use]
+    pub fn attributes(&self) -> AttributesChange {
+        AttributesChange {
+            retention_age: self.retention_age_s.map(age),
+            retention_records: self.retention_records.map(limit),
+            retention_bytes: self.retention_bytes.map(limit),
+            replicas: self.replicas,
+            duplicate_window: self.idempotency_window_ms.map(Duration::from_millis),
+        }
+    }
+
+    /// Returns which fixed attribute is asked to be another than it is, if one is.
+    #[must_use]
+    pub fn other_than_fixed(&self, known: &Attributes) -> Option<&'static str> {
+        if self.partitions.is_some_and(|partitions| partitions != known.partitions) {
+            return Some("the number of partitions");
+        }
+        self.storage.is_some_and(|storage| storage != known.storage.into()).then_some("the storage")
+    }
+}
+
+impl StationView {
+    /// Returns the view of a station with these attributes, and with no record.
+    #[must_use]
+    pub fn of(name: &Name, attributes: &Attributes, dead_letters: DeadLetterSettings) -> Self {
+        Self {
+            name: name.to_string(),
+            partitions: attributes.partitions,
+            retention_age_s: attributes.retention_age.map_or(0, |age| age.as_secs()),
+            retention_records: attributes.retention_records.unwrap_or(0),
+            retention_bytes: attributes.retention_bytes.unwrap_or(0),
+            retention_acknowledged: attributes.retention_acknowledged,
+            storage: attributes.storage.into(),
+            replicas: attributes.replicas,
+            idempotency_window_ms: u64::try_from(attributes.duplicate_window.as_millis()).unwrap_or(u64::MAX),
+            dead_letters,
+            schema: None,
+            adopted: None,
+            records: 0,
+            bytes: 0,
+        }
+    }
+}
+
+/// Seconds; 0 is for ever.
+fn age(seconds: u64) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// 0 is no limit.
+fn limit(limit: u64) -> Option<u64> {
+    (limit > 0).then_some(limit)
 }

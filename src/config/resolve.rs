@@ -139,14 +139,15 @@ fn addresses(draft: &Draft, missing: &[&str], findings: &mut Findings<'_>) -> (S
 }
 
 fn stations(mut stations: StationSettings, findings: &mut Findings<'_>) -> StationSettings {
-    if let Some(age) = stations.retention_age.filter(|age| *age < stations.duplicate_window) {
+    let attributes = &mut stations.attributes;
+    if let Some(age) = attributes.retention_age.filter(|age| *age < attributes.duplicate_window) {
         if findings.origins.contains_key("stations.duplicate_window") {
             findings.notices.push(Notice::warning(format!(
                 "stations.duplicate_window is shortened to stations.retention_age, {}: a message id cannot outlive its record",
                 show_time(age)
             )));
         }
-        stations.duplicate_window = age;
+        attributes.duplicate_window = age;
     }
     stations
 }

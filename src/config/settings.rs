@@ -2,9 +2,9 @@
 
 pub use crate::rt::DriverChoice;
 use crate::{
-    limits::{DUPLICATE_WINDOW, GROUP_EXPIRY, Limits, PARTITIONS_MAX},
+    limits::{GROUP_EXPIRY, Limits},
     record::headers::HeaderRule,
-    station::{Attributes, Storage},
+    station::Attributes,
 };
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -169,20 +169,8 @@ pub struct StationSettings {
     pub auto_create: bool,
     /// Names of streams and subjects.
     pub layout: Layout,
-    /// Partitions, 1 to 10,000.
-    pub partitions: u16,
-    /// Records older than this go; `None` keeps them.
-    pub retention_age: Option<Duration>,
-    /// More records than this, and the oldest go.
-    pub retention_records: Option<u64>,
-    /// More bytes than this, and the oldest go.
-    pub retention_bytes: Option<u64>,
-    /// Memory instead of file storage (JetStream).
-    pub memory: bool,
-    /// Copies (JetStream).
-    pub replicas: u8,
-    /// How long a message id is remembered.
-    pub duplicate_window: Duration,
+    /// What they are made with.
+    pub attributes: Attributes,
     /// Consumer groups that nobody uses for this long are removed; `None` keeps them.
     pub group_expiry: Option<Duration>,
 }
@@ -192,29 +180,8 @@ impl Default for StationSettings {
         Self {
             auto_create: true,
             layout: Layout::Plain,
-            partitions: 1,
-            retention_age: Some(Duration::from_secs(3_600)),
-            retention_records: None,
-            retention_bytes: None,
-            memory: false,
-            replicas: 1,
-            duplicate_window: DUPLICATE_WINDOW,
+            attributes: Attributes::default(),
             group_expiry: Some(GROUP_EXPIRY),
-        }
-    }
-}
-
-impl From<&StationSettings> for Attributes {
-    fn from(settings: &StationSettings) -> Self {
-        Self {
-            partitions: settings.partitions.clamp(1, PARTITIONS_MAX),
-            retention_age: settings.retention_age,
-            retention_records: settings.retention_records,
-            retention_bytes: settings.retention_bytes,
-            retention_acknowledged: false,
-            storage: if settings.memory { Storage::Memory } else { Storage::File },
-            replicas: settings.replicas.max(1),
-            duplicate_window: settings.duplicate_window,
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     limits::{CONFIG_LIFETIME_MAX, SHARDS_MAX},
     record::headers::HeaderRule,
     rt::DriverChoice,
-    station::Name,
+    station::{Name, Storage},
 };
 use std::{path::PathBuf, time::Duration};
 use toml::Value;
@@ -96,7 +96,7 @@ const PUBLISH_MODES: [(&str, PublishModeChoice); 3] =
     [("auto", PublishModeChoice::Auto), ("single", PublishModeChoice::Single), ("atomic", PublishModeChoice::Atomic)];
 const UNCONFIRMED: [(&str, Unconfirmed); 2] = [("serve", Unconfirmed::Serve), ("refuse", Unconfirmed::Refuse)];
 const LAYOUTS: [(&str, Layout); 2] = [("plain", Layout::Plain), ("memphis", Layout::Memphis)];
-const STORAGES: [(&str, bool); 2] = [("file", false), ("memory", true)];
+const STORAGES: [(&str, Storage); 2] = [("file", Storage::File), ("memory", Storage::Memory)];
 const FORMATS: [(&str, Option<bool>); 3] = [("auto", None), ("json", Some(true)), ("pretty", Some(false))];
 const UNLIMITED: &str = "unlimited";
 
@@ -321,50 +321,50 @@ pub(super) static SETTINGS: &[Setting] = &[
         "stations.partitions",
         "1",
         "Partitions of a new station, 1 to 10000.",
-        |draft, raw| set(&mut draft.stations.partitions, raw.count(1, 10_000).map(|count| u16::try_from(count).unwrap_or(1))),
-        |settings| number(settings.stations.partitions.into()),
+        |draft, raw| set(&mut draft.stations.attributes.partitions, raw.count(1, 10_000).map(|count| u16::try_from(count).unwrap_or(1))),
+        |settings| number(settings.stations.attributes.partitions.into()),
     ),
     Setting::new(
         "stations.retention_age",
         "\"1h\"",
         "Records older than this go; `unlimited` keeps them.",
-        |draft, raw| set(&mut draft.stations.retention_age, limited(raw, |raw| raw.time(Duration::from_millis(100)))),
-        |settings| text(settings.stations.retention_age.map_or_else(|| UNLIMITED.to_owned(), show_time)),
+        |draft, raw| set(&mut draft.stations.attributes.retention_age, limited(raw, |raw| raw.time(Duration::from_millis(100)))),
+        |settings| text(settings.stations.attributes.retention_age.map_or_else(|| UNLIMITED.to_owned(), show_time)),
     ),
     Setting::new(
         "stations.retention_records",
         "\"unlimited\"",
         "With more records than this in a partition, the oldest go.",
-        |draft, raw| set(&mut draft.stations.retention_records, limited(raw, |raw| raw.count(1, i64::MAX as u64))),
-        |settings| settings.stations.retention_records.map_or_else(|| text(UNLIMITED.to_owned()), number),
+        |draft, raw| set(&mut draft.stations.attributes.retention_records, limited(raw, |raw| raw.count(1, i64::MAX as u64))),
+        |settings| settings.stations.attributes.retention_records.map_or_else(|| text(UNLIMITED.to_owned()), number),
     ),
     Setting::new(
         "stations.retention_bytes",
         "\"unlimited\"",
         "With more bytes than this in a partition, the oldest records go.",
-        |draft, raw| set(&mut draft.stations.retention_bytes, limited(raw, Raw::size)),
-        |settings| text(settings.stations.retention_bytes.map_or_else(|| UNLIMITED.to_owned(), show_size)),
+        |draft, raw| set(&mut draft.stations.attributes.retention_bytes, limited(raw, Raw::size)),
+        |settings| text(settings.stations.attributes.retention_bytes.map_or_else(|| UNLIMITED.to_owned(), show_size)),
     ),
     Setting::new(
         "stations.storage",
         "\"file\"",
         "Where JetStream keeps a new station: `file` or `memory`.",
-        |draft, raw| set(&mut draft.stations.memory, raw.choice(&STORAGES)),
-        |settings| word(&STORAGES, settings.stations.memory),
+        |draft, raw| set(&mut draft.stations.attributes.storage, raw.choice(&STORAGES)),
+        |settings| word(&STORAGES, settings.stations.attributes.storage),
     ),
     Setting::new(
         "stations.replicas",
         "1",
         "Copies that JetStream keeps: 1, 3 or 5 (2 and 4 become 3, more than 5 becomes 5).",
-        |draft, raw| set(&mut draft.stations.replicas, raw.count(0, 255).map(replicas)),
-        |settings| number(settings.stations.replicas.into()),
+        |draft, raw| set(&mut draft.stations.attributes.replicas, raw.count(0, 255).map(replicas)),
+        |settings| number(settings.stations.attributes.replicas.into()),
     ),
     Setting::new(
         "stations.duplicate_window",
         "\"2m\"",
         "How long a message id is remembered; at least 100ms, at most 24h and `stations.retention_age`. With less than twice `limits.ack_timeout`, records that were not acknowledged are published again for a shorter time, or not at all.",
-        |draft, raw| set(&mut draft.stations.duplicate_window, duplicate_window(raw)),
-        |settings| text(show_time(settings.stations.duplicate_window)),
+        |draft, raw| set(&mut draft.stations.attributes.duplicate_window, duplicate_window(raw)),
+        |settings| text(show_time(settings.stations.attributes.duplicate_window)),
     ),
     Setting::new(
         "stations.group_expiry",
@@ -497,7 +497,7 @@ fn replicas(written: u64) -> u8 {
 fn duplicate_window(raw: &Raw) -> Result<Duration, Bad> {
     let window = raw.time(Duration::ZERO)?;
     if window.is_zero() {
-        return Ok(Draft::default().stations.duplicate_window);
+        return Ok(Draft::default().stations.attributes.duplicate_window);
     }
     if window > Duration::from_secs(86_400) {
         return Err(Bad::new(format!("is {}", raw.shown()), "write at most 24h"));

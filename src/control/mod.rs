@@ -248,7 +248,7 @@ async fn on_broker(
         records: Arc::clone(&streams) as _,
         groups: streams,
         provisioner: Arc::new(NatsProvisioner::begin(broker.clone(), stations, nats.publish_mode, sync)),
-        registry: Arc::new(NatsRegistry::new(broker, nats.registry_bucket, settings.stations.replicas)),
+        registry: Arc::new(NatsRegistry::new(broker, nats.registry_bucket, settings.stations.attributes.replicas)),
         health: Arc::new(NatsHealth { control: Arc::clone(metrics), shards }),
     })
 }

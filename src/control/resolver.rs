@@ -21,7 +21,7 @@ use crate::{
     limits::{REQUESTS_PER_SHARD_MAX, RESOLVE_TIMEOUT, RESOLVED_AT_ONCE_MAX},
     metrics::{ControlMetrics, LoginResult, RequestKind},
     reject::Reject,
-    station::{Attributes, DirectGet, Name, Station},
+    station::{DirectGet, Name, Station},
 };
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -77,7 +77,7 @@ impl Resolver {
         }
         let known = snapshot.stations.get(&of).map(|entry| entry.document.dead_letters.clone()).unwrap_or_default();
         let age = (known.retention_age_s > 0).then(|| Duration::from_secs(known.retention_age_s));
-        match self.streams.create(name, &Attributes::from(&self.settings.stations).of_dead_letters(age)).await {
+        match self.streams.create(name, &self.settings.stations.attributes.of_dead_letters(age)).await {
             // Another gateway was quicker, and may know of another retention by now.
             Ok(()) | Err(StreamsError::Exists) => self.find(&snapshot, name, false).await,
             Err(StreamsError::Failed(reject)) => Err(reject),
@@ -182,7 +182,7 @@ fn registered(snapshot: &Snapshot, name: &Name) -> Registered {
         let is_stored = snapshot.stations.stored_revision(name).is_some();
         return if is_stored { Registered::Unreadable } else { Registered::Nothing };
     };
-    let given = || document.attributes().map_or(Registered::Nothing, Registered::With);
+    let given = || document.given.clone().map_or(Registered::Nothing, Registered::With);
     document.adopted.clone().map_or_else(given, Registered::Adopted)
 }
 

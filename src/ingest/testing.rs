@@ -73,14 +73,7 @@ pub(crate) fn run(test: impl AsyncFnOnce(&World)) {
 }
 
 fn defaults() -> StationDefaults {
-    StationDefaults {
-        partitions: 1,
-        retention_age: None,
-        retention_records: None,
-        retention_bytes: None,
-        duplicate_window: Duration::from_secs(120),
-        group_expiry: None,
-    }
+    StationDefaults { attributes: Attributes { retention_age: None, ..Attributes::default() }, group_expiry: None }
 }
 
 /// The control plane.
@@ -215,7 +208,7 @@ impl World {
 
     /// Makes a station of so many partitions.
     pub(crate) async fn create(&self, station: &str, partitions: u16) {
-        let attributes = Attributes { partitions, ..Attributes::from(&defaults()) };
+        let attributes = Attributes { partitions, ..defaults().attributes };
         self.store.create_station(&name(station), &attributes).await.expect("made");
     }
 

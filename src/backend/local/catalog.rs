@@ -6,7 +6,7 @@
 
 use crate::{
     limits::LOCAL_PARTITION_IDS_MAX,
-    station::{Attributes, AttributesChange, DirectGet, Name, Partition, PublishMode, Station, Storage},
+    station::{Attributes, DirectGet, Name, Partition, PublishMode, Station, Storage},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -20,47 +20,17 @@ use std::{
 /// How a station is made on first use.
 #[derive(Debug, Clone)]
 pub struct StationDefaults {
-    /// Partitions, at least one.
-    pub partitions: u16,
-    /// Records older than this go; `None` keeps them.
-    pub retention_age: Option<Duration>,
-    /// More records than this in a partition, and the oldest go.
-    pub retention_records: Option<u64>,
-    /// More bytes than this (headers and payload) in a partition, and the oldest go.
-    pub retention_bytes: Option<u64>,
-    /// How long a message id is remembered.
-    pub duplicate_window: Duration,
+    /// Its attributes; of those that this store does not have, its own count.
+    pub attributes: Attributes,
     /// Consumer groups that nobody uses for this long are removed; `None` keeps them.
     pub group_expiry: Option<Duration>,
 }
 
 impl StationDefaults {
-    /// Returns how stations are made that get these attributes, as far as the store has them.
-    #[must_use]
-    pub fn new(attributes: &Attributes, group_expiry: Option<Duration>) -> Self {
-        Self {
-            partitions: attributes.partitions,
-            retention_age: attributes.retention_age,
-            retention_records: attributes.retention_records,
-            retention_bytes: attributes.retention_bytes,
-            duplicate_window: attributes.duplicate_window,
-            group_expiry,
-        }
-    }
-}
-
-impl From<&StationDefaults> for Attributes {
-    fn from(defaults: &StationDefaults) -> Self {
-        Self {
-            partitions: defaults.partitions.max(1),
-            retention_age: defaults.retention_age,
-            retention_records: defaults.retention_records,
-            retention_bytes: defaults.retention_bytes,
-            retention_acknowledged: false,
-            storage: Storage::File,
-            replicas: 1,
-            duplicate_window: defaults.duplicate_window,
-        }
+    /// Returns the attributes of a station that is made on first use. The store has one copy of it, on disk.
+    pub(super) fn attributes(&self) -> Attributes {
+        let partitions = self.attributes.partitions.max(1);
+        Attributes { partitions, storage: Storage::File, replicas: 1, ..self.attributes.clone() }
     }
 }
 
@@ -69,44 +39,30 @@ impl From<&StationDefaults> for Attributes {
 pub(super) struct StationDoc {
     /// Ids of its partitions. An id is never used again.
     pub(super) partitions: Vec<u32>,
-    pub(super) retention_age_ms: Option<u64>,
-    pub(super) retention_records: Option<u64>,
-    pub(super) retention_bytes: Option<u64>,
-    #[serde(default)]
-    pub(super) retention_acknowledged: bool,
-    pub(super) duplicate_window_ms: u64,
+    #[serde(flatten)]
+    pub(super) rules: Rules,
     /// When it was made, ms since the epoch.
     pub(super) created_ms: u64,
 }
 
-impl StationDoc {
-    /// A station of these partitions that lives by these rules.
-    pub(super) fn new(partitions: Vec<u32>, rules: Rules, created_ms: u64) -> Self {
-        Self {
-            partitions,
-            retention_age_ms: rules.age_ms,
-            retention_records: rules.records,
-            retention_bytes: rules.bytes,
-            retention_acknowledged: rules.acknowledged,
-            duplicate_window_ms: rules.window_ms,
-            created_ms,
-        }
-    }
-}
-
-/// What may be changed of a station.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What may be changed of a station, as it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Rules {
     /// Older records go.
+    #[serde(rename = "retention_age_ms")]
     pub(super) age_ms: Option<u64>,
     /// Of more records in a partition, the oldest go.
+    #[serde(rename = "retention_records")]
     pub(super) records: Option<u64>,
     /// Of more bytes in a partition, the oldest go.
+    #[serde(rename = "retention_bytes")]
     pub(super) bytes: Option<u64>,
     /// Records go that every consumer group has acknowledged. While there is no group they stay: on JetStream they would
     /// go at once, and what is produced before the first consumer comes would be acknowledged and lost.
+    #[serde(rename = "retention_acknowledged", default)]
     pub(super) acknowledged: bool,
     /// How long a message id is remembered.
+    #[serde(rename = "duplicate_window_ms")]
     pub(super) window_ms: u64,
 }
 
@@ -118,18 +74,6 @@ impl From<&Attributes> for Rules {
             bytes: attributes.retention_bytes.filter(|limit| *limit != NO_LIMIT),
             acknowledged: attributes.retention_acknowledged,
             window_ms: millis(attributes.duplicate_window),
-        }
-    }
-}
-
-impl From<&StationDoc> for Rules {
-    fn from(doc: &StationDoc) -> Self {
-        Self {
-            age_ms: doc.retention_age_ms,
-            records: doc.retention_records,
-            bytes: doc.retention_bytes,
-            acknowledged: doc.retention_acknowledged,
-            window_ms: doc.duplicate_window_ms,
         }
     }
 }
@@ -238,11 +182,11 @@ impl StationState {
                 answers_in_order: true,
                 not_atomic: None,
                 atomic_records_max: u32::try_from(crate::limits::LOCAL_COMMIT_RECORDS_MAX).unwrap_or(u32::MAX),
-                duplicate_window: Duration::from_millis(doc.duplicate_window_ms),
+                duplicate_window: Duration::from_millis(doc.rules.window_ms),
                 direct_get: DirectGet::Allowed,
             }),
             created_ms: doc.created_ms,
-            rules: SharedRules::new(doc.into()),
+            rules: SharedRules::new(doc.rules),
             partitions: states.collect(),
             deleted: AtomicBool::new(false),
         }
@@ -269,7 +213,8 @@ impl StationState {
 
     /// Its document, with these rules.
     pub(super) fn doc(&self, rules: Rules) -> StationDoc {
-        StationDoc::new(self.partitions.iter().map(|one| one.id).collect(), rules, self.created_ms)
+        let partitions = self.partitions.iter().map(|one| one.id).collect();
+        StationDoc { partitions, rules, created_ms: self.created_ms }
     }
 
     /// What it is, as whoever made it said.
@@ -316,18 +261,6 @@ impl PartitionState {
     /// Only the writer calls this, after the commit; and whoever opens the store.
     pub(super) fn set_removed(&self, count: u64) {
         self.removed.store(count, Ordering::Release);
-    }
-}
-
-/// What a station's attributes become.
-pub(super) fn changed(attributes: &Attributes, change: &AttributesChange) -> Attributes {
-    Attributes {
-        retention_age: change.retention_age.unwrap_or(attributes.retention_age),
-        retention_records: change.retention_records.unwrap_or(attributes.retention_records),
-        retention_bytes: change.retention_bytes.unwrap_or(attributes.retention_bytes),
-        replicas: change.replicas.unwrap_or(attributes.replicas),
-        duplicate_window: change.duplicate_window.unwrap_or(attributes.duplicate_window),
-        ..*attributes
     }
 }
 
@@ -386,7 +319,7 @@ mod tests {
             (name.clone(), 2, vec![("my#station$1", "my.station.$1"), ("my#station$2", "my.station.$2")]),
             (name.dead_letters(), 1, vec![("my#station$dls", "my.station.$dls")]),
         ] {
-            let doc = StationDoc::new((5..5 + partitions).collect(), Rules::from(&attributes()), 0);
+            let doc = document((5..5 + partitions).collect(), Rules::from(&attributes()), 0);
             let marks = vec![Mark::EMPTY; doc.partitions.len()];
             let state = StationState::new(name, &doc, &marks);
             let names: Vec<(&str, &str)> =
@@ -398,15 +331,15 @@ mod tests {
 
     fn attributes() -> Attributes {
         Attributes {
-            partitions: 1,
             retention_age: Some(Duration::from_secs(60)),
             retention_records: Some(0),
-            retention_bytes: None,
             retention_acknowledged: true,
-            storage: Storage::File,
-            replicas: 1,
-            duplicate_window: Duration::from_secs(120),
+            ..Attributes::default()
         }
+    }
+
+    fn document(partitions: Vec<u32>, rules: Rules, created_ms: u64) -> StationDoc {
+        StationDoc { partitions, rules, created_ms }
     }
 
     #[test]
@@ -415,7 +348,7 @@ mod tests {
         for (made, expect) in
             [(attributes(), attributes()), (unbounded.clone(), Attributes { retention_records: None, ..unbounded })]
         {
-            let doc = StationDoc::new(vec![3], Rules::from(&made), 77);
+            let doc = document(vec![3], Rules::from(&made), 77);
             let state = StationState::new(Name::parse("a").expect("a name"), &doc, &[Mark::EMPTY]);
             assert_eq!(state.attributes(), expect);
             assert_eq!(state.doc(state.rules()), doc);
@@ -429,7 +362,11 @@ mod tests {
         let doc: StationDoc = serde_json::from_str(text).expect("a document");
         let rules =
             Rules { age_ms: Some(5_000), records: None, bytes: Some(7), acknowledged: false, window_ms: 120_000 };
-        assert_eq!(doc, StationDoc::new(vec![4], rules, 1));
+        assert_eq!(doc, document(vec![4], rules, 1));
+        // And as it is written since.
+        let text = r#"{"partitions":[4],"retention_age_ms":5000,"retention_records":null,"retention_bytes":7,"#;
+        let rest = r#""retention_acknowledged":false,"duplicate_window_ms":120000,"created_ms":1}"#;
+        assert_eq!(serde_json::to_string(&doc).expect("text"), [text, rest].concat());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use super::{
     PartitionInfo, PutError, StationError, StationInfo,
-    catalog::{PartitionState, Rules, StationDoc, StationState, changed},
+    catalog::{PartitionState, Rules, StationDoc, StationState},
     format::{self, Mark},
     messages::{Control, Discard, Request, RetentionCommand},
     writer::{Entry, Writer},
@@ -56,7 +56,7 @@ impl Writer {
         if !create {
             return Err(Reject::StationUnknown(name.as_str().into()));
         }
-        self.make(name, &Attributes::from(&self.kept.defaults))
+        self.make(name, &self.kept.defaults.attributes())
     }
 
     fn create(&mut self, name: &Name, attributes: &Attributes) -> Result<(), StationError> {
@@ -86,7 +86,8 @@ impl Writer {
             return Err(Reject::Conflict(text.into()));
         }
         let ids = (self.next_partition..next).collect();
-        let doc = StationDoc::new(ids, Rules::from(attributes), self.kept.clock.wall_ms());
+        let rules = Rules::from(attributes);
+        let doc = StationDoc { partitions: ids, rules, created_ms: self.kept.clock.wall_ms() };
         let mut batch = self.disk.database.batch();
         batch.insert(&self.disk.catalog, format::station_key(name.as_str()), text(&doc)?);
         batch.insert(&self.disk.catalog, format::NEXT_PARTITION, next.to_be_bytes());
@@ -107,7 +108,7 @@ impl Writer {
     fn change(&mut self, name: &Name, change: &AttributesChange) -> Result<(), StationError> {
         let entry = self.stations.get(name).ok_or(StationError::Unknown)?;
         let state = Arc::clone(&entry.state);
-        let attributes = changed(&state.attributes(), change);
+        let attributes = state.attributes().changed(change);
         check(&attributes)?;
         let rules = Rules::from(&attributes);
         if rules == state.rules() {

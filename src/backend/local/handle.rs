@@ -275,7 +275,7 @@ mod tests {
 
     fn station() -> Arc<Station> {
         let rules = Rules { age_ms: None, records: None, bytes: None, acknowledged: false, window_ms: 0 };
-        let doc = StationDoc::new(vec![1], rules, 0);
+        let doc = StationDoc { partitions: vec![1], rules, created_ms: 0 };
         let name = Name::parse("orders").expect("a name");
         crate::backend::local::catalog::StationState::new(name, &doc, &[Mark::EMPTY]).station
     }

@@ -207,7 +207,8 @@ mod tests {
         let rules = Rules { age_ms: None, records: None, bytes: None, acknowledged: false, window_ms: 0 };
         let marks = [Mark { first: 1, last: 4, bytes: 4 }, Mark::EMPTY];
         let name = Name::parse("orders").expect("a name");
-        let state = StationState::new(name.clone(), &StationDoc::new(vec![1, 2], rules, 0), &marks);
+        let state =
+            StationState::new(name.clone(), &StationDoc { partitions: vec![1, 2], rules, created_ms: 0 }, &marks);
         let stations = HashMap::from([(name.clone(), Arc::new(state))]);
         let mut watches = Watches::default();
         let mut add = |wanted: &[(u16, u64)]| {

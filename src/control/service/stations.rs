@@ -12,10 +12,9 @@ use crate::{
         stations::{AdoptStation, ChangeStation, NewStation, StationView},
         tags::Tagged,
     },
-    config::StationSettings,
     control::{
         registry::{
-            documents::{DeadLetters, Document, Given, SchemaDocument, StationDocument},
+            documents::{DeadLetters, Document, SchemaDocument, StationDocument},
             snapshot::Snapshot,
         },
         streams::{Adopted, Description, StreamsError},
@@ -23,7 +22,7 @@ use crate::{
     directory::messages::ShardUpdate,
     limits::CHANGE_ATTEMPTS_MAX,
     reject::Reject,
-    station::{Attributes, AttributesChange, Name, Storage},
+    station::{Attributes, AttributesChange, Name},
 };
 use futures_util::{StreamExt, TryStreamExt};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -67,7 +66,8 @@ impl AdminService {
     /// Makes a station.
     pub async fn create_station(&self, new: NewStation) -> Result<Tagged<StationView>, AdminError> {
         let name = name_of::<StationDocument>(&new.name)?;
-        let attributes = attributes(&self.0.settings.stations, &new)?;
+        let attributes = new.attributes(&self.0.settings.stations.attributes);
+        attributes.check().map_err(AdminError::Invalid)?;
         let schema = new.schema.as_deref().map(name_of::<SchemaDocument>).transpose()?;
         let dead_letters = new.dead_letters.as_ref().map(dead_letters).unwrap_or_default();
         let given = self.given(&attributes);
@@ -101,8 +101,8 @@ impl AdminService {
     }
 
     /// Returns the attributes that the registry keeps, so that a lost stream can be made as it was.
-    fn given(&self, attributes: &Attributes) -> Option<Given> {
-        (self.0.streams.can_be_lost() && attributes.check().is_ok()).then(|| Given::from(attributes))
+    fn given(&self, attributes: &Attributes) -> Option<Attributes> {
+        (self.0.streams.can_be_lost() && attributes.check().is_ok()).then(|| attributes.in_whole_millis())
     }
 
     /// Writes the document of a new station, which may be there already as it is wanted. Returns whether there was
@@ -175,7 +175,7 @@ impl AdminService {
         let snapshot = self.snapshot().await?;
         let known = self.describe(&snapshot, &name).await?;
         check_tag(expected, &stable(view(&snapshot, known.clone())))?;
-        let of_stream = attributes_change(&known.attributes, &change)?;
+        let of_stream = of_stream(&known.attributes, &change)?;
         let letters = change.dead_letters.as_ref().map(dead_letters);
         if let Some(letters) = &letters {
             let document = StationDocument { dead_letters: letters.clone(), ..StationDocument::default() };
@@ -280,7 +280,7 @@ impl AdminService {
     /// Removes a station's streams. Before that, the registry drops the attributes to make them of again: a gateway
     /// that finds a stream gone would make it.
     async fn remove_streams(&self, name: &Name) -> Result<(), AdminError> {
-        let with = |given: Option<Given>| {
+        let with = |given: Option<Attributes>| {
             move |now: Now<'_, StationDocument>| match now.document() {
                 Some(old) if old.given != given => Ok(Amend::Put(old.with(given.clone()))),
                 _ => Ok(Amend::Keep),
@@ -401,66 +401,12 @@ fn age(seconds: u64) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
-/// Returns all attributes of a new station: what is absent is as the configuration says.
-fn attributes(settings: &StationSettings, new: &NewStation) -> Result<Attributes, AdminError> {
-    let limit = |given: Option<u64>, default: Option<u64>| given.map_or(default, |limit| (limit > 0).then_some(limit));
-    let default_storage = if settings.memory { Storage::Memory } else { Storage::File };
-    let retention_age = new.retention_age_s.map_or(settings.retention_age, age);
-    let window = match new.idempotency_window_ms {
-        Some(given) => Duration::from_millis(given),
-        // The default never stands in the way of a short retention.
-        None => retention_age.map_or(settings.duplicate_window, |age| age.min(settings.duplicate_window)),
-    };
-    let attributes = Attributes {
-        partitions: new.partitions.unwrap_or(settings.partitions),
-        retention_age,
-        retention_records: limit(new.retention_records, settings.retention_records),
-        retention_bytes: limit(new.retention_bytes, settings.retention_bytes),
-        retention_acknowledged: new.retention_acknowledged.unwrap_or(false),
-        storage: new.storage.map_or(default_storage, Storage::from),
-        replicas: new.replicas.unwrap_or(settings.replicas),
-        duplicate_window: window,
-    };
-    attributes.check().map_err(AdminError::Invalid)?;
-    Ok(attributes)
-}
-
 /// Returns what of the stream is to change; what would be the same is left out.
-fn attributes_change(known: &Attributes, change: &ChangeStation) -> Result<AttributesChange, AdminError> {
-    let fixed = |what: &str| Err(AdminError::Invalid(format!("{what} is fixed when the station is made")));
-    if change.partitions.is_some_and(|partitions| partitions != known.partitions) {
-        return fixed("the number of partitions");
+fn of_stream(known: &Attributes, change: &ChangeStation) -> Result<AttributesChange, AdminError> {
+    if let Some(what) = change.other_than_fixed(known) {
+        return Err(AdminError::Invalid(format!("{what} is fixed when the station is made")));
     }
-    if change.storage.is_some_and(|storage| Storage::from(storage) != known.storage) {
-        return fixed("the storage");
-    }
-    let limit = |given: Option<u64>, known: Option<u64>| {
-        given.map(|limit| (limit > 0).then_some(limit)).filter(|limit| *limit != known)
-    };
-    let retention_age = change.retention_age_s.map(age).filter(|age| *age != known.retention_age);
-    let age_then = retention_age.unwrap_or(known.retention_age);
-    let window = match change.idempotency_window_ms {
-        Some(given) => Duration::from_millis(given),
-        // The duplicate window that was there before never stands in the way of a shorter retention.
-        None => age_then.map_or(known.duplicate_window, |age| age.min(known.duplicate_window)),
-    };
-    let then = Attributes {
-        retention_age: age_then,
-        duplicate_window: window,
-        replicas: change.replicas.unwrap_or(known.replicas),
-        ..known.clone()
-    };
-    let asked = change.idempotency_window_ms.is_some() || change.replicas.is_some() || retention_age.is_some();
-    if asked {
-        then.check().map_err(AdminError::Invalid)?;
-    }
-    Ok(AttributesChange {
-        retention_age,
-        retention_records: limit(change.retention_records, known.retention_records),
-        retention_bytes: limit(change.retention_bytes, known.retention_bytes),
-        replicas: change.replicas.filter(|replicas| *replicas != known.replicas),
-        duplicate_window: Some(window).filter(|window| *window != known.duplicate_window),
-    })
+    known.change_to(&change.attributes()).map_err(AdminError::Invalid)
 }
 
 fn view(snapshot: &Snapshot, description: Description) -> StationView {
@@ -469,20 +415,11 @@ fn view(snapshot: &Snapshot, description: Description) -> StationView {
         snapshot.stations.get(&name).map(|entry| StationDocument::clone(&entry.document)).unwrap_or_default();
     let DeadLetters { invalid, deliveries_max, retention_age_s } = document.dead_letters;
     StationView {
-        name: name.to_string(),
-        partitions: attributes.partitions,
-        retention_age_s: attributes.retention_age.map_or(0, |age| age.as_secs()),
-        retention_records: attributes.retention_records.unwrap_or(0),
-        retention_bytes: attributes.retention_bytes.unwrap_or(0),
-        retention_acknowledged: attributes.retention_acknowledged,
-        storage: attributes.storage.into(),
-        replicas: attributes.replicas,
-        idempotency_window_ms: u64::try_from(attributes.duplicate_window.as_millis()).unwrap_or(u64::MAX),
-        dead_letters: DeadLetterSettings { invalid, deliveries_max, retention_age_s },
         schema: document.schema.as_ref().map(Name::to_string),
         adopted: document.adopted.map(|Adopted { stream, subject }| AdoptStation { stream, subject }),
         records,
         bytes,
+        ..StationView::of(&name, &attributes, DeadLetterSettings { invalid, deliveries_max, retention_age_s })
     }
 }
 
@@ -498,13 +435,15 @@ fn tagged(view: StationView) -> Tagged<StationView> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::station::Storage;
 
     type Change = fn(&mut NewStation);
 
     fn with(change: impl FnOnce(&mut NewStation)) -> Result<Attributes, AdminError> {
         let mut new = NewStation::default();
         change(&mut new);
-        attributes(&StationSettings::default(), &new)
+        let attributes = new.attributes(&Attributes::default());
+        attributes.check().map(|()| attributes).map_err(AdminError::Invalid)
     }
 
     #[test]
@@ -540,10 +479,10 @@ mod tests {
             idempotency_window_ms: Some(120_000),
             ..ChangeStation::default()
         };
-        assert_eq!(attributes_change(&known, &same), Ok(AttributesChange::default()));
+        assert_eq!(of_stream(&known, &same), Ok(AttributesChange::default()));
         let shorter =
             ChangeStation { retention_age_s: Some(60), retention_records: Some(5), ..ChangeStation::default() };
-        let change = attributes_change(&known, &shorter).expect("possible");
+        let change = of_stream(&known, &shorter).expect("possible");
         assert_eq!(change.retention_age, Some(Some(Duration::from_secs(60))));
         assert_eq!(change.duplicate_window, Some(Duration::from_secs(60)), "the window goes with it");
         assert_eq!((change.retention_records, change.retention_bytes), (Some(Some(5)), None));
@@ -553,7 +492,7 @@ mod tests {
             ChangeStation { idempotency_window_ms: Some(3_600_001), ..ChangeStation::default() },
             ChangeStation { replicas: Some(6), ..ChangeStation::default() },
         ] {
-            assert!(matches!(attributes_change(&known, &refused), Err(AdminError::Invalid(_))), "{refused:?}");
+            assert!(matches!(of_stream(&known, &refused), Err(AdminError::Invalid(_))), "{refused:?}");
         }
     }
 

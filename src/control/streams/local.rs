@@ -209,28 +209,11 @@ mod tests {
 
     const HEADERS: &[u8] = b"A: b\r\n";
 
-    fn attributes() -> Attributes {
-        Attributes {
-            partitions: 1,
-            retention_age: Some(Duration::from_secs(3_600)),
-            retention_records: None,
-            retention_bytes: None,
-            retention_acknowledged: false,
-            storage: Storage::File,
-            replicas: 1,
-            duplicate_window: Duration::from_secs(120),
-        }
-    }
-
     /// Runs a test against a new store.
     fn with_streams<F: Future<Output = ()>>(test: impl FnOnce(LocalStreams, Arc<Store>) -> F) {
         let directory = tempfile::tempdir().expect("a directory");
         let defaults = StationDefaults {
-            partitions: 1,
-            retention_age: None,
-            retention_records: None,
-            retention_bytes: None,
-            duplicate_window: Duration::from_secs(120),
+            attributes: Attributes { retention_age: None, ..Attributes::default() },
             group_expiry: None,
         };
         let store = Arc::new(Store::open(directory.path(), defaults, Clock::system()).expect("the store opens"));
@@ -252,22 +235,22 @@ mod tests {
             assert_eq!(streams.remove(&name).await, Ok(()), "that there is none is no error");
             let change = AttributesChange { retention_records: Some(Some(5)), ..AttributesChange::default() };
             assert_eq!(streams.change(&name, None, &change).await, Err(StreamsError::Unknown));
-            assert_eq!(streams.create(&name, &attributes()).await, Ok(()));
-            assert_eq!(streams.create(&name, &attributes()).await, Ok(()));
-            let other = Attributes { partitions: 2, ..attributes() };
+            assert_eq!(streams.create(&name, &Attributes::default()).await, Ok(()));
+            assert_eq!(streams.create(&name, &Attributes::default()).await, Ok(()));
+            let other = Attributes { partitions: 2, ..Attributes::default() };
             assert_eq!(streams.create(&name, &other).await, Err(StreamsError::Exists));
-            let memory = Attributes { storage: Storage::Memory, ..attributes() };
+            let memory = Attributes { storage: Storage::Memory, ..Attributes::default() };
             assert!(matches!(streams.create(&name, &memory).await, Err(StreamsError::Invalid(_))));
             assert_eq!(streams.change(&name, None, &change).await, Ok(()));
             streams.store(&name, None, (HEADERS, b"payload"), "id").await.expect("stored");
             let expect = Description {
                 name: name.clone(),
-                attributes: Attributes { retention_records: Some(5), ..attributes() },
+                attributes: Attributes { retention_records: Some(5), ..Attributes::default() },
                 records: 1,
                 bytes: (HEADERS.len() + b"Nats-Msg-Id: id\r\n".len() + b"payload".len()) as u64,
             };
             assert_eq!(streams.describe(&name, None).await, Ok(expect.clone()));
-            streams.create(&name.dead_letters(), &attributes()).await.expect("made");
+            streams.create(&name.dead_letters(), &Attributes::default()).await.expect("made");
             assert_eq!(streams.list().await, Ok(vec![expect]), "those of dead letters are not listed");
             assert_eq!(streams.remove(&name).await, Ok(()));
             assert_eq!(streams.list().await, Ok(Vec::new()));
@@ -282,7 +265,7 @@ mod tests {
             assert_eq!(streams.read(&name, 0, 10).await, Ok(Vec::new()));
             assert_eq!(streams.discard(&name, None).await, Ok(0));
             assert_eq!(streams.discard(&name, Some(&[1])).await, Ok(0));
-            streams.create(&name, &attributes()).await.expect("made");
+            streams.create(&name, &Attributes::default()).await.expect("made");
             for id in ["1", "2", "2", "3"] {
                 assert_eq!(streams.store(&name, None, (HEADERS, id.as_bytes()), id).await, Ok(()));
             }
@@ -307,7 +290,7 @@ mod tests {
     #[test]
     fn a_store_that_cannot_write_says_so() {
         with_streams(|streams, store| async move {
-            streams.create(&orders(), &attributes()).await.expect("made");
+            streams.create(&orders(), &Attributes::default()).await.expect("made");
             store.refuse_writes();
             let change = AttributesChange { retention_records: Some(Some(5)), ..AttributesChange::default() };
             assert!(matches!(streams.change(&orders(), None, &change).await, Err(StreamsError::Failed(_))));

@@ -7,16 +7,16 @@ use crate::control::{
 use crate::{
     api::users::AddUser,
     backend::local::{Clock, StationDefaults, Store},
-    config::Settings,
+    config::{Settings, StationSettings},
     directory::messages::ShardUpdate,
     reject::Reject,
     rt::clock,
-    station::Attributes,
 };
 use std::{path::Path, sync::Arc, thread, time::Duration};
 
 fn open(directory: &Path, settings: &Settings) -> Arc<Store> {
-    let defaults = StationDefaults::new(&Attributes::from(&settings.stations), settings.stations.group_expiry);
+    let StationSettings { attributes, group_expiry, .. } = settings.stations.clone();
+    let defaults = StationDefaults { attributes, group_expiry };
     Arc::new(Store::open(directory, defaults, Clock::system()).expect("the store opens"))
 }
 

@@ -1,10 +1,10 @@
 //! Records lie on disk in chunks; nobody who reads, retires or repeats them notices.
 
-use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, publish, stored};
+use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, publish, stored, with};
 use crate::{
     backend::{
         Delivered, Publish, Settlement,
-        local::{Handle, StationDefaults, format, messages::RetentionCommand},
+        local::{Handle, format, messages::RetentionCommand},
     },
     limits::{LOCAL_CHUNK_BYTES_MAX, LOCAL_CHUNK_RECORDS_MAX},
     record::MessageId,
@@ -87,7 +87,7 @@ fn single_records_out_of_the_middle_come_again() {
 #[test]
 fn a_limit_that_falls_into_a_chunk_is_exact() {
     let kept = CHUNK + 100;
-    let mut fixture = Fixture::new(StationDefaults { retention_records: Some(kept), ..defaults(1) });
+    let mut fixture = Fixture::new(with(1, |attributes| attributes.retention_records = Some(kept)));
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     let last = 3 * CHUNK;
     publish_numbers(&handle, &station, 1, last, None);

@@ -1,10 +1,10 @@
 //! Retention: the oldest go first, readers never see them again, and their space comes back.
 
-use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, publish, stored};
+use super::support::{Fixture, acknowledge, block_on, content, defaults, fetch, publish, stored, with};
 use crate::{
     backend::{
         Publish,
-        local::{StationDefaults, format, messages::RetentionCommand},
+        local::{format, messages::RetentionCommand},
     },
     record::MessageId,
     rt::clock,
@@ -30,9 +30,9 @@ impl Fixture {
 
 #[test]
 fn what_is_over_a_limit_goes_oldest_first() {
-    let age = StationDefaults { retention_age: Some(Duration::from_secs(100)), ..defaults(1) };
-    let records = StationDefaults { retention_records: Some(4), ..defaults(1) };
-    let bytes = StationDefaults { retention_bytes: Some(3 * (HEADER + 1)), ..defaults(1) };
+    let age = with(1, |attributes| attributes.retention_age = Some(Duration::from_secs(100)));
+    let records = with(1, |attributes| attributes.retention_records = Some(4));
+    let bytes = with(1, |attributes| attributes.retention_bytes = Some(3 * (HEADER + 1)));
     // Ten records, one every ten seconds; the newest is 10 s old.
     for (name, defaults, expect_first) in
         [("age", age, 2), ("records", records, 7), ("bytes", bytes, 8), ("none", defaults(1), 1)]
@@ -59,7 +59,7 @@ fn what_is_over_a_limit_goes_oldest_first() {
 
 #[test]
 fn a_partition_that_lost_all_its_records_goes_on_counting_and_knows_its_ids() {
-    let mut fixture = Fixture::new(StationDefaults { retention_age: Some(Duration::from_secs(10)), ..defaults(1) });
+    let mut fixture = Fixture::new(with(1, |attributes| attributes.retention_age = Some(Duration::from_secs(10))));
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     let id = Some(MessageId { base: "x", numbered: false });
     publish(&handle, &station, &["a"], id).expect("published");
@@ -76,7 +76,7 @@ fn a_partition_that_lost_all_its_records_goes_on_counting_and_knows_its_ids() {
 
 #[test]
 fn a_group_goes_on_behind_what_retention_took() {
-    let fixture = Fixture::new(StationDefaults { retention_records: Some(2), ..defaults(1) });
+    let fixture = Fixture::new(with(1, |attributes| attributes.retention_records = Some(2)));
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     let consumer = fixture.consumer(&station, "g");
     publish(&handle, &station, &["a", "b", "c", "d"], None).expect("published");
@@ -99,7 +99,7 @@ fn on_disk(fixture: &Fixture) -> usize {
 
 #[test]
 fn tables_of_dead_records_are_dropped_whole() {
-    let fixture = Fixture::new(StationDefaults { retention_bytes: Some(3_000_000), ..defaults(1) });
+    let fixture = Fixture::new(with(1, |attributes| attributes.retention_bytes = Some(3_000_000)));
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     let payload = "x".repeat(900_000);
     let flush = || fixture.disk().records.rotate_memtable_and_wait().expect("flushed");
@@ -124,7 +124,7 @@ fn tables_of_dead_records_are_dropped_whole() {
 
 #[test]
 fn a_compaction_drops_dead_records_and_no_living_one() {
-    let mut fixture = Fixture::new(StationDefaults { retention_records: Some(10), ..defaults(2) });
+    let mut fixture = Fixture::new(with(2, |attributes| attributes.retention_records = Some(10)));
     let handle = fixture.store().handle();
     let (kept, gone) = (fixture.station("kept"), fixture.station("gone"));
     for station in [&kept, &gone] {
@@ -173,7 +173,7 @@ fn what_was_deleted_before_a_restart_stays_dead() {
 #[test]
 fn a_record_from_the_future_grows_old_from_when_it_was_seen() {
     let year_ms = 365 * 24 * 3_600_000;
-    let fixture = Fixture::new(StationDefaults { retention_age: Some(Duration::from_secs(100)), ..defaults(1) });
+    let fixture = Fixture::new(with(1, |attributes| attributes.retention_age = Some(Duration::from_secs(100))));
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     fixture.now.fetch_add(year_ms, Ordering::SeqCst);
     publish(&handle, &station, &["a", "b"], None).expect("published");
@@ -193,7 +193,7 @@ fn a_record_from_the_future_grows_old_from_when_it_was_seen() {
 
 #[test]
 fn more_than_one_look_can_take_goes_at_once_all_the_same() {
-    let fixture = Fixture::new(StationDefaults { retention_records: Some(1), ..defaults(1) });
+    let fixture = Fixture::new(with(1, |attributes| attributes.retention_records = Some(1)));
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     let records = vec![Span { start: 0, end: 1 }; 300_000];
     let publish = Publish::of(&station, b"x", &records);

@@ -14,7 +14,7 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 
 fn attributes() -> Attributes {
-    Attributes::from(&defaults(1))
+    defaults(1).attributes()
 }
 
 fn id(base: &str) -> MessageId<'_> {

@@ -7,7 +7,7 @@ use crate::{
     },
     record::{MessageId, Outcome, Placement, Receipt},
     reject::Reject,
-    station::{Consumer, Name, Station},
+    station::{Attributes, Consumer, Name, Station},
     wire::Span,
 };
 use std::{
@@ -50,13 +50,16 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// Defaults without retention.
 pub(super) fn defaults(partitions: u16) -> StationDefaults {
     StationDefaults {
-        partitions,
-        retention_age: None,
-        retention_records: None,
-        retention_bytes: None,
-        duplicate_window: Duration::from_secs(120),
+        attributes: Attributes { partitions, retention_age: None, ..Attributes::default() },
         group_expiry: None,
     }
+}
+
+/// Defaults with something of their own.
+pub(super) fn with(partitions: u16, set: impl FnOnce(&mut Attributes)) -> StationDefaults {
+    let mut defaults = defaults(partitions);
+    set(&mut defaults.attributes);
+    defaults
 }
 
 /// A store, its directory and its time.

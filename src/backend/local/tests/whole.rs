@@ -107,7 +107,7 @@ fn one_record_that_cannot_be_stored_keeps_all_the_others_out() {
     let (body, records) = spans(&["a", "b", "c"]);
     let call = whole(&station, &body, &records);
     assert_eq!(publish(&handle, &call).expect("answered"), vec![Outcome::Failed(Reject::NoStream); 3]);
-    let smaller = crate::station::Attributes::from(&defaults(1));
+    let smaller = defaults(1).attributes();
     block_on(fixture.store().create_station(&station.name, &smaller)).expect("made");
     assert_eq!(publish(&handle, &call).expect("answered"), vec![Outcome::Failed(Reject::NoStream); 3]);
     assert_eq!(lasts(fixture.store()), [0]);

@@ -12,7 +12,7 @@ mod users;
 
 pub(in crate::control) use keys::KeyDocument;
 pub(in crate::control) use schemas::{SchemaDocument, SchemaVersion};
-pub(in crate::control) use stations::{DeadLetters, Given, StationDocument};
+pub(in crate::control) use stations::{DeadLetters, StationDocument};
 pub(in crate::control) use users::{PasswordHash, UserDocument};
 
 use crate::{

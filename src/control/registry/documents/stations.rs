@@ -7,10 +7,9 @@ use crate::{
     control::streams::Adopted,
     directory::contracts::DELIVERIES_MAX_DEFAULT,
     limits::{DEAD_LETTERS_AGE, RETENTION_AGE_MAX},
-    station::{Attributes, Name, Storage},
+    station::{Attributes, Name},
 };
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
 
 /// What the registry says of a station, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,56 +24,7 @@ pub(in crate::control) struct StationDocument {
     /// The attributes that its streams are made with if they were lost. Absent in documents that an older gateway
     /// wrote.
     #[serde(default, rename = "attributes", skip_serializing_if = "Option::is_none")]
-    pub(in crate::control) given: Option<Given>,
-}
-
-/// A station's attributes as stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::control) struct Given {
-    partitions: u16,
-    /// `None` keeps records whatever their age.
-    retention_age_ms: Option<u64>,
-    retention_records: Option<u64>,
-    retention_bytes: Option<u64>,
-    retention_acknowledged: bool,
-    storage: Storage,
-    replicas: u8,
-    idempotency_window_ms: u64,
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl From<&Attributes> for Given {
-    fn from(attributes: &Attributes) -> Self {
-        Self {
-            partitions: attributes.partitions,
-            retention_age_ms: attributes.retention_age.map(millis),
-            retention_records: attributes.retention_records,
-            retention_bytes: attributes.retention_bytes,
-            retention_acknowledged: attributes.retention_acknowledged,
-            storage: attributes.storage,
-            replicas: attributes.replicas,
-            idempotency_window_ms: millis(attributes.duplicate_window),
-        }
-    }
-}
-
-impl From<&Given> for Attributes {
-    fn from(given: &Given) -> Self {
-        Self {
-            partitions: given.partitions,
-            retention_age: given.retention_age_ms.map(Duration::from_millis),
-            retention_records: given.retention_records,
-            retention_bytes: given.retention_bytes,
-            retention_acknowledged: given.retention_acknowledged,
-            storage: given.storage,
-            replicas: given.replicas,
-            duplicate_window: Duration::from_millis(given.idempotency_window_ms),
-        }
-    }
+    pub(in crate::control) given: Option<Attributes>,
 }
 
 /// What becomes of records that fail.
@@ -103,13 +53,8 @@ impl Default for StationDocument {
 }
 
 impl StationDocument {
-    /// Returns the attributes that the station's streams are made with if they were lost.
-    pub(in crate::control) fn attributes(&self) -> Option<Attributes> {
-        self.given.as_ref().map(Attributes::from)
-    }
-
     /// Returns the same document with these attributes.
-    pub(in crate::control) fn with(&self, given: Option<Given>) -> Self {
+    pub(in crate::control) fn with(&self, given: Option<Attributes>) -> Self {
         Self { given, ..self.clone() }
     }
 }
@@ -122,8 +67,8 @@ impl Document for StationDocument {
         if self.dead_letters.retention_age_s > RETENTION_AGE_MAX.as_secs() {
             return Err(format!("dead letters: a retention of more than {} s", RETENTION_AGE_MAX.as_secs()));
         }
-        if let Some(attributes) = self.attributes() {
-            attributes.check()?;
+        if let Some(given) = &self.given {
+            given.check()?;
         }
         match &self.adopted {
             Some(_) if self.given.is_some() => Err("an adopted station has the attributes of its stream".to_owned()),
@@ -138,6 +83,8 @@ impl Document for StationDocument {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::station::Storage;
+    use std::time::Duration;
 
     #[test]
     fn only_documents_that_are_whole_load() {
@@ -164,16 +111,16 @@ mod tests {
             partitions: 3,
             retention_age: Some(Duration::from_millis(1_500)),
             retention_records: Some(5),
-            retention_bytes: None,
             retention_acknowledged: true,
             storage: Storage::Memory,
             replicas: 3,
             duplicate_window: Duration::from_secs(1),
+            ..Attributes::default()
         };
-        let document = StationDocument::default().with(Some(Given::from(&attributes)));
+        let document = StationDocument::default().with(Some(attributes.clone()));
         let text = String::from_utf8(document.store().expect("stored")).expect("text");
         let loaded = StationDocument::load(text.as_bytes()).expect("whole");
-        assert_eq!((loaded.attributes(), &loaded), (Some(attributes), &document));
+        assert_eq!((&loaded.given, &loaded), (&Some(attributes), &document));
         for (from, to, expect) in [
             ("\"partitions\":3", "\"partitions\":0", "partitions"),
             ("\"replicas\":3", "\"replicas\":6", "replicas"),

@@ -78,11 +78,7 @@ impl StreamAdmin for NatsStreams {
 async fn create(broker: &NatsClient, layout: Layout, name: &Name, attributes: &Attributes) -> Result<(), StreamsError> {
     // Found or made: then what is there is compared with what was wanted, so that two who make it at once agree.
     let parts = provision::locate(broker, layout, name, None, Some(attributes)).await.map_err(failed)?;
-    let wanted = Attributes {
-        duplicate_window: provision::window(attributes.duplicate_window, attributes.retention_age),
-        ..attributes.clone()
-    };
-    if description(name, &parts).attributes != wanted {
+    if description(name, &parts).attributes != attributes.clone().with_possible_window() {
         return Err(StreamsError::Exists);
     }
     keep(broker, name, &parts).await
@@ -121,7 +117,7 @@ fn description(name: &Name, parts: &[PartitionStream]) -> Description {
     let attributes = parts.first().map(|part| part.info.config.attributes(partitions));
     Description {
         name: name.clone(),
-        attributes: attributes.unwrap_or_else(|| Attributes::from(&StationSettings::default())),
+        attributes: attributes.unwrap_or_default(),
         records: parts.iter().map(|part| part.info.state.messages).sum(),
         bytes: parts.iter().map(|part| part.info.state.bytes).sum(),
     }
@@ -227,38 +223,15 @@ async fn change_stream(broker: &NatsClient, stream: &str, change: &AttributesCha
     }
     let Info { config } = broker.call(&format!("STREAM.INFO.{stream}"), &json!({})).await.map_err(refused)?;
     let mut changed = config.clone();
-    apply(change, &mut changed);
+    let unreadable =
+        |error| failed(Reject::BrokerFailed(format!("the stream {stream:?} cannot be read: {error}").into()));
+    provision::apply(change, &mut changed).map_err(unreadable)?;
     if changed == config {
         return Ok(());
     }
     let _: IgnoredAny = broker.call(&format!("STREAM.UPDATE.{stream}"), &changed).await.map_err(refused)?;
     tracing::info!(stream, ?change, "changed a stream");
     Ok(())
-}
-
-fn apply(change: &AttributesChange, config: &mut Map<String, Value>) {
-    let mut set = |key: &str, value: Value| config.insert(key.to_owned(), value);
-    if let Some(age) = change.retention_age {
-        set("max_age", age.map_or(0, provision::nanos).into());
-    }
-    if let Some(records) = change.retention_records {
-        set("max_msgs", provision::limit(records).into());
-    }
-    if let Some(bytes) = change.retention_bytes {
-        set("max_bytes", provision::limit(bytes).into());
-    }
-    if let Some(replicas) = change.replicas {
-        set("num_replicas", replicas.into());
-    }
-    if let Some(window) = change.duplicate_window {
-        set("duplicate_window", provision::nanos(window).into());
-    }
-    // The broker refuses a duplicate window that is longer than the records live.
-    let value = |key: &str| config.get(key).and_then(Value::as_u64).unwrap_or(0);
-    let (age, window) = (value("max_age"), value("duplicate_window"));
-    if age > 0 && window > age {
-        config.insert("duplicate_window".to_owned(), age.into());
-    }
 }
 
 /// Removes the streams of a station, the first one last: as long as one is left the station can be seen, and removed
@@ -360,42 +333,6 @@ fn refused(error: CallError) -> StreamsError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-    use std::time::Duration;
-
-    fn config() -> Map<String, Value> {
-        let text = r#"{"name":"S","subjects":["a","b.>"],"max_age":100,"max_msgs":-1,"max_bytes":-1,"num_replicas":1,
-            "duplicate_window":50,"republish":{"src":">","dest":"x.>"},"of the future":{"deep":[1,2,{}]}}"#;
-        serde_json::from_str(text).expect("a configuration")
-    }
-
-    #[test]
-    fn a_change_changes_what_it_names_and_nothing_else() {
-        let none = AttributesChange::default;
-        let nanos = |nanos| Some(Duration::from_nanos(nanos));
-        for (change, expect) in [
-            (none(), json!({})),
-            (AttributesChange { retention_age: Some(nanos(200)), ..none() }, json!({"max_age": 200})),
-            (AttributesChange { retention_age: Some(None), ..none() }, json!({"max_age": 0})),
-            // The duplicate window follows where the records live shorter.
-            (
-                AttributesChange { retention_age: Some(nanos(20)), ..none() },
-                json!({"max_age": 20, "duplicate_window": 20}),
-            ),
-            (AttributesChange { duplicate_window: nanos(101), ..none() }, json!({"duplicate_window": 100})),
-            (AttributesChange { duplicate_window: nanos(99), ..none() }, json!({"duplicate_window": 99})),
-            (AttributesChange { retention_records: Some(Some(7)), ..none() }, json!({"max_msgs": 7})),
-            (AttributesChange { retention_bytes: Some(Some(8)), ..none() }, json!({"max_bytes": 8})),
-            (AttributesChange { retention_bytes: Some(None), ..none() }, json!({})),
-            (AttributesChange { replicas: Some(3), ..none() }, json!({"num_replicas": 3})),
-        ] {
-            let mut changed = config();
-            apply(&change, &mut changed);
-            let mut expected = config();
-            expected.extend(expect.as_object().cloned().unwrap_or_default());
-            assert_eq!(changed, expected, "{change:?}");
-        }
-    }
 
     #[test]
     fn a_stream_is_a_stations_own_by_its_word_or_by_name_and_subject() {
@@ -429,26 +366,6 @@ mod tests {
             (Reject::BrokerAway, StreamsError::Failed(Reject::BrokerAway)),
         ] {
             assert_eq!(failed(reject.clone()), expect, "{reject:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_change_makes_a_window_longer_than_the_records_live(
-            age in prop::option::of(prop::option::of(1_u64..1_000)), window in prop::option::of(1_u64..1_000),
-        ) {
-            let change = AttributesChange {
-                retention_age: age.map(|age| age.map(Duration::from_nanos)),
-                duplicate_window: window.map(Duration::from_nanos),
-                ..AttributesChange::default()
-            };
-            let mut changed = config();
-            apply(&change, &mut changed);
-            let value = |key: &str| changed[key].as_u64().expect("a number");
-            prop_assert!(value("max_age") == 0 || value("duplicate_window") <= value("max_age"));
-            let mut twice = changed.clone();
-            apply(&change, &mut twice);
-            prop_assert_eq!(twice, changed, "again changes nothing");
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         streams::{Answer, Found, Provisioner, Registered},
     },
     reject::Reject,
-    station::{Attributes, Consumer, DirectGet, Name, PublishMode, Station},
+    station::{Consumer, DirectGet, Name, PublishMode, Station},
 };
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -50,8 +50,8 @@ impl NatsProvisioner {
         let (broker, settings) = (&self.broker, &*self.settings);
         match registered {
             Registered::Nothing => {
-                let attributes = create.then(|| Attributes::from(settings));
-                provision::resolve(broker, settings, name, None, attributes.as_ref()).await
+                let attributes = create.then_some(&settings.attributes);
+                provision::resolve(broker, settings, name, None, attributes).await
             }
             Registered::Adopted(adopted) => provision::resolve(broker, settings, name, Some(&adopted), None).await,
             // The station may have been given attributes: none are guessed.

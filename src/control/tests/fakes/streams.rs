@@ -77,11 +77,7 @@ impl StreamAdmin for Stations {
     ) -> Answer<'a, ()> {
         answer(self.with(|stations| {
             let known = &mut stations.get_mut(key(name, adopted)).ok_or(StreamsError::Unknown)?.attributes;
-            known.retention_age = change.retention_age.unwrap_or(known.retention_age);
-            known.retention_records = change.retention_records.unwrap_or(known.retention_records);
-            known.retention_bytes = change.retention_bytes.unwrap_or(known.retention_bytes);
-            known.replicas = change.replicas.unwrap_or(known.replicas);
-            known.duplicate_window = change.duplicate_window.unwrap_or(known.duplicate_window);
+            *known = known.changed(change);
             Ok(())
         }))
     }

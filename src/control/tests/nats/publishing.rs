@@ -58,7 +58,7 @@ fn new_streams_allow_batches_where_the_broker_knows_them() {
     ] {
         let mut settings = settings(server.port);
         settings.stations.layout = layout;
-        settings.stations.partitions = partitions;
+        settings.stations.attributes.partitions = partitions;
         let gateway = Gateway::start(settings).ready();
         // Nobody said how the broker syncs.
         assert_eq!(mode(&gateway, name), Ok(PublishMode::Single));

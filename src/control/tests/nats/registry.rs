@@ -361,7 +361,7 @@ fn how_long_ids_are_known_is_known_to_all_gateways_when_one_has_changed_it() {
     let server = Server::start("");
     let (one, two) = (Gateway::start(settings(server.port)).ready(), Gateway::start(settings(server.port)).ready());
     let window = |gateway: &Gateway| gateway.station("orders", true).expect("a station").duplicate_window;
-    assert_eq!([window(&one), window(&two)], [settings(0).stations.duplicate_window; 2]);
+    assert_eq!([window(&one), window(&two)], [settings(0).stations.attributes.duplicate_window; 2]);
     let change = ChangeStation { idempotency_window_ms: Some(5_000), ..ChangeStation::default() };
     block_on(one.service.change_station("orders", change, None)).expect("changed");
     for gateway in [&one, &two] {

@@ -10,7 +10,7 @@ use crate::{
     limits::ACK_WAIT,
     reject::Reject,
     rt::clock,
-    station::Station,
+    station::{Station, Storage},
 };
 use async_nats::jetstream::{self, consumer, stream};
 use futures_util::TryStreamExt;
@@ -68,10 +68,10 @@ fn a_station_is_made_with_the_originals_defaults_and_found_again() {
 fn settings_of_retention_reach_the_stream() {
     let server = Server::start("");
     let mut settings = settings(server.port);
-    settings.stations.retention_age = Some(Duration::from_secs(30));
-    settings.stations.retention_records = Some(1_000);
-    settings.stations.retention_bytes = Some(1 << 20);
-    settings.stations.memory = true;
+    settings.stations.attributes.retention_age = Some(Duration::from_secs(30));
+    settings.stations.attributes.retention_records = Some(1_000);
+    settings.stations.attributes.retention_bytes = Some(1 << 20);
+    settings.stations.attributes.storage = Storage::Memory;
     let gateway = Gateway::start(settings);
     gateway.station("short", true).expect("made");
     let config = stream_config(&server, "short");
@@ -148,7 +148,7 @@ fn a_stream_that_has_the_name_and_not_the_subject_is_named_in_the_error() {
 fn with(server: &Server, layout: Layout, partitions: u16) -> Settings {
     let mut settings = settings(server.port);
     settings.stations.layout = layout;
-    settings.stations.partitions = partitions;
+    settings.stations.attributes.partitions = partitions;
     settings
 }
 

@@ -42,7 +42,7 @@ fn defaults() -> StationSettings {
 }
 
 fn attributes() -> Attributes {
-    Attributes::from(&defaults())
+    Attributes::default()
 }
 
 fn config(server: &Server, stream: &str) -> Value {
@@ -63,8 +63,7 @@ fn all_attributes_reach_the_streams_and_come_back() {
         retention_bytes: Some(1 << 20),
         retention_acknowledged: true,
         storage: Storage::Memory,
-        replicas: 1,
-        duplicate_window: Duration::from_secs(120),
+        ..attributes()
     };
     // The window that a stream of this age can have.
     let described = Attributes { duplicate_window: Duration::from_secs(60), ..all.clone() };

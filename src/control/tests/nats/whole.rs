@@ -260,7 +260,7 @@ fn a_request_is_refused_by_an_old_broker(server: &Server) {
 fn what_the_window_or_the_partitions_cannot_take_whole_is_refused_before_it_is_sent() {
     let server = Server::start("");
     let mut partitioned = settings(server.port);
-    partitioned.stations.partitions = 2;
+    partitioned.stations.attributes.partitions = 2;
     let station = Gateway::start(partitioned).station("two", true).expect("made");
     let refused = publish_on(&server, &station, &whole(&["a", "b"], None));
     let expect = if minor(&server) < 12 { "2.12" } else { "several partitions" };
@@ -316,7 +316,7 @@ fn a_request_whose_answer_is_lost_is_sent_again_as_a_whole_if_it_has_a_message_i
 fn records_published_singly_have_fields_of_their_own_however_they_are_answered() {
     let server = Server::start("");
     let mut partitioned = settings(server.port);
-    partitioned.stations.partitions = 2;
+    partitioned.stations.attributes.partitions = 2;
     let in_order = Gateway::start(settings(server.port)).station("one", true).expect("made");
     let each = Gateway::start(partitioned).station("two", true).expect("made");
     assert!(in_order.answers_in_order && !each.answers_in_order);
@@ -338,7 +338,7 @@ fn records_published_singly_have_fields_of_their_own_however_they_are_answered()
 fn records_go_to_the_partition_that_was_chosen_for_them() {
     let server = Server::start("");
     let mut partitioned = settings(server.port);
-    partitioned.stations.partitions = 3;
+    partitioned.stations.attributes.partitions = 3;
     let station = Gateway::start(partitioned).station("three", true).expect("made");
     let three = &station;
     on_connection(server.port, &Limits::default(), |connection| async move {

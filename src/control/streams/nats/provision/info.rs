@@ -1,12 +1,13 @@
 //! What a stream says of itself, as far as it matters here.
 
+use super::attributes::AttributeFields;
 use crate::{
     control::nats::{
         client::{CallError, NatsClient},
         publish_mode::StreamTraits,
     },
     limits::PARTITIONS_MAX,
-    station::{Attributes, DirectGet, Name, Storage},
+    station::{Attributes, DirectGet, Name},
 };
 use serde::{Deserialize, de::IgnoredAny};
 use std::{collections::BTreeMap, time::Duration};
@@ -49,7 +50,7 @@ struct Cluster {
 impl StreamInfo {
     /// Returns whether one server stores and answers alone: then there is no other copy, now or later.
     pub(super) fn is_alone(&self) -> bool {
-        self.config.num_replicas <= 1 && !self.is_in_a_cluster()
+        self.config.replicas() <= 1 && !self.is_in_a_cluster()
     }
 
     /// Returns whether its server is a member of a cluster.
@@ -64,25 +65,10 @@ pub(in crate::control) struct StreamConfig {
     pub(in crate::control) name: Box<str>,
     #[serde(default)]
     pub(in crate::control) subjects: Vec<Box<str>>,
-    /// `limits` if absent.
-    #[serde(default)]
-    retention: Option<Box<str>>,
-    /// Nanoseconds; 0: for ever.
-    #[serde(default)]
-    max_age: u64,
-    #[serde(default)]
-    max_msgs: i64,
-    #[serde(default)]
-    max_msgs_per_subject: i64,
-    #[serde(default)]
-    max_bytes: i64,
+    #[serde(flatten)]
+    fields: AttributeFields,
     #[serde(default)]
     pub(super) max_msg_size: i64,
-    #[serde(default)]
-    pub(super) num_replicas: u8,
-    /// Nanoseconds.
-    #[serde(default)]
-    duplicate_window: u64,
     #[serde(default)]
     no_ack: bool,
     #[serde(default)]
@@ -101,9 +87,6 @@ pub(in crate::control) struct StreamConfig {
     /// Whether any server that has the stream answers reads.
     #[serde(default)]
     allow_direct: bool,
-    /// `file` if absent.
-    #[serde(default)]
-    storage: Option<Box<str>>,
     /// `default` if absent.
     #[serde(default)]
     persist_mode: Option<Box<str>>,
@@ -131,7 +114,7 @@ struct ConsumerLimits {
 impl StreamConfig {
     /// Returns whether records are removed that no consumer is interested in: also before there is any.
     pub(in crate::control) fn is_of_interest(&self) -> bool {
-        self.retention.as_deref() == Some("interest")
+        self.fields.is_of_interest()
     }
 
     /// Returns whether this is the only subject that it listens on.
@@ -182,9 +165,9 @@ impl StreamConfig {
     pub(super) fn traits(&self) -> StreamTraits {
         StreamTraits {
             atomic: self.allow_atomic,
-            file: self.storage.as_deref().is_none_or(|storage| storage == "file"),
+            file: self.fields.is_in_files(),
             persist_async: self.persist_mode.as_deref().is_some_and(|mode| mode == "async"),
-            replicas: self.num_replicas.max(1),
+            replicas: self.replicas(),
         }
     }
 
@@ -197,9 +180,14 @@ impl StreamConfig {
         }
     }
 
+    /// Returns the number of copies.
+    pub(super) fn replicas(&self) -> u8 {
+        self.fields.replicas()
+    }
+
     /// Returns how long a message id is known; zero: not at all.
     pub(super) fn duplicate_window(&self) -> Duration {
-        Duration::from_nanos(self.duplicate_window)
+        self.fields.duplicate_window()
     }
 
     /// Returns the station that it says it was made for.
@@ -215,23 +203,7 @@ impl StreamConfig {
 
     /// Returns the attributes of a station of so many streams like this one.
     pub(in crate::control) fn attributes(&self, partitions: u16) -> Attributes {
-        let limit = |limit: i64| u64::try_from(limit).ok().filter(|limit| *limit > 0);
-        // A station is one subject of its stream.
-        let records = [limit(self.max_msgs), limit(self.max_msgs_per_subject)].into_iter().flatten().min();
-        Attributes {
-            partitions,
-            retention_age: (self.max_age > 0).then(|| Duration::from_nanos(self.max_age)),
-            retention_records: records,
-            retention_bytes: limit(self.max_bytes),
-            // A work queue removes acknowledged records too, and has one group.
-            retention_acknowledged: self.retention.as_deref().is_some_and(|retention| retention != "limits"),
-            storage: match self.storage.as_deref() {
-                Some("memory") => Storage::Memory,
-                _ => Storage::File,
-            },
-            replicas: self.num_replicas.max(1),
-            duplicate_window: self.duplicate_window(),
-        }
+        self.fields.attributes(partitions)
     }
 }
 
@@ -300,47 +272,6 @@ pub(super) mod tests {
             (r#"{"name":"s","persist_mode":"default","allow_atomic":true}"#, StreamTraits::BEST),
         ] {
             assert_eq!(config(text).traits(), expect, "{text}");
-        }
-    }
-
-    #[test]
-    fn attributes_are_read_as_they_are_written() {
-        let none = Attributes {
-            partitions: 2,
-            retention_age: None,
-            retention_records: None,
-            retention_bytes: None,
-            retention_acknowledged: false,
-            storage: Storage::File,
-            replicas: 1,
-            duplicate_window: Duration::ZERO,
-        };
-        let all = Attributes {
-            retention_age: Some(Duration::from_secs(1)),
-            retention_records: Some(5),
-            retention_bytes: Some(6),
-            retention_acknowledged: true,
-            storage: Storage::Memory,
-            replicas: 3,
-            duplicate_window: Duration::from_millis(100),
-            ..none
-        };
-        for (text, expect) in [
-            (r#"{"name":"s","max_msgs":-1,"max_bytes":-1,"retention":"limits","storage":"file"}"#, &none),
-            (r#"{"name":"s"}"#, &none),
-            // What a subject may have at most is what the station may.
-            (
-                r#"{"name":"s","max_msgs":9,"max_msgs_per_subject":5,"max_bytes":6,"max_age":1000000000,"retention":"workqueue",
-                    "storage":"memory","num_replicas":3,"duplicate_window":100000000}"#,
-                &all,
-            ),
-            (
-                r#"{"name":"s","max_msgs":5,"max_bytes":6,"max_age":1000000000,"retention":"interest",
-                    "storage":"memory","num_replicas":3,"duplicate_window":100000000}"#,
-                &all,
-            ),
-        ] {
-            assert_eq!(config(text).attributes(2), *expect, "{text}");
         }
     }
 

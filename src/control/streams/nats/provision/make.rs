@@ -2,6 +2,7 @@
 
 use super::{
     PartitionStream,
+    attributes::AttributeFields,
     info::{METADATA_PARTITIONS, METADATA_STATION, StreamInfo, stream_info},
     names::StreamName,
 };
@@ -12,11 +13,11 @@ use crate::{
         publish_mode::Version,
     },
     limits::PARTITIONS_MAX,
-    station::{Attributes, Name, Storage},
+    station::{Attributes, Name},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 /// Calls in flight for one station.
 const CALLS_AT_ONCE: usize = 16;
@@ -91,17 +92,11 @@ struct NewStream<'a> {
     name: &'a str,
     description: String,
     subjects: [&'a str; 1],
-    retention: &'static str,
+    #[serde(flatten)]
+    fields: AttributeFields,
     discard: &'static str,
     max_consumers: i64,
-    max_msgs: i64,
-    max_bytes: i64,
-    max_age: u64,
-    max_msgs_per_subject: i64,
     max_msg_size: i64,
-    storage: &'static str,
-    num_replicas: u8,
-    duplicate_window: u64,
     /// Batches cost nothing where they are not used, and a stream that allows them can be published to in either way.
     #[serde(skip_serializing_if = "Option::is_none")]
     allow_atomic: Option<bool>,
@@ -124,20 +119,10 @@ async fn create_stream(
             None => format!("Station {name}"),
         },
         subjects: [&stream_name.captures],
-        retention: if attributes.retention_acknowledged { "interest" } else { "limits" },
+        fields: attributes.into(),
         discard: "old",
         max_consumers: -1,
-        max_msgs: limit(attributes.retention_records),
-        max_bytes: limit(attributes.retention_bytes),
-        max_age: attributes.retention_age.map_or(0, nanos),
-        max_msgs_per_subject: -1,
         max_msg_size: -1,
-        storage: match attributes.storage {
-            Storage::Memory => "memory",
-            Storage::File => "file",
-        },
-        num_replicas: attributes.replicas.max(1),
-        duplicate_window: nanos(window(attributes.duplicate_window, attributes.retention_age)),
         allow_atomic: broker.version().is_some_and(Version::knows_atomic).then_some(true),
         allow_direct: true,
         metadata: BTreeMap::from([
@@ -146,19 +131,4 @@ async fn create_stream(
         ]),
     };
     broker.call(&format!("STREAM.CREATE.{}", stream_name.stream), &body).await
-}
-
-/// Returns the duplicate window that a stream can have: the server refuses one that is longer than the records live.
-pub(in crate::control) fn window(wanted: Duration, age: Option<Duration>) -> Duration {
-    age.map_or(wanted, |age| age.min(wanted))
-}
-
-/// Returns a limit as JetStream writes it.
-pub(in crate::control) fn limit(limit: Option<u64>) -> i64 {
-    limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX))
-}
-
-/// Returns a duration as JetStream writes it.
-pub(in crate::control) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(i64::MAX.unsigned_abs())
 }

@@ -12,15 +12,16 @@
 //! Nothing is cached here, and no stream that exists is ever changed or removed; but for one trait of the gateway's own
 //! streams ([`allow_direct_get`]).
 
+mod attributes;
 mod direct_get;
 mod find;
 mod info;
 mod make;
 mod names;
 
+pub(super) use attributes::apply;
 pub(in crate::control) use direct_get::allow_direct_get;
 pub(in crate::control) use info::{METADATA_STATION, StreamConfig, StreamInfo, covers, stream_info};
-pub(in crate::control) use make::{limit, nanos, window};
 pub(in crate::control) use names::{StreamName, partition_of};
 
 use crate::control::{
@@ -123,7 +124,7 @@ fn station(name: &Name, parts: Vec<PartitionStream>, version: Option<Version>) -
     }
     let sizes = configs().filter_map(|config| u32::try_from(config.max_msg_size).ok().filter(|size| *size > 0));
     let record_bytes_max = sizes.min();
-    let replicas = configs().map(|config| config.num_replicas.max(1)).min().unwrap_or(1);
+    let replicas = configs().map(StreamConfig::replicas).min().unwrap_or(1);
     let duplicate_window = configs().map(StreamConfig::duplicate_window).min().unwrap_or_default();
     let streams: Box<[StreamTraits]> = configs().map(StreamConfig::traits).collect();
     let is_of_interest = configs().any(StreamConfig::is_of_interest);

@@ -14,6 +14,7 @@ use crate::{
     },
     config::{BackendSettings, NatsCredential, NatsSettings, Settings, StationSettings},
     control::{self, ControlHandle, ControlInputs, OpenBackend},
+    dialect,
     directory::messages::{Envelope, ShardUpdate},
     limits::{REQUESTS_PER_SHARD_MAX, STORE_CLOSE_TIMEOUT},
     metrics::ShardMetrics,
@@ -78,6 +79,7 @@ pub fn run(settings: Settings, announce: impl FnOnce(SocketAddr)) -> Result<(), 
     let metrics: Vec<Arc<ShardMetrics>> = (0..settings.shards).map(|_| Arc::default()).collect();
     for block in &metrics {
         block.set_driver(driver.name(), &driver.reason);
+        block.set_routes(&dialect::ROUTES);
     }
     let (inboxes, receivers): (Vec<_>, Vec<_>) = metrics.iter().map(|_| flume::bounded(REQUESTS_PER_SHARD_MAX)).unzip();
     let inputs = ControlInputs {

@@ -258,7 +258,7 @@ impl<S: Service, T: Transport> Connections<S, T> {
     async fn refuse(&self, mut stream: T, reject: &Reject) {
         let armed = self.deadlines.register(stream.guard());
         armed.arm(Phase::Writing, clock::now() + Duration::from_secs(1));
-        let reply = self.service.reject(reject, Route::Other, None);
+        let reply = self.service.reject(reject, Route::OTHER, None);
         let mut out = Vec::new();
         Response { body: reply.body.bytes(), close: true, ..Response::new(reply.status, &reply.fields) }
             .write(&mut out, &self.date.get());

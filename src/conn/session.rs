@@ -125,7 +125,7 @@ impl<'a, S: Service, T: Transport> Session<'a, S, T> {
             out,
             head,
             head_is_read: false,
-            route: Route::Other,
+            route: Route::OTHER,
             held: connections.budget.hold(),
             steps: 0,
             served: false,
@@ -194,7 +194,7 @@ impl<'a, S: Service, T: Transport> Session<'a, S, T> {
     async fn request(&mut self) -> Result<AfterRequest, Stop> {
         self.head_is_read = false;
         self.held.set_verified(false);
-        self.route = Route::Other;
+        self.route = Route::OTHER;
         if !self.read_head().await? {
             return Ok(AfterRequest::Quiet);
         }

@@ -21,6 +21,9 @@ use memphis::Memphis;
 use std::{rc::Rc, time::Instant};
 use utoipa::openapi::OpenApi;
 
+/// The routes of all dialects, as requests are counted by them.
+pub static ROUTES: [Route; memphis::ROUTES.len()] = memphis::ROUTES;
+
 /// The dialects of a shard, and the router between them.
 #[derive(Debug)]
 pub struct Dialects {
@@ -60,7 +63,7 @@ impl Service for Dialects {
         match call {
             Call::Memphis(call) => match body.whole() {
                 Ok(body) => self.memphis.handle(call, request, body).await,
-                Err(reject) => memphis::reject(&reject, Route::Other, Some(request)),
+                Err(reject) => memphis::reject(&reject, Route::OTHER, Some(request)),
             },
         }
     }
@@ -71,5 +74,22 @@ impl Service for Dialects {
 
     fn sweep(&self, now: Instant) {
         self.services.sweep(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_route_is_counted_apart() {
+        let all = || ROUTES.into_iter().chain([Route::OTHER]);
+        let labels: BTreeSet<_> = all().map(Route::label).collect();
+        assert_eq!(labels.len(), all().count());
+        let metrics = crate::metrics::ShardMetrics::default();
+        metrics.set_routes(&ROUTES);
+        all().for_each(|route| metrics.request(route, 200));
+        assert!(metrics.requests().filter(|(_, status, _)| *status == 200).all(|(.., count)| count == 1));
     }
 }

@@ -41,6 +41,8 @@ pub const STREAM_BUFFER_BYTES: usize = 64 * 1024;
 pub const POOLED_BUFFERS_MAX: usize = 256;
 /// Bytes of room for answers that a session leaves to the next one, for each read buffer that is kept.
 pub const SPARE_ANSWER_BYTES_MAX: usize = 4 * 1024;
+/// Routes that requests are counted by, of all dialects together.
+pub const METRIC_ROUTES_MAX: usize = 32;
 /// What an idle connection costs, at most, outside the kernel.
 pub const IDLE_CONNECTION_BYTES: usize = 4 * 1024;
 /// Bytes that a connection whose requests are small waits for the next one with; most single records fit with their

@@ -13,6 +13,7 @@ mod cell;
 mod control;
 mod failure;
 pub mod names;
+mod route;
 mod shard;
 mod text;
 
@@ -21,5 +22,6 @@ pub use control::{
     BrokerSync, ControlMetrics, LOG_LINES_DROPPED, LoginResult, ProcessMetrics, RequestKind, StoreMetrics,
 };
 pub use failure::PublishFailure;
-pub use shard::{DriverInfo, Route, ShardMetrics};
+pub use route::Route;
+pub use shard::{DriverInfo, ShardMetrics};
 pub use text::{CONTENT_TYPE, Sources, render};

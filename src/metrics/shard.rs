@@ -3,55 +3,10 @@
 use super::{
     cell::{Counter, Gauge, Histogram},
     failure::PublishFailure,
+    route::Route,
 };
-use crate::reject::Reject;
+use crate::{limits::METRIC_ROUTES_MAX, reject::Reject};
 use std::sync::OnceLock;
-
-/// Which part of the HTTP API a request was for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
-    /// `POST /auth/authenticate`.
-    Authenticate,
-    /// `POST /auth/refreshToken`.
-    Refresh,
-    /// `POST /stations/{name}/produce/single`.
-    ProduceSingle,
-    /// `POST /stations/{name}/produce/batch`.
-    ProduceBatch,
-    /// `POST /stations/{name}/consume/batch`.
-    Consume,
-    /// `GET /monitoring/status`.
-    Status,
-    /// Everything else, and requests that do not parse.
-    Other,
-}
-
-impl Route {
-    /// All routes, in the order of the blocks and of the text.
-    pub const ALL: [Self; 7] = [
-        Self::Authenticate,
-        Self::Refresh,
-        Self::ProduceSingle,
-        Self::ProduceBatch,
-        Self::Consume,
-        Self::Status,
-        Self::Other,
-    ];
-
-    /// Value of the label `route`.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Authenticate => "authenticate",
-            Self::Refresh => "refresh",
-            Self::ProduceSingle => "produce_single",
-            Self::ProduceBatch => "produce_batch",
-            Self::Consume => "consume",
-            Self::Status => "status",
-            Self::Other => "other",
-        }
-    }
-}
 
 /// Status codes that are counted by themselves; the slot after the last takes all others.
 pub(super) const STATUSES: [u16; 20] =
@@ -73,7 +28,7 @@ pub struct DriverInfo {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ShardMetrics {
-    requests: [[Counter; STATUSES.len() + 1]; Route::ALL.len()],
+    requests: [[Counter; STATUSES.len() + 1]; METRIC_ROUTES_MAX],
     /// Records that the backend acknowledged.
     pub records_in: Counter,
     /// Payload bytes of these.
@@ -129,13 +84,14 @@ pub struct ShardMetrics {
     /// Requests sent to the control plane.
     pub questions: Counter,
     driver: OnceLock<DriverInfo>,
+    routes: OnceLock<&'static [Route]>,
 }
 
 impl ShardMetrics {
     /// Counts one answered request.
     pub fn request(&self, route: Route, status: u16) {
         let at = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len());
-        if let Some(counter) = self.requests.get(route as usize).and_then(|row| row.get(at)) {
+        if let Some(counter) = self.requests.get(route.slot()).and_then(|row| row.get(at)) {
             counter.increment();
         }
     }
@@ -152,6 +108,11 @@ impl ShardMetrics {
         PublishFailure::ALL.into_iter().zip(self.publish_failures.iter().map(Counter::get))
     }
 
+    /// Says which routes there are besides [`Route::OTHER`]. The first call counts.
+    pub fn set_routes(&self, routes: &'static [Route]) {
+        let _already_set = self.routes.set(routes);
+    }
+
     /// Says which driver this shard runs on. The first call counts.
     pub fn set_driver(&self, driver: impl Into<String>, reason: impl Into<String>) {
         let _already_set = self.driver.set(DriverInfo { driver: driver.into(), reason: reason.into() });
@@ -164,9 +125,11 @@ impl ShardMetrics {
     }
 
     /// Requests by route and status; status 0 stands for codes that have no slot of their own.
-    pub(super) fn requests(&self) -> impl Iterator<Item = (Route, u16, u64)> {
-        Route::ALL.into_iter().zip(&self.requests).flat_map(|(route, row)| {
-            STATUSES.into_iter().chain([0]).zip(row).map(move |(status, counter)| (route, status, counter.get()))
+    pub(crate) fn requests(&self) -> impl Iterator<Item = (Route, u16, u64)> {
+        let routes = self.routes.get().copied().unwrap_or_default();
+        routes.iter().chain([&Route::OTHER]).flat_map(|route| {
+            let row = self.requests.get(route.slot()).into_iter().flatten();
+            STATUSES.into_iter().chain([0]).zip(row).map(move |(status, counter)| (*route, status, counter.get()))
         })
     }
 }
@@ -177,8 +140,11 @@ mod tests {
 
     #[test]
     fn every_route_and_status_has_a_slot_of_its_own() {
+        const ROUTES: &[Route] = &[Route::new(1, "first"), Route::new(31, "last")];
         let metrics = ShardMetrics::default();
-        for (times, route) in Route::ALL.into_iter().enumerate() {
+        metrics.set_routes(ROUTES);
+        let all = || ROUTES.iter().copied().chain([Route::OTHER]).enumerate();
+        for (times, route) in all() {
             for _ in 0..=times {
                 metrics.request(route, 503);
             }
@@ -186,11 +152,7 @@ mod tests {
             metrics.request(route, 599);
         }
         let counted: Vec<_> = metrics.requests().filter(|(.., count)| *count > 0).collect();
-        let expect: Vec<_> = Route::ALL
-            .into_iter()
-            .enumerate()
-            .flat_map(|(times, route)| [(route, 503, times as u64 + 1), (route, 0, 2)])
-            .collect();
+        let expect: Vec<_> = all().flat_map(|(times, route)| [(route, 503, times as u64 + 1), (route, 0, 2)]).collect();
         assert_eq!(counted, expect);
     }
 

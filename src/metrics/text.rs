@@ -306,12 +306,19 @@ mod tests {
         families
     }
 
+    static ROUTES: [Route; 3] =
+        [Route::new(1, "produce_single"), Route::new(2, "produce_batch"), Route::new(3, "consume")];
+
     fn full_page() -> String {
         let shards = [Arc::new(ShardMetrics::default()), Arc::new(ShardMetrics::default())];
-        shards[0].request(Route::ProduceSingle, 200);
-        shards[1].request(Route::ProduceSingle, 200);
-        shards[1].request(Route::ProduceBatch, 503);
-        shards[1].request(Route::Other, 418);
+        let [single, batch, _] = ROUTES;
+        for shard in &shards {
+            shard.set_routes(&ROUTES);
+        }
+        shards[0].request(single, 200);
+        shards[1].request(single, 200);
+        shards[1].request(batch, 503);
+        shards[1].request(Route::OTHER, 418);
         shards[0].records_in.add(5);
         shards[1].records_in.add(7);
         shards[0].link_up.set(1);

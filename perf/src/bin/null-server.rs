@@ -36,11 +36,11 @@ impl Service for Null {
 
     fn admit(&self, _: &Request<'_>) -> Admission<()> {
         let body = BodyMode::Whole { bytes_max: self.body_bytes_max };
-        Admission::Call(Admitted { call: (), route: Route::Other, body, is_verified: true, waits: false })
+        Admission::Call(Admitted { call: (), route: Route::OTHER, body, is_verified: true, waits: false })
     }
 
     async fn handle(&self, (): (), _: &Request<'_>, _: Payload<'_>) -> Reply {
-        stored(Route::Other)
+        stored(Route::OTHER)
     }
 
     /// The answer to what could not be read: what was wrong with it is of no interest here.

@@ -41,12 +41,12 @@ struct Lab {
 fn stream<F: Future<Output = Result<(), Broken>> + 'static>(produce: impl FnOnce(Sink) -> F) -> Reply {
     Reply {
         body: Body::Stream(BodyStream::new(16, produce)),
-        ..Reply::new(200, Fields::of("X-A: b\r\n"), Route::Other)
+        ..Reply::new(200, Fields::of("X-A: b\r\n"), Route::OTHER)
     }
 }
 
 fn text(text: &str) -> Reply {
-    Reply { body: Body::from(text.as_bytes().to_vec()), ..Reply::new(200, Fields::default(), Route::Other) }
+    Reply { body: Body::from(text.as_bytes().to_vec()), ..Reply::new(200, Fields::default(), Route::OTHER) }
 }
 
 impl Service for Lab {
@@ -59,7 +59,7 @@ impl Service for Lab {
             _ => BodyMode::Whole { bytes_max: 1_000 },
         };
         let is_upgrade = call == "/upgrade";
-        let admitted = Admitted { call, route: Route::Other, body, is_verified: true, waits: false };
+        let admitted = Admitted { call, route: Route::OTHER, body, is_verified: true, waits: false };
         if is_upgrade { Admission::Upgrade(admitted) } else { Admission::Call(admitted) }
     }
 
@@ -107,7 +107,7 @@ impl Service for Lab {
                         Ok(false) => return text(&seen.bytes.load(Ordering::SeqCst).to_string()),
                         Err(reject) => {
                             seen.left.fetch_add(1, Ordering::SeqCst);
-                            return self.reject(&reject, Route::Other, None);
+                            return self.reject(&reject, Route::OTHER, None);
                         }
                     }
                 }

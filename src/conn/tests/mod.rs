@@ -53,7 +53,7 @@ impl Service for Echo {
         let waits = path == "/slow";
         Admission::Call(Admitted {
             call: path,
-            route: Route::Other,
+            route: Route::OTHER,
             body: BodyMode::Whole { bytes_max: BODY_BYTES_MAX as u64 },
             is_verified: true,
             waits,
@@ -88,7 +88,7 @@ impl Service for Echo {
 }
 
 fn reply(status: u16) -> Reply {
-    Reply::new(status, Fields::default(), Route::Other)
+    Reply::new(status, Fields::default(), Route::OTHER)
 }
 
 /// The connections of a shard.

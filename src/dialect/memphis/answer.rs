@@ -1,11 +1,10 @@
 //! The answer to a produce call: what became of its records, in the original's words, with receipts for who asks. Pure.
 
-use super::{prefer::Preferences, reply};
+use super::{prefer::Preferences, reply, route};
 use crate::{
     dialect::Reply,
     ingest::Form,
     limits::{ERRORS_LISTED_BYTES_MAX, ERRORS_LISTED_MAX},
-    metrics::Route,
     record::{Outcome, Receipt},
     reject::{Fault, Reject},
     station::Partition,
@@ -20,8 +19,8 @@ use std::io::Write as _;
 /// What remains are records that are themselves wrong: 400, and which.
 pub(super) fn of(outcomes: &[Outcome], partitions: &[Partition], form: Form, preferences: Preferences) -> Reply {
     let route = match form {
-        Form::Single => Route::ProduceSingle,
-        Form::Batch => Route::ProduceBatch,
+        Form::Single => route::PRODUCE_SINGLE,
+        Form::Batch => route::PRODUCE_BATCH,
     };
     let receipts = preferences.receipts.then_some(Receipts { outcomes, partitions });
     let verdict = verdict(outcomes, form);

@@ -5,7 +5,7 @@
 use super::{
     Memphis, decoded,
     fields::{Fields, Invalid},
-    reply,
+    reply, route,
 };
 use crate::{
     auth::{self, Principal},
@@ -35,7 +35,7 @@ impl Memphis {
     pub(super) async fn authenticate(&self, codings: Codings, request: &Request<'_>, body: &[u8]) -> Reply {
         let fields = match decoded(codings, body) {
             Ok(body) => fields_of(request, &body),
-            Err(reject) => return reply::reject(&reject, Route::Authenticate),
+            Err(reject) => return reply::reject(&reject, route::AUTHENTICATE),
         };
         let Ok(fields) = fields else { return invalid_fields() };
         let login = match login_of(&fields, request.head.query.map(|query| query.of(request.bytes))) {
@@ -51,14 +51,14 @@ impl Memphis {
                 Err(reject) => Err(reject),
             };
         match outcome {
-            Ok(principal) => self.issue(&principal, request, lifetimes, Route::Authenticate),
-            Err(reject) => reply::reject(&reject, Route::Authenticate),
+            Ok(principal) => self.issue(&principal, request, lifetimes, route::AUTHENTICATE),
+            Err(reject) => reply::reject(&reject, route::AUTHENTICATE),
         }
     }
 
     /// A refresh token for a new pair.
     pub(super) fn refresh(&self, codings: Codings, request: &Request<'_>, body: &[u8]) -> Reply {
-        let reject = |reject: &Reject| reply::reject(reject, Route::Refresh);
+        let reject = |reject: &Reject| reply::reject(reject, route::REFRESH);
         let fields = match decoded(codings, body) {
             Ok(body) => fields_of(request, &body),
             Err(refused) => return reject(&refused),
@@ -73,7 +73,7 @@ impl Memphis {
             .borrow_mut()
             .verify_refresh(token.unwrap_or_default().as_bytes(), request.now.unix_s);
         match verify_refresh {
-            Ok(principal) => self.issue(&principal, request, lifetimes, Route::Refresh),
+            Ok(principal) => self.issue(&principal, request, lifetimes, route::REFRESH),
             Err(refused) => reject(&refused),
         }
     }
@@ -153,13 +153,13 @@ fn account_in_query(query: Option<&[u8]>) -> Result<Option<i64>, Invalid> {
 
 /// 400 with the original's answer to wrong types.
 fn invalid_fields() -> Reply {
-    reply::json(400, json!({"message": INVALID_FIELDS}).to_string().into_bytes(), Route::Authenticate)
+    reply::json(400, json!({"message": INVALID_FIELDS}).to_string().into_bytes(), route::AUTHENTICATE)
 }
 
 /// 400 with the original's answer to a missing field.
 fn required(field: &str) -> Reply {
     let body = json!({"message": [{"field": field, "reason": "required"}]});
-    reply::json(400, body.to_string().into_bytes(), Route::Authenticate)
+    reply::json(400, body.to_string().into_bytes(), route::AUTHENTICATE)
 }
 
 #[cfg(test)]

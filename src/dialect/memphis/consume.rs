@@ -2,14 +2,13 @@
 //!
 //! The answer is a bare JSON array. A payload that is not UTF-8 comes as base64, marked, never mangled.
 
-use super::{Memphis, decoded, fields::Fields, reply};
+use super::{Memphis, decoded, fields::Fields, reply, route};
 use crate::{
     auth::Principal,
     consume::{AnswerRoom, Consume, Handout},
     dialect::{Reply, Request},
     ingest::Ingest,
     limits::{ENCODED_AT_ONCE_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MAX},
-    metrics::Route,
     reject::Reject,
     station::Name,
     wire::{content_encoding::Codings, nats},
@@ -56,7 +55,7 @@ struct Wanted {
 impl Memphis {
     /// Delivers messages; they are acknowledged when the reply has arrived, or by a later call.
     pub(super) async fn consume(&self, call: &Call, request: &Request<'_>, body: &[u8]) -> Reply {
-        self.hand_out(call, request, body).await.unwrap_or_else(|reject| reply::reject(&reject, Route::Consume))
+        self.hand_out(call, request, body).await.unwrap_or_else(|reject| reply::reject(&reject, route::CONSUME))
     }
 
     async fn hand_out(&self, call: &Call, request: &Request<'_>, body: &[u8]) -> Result<Reply, Reject> {
@@ -65,7 +64,7 @@ impl Memphis {
             self.services.fetcher.open.acknowledge(id, &call.station, *records)?;
         }
         if wanted.records_max == 0 {
-            return Ok(reply::json(200, b"[]".as_slice(), Route::Consume));
+            return Ok(reply::json(200, b"[]".as_slice(), route::CONSUME));
         }
         let consume = Consume {
             station: &call.station,
@@ -82,7 +81,7 @@ impl Memphis {
         let records = messages.iter().map(|message| (message.payload.of(arena), message.headers.of(arena)));
         let body = encode(&self.services.ingest, arena.len(), records, room).await?;
         let bytes = body.len();
-        let mut reply = reply::json(200, body, Route::Consume);
+        let mut reply = reply::json(200, body, route::CONSUME);
         if !wanted.manual_ack || delivery.messages().is_empty() {
             return Ok(Reply { settle: Some(Handout::Delivery(delivery)), ..reply });
         }

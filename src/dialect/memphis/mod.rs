@@ -15,6 +15,7 @@ mod route;
 
 pub(super) use openapi::description;
 pub use reply::stored;
+pub(super) use route::ROUTES;
 
 use super::{Admission, Admitted, BodyMode, Reply, Request, Services};
 use crate::{

@@ -1,6 +1,6 @@
 //! `POST /stations/<name>/produce/single` and `/produce/batch`.
 
-use super::{Memphis, answer, prefer::Preferences, reply};
+use super::{Memphis, answer, prefer::Preferences, reply, route};
 use crate::{
     auth::Principal,
     dialect::{Reply, Request},
@@ -32,8 +32,8 @@ impl Call {
     /// What it is counted as.
     pub(super) fn route(&self) -> Route {
         match self.form {
-            Form::Single => Route::ProduceSingle,
-            Form::Batch => Route::ProduceBatch,
+            Form::Single => route::PRODUCE_SINGLE,
+            Form::Batch => route::PRODUCE_BATCH,
         }
     }
 }

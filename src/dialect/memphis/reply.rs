@@ -3,6 +3,7 @@
 //! Three families, as clients of the original know them: `{"message":"Unauthorized"}` for who asks,
 //! plain text for routes that do not exist, `{"error":"…","success":false}` for everything else.
 
+use super::route;
 use crate::{
     dialect::{Body, Reply},
     limits::NAME_BYTES_MAX,
@@ -61,7 +62,7 @@ pub fn stored(route: Route) -> Reply {
 
 /// `GET /monitoring/status`.
 pub(super) fn status() -> Reply {
-    no_store(json(200, br#"{"status":"ok"}"#.as_slice(), Route::Status))
+    no_store(json(200, br#"{"status":"ok"}"#.as_slice(), route::STATUS))
 }
 
 /// Returns the same reply, which nobody may keep.
@@ -76,7 +77,7 @@ pub(super) fn preflight(allows: &'static str, requested_headers: Option<&[u8]>) 
     if let Some(headers) = requested_headers.filter(|headers| !headers.is_empty()) {
         fields.push("Access-Control-Allow-Headers", headers);
     }
-    Reply::new(204, fields, Route::Other)
+    Reply::new(204, fields, Route::OTHER)
 }
 
 /// Returns the same reply, for the page of this origin and with its credentials (Fetch, "CORS check"): a request that carries
@@ -95,7 +96,7 @@ pub(super) fn shared_with(origin: &[u8], mut reply: Reply) -> Reply {
 pub(super) fn not_found(method: &[u8], path: &[u8]) -> Reply {
     let shown = path.get(..path.len().min(2 * NAME_BYTES_MAX)).unwrap_or_default();
     let body = format!("Cannot {} {}", String::from_utf8_lossy(method), escape_html(&String::from_utf8_lossy(shown)));
-    text(404, body.into_bytes(), Route::Other)
+    text(404, body.into_bytes(), Route::OTHER)
 }
 
 /// The original escaped the path it shows: a browser must not read it as markup.
@@ -237,7 +238,7 @@ mod tests {
     #[test]
     fn the_clients_fault_is_4xx_and_ours_is_not() {
         for failure in every_reject() {
-            let reply = reject(&failure, Route::Other);
+            let reply = reject(&failure, Route::OTHER);
             let expect = match failure.fault() {
                 Fault::Client => matches!(reply.status, 400..=499 | 501 | 505),
                 Fault::Policy => matches!(reply.status, 401 | 403),
@@ -252,14 +253,14 @@ mod tests {
     #[test]
     fn full_and_unknown_say_when_to_come_again() {
         for failure in every_reject() {
-            let reply = reject(&failure, Route::Other);
+            let reply = reject(&failure, Route::OTHER);
             assert_eq!(matches!(reply.status, 429 | 503), reply.fields.get("Retry-After").is_some(), "{failure:?}");
         }
     }
 
     #[test]
     fn bodies_are_the_originals() {
-        let body = |failure: &Reject| String::from_utf8(reject(failure, Route::Other).body.bytes().to_vec()).unwrap();
+        let body = |failure: &Reject| String::from_utf8(reject(failure, Route::OTHER).body.bytes().to_vec()).unwrap();
         assert_eq!(body(&Reject::Unauthorized), r#"{"message":"Unauthorized"}"#);
         assert_eq!(
             body(&Reject::Field("Consumer name is required")),

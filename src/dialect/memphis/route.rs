@@ -7,6 +7,23 @@
 use crate::{metrics::Route, reject::Reject, station::Name, wire::http::Method};
 use percent_encoding::percent_decode;
 
+/// `POST /auth/authenticate`
+pub(super) const AUTHENTICATE: Route = Route::new(1, "authenticate");
+/// `POST /auth/refreshToken`
+pub(super) const REFRESH: Route = Route::new(2, "refresh");
+/// `POST /stations/<name>/produce/single`
+pub(super) const PRODUCE_SINGLE: Route = Route::new(3, "produce_single");
+/// `POST /stations/<name>/produce/batch`
+pub(super) const PRODUCE_BATCH: Route = Route::new(4, "produce_batch");
+/// `POST /stations/<name>/consume/batch`
+pub(super) const CONSUME: Route = Route::new(5, "consume");
+/// `GET /monitoring/status`
+pub(super) const STATUS: Route = Route::new(6, "status");
+
+/// Every route of the API.
+pub(in crate::dialect) const ROUTES: [Route; 6] =
+    [AUTHENTICATE, REFRESH, PRODUCE_SINGLE, PRODUCE_BATCH, CONSUME, STATUS];
+
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Target {
@@ -97,13 +114,13 @@ impl Target {
     /// What it is counted as.
     pub(super) fn route(&self) -> Route {
         match self {
-            Self::Authenticate => Route::Authenticate,
-            Self::Refresh => Route::Refresh,
-            Self::Status => Route::Status,
-            Self::ProduceSingle(_) => Route::ProduceSingle,
-            Self::ProduceBatch(_) => Route::ProduceBatch,
-            Self::Consume(_) => Route::Consume,
-            Self::OpenNothing | Self::Nothing => Route::Other,
+            Self::Authenticate => AUTHENTICATE,
+            Self::Refresh => REFRESH,
+            Self::Status => STATUS,
+            Self::ProduceSingle(_) => PRODUCE_SINGLE,
+            Self::ProduceBatch(_) => PRODUCE_BATCH,
+            Self::Consume(_) => CONSUME,
+            Self::OpenNothing | Self::Nothing => Route::OTHER,
         }
     }
 }

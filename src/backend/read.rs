@@ -11,7 +11,7 @@ use std::ops::Range;
 pub enum Start {
     /// With the oldest record that is kept.
     First,
-    /// Behind the newest record.
+    /// Behind the newest record: the page is empty, and says where the partition begins and ends ([`Page::kept`]).
     New,
     /// With this sequence, or the next one that is kept.
     Sequence(u64),

@@ -58,9 +58,7 @@ impl Directory {
             return Ok(known);
         }
         let look = self.look(name, Looking::DirectGet);
-        while look.found().is_none() {
-            rt::deadline(REQUEST_TIMEOUT, look.changed()).await.map_err(|_| Reject::ControlTimeout)?;
-        }
+        while look.found().is_none() && rt::deadline(REQUEST_TIMEOUT, look.changed()).await.is_ok() {}
         // Reading goes on as it can, whatever became of that.
         Ok(look.found().and_then(Result::ok).unwrap_or(known))
     }

@@ -8,7 +8,7 @@ use crate::{
 
 /// How a client leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum How {
+pub(super) enum How {
     Closes,
     Resets,
     OnlyFinishes,
@@ -17,7 +17,7 @@ enum How {
 const WAYS: [How; 3] = [How::Closes, How::Resets, How::OnlyFinishes];
 
 /// Leaves, and returns what still came.
-async fn leave(mut client: Client, how: How) -> Vec<u8> {
+pub(super) async fn leave(mut client: Client, how: How) -> Vec<u8> {
     match how {
         How::Closes => drop(client),
         How::Resets => client.end.reset(),

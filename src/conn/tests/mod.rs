@@ -7,6 +7,7 @@ mod deadlines;
 mod draining;
 mod framing;
 mod leaving;
+mod streaming;
 
 use super::{Connections, deadlines::SWEEP};
 use crate::{
@@ -51,16 +52,17 @@ impl Service for Echo {
             return Admission::Refuse(Box::new(Reply { body: b"no".as_slice().into(), ..reply(401) }));
         }
         let waits = path == "/slow";
-        Admission::Call(Admitted {
-            call: path,
-            route: Route::OTHER,
-            body: BodyMode::Whole { bytes_max: BODY_BYTES_MAX as u64 },
-            is_verified: true,
-            waits,
-        })
+        let body = match path.as_str() {
+            "/chat" => BodyMode::Streamed,
+            _ => BodyMode::Whole { bytes_max: BODY_BYTES_MAX as u64 },
+        };
+        Admission::Call(Admitted { call: path, route: Route::OTHER, body, is_verified: true, waits })
     }
 
     async fn handle(&self, path: String, _: &Request<'_>, body: Payload<'_>) -> Reply {
+        if matches!(body, Payload::Streamed(_)) || matches!(path.as_str(), "/ticks" | "/endless" | "/flood") {
+            return self.stream(&path, body).expect("a path that streams");
+        }
         let body = body.whole().expect("a whole body");
         let text = format!("{path} {}", String::from_utf8_lossy(body));
         self.served.borrow_mut().push(text.clone());
@@ -202,6 +204,16 @@ impl Client {
     async fn rest(&mut self) -> Vec<u8> {
         while self.read().await.expect("no reset") > 0 {}
         std::mem::take(&mut self.input)
+    }
+
+    /// Reads up to the end of the first `end`, and returns that.
+    async fn until(&mut self, end: &str) -> String {
+        loop {
+            if let Some(at) = memchr::memmem::find(&self.input, end.as_bytes()) {
+                return String::from_utf8(self.input.drain(..at + end.len()).collect()).expect("text");
+            }
+            assert_ne!(self.read().await.expect("no reset"), 0, "closed before {end:?}");
+        }
     }
 
     /// Returns whether an answer, or its beginning, has come.

@@ -23,7 +23,6 @@ on_every_setup!(
     lower_case_fields_are_fields,
     chunks_may_have_extensions_trailers_and_leading_zeros,
     ten_pipelined_requests_get_ten_answers_in_order,
-    pipelined_requests_in_single_bytes_are_the_same_requests,
     an_upgrade_to_h2c_is_ignored_and_the_body_is_read,
     expect_100_continue_is_answered_after_authentication_and_the_size_check,
     http_1_0_is_served_and_closed_unless_kept,
@@ -31,7 +30,6 @@ on_every_setup!(
     white_space_around_values_is_not_part_of_them,
     a_get_may_have_a_body,
     unknown_methods_are_405_and_not_an_end,
-    a_request_cut_short_is_no_request,
     connection_close_is_found_in_any_case_and_in_a_list,
 );
 
@@ -196,22 +194,6 @@ fn ten_pipelined_requests_get_ten_answers_in_order(gateway: &Gateway) {
     assert_eq!(texts(gateway, &station), ["0", "1", "2", "4", "6", "7", "8", "9"]);
 }
 
-fn pipelined_requests_in_single_bytes_are_the_same_requests(gateway: &Gateway) {
-    let station = unique("bytewise");
-    let path = format!("/stations/{station}/produce/single");
-    let mut bytes = gateway.authorized("POST", &path, &[("Content-Type", "text/plain")], b"one\r\n\r\n");
-    bytes.extend(chunked(gateway, &station, "chunked", "2;x=y\r\ntw\r\n1\r\no\r\n0\r\nT: t\r\n\r\n"));
-    bytes.extend(request("GET", "/monitoring/status", &[], b""));
-    let mut http = Http::connect(gateway.address());
-    for byte in bytes {
-        http.send(&[byte]);
-    }
-    http.response().is_json(200, OK);
-    http.response().is_json(200, OK);
-    http.response().is(200, STATUS);
-    assert_eq!(texts(gateway, &station), ["one\r\n\r\n", "two"]);
-}
-
 fn an_upgrade_to_h2c_is_ignored_and_the_body_is_read(gateway: &Gateway) {
     // What the best-known producer sends with every clear-text request.
     let station = unique("h2c");
@@ -312,23 +294,6 @@ fn unknown_methods_are_405_and_not_an_end(gateway: &Gateway) {
         assert!(matches!(response.status, 405 | 501), "{method}: {} {}", response.status, response.text());
     }
     http.is_alive();
-}
-
-fn a_request_cut_short_is_no_request(gateway: &Gateway) {
-    let station = unique("cut");
-    let path = format!("/stations/{station}/produce/single");
-    let whole = gateway.authorized("POST", &path, &[("Content-Type", "text/plain")], b"0123456789");
-    let unfinished = chunked(gateway, &station, "chunked", "5\r\nabcde\r\n");
-    for bytes in [&whole[..whole.len() - 1], &whole[..whole.len() - 12], &whole[..20], unfinished.as_slice()] {
-        let mut http = Http::connect(gateway.address());
-        http.send(bytes);
-        http.stream().shutdown(std::net::Shutdown::Write).unwrap();
-        if let Ok(response) = http.try_response(true) {
-            assert!(matches!(response.status, 400 | 408), "{} {}", response.status, response.text());
-        }
-    }
-    gateway.single(&station, "text/plain", b"whole").is_json(200, OK);
-    assert_eq!(texts(gateway, &station), ["whole"]);
 }
 
 fn connection_close_is_found_in_any_case_and_in_a_list(gateway: &Gateway) {

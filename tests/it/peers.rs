@@ -16,7 +16,6 @@ use std::{
 
 on_setups!(local_io_uring LOCAL_IO_URING, local_epoll LOCAL_EPOLL => [
     f3_a_body_that_stops_is_cut_off_however_quick_it_began,
-    f3_a_body_that_comes_slowly_and_steadily_is_taken,
     f4_lengths_that_are_only_announced_take_nothing_from_others,
     f4_bodies_of_logins_take_a_share_and_no_more,
     one_network_cannot_take_all_connections,
@@ -57,18 +56,6 @@ fn f3_a_body_that_stops_is_cut_off_however_quick_it_began(setup: Setup) {
         response.is_error(408);
         assert!(begun.elapsed() > Duration::from_millis(1_800), "not before its time: {:?}", begun.elapsed());
     }
-}
-
-/// Four times the least rate, and each silence half of what is allowed.
-fn f3_a_body_that_comes_slowly_and_steadily_is_taken(setup: Setup) {
-    let gateway = Plan::new(setup).config("[limits]\nbody_grace = \"6s\"").start();
-    let mut http = Http::connect(gateway.address());
-    http.send(head(&gateway, 8 * 12 * 1024).as_bytes());
-    for _ in 0..8 {
-        thread::sleep(Duration::from_secs(2));
-        http.send(&[b'x'; 12 * 1024]);
-    }
-    http.response().is_json(200, OK);
 }
 
 const NARROW: &str =

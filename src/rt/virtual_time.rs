@@ -22,9 +22,9 @@ use std::{
 /// The wall clock of every test when it begins: 2027-01-15 08:00:00 UTC.
 const UNIX_TIME: Duration = Duration::from_secs(1_800_000_000);
 /// Tasks that are woken and have not run.
-const WOKEN_MAX: usize = 1 << 20;
+const QUEUE_LENGTH: usize = 1 << 20;
 /// Turns of tasks without any time passing; more are a task that wakes itself for ever.
-const TURNS_MAX: u32 = 10_000_000;
+const TURNS_AT_ONCE: u32 = 10_000_000;
 
 /// The task of the future that [`run`] was given.
 const MAIN: u64 = 0;
@@ -177,7 +177,7 @@ pub(crate) fn run<T>(main: impl Future<Output = T>) -> T {
         passed: Cell::default(),
         sleeps: RefCell::default(),
         started: RefCell::default(),
-        woken: flume::bounded(WOKEN_MAX),
+        woken: flume::bounded(QUEUE_LENGTH),
         numbers: Cell::new(MAIN),
     });
     assert!(RUNTIME.replace(Some(Rc::clone(&runtime))).is_none(), "time is virtual already");
@@ -195,7 +195,7 @@ pub(crate) fn run<T>(main: impl Future<Output = T>) -> T {
             continue;
         };
         turns += 1;
-        assert!(turns < TURNS_MAX, "tasks wake each other for ever, and no time passes");
+        assert!(turns < TURNS_AT_ONCE, "tasks wake each other for ever, and no time passes");
         for (number, NoDebug(task)) in runtime.started.take() {
             tasks.insert(number, (task, bell(number)));
         }

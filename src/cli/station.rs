@@ -299,7 +299,7 @@ fn age(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::dead_letters::DeadLetterSettings;
+    use crate::{api::dead_letters::DeadLetterSettings, station::Attributes};
     use clap::Parser;
 
     #[derive(Debug, Parser)]
@@ -398,21 +398,18 @@ mod tests {
 
     #[test]
     fn a_station_is_shown_in_words() {
+        let attributes = Attributes {
+            retention_age: Some(Duration::from_secs(604_800)),
+            retention_bytes: Some(1_000),
+            ..Attributes::default()
+        };
+        let letters = DeadLetterSettings { invalid: true, deliveries_max: 10, retention_age_s: 3_601 };
+        let name = Name::parse("orders").expect("a name");
         let station = StationView {
-            name: "orders".to_owned(),
-            partitions: 1,
-            retention_age_s: 604_800,
-            retention_records: 0,
-            retention_bytes: 1_000,
-            retention_acknowledged: false,
-            storage: StorageKind::File,
-            replicas: 1,
-            idempotency_window_ms: 120_000,
-            dead_letters: DeadLetterSettings { invalid: true, deliveries_max: 10, retention_age_s: 3_601 },
-            schema: None,
             adopted: Some(AdoptStation { stream: "S".to_owned(), subject: "x".to_owned() }),
             records: 3,
             bytes: 99,
+            ..StationView::of(&name, &attributes, letters)
         };
         let text = shown(&station);
         for part in [

@@ -168,7 +168,7 @@ impl DumpedStation {
             retention_records: Some(0),
             retention_bytes: Some(0),
             retention_acknowledged: Some(false),
-            idempotency_window_ms: None,
+            ..NewStation::default()
         };
         self.retention(&mut new, &mut notes)?;
         new.idempotency_window_ms = Some(self.window(new.retention_age_s.unwrap_or(0), &mut notes));

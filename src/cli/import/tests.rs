@@ -7,6 +7,7 @@ use crate::{
         stations::{NewStation, StorageKind},
     },
     cli::{client::Reply, exit::Exit},
+    station::{Attributes, Name},
 };
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -109,11 +110,8 @@ impl Fake {
             storage: new.storage.unwrap(),
             replicas: new.replicas.unwrap(),
             idempotency_window_ms: new.idempotency_window_ms.unwrap(),
-            dead_letters: new.dead_letters.unwrap(),
             schema: new.schema,
-            adopted: None,
-            records: 0,
-            bytes: 0,
+            ..StationView::of(&Name::parse(&new.name).unwrap(), &Attributes::default(), new.dead_letters.unwrap())
         };
         let made = reply(201, &station);
         self.stations.borrow_mut().insert(new.name, station);

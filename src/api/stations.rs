@@ -255,12 +255,12 @@ impl StationView {
     }
 }
 
-/// Seconds; 0 is for ever.
+/// Returns an age that is given in seconds; 0 is for ever.
 fn age(seconds: u64) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
-/// 0 is no limit.
+/// Returns a limit; 0 is none.
 fn limit(limit: u64) -> Option<u64> {
     (limit > 0).then_some(limit)
 }

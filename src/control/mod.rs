@@ -79,7 +79,7 @@ pub struct ControlInputs {
     pub metrics: Vec<Arc<ShardMetrics>>,
 }
 
-/// The backend of a gateway, open. Which of the two it is is decided once, when the gateway starts.
+/// The open backend of a gateway: one of two, decided once, when the gateway starts.
 #[derive(Debug, Clone)]
 pub enum OpenBackend {
     /// NATS JetStream: the control plane and each shard have connections of their own.
@@ -221,7 +221,7 @@ where
     Ok(fanout)
 }
 
-/// Begins to connect to the broker, and to watch it.
+/// Begins to connect to the broker and to watch it. Returns its capabilities.
 async fn on_broker(
     settings: &Settings,
     nats: NatsSettings,
@@ -253,6 +253,7 @@ async fn on_broker(
     })
 }
 
+/// Returns the capabilities of the embedded store.
 fn on_store(store: Arc<local::Store>) -> Capabilities {
     let streams = Arc::new(LocalStreams(Arc::clone(&store)));
     Capabilities {

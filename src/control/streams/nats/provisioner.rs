@@ -21,7 +21,7 @@ use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// What it is done with. Cheap to clone.
+/// Answers shards over the control plane's connection. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(in crate::control) struct NatsProvisioner {
     broker: NatsClient,
@@ -34,7 +34,7 @@ pub(in crate::control) struct NatsProvisioner {
 }
 
 impl NatsProvisioner {
-    /// Begins to look after the streams that will be found.
+    /// Returns a provisioner, and begins to look after the streams that it will find.
     pub(in crate::control) fn begin(
         broker: NatsClient,
         settings: Arc<StationSettings>,
@@ -44,7 +44,7 @@ impl NatsProvisioner {
         Self { interest: Interest::begin(broker.clone()), broker, settings, choice, sync }
     }
 
-    /// A station that was given attributes is made with these, whoever asks, because its streams were lost. Others are
+    /// Finds or makes a station. One that was given attributes is made with these, whoever asks, because its streams were lost. Others are
     /// made with those of the configuration, if they may be.
     async fn find(&self, name: &Name, registered: Registered, create: bool) -> Result<provision::Found, Reject> {
         let (broker, settings) = (&self.broker, &*self.settings);

@@ -125,7 +125,7 @@ pub fn fuzz_head(input: &[u8]) {
     }
 }
 
-/// Undoes the input as a chunked body, whole and in pieces: the same bytes, and the same end.
+/// Undoes the input as a chunked body, whole, in pieces, and handed on in pieces: the same bytes, and the same end.
 pub fn fuzz_body(input: &[u8]) {
     const BYTES_KEPT: u64 = 4_096;
     let run = |piece: usize| -> Result<Option<(Vec<u8>, usize)>, Reject> {
@@ -151,5 +151,24 @@ pub fn fuzz_body(input: &[u8]) {
     let whole = run(usize::from(u16::MAX));
     for piece in [1, 2, 3, 7, 64] {
         assert_eq!(run(piece), whole, "in pieces of {piece}");
+        assert_eq!(hand_on(input, piece, BYTES_KEPT), whole, "handed on in pieces of {piece}");
+    }
+}
+
+/// Takes the pieces of a chunked body out of the buffer as they come.
+fn hand_on(input: &[u8], piece: usize, bytes_max: u64) -> Result<Option<(Vec<u8>, usize)>, Reject> {
+    let mut body = Body::new(Framing::Chunked, bytes_max)?;
+    let (mut buf, mut out, mut read) = (Vec::new(), Vec::new(), 0);
+    loop {
+        if body.take(&mut buf, &mut out)? {
+            return Ok(Some((out, read - buf.len())));
+        }
+        assert!(buf.is_empty(), "nothing is kept but what belongs to the next request");
+        if read == input.len() {
+            return Ok(None);
+        }
+        let next = input.len().min(read + piece);
+        buf.extend_from_slice(&input[read..next]);
+        read = next;
     }
 }

@@ -295,3 +295,26 @@ fn a_chunked_body_in_dribbles_is_decoded_once() -> Result<(), Reject> {
     assert_eq!((place.len(), consumed_to), (CHUNKS, CHUNKS + 5));
     Ok(())
 }
+
+#[test]
+fn a_body_of_known_length_is_handed_on_as_it_comes() -> Result<(), Reject> {
+    let mut body = Body::new(Framing::Length(5), u64::MAX)?;
+    let (mut buf, mut out) = (b"ab".to_vec(), Vec::new());
+    assert!(!body.take(&mut buf, &mut out)?);
+    assert!(!body.take(&mut buf, &mut out)?);
+    buf.extend_from_slice(b"cdeGET");
+    assert!(body.take(&mut buf, &mut out)?);
+    assert_eq!((&out[..], &buf[..]), (&b"abcde"[..], &b"GET"[..]));
+    assert!(Body::new(Framing::None, 0)?.take(&mut buf, &mut out)?, "there is none");
+    Ok(())
+}
+
+#[test]
+fn the_limit_of_a_body_counts_what_was_taken() -> Result<(), Reject> {
+    let mut body = Body::new(Framing::Chunked, 4)?;
+    let (mut buf, mut out) = (b"3\r\nabc\r\n".to_vec(), Vec::new());
+    assert!(!body.take(&mut buf, &mut out)?);
+    buf.extend_from_slice(b"2\r\nde\r\n");
+    assert_eq!(body.take(&mut buf, &mut out), Err(Reject::TooLarge(SizeLimit::Body, 4)));
+    Ok(())
+}

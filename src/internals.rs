@@ -1,8 +1,8 @@
 //! What the benches, the fuzz targets and the laboratory in `perf/` use of the program. It is no API: it changes without
 //! notice.
 //!
-//! Everything else is private to the crate, so that the compiler finds code that nothing uses. Items are exported one by
-//! one, not as modules, for the same reason.
+//! Items are exported one by one, not as modules, so that the modules of the crate can be private and the compiler finds
+//! code that nothing uses.
 
 pub mod fuzz {
     //! Entry points of the fuzz targets.

@@ -525,6 +525,17 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
+/// Returns whether a record is refused because `counts` is not length-delimited. The decoder that the walk is compared
+/// with reads a map in any wire type, even from an end of a group.
+fn is_a_map_in_another_wire_type(checked: &Result<Checked, Violation>) -> bool {
+    checked.as_ref().is_err_and(|violation| {
+        violation.faults.iter().any(|fault| {
+            let is_of_map = fault.path.contains("counts[") && fault.text.contains("where the field has 2");
+            is_of_map || fault.text.contains("an end of group 4 that did not begin")
+        })
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2_000, ..ProptestConfig::default() })]
 
@@ -534,7 +545,9 @@ proptest! {
         SCHEMA.with(|schema| {
             let decoded = DynamicMessage::decode(schema.message.clone(), record.as_slice());
             let checked = schema.check(&record, Encoding::Binary, &mut json::Scratch::default(), &mut Vec::new());
-            prop_assert_eq!(decoded.is_ok(), checked.is_ok(), "{:?} {:?}", decoded, checked);
+            // A decoded message is not printed: its descriptors refer to each other without an end.
+            let agree = decoded.is_ok() == checked.is_ok() || is_a_map_in_another_wire_type(&checked);
+            prop_assert!(agree, "{:02x?} {:?} {:?}", record, decoded.err(), checked);
             Ok(())
         })?;
     }

@@ -3,6 +3,8 @@
 //! The modules in reading order. `ARCHITECTURE.md` has the map and the rules between them;
 //! `tests/it/layering.rs` holds the rules.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod budget;
 pub mod byte_order_mark;
 pub mod limits;

@@ -3,6 +3,8 @@
 //! Everything below is a function over slices or a state machine that is fed bytes. What comes from
 //! the network cannot make it panic, and where it keeps a place in a buffer it keeps a [`Span`].
 
+#![deny(clippy::indexing_slicing)]
+
 pub mod content_encoding;
 pub mod http;
 pub mod http1;

@@ -16,6 +16,7 @@ pub(super) type ByteSet = [bool; 256];
 static TOKEN_BYTES: ByteSet = letters_digits_and(b"!#$%&'*+-.^_`|~");
 
 /// Returns the set of ASCII letters, digits and what is listed.
+#[expect(clippy::indexing_slicing, reason = "every index is a byte, or under the length of what it indexes")]
 pub(super) const fn letters_digits_and(listed: &[u8]) -> ByteSet {
     const LETTERS_DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let mut set = [false; 256];
@@ -33,6 +34,7 @@ pub(super) const fn letters_digits_and(listed: &[u8]) -> ByteSet {
 }
 
 /// Returns whether a byte may stand in a token.
+#[expect(clippy::indexing_slicing, reason = "every byte has an entry")]
 pub(super) const fn is_token_byte(byte: u8) -> bool {
     TOKEN_BYTES[byte as usize]
 }

@@ -72,13 +72,14 @@ impl Connection {
     /// The next request, if all of it is there.
     fn next_request(&mut self, limits: &HeadLimits, body_bytes_max: u64) -> Result<Option<Request>, Reject> {
         let Self { buf, at, head, body } = self;
+        let unread = buf.get(*at..).unwrap_or_default();
         let reader = match body {
             Some(reader) => reader,
-            None if head.parse(&buf[*at..], limits)? => body.insert(Body::new(head.framing, body_bytes_max)?),
+            None if head.parse(unread, limits)? => body.insert(Body::new(head.framing, body_bytes_max)?),
             None => return Ok(None),
         };
         let Progress::Done { body: place, consumed_to } = reader.feed(buf, *at + head.len)? else { return Ok(None) };
-        let request = &buf[*at..];
+        let request = buf.get(*at..).unwrap_or_default();
         let request = Request {
             method: head.http.method,
             target: head.http.target.of(request).to_vec(),
@@ -141,9 +142,9 @@ pub fn fuzz_body(input: &[u8]) {
                 Progress::More { .. } if taken == input.len() => return Ok(None),
                 Progress::More { .. } => {
                     assert!(buf.len() as u64 <= 4 + BYTES_KEPT, "framing is cut out");
-                    let next = input.len().min(taken + piece);
-                    buf.extend_from_slice(&input[taken..next]);
-                    taken = next;
+                    let next = input.iter().skip(taken).take(piece);
+                    taken += next.len();
+                    buf.extend(next);
                 }
             }
         }
@@ -168,7 +169,7 @@ fn hand_on(input: &[u8], piece: usize, bytes_max: u64) -> Result<Option<(Vec<u8>
             return Ok(None);
         }
         let next = input.len().min(read + piece);
-        buf.extend_from_slice(&input[read..next]);
+        buf.extend_from_slice(input.get(read..next).unwrap_or_default());
         read = next;
     }
 }

@@ -200,6 +200,7 @@ fn is_registered_name(name: &[u8]) -> bool {
 static NAME_BYTES: ByteSet = letters_digits_and(b"-._~!$&'()*+,;=");
 
 /// Whether a byte may stand in a registered name as it is.
+#[expect(clippy::indexing_slicing, reason = "every byte has an entry")]
 fn is_name_byte(byte: u8) -> bool {
     NAME_BYTES[usize::from(byte)]
 }

@@ -58,6 +58,7 @@ impl BatchIds {
 
     /// An id that this connection has not used. A batch that was cut off keeps its id for ten seconds: it is
     /// never taken up again.
+    #[expect(clippy::indexing_slicing, reason = "five bits choose one of 32 digits")]
     pub fn next_id(&mut self) -> BatchId {
         let mut id = BatchId { bytes: [0; BATCH_ID_BYTES], len: 0 };
         for byte in self.origin.iter().take(usize::from(self.origin_len)) {

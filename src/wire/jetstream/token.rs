@@ -29,7 +29,10 @@ pub(super) const SLOTS: usize = 1 << INDEX_BITS;
 const INDEX_BITS: u32 = 24;
 /// Characters that a subject's token may hold; six bits each.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// The digit of value 0, which no text of several digits ends with.
+const ZERO: u8 = b'A';
 const NO_DIGIT: u8 = 0xff;
+#[expect(clippy::indexing_slicing, reason = "every index is a byte, or under 64")]
 const DIGITS: [u8; 256] = {
     let mut digits = [NO_DIGIT; 256];
     let mut value = 0u8;
@@ -70,6 +73,7 @@ impl Token {
 
     /// The token as text.
     #[must_use]
+    #[expect(clippy::indexing_slicing, reason = "six bits choose one of 64 characters")]
     pub fn text(self) -> TokenText {
         let mut value =
             u64::from(self.generation) << (INDEX_BITS + 1) | u64::from(self.index) << 1 | u64::from(self.shared);
@@ -88,9 +92,10 @@ impl Token {
 
     /// Reads what [`Token::text`] wrote, and nothing else.
     #[must_use]
+    #[expect(clippy::indexing_slicing, reason = "every byte has an entry")]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let last = *text.last()?;
-        if text.len() > TOKEN_TEXT_BYTES || (text.len() > 1 && last == ALPHABET[0]) {
+        if text.len() > TOKEN_TEXT_BYTES || (text.len() > 1 && last == ZERO) {
             return None;
         }
         let mut value = 0u64;

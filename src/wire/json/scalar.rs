@@ -192,6 +192,7 @@ fn key(bytes: &[u8], at: usize, expected: &'static str) -> Result<usize, Fault> 
 /// The keys of a batch repeat from record to record, so their lengths are foreseen by the processor's branch
 /// prediction, and going byte by byte lets it run ahead; looking at a word would make it wait for the length.
 #[inline]
+#[expect(clippy::indexing_slicing, reason = "every byte has an entry")]
 fn short_plain(bytes: &[u8], start: usize) -> Option<usize> {
     let few = bytes.get(start..).and_then(<[u8]>::first_chunk::<16>)?;
     for (length, byte) in few.iter().enumerate() {
@@ -203,6 +204,7 @@ fn short_plain(bytes: &[u8], start: usize) -> Option<usize> {
 }
 
 /// Whether a byte stands for itself in a string and is ASCII.
+#[expect(clippy::indexing_slicing, reason = "every index is under 0x80")]
 static PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = 0x20;

@@ -81,8 +81,8 @@ impl Page {
         if !self.records.is_empty() && (bytes > bounds.bytes || self.is_full(bounds)) {
             return false;
         }
-        let headers = append(&mut self.arena, headers);
-        let payload = append(&mut self.arena, payload);
+        let headers = Span::append(&mut self.arena, headers);
+        let payload = Span::append(&mut self.arena, payload);
         self.records.push(PageRecord { sequence, time_ms, headers, payload });
         self.next = sequence.saturating_add(1);
         true
@@ -115,14 +115,6 @@ impl Page {
         let first = self.kept.as_ref()?.start;
         (asked.max(1) < first).then_some(asked.max(1)..first)
     }
-}
-
-fn append(arena: &mut Vec<u8>, bytes: &[u8]) -> Span {
-    // A page is bounded far below what a span can say.
-    let at = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
-    let start = at(arena.len());
-    arena.extend_from_slice(bytes);
-    Span { start, end: at(arena.len()) }
 }
 
 #[cfg(test)]

@@ -197,11 +197,7 @@ impl Delivery {
         let Delivered { arena, messages } = &mut self.delivered;
         let mut replies = Vec::new();
         for message in messages.iter_mut() {
-            let start = replies.len();
-            replies.extend_from_slice(message.reply.of(arena));
-            // No longer than the arena, whose spans are `u32`.
-            let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-            message.reply = Span { start: offset(start), end: offset(replies.len()) };
+            message.reply = Span::append(&mut replies, message.reply.of(arena));
             (message.headers, message.payload) = (Span::default(), Span::default());
         }
         replies.shrink_to_fit();

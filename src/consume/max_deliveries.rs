@@ -134,19 +134,12 @@ pub(super) fn take(delivered: &mut Delivered, indexes: &[usize]) -> Delivered {
         let is_taken = wanted.next_if_eq(&index).is_some();
         index += 1;
         if is_taken {
-            let start = taken.arena.len();
-            taken.arena.extend_from_slice(message.reply.of(arena));
-            let reply = Span { start: place(start), end: place(taken.arena.len()) };
+            let reply = Span::append(&mut taken.arena, message.reply.of(arena));
             taken.messages.push(Message { headers: Span::default(), payload: Span::default(), reply, ..*message });
         }
         !is_taken
     });
     taken
-}
-
-/// Converts a place in the arena of a backend's answer, whose places are `u32`.
-fn place(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -159,11 +152,7 @@ mod tests {
         fn each_message_is_taken_or_left_with_its_own_reply(wanted in prop::collection::vec(any::<bool>(), 0..30)) {
             let mut delivered = Delivered::default();
             for number in 0..wanted.len() {
-                let mut keep = |text: String| {
-                    let start = place(delivered.arena.len());
-                    delivered.arena.extend_from_slice(text.as_bytes());
-                    Span { start, end: place(delivered.arena.len()) }
-                };
+                let mut keep = |text: String| Span::append(&mut delivered.arena, text.as_bytes());
                 let (headers, payload, reply) = (keep(format!("h{number}")), keep(format!("p{number}")), keep(format!("r{number}")));
                 let sequence = number as u64;
                 delivered.messages.push(Message { headers, payload, reply, partition: 1, sequence, deliveries: 2 });

@@ -71,8 +71,7 @@ impl<'a> DeadLetterBatch<'a> {
         }
         why.append_to(&mut self.block);
         // A block is of `DEAD_LETTERS_AT_A_TIME` records: far below what a span holds.
-        let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
-        self.fields.push(Span { start: place(start), end: place(self.block.len()) });
+        self.fields.push(Span::between(start, self.block.len()));
         self.entries.push(Entry { payload, id });
     }
 

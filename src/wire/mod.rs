@@ -22,6 +22,20 @@ pub struct Span {
 }
 
 impl Span {
+    /// Returns the span between two places. One that `u32` cannot hold lies in no buffer, and reads as nothing.
+    #[must_use]
+    pub fn between(start: usize, end: usize) -> Self {
+        let narrow = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+        Self { start: narrow(start), end: narrow(end) }
+    }
+
+    /// Appends bytes to a buffer. Returns where they lie.
+    pub fn append(buffer: &mut Vec<u8>, bytes: &[u8]) -> Self {
+        let start = buffer.len();
+        buffer.extend_from_slice(bytes);
+        Self::between(start, buffer.len())
+    }
+
     /// Bytes of the span.
     #[must_use]
     pub fn len(self) -> usize {

@@ -128,8 +128,8 @@ impl Basket for Gathered {
         }
         self.bytes += bytes;
         let arena = &mut self.delivered.arena;
-        let headers = append(arena, record.headers);
-        let payload = append(arena, record.payload);
+        let headers = Span::append(arena, record.headers);
+        let payload = Span::append(arena, record.payload);
         self.delivered.messages.push(Message {
             headers,
             payload,
@@ -573,11 +573,4 @@ fn mark_dirty(dirty: &mut BTreeSet<GroupName>, save_at_ms: &mut Option<u64>, nam
         dirty.insert(name.clone());
     }
     save_at_ms.get_or_insert(now_ms + SAVE_EVERY_MS);
-}
-
-fn append(arena: &mut Vec<u8>, bytes: &[u8]) -> Span {
-    let at = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
-    let start = at(arena.len());
-    arena.extend_from_slice(bytes);
-    Span { start, end: at(arena.len()) }
 }

@@ -114,11 +114,7 @@ impl FetchBuffer {
         let sequence = delivery.map_or(0, |delivery| delivery.stream_sequence);
         let deliveries = delivery.map_or(1, |delivery| u32::try_from(delivery.delivered).unwrap_or(u32::MAX));
         let arena = &mut delivered.arena;
-        let mut keep = |bytes: &[u8]| {
-            let start = u32::try_from(arena.len()).unwrap_or(u32::MAX);
-            arena.extend_from_slice(bytes);
-            Span { start, end: u32::try_from(arena.len()).unwrap_or(u32::MAX) }
-        };
+        let mut keep = |bytes: &[u8]| Span::append(arena, bytes);
         let (headers, payload, reply) = (keep(fields), keep(payload), keep(reply));
         let partition = u16::try_from(partition).unwrap_or(u16::MAX);
         delivered.messages.push(Message { headers, payload, reply, partition, sequence, deliveries });

@@ -216,10 +216,10 @@ impl Typed {
         let became = fields::with_media_type(b"", Some(PROTOBUF_MEDIA_TYPE));
         let (mut block, mut spans) = (Vec::new(), Vec::new());
         let mut append = |kind: &[u8], fields: &[u8]| {
-            let start = place(block.len());
+            let start = block.len();
             block.extend_from_slice(kind);
             block.extend_from_slice(fields);
-            Span { start, end: place(block.len()) }
+            Span::between(start, block.len())
         };
         let of_most = [append(&came, b""), append(&became, b"")];
         for (at, is_other) in transcoded.iter().enumerate() {
@@ -253,11 +253,6 @@ impl Typed {
 fn media_type(block: &[u8]) -> Option<Cow<'_, str>> {
     let found = fields::fields(block).find(|(name, _)| name.eq_ignore_ascii_case(b"content-type"));
     found.map(|(_, value)| String::from_utf8_lossy(value))
-}
-
-/// A place in header fields, which have a limit far below what a span holds.
-fn place(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -301,11 +296,7 @@ mod tests {
     /// Texts one after the other, and where each is.
     fn spans(texts: &[&str]) -> (Vec<u8>, Vec<Span>) {
         let mut block = Vec::new();
-        let mut append = |text: &&str| {
-            let start = place(block.len());
-            block.extend_from_slice(text.as_bytes());
-            Span { start, end: place(block.len()) }
-        };
+        let mut append = |text: &&str| Span::append(&mut block, text.as_bytes());
         let spans = texts.iter().map(&mut append).collect();
         (block, spans)
     }

@@ -3,7 +3,7 @@
 //! A body of known length is left alone and only waited for. Chunks are joined in place: see
 //! [`Chunked`]. Either way the body ends up as one span, and whatever follows it is the next request.
 
-use super::{Framing, Span, chunked::Chunked, span};
+use super::{Framing, Span, chunked::Chunked};
 use crate::reject::{Reject, SizeLimit};
 
 /// What [`Body::feed`] found.
@@ -68,7 +68,7 @@ impl Body {
                 if buf.len() < end {
                     return Ok(Progress::More { wanted: end - buf.len().max(start) });
                 }
-                Ok(Progress::Done { body: span(start, end), consumed_to: end })
+                Ok(Progress::Done { body: Span::between(start, end), consumed_to: end })
             }
             State::Chunked(chunked) => chunked.feed(buf, start),
         }

@@ -5,7 +5,7 @@
 //! because every leniency here is some smuggler's tool: CRLF only, 1 to 16 hexadecimal digits with
 //! nothing around them, extensions and trailers well-formed. These are read, bounded and dropped.
 
-use super::{Progress, body::too_large, is_token_byte, is_value_byte, span};
+use super::{Progress, Span, body::too_large, is_token_byte, is_value_byte};
 use crate::{limits::CHUNK_EXTRA_BYTES_MAX, reject::Reject};
 
 /// Digits of a chunk's size: what 64 bits need.
@@ -111,7 +111,10 @@ impl Chunked {
             return Err(too_large(self.bytes_max));
         }
         if self.state == State::Done {
-            return Ok(Progress::Done { body: span(start, write), consumed_to: start.saturating_add(self.consumed) });
+            return Ok(Progress::Done {
+                body: Span::between(start, write),
+                consumed_to: start.saturating_add(self.consumed),
+            });
         }
         buf.truncate(write);
         let wanted = match self.state {

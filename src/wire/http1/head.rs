@@ -12,7 +12,6 @@ use super::{
     fields::{Facts, Known, diagnose},
     request_line::{Port, RequestLine, is_authority},
     scan::Scan,
-    span,
 };
 use crate::{
     limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, Limits},
@@ -214,5 +213,5 @@ fn once(slot: &mut Option<Span>, value: Span, rule: &'static str) -> Result<(), 
 /// Where `part`, a slice of `buf`, lies in it.
 fn place(buf: &[u8], part: &[u8]) -> Span {
     let start = part.as_ptr().addr().wrapping_sub(buf.as_ptr().addr());
-    span(start, start.saturating_add(part.len()))
+    Span::between(start, start.saturating_add(part.len()))
 }

@@ -41,9 +41,3 @@ use super::{
     Span,
     http::{ByteSet, Method, is_token_byte, is_value_byte, letters_digits_and, trimmed},
 };
-
-/// A span from offsets. One that `u32` cannot hold becomes one that lies in no buffer, and reads as nothing.
-fn span(start: usize, end: usize) -> Span {
-    let narrow = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
-    Span { start: narrow(start), end: narrow(end) }
-}

@@ -5,7 +5,7 @@
 //! 1.1 (RFC 9110, section 2.5); another major version is [`Reject::Version`], found before anything else in the line
 //! so that HTTP/2's preface gets that answer.
 
-use super::{ByteSet, Method, Span, is_token_byte, letters_digits_and, span};
+use super::{ByteSet, Method, Span, is_token_byte, letters_digits_and};
 use crate::reject::Reject;
 use memchr::memchr;
 use std::net::Ipv6Addr;
@@ -53,8 +53,8 @@ impl RequestLine {
         let at = start + method_end + 1;
         let mut parsed = Self {
             method: Method::of(method),
-            method_text: span(start, start + method_end),
-            target: span(at, at + target_len),
+            method_text: Span::between(start, start + method_end),
+            target: Span::between(at, at + target_len),
             http10,
             tunnel: method == b"CONNECT",
             ..Self::default()
@@ -69,7 +69,7 @@ impl RequestLine {
             if !is_authority(target, Port::Required) {
                 return Err(Reject::Malformed("the target of CONNECT is not host:port (RFC 9112, section 3.2.3)"));
             }
-            self.authority = Some(span(at, at + target.len()));
+            self.authority = Some(Span::between(at, at + target.len()));
             return Ok(());
         }
         if target.first() == Some(&b'/') {
@@ -80,7 +80,7 @@ impl RequestLine {
             if self.method != Method::Options {
                 return Err(Reject::Malformed("only OPTIONS may ask for '*' (RFC 9112, section 3.2.4)"));
             }
-            self.path = span(at, at + 1);
+            self.path = Span::between(at, at + 1);
             return Ok(());
         }
         let begins_with = |scheme: &&str| {
@@ -99,11 +99,11 @@ impl RequestLine {
             return Err(Reject::Malformed("the target's authority is not host[:port] (RFC 9110, section 4.2)"));
         }
         let path_at = at + scheme_len + authority_len;
-        self.authority = Some(span(at + scheme_len, path_at));
+        self.authority = Some(Span::between(at + scheme_len, path_at));
         self.read_path(path, path_at);
         if self.path.is_empty() {
             // An empty path is "/" (RFC 9110, section 4.2.3), and the scheme ends in one to point at.
-            self.path = span(at + scheme_len - 1, at + scheme_len);
+            self.path = Span::between(at + scheme_len - 1, at + scheme_len);
         }
         Ok(())
     }
@@ -112,8 +112,8 @@ impl RequestLine {
     fn read_path(&mut self, target: &[u8], at: usize) {
         let end = at + target.len();
         let path_len = memchr(b'?', target);
-        self.path = span(at, at + path_len.unwrap_or(target.len()));
-        self.query = path_len.map(|len| span(at + len + 1, end));
+        self.path = Span::between(at, at + path_len.unwrap_or(target.len()));
+        self.query = path_len.map(|len| Span::between(at + len + 1, end));
     }
 }
 

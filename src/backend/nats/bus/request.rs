@@ -83,12 +83,6 @@ impl Replies {
     pub fn iter(&self) -> impl Iterator<Item = Reply<'_>> {
         (0..self.replies.len()).map_while(|index| self.get(index))
     }
-
-    fn keep(&mut self, bytes: &[u8]) -> Span {
-        let start = u32::try_from(self.arena.len()).unwrap_or(u32::MAX);
-        self.arena.extend_from_slice(bytes);
-        Span { start, end: u32::try_from(self.arena.len()).unwrap_or(u32::MAX) }
-    }
 }
 
 /// What came for a request, and how it ended.
@@ -123,7 +117,8 @@ impl Pending {
         if gathered.replies.len() >= self.replies_max || bytes > self.bytes_max {
             return self.fail(Failure::Overrun);
         }
-        let (headers, payload) = (gathered.keep(message.headers), gathered.keep(message.payload));
+        let arena = &mut gathered.arena;
+        let (headers, payload) = (Span::append(arena, message.headers), Span::append(arena, message.payload));
         gathered.replies.push(ReplySpans { headers, payload });
         self.changed.notify();
     }

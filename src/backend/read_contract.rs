@@ -4,7 +4,7 @@ use super::{Backend, Bounds, Page, Publish, Read, Start};
 use crate::{
     record::{MessageId, Outcome},
     reject::Reject,
-    rt,
+    rt::{self, clock},
     station::Station,
     wire::Span,
 };
@@ -40,10 +40,6 @@ fn sequences(page: &Page) -> Vec<u64> {
     page.records.iter().map(|record| record.sequence).collect()
 }
 
-fn now_ms() -> u64 {
-    u64::try_from(rt::clock::unix_time().as_millis()).expect("short")
-}
-
 /// Checks all of it on an empty station of one partition. `trim` removes every record before a sequence.
 pub(crate) async fn check(backend: &Backend, station: &Station, trim: impl AsyncFn(u64)) {
     of_an_empty_partition(backend, station).await;
@@ -65,7 +61,7 @@ async fn of_an_empty_partition(backend: &Backend, station: &Station) {
 
 /// Leaves five records, each stored later than the one before by its time.
 async fn of_records(backend: &Backend, station: &Station) {
-    let before = now_ms();
+    let before = clock::unix_ms();
     for (number, id) in [(1, None), (2, Some("two")), (3, None), (4, None), (5, None)] {
         assert_eq!(store(backend, station, &format!("record {number}"), id).await, number);
         rt::sleep(Duration::from_millis(5)).await;
@@ -77,7 +73,7 @@ async fn of_records(backend: &Backend, station: &Station) {
     assert_eq!(headers[..2], [&b"X-Test: yes\r\n"[..], b"X-Test: yes\r\nNats-Msg-Id: two\r\n"]);
     let times: Vec<u64> = page.records.iter().map(|record| record.time_ms).collect();
     assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
-    assert!(before <= times[0] && times[4] <= now_ms(), "{times:?}");
+    assert!(before <= times[0] && times[4] <= clock::unix_ms(), "{times:?}");
 
     let bounds = |records, bytes| Bounds { records, bytes };
     let two = 2 * ("X-Test: yes\r\n".len() + "record 1".len());

@@ -47,8 +47,7 @@ pub(crate) struct DeadLetterBatch<'a> {
 impl<'a> DeadLetterBatch<'a> {
     /// An empty batch for records in `body`, of a request that begins nothing new after `until`.
     pub(crate) fn new(body: &'a [u8], until: Instant) -> Self {
-        let since_1970 = clock::unix_time();
-        let time_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+        let time_ms = clock::unix_ms();
         Self { body, entries: Vec::new(), fields: Vec::new(), block: Vec::new(), time_ms, until }
     }
 

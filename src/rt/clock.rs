@@ -37,3 +37,9 @@ pub fn unix_time() -> Duration {
     }
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+/// Returns the same in whole milliseconds.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    u64::try_from(unix_time().as_millis()).unwrap_or(u64::MAX)
+}

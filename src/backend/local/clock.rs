@@ -36,7 +36,7 @@ impl Clock {
     #[must_use]
     pub fn wall_ms(&self) -> u64 {
         match self {
-            Self::System(_) => u64::try_from(clock::unix_time().as_millis()).unwrap_or(u64::MAX),
+            Self::System(_) => clock::unix_ms(),
             Self::Manual(now) => now.load(Ordering::Relaxed),
         }
     }

@@ -1,6 +1,6 @@
 //! API keys. A key is shown when it is made and never again: the registry has its hash.
 
-use super::{AdminError, AdminService, Amend, Now, What, check_tag, name_of, now_ms, page, patterns, tag_of, texts};
+use super::{AdminError, AdminService, Amend, Now, What, check_tag, name_of, page, patterns, tag_of, texts};
 use crate::{
     api::{
         keys::{CreatedKey, KeyView, NewKey},
@@ -12,6 +12,7 @@ use crate::{
     control::registry::documents::{Document, KeyDocument},
     limits::{CHANGE_ATTEMPTS_MAX, RETENTION_AGE_MAX},
     reject::Reject,
+    rt::clock,
     station::Name,
 };
 use std::sync::Arc;
@@ -35,7 +36,7 @@ impl AdminService {
     /// Makes a key.
     pub async fn create_key(&self, new: NewKey) -> Result<CreatedKey, AdminError> {
         let (produce, consume) = (patterns("produce", &new.produce)?, patterns("consume", &new.consume)?);
-        let created_ms = now_ms();
+        let created_ms = clock::unix_ms();
         let expires_ms = match new.expires_in_s {
             Some(seconds) if seconds == 0 || seconds > RETENTION_AGE_MAX.as_secs() => {
                 let text = format!("a key expires in 1 to {} s, or never", RETENTION_AGE_MAX.as_secs());
@@ -95,7 +96,7 @@ impl AdminService {
         let document = Arc::clone(&self.0.snapshot.borrow().keys.get(id)?.document);
         // Compared whatever else holds, and in constant time.
         let same = keys::is_key(key, &document.hash()?);
-        let good = document.expires_ms.is_none_or(|expires| now_ms() < expires);
+        let good = document.expires_ms.is_none_or(|expires| clock::unix_ms() < expires);
         (same && good).then_some(document)
     }
 

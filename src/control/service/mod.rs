@@ -35,7 +35,6 @@ use crate::{
     limits::{PAGE_MAX, REGISTRY_ECHO_TIMEOUT, REGISTRY_LOOK_TIMEOUT},
     metrics::{self, ControlMetrics, ProcessMetrics, ShardMetrics},
     reject::Reject,
-    rt::clock,
     station::{Name, Pattern},
 };
 use serde::Serialize;
@@ -316,12 +315,6 @@ fn page<T>(all: impl IntoIterator<Item = (String, T)>, ask: &PageRequest) -> Pag
         next = rest.peek().is_some().then_some(key);
     }
     Page { items, next }
-}
-
-/// Returns the milliseconds since 1970.
-fn now_ms() -> u64 {
-    let since = clock::unix_time();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

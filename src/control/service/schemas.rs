@@ -1,6 +1,6 @@
 //! Schemas and their versions: compiled before they are stored, and again before they become active.
 
-use super::{AdminError, AdminService, Amend, Now, What, check_tag, name_of, now_ms, page, tag_of};
+use super::{AdminError, AdminService, Amend, Now, What, check_tag, name_of, page, tag_of};
 use crate::{
     api::{
         pages::{Page, PageRequest},
@@ -15,6 +15,7 @@ use crate::{
         schema_compiler,
     },
     limits::{CHANGE_ATTEMPTS_MAX, REGISTRY_DOCUMENT_BYTES_MAX, SCHEMA_VERSIONS_MAX, SCHEMAS_PAGE_BYTES},
+    rt::clock,
     schema::{SchemaSource, SchemaType},
     station::Name,
 };
@@ -54,7 +55,7 @@ impl AdminService {
             message: source.message.clone(),
             imports: source.imports.clone(),
             created_by: created_by.to_owned(),
-            created_ms: now_ms(),
+            created_ms: clock::unix_ms(),
         };
         next_document(&name, self.snapshot().await?.schemas.get(&name).map(|entry| &*entry.document), kind, &version)?;
         schema_compiler::compile(source, 1).await.map_err(AdminError::Invalid)?;

@@ -125,8 +125,7 @@ impl RecordStore for Stations {
             if stored.ids.insert(id.to_owned()) {
                 stored.last += 1;
                 let (headers, payload) = (record.0.to_vec(), record.1.to_vec());
-                let since = clock::unix_time();
-                let time_ms = u64::try_from(since.as_millis()).unwrap_or(0);
+                let time_ms = clock::unix_ms();
                 stored.letters.push(StoredDeadLetter { sequence: stored.last, time_ms, headers, payload });
             }
             Ok(())

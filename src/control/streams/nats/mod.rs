@@ -217,20 +217,12 @@ async fn change(
 
 /// Changes one stream: it keeps its configuration, whatever is in it, except for the values that are to change.
 async fn change_stream(broker: &NatsClient, stream: &str, change: &AttributesChange) -> Result<(), StreamsError> {
-    #[derive(Deserialize)]
-    struct Info {
-        config: Map<String, Value>,
-    }
-    let Info { config } = broker.call(&format!("STREAM.INFO.{stream}"), &json!({})).await.map_err(refused)?;
-    let mut changed = config.clone();
     let unreadable =
         |error| failed(Reject::BrokerFailed(format!("the stream {stream:?} cannot be read: {error}").into()));
-    provision::apply(change, &mut changed).map_err(unreadable)?;
-    if changed == config {
-        return Ok(());
+    let apply = |config: &mut Map<String, Value>| provision::apply(change, config).map_err(unreadable);
+    if provision::edit(broker, stream, apply, refused).await? {
+        tracing::info!(stream, ?change, "changed a stream");
     }
-    let _: IgnoredAny = broker.call(&format!("STREAM.UPDATE.{stream}"), &changed).await.map_err(refused)?;
-    tracing::info!(stream, ?change, "changed a stream");
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! Has streams allow reads by place that were made before the gateway asked for it.
 
+use super::edit;
 use crate::{
     control::nats::client::{CallError, NatsClient},
     station::{DirectGet, Partition},
 };
-use serde::{Deserialize, de::IgnoredAny};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// What a stream's configuration calls it.
 const ALLOW_DIRECT: &str = "allow_direct";
@@ -22,15 +22,13 @@ pub(in crate::control) async fn allow_direct_get(broker: &NatsClient, partitions
     DirectGet::Allowed
 }
 
-/// Changes one stream: it keeps its configuration, whatever else is in it.
+/// Changes one stream.
 async fn allow(broker: &NatsClient, stream: &str) -> Result<(), CallError> {
-    #[derive(Deserialize)]
-    struct Info {
-        config: Map<String, Value>,
-    }
-    let Info { mut config } = broker.call(&format!("STREAM.INFO.{stream}"), &json!({})).await?;
-    if config.insert(ALLOW_DIRECT.to_owned(), true.into()) != Some(true.into()) {
-        let _: IgnoredAny = broker.call(&format!("STREAM.UPDATE.{stream}"), &config).await?;
+    let set = |config: &mut Map<String, Value>| {
+        config.insert(ALLOW_DIRECT.to_owned(), true.into());
+        Ok(())
+    };
+    if edit(broker, stream, set, CallError::from).await? {
         tracing::info!(stream, "the stream allows direct reads from now on");
     }
     Ok(())

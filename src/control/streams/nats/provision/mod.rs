@@ -14,6 +14,7 @@
 
 mod attributes;
 mod direct_get;
+mod edit;
 mod find;
 mod info;
 mod make;
@@ -21,6 +22,7 @@ mod names;
 
 pub(super) use attributes::apply;
 pub(in crate::control) use direct_get::allow_direct_get;
+pub(in crate::control) use edit::edit;
 pub(in crate::control) use info::{METADATA_STATION, StreamConfig, StreamInfo, covers, stream_info};
 pub(in crate::control) use names::{StreamName, partition_of};
 

@@ -1,11 +1,13 @@
 //! Wake-ups between tasks of one shard: no atomics, nothing is Send.
 
+use super::{Elapsed, clock, deadline};
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 /// One task waits, others notify it. A notification that comes first is kept.
@@ -62,6 +64,18 @@ impl Waiters {
         self.changes.set(self.changes.get().wrapping_add(1));
         for (_, waker) in self.wakers.take() {
             waker.wake();
+        }
+    }
+
+    /// Looks after each change until something is found, for `limit` at most.
+    pub async fn wait_for<T>(&self, limit: Duration, mut find: impl FnMut() -> Option<T>) -> Result<T, Elapsed> {
+        let until = clock::now() + limit;
+        loop {
+            if let Some(found) = find() {
+                return Ok(found);
+            }
+            let left = until.saturating_duration_since(clock::now());
+            deadline(left, self.changed()).await?;
         }
     }
 

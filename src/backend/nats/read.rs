@@ -68,12 +68,8 @@ struct Place<'a>(&'a Gets);
 impl Gets {
     /// Waits for a place, for `hold` at most.
     async fn enter(&self, hold: Duration) -> Result<Place<'_>, Reject> {
-        let until = clock::now() + hold;
-        while self.open.get() >= DIRECT_GETS_PER_SHARD_MAX {
-            let left = until.saturating_duration_since(clock::now());
-            let changed = self.left.changed();
-            rt::deadline(left, changed).await.map_err(|_| Reject::Overloaded("reads from the broker"))?;
-        }
+        let has_room = || (self.open.get() < DIRECT_GETS_PER_SHARD_MAX).then_some(());
+        self.left.wait_for(hold, has_room).await.map_err(|_| Reject::Overloaded("reads from the broker"))?;
         self.open.set(self.open.get() + 1);
         Ok(Place(self))
     }

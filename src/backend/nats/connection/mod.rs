@@ -252,25 +252,13 @@ impl Connection {
     pub(super) async fn connected_within(&self, limit: Duration) -> Option<Server> {
         match self.server() {
             Some(server) => Some(server),
-            None => Box::pin(self.come_up(limit)).await,
+            None => Box::pin(self.changed.wait_for(limit, || self.server())).await.ok(),
         }
     }
 
     /// Returns the server that publishes go to; `None` if nothing can be sent.
     fn server(&self) -> Option<Server> {
         self.up.borrow().as_ref().filter(|up| up.leaving.is_none()).map(|up| up.server)
-    }
-
-    async fn come_up(&self, limit: Duration) -> Option<Server> {
-        let until = clock::now() + limit;
-        loop {
-            if let Some(server) = self.server() {
-                return Some(server);
-            }
-            let left = until.saturating_duration_since(clock::now());
-            let changed = self.changed.changed();
-            rt::deadline(left, changed).await.ok()?;
-        }
     }
 
     async fn serve(self: &Rc<Self>, established: Established) {

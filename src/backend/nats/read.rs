@@ -18,7 +18,7 @@ use crate::{
         DIRECT_GETS_PER_SHARD_MAX, SINGLE_GETS_PER_READ_MAX, STREAM_INFO_BYTES_MAX, WATCH_INTERVAL_MAX,
         WATCH_INTERVAL_MIN, WATCH_PARTITIONS_AT_ONCE,
     },
-    reject::Reject,
+    reject::{Reject, SizeLimit},
     rt::{self, Waiters, clock},
     station::{DirectGet, Partition, Station},
     wire::jetstream::get::{
@@ -279,7 +279,7 @@ impl<'a> Source<'a> {
             Err(Failure::NoResponders) => Ok(Round::Single),
             // What has come is good, and the rest is asked for again.
             Err(_) if !page.records.is_empty() => Ok(Round::More),
-            Err(failure) => Err(failure.into()),
+            Err(failure) => Err(of_request(failure)),
         }
     }
 
@@ -297,7 +297,7 @@ impl<'a> Source<'a> {
                 drop(place);
                 return self.of_leader(sequence).await;
             }
-            Err(failure) => return Err(failure.into()),
+            Err(failure) => return Err(of_request(failure)),
         };
         let Some(reply) = replies.get(0) else { return Err(unreadable()) };
         match DirectReply::of(reply.headers) {
@@ -369,11 +369,27 @@ fn judge(reply: Reply<'_>) -> Verdict {
     }
 }
 
-/// Returns what a failure of JetStream's API means: nobody listens while JetStream is away, whatever the stream.
+/// Returns what a failed request means to a read, which can be repeated whatever became of it. (A request that changes
+/// something may have done so although its answer was lost.)
+fn of_request(failure: Failure) -> Reject {
+    match failure {
+        Failure::Away | Failure::Lost => Reject::BrokerAway,
+        Failure::Full => Reject::Overloaded("requests to the broker"),
+        Failure::Subject => Reject::Internal("a subject that cannot be sent"),
+        Failure::TooLarge(max) => Reject::TooLarge(SizeLimit::Record, max as u64),
+        Failure::Forbidden(subject) => Reject::BrokerForbidden(subject),
+        Failure::NoResponders => Reject::NoStream,
+        Failure::TimedOut => Reject::BrokerBusy,
+        Failure::Slow => Reject::Overloaded("messages of a subscription"),
+        Failure::Overrun => Reject::BrokerFailed("its answer is larger than was asked for".into()),
+    }
+}
+
+/// Returns the same for JetStream's API: nobody listens while JetStream is away, whatever the stream.
 fn of_api(failure: Failure) -> Reject {
     match failure {
         Failure::NoResponders => Reject::BrokerBusy,
-        failure => failure.into(),
+        failure => of_request(failure),
     }
 }
 

@@ -13,11 +13,7 @@ mod subscription;
 mod tests;
 
 use super::{connection::Incoming, slab::Slab};
-use crate::{
-    limits::NATS_CONTROL_LINE_BYTES_MAX,
-    reject::{Reject, SizeLimit},
-    wire::nats::encode,
-};
+use crate::{limits::NATS_CONTROL_LINE_BYTES_MAX, wire::nats::encode};
 use request::Pending;
 use std::{
     cell::{Cell, RefCell},
@@ -80,22 +76,6 @@ impl fmt::Display for Failure {
 }
 
 impl error::Error for Failure {}
-
-impl From<Failure> for Reject {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Away | Failure::Lost => Self::BrokerAway,
-            Failure::Full => Self::Overloaded("requests to the broker"),
-            Failure::Subject => Self::Internal("a subject that cannot be sent"),
-            Failure::TooLarge(max) => Self::TooLarge(SizeLimit::Record, max as u64),
-            Failure::Forbidden(subject) => Self::BrokerForbidden(subject),
-            Failure::NoResponders => Self::NoStream,
-            Failure::TimedOut => Self::BrokerBusy,
-            Failure::Slow => Self::Overloaded("messages of a subscription"),
-            Failure::Overrun => Self::BrokerFailed("its answer is larger than was asked for".into()),
-        }
-    }
-}
 
 /// The bus of one connection.
 #[derive(Debug, Default)]

@@ -234,8 +234,7 @@ impl<'a, S: Service, T: Transport> Session<'a, S, T> {
 
     /// Reads a head. `false`: there is not a byte of one.
     async fn read_head(&mut self) -> Result<bool, Stop> {
-        let limits = &self.connections.limits;
-        let limits = HeadLimits { bytes_max: limits.head_bytes_max, fields_max: limits.head_fields_max };
+        let limits = HeadLimits::from(&self.connections.limits);
         let mut since = None;
         loop {
             if self.nothing_but_line_ends() {

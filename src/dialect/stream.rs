@@ -95,12 +95,6 @@ impl Sink {
         .await;
     }
 
-    /// Returns whether the reader has gone.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.0.reader_has_gone.get()
-    }
-
     /// Writes without waiting, after [`Self::room`].
     pub fn write<T>(&self, append: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let written = append(&mut self.0.buffer.borrow_mut());
@@ -255,7 +249,7 @@ mod tests {
         drop(source);
         assert_eq!((poll(&mut send), poll(&mut closed)), (Poll::Ready(Err(Broken)), Poll::Ready(())));
         drop((send, closed));
-        assert!(sink.is_closed());
+        assert_eq!(poll(&mut Box::pin(sink.room())), Poll::Ready(Err(Broken)));
     }
 
     #[test]

@@ -336,7 +336,7 @@ mod tests {
     use super::*;
     use crate::{
         record::{MessageId, Receipt},
-        station::{DirectGet, Partition, PublishMode},
+        station::Partition,
     };
 
     const GONE: Outcome = Outcome::Failed(Reject::NoStream);
@@ -349,16 +349,11 @@ mod tests {
     fn station(partitions: u16) -> Station {
         let partition = |number: u16| Partition { stream: format!("s{number}").into(), subject: "s".into() };
         Station {
-            name: Name::parse("s").expect("a name"),
-            partitions: (0..partitions).map(partition).collect(),
-            record_bytes_max: None,
             replicas: 3,
-            publish_mode: PublishMode::Single,
             answers_in_order: false,
-            not_atomic: None,
             atomic_records_max: 1_000,
             duplicate_window: Duration::from_secs(120),
-            direct_get: DirectGet::Allowed,
+            ..Station::of_partitions("s", (0..partitions).map(partition))
         }
     }
 

@@ -58,9 +58,9 @@ impl Directory {
             return Ok(known);
         }
         let look = self.look(name, Looking::DirectGet);
-        while look.found().is_none() && rt::deadline(REQUEST_TIMEOUT, look.changed()).await.is_ok() {}
+        let found = look.waiters.wait_for(REQUEST_TIMEOUT, || look.found()).await;
         // Reading goes on as it can, whatever became of that.
-        Ok(look.found().and_then(Result::ok).unwrap_or(known))
+        Ok(found.ok().and_then(Result::ok).unwrap_or(known))
     }
 
     fn look(self: &Rc<Self>, name: &Name, looking: Looking) -> Rc<Look> {

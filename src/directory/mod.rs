@@ -312,23 +312,11 @@ fn make_room<K: Clone + Eq + std::hash::Hash, T>(table: &mut Table<K, T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::station::{DirectGet, PublishMode};
+    use crate::station::PublishMode;
 
     pub(super) fn station(name: &Name, records_min: u16) -> Response {
         let publish_mode = PublishMode::Atomic { records_min };
-        let (name, partitions) = (name.clone(), Box::default());
-        let station = Station {
-            name,
-            partitions,
-            record_bytes_max: None,
-            replicas: 1,
-            publish_mode,
-            answers_in_order: true,
-            not_atomic: None,
-            atomic_records_max: 0,
-            duplicate_window: Duration::ZERO,
-            direct_get: DirectGet::Allowed,
-        };
+        let station = Station { publish_mode, ..Station::of_partitions(name.as_str(), []) };
         Response::Station(Ok(Arc::new(station)))
     }
 

@@ -219,6 +219,25 @@ pub struct Station {
     pub direct_get: DirectGet,
 }
 
+#[cfg(test)]
+impl Station {
+    /// Returns a station for tests, on a server that stands alone: nothing of it is stored.
+    pub(crate) fn of_partitions(name: &str, partitions: impl IntoIterator<Item = Partition>) -> Self {
+        Self {
+            name: Name::parse(name).expect("a name"),
+            partitions: partitions.into_iter().collect(),
+            record_bytes_max: None,
+            replicas: 1,
+            publish_mode: PublishMode::Single,
+            answers_in_order: true,
+            not_atomic: None,
+            atomic_records_max: 0,
+            duplicate_window: std::time::Duration::ZERO,
+            direct_get: DirectGet::Allowed,
+        }
+    }
+}
+
 /// A consumer group of a station, resolved: it exists on every partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consumer {

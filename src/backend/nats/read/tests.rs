@@ -4,7 +4,6 @@ use super::{
     super::testing::{Broker, Peer, with_broker},
     *,
 };
-use crate::station::{Name, PublishMode};
 use std::collections::BTreeMap;
 
 /// The subscription that the handshake makes for replies.
@@ -14,18 +13,8 @@ const INFO_OF_FIVE: &str = r#"{"state":{"messages":5,"first_seq":1,"last_seq":5}
 
 fn station(partitions: usize) -> Station {
     let partition = |number| Partition { stream: format!("S{number}").into(), subject: format!("s.{number}").into() };
-    Station {
-        name: Name::parse("s").expect("a name"),
-        partitions: (0..partitions).map(partition).collect(),
-        record_bytes_max: None,
-        replicas: 3,
-        publish_mode: PublishMode::Single,
-        answers_in_order: false,
-        not_atomic: None,
-        atomic_records_max: 0,
-        duplicate_window: Duration::ZERO,
-        direct_get: DirectGet::Allowed,
-    }
+    let alone = Station::of_partitions("s", (0..partitions).map(partition));
+    Station { replicas: 3, answers_in_order: false, ..alone }
 }
 
 /// Takes the next request, which goes to this subject. Returns where its answer goes.

@@ -143,26 +143,11 @@ fn failed(error: CallError) -> StreamsError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        control::tests::support::{block_on, scripted_broker},
-        station::{DirectGet, PublishMode},
-    };
+    use crate::control::tests::support::{block_on, scripted_broker};
     use serde_json::{Value, json};
-    use std::time::Duration;
 
     fn orders() -> Station {
-        Station {
-            name: Name::parse("orders").expect("a name"),
-            partitions: [Partition { stream: "orders".into(), subject: "orders".into() }].into(),
-            record_bytes_max: None,
-            replicas: 1,
-            duplicate_window: Duration::from_secs(120),
-            publish_mode: PublishMode::Single,
-            answers_in_order: true,
-            not_atomic: None,
-            atomic_records_max: 1,
-            direct_get: DirectGet::Allowed,
-        }
+        Station::of_partitions("orders", [Partition { stream: "orders".into(), subject: "orders".into() }])
     }
 
     #[test]

@@ -146,6 +146,8 @@ pub enum Reject {
     TooManyLogins(u32),
     /// As many deliveries of this one (a consumer group, a user) wait for their acknowledgement as may.
     TooManyOpen(&'static str, usize),
+    /// As many streams of one user or API key are open as may: this many.
+    TooManyStreams(usize),
     /// Bodies in flight, connections, questions, logins: the name of what is full.
     Overloaded(&'static str),
     /// The stream refuses more (its own limits with `discard: new`), in the broker's words.
@@ -221,6 +223,7 @@ impl Reject {
             Self::WindowFull
             | Self::TooManyLogins(_)
             | Self::TooManyOpen(..)
+            | Self::TooManyStreams(_)
             | Self::Overloaded(_)
             | Self::StreamFull(_)
             | Self::StoreReadOnly(_)
@@ -248,6 +251,7 @@ impl Reject {
         match self {
             Self::WindowFull
             | Self::TooManyOpen(..)
+            | Self::TooManyStreams(_)
             | Self::Overloaded(_)
             | Self::BrokerBusy
             | Self::OutcomeUnknown
@@ -293,6 +297,7 @@ mod tests {
         for reject in [
             Reject::WindowFull,
             Reject::TooManyOpen("x", 1),
+            Reject::TooManyStreams(1),
             Reject::Overloaded("x"),
             Reject::StreamFull("".into()),
             Reject::StoreReadOnly("".into()),

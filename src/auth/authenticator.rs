@@ -40,11 +40,23 @@ impl Authenticator {
             known
         } else {
             self.misses += 1;
-            let (principal, expires_unix_s) = self.verify(credential, now_unix_s)?;
-            self.cache.insert(credential, Rc::clone(&principal), expires_unix_s);
-            principal
+            self.verify_and_cache(credential, now_unix_s)?
         };
         principal.count_use(self.shard);
+        Ok(principal)
+    }
+
+    /// As [`Self::principal`], for what goes on after its request was admitted: it is not counted as another one.
+    pub fn check(&mut self, credential: &[u8], now_unix_s: u64) -> Result<Rc<Principal>, Reject> {
+        match self.cache.get(credential, now_unix_s) {
+            Some(known) => Ok(known),
+            None => self.verify_and_cache(credential, now_unix_s),
+        }
+    }
+
+    fn verify_and_cache(&mut self, credential: &[u8], now_unix_s: u64) -> Result<Rc<Principal>, Reject> {
+        let (principal, expires_unix_s) = self.verify(credential, now_unix_s)?;
+        self.cache.insert(credential, Rc::clone(&principal), expires_unix_s);
         Ok(principal)
     }
 

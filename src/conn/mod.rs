@@ -161,7 +161,7 @@ impl<S: Service, T: Transport> Connections<S, T> {
             rt::sleep(SWEEP).await;
             let now = clock::now();
             self.deadlines.sweep(now);
-            self.service.sweep(now);
+            self.service.sweep(self.now());
             self.read_wall_clock();
             self.metrics.connections_timed_out.add(self.deadlines.expired() - self.metrics.connections_timed_out.get());
             self.metrics.body_bytes_held.set(self.budget.used() as u64);

@@ -5,12 +5,14 @@
 //! [`Services`]; [`Dialects`] chooses the one that a request is for (ADR 35).
 
 pub mod memphis;
+mod open_streams;
 mod reply;
 mod service;
 mod services;
 mod stream;
 
 pub use crate::consume::Handout;
+pub use open_streams::{Ended, NewStream, OpenStream, OpenStreams};
 pub use reply::{Body, Reply};
 pub use service::{Admission, Admitted, BodyMode, Now, Payload, Request, Service};
 pub use services::Services;
@@ -18,7 +20,7 @@ pub use stream::{BodyStream, Broken, Sink, Source, pipe};
 
 use crate::{metrics::Route, reject::Reject};
 use memphis::Memphis;
-use std::{rc::Rc, time::Instant};
+use std::rc::Rc;
 use utoipa::openapi::OpenApi;
 
 /// The routes of all dialects, as requests are counted by them.
@@ -72,7 +74,7 @@ impl Service for Dialects {
         memphis::reject(reject, route, request)
     }
 
-    fn sweep(&self, now: Instant) {
+    fn sweep(&self, now: Now) {
         self.services.sweep(now);
     }
 }

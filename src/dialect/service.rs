@@ -123,5 +123,5 @@ pub trait Service: 'static {
     fn reject(&self, reject: &Reject, route: Route, request: Option<&Request<'_>>) -> Reply;
 
     /// Ends what is overdue. Called every 100 ms.
-    fn sweep(&self, _now: Instant) {}
+    fn sweep(&self, _now: Now) {}
 }

@@ -1,5 +1,6 @@
 //! What a shard offers to all of its dialects.
 
+use super::{Now, OpenStreams};
 use crate::{
     auth::{Authenticator, Principal},
     consume::Fetcher,
@@ -8,11 +9,7 @@ use crate::{
     limits::Limits,
     reject::Reject,
 };
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 /// The services of one shard. Dialects share them, so what one of them stores, limits or remembers holds for all.
 #[derive(Debug)]
@@ -25,6 +22,8 @@ pub struct Services {
     pub ingest: Ingest,
     /// Consume.
     pub fetcher: Fetcher,
+    /// The requests that go on after they were admitted.
+    pub open_streams: Rc<OpenStreams>,
     /// Default lifetime of an access token.
     pub access_lifetime: Duration,
     /// Default lifetime of a refresh token.
@@ -45,7 +44,8 @@ impl Services {
     }
 
     /// Ends what is overdue.
-    pub fn sweep(&self, now: Instant) {
-        self.fetcher.sweep(now);
+    pub fn sweep(&self, now: Now) {
+        self.fetcher.sweep(now.instant);
+        self.open_streams.sweep(&mut self.authenticator.borrow_mut(), now.unix_s);
     }
 }

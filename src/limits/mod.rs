@@ -23,12 +23,13 @@ mod registry;
 mod schema;
 mod station;
 mod store;
+mod streams;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     admin::*, auth::*, config::*, consume::*, dead_letters::*, http::*, nats::*, process::*, publish::*, read::*,
-    registry::*, schema::*, station::*, store::*,
+    registry::*, schema::*, station::*, store::*, streams::*,
 };
 
 use std::time::Duration;
@@ -160,5 +161,6 @@ impl Limits {
             + TOKEN_CACHE_BYTES_MAX
             + STATIONS_PER_SHARD_MAX * 512
             + (OPEN_DELIVERIES_PER_SHARD_MAX + ACKNOWLEDGED_PER_SHARD_MAX) * 512
+            + OPEN_STREAMS_PER_SHARD_MAX * (512 + TOKEN_BYTES_MAX)
     }
 }

@@ -122,6 +122,9 @@ pub const CONNECTIONS_TIMED_OUT: Metric =
 /// Memory of bodies.
 pub const BODY_BYTES_HELD: Metric =
     gauge("sluicegate_body_bytes_held", "Bytes of request bodies and consume answers held in memory.");
+/// Open streams, by route.
+pub const OPEN_STREAMS: Metric =
+    gauge("sluicegate_open_streams", "Streams that are open, by the route that they were requested by.");
 /// Open deliveries.
 pub const OPEN_DELIVERIES: Metric =
     gauge("sluicegate_open_deliveries", "Deliveries that wait for their client's acknowledgement.");

@@ -61,6 +61,8 @@ pub struct ShardMetrics {
     pub token_cache_hits: Counter,
     /// Tokens that had to be verified.
     pub token_cache_misses: Counter,
+    /// Streams open now, by the slot of their route.
+    open_streams: [Gauge; METRIC_ROUTES_MAX],
     /// Connections open now.
     pub connections_open: Gauge,
     /// Connections accepted.
@@ -94,6 +96,26 @@ impl ShardMetrics {
         if let Some(counter) = self.requests.get(route.slot()).and_then(|row| row.get(at)) {
             counter.increment();
         }
+    }
+
+    /// Counts one more open stream of a route.
+    pub fn stream_opened(&self, route: Route) {
+        if let Some(gauge) = self.open_streams.get(route.slot()) {
+            gauge.set(gauge.get() + 1);
+        }
+    }
+
+    /// Counts one open stream of a route less.
+    pub fn stream_closed(&self, route: Route) {
+        if let Some(gauge) = self.open_streams.get(route.slot()) {
+            gauge.set(gauge.get().saturating_sub(1));
+        }
+    }
+
+    /// Returns how many streams are open, by the routes that have any.
+    pub(crate) fn open_streams(&self) -> impl Iterator<Item = (Route, u64)> {
+        let routes = self.routes.get().copied().unwrap_or_default().iter().filter(|route| route.is_of_streams());
+        routes.map(|route| (*route, self.open_streams.get(route.slot()).map_or(0, Gauge::get)))
     }
 
     /// Counts records that were not stored for this reason.

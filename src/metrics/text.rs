@@ -7,7 +7,11 @@ use super::{
     names::{self, Metric},
     shard::ShardMetrics,
 };
-use std::{collections::BTreeSet, fmt::Write, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    sync::Arc,
+};
 
 /// `Content-Type` of what [`render`] makes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -37,6 +41,7 @@ pub fn render(sources: Sources<'_>) -> String {
     drivers(&mut page, sources.shards);
     requests(&mut page, sources.shards);
     failures(&mut page, sources.shards);
+    open_streams(&mut page, sources.shards);
     sums(&mut page, sources.shards);
     page.histogram(names::ACKNOWLEDGEMENT, sources.shards.iter().map(|shard| &shard.acknowledgement));
     control(&mut page, sources.control);
@@ -86,6 +91,18 @@ fn requests(page: &mut Page, shards: &[Arc<ShardMetrics>]) {
         if count > 0 || status == 200 {
             page.sample(names::REQUESTS.name, &[("route", route.label()), ("status", &text)], count);
         }
+    }
+}
+
+/// All routes are there from the beginning, also those of which no stream is open.
+fn open_streams(page: &mut Page, shards: &[Arc<ShardMetrics>]) {
+    page.head(names::OPEN_STREAMS);
+    let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
+    for (route, count) in shards.iter().flat_map(|shard| shard.open_streams()) {
+        *totals.entry(route.label()).or_default() += count;
+    }
+    for (route, count) in totals {
+        page.sample(names::OPEN_STREAMS.name, &[("route", route)], count);
     }
 }
 
@@ -225,7 +242,7 @@ fn seconds(micros: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::{super::Route, *};
-    use std::{collections::BTreeMap, time::Duration};
+    use std::time::Duration;
 
     /// One sample line, parsed by the rules of the format: `name{label="value",…} number`.
     type Sample = (String, Vec<(String, String)>, f64);
@@ -306,18 +323,26 @@ mod tests {
         families
     }
 
-    static ROUTES: [Route; 3] =
-        [Route::new(1, "produce_single"), Route::new(2, "produce_batch"), Route::new(3, "consume")];
+    static ROUTES: [Route; 4] = [
+        Route::new(1, "produce_single"),
+        Route::new(2, "produce_batch"),
+        Route::new(3, "consume"),
+        Route::of_streams(4, "produce_stream"),
+    ];
 
     fn full_page() -> String {
         let shards = [Arc::new(ShardMetrics::default()), Arc::new(ShardMetrics::default())];
-        let [single, batch, _] = ROUTES;
+        let [single, batch, _, stream] = ROUTES;
         for shard in &shards {
             shard.set_routes(&ROUTES);
         }
         shards[0].request(single, 200);
         shards[1].request(single, 200);
         shards[1].request(batch, 503);
+        shards[0].stream_opened(stream);
+        shards[1].stream_opened(stream);
+        shards[1].stream_opened(stream);
+        shards[1].stream_closed(stream);
         shards[1].request(Route::OTHER, 418);
         shards[0].records_in.add(5);
         shards[1].records_in.add(7);
@@ -358,6 +383,8 @@ mod tests {
             ("sluicegate_requests_total", &[("route", "other"), ("status", "other")], Some(1.0)),
             ("sluicegate_requests_total", &[("route", "consume"), ("status", "200")], Some(0.0)),
             ("sluicegate_requests_total", &[("route", "consume"), ("status", "404")], None),
+            ("sluicegate_open_streams", &[("route", "produce_stream")], Some(2.0)),
+            ("sluicegate_open_streams", &[("route", "consume")], None),
             ("sluicegate_logins_total", &[("result", "refused")], Some(1.0)),
             ("sluicegate_answers_total", &[("kind", "station"), ("result", "ok")], Some(1.0)),
             ("sluicegate_broker_sync_always", &[], Some(1.0)),

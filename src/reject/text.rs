@@ -28,6 +28,7 @@ impl fmt::Display for Reject {
             }
             Self::BrokerFailed(text) => return write!(f, "the broker cannot be used: {text}"),
             Self::TooManyOpen(of, most) => return write_too_many_open(f, of, *most),
+            Self::TooManyStreams(most) => return write_too_many_streams(f, *most),
             Self::Overloaded(what) => return write!(f, "too busy: {what} is full; send the request again later"),
             Self::Internal(what) => return write!(f, "internal error: {what}"),
             Self::Unauthorized => "Unauthorized",
@@ -76,6 +77,13 @@ fn write_too_many_open(f: &mut fmt::Formatter<'_>, of: &str, most: usize) -> fmt
     write!(
         f,
         "{most} deliveries of this {of} wait for their acknowledgement, and no more may: acknowledge them, or send the request again later"
+    )
+}
+
+fn write_too_many_streams(f: &mut fmt::Formatter<'_>, most: usize) -> fmt::Result {
+    write!(
+        f,
+        "{most} streams of this user or API key are open, and no more may: end one, or send the request again later"
     )
 }
 

@@ -9,7 +9,7 @@ use crate::{
     budget::Budget,
     conn::Connections,
     consume::{Fetcher, OpenDeliveries},
-    dialect::{Dialects, Services},
+    dialect::{Dialects, OpenStreams, Services},
     directory::{
         Directory,
         messages::{Envelope, ShardUpdate},
@@ -133,6 +133,7 @@ async fn run(parts: Parts) -> io::Result<()> {
             draining: Rc::clone(&draining),
             open: Rc::clone(&open_deliveries),
         },
+        open_streams: OpenStreams::new(metrics()),
         access_lifetime: parts.lifetimes.0,
         refresh_lifetime: parts.lifetimes.1,
         limits: parts.limits.clone(),
@@ -146,6 +147,7 @@ async fn run(parts: Parts) -> io::Result<()> {
 
     connections.stop_accepting();
     draining.set();
+    services.open_streams.drain();
     if let Some(connection) = &connection {
         connection.end_waits();
     }

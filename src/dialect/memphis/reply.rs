@@ -156,7 +156,11 @@ fn status_of(reject: &Reject) -> u16 {
         Reject::TooLarge(_, _) => 413,
         Reject::MediaType | Reject::ContentEncoding => 415,
         Reject::Expectation => 417,
-        Reject::WindowFull | Reject::TooManyLogins(_) | Reject::TooManyOpen(..) | Reject::BrokerBusy => 429,
+        Reject::WindowFull
+        | Reject::TooManyLogins(_)
+        | Reject::TooManyOpen(..)
+        | Reject::TooManyStreams(_)
+        | Reject::BrokerBusy => 429,
         Reject::BrokerRefused(..) | Reject::Internal(_) => 500,
         Reject::TransferCoding | Reject::NotAtomic(_) | Reject::TooManyForWhole(_) => 501,
         Reject::Overloaded(_)
@@ -217,6 +221,7 @@ mod tests {
             Reject::WindowFull,
             Reject::TooManyLogins(1),
             Reject::TooManyOpen("x", 1),
+            Reject::TooManyStreams(1),
             Reject::Overloaded("x"),
             Reject::StreamFull("x".into()),
             Reject::BrokerBusy,

@@ -6,7 +6,7 @@ use super::{Ingest, next_tick};
 use crate::{
     budget::Held,
     limits::{DECODED_AT_ONCE_BYTES_MAX, INFLATED_AT_ONCE_BYTES_MAX, JSON_DEPTH_MAX, PRODUCE_TIMEOUT, TIME_SLICE},
-    reject::{Reject, SizeLimit},
+    reject::Reject,
     rt::clock,
     wire::{
         Span,
@@ -58,16 +58,12 @@ impl Ingest {
         let has_turn = place.begin(begin).is_some_and(|turn| turn > TIME_SLICE / 2);
         if has_turn && body.len() <= DECODED_AT_ONCE_BYTES_MAX {
             let mut decoded = Vec::new();
-            let verdict = codings.decode(body, cap.min(INFLATED_AT_ONCE_BYTES_MAX), &mut decoded);
+            let is_decoded = codings.decode_at_once(body, cap.min(INFLATED_AT_ONCE_BYTES_MAX), &mut decoded);
             let end = clock::now();
             place.end(end - begin, end);
-            match verdict {
-                Err(Reject::TooLarge(SizeLimit::Inflated, _)) if cap > INFLATED_AT_ONCE_BYTES_MAX => {}
-                Err(reject) => return Err(reject),
-                Ok(()) => {
-                    held.grow_to(decoded.capacity())?;
-                    return Ok(decoded);
-                }
+            if is_decoded {
+                held.grow_to(decoded.capacity())?;
+                return Ok(decoded);
             }
         }
         let mut decoder = codings.decoder(body, cap);

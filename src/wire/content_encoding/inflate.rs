@@ -1,4 +1,8 @@
-//! gzip, zlib and DEFLATE bodies, whole, on libdeflate.
+//! gzip and zlib bodies, whole, on libdeflate.
+//!
+//! Everything here says only whether it could: [`super::Decoder`] has the last word on what it could not, and names the
+//! fault. Bare DEFLATE is not decoded here: libdeflate takes reserved symbols and incomplete codes (RFC 1951, sections
+//! 3.2.6 and 3.2.7) for something, and without a checksum nothing would notice.
 //!
 //! The decoder decodes from the front of its input and does not tell where it stopped, so two questions remain open
 //! after it succeeds: where the next gzip member begins, and whether something follows the end. Both are
@@ -8,17 +12,9 @@
 #![expect(clippy::disallowed_methods, reason = "this is the module that may decode: everything it does is capped")]
 
 use super::member::MAGIC;
-use crate::{
-    limits::{GZIP_ENDS_TRIED_MAX, INFLATED_CLAIM_FACTOR_MAX},
-    reject::{Reject, SizeLimit},
-};
+use crate::limits::{GZIP_ENDS_TRIED_MAX, INFLATED_CLAIM_FACTOR_MAX};
 use libdeflater::{DecompressionError, Decompressor};
 use memchr::memmem;
-
-pub(super) const GZIP_CORRUPT: Reject = Reject::CorruptEncoding("the gzip data is corrupt or cut off");
-pub(super) const GZIP_FOLLOWED: Reject = Reject::CorruptEncoding("the gzip data is followed by something else");
-pub(super) const DEFLATE_CORRUPT: Reject = Reject::CorruptEncoding("the deflate data is corrupt or cut off");
-pub(super) const DEFLATE_FOLLOWED: Reject = Reject::CorruptEncoding("the deflate data is followed by something else");
 
 /// CRC-32 and size, little-endian, at the end of a gzip member.
 const GZIP_TRAILER_BYTES: usize = 8;
@@ -30,59 +26,50 @@ const ROOM_MIN: usize = 1_024;
 /// Room made at first, in multiples of the body: text shrinks four- to tenfold, logs sometimes thirtyfold.
 const ROOM_FACTOR: usize = 4;
 
-/// A body without coding, copied.
-pub(super) fn identity(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), Reject> {
-    if body.len() > cap {
-        return Err(too_large(cap));
-    }
+/// Copies a body without coding.
+pub(super) fn identity(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Option<()> {
     out.clear();
-    out.extend_from_slice(body);
-    Ok(())
+    (body.len() <= cap).then(|| out.extend_from_slice(body))
 }
 
-/// One gzip member or several, one after the other (RFC 1952).
-pub(super) fn gzip(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), Reject> {
+/// Decodes one gzip member or several, one after the other (RFC 1952).
+pub(super) fn gzip(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Option<()> {
     let claimed = body.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
     let mut sink = Sink::new(out, cap, claimed.min(body.len().saturating_mul(INFLATED_CLAIM_FACTOR_MAX)));
     let mut decoder = Decompressor::new();
     let mut rest = body;
     loop {
-        let is_first = rest.len() == body.len();
-        if !is_first && !rest.starts_with(&MAGIC) {
-            return Err(GZIP_FOLLOWED);
-        }
         let length = gzip_member(&mut decoder, rest, &mut sink)?;
         rest = rest.get(length..).unwrap_or_default();
         if rest.is_empty() {
             sink.finish();
-            return Ok(());
+            return Some(());
         }
     }
 }
 
-/// A zlib stream (RFC 1950), or bare DEFLATE (RFC 1951) under the same name.
-pub(super) fn deflate(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), Reject> {
+/// Decodes a zlib stream (RFC 1950). `None` for bare DEFLATE (RFC 1951), which comes under the same name.
+pub(super) fn deflate(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Option<()> {
+    if !is_zlib(body) {
+        return None;
+    }
     let mut sink = Sink::new(out, cap, body.len().saturating_mul(ROOM_FACTOR));
     let mut decoder = Decompressor::new();
-    let is_zlib = is_zlib(body);
-    let mut decode = |input: &[u8], room: &mut [u8]| {
-        if is_zlib { decoder.zlib_decompress(input, room) } else { decoder.deflate_decompress(input, room) }
-    };
-    let written = sink.decode(|room| decode(body, room), DEFLATE_CORRUPT)?;
+    let written = sink.decode(|room| decoder.zlib_decompress(body, room))?;
     let checksum = libdeflater::adler32(sink.fresh(written)).to_be_bytes();
     let end = body.len().saturating_sub(ZLIB_TRAILER_BYTES);
-    if !is_zlib || memmem::find(body, &checksum) != Some(end) {
+    if memmem::find(body, &checksum) != Some(end) {
         // The stream may end before the body does. It does not if the body without its last byte is no stream.
         let (shorter, room) = (body.split_last().map_or(body, |(_, shorter)| shorter), sink.fresh(written));
-        if decode(shorter, room).is_ok() {
-            return Err(DEFLATE_FOLLOWED);
+        if decoder.zlib_decompress(shorter, room).is_ok() {
+            return None;
         }
         // The attempt has written over what was there.
-        decode(body, room).map_err(|_| DEFLATE_CORRUPT)?;
+        decoder.zlib_decompress(body, room).ok()?;
     }
     sink.keep(written);
     sink.finish();
-    Ok(())
+    Some(())
 }
 
 /// Whether a deflate body is a zlib stream. A bare one that begins like this would be a stored block with garbage in its padding: no
@@ -93,26 +80,26 @@ pub(super) fn is_zlib(body: &[u8]) -> bool {
 }
 
 /// Decodes the member at the front of `rest`; returns how long the member is.
-fn gzip_member(decoder: &mut Decompressor, rest: &[u8], sink: &mut Sink<'_>) -> Result<usize, Reject> {
-    let data = gzip_header(rest).ok_or(GZIP_CORRUPT)?;
-    let written = sink.decode(|room| decoder.gzip_decompress(rest, room), GZIP_CORRUPT)?;
+fn gzip_member(decoder: &mut Decompressor, rest: &[u8], sink: &mut Sink<'_>) -> Option<usize> {
+    let data = gzip_header(rest)?;
+    let written = sink.decode(|room| decoder.gzip_decompress(rest, room))?;
     let trailer = gzip_trailer(sink.fresh(written));
     // The decoder has found the trailer right behind the stream: one of the places where these bytes stand.
     let mut search_from = data;
     for tried in 0..GZIP_ENDS_TRIED_MAX {
         let found = rest.get(search_from..).and_then(|tail| memmem::find(tail, &trailer));
-        let start = search_from + found.ok_or(GZIP_CORRUPT)?;
+        let start = search_from + found?;
         let length = start + GZIP_TRAILER_BYTES;
         // If the first such place is the end of the body, there is no other.
         let is_only_place = tried == 0 && length == rest.len();
         let member = rest.get(..length).unwrap_or_default();
         if is_only_place || decoder.gzip_decompress(member, sink.fresh(written)) == Ok(written) {
             sink.keep(written);
-            return Ok(length);
+            return Some(length);
         }
         search_from = start + 1;
     }
-    Err(GZIP_CORRUPT)
+    None
 }
 
 /// The trailer of a member that holds `data`.
@@ -154,10 +141,6 @@ fn gzip_header(member: &[u8]) -> Option<usize> {
     (at < member.len()).then_some(at)
 }
 
-pub(super) fn too_large(cap: usize) -> Reject {
-    Reject::TooLarge(SizeLimit::Inflated, cap as u64)
-}
-
 /// The output: room that is made by doubling, and made once for all members.
 struct Sink<'a> {
     out: &'a mut Vec<u8>,
@@ -176,20 +159,15 @@ impl<'a> Sink<'a> {
 
     /// Runs a decoder on the room there is, and again on twice as much for as long as that is not enough and the
     /// cap allows it. Returns how many bytes it wrote.
-    fn decode(
-        &mut self,
-        mut decoder: impl FnMut(&mut [u8]) -> Result<usize, DecompressionError>,
-        corrupt: Reject,
-    ) -> Result<usize, Reject> {
+    fn decode(&mut self, mut decoder: impl FnMut(&mut [u8]) -> Result<usize, DecompressionError>) -> Option<usize> {
         loop {
             let room = self.out.get_mut(self.kept..).unwrap_or_default();
             match decoder(room) {
-                Ok(written) => return Ok(written),
-                Err(DecompressionError::BadData) => return Err(corrupt),
-                Err(DecompressionError::InsufficientSpace) if self.out.len() >= self.cap => {
-                    return Err(too_large(self.cap));
+                Ok(written) => return Some(written),
+                Err(DecompressionError::InsufficientSpace) if self.out.len() < self.cap => {
+                    self.grow_to(self.out.len().saturating_mul(2));
                 }
-                Err(DecompressionError::InsufficientSpace) => self.grow_to(self.out.len().saturating_mul(2)),
+                Err(DecompressionError::BadData | DecompressionError::InsufficientSpace) => return None,
             }
         }
     }

@@ -8,15 +8,20 @@
 
 use super::{
     Coding,
-    inflate::{DEFLATE_CORRUPT, DEFLATE_FOLLOWED, GZIP_CORRUPT, GZIP_FOLLOWED, is_zlib, too_large},
+    inflate::is_zlib,
     member::{Header, Seen, crc32},
 };
-use crate::reject::Reject;
+use crate::reject::{Reject, SizeLimit};
 use miniz_oxide::inflate::{
     TINFLStatus,
     core::{DecompressorOxide, decompress, inflate_flags as flags},
 };
 use std::{collections::VecDeque, ops::Range};
+
+const GZIP_CORRUPT: Reject = Reject::CorruptEncoding("the gzip data is corrupt or cut off");
+const GZIP_FOLLOWED: Reject = Reject::CorruptEncoding("the gzip data is followed by something else");
+const DEFLATE_CORRUPT: Reject = Reject::CorruptEncoding("the deflate data is corrupt or cut off");
+const DEFLATE_FOLLOWED: Reject = Reject::CorruptEncoding("the deflate data is followed by something else");
 
 /// Input of one step.
 const STEP_INPUT_BYTES: usize = 16 * 1024;
@@ -148,6 +153,10 @@ fn keep(pieces: &mut VecDeque<Vec<u8>>, mut output: &[u8]) {
         last.extend_from_slice(now);
         output = later;
     }
+}
+
+pub(super) fn too_large(cap: usize) -> Reject {
+    Reject::TooLarge(SizeLimit::Inflated, cap as u64)
 }
 
 /// What [`Stage`] holds in memory.

@@ -35,51 +35,22 @@ fn bare(data: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Decoded at once, and in steps: that is the same.
+/// Decoded in every way: that is the same.
 fn decoded(listed: &str, body: &[u8], cap: usize) -> Result<Vec<u8>, Reject> {
-    let verdict = at_once(listed, body, cap);
-    if let Some(steps) = in_steps(listed, body, cap) {
-        assert!(
-            steps == verdict,
-            "{listed}: {:?}, in steps {:?}",
-            verdict.map(|out| out.len()),
-            steps.map(|out| out.len())
-        );
-    }
-    verdict
+    let mut out = Vec::new();
+    let is_identity = Codings::parse([listed.as_bytes()])?.is_identity();
+    if is_identity { decode(listed, body, cap, &mut out).map(|()| out) } else { fuzz::agreed(listed, body, cap) }
 }
 
-fn at_once(listed: &str, body: &[u8], cap: usize) -> Result<Vec<u8>, Reject> {
-    let mut out = b"what was here before".to_vec();
-    let verdict = decode([listed.as_bytes()], body, cap, &mut out);
-    assert!(verdict.is_ok() || out.is_empty(), "nothing is left after an error");
-    verdict.map(|()| out)
+fn decode(listed: &str, body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), Reject> {
+    Codings::parse([listed.as_bytes()])?.decode(body, cap, out)
 }
 
-/// The same by the decoder that can stop, one step a turn; `None` without a coding.
-fn in_steps(listed: &str, body: &[u8], cap: usize) -> Option<Result<Vec<u8>, Reject>> {
-    let codings = match Codings::parse([listed.as_bytes()]) {
-        Ok(codings) if codings.is_identity() => return None,
-        Ok(codings) => codings,
-        Err(reject) => return Some(Err(reject)),
-    };
-    let mut decoder = codings.decoder(body, cap);
-    let held = std::cell::Cell::new(0);
-    let hold = |bytes| {
-        held.set(bytes);
-        Ok(())
-    };
-    loop {
-        match decoder.turn(hold, || true) {
-            Ok(false) => {}
-            Ok(true) => break,
-            Err(reject) => return Some(Err(reject)),
-        }
-        assert!(held.get() <= cap + 2 * (1 << 20), "memory stays near the cap: {}", held.get());
-    }
-    let decoded = decoder.into_body();
-    assert!(decoded.capacity() <= held.get(), "{} of {}", decoded.capacity(), held.get());
-    Some(Ok(decoded))
+/// What the quick decoder makes of a body, if it takes it.
+fn at_once(listed: &str, body: &[u8], cap: usize) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let codings = Codings::parse([listed.as_bytes()]).expect("known codings");
+    codings.decode_at_once(body, cap, &mut out).then_some(out)
 }
 
 /// Bytes that do not compress and do not repeat.
@@ -309,12 +280,12 @@ fn a_bomb_is_stopped_at_the_cap_in_length_and_in_memory() {
     let bombs = [("gzip", gzip(&zeros)), ("deflate", zlib(&zeros)), ("deflate", bare(&zeros))];
     for (listed, bomb) in bombs {
         let mut out = Vec::new();
-        let verdict = decode([listed.as_bytes()], &bomb, CAP, &mut out);
+        let verdict = decode(listed, &bomb, CAP, &mut out);
         assert_eq!(verdict, Err(Reject::TooLarge(SizeLimit::Inflated, CAP as u64)), "{listed}");
         assert!(out.capacity() <= CAP, "{listed}: {}", out.capacity());
         let twice = gzip(&bomb);
         let listed_twice = format!("{listed}, gzip");
-        assert!(decode([listed_twice.as_bytes()], &twice, CAP, &mut out).is_err());
+        assert!(decode(&listed_twice, &twice, CAP, &mut out).is_err());
         assert!(out.capacity() <= CAP);
     }
     // What it claims makes no difference.
@@ -332,7 +303,7 @@ fn a_claimed_size_does_not_reserve_memory() {
         let size_at = body.len() - 4;
         body[size_at..].copy_from_slice(&claimed.to_le_bytes());
         let mut out = Vec::new();
-        assert!(decode([&b"gzip"[..]], &body, cap, &mut out).is_err(), "{claimed}");
+        assert!(decode("gzip", &body, cap, &mut out).is_err(), "{claimed}");
         assert!(out.capacity() <= 32 * 1_024, "{claimed}: {} bytes", out.capacity());
     }
 }
@@ -435,8 +406,8 @@ fn a_member_that_holds_its_own_trailer_ends_where_it_ends() {
     // One that was made to be decoded over and over; in steps, each byte is decoded once.
     let data = data_with_its_own_trailer(1_000);
     let crafted = stored(&data);
-    assert!(corrupt(&at_once("gzip", &crafted, CAP)).is_some());
-    assert_eq!(in_steps("gzip", &crafted, CAP), Some(Ok(data)));
+    assert_eq!(at_once("gzip", &crafted, CAP), None);
+    assert_eq!(decoded("gzip", &crafted, CAP), Ok(data));
 }
 
 #[test]
@@ -451,6 +422,125 @@ fn an_empty_member_is_found_whatever_its_block() {
         assert!(corrupt(&decoded("gzip", &member[..member.len() - 1], CAP)).is_some(), "{block:?}");
         assert!(corrupt(&decoded("gzip", &[member.as_slice(), &[0]].concat(), CAP)).is_some(), "{block:?}");
     }
+}
+
+/// Bits in the order of RFC 1951, section 3.1.1.
+#[derive(Default)]
+struct Bits {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Bits {
+    /// Numbers begin with their lowest bit.
+    fn number(mut self, value: u32, bits: u32) -> Self {
+        for bit in 0..bits {
+            if self.count.is_multiple_of(8) {
+                self.bytes.push(0);
+            }
+            let last = self.bytes.last_mut().expect("just made");
+            *last |= u8::from(value >> bit & 1 == 1) << (self.count % 8);
+            self.count += 1;
+        }
+        self
+    }
+
+    /// Codes begin with their highest bit.
+    fn code(self, code: u32, bits: u32) -> Self {
+        self.number(code.reverse_bits() >> (32 - bits), bits)
+    }
+
+    /// A literal or a length in the fixed code (section 3.2.6).
+    fn symbol(self, symbol: u32) -> Self {
+        match symbol {
+            0..=143 => self.code(0x30 + symbol, 8),
+            144..=255 => self.code(0x190 + symbol - 144, 9),
+            256..=279 => self.code(symbol - 256, 7),
+            _ => self.code(0xc0 + symbol - 280, 8),
+        }
+    }
+
+    /// A distance of one byte.
+    fn distance_one(self) -> Self {
+        self.code(0, 5)
+    }
+}
+
+/// One byte in the fixed code, and behind it this length.
+fn byte_and_length(symbol: u32) -> Vec<u8> {
+    Bits::default().number(0b011, 3).symbol(u32::from(b'a')).symbol(symbol).distance_one().symbol(256).bytes
+}
+
+/// One byte, repeated until every distance is within the data, and behind it three bytes from this distance.
+fn distance(symbol: u32) -> Vec<u8> {
+    let begin = Bits::default().number(0b011, 3).symbol(u32::from(b'a'));
+    let long = (0..96).fold(begin, |bits, _| bits.symbol(285).distance_one());
+    long.symbol(257).code(symbol, 5).number(0, 13).symbol(256).bytes
+}
+
+/// One byte, and behind it three bytes from a distance for which there is no code.
+fn distance_without_code() -> Vec<u8> {
+    // 258 symbols, one distance, 18 lengths of the code that tells their lengths: its symbols 18, 0, 2 and 1 have two bits.
+    let begin = Bits::default().number(0b101, 3).number(1, 5).number(0, 5).number(14, 4);
+    let lengths = (0..18).fold(begin, |bits, at| bits.number(if matches!(at, 2 | 3 | 15 | 17) { 2 } else { 0 }, 3));
+    let zeros = |bits: Bits, count: u32| bits.code(3, 2).number(count - 11, 7);
+    let byte = zeros(lengths, u32::from(b'a')).code(2, 2);
+    let end = zeros(zeros(byte, 138), 20).code(2, 2);
+    let three = end.code(1, 2);
+    let no_distance = three.code(0, 2);
+    no_distance.code(0b10, 2).code(0, 1).code(0, 1).code(0b11, 2).bytes
+}
+
+#[test]
+fn reserved_symbols_are_refused() {
+    assert_eq!(decoded("deflate", &byte_and_length(285), CAP), Ok(vec![b'a'; 259]));
+    assert_eq!(decoded("deflate", &distance(29), CAP), Ok(vec![b'a'; 1 + 96 * 258 + 3]));
+    // The symbols that "will never actually occur in the compressed data" (RFC 1951, section 3.2.6), here in four
+    // bytes of fixed codes.
+    assert_eq!(byte_and_length(286), [0x4b, 0x1c, 0x03, 0x00]);
+    let streams =
+        [286, 287].map(byte_and_length).into_iter().chain([30, 31].map(distance)).chain([distance_without_code()]);
+    for (index, stream) in streams.enumerate() {
+        assert!(corrupt(&decoded("deflate", &stream, CAP)).is_some(), "{index}");
+        assert!(corrupt(&decoded("deflate, gzip", &gzip(&stream), CAP)).is_some(), "{index}");
+        assert_eq!(at_once("deflate", &stream, CAP), None, "{index}");
+    }
+}
+
+/// What the module's documentation says: who makes the checksum right is taken at once, with what libdeflate makes of it.
+#[test]
+fn reserved_symbols_under_a_made_checksum_are_for_the_steps_to_refuse() {
+    let lengths = [286, 287].map(|symbol| (byte_and_length(symbol), vec![b'a'; 259]));
+    for (stream, data) in lengths.into_iter().chain([(distance_without_code(), vec![b'a'; 4])]) {
+        for (listed, body) in [("deflate", fuzz::zlib(&stream, &data)), ("gzip", fuzz::gzip(&stream, &data))] {
+            assert!(corrupt(&decoded(listed, &body, CAP)).is_some(), "{listed} {stream:?}");
+            assert_eq!(at_once(listed, &body, CAP).as_ref(), Some(&data), "{listed} {stream:?}");
+        }
+    }
+}
+
+/// Streams that are nearly right: an encoder's, with some bits flipped, and codes that nobody chose.
+fn nearly_right() -> impl Strategy<Value = Vec<u8>> {
+    let data = prop::collection::vec(prop_oneof![8 => Just(b'a'), 4 => b'a'..=b'f', 1 => any::<u8>()], 0..600);
+    let encoded = (data, prop::collection::vec(any::<prop::sample::Index>(), 0..3)).prop_map(|(data, flips)| {
+        let mut stream = bare(&data);
+        for flip in flips {
+            let bit = flip.index(stream.len() * 8);
+            stream[bit / 8] ^= 1 << (bit % 8);
+        }
+        stream
+    });
+    let symbol = prop_oneof![3 => 0_u32..256, 2 => 257_u32..265, 1 => 284_u32..288];
+    let codes = prop::collection::vec((symbol, prop_oneof![4 => Just(0_u32), 1 => 0_u32..32]), 0..40);
+    let fixed = codes.prop_map(|codes| {
+        let begin = Bits::default().number(0b011, 3);
+        let body = codes.into_iter().fold(begin, |bits, (symbol, distance)| {
+            let bits = bits.symbol(symbol);
+            if symbol > 256 { bits.code(distance, 5) } else { bits }
+        });
+        body.symbol(256).bytes
+    });
+    prop_oneof![encoded, fixed]
 }
 
 proptest! {
@@ -481,5 +571,22 @@ proptest! {
             fuzz_decode(&spoiled);
             fuzz_decode(&[whole, spoiled, bytes.clone()].concat());
         }
+    }
+
+    #[test]
+    fn a_checksum_that_is_right_changes_no_verdict(
+        streams in prop::collection::vec(nearly_right(), 1..4),
+        behind in prop_oneof![4 => Just(vec![]), 1 => prop::collection::vec(any::<u8>(), 1..12)],
+        cut in prop_oneof![4 => Just(0_usize), 1 => 1_usize..12],
+    ) {
+        let mut members = Vec::new();
+        for stream in &streams {
+            fuzz_decode(stream);
+            let data = decoded("deflate", stream, CAP).unwrap_or_default();
+            members.extend(fuzz::gzip(stream, &data));
+        }
+        members.extend(behind);
+        members.truncate(members.len() - cut.min(members.len()));
+        fuzz_decode(&members);
     }
 }

@@ -15,22 +15,17 @@ use crate::{
 };
 use std::time::Duration;
 
-on_every_setup!(
+// What a connection does with bytes in every cut and order is for `conn::tests`, without sockets; this is that it does so behind one.
+on_both_drivers!(
     a_malformed_request_gets_one_verdict_and_the_connection_closes,
-    a_malformed_request_stores_nothing,
     absolute_form_is_a_path,
     options_for_the_server_is_answered,
     lower_case_fields_are_fields,
-    chunks_may_have_extensions_trailers_and_leading_zeros,
     ten_pipelined_requests_get_ten_answers_in_order,
     an_upgrade_to_h2c_is_ignored_and_the_body_is_read,
     expect_100_continue_is_answered_after_authentication_and_the_size_check,
-    http_1_0_is_served_and_closed_unless_kept,
-    an_empty_line_before_a_request_is_skipped,
     white_space_around_values_is_not_part_of_them,
-    a_get_may_have_a_body,
     unknown_methods_are_405_and_not_an_end,
-    connection_close_is_found_in_any_case_and_in_a_list,
 );
 
 const OK: &str = "{\"error\":null,\"success\":true}";
@@ -90,18 +85,6 @@ fn a_malformed_request_gets_one_verdict_and_the_connection_closes(gateway: &Gate
     assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), MALFORMED.len(), wrong.join("\n"));
 }
 
-fn a_malformed_request_stores_nothing(gateway: &Gateway) {
-    let station = unique("smuggled");
-    for row in MALFORMED {
-        let mut http = Http::connect(gateway.address());
-        http.send(&bytes_of(row, gateway, &station));
-        drop(http.stream().shutdown(std::net::Shutdown::Write));
-        drop(http.try_response(true));
-    }
-    gateway.single(&station, "text/plain", b"the only one").is_json(200, OK);
-    assert_eq!(texts(gateway, &station), ["the only one"]);
-}
-
 fn absolute_form_is_a_path(gateway: &Gateway) {
     let mut http = Http::connect(gateway.address());
     for target in ["http://gateway.test/monitoring/status", "HTTP://gateway.test:4444/monitoring/status?x"] {
@@ -143,28 +126,6 @@ fn chunked(gateway: &Gateway, station: &str, coding: &str, body: &str) -> Vec<u8
         gateway.token()
     );
     head.into_bytes()
-}
-
-fn chunks_may_have_extensions_trailers_and_leading_zeros(gateway: &Gateway) {
-    let station = unique("chunks");
-    let mut http = Http::connect(gateway.address());
-    for (coding, body) in [
-        ("chunked", "5\r\nabcde\r\n0\r\n\r\n"),
-        ("Chunked", "5\r\nabcde\r\n0\r\n\r\n"),
-        ("CHUNKED", "1\r\na\r\n4\r\nbcde\r\n0\r\n\r\n"),
-        ("chunked", "005\r\nabcde\r\n000\r\n\r\n"),
-        ("chunked", "5;a\r\nabcde\r\n0;b=c\r\n\r\n"),
-        ("chunked", "5;a=\"q;\\\"\";b=c\r\nabcde\r\n0\r\n\r\n"),
-        ("chunked", "5\r\nabcde\r\n0\r\nX-Checksum: 1\r\nExpires: never\r\n\r\n"),
-        ("chunked", "5\r\nabcde\r\n0\r\nContent-Length: 77\r\nHost: evil\r\n\r\n"),
-    ] {
-        http.exchange(&chunked(gateway, &station, coding, body)).is_json(200, OK);
-    }
-    http.is_alive();
-    assert_eq!(texts(gateway, &station), ["abcde"; 8]);
-    let empty = chunked(gateway, &station, "chunked", "0\r\n\r\n");
-    assert!(http.exchange(&empty).status < 500);
-    http.is_alive();
 }
 
 fn ten_pipelined_requests_get_ten_answers_in_order(gateway: &Gateway) {
@@ -241,32 +202,6 @@ fn expect_100_continue_is_answered_after_authentication_and_the_size_check(gatew
     assert_eq!(texts(gateway, &station), ["body", "body", "fast"]);
 }
 
-fn http_1_0_is_served_and_closed_unless_kept(gateway: &Gateway) {
-    let mut http = Http::connect(gateway.address());
-    http.exchange(b"GET /monitoring/status HTTP/1.0\r\n\r\n").is(200, STATUS);
-    http.closes();
-    let mut http = Http::connect(gateway.address());
-    http.exchange(b"GET /monitoring/status HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").is(200, STATUS);
-    // It may be kept or closed; if it is kept it works.
-    http.send(b"GET /monitoring/status HTTP/1.0\r\n\r\n");
-    if let Ok(response) = http.try_response(true) {
-        response.is(200, STATUS);
-    }
-}
-
-fn an_empty_line_before_a_request_is_skipped(gateway: &Gateway) {
-    let mut http = Http::connect(gateway.address());
-    http.exchange(b"\r\nGET /monitoring/status HTTP/1.1\r\nHost: t\r\n\r\n").is(200, STATUS);
-    // Old clients send one after a body, uncounted.
-    let station = unique("crlf");
-    let path = format!("/stations/{station}/produce/single");
-    let mut bytes = gateway.authorized("POST", &path, &[("Content-Type", "text/plain")], b"x");
-    bytes.extend_from_slice(b"\r\n");
-    http.exchange(&bytes).is_json(200, OK);
-    http.is_alive();
-    assert_eq!(texts(gateway, &station), ["x"]);
-}
-
 fn white_space_around_values_is_not_part_of_them(gateway: &Gateway) {
     let station = unique("white");
     let head = format!(
@@ -281,12 +216,6 @@ fn white_space_around_values_is_not_part_of_them(gateway: &Gateway) {
     assert_eq!(records[0].headers.get("X-Padded").map(String::as_str), Some("a b"));
 }
 
-fn a_get_may_have_a_body(gateway: &Gateway) {
-    let mut http = Http::connect(gateway.address());
-    http.exchange(&request("GET", "/monitoring/status", &[], b"a body that nobody reads")).is(200, STATUS);
-    http.is_alive();
-}
-
 fn unknown_methods_are_405_and_not_an_end(gateway: &Gateway) {
     let mut http = Http::connect(gateway.address());
     for method in ["BREW", "get", "PROPFIND", "M-SEARCH", "A!#$%&'*+-.^_`|~0"] {
@@ -294,12 +223,4 @@ fn unknown_methods_are_405_and_not_an_end(gateway: &Gateway) {
         assert!(matches!(response.status, 405 | 501), "{method}: {} {}", response.status, response.text());
     }
     http.is_alive();
-}
-
-fn connection_close_is_found_in_any_case_and_in_a_list(gateway: &Gateway) {
-    for value in ["close", "Close", "CLOSE", "keep-alive, close", "close, x", "x ,\tClOsE"] {
-        let mut http = Http::connect(gateway.address());
-        http.exchange(&request("GET", "/monitoring/status", &[("Connection", value)], b"")).is(200, STATUS);
-        http.closes();
-    }
 }

@@ -1,7 +1,7 @@
-//! What one peer may take: memory that it only announces, time that it does not use, connections.
+//! What one peer may take: memory that it only announces, connections.
 
 use crate::support::{
-    PATIENCE, StopOnDrop, eventually,
+    PATIENCE, eventually,
     gateway::{Gateway, Plan},
     http::{Http, once, request},
     setup::Setup,
@@ -9,54 +9,16 @@ use crate::support::{
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 on_setups!(local_io_uring LOCAL_IO_URING, local_epoll LOCAL_EPOLL => [
-    f3_a_body_that_stops_is_cut_off_however_quick_it_began,
     f4_lengths_that_are_only_announced_take_nothing_from_others,
     f4_bodies_of_logins_take_a_share_and_no_more,
     one_network_cannot_take_all_connections,
 ]);
 
 const OK: &str = "{\"error\":null,\"success\":true}";
-
-/// A produce call with a body of this length, without the body.
-fn head(gateway: &Gateway, length: usize) -> String {
-    format!(
-        "POST /stations/peers/produce/single HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {}\r\n\
-         Content-Type: text/plain\r\nContent-Length: {length}\r\n\r\n",
-        gateway.token()
-    )
-}
-
-fn f3_a_body_that_stops_is_cut_off_however_quick_it_began(setup: Setup) {
-    const LENGTH: usize = 512 * 1024;
-    let gateway = Plan::new(setup).config("[limits]\nbody_grace = \"2s\"").start();
-    // One is silent from then on, one says a byte now and then.
-    for drips in [false, true] {
-        let mut http = Http::connect(gateway.address());
-        http.send(head(&gateway, LENGTH).as_bytes());
-        http.send(&vec![b'x'; LENGTH - 500]);
-        let begun = Instant::now();
-        let stop = AtomicBool::new(false);
-        let response = thread::scope(|scope| {
-            let _stop = StopOnDrop(&stop);
-            let mut writer = http.stream().try_clone().unwrap();
-            let stop = &stop;
-            scope.spawn(move || {
-                while drips && !stop.load(Ordering::Relaxed) && writer.write_all(b"x").is_ok() {
-                    thread::sleep(Duration::from_millis(400));
-                }
-            });
-            http.response()
-        });
-        response.is_error(408);
-        assert!(begun.elapsed() > Duration::from_millis(1_800), "not before its time: {:?}", begun.elapsed());
-    }
-}
 
 const NARROW: &str =
     "[limits]\nbody_bytes_max = \"64KiB\"\ninflated_bytes_max = \"64KiB\"\nshard_body_bytes_max = \"256KiB\"";

@@ -107,9 +107,11 @@ fn a_body_may_be_slow_and_not_silent() {
         let (time, status) = body(&world, 60 * rate, 0, rate / 2).await;
         assert_eq!(status, 408, "at half of it");
         assert!((2 * grace..2 * grace + 2 * SECOND).contains(&time), "when the grace is used up: {time:?}");
-        let (time, status) = body(&world, 60 * rate, 50 * rate, 0).await;
-        assert_eq!(status, 408, "quick, then silent");
-        assert!((grace..grace + 2 * SECOND).contains(&time), "{time:?}");
+        for (then, bytes) in [("silent", 0), ("a byte now and then", 1)] {
+            let (time, status) = body(&world, 60 * rate, 50 * rate, bytes).await;
+            assert_eq!(status, 408, "quick, then {then}");
+            assert!((grace..grace + 2 * SECOND).contains(&time), "quick, then {then}: {time:?}");
+        }
         assert_eq!(world.served().len(), 1);
         rt::sleep(10 * SECOND).await;
         world.assert_nobody_is_left("all are served or cut off");

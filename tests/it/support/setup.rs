@@ -97,7 +97,15 @@ macro_rules! on_every_setup {
     };
 }
 
-/// The same, and on the shared gateway of the cluster.
+/// The same with each driver on the embedded store alone: for what has nothing to do with where records are kept.
+macro_rules! on_both_drivers {
+    ($($name:ident),+ $(,)?) => {
+        on_every_setup!(@each local_io_uring LOCAL_IO_URING $($name)+);
+        on_every_setup!(@each local_epoll LOCAL_EPOLL $($name)+);
+    };
+}
+
+/// The same as `on_every_setup`, and on the shared gateway of the cluster.
 macro_rules! on_every_setup_and_the_cluster {
     ($($name:ident),+ $(,)?) => {
         on_every_setup!($($name),+);

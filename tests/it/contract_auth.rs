@@ -9,7 +9,7 @@ use crate::support::{
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
-on_every_setup!(
+on_both_drivers!(
     authenticate_answers_exactly_the_four_keys_in_milliseconds,
     lifetimes_may_be_asked_for_in_minutes,
     lifetimes_that_are_not_positive_are_the_defaults,

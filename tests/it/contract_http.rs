@@ -10,7 +10,7 @@ use crate::support::{
 };
 use serde_json::json;
 
-on_every_setup!(
+on_both_drivers!(
     the_status_route_says_ok_to_everybody,
     the_root_is_not_found_in_plain_text,
     without_a_token_every_other_path_is_unauthorized,

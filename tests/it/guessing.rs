@@ -15,9 +15,7 @@ use std::{
 };
 
 on_setups!(
-    local_io_uring LOCAL_IO_URING, local_epoll LOCAL_EPOLL, nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
-        f2_guessers_do_not_lock_out_whoever_knows_the_password,
-    ]
+    local_io_uring LOCAL_IO_URING, local_epoll LOCAL_EPOLL => [f2_guessers_do_not_lock_out_whoever_knows_the_password]
 );
 
 mod local {

@@ -9,7 +9,7 @@ use serde_json::{Value, json, value::RawValue};
 use std::path::{Path, PathBuf};
 
 on_setups!(
-    local_epoll LOCAL_EPOLL, nats_io_uring NATS_IO_URING => [the_suite_holds_through_the_gateway]
+    local_epoll LOCAL_EPOLL, broker_io_uring NATS_IO_URING => [the_suite_holds_through_the_gateway]
 );
 
 /// Folders of the suite, and what a schema of it says of its draft if it does not say so itself.

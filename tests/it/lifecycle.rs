@@ -22,14 +22,24 @@ use std::{
 on_setups!(
     local_io_uring LOCAL_IO_URING, local_epoll LOCAL_EPOLL, nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
         sigterm_finishes_what_is_in_flight_and_exits_0,
-        sigint_drains_as_well,
         nothing_acknowledged_is_lost_by_a_drain_under_load,
         a_consume_call_that_waits_is_answered_when_the_gateway_drains,
-        a_second_signal_exits_at_once,
-        the_driver_and_its_reason_are_logged_and_measured,
-        no_secret_is_ever_logged,
     ]
 );
+
+mod signals {
+    use super::*;
+    on_setups!(local_io_uring LOCAL_IO_URING, local_epoll LOCAL_EPOLL => [
+        sigint_drains_as_well,
+        a_second_signal_exits_at_once,
+        the_driver_and_its_reason_are_logged_and_measured,
+    ]);
+}
+
+mod secrets {
+    use super::*;
+    on_setups!(local_io_uring LOCAL_IO_URING, nats_epoll NATS_EPOLL => [no_secret_is_ever_logged]);
+}
 
 const OK: &str = "{\"error\":null,\"success\":true}";
 const EXIT_CONFIG: Option<i32> = Some(64);

@@ -17,7 +17,7 @@ use std::{
 };
 
 on_setups!(
-    local_epoll LOCAL_EPOLL, nats_io_uring NATS_IO_URING => [
+    local_epoll LOCAL_EPOLL, broker_io_uring NATS_IO_URING => [
         item7_a_closed_standard_error_ends_no_gateway,
         item7_a_reader_of_the_log_that_does_not_read_holds_up_nothing,
         item7_signals_that_mean_something_else_end_no_request,

@@ -1,11 +1,10 @@
 //! How the gateway identifies itself to its broker, and finds it: every kind of credential that the
 //! configuration takes, against a server that asks for it.
 
-use crate::support::{eventually, gateway::Plan, http::Http, nats::NatsServer, ports, scratch, setup::Setup};
+use crate::support::{PATIENCE, eventually, gateway::Plan, http::Http, nats::NatsServer, ports, scratch, setup::Setup};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use nkeys::KeyPair;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 on_setups!(nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
     user_and_password_open_the_broker,
@@ -102,7 +101,7 @@ fn a_wrong_password_is_not_ready_and_not_logged(setup: Setup) {
     let url = format!("nats://gate:wrong-one@{}", server.address());
     let mut gateway = Plan::new(setup).nats_url(&url).config("[limits]\nhold = \"500ms\"").prepare();
     gateway.restart_without_waiting();
-    eventually("the data port answers", Duration::from_secs(10), || Http::try_connect(gateway.address()).ok());
+    eventually("the data port answers", PATIENCE, || Http::try_connect(gateway.address()).ok());
     gateway.single("shut", "text/plain", b"x").is_retryable(503);
     assert_eq!(gateway.readiness(), Some(503));
     let log = gateway.process().stderr();

@@ -1,6 +1,7 @@
 //! A record that cannot be stored, or is not known to be, is never answered with success.
 
 use crate::support::{
+    PATIENCE,
     broker::Broker,
     eventually,
     gateway::{Gateway, Plan},
@@ -107,7 +108,7 @@ fn a_stopped_broker_is_503_until_it_is_back(setup: Setup) {
         assert!(start.elapsed() < Duration::from_secs(14), "a bounded hold: {:?}", start.elapsed());
     }
     gateway.batch("outage", "[1,2]").is_retryable(503);
-    eventually("readiness is false", Duration::from_secs(10), || (gateway.readiness() == Some(503)).then_some(()));
+    eventually("readiness is false", PATIENCE, || (gateway.readiness() == Some(503)).then_some(()));
     gateway.nats_mut().restart();
     gateway.wait_ready();
     gateway.single("outage", "text/plain", b"after").is_json(200, OK);
@@ -126,7 +127,7 @@ fn behind_proxy(setup: Setup) -> (Gateway, NatsServer, Proxy) {
 
 fn count_becomes(server: &NatsServer, stream: &str, count: u64) {
     let mut broker = Broker::connect(server);
-    eventually("the broker has the record", Duration::from_secs(10), || (broker.count(stream) == count).then_some(()));
+    eventually("the broker has the record", PATIENCE, || (broker.count(stream) == count).then_some(()));
 }
 
 fn acknowledgements_that_never_come_are_503(setup: Setup) {
@@ -149,9 +150,7 @@ fn a_broker_lost_between_publish_and_acknowledgement_is_503(setup: Setup) {
         count_becomes(&server, "cut", expect);
         proxy.cut(false);
         http.response().is_retryable(503);
-        eventually("the gateway is connected again", Duration::from_secs(20), || {
-            (gateway.readiness() == Some(200)).then_some(())
-        });
+        eventually("the gateway is connected again", PATIENCE, || (gateway.readiness() == Some(200)).then_some(()));
     }
     let payloads: Vec<Vec<u8>> =
         Broker::connect(&server).messages("cut").into_iter().map(|message| message.payload).collect();
@@ -173,7 +172,7 @@ fn a_record_with_a_message_id_is_sent_again_and_stored_once(setup: Setup) {
         response.is_retryable(503);
     }
     // Whatever the first answer was, the same request sent again succeeds and stores nothing.
-    eventually("the same request succeeds", Duration::from_secs(20), || {
+    eventually("the same request succeeds", PATIENCE, || {
         (Http::connect(gateway.address()).exchange(&request).status == 200).then_some(())
     });
     assert_eq!(Broker::connect(&server).count("cut"), 2);
@@ -251,7 +250,7 @@ fn a_stream_that_was_deleted_is_no_success(setup: Setup) {
         }
     }
     assert_eq!(broker.count("deleted"), acknowledged);
-    eventually("the station is made anew", Duration::from_secs(15), || {
+    eventually("the station is made anew", PATIENCE, || {
         (gateway.single("deleted", "text/plain", b"z").status == 200).then_some(())
     });
 }
@@ -261,9 +260,9 @@ fn a_broker_without_jetstream_is_no_success(setup: Setup) {
     let config = "[limits]\nhold = \"1s\"\nack_timeout = \"7s\"";
     let mut gateway = Plan::new(setup).nats_url(&server.url()).config(config).prepare();
     gateway.restart_without_waiting();
-    eventually("the admin port answers", Duration::from_secs(20), || gateway.readiness());
+    eventually("the admin port answers", PATIENCE, || gateway.readiness());
     let body = json!({"username": "root", "password": crate::support::gateway::ROOT_PASSWORD}).to_string();
-    let login = eventually("the data port answers", Duration::from_secs(20), || {
+    let login = eventually("the data port answers", PATIENCE, || {
         Http::try_connect(gateway.address()).ok().map(|_| gateway.authenticate(&body))
     });
     if login.status == 200 {

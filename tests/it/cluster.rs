@@ -7,10 +7,11 @@ use crate::support::{
     cluster::{Cluster, SERVERS},
     eventually,
     gateway::Plan,
+    proxy::Way,
     readback::texts,
     setup::Setup,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 const OK: &str = "{\"error\":null,\"success\":true}";
@@ -87,4 +88,50 @@ fn a_gateway_goes_on_behind_slow_links_and_without_a_server() {
     let mut stored: Vec<_> = cluster.broker().messages("s").into_iter().map(|message| message.payload).collect();
     stored.dedup();
     assert_eq!(stored, [b"1", b"2", b"3"]);
+}
+
+/// What the tests of clusters stand on.
+#[test]
+fn a_cluster_loses_one_server_in_any_way_and_goes_on() {
+    let mut cluster = Cluster::start_behind_proxies();
+    cluster.create_stream("S", "s", &json!({}));
+    cluster.wait_for_copies("S");
+    cluster.make_leader("S", 1);
+    assert!(cluster.meta_step_down());
+    cluster.wait_for_all();
+    let faults: [fn(&mut Cluster, usize); 5] =
+        [Cluster::kill9, Cluster::stop, Cluster::freeze, |cluster, index| cluster.lame_duck(index), cut_off];
+    for (number, fault) in faults.into_iter().enumerate() {
+        let leader = cluster.wait_for_leader("S");
+        fault(&mut cluster, leader);
+        eventually("another server leads", 3 * PATIENCE, || {
+            let other = (leader + 1) % SERVERS;
+            (led_as_seen_by(&cluster, other)? != leader).then_some(())
+        });
+        if number == 3 {
+            cluster.wait_for_its_end(leader);
+        }
+        for link in cluster.route_links_of(leader) {
+            link.heal();
+        }
+        cluster.thaw(leader);
+        if !cluster.server(leader).runs() {
+            cluster.restart(leader);
+        }
+        cluster.wait_for_all();
+        cluster.wait_for_copies("S");
+    }
+}
+
+/// Nothing passes between this server and the others.
+fn cut_off(cluster: &mut Cluster, index: usize) {
+    for link in cluster.route_links_of(index) {
+        link.silence(&[Way::Up, Way::Down]);
+    }
+}
+
+fn led_as_seen_by(cluster: &Cluster, index: usize) -> Option<usize> {
+    let mut broker = Broker::try_connect(cluster.server(index).address(), "", Duration::from_secs(2)).ok()?;
+    let info: Value = serde_json::from_slice(&broker.try_request("$JS.API.STREAM.INFO.S", b"").ok()?).ok()?;
+    cluster.index_of(info["cluster"]["leader"].as_str()?)
 }

@@ -101,11 +101,11 @@ fn nothing_there_is_an_empty_array_after_the_wait(gateway: &Gateway) {
     let station = unique("nothing");
     fill(gateway, &station, 1);
     assert_eq!(texts(&consume(gateway, &station, &json!({}))).len(), 1);
-    for (asked, least, most) in [(700, 650, 3_000), (1, 80, 2_000)] {
+    for (asked, least) in [(700, 650), (1, 80)] {
         let start = Instant::now();
         consume(gateway, &station, &json!({"batch_max_wait_time_ms": asked})).is_json(200, "[]");
         let took = start.elapsed().as_millis();
-        assert!((least..most).contains(&took), "asked for {asked} ms, waited {took} ms");
+        assert!((least..20_000).contains(&took), "asked for {asked} ms, waited {took} ms");
     }
 }
 
@@ -122,7 +122,7 @@ fn messages_come_at_once_and_in_order(gateway: &Gateway) {
     let start = Instant::now();
     let response = consume(gateway, &station, &json!({"batch_size": 5, "batch_max_wait_time_ms": 20_000}));
     assert_eq!(texts(&response), expect);
-    assert!(start.elapsed() < Duration::from_secs(5), "a full batch does not wait: {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(15), "a full batch does not wait: {:?}", start.elapsed());
 }
 
 fn a_consumer_name_is_required(gateway: &Gateway) {
@@ -249,7 +249,7 @@ fn a_message_that_comes_during_the_wait_ends_it_soon(gateway: &Gateway) {
     gateway.single(&station, "text/plain", b"awaited").is_json(200, OK);
     let start = Instant::now();
     assert_eq!(texts(&waiting.response()), ["awaited"]);
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
 fn one_call_reads_all_partitions(setup: Setup) {

@@ -289,7 +289,7 @@ fn every_answer_allows_every_origin_and_has_a_date(gateway: &Gateway) {
         assert_eq!(response.header("access-control-allow-origin"), Some("*"), "{status}");
         let date = response.header("date").unwrap_or_else(|| panic!("no Date in {}", response.head));
         let age = httpdate::parse_http_date(date).unwrap().elapsed().unwrap_or_default();
-        assert!(age.as_secs() <= 3, "Date: {date}");
+        assert!(age.as_secs() <= 15, "Date: {date}");
     }
     let mut http = Http::connect(gateway.address());
     let malformed = http.exchange(b"GET / HTTP/1.1\r\nHost : x\r\n\r\n");

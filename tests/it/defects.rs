@@ -5,6 +5,7 @@
 //! `schemas.rs`), 21 (costs, which benchmarks measure).
 
 use crate::support::{
+    PATIENCE,
     broker::Broker,
     eventually,
     gateway::{ACCESS_SECRET, Gateway, Plan, ROOT_PASSWORD, bare_command, with_input},
@@ -85,7 +86,7 @@ fn defect_01_200_before_durable_ack(setup: Setup) {
 
 fn defect_02_crash_under_concurrency(gateway: &Gateway) {
     let prefix = unique("crowd");
-    let stop = Instant::now() + Duration::from_secs(3);
+    let stop = Instant::now() + Duration::from_secs(1);
     gateway.token();
     thread::scope(|scope| {
         for producer in 0..32 {
@@ -354,8 +355,8 @@ fn defect_16_settings_frozen_per_consumer_name(gateway: &Gateway) {
         (count, start.elapsed())
     };
     assert_eq!((read("one", 500).0, read("two", 500).0), (2, 2));
-    let (short, long) = (read("one", 200).1, read("one", 1_500).1);
-    assert!(short < Duration::from_millis(1_200) && long > Duration::from_millis(1_400), "{short:?} {long:?}");
+    let (short, long) = (read("one", 200).1, read("one", 3_000).1);
+    assert!(short < long && long > Duration::from_millis(2_900), "{short:?} {long:?}");
 }
 
 fn defect_16_lossy_utf_8(gateway: &Gateway) {
@@ -385,7 +386,7 @@ fn defect_19_health_check_lies_and_port_waits_for_the_broker(setup: Setup) {
     let mut server = NatsServer::not_yet_started();
     let mut gateway = Plan::new(setup).nats_url(&server.url()).config("[limits]\nhold = \"500ms\"").prepare();
     gateway.restart_without_waiting();
-    let status = eventually("the port is open without a broker", Duration::from_secs(10), || {
+    let status = eventually("the port is open without a broker", PATIENCE, || {
         Http::try_connect(gateway.address())
             .ok()
             .map(|mut http| http.exchange(&request("GET", "/monitoring/status", &[], b"")))
@@ -398,7 +399,7 @@ fn defect_19_health_check_lies_and_port_waits_for_the_broker(setup: Setup) {
     // Twice, and the second time for longer than one attempt.
     for (number, pause) in [(2, 100), (3, 6_000)] {
         server.kill9();
-        eventually("not ready", Duration::from_secs(10), || (gateway.readiness() == Some(503)).then_some(()));
+        eventually("not ready", PATIENCE, || (gateway.readiness() == Some(503)).then_some(()));
         thread::sleep(Duration::from_millis(pause));
         server.restart();
         gateway.wait_ready();

@@ -1,6 +1,7 @@
 //! Consumer groups: listed, removed, and not to be used up by one who may consume.
 
 use crate::support::{
+    PATIENCE,
     admin::{api, done},
     broker::Broker,
     eventually,
@@ -60,7 +61,7 @@ fn user(gateway: &Gateway, name: &str) -> String {
     let new = json!({"name": name, "password": PASSWORD, "produce": [], "consume": ["*"]});
     assert_eq!(api(gateway, "POST", "/users", Some(&new)).status, 201);
     let login = json!({"username": name, "password": PASSWORD}).to_string();
-    eventually("the new user may log in", Duration::from_secs(10), || {
+    eventually("the new user may log in", PATIENCE, || {
         let response = gateway.authenticate(&login);
         (response.status == 200).then(|| response.json()["jwt"].as_str().unwrap().to_owned())
     })
@@ -198,7 +199,7 @@ fn f17_partitions_that_are_used_up_are_not_said_to_come_back(setup: Setup) {
     let text = gateway.single("on.first.use", "text/plain", b"record").is_error(409);
     assert!(text.contains("65536 partitions") && text.contains("remove stations"), "{text}");
     assert_eq!(api(&gateway, "DELETE", "/stations/s0", None).status, 204);
-    eventually("there is room again", Duration::from_secs(20), || {
+    eventually("there is room again", PATIENCE, || {
         (gateway.single("on.first.use", "text/plain", b"record").status == 200).then_some(())
     });
 }

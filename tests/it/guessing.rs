@@ -29,7 +29,7 @@ mod local {
 /// As many as were seen to lock everybody out.
 const GUESSERS: usize = 120;
 /// Right logins among them.
-const LOGINS: usize = 28;
+const LOGINS: usize = 14;
 /// Failures in a row that are answered at once.
 const FREE: usize = 10;
 

@@ -1,15 +1,12 @@
 //! `/metrics`, `/healthz` and `/readyz`: what is counted is exactly what was done.
 
 use crate::support::{
-    eventually,
+    PATIENCE, eventually,
     gateway::{Gateway, Plan},
     http::{self, Http, request},
     setup::{Backend, Setup},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 on_setups!(
     local_io_uring LOCAL_IO_URING, local_epoll LOCAL_EPOLL, nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
@@ -85,7 +82,7 @@ fn counters_move_by_exactly_what_was_done(setup: Setup) {
     let buckets = sum(&after, "sluicegate_acknowledgement_seconds_bucket", &["le=\"+Inf\""]);
     assert!((buckets - sum(&after, "sluicegate_acknowledgement_seconds_count", &[])).abs() < 0.5);
     // Gauges are copied every tenth of a second.
-    eventually("nothing is in flight", Duration::from_secs(5), || {
+    eventually("nothing is in flight", PATIENCE, || {
         let now = samples(&gateway.metrics());
         let idle = ["sluicegate_window_messages", "sluicegate_window_bytes", "sluicegate_body_bytes_held"];
         idle.iter().all(|name| sum(&now, name, &[]).abs() < 0.5).then_some(())
@@ -96,7 +93,7 @@ fn counters_move_by_exactly_what_was_done(setup: Setup) {
 /// One connection is one shard: it verifies a token once. What caches count is copied now and then.
 fn tokens_are_verified_once(gateway: &Gateway, before: &Samples) {
     let (misses, hits) = ("sluicegate_token_cache_misses_total", "sluicegate_token_cache_hits_total");
-    eventually("the cache's counters move", Duration::from_secs(15), || {
+    eventually("the cache's counters move", PATIENCE, || {
         let now = samples(&gateway.metrics());
         let moved = |name: &str| sum(&now, name, &[]) - sum(before, name, &[]);
         assert!(moved(misses) < 1.5 && moved(hits) < 7.5, "{} verified, {} known", moved(misses), moved(hits));
@@ -143,7 +140,7 @@ fn the_admin_port_serves_health_and_nothing_of_the_data_port(setup: Setup) {
     assert_ne!(http::get(gateway.address(), "/metrics").status, 200, "the data port tells nobody");
     if setup.backend == Backend::Nats {
         gateway.nats_mut().stop();
-        eventually("not ready", Duration::from_secs(10), || (gateway.readiness() == Some(503)).then_some(()));
+        eventually("not ready", PATIENCE, || (gateway.readiness() == Some(503)).then_some(()));
         assert_eq!(http::get(gateway.admin(), "/healthz").status, 200, "alive, and not ready");
         assert_eq!(http::get(gateway.address(), "/monitoring/status").status, 200);
     }

@@ -2,7 +2,7 @@
 //! that a group's place outlives the process.
 
 use crate::support::{
-    broker::Broker, eventually, gateway::Plan, http::Http, nats::NatsServer, proxy::Proxy, readback::drain,
+    PATIENCE, broker::Broker, eventually, gateway::Plan, http::Http, nats::NatsServer, proxy::Proxy, readback::drain,
     setup::Setup,
 };
 use std::time::Duration;
@@ -39,7 +39,7 @@ fn retention_by_count_keeps_the_newest(setup: Setup) {
     let gateway = Plan::new(setup).config("[stations]\nretention_records = 5").start();
     gateway.batch("few", &numbers(0..20)).is_json(200, OK);
     let mut round = 0;
-    eventually("only the newest five are left", Duration::from_secs(20), || {
+    eventually("only the newest five are left", PATIENCE, || {
         round += 1;
         let left = payloads(&gateway, "few", &format!("g{round}"));
         assert!(left.ends_with(&["15", "16", "17", "18", "19"].map(str::to_owned)), "{left:?}");
@@ -54,7 +54,7 @@ fn retention_by_bytes_keeps_the_newest(setup: Setup) {
         gateway.single("heavy", "text/plain", payload.as_bytes()).is_json(200, OK);
     }
     let mut round = 0;
-    eventually("no more than 64 KiB are left", Duration::from_secs(20), || {
+    eventually("no more than 64 KiB are left", PATIENCE, || {
         round += 1;
         let left = payloads(&gateway, "heavy", &format!("g{round}"));
         assert!(left.last().is_some_and(|text| text.starts_with("19 ")), "the newest stays");
@@ -68,7 +68,7 @@ fn retention_by_age_lets_records_go(setup: Setup) {
     assert_eq!(payloads(&gateway, "brief", "early"), ["1", "2"]);
     std::thread::sleep(Duration::from_secs(2));
     let mut round = 0;
-    eventually("nothing is left", Duration::from_secs(20), || {
+    eventually("nothing is left", PATIENCE, || {
         round += 1;
         payloads(&gateway, "brief", &format!("late{round}")).is_empty().then_some(())
     });
@@ -123,14 +123,14 @@ fn a_full_window_is_429_after_the_hold(setup: Setup) {
         http.send(&request);
     }
     let mut broker = Broker::connect(&server);
-    eventually("the window is full", Duration::from_secs(5), || (broker.count("narrow") == 3).then_some(()));
+    eventually("the window is full", PATIENCE, || (broker.count("narrow") == 3).then_some(()));
     Http::connect(gateway.address()).exchange(&request).is_retryable(429);
     for http in &mut holders {
         http.response().is_retryable(503);
     }
     assert_eq!(broker.count("narrow"), 3, "what was refused was not sent");
     proxy.cut(false);
-    eventually("there is room again", Duration::from_secs(20), || {
+    eventually("there is room again", PATIENCE, || {
         (gateway.single("narrow", "text/plain", b"2").status == 200).then_some(())
     });
 }

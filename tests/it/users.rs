@@ -1,6 +1,7 @@
 //! Users with allow-lists, and the commands of the binary that are clients: `user`, `produce`, `consume`.
 
 use crate::support::{
+    PATIENCE,
     admin::{api, api_with},
     eventually,
     gateway::Gateway,
@@ -9,7 +10,7 @@ use crate::support::{
     setup::Setup,
     token,
 };
-use std::{process::Output, time::Duration};
+use std::process::Output;
 
 on_setups!(
     local_io_uring LOCAL_IO_URING, local_epoll LOCAL_EPOLL, nats_io_uring NATS_IO_URING, nats_epoll NATS_EPOLL => [
@@ -45,7 +46,7 @@ fn login(gateway: &Gateway, name: &str, password: &str) -> Response {
 
 /// A token of a user who was just added: every shard learns of it in its time.
 fn token_of(gateway: &Gateway, name: &str) -> String {
-    eventually("the new user may log in", Duration::from_secs(10), || {
+    eventually("the new user may log in", PATIENCE, || {
         let response = login(gateway, name, PASSWORD);
         (response.status == 200).then(|| response.json()["jwt"].as_str().unwrap().to_owned())
     })
@@ -95,12 +96,12 @@ fn a_user_that_is_removed_is_out_and_a_new_password_is_the_only_one(setup: Setup
     let jwt = token_of(&gateway, "guest");
     call(&gateway, &jwt, "/stations/visited/produce/single", "1").is_json(200, OK);
     done(&user(&gateway, &["passwd", "guest", "--password-stdin"], "Another-Horse-8?\n"));
-    eventually("the new password is known", Duration::from_secs(10), || {
+    eventually("the new password is known", PATIENCE, || {
         (login(&gateway, "guest", "Another-Horse-8?").status == 200).then_some(())
     });
     login(&gateway, "guest", PASSWORD).is_json(401, UNAUTHORIZED);
     done(&user(&gateway, &["remove", "guest"], ""));
-    eventually("nobody remembers the user", Duration::from_secs(10), || {
+    eventually("nobody remembers the user", PATIENCE, || {
         let out = (0..8).all(|_| call(&gateway, &jwt, "/stations/visited/produce/single", "2").status == 401);
         (out && login(&gateway, "guest", "Another-Horse-8?").status == 401).then_some(())
     });

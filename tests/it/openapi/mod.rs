@@ -9,6 +9,7 @@ mod data_path;
 mod wrong_types;
 
 use crate::support::{
+    PATIENCE,
     admin::basic,
     broker::Broker,
     eventually,
@@ -18,7 +19,6 @@ use crate::support::{
     setup::Setup,
 };
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// The largest body, and the largest that adds a schema.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -314,7 +314,7 @@ fn dead_letters(walk: &Walk) {
         walk.gateway.single("kept", "application/json", record.as_bytes()).is_error(400);
     }
     let list = "/api/v1/stations/kept/dead-letters";
-    let letters = eventually("three dead letters", Duration::from_secs(10), || {
+    let letters = eventually("three dead letters", PATIENCE, || {
         let page = walk.ask(("GET", DEAD_LETTERS), list, &[], &NOTHING, 200).json();
         let letters = page["items"].as_array().unwrap().clone();
         (letters.len() == 3).then_some(letters)
@@ -345,9 +345,7 @@ fn without_broker(walk: &mut Walk) {
     let key = walk.ask(("POST", KEYS), KEYS, &[], &json!({"produce": ["x"]}), 201).json();
     walk.gateway.nats_mut().stop();
     let walk = &*walk;
-    eventually("the gateway is not ready", Duration::from_secs(10), || {
-        (walk.gateway.readiness() == Some(503)).then_some(())
-    });
+    eventually("the gateway is not ready", PATIENCE, || (walk.gateway.readiness() == Some(503)).then_some(()));
     walk.raw(("GET", "/readyz"), "/readyz", &[], b"", 503);
     std::thread::scope(|scope| {
         let needing = walk.below_api().into_iter().filter(|operation| operation.statuses.contains(&503));

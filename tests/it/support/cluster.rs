@@ -290,7 +290,8 @@ impl Cluster {
         (0..SERVERS).filter(|index| self.servers[*index].runs() && !self.frozen[*index])
     }
 
-    fn index_of(&self, name: &str) -> Option<usize> {
+    /// Which server has this name.
+    pub fn index_of(&self, name: &str) -> Option<usize> {
         self.servers.iter().position(|server| server.name() == name)
     }
 }
@@ -316,55 +317,6 @@ fn accounts() -> String {
     }
     text.push_str("}\nno_auth_user: open\n");
     text
-}
-
-#[test]
-fn a_cluster_loses_one_server_in_any_way_and_goes_on() {
-    let mut cluster = Cluster::start_behind_proxies();
-    cluster.create_stream("S", "s", &json!({}));
-    cluster.wait_for_copies("S");
-    cluster.make_leader("S", 1);
-    assert!(cluster.meta_step_down());
-    cluster.wait_for_all();
-    let faults: [fn(&mut Cluster, usize); 5] =
-        [Cluster::kill9, Cluster::stop, Cluster::freeze, |cluster, index| cluster.lame_duck(index), cut_off];
-    for (number, fault) in faults.into_iter().enumerate() {
-        let leader = cluster.wait_for_leader("S");
-        fault(&mut cluster, leader);
-        eventually("another server leads", ELECTION, || {
-            let other = (leader + 1) % SERVERS;
-            let info = led_as_seen_by(&cluster, other)?;
-            (info != leader).then_some(())
-        });
-        if number == 3 {
-            cluster.wait_for_its_end(leader);
-        }
-        for link in cluster.route_links_of(leader) {
-            link.heal();
-        }
-        cluster.thaw(leader);
-        if !cluster.server(leader).runs() {
-            cluster.restart(leader);
-        }
-        cluster.wait_for_all();
-        cluster.wait_for_copies("S");
-    }
-}
-
-/// Nothing passes between this server and the others.
-#[cfg(test)]
-fn cut_off(cluster: &mut Cluster, index: usize) {
-    use super::proxy::Way;
-    for link in cluster.route_links_of(index) {
-        link.silence(&[Way::Up, Way::Down]);
-    }
-}
-
-#[cfg(test)]
-fn led_as_seen_by(cluster: &Cluster, index: usize) -> Option<usize> {
-    let mut broker = Broker::try_connect(cluster.server(index).address(), "", ANSWER).ok()?;
-    let info: Value = serde_json::from_slice(&broker.try_request("$JS.API.STREAM.INFO.S", b"").ok()?).ok()?;
-    cluster.index_of(info["cluster"]["leader"].as_str()?)
 }
 
 #[test]

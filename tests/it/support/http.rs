@@ -176,7 +176,7 @@ impl Http {
     /// Fails unless the peer closes without sending anything more.
     #[track_caller]
     pub fn closes(&mut self) {
-        self.closes_within(Duration::from_secs(10));
+        self.closes_within(PATIENCE);
     }
 
     /// Fails unless the connection still serves requests.

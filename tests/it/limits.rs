@@ -161,7 +161,6 @@ const SHORT: &str =
 /// Half of them are in the middle of a head and half in the middle of a body, and each sends a byte a second until it is cut off. Meanwhile
 /// others are served, and two that say nothing are closed.
 fn a_thousand_slow_senders_and_whoever_is_idle_are_cut_off(setup: Setup) {
-    let _turn = alone();
     let gateway = Plan::new(setup).config(SHORT).start();
     let head = "POST /stations/slow/produce/single HTTP/1.1\r\nHost: t\r\n";
     let body = format!(

@@ -4,7 +4,6 @@
 use crate::support::{
     PATIENCE, StopOnDrop,
     admin::{add_schema, api, done},
-    alone,
     cluster::Cluster,
     eventually,
     gateway::{Gateway, Plan},
@@ -12,6 +11,7 @@ use crate::support::{
     nats::NatsServer,
     proxy::Proxy,
     setup::Setup,
+    unloaded,
 };
 use serde_json::json;
 use std::{
@@ -122,7 +122,7 @@ fn judged_by(seen: &[Seen], version: u32, from: Instant, until: Instant) -> usiz
 }
 
 fn a_change_holds_on_the_other_within_a_second_under_load(setup: Setup) {
-    let _turn = alone();
+    let _turn = unloaded();
     let pair = Pair::start(setup);
     let key = done(&pair.here, &["key", "create", "--produce", "keyed"], "").trim().to_owned();
     let id = key.split('_').nth(1).unwrap();
@@ -185,7 +185,7 @@ fn call(gateway: &Gateway, authorization: &str) -> Response {
 }
 
 fn a_change_that_was_missed_holds_within_a_second_of_coming_back(setup: Setup) {
-    let _turn = alone();
+    let _turn = unloaded();
     let pair = Pair::start(setup);
     let key = done(&pair.here, &["key", "create", "--produce", "keyed"], "").trim().to_owned();
     eventually("the key is known there", PATIENCE, || (by_key(&pair.there, &key) == 200).then_some(()));
@@ -207,7 +207,7 @@ fn a_change_that_was_missed_holds_within_a_second_of_coming_back(setup: Setup) {
 }
 
 fn no_record_is_held_against_an_old_version_while_the_watch_is_away(setup: Setup) {
-    let _turn = alone();
+    let _turn = unloaded();
     let pair = Pair::start(setup);
     let ((changed, back), seen) = load(&pair.there, |seen| {
         eventually("records are stored there", PATIENCE, || {
@@ -231,7 +231,7 @@ fn no_record_is_held_against_an_old_version_while_the_watch_is_away(setup: Setup
 
 /// Server 0 is cut off from the others and goes on answering its clients. The first gateway is told of it first, the other of the rest.
 fn c4_c5_a_gateway_at_a_server_that_has_lost_its_cluster_hears_of_a_revoked_key(setup: Setup) {
-    let _turn = alone();
+    let _turn = unloaded();
     let cluster = Cluster::start_behind_proxies();
     let addresses = cluster.addresses();
     let url = |order: [usize; 2]| order.map(|index| format!("nats://{}", addresses[index])).join(",");

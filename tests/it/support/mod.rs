@@ -21,7 +21,7 @@ pub mod token;
 use std::{
     path::PathBuf,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
@@ -58,10 +58,16 @@ pub fn scratch(prefix: &str) -> tempfile::TempDir {
     dir
 }
 
+static LOAD: RwLock<()> = RwLock::new(());
+
 /// Tests that load the whole machine take turns: what they measure would otherwise be each other.
-pub fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+pub fn alone() -> RwLockWriteGuard<'static, ()> {
+    LOAD.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tests of what is promised within a second run beside each other, and beside none that loads the whole machine.
+pub fn unloaded() -> RwLockReadGuard<'static, ()> {
+    LOAD.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sets a flag when it is dropped, also by a failure: whoever works until then does not keep the test from ending.

@@ -2,14 +2,15 @@
 //!
 //! A dialect hands over [`Records`]: decoded, split, with the header fields to store, the message id and the partitions
 //! that its request names ([`body`] helps with the first two). They are validated by the station's schema if it has one
-//! ([`validation`]), and passed to the backend, each with its partition. Nothing is copied or re-encoded on the way (but
-//! what the schema transcodes), and nothing here knows HTTP.
+//! ([`validation`]), and passed to the backend, each with its partition. Nothing is copied or re-encoded on the way
+//! (but what the schema transcodes), and nothing here knows HTTP.
 
 mod body;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod typed;
 mod validation;
 
 pub use crate::schema::Encoding;
@@ -36,6 +37,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use typed::Typed;
 
 /// What holds for a produce call beside its records.
 #[derive(Debug, Clone, Copy)]
@@ -138,6 +140,14 @@ impl Ingest {
             return Ok(Produced { outcomes: Vec::new(), station, held });
         }
         let (atomic, deadline) = (call.strict && payloads.len() > 1, call.now + PRODUCE_TIMEOUT);
+        let typed = match record_headers {
+            Some(own) => Typed::one_each(headers, own, payloads.len(), &mut held)?,
+            None => None,
+        };
+        let (headers, record_headers) = match &typed {
+            Some(typed) => (typed.common(headers), typed.own(record_headers)),
+            None => (headers, record_headers),
+        };
         let terms = Terms { headers, record_headers, id, placement, atomic, deadline };
         terms.check(&station, payloads.len())?;
         if call.receipts {

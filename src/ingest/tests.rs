@@ -509,3 +509,34 @@ fn partitions_are_chosen_anew_where_a_station_has_become_smaller() {
         assert_eq!(produce("named", Placement::All(0)).await.len(), 3);
     });
 }
+
+#[test]
+fn a_record_with_a_media_type_of_its_own_is_stored_and_kept_with_that_one_alone() {
+    run(async |world: &World| {
+        world.attach("checked");
+        let body = br#"{"n":1}0{"n":2}"#;
+        let payloads = || vec![Span::between(0, 7), Span::between(7, 8), Span::between(8, 15)];
+        let block = b"Content-Type: a/a\r\nContent-Type: b/b\r\n";
+        let spans = [Span::between(0, 19), Span::between(19, 38)];
+        let records = || Records {
+            headers: b"Content-Type: c/c\r\n",
+            record_headers: Some(RecordHeaders { block, spans: &spans }),
+            ..Records::of(body, payloads())
+        };
+        for station in ["checked", "unchecked"] {
+            world.produce(&world.ingest(), station, false, records()).await.expect("outcomes");
+        }
+        let types = async |station| {
+            let records = world.records(&station).await.into_iter();
+            records.map(|(fields, _)| fields.lines().next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        let all = ["Content-Type: a/a", "Content-Type: b/b", "Content-Type: c/c"];
+        assert_eq!(types(name("unchecked")).await, all);
+        assert_eq!(types(name("checked")).await, [all[0], all[2]]);
+        assert_eq!(types(name("checked").dead_letters()).await, [all[1]]);
+        for station in [name("unchecked"), name("checked"), name("checked").dead_letters()] {
+            let records = world.records(&station).await;
+            assert!(records.iter().all(|(fields, _)| fields.matches("Content-Type").count() == 1), "{records:?}");
+        }
+    });
+}

@@ -12,7 +12,7 @@ mod time_slice;
 
 pub use time_slice::TimeSlices;
 
-use super::{Ingest, Part, Produce, Produced, Terms, next_tick};
+use super::{Ingest, Part, Produce, Produced, Terms, next_tick, typed::Typed};
 use crate::{
     budget::Held,
     dead_letters::{
@@ -20,16 +20,14 @@ use crate::{
         fields::{self, DeadLetterFields, Kind},
     },
     directory::{Local, contracts::Contract},
-    record::{Outcome, RecordHeaders},
+    record::Outcome,
     reject::Reject,
     rt::{self, clock},
-    schema::PROTOBUF_MEDIA_TYPE,
     station::{Name, Station},
     wire::Span,
 };
 use batch::BatchValidation;
 use std::{
-    borrow::Cow,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -187,117 +185,5 @@ impl Ingest {
             }
         }
         Ok(())
-    }
-}
-
-/// The header fields of records of which some were transcoded: they name the media type of what is stored, Protobuf for
-/// records that were transcoded, for the others the type that they came with (RFC 9110, section 8.3).
-#[derive(Debug, Default)]
-struct Typed {
-    /// Replaces the fields that came, once there is a record that was transcoded.
-    common: Option<Vec<u8>>,
-    /// The fields of single records, by their index in the request, where they differ.
-    own: Option<(Vec<u8>, Vec<Span>)>,
-}
-
-impl Typed {
-    /// `own`: what single records came with. `transcoded`: which records became others, if any did; `places`: the
-    /// indexes of these records in the request, if they are not all of it.
-    fn of(headers: &[u8], own: Option<RecordHeaders<'_>>, transcoded: &[bool], places: Option<&[u32]>) -> Self {
-        if !transcoded.contains(&true) {
-            return Self::default();
-        }
-        if own.is_none() && transcoded.iter().all(|became| *became) {
-            return Self { common: Some(fields::with_media_type(headers, Some(PROTOBUF_MEDIA_TYPE))), own: None };
-        }
-        // Records have fields of their own, or the schema was replaced by one of another language, or detached, while
-        // they were validated.
-        let came = media_type(headers).map(|kind| fields::with_media_type(b"", Some(&kind))).unwrap_or_default();
-        let became = fields::with_media_type(b"", Some(PROTOBUF_MEDIA_TYPE));
-        let (mut block, mut spans) = (Vec::new(), Vec::new());
-        let mut append = |kind: &[u8], fields: &[u8]| {
-            let start = block.len();
-            block.extend_from_slice(kind);
-            block.extend_from_slice(fields);
-            Span::between(start, block.len())
-        };
-        let of_most = [append(&came, b""), append(&became, b"")];
-        for (at, is_other) in transcoded.iter().enumerate() {
-            let index = places.and_then(|places| places.get(at)).map_or(at, |index| *index as usize);
-            let own = own.map_or(&[][..], |own| own.of(index));
-            spans.resize(index, Span::default());
-            spans.push(match is_other {
-                _ if own.is_empty() => of_most[usize::from(*is_other)],
-                true => append(&became, &fields::with_media_type(own, None)),
-                false if media_type(own).is_some() => append(b"", own),
-                false => append(&came, own),
-            });
-        }
-        Self { common: Some(fields::with_media_type(headers, None)), own: Some((block, spans)) }
-    }
-
-    fn common<'a>(&'a self, headers: &'a [u8]) -> &'a [u8] {
-        self.common.as_deref().unwrap_or(headers)
-    }
-
-    fn own<'a>(&'a self, own: Option<RecordHeaders<'a>>) -> Option<RecordHeaders<'a>> {
-        self.own.as_ref().map(|(block, spans)| RecordHeaders { block, spans }).or(own)
-    }
-
-    fn bytes(&self) -> usize {
-        self.own.as_ref().map_or(0, |(block, spans)| block.capacity() + spans.capacity() * size_of::<Span>())
-    }
-}
-
-/// Returns the media type that a block of header fields names.
-fn media_type(block: &[u8]) -> Option<Cow<'_, str>> {
-    let found = fields::fields(block).find(|(name, _)| name.eq_ignore_ascii_case(b"content-type"));
-    found.map(|(_, value)| String::from_utf8_lossy(value))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn r14_each_record_has_the_type_of_what_is_stored_of_it() {
-        let json = "X-A: 1\r\nContent-Type: application/json; v=1\r\n";
-        let (as_json, as_protobuf) =
-            ("Content-Type: application/json; v=1\r\n", "Content-Type: application/x-protobuf\r\n");
-        let all = "Content-Type: application/x-protobuf\r\nX-A: 1\r\n";
-        let (other, json_and) =
-            (|own: &str| format!("{as_protobuf}{own}\r\n"), |own: &str| format!("{as_json}{own}\r\n"));
-        let some = ["Content-Type: text/plain\r\nOwn: 1\r\n", "Own: 2\r\n", ""];
-        for (headers, came, transcoded, places, common, own) in [
-            (json, &[][..], &[][..], None, json, &[][..]),
-            (json, &[], &[true, true], None, all, &[]),
-            (json, &[], &[true, false, true], None, "X-A: 1\r\n", &[as_protobuf, as_json, as_protobuf]),
-            (json, &[], &[true, false], Some(&[1, 3][..]), "X-A: 1\r\n", &["", as_protobuf, "", as_json]),
-            ("X-A: 1\r\n", &[], &[false, true], None, "X-A: 1\r\n", &["", as_protobuf]),
-            (json, &some, &[], None, json, &some),
-            (json, &some, &[true; 3], None, "X-A: 1\r\n", &[&other("Own: 1"), &other("Own: 2"), as_protobuf]),
-            (json, &some, &[false, true], Some(&[0, 2]), "X-A: 1\r\n", &[some[0], "", as_protobuf]),
-            (json, &some, &[false, true], Some(&[1, 2]), "X-A: 1\r\n", &["", &json_and("Own: 2"), as_protobuf]),
-        ] {
-            let (block, spans) = spans(came);
-            let came = (!came.is_empty()).then_some(RecordHeaders { block: &block, spans: &spans });
-            let typed = Typed::of(headers.as_bytes(), came, transcoded, places);
-            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
-            let owns: Vec<String> = (0..own.len()).filter_map(|at| Some(text(typed.own(came)?.of(at)))).collect();
-            assert_eq!(
-                (text(typed.common(headers.as_bytes())), owns),
-                (common.to_owned(), own.iter().map(|own| (*own).to_owned()).collect()),
-                "{transcoded:?} {places:?}"
-            );
-            assert_eq!(typed.own(came).is_some(), !own.is_empty());
-        }
-    }
-
-    /// Texts one after the other, and where each is.
-    fn spans(texts: &[&str]) -> (Vec<u8>, Vec<Span>) {
-        let mut block = Vec::new();
-        let mut append = |text: &&str| Span::append(&mut block, text.as_bytes());
-        let spans = texts.iter().map(&mut append).collect();
-        (block, spans)
     }
 }

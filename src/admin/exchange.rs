@@ -11,7 +11,7 @@ use crate::{
         tags::Tagged,
         typed::Object,
     },
-    limits::{CONTROL_BODY_BYTES_MAX, PAGE_MAX},
+    limits::{ADMIN_REQUEST_TIMEOUT, CONTROL_BODY_BYTES_MAX, PAGE_MAX},
 };
 use axum::{
     Json,
@@ -21,6 +21,7 @@ use axum::{
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::timeout;
 
 /// Items of a page, unless the request says otherwise.
 const PAGE_DEFAULT: usize = 100;
@@ -37,7 +38,9 @@ impl<S: Send + Sync, T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<S>
         if !codings.all(|coding| coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(Problem::of_coding());
         }
-        let read: Result<Json<Object<T>>, JsonRejection> = Json::from_request(request, state).await;
+        // A change goes on when its client has gone; it must not wait for ever for a body that does not come.
+        let read = timeout(ADMIN_REQUEST_TIMEOUT, Json::from_request(request, state)).await;
+        let read: Result<Json<Object<T>>, JsonRejection> = read.map_err(|_| Problem::too_long())?;
         read.map(|Json(Object(value))| Self(value)).map_err(|rejection| Problem::of_body(&rejection, BYTES_MAX))
     }
 }

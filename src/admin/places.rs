@@ -134,11 +134,30 @@ where
 
 /// Serves at most [`ADMIN_API_REQUESTS_MAX`] requests of the API at a time. What comes beyond is refused before its
 /// credential is checked.
+///
+/// A change goes on when its client has gone, or waits no longer, and keeps its room until it is done: many changes have
+/// a second part (the registry after the streams, the shards after both), without which the first is half a change. A
+/// sweep over dead letters ends between two of them instead ([`AdminService::replay_dead_letters`]).
+///
+/// [`AdminService::replay_dead_letters`]: crate::control::AdminService::replay_dead_letters
 pub(super) async fn one_of_the_api(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
-    match room.try_acquire() {
-        Ok(_permit) => next.run(request).await,
-        Err(_) => Problem::crowded().into_response(),
+    let Ok(permit) = room.try_acquire_owned() else { return Problem::crowded().into_response() };
+    if request.method().is_safe() || is_sweep(&request) {
+        let response = next.run(request).await;
+        drop(permit);
+        return response;
     }
+    let changing = tokio::spawn(async move {
+        let response = next.run(request).await;
+        drop(permit);
+        response
+    });
+    changing.await.unwrap_or_else(|_| Problem::broken().into_response())
+}
+
+/// Returns whether a request goes through all dead letters of a station.
+pub(super) fn is_sweep(request: &Request) -> bool {
+    request.uri().path().contains("/dead-letters") && !request.method().is_safe()
 }
 
 #[cfg(test)]

@@ -40,6 +40,20 @@ impl Problem {
         Self::later(StatusCode::SERVICE_UNAVAILABLE, "too many requests at a time: nothing was done, try again", 1)
     }
 
+    /// Returns the answer to a request that takes too long, because its body does not come or the registry does not
+    /// answer.
+    pub(super) fn too_long() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "the request took too long: look at what was done, then try again")
+    }
+
+    /// Returns the answer to a change that ended with a panic.
+    pub(super) fn broken() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the gateway failed while it made the change: look at what was done, and report this with the gateway's log",
+        )
+    }
+
     /// Returns the answer where a name and password were not checked, or were wrong too often.
     pub(super) fn of_login(refused: &Reject) -> Self {
         let seconds = refused.retry_after().map_or(1, |wait| wait.as_secs());

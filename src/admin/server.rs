@@ -2,7 +2,7 @@
 //! connection.
 
 use super::{
-    places::{Place, Placed, Places},
+    places::{Place, Placed, Places, is_sweep},
     problem::Problem,
     router,
 };
@@ -16,7 +16,6 @@ use crate::{
 use axum::{
     Router,
     extract::Request,
-    http::{Method, StatusCode},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -105,15 +104,8 @@ async fn connection(stream: TcpStream, router: Router, place: Arc<Place>) {
 
 /// Ends a request that takes too long, because its body does not come or the registry does not answer.
 pub(super) async fn deadline(request: Request, next: Next) -> Response {
-    let sweeps = request.uri().path().contains("/dead-letters") && request.method() != Method::GET;
-    match timeout(if sweeps { ADMIN_SWEEP_TIMEOUT } else { ADMIN_REQUEST_TIMEOUT }, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "the request took too long: look at what was done, then try again",
-        )
-        .into_response(),
-    }
+    let within = if is_sweep(&request) { ADMIN_SWEEP_TIMEOUT } else { ADMIN_REQUEST_TIMEOUT };
+    timeout(within, next.run(request)).await.unwrap_or_else(|_| Problem::too_long().into_response())
 }
 
 #[cfg(test)]

@@ -1,7 +1,11 @@
 //! The admin listener over a real socket, with raw HTTP, on a registry in memory.
 
 use super::{bind, serve};
-use crate::{control::tests::support::service_in_memory, limits::CONTROL_BODY_BYTES_MAX, rt::clock};
+use crate::{
+    control::tests::support::{Gate, service_in_memory},
+    limits::CONTROL_BODY_BYTES_MAX,
+    rt::clock,
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::{
@@ -11,10 +15,15 @@ use std::{
     time::Duration,
 };
 
+/// Time in which a listener that has nothing else to do sees that a client has gone.
+const HANG_UP_SEEN: Duration = Duration::from_millis(300);
+
 /// A listener on a thread of its own.
 struct Admin {
     address: SocketAddr,
     control: flume::Sender<fn(&Knobs)>,
+    /// Where stations are made.
+    gate: Gate,
 }
 
 /// What readiness is made of.
@@ -28,10 +37,12 @@ impl Admin {
         let listener = bind("127.0.0.1:0".parse().expect("an address")).expect("free");
         let address = listener.local_addr().expect("an address");
         let (control, turns) = flume::bounded::<fn(&Knobs)>(1);
+        let gate = Gate::default();
+        let its_gate = gate.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                let (service, draining, store) = service_in_memory();
+                let (service, draining, store) = service_in_memory(its_gate);
                 let knobs = Knobs { draining, store };
                 // Answered once the registry was read.
                 service.users().await.expect("users");
@@ -41,7 +52,7 @@ impl Admin {
                 }
             });
         });
-        Self { address, control }
+        Self { address, control, gate }
     }
 
     fn turn(&self, knob: fn(&Knobs)) {
@@ -248,6 +259,32 @@ fn a_users_rights_change_if_the_user_is_what_was_seen() {
     admin.root("PATCH", "/api/v1/users/nobody", Some("{}")).problem(404);
     admin.root("GET", "/api/v1/users/%FF", None).problem(400);
     assert_eq!(with("DELETE", path, &format!("If-Match: {}", tag_of(&changed)), "").status, 204);
+}
+
+#[test]
+fn a_change_is_made_to_its_end_although_its_client_hangs_up() {
+    let admin = Admin::start();
+    let is_there = || admin.root("GET", "/api/v1/stations/orders", None).status == 200;
+    let closed = admin.gate.close();
+    let mut client = TcpStream::connect(admin.address).expect("a connection");
+    let request = b"POST /api/v1/stations HTTP/1.1\r\nHost: a\r\nAuthorization: Basic cm9vdDptZW1waGlzLXJvb3Q=\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{\"name\":\"orders\"}";
+    client.write_all(request).expect("sent");
+    // The registry says what the station is; its stream is not made yet.
+    eventually(|| admin.gate.came() == 1);
+    drop(client);
+    std::thread::sleep(HANG_UP_SEEN);
+    assert!(!is_there());
+    drop(closed);
+    eventually(is_there);
+}
+
+/// Waits until something holds.
+fn eventually(holds: impl Fn() -> bool) {
+    let began = clock::now();
+    while !holds() {
+        assert!(clock::since(began) < Duration::from_secs(30), "not in time");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! It reads everything, then follows. Whatever may have lost a change (a new connection, an error of the watch, a
 //! minute gone by, a revision that does not come) leads to reading everything again; the working snapshot stays active
 //! until that has succeeded. The embedded store has no other writer than this process, so its changes end, and it is
-//! read again, with each write.
+//! read again, with each write; and after a minute all the same.
 //!
 //! Between changes it asks a shared registry how far it is. If the registry is no further than the snapshot, it confirms
 //! to the shards that what they know was true when it asked: they validate no record by older knowledge. Nothing that
@@ -57,6 +57,7 @@ pub(super) struct Watcher {
     pub(super) snapshot: watch::Sender<Arc<Snapshot>>,
     pub(super) usage: KeyUsage,
     pub(super) schema_compiler: SchemaCompiler,
+    reread_interval: Duration,
 }
 
 /// The answer of a shared registry when it was asked how far it is.
@@ -89,6 +90,7 @@ impl Watcher {
             snapshot,
             usage: KeyUsage::new(shards),
             schema_compiler: SchemaCompiler::new(shards, shared),
+            reread_interval: REREAD_INTERVAL,
         }
     }
 
@@ -181,7 +183,7 @@ impl Watcher {
             self.confirm(before.asked).await;
         }
         let shared = registry.is_shared();
-        let reread = sleep(REREAD_INTERVAL);
+        let reread = sleep(self.reread_interval);
         let probe = probe_revision(&*registry, self.snapshot.subscribe());
         tokio::pin!(reread, probe);
         let mut behind = None;
@@ -204,7 +206,7 @@ impl Watcher {
                     probe.set(probe_revision(&*registry, self.snapshot.subscribe()));
                 }
                 () = self.schema_compiler.finished() => self.publish_compiled().await,
-                () = &mut reread, if shared => return Ok(()),
+                () = &mut reread => return Ok(()),
             }
         }
     }
@@ -353,4 +355,36 @@ async fn probe_revision(registry: &dyn RegistryStore, snapshot: watch::Receiver<
     let sent = clock::now();
     let answer = timeout(CONFIRM_TIMEOUT, registry.last()).await.ok();
     RevisionProbe { sent, known, answer }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        control::{
+            registry::documents::{Document, StationDocument},
+            tests::{
+                fakes::registry::Documents,
+                support::{PATIENCE, settings},
+            },
+        },
+        limits::Limits,
+    };
+
+    #[tokio::test]
+    async fn a_change_that_nobody_told_of_is_found_also_where_others_do_not_write() {
+        let (metrics, documents) = (Arc::new(ControlMetrics::default()), Documents::default());
+        let knowledge = Knowledge::new(&Limits::default(), Unconfirmed::Serve);
+        let (registry, root) = (Arc::new(documents.clone()), Root::new(&settings(0).auth));
+        let fanout = ShardFanout::new(Vec::new(), Arc::clone(&metrics));
+        let mut watcher = Watcher::new(registry, root, knowledge, fanout, metrics);
+        watcher.reread_interval = Duration::from_millis(10);
+        let mut snapshot = watcher.snapshot.subscribe();
+        tokio::spawn(watcher.run());
+        snapshot.wait_for(|snapshot| snapshot.loaded).await.expect("the watcher runs");
+        let document = StationDocument::default().store().expect("JSON");
+        documents.put_untold("stations.orders", &document).await;
+        let found = timeout(PATIENCE, snapshot.wait_for(|snapshot| snapshot.stations.len() == 1)).await;
+        assert!(found.is_ok(), "it is read again after a while");
+    }
 }

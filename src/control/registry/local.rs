@@ -29,6 +29,25 @@ impl LocalRegistry {
         let change = |Document { key, value, revision }| Change { key, bytes: Some(value), revision };
         Ok(listed.map_err(RegistryError::Failed)?.into_iter().map(change).collect())
     }
+
+    /// Writes, and has the registry read again. The two are one task: a caller that goes away between them must not
+    /// leave the shards with what was before, a key that was revoked for example.
+    async fn write<T, W>(&self, write: impl FnOnce(Arc<Store>) -> W) -> Result<T, RegistryError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, PutError>> + Send + 'static,
+    {
+        let (write, written) = (write(Arc::clone(&self.store)), self.written.clone());
+        let writing = tokio::spawn(async move {
+            let result = write.await;
+            written.send_modify(|count| *count += 1);
+            result
+        });
+        let result = writing.await;
+        result
+            .unwrap_or(Err(PutError::Rejected(Reject::Internal("a call of the store did not return"))))
+            .map_err(Into::into)
+    }
 }
 
 impl From<PutError> for RegistryError {
@@ -56,18 +75,12 @@ impl RegistryStore for LocalRegistry {
     }
 
     fn put<'a>(&'a self, key: &'a str, bytes: Vec<u8>, expected: u64) -> Answer<'a, u64> {
-        Box::pin(async move {
-            let put = self.store.registry_put(key, &bytes, Some(expected)).await;
-            self.written.send_modify(|count| *count += 1);
-            Ok(put?)
-        })
+        let key = key.to_owned();
+        Box::pin(self.write(async move |store| store.registry_put(&key, &bytes, Some(expected)).await))
     }
 
     fn delete<'a>(&'a self, key: &'a str, expected: u64) -> Answer<'a, ()> {
-        Box::pin(async move {
-            let deleted = self.store.registry_delete(key, Some(expected)).await;
-            self.written.send_modify(|count| *count += 1);
-            Ok(deleted.map(drop)?)
-        })
+        let key = key.to_owned();
+        Box::pin(self.write(async move |store| store.registry_delete(&key, Some(expected)).await.map(drop)))
     }
 }

@@ -68,11 +68,12 @@ impl AdminService {
         let snapshot = self.snapshot().await?;
         self.describe(&snapshot, &name).await?;
         let schema = current_schema(&snapshot, &name).await;
+        let replay = Arc::new(Replay { service: self.clone(), snapshot, name: name.clone(), schema });
         let mut report = ReplayReport { replayed: 0, failed: Vec::new() };
         if let Some(ids) = which.ids {
             for id in ids {
                 match self.letter(&name, id).await? {
-                    Some(letter) => self.replay(&snapshot, &name, &schema, letter, &mut report).await,
+                    Some(letter) => Arc::clone(&replay).add(letter, &mut report).await,
                     None => report.failed.push(ReplayFailure { id, error: "there is no such dead letter".to_owned() }),
                 }
             }
@@ -91,7 +92,7 @@ impl AdminService {
             after = last.sequence;
             left = left.saturating_sub(letters.len());
             for letter in letters {
-                self.replay(&snapshot, &name, &schema, letter, &mut report).await;
+                Arc::clone(&replay).add(letter, &mut report).await;
             }
         }
         Ok(report)
@@ -130,45 +131,55 @@ impl AdminService {
         let letters = self.0.records.read(&name.dead_letters(), before, 1).await?;
         Ok(letters.into_iter().find(|letter| letter.sequence == id))
     }
+}
 
-    /// Stores one dead letter in its station, and removes it from the dead letters. The message id keeps a replay that
-    /// is cut off between the two from storing it twice within the station's duplicate window.
-    async fn replay(
-        &self,
-        snapshot: &Snapshot,
-        name: &Name,
-        schema: &Result<Option<Arc<Schema>>, String>,
-        letter: StoredDeadLetter,
-        report: &mut ReplayReport,
-    ) {
+/// What all dead letters of one replay have in common.
+#[derive(Debug)]
+struct Replay {
+    service: AdminService,
+    snapshot: Arc<Snapshot>,
+    name: Name,
+    /// The schema that they have to be valid by; the error says why none is.
+    schema: Result<Option<Arc<Schema>>, String>,
+}
+
+impl Replay {
+    /// Replays one dead letter, to the end also where the caller goes away meanwhile: what is stored again must not stay
+    /// a dead letter.
+    async fn add(self: Arc<Self>, letter: StoredDeadLetter, report: &mut ReplayReport) {
         let id = letter.sequence;
-        let result = async {
-            let encoding = encoding(&letter.headers);
-            let mut headers = Vec::new();
-            fields::append_own_fields(&letter.headers, &mut headers);
-            let payload = match schema {
-                Ok(None) => letter.payload,
-                Ok(Some(schema)) => {
-                    let (payload, checked) = valid(Arc::clone(schema), letter.payload, encoding).await?;
-                    if checked == Checked::Transcoded {
-                        headers = fields::with_media_type(&headers, Some(PROTOBUF_MEDIA_TYPE));
-                    }
-                    payload
-                }
-                Err(fault) => return Err(fault.clone()),
-            };
-            let message = fields::id_of_replayed(name.as_str(), id, letter.time_ms);
-            let stored = self.0.records.store(name, adopted(snapshot, name), (&headers, &payload), &message).await;
-            stored.map_err(|error| words(&error))?;
-            match self.0.records.discard(&name.dead_letters(), Some(&[id])).await {
-                Ok(_) => Ok(()),
-                Err(error) => Err(format!("it was stored, and is still a dead letter: {}", words(&error))),
-            }
-        };
-        match result.await {
+        let replaying = tokio::spawn(async move { self.run(letter).await });
+        match replaying.await.unwrap_or_else(|_| Err("the gateway failed: look whether it was stored".to_owned())) {
             Ok(()) => report.replayed += 1,
             Err(error) => report.failed.push(ReplayFailure { id, error }),
         }
+    }
+
+    /// Stores one dead letter in its station, and removes it from the dead letters. The message id keeps a replay that
+    /// is cut off between the two from storing it twice within the station's duplicate window.
+    async fn run(&self, letter: StoredDeadLetter) -> Result<(), String> {
+        let Self { service, snapshot, name, schema } = self;
+        let records = &service.0.records;
+        let id = letter.sequence;
+        let encoding = encoding(&letter.headers);
+        let mut headers = Vec::new();
+        fields::append_own_fields(&letter.headers, &mut headers);
+        let payload = match schema {
+            Ok(None) => letter.payload,
+            Ok(Some(schema)) => {
+                let (payload, checked) = valid(Arc::clone(schema), letter.payload, encoding).await?;
+                if checked == Checked::Transcoded {
+                    headers = fields::with_media_type(&headers, Some(PROTOBUF_MEDIA_TYPE));
+                }
+                payload
+            }
+            Err(fault) => return Err(fault.clone()),
+        };
+        let message = fields::id_of_replayed(name.as_str(), id, letter.time_ms);
+        let stored = records.store(name, adopted(snapshot, name), (&headers, &payload), &message).await;
+        stored.map_err(|error| words(&error))?;
+        let discarded = records.discard(&name.dead_letters(), Some(&[id])).await;
+        discarded.map(drop).map_err(|error| format!("it was stored, and is still a dead letter: {}", words(&error)))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::control::{
     AdminError, What,
-    tests::support::{Gateway, block_on, settings},
+    registry::{Followed, RegistryStore, local::LocalRegistry},
+    tests::support::{Gateway, PATIENCE, block_on, settings},
 };
 use crate::{
     api::users::AddUser,
@@ -12,6 +13,7 @@ use crate::{
     reject::Reject,
     rt::clock,
 };
+use futures_util::{FutureExt, StreamExt};
 use std::{path::Path, sync::Arc, thread, time::Duration};
 
 fn open(directory: &Path, settings: &Settings) -> Arc<Store> {
@@ -124,4 +126,27 @@ fn a_store_that_has_lost_a_thread_is_not_ready() {
         assert!(clock::since(begun) < Duration::from_secs(20), "{:?}", gateway.service.reasons_not_ready());
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+#[test]
+fn a_write_whose_caller_has_gone_is_followed_all_the_same() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let registry = LocalRegistry::new(open(directory.path(), &settings(0)));
+    block_on(async {
+        let follow = async || registry.follow().await.expect("the store answers");
+        for count in [1, 0] {
+            let Followed { listing, mut changes, .. } = follow().await;
+            let revision = listing.documents.first().map_or(0, |change| change.revision);
+            // Polled once, and dropped: the caller goes before it is answered.
+            let answered = if count == 1 {
+                registry.put("keys.a", b"{}".to_vec(), revision).now_or_never().is_some()
+            } else {
+                registry.delete("keys.a", revision).now_or_never().is_some()
+            };
+            assert!(!answered);
+            let end = tokio::time::timeout(PATIENCE, changes.next()).await;
+            assert_eq!(end.expect("whoever follows hears of the write"), None);
+            assert_eq!(follow().await.listing.documents.len(), count);
+        }
+    });
 }

@@ -1,6 +1,7 @@
 //! What the tests of this module and of `admin` share: settings, a service without a backend, a
 //! control plane without its shards, and a broker that says what it is told to.
 
+pub(crate) use super::fakes::streams::Gate;
 use super::fakes::{Health, registry::Documents, streams::Stations};
 use crate::control::{
     AdminService, ControlHandle, ControlInputs, OpenBackend, fanout::ShardFanout, knowledge::Knowledge, logins::Logins,
@@ -36,10 +37,13 @@ use tokio::{
 /// Longer than any request may take.
 pub(in crate::control) const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A service over a registry in memory, and what its readiness is made of. Runs on the current runtime.
-pub(crate) fn service_in_memory() -> (AdminService, Arc<AtomicBool>, Arc<StoreMetrics>) {
+/// A service over a registry in memory, where stations are made behind this gate, and what its readiness is made of.
+/// Runs on the current runtime.
+pub(crate) fn service_in_memory(gate: Gate) -> (AdminService, Arc<AtomicBool>, Arc<StoreMetrics>) {
     let (draining, store) = (Arc::new(AtomicBool::new(false)), Arc::new(StoreMetrics::default()));
-    let replica = Replica::new(&Memory::default(), Arc::clone(&draining), Arc::clone(&store));
+    let mut memory = Memory::default();
+    memory.stations.1 = gate;
+    let replica = Replica::new(&memory, Arc::clone(&draining), Arc::clone(&store));
     (replica.service, draining, store)
 }
 

@@ -10,12 +10,40 @@ use crate::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
-use tokio::sync::watch;
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 /// Stations by name; streams that can be adopted are stations of the stream's name.
 #[derive(Debug, Clone, Default)]
-pub(in crate::control) struct Stations(watch::Sender<BTreeMap<String, Stored>>);
+pub(in crate::control) struct Stations(watch::Sender<BTreeMap<String, Stored>>, pub(in crate::control) Gate);
+
+/// Keeps stations from being made while it is closed. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gate {
+    closed: Arc<Mutex<()>>,
+    came: Arc<AtomicUsize>,
+}
+
+impl Gate {
+    /// Closes the gate until the result is dropped.
+    pub(crate) fn close(&self) -> MutexGuard<'_, ()> {
+        self.closed.blocking_lock()
+    }
+
+    /// Returns how many have come to the gate so far.
+    pub(crate) fn came(&self) -> usize {
+        self.came.load(Ordering::Relaxed)
+    }
+
+    async fn pass(&self) {
+        self.came.fetch_add(1, Ordering::Relaxed);
+        drop(self.closed.lock().await);
+    }
+}
 
 #[derive(Debug)]
 struct Stored {
@@ -51,11 +79,15 @@ fn described(stations: &BTreeMap<String, Stored>, name: &Name, key: &str) -> Res
 
 impl StreamAdmin for Stations {
     fn create<'a>(&'a self, name: &'a Name, attributes: &'a Attributes) -> Answer<'a, ()> {
-        answer(self.with(|stations| {
+        let make = |stations: &mut BTreeMap<String, Stored>| {
             let new = || Stored { attributes: attributes.clone(), letters: Vec::new(), last: 0, ids: BTreeSet::new() };
             let known = stations.entry(name.to_string()).or_insert_with(new);
             if known.attributes == *attributes { Ok(()) } else { Err(StreamsError::Exists) }
-        }))
+        };
+        Box::pin(async move {
+            self.1.pass().await;
+            self.with(make)
+        })
     }
 
     fn describe<'a>(&'a self, name: &'a Name, adopted: Option<&'a Adopted>) -> Answer<'a, Description> {

@@ -1,9 +1,9 @@
 //! The process: starts every part in order, waits for a signal, drains, stops.
 //!
-//! Ports are reserved first and served last, so that a start that fails has served nobody. On
-//! SIGTERM or SIGINT readiness turns false, listeners close, requests in flight are finished; a
-//! second signal ends the process at once. No other signal that has another use (a terminal that is gone, logs that were
-//! rotated, a file that is too large) ends it at all.
+//! Ports are reserved first and served last, so that a start that fails has served nobody. On SIGTERM or SIGINT
+//! readiness turns false, listeners close, requests in flight are finished; a second signal ends the process at once.
+//! No other signal that has another use (a terminal that is gone, logs that were rotated, a file that is too large)
+//! ends it at all.
 
 use crate::{
     admin,
@@ -37,7 +37,8 @@ use std::{
     time::Duration,
 };
 
-/// Signals that ask for something which the gateway does not do. By default each would end the process in the midst of requests.
+/// Signals that ask for something which the gateway does not do. By default each would end the process in the midst of
+/// requests.
 const UNHEEDED: [i32; 4] = [SIGHUP, SIGUSR1, SIGUSR2, SIGXFSZ];
 /// Exit status after a second signal.
 const KILLED: i32 = 130;
@@ -246,8 +247,8 @@ fn open(settings: &Settings) -> Result<OpenBackend, Failed> {
     if let BackendSettings::Nats(nats) = &settings.backend {
         return Ok(OpenBackend::Nats(nats.clone()));
     }
-    // The directory in which the process was started may be gone. The store names its files from the root on, but its library
-    // does not get that far without any directory.
+    // The directory in which the process was started may be gone. The store names its files from the root on, but its
+    // library does not get that far without any directory.
     if std::env::current_dir().is_err() {
         std::env::set_current_dir("/").map_err(|error| Failed::new(format!("the current directory: {error}")))?;
     }

@@ -135,9 +135,9 @@ where
 /// Serves at most [`ADMIN_API_REQUESTS_MAX`] requests of the API at a time. What comes beyond is refused before its
 /// credential is checked.
 ///
-/// A change goes on when its client has gone, or waits no longer, and keeps its room until it is done: many changes have
-/// a second part (the registry after the streams, the shards after both), without which the first is half a change. A
-/// sweep over dead letters ends between two of them instead ([`AdminService::replay_dead_letters`]).
+/// A change goes on when its client has gone, or waits no longer, and keeps its room until it is done: many changes
+/// have a second part (the registry after the streams, the shards after both), without which the first is half a
+/// change. A sweep over dead letters ends between two of them instead ([`AdminService::replay_dead_letters`]).
 ///
 /// [`AdminService::replay_dead_letters`]: crate::control::AdminService::replay_dead_letters
 pub(super) async fn one_of_the_api(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {

@@ -5,9 +5,10 @@
 //! until that has succeeded. The embedded store has no other writer than this process, so its changes end, and it is
 //! read again, with each write; and after a minute all the same.
 //!
-//! Between changes it asks a shared registry how far it is. If the registry is no further than the snapshot, it confirms
-//! to the shards that what they know was true when it asked: they validate no record by older knowledge. Nothing that
-//! takes long comes between, least of all the compiling of a schema: its stations wait for it, and no others.
+//! Between changes it asks a shared registry how far it is. If the registry is no further than the snapshot, it
+//! confirms to the shards that what they know was true when it asked: they validate no record by older knowledge.
+//! Nothing that takes long comes between, least of all the compiling of a schema: its stations wait for it, and no
+//! others.
 
 use super::{
     fanout::ShardFanout,

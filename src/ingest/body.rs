@@ -42,8 +42,8 @@ impl Ingest {
         Ok(records)
     }
 
-    /// Returns the body of a request without its codings; it has one at least. `held` counts what the decoded body takes,
-    /// and what it took on the way. `now` is when the request is handled.
+    /// Returns the body of a request without its codings; it has one at least. `held` counts what the decoded body
+    /// takes, and what it took on the way. `now` is when the request is handled.
     pub async fn decode(
         &self,
         codings: Codings,

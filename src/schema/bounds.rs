@@ -27,8 +27,8 @@ pub(super) fn schema_text(bytes: usize, text: &str) -> Result<(), CompileError> 
     Ok(())
 }
 
-/// Refuses a JSON record that nests too deep or holds too many values to be read within bounds. Whether it is JSON at all is
-/// its parser's question.
+/// Refuses a JSON record that nests too deep or holds too many values to be read within bounds. Whether it is JSON at
+/// all is its parser's question.
 pub(super) fn json_record(record: &[u8], values_max: usize) -> Result<(), Violation> {
     let (mut depth, mut values, mut at) = (0_usize, 1_usize, 0);
     while let Some(byte) = record.get(at) {

@@ -4,9 +4,9 @@
 //! of which cost the square of what they look at, therefore never see more than [`limits::GRAPHQL_TOKENS_MAX`] allow.
 //! What it finds is told in the words of the reference implementation, with line and column.
 //!
-//! A record may also be JSON: a string, which is the document, so that a batch can hold several; or an object as every GraphQL client
-//! posts it (GraphQL over HTTP, section 5.4), of which the `query` is the document, and whose `variables` must be those that
-//! its operation declares. What is stored is the record as it came.
+//! A record may also be JSON: a string, which is the document, so that a batch can hold several; or an object as every
+//! GraphQL client posts it (GraphQL over HTTP, section 5.4), of which the `query` is the document, and whose
+//! `variables` must be those that its operation declares. What is stored is the record as it came.
 
 use super::{CompileError, Violation, bounds};
 use crate::limits::{self, VIOLATION_FAULTS_MAX};

@@ -79,7 +79,8 @@ impl fmt::Display for CompileError {
 /// The media type of what JSON becomes on a Protobuf station.
 pub const PROTOBUF_MEDIA_TYPE: &str = "application/x-protobuf";
 
-/// Media types of the schema languages' own binary forms. None of Protobuf's and Avro's is registered: each of these is in use.
+/// Media types of the schema languages' own binary forms. None of Protobuf's and Avro's is registered: each of these is
+/// in use.
 const BINARY_MEDIA_TYPES: [&str; 11] = [
     PROTOBUF_MEDIA_TYPE,
     "application/octet-stream",

@@ -144,8 +144,8 @@ struct Replay {
 }
 
 impl Replay {
-    /// Replays one dead letter, to the end also where the caller goes away meanwhile: what is stored again must not stay
-    /// a dead letter.
+    /// Replays one dead letter, to the end also where the caller goes away meanwhile: what is stored again must not
+    /// stay a dead letter.
     async fn add(self: Arc<Self>, letter: StoredDeadLetter, report: &mut ReplayReport) {
         let id = letter.sequence;
         let replaying = tokio::spawn(async move { self.run(letter).await });

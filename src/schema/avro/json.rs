@@ -2,14 +2,15 @@
 //!
 //! Numbers are read as they are written: a long is never a float on the way, and `1.0` is no int. Bytes and fixed are
 //! strings of the characters U+0000 to U+00FF, one for each byte. `"NaN"`, `"Infinity"` and `"-Infinity"` are numbers
-//! of float and double. A field that is missing is valid if it has a default; a field that the schema does not know is not.
+//! of float and double. A field that is missing is valid if it has a default; a field that the schema does not know is
+//! not.
 //!
 //! **Unions** are where plain JSON and Avro's JSON encoding differ:
 //! - `null`, and anything else that is not an object, is valid if a branch of the union takes it;
 //! - an object with one entry, named like a branch (`{"string": "a"}`, `{"com.acme.Order": {…}}`), is that branch's
 //!   value, if it looks like one;
-//! - any other object is the union's only record or map; of several, the one record that knows all its fields and misses
-//!   none. If there is no such record, or two, the object has to name its branch.
+//! - any other object is the union's only record or map; of several, the one record that knows all its fields and
+//!   misses none. If there is no such record, or two, the object has to name its branch.
 //!
 //! The choice is made by names alone, once, so that no nesting of unions makes a check long.
 

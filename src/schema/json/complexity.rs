@@ -1,9 +1,9 @@
 //! Looks at a schema before it is compiled: whether it refers to itself only, how far it unfolds, and what that makes
 //! a value cost.
 //!
-//! `$ref`, `allOf`, `if` and the like apply more schemas to the value at hand without moving into it. What they come to for one
-//! value is a tree that can double with each step, and a circle among them never ends. Both are refused here, so that all that
-//! remains to be counted while a record is checked is what is asked of the record.
+//! `$ref`, `allOf`, `if` and the like apply more schemas to the value at hand without moving into it. What they come to
+//! for one value is a tree that can double with each step, and a circle among them never ends. Both are refused here,
+//! so that all that remains to be counted while a record is checked is what is asked of the record.
 
 use crate::limits::{
     SCHEMA_JSON_DYNAMIC_CROSSINGS_MAX, SCHEMA_JSON_IN_PLACE_DEPTH_MAX, SCHEMA_JSON_IN_PLACE_MAX,
@@ -131,7 +131,8 @@ pub(super) const ELSEWHERE: &str = "is not in the schema";
 struct Place<'r> {
     schema: &'r Value,
     base: Arc<Uri<String>>,
-    /// Whether `base` is the subschema's own already, as it is behind a reference: then its `$id` is not resolved once more.
+    /// Whether `base` is the subschema's own already, as it is behind a reference: then its `$id` is not resolved once
+    /// more.
     is_own_base: bool,
     draft: Draft,
 }

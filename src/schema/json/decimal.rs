@@ -1,5 +1,5 @@
-//! A number by its digits: compared, hashed and divided as the mathematical value that it is (JSON Schema core, 4.2.2), however many
-//! digits it has and however they are written. No allocation: the digits stay where they are.
+//! A number by its digits: compared, hashed and divided as the mathematical value that it is (JSON Schema core, 4.2.2),
+//! however many digits it has and however they are written. No allocation: the digits stay where they are.
 //!
 //! An exponent outside 64 bits counts as the largest or smallest of them.
 

@@ -1,5 +1,5 @@
-//! Whether values are equal: of a record and a schema (`const`, `enum`), and of a record among themselves (`uniqueItems`).
-//! Members may come in any order, and `1.0` is `1`.
+//! Whether values are equal: of a record and a schema (`const`, `enum`), and of a record among themselves
+//! (`uniqueItems`). Members may come in any order, and `1.0` is `1`.
 
 use super::{exact, fuel, instance::TapeNode, number::Number, tape::Kind};
 use jsonschema::json::JsonNumber;

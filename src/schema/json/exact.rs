@@ -1,8 +1,8 @@
 //! The text of a schema with every digit of its numbers, also of those that `serde_json` would round.
 //!
-//! A number that neither 64 bits nor a double hold exactly is replaced, before the text is parsed, by a double near to it that
-//! occurs nowhere else in the schema; its own text is kept under that one. So the tree stays what everybody works with, and
-//! [`Exact::text`] gives back what was written.
+//! A number that neither 64 bits nor a double hold exactly is replaced, before the text is parsed, by a double near to
+//! it that occurs nowhere else in the schema; its own text is kept under that one. So the tree stays what everybody
+//! works with, and [`Exact::text`] gives back what was written.
 
 use super::{super::CompileError, decimal::Decimal};
 use crate::limits::SCHEMA_JSON_LONG_NUMBERS_MAX;
@@ -143,7 +143,8 @@ fn bits(number: &Number) -> Option<u64> {
     number.as_f64().map(f64::to_bits)
 }
 
-/// Returns a double of the same sign as the number, as near to it as nobody else is, and its bits as they are read back.
+/// Returns a double of the same sign as the number, as near to it as nobody else is, and its bits as they are read
+/// back.
 fn stand_in(written: &str, taken: &HashSet<u64>) -> (String, u64) {
     let near: f64 = written.parse().unwrap_or(f64::MAX);
     let size = near.abs().clamp(f64::MIN_POSITIVE, f64::MAX).to_bits();

@@ -1,8 +1,9 @@
 //! What the check of one record may cost: fuel, counted down by whatever the validator asks of the record.
 //!
-//! The validator is another's code and knows no limits. But it sees the record only through our traits, so that is where
-//! the work is counted. When the fuel is used up the record looks empty, the validator comes to its end at once, and the
-//! verdict is that there was too much to do. The same holds for the stack: who is too deep in it has no fuel left.
+//! The validator is another's code and knows no limits. But it sees the record only through our traits, so that is
+//! where the work is counted. When the fuel is used up the record looks empty, the validator comes to its end at once,
+//! and the verdict is that there was too much to do. The same holds for the stack: who is too deep in it has no fuel
+//! left.
 //!
 //! The counters are the thread's own, because the names that `propertyNames` holds against a schema come without the
 //! record that they are from.

@@ -1,7 +1,7 @@
 //! Schemas and records that are made to be dear: each is refused, or comes to its end within the fuel.
 //!
-//! The tests hold on to verdicts and to fuel, never to time. With `--nocapture`, in release, they print how long each took:
-//! that is how the prices were found.
+//! The tests hold on to verdicts and to fuel, never to time. With `--nocapture`, in release, they print how long each
+//! took: that is how the prices were found.
 
 use super::{JsonSchema, Scratch, TOO_MUCH, fuel};
 use crate::{

@@ -1,5 +1,5 @@
-//! The keywords that compare numbers, by their digits: `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`, `multipleOf` and
-//! `const`. The crate's own compare as doubles what 64 bits do not hold.
+//! The keywords that compare numbers, by their digits: `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`,
+//! `multipleOf` and `const`. The crate's own compare as doubles what 64 bits do not hold.
 
 use super::{
     decimal::{DIVISOR_DIGITS, Decimal, Divisor},

@@ -1,7 +1,8 @@
 //! JSON Schema, drafts 4, 6, 7, 2019-09 and 2020-12 (which is meant where `$schema` is absent).
 //!
-//! A record is read into a tape (`read`, `tape`), over which the validator of the `jsonschema` crate walks (`instance`). What a
-//! schema may do is looked at before it is compiled (`guard`); what a record makes it do is counted while it is checked (`meter`).
+//! A record is read into a tape (`read`, `tape`), over which the validator of the `jsonschema` crate walks
+//! (`instance`). What a schema may do is looked at before it is compiled (`guard`); what a record makes it do is
+//! counted while it is checked (`meter`).
 
 mod complexity;
 mod decimal;
@@ -45,8 +46,8 @@ use std::{
 
 /// The smallest bound that is tried for an automaton.
 const PATTERN_BYTES_MIN: usize = 1024;
-/// Bytes of automaton that make four bytes of text dearer by one unit. Measured: text without a pattern of its own takes, for each of
-/// its bytes, 0.26 µs against 4 KiB of automaton, 3 µs against 64 KiB and 14 µs against 256 KiB.
+/// Bytes of automaton that make four bytes of text dearer by one unit. Measured: text without a pattern of its own
+/// takes, for each of its bytes, 0.26 µs against 4 KiB of automaton, 3 µs against 64 KiB and 14 µs against 256 KiB.
 const PATTERN_BYTES_PER_UNIT: usize = 12;
 /// The same for automata of the smallest size, which never get out of step: 5 ns a byte.
 const TEXT_UNITS_MIN: usize = 2;

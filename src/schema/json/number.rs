@@ -1,5 +1,5 @@
-//! A number of a record, as its text. What it is worth, and whether it is an integer, is read from its digits, so both are right at any
-//! size.
+//! A number of a record, as its text. What it is worth, and whether it is an integer, is read from its digits, so both
+//! are right at any size.
 
 use super::decimal::Decimal;
 use jsonschema::json::JsonNumber;

@@ -1,11 +1,12 @@
 //! Patterns: from the syntax that senders of schemas know to that of the engine.
 //!
-//! JSON Schema means ECMA-262, and the original ran Go's RE2. Both take what annex B of ECMA-262 allows and the `regex` crate does
-//! not: a dash that cannot be a range (`[\w-.]`), braces that are no quantifier (`{a}`), `\<` for `<`. Such places are rewritten so
-//! that the engine reads them as they were meant; everything else stays as it stands. What runs in linear time only if it
-//! remembers (look-around, back-references) is refused, and says where.
+//! JSON Schema means ECMA-262, and the original ran Go's RE2. Both take what annex B of ECMA-262 allows and the `regex`
+//! crate does not: a dash that cannot be a range (`[\w-.]`), braces that are no quantifier (`{a}`), `\<` for `<`. Such
+//! places are rewritten so that the engine reads them as they were meant; everything else stays as it stands. What runs
+//! in linear time only if it remembers (look-around, back-references) is refused, and says where.
 //!
-//! Deliberately absent: letters with a meaning in one of the two only (`\A`, `[[:alpha:]]`), which stay as the engine reads them.
+//! Deliberately absent: letters with a meaning in one of the two only (`\A`, `[[:alpha:]]`), which stay as the engine
+//! reads them.
 
 use crate::limits::SCHEMA_JSON_PATTERN_BYTES_MAX;
 use serde_json::{Map, Value};

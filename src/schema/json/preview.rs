@@ -11,8 +11,8 @@ const PARTS: usize = 8;
 /// Containers within one another that are shown.
 const DEPTH: usize = 3;
 
-/// Says of an error that it was made after the fuel had been used up, so that it means nothing. No record can hold it: a
-/// record's strings are shown up to [`TEXT_BYTES`].
+/// Says of an error that it was made after the fuel had been used up, so that it means nothing. No record can hold it:
+/// a record's strings are shown up to [`TEXT_BYTES`].
 pub(super) fn is_void(shown: &Value) -> bool {
     shown.as_str().is_some_and(|text| text.len() == VOID_BYTES)
 }

@@ -1,8 +1,8 @@
 //! Reads a record into a tape: one pass, no recursion, and no allocation once the scratch has grown.
 //!
-//! What is accepted is what the batch splitter accepts (docs/adr/0008), so that no record of a batch fails for its form alone:
-//! numbers of any size, and lone surrogates, which count as U+FFFD. Of several members with one name the
-//! last holds, as it does for nearly every consumer; the others are taken out of the tape.
+//! What is accepted is what the batch splitter accepts (docs/adr/0008), so that no record of a batch fails for its form
+//! alone: numbers of any size, and lone surrogates, which count as U+FFFD. Of several members with one name the last
+//! holds, as it does for nearly every consumer; the others are taken out of the tape.
 
 use super::tape::{Entry, Kind, Tape};
 use crate::limits::{JSON_DEPTH_MAX, SCHEMA_JSON_VALUES_MAX};
@@ -87,7 +87,8 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// What comes after a value: the next one of its container, the container's end, or the end of all, which is `true`.
+    /// What comes after a value: the next one of its container, the container's end, or the end of all, which is
+    /// `true`.
     #[inline]
     fn end_of_value(&mut self) -> Result<bool, Unreadable> {
         loop {
@@ -353,7 +354,8 @@ fn plain_until(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Finds members of one name: a hash table that is kept, with a seed of its own, so that nobody can choose names that collide.
+/// Finds members of one name: a hash table that is kept, with a seed of its own, so that nobody can choose names that
+/// collide.
 #[derive(Debug, Default)]
 struct Names {
     seed: RandomState,

@@ -1,5 +1,6 @@
-//! Holds the schemas to files in the format of the official JSON-Schema-Test-Suite: the project's own sample, and whatever
-//! `SLUICEGATE_JSON_SCHEMA_SUITE` names (its `tests` folder). `tests/data/json-schema/README.md` says how it is laid out.
+//! Holds the schemas to files in the format of the official JSON-Schema-Test-Suite: the project's own sample, and
+//! whatever `SLUICEGATE_JSON_SCHEMA_SUITE` names (its `tests` folder). `tests/data/json-schema/README.md` says how it
+//! is laid out.
 
 use super::{CompileError, JsonSchema, Scratch, complexity};
 use serde::Deserialize;
@@ -16,8 +17,8 @@ const DRAFTS: [(&str, &str); 5] = [
 ];
 
 /// Where we differ from the official suite, on purpose: a schema that needs another document, or its own metaschema, is
-/// refused as a whole (`$ref`s to elsewhere would make a gateway fetch what its tenants name). The groups are known by this
-/// address, which the suite's runners are to serve; each must be refused for this reason.
+/// refused as a whole (`$ref`s to elsewhere would make a gateway fetch what its tenants name). The groups are known by
+/// this address, which the suite's runners are to serve; each must be refused for this reason.
 const ELSEWHERE: &str = "http://localhost:1234/";
 
 #[derive(Deserialize)]

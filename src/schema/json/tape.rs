@@ -74,7 +74,8 @@ impl<'a> Tape<'a> {
         Members { tape: *self, at: index + 1, left: self.entry(index).len }
     }
 
-    /// Returns the members of an object in the order of the text, also those that a later one of the same name replaces.
+    /// Returns the members of an object in the order of the text, also those that a later one of the same name
+    /// replaces.
     pub(in crate::schema) fn every_member(&self, index: u32) -> impl Iterator<Item = (Entry, u32)> + use<'a> {
         let (tape, end) = (*self, self.entry(index).next);
         let mut at = index + 1;

@@ -268,7 +268,8 @@ fn references_within_the_schema_and_to_the_metaschemas_work() {
     }
 }
 
-/// JSON Schema core (2020-12), section 8.2.1; RFC 3986, section 5.2: an `$id` is resolved once, against what is around it.
+/// JSON Schema core (2020-12), section 8.2.1; RFC 3986, section 5.2: an `$id` is resolved once, against what is around
+/// it.
 #[test]
 fn r16_a_nested_id_with_a_folder_is_resolved_once() {
     let address = |id: &str| {

@@ -1,9 +1,9 @@
 //! JSON of a message, before prost-reflect reads it: its numbers as the fields want them, and no field twice.
 //!
-//! `ProtoJSON` takes integers with an exponent or a fraction of zeros, quoted or not; prost-reflect takes them unquoted only, and through
-//! a double, which rounds beyond 53 bits. So a number of an integer field that is not written in plain digits is written so here. A
-//! number that its field cannot hold, and a field that comes twice (by its JSON name and its own, or by one of them), are refused.
-//! What is not of the message's shape is left for prost-reflect to say.
+//! `ProtoJSON` takes integers with an exponent or a fraction of zeros, quoted or not; prost-reflect takes them unquoted
+//! only, and through a double, which rounds beyond 53 bits. So a number of an integer field that is not written in
+//! plain digits is written so here. A number that its field cannot hold, and a field that comes twice (by its JSON name
+//! and its own, or by one of them), are refused. What is not of the message's shape is left for prost-reflect to say.
 
 use super::super::{
     Violation, bounds,
@@ -12,7 +12,8 @@ use super::super::{
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use std::{borrow::Cow, collections::HashSet, ops::Range};
 
-/// Wrappers of the well-known types, which are written as their value. The other well-known types have no integers of their own.
+/// Wrappers of the well-known types, which are written as their value. The other well-known types have no integers of
+/// their own.
 const WRAPPERS: [&str; 9] = [
     "BoolValue",
     "BytesValue",

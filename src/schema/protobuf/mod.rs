@@ -38,7 +38,8 @@ pub struct ProtobufSchema {
 }
 
 impl ProtobufSchema {
-    /// Compiles a file and what it imports. Imports come from the source and from `google/protobuf/`; never from a disk.
+    /// Compiles a file and what it imports. Imports come from the source and from `google/protobuf/`; never from a
+    /// disk.
     pub fn compile(source: &SchemaSource) -> Result<Self, CompileError> {
         let texts = || std::iter::once(&source.text).chain(source.imports.values());
         let bytes = texts().map(String::len).sum();

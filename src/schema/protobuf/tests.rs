@@ -246,7 +246,8 @@ fn json_becomes_wire_format() {
     assert_eq!(said, invalid);
 }
 
-/// `ProtoJSON`, and Protobuf's conformance suite: an integer may have an exponent or a fraction of zeros, in quotes or without.
+/// `ProtoJSON`, and Protobuf's conformance suite: an integer may have an exponent or a fraction of zeros, in quotes or
+/// without.
 #[test]
 fn r18_numbers_of_any_spelling_are_exact_or_refused() {
     let kinds = "int32 a=1; sint32 b=2; sfixed32 c=3; uint32 d=4; fixed32 e=5; int64 f=6; sint64 g=7; sfixed64 h=8; uint64 i=9; fixed64 j=10;";

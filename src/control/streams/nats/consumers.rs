@@ -11,9 +11,9 @@
 //!
 //! What is made differs from the original's consumer in two ways, both on purpose (docs/contract.md): messages are
 //! delivered again until they are acknowledged (`max_deliver` -1 instead of 1), and the number of messages delivered
-//! and not acknowledged is bounded by [`CONSUMER_ACK_PENDING_MAX`] instead of unlimited, so that clients that vanish cannot make
-//! the broker remember more than that. It also says who made it, since the number that one principal may make is
-//! bounded ([`groups::check`]), and is removed when nobody has used it for as long as the settings say.
+//! and not acknowledged is bounded by [`CONSUMER_ACK_PENDING_MAX`] instead of unlimited, so that clients that vanish
+//! cannot make the broker remember more than that. It also says who made it, since the number that one principal may
+//! make is bounded ([`groups::check`]), and is removed when nobody has used it for as long as the settings say.
 
 use super::{
     groups,

@@ -44,8 +44,8 @@ impl NatsProvisioner {
         Self { interest: Interest::begin(broker.clone()), broker, settings, choice, sync }
     }
 
-    /// Finds or makes a station. One that was given attributes is made with these, whoever asks, because its streams were lost. Others are
-    /// made with those of the configuration, if they may be.
+    /// Finds or makes a station. One that was given attributes is made with these, whoever asks, because its streams
+    /// were lost. Others are made with those of the configuration, if they may be.
     async fn find(&self, name: &Name, registered: Registered, create: bool) -> Result<provision::Found, Reject> {
         let (broker, settings) = (&self.broker, &*self.settings);
         match registered {

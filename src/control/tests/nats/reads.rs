@@ -1,5 +1,5 @@
-//! Reads by place and watches on a real broker of any version: as the embedded store answers them, in streams that allow
-//! Direct Get and in those that do not.
+//! Reads by place and watches on a real broker of any version: as the embedded store answers them, in streams that
+//! allow Direct Get and in those that do not.
 
 use super::{
     super::support::{Gateway, PATIENCE, name, settings},

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 /// What a stream's configuration calls it.
 const ALLOW_DIRECT: &str = "allow_direct";
 
-/// Changes the streams of a station, all of which were made for it. Returns how they can be read then: what the broker does
-/// not allow now is asked for again when the station is looked up the next time.
+/// Changes the streams of a station, all of which were made for it. Returns how they can be read then: what the broker
+/// does not allow now is asked for again when the station is looked up the next time.
 pub(in crate::control) async fn allow_direct_get(broker: &NatsClient, partitions: &[Partition]) -> DirectGet {
     for partition in partitions {
         if let Err(error) = allow(broker, &partition.stream).await {

@@ -1,4 +1,5 @@
-//! Changes the configuration of a stream that exists: it keeps everything of it that is not to change, whatever that is.
+//! Changes the configuration of a stream that exists: it keeps everything of it that is not to change, whatever that
+//! is.
 
 use crate::control::nats::client::{CallError, NatsClient};
 use serde::{Deserialize, de::IgnoredAny};

@@ -16,7 +16,7 @@ use crate::{
     control::{self, ControlHandle, ControlInputs, OpenBackend},
     dialect,
     directory::messages::{Envelope, ShardUpdate},
-    limits::{REQUESTS_PER_SHARD_MAX, STORE_CLOSE_TIMEOUT},
+    limits::{REQUESTS_PER_SHARD_MAX, STORE_CLOSE_TIMEOUT, WATCH_INTERVAL},
     metrics::ShardMetrics,
     record::headers::HeaderPolicy,
     rt::{self, Driver, Reservation, clock},
@@ -42,8 +42,6 @@ use std::{
 const UNHEEDED: [i32; 4] = [SIGHUP, SIGUSR1, SIGUSR2, SIGXFSZ];
 /// Exit status after a second signal.
 const KILLED: i32 = 130;
-/// How often the process looks whether its threads live.
-const WATCH_EVERY: Duration = Duration::from_millis(200);
 /// How long an address may be in use by a process that was killed.
 const ADDRESS_IN_USE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -193,11 +191,12 @@ fn wait(mut signals: Signals, control: &ControlHandle, shards: &[Running]) -> Re
         if let Some(index) = shards.iter().position(Running::is_finished) {
             return Err(Failed::new(format!("shard {index} ended by itself")));
         }
-        std::thread::sleep(WATCH_EVERY);
+        std::thread::sleep(WATCH_INTERVAL);
     }
 }
 
-/// Finishes what is in flight and stops every part, in the order in which they need each other.
+/// Finishes what is in flight and stops every part, in the order in which they need each other. All steps together take
+/// less than [`STOP_TIMEOUT`](crate::limits::STOP_TIMEOUT).
 fn stop(control: ControlHandle, shards: Vec<Running>, backend: OpenBackend) {
     control.drain();
     for (index, shard) in shards.into_iter().enumerate() {

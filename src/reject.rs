@@ -148,7 +148,7 @@ pub enum Reject {
     TooManyOpen(&'static str, usize),
     /// As many streams of one user or API key are open as may: this many.
     TooManyStreams(usize),
-    /// Bodies in flight, connections, questions, logins: the name of what is full.
+    /// The name of what is full, in words that a client knows: "too busy: … is full".
     Overloaded(&'static str),
     /// The stream refuses more (its own limits with `discard: new`), in the broker's words.
     StreamFull(Box<str>),

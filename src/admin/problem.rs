@@ -238,7 +238,7 @@ mod tests {
             // Repeated, these would fail again.
             (AdminError::Backend(Reject::BrokerRefused(10_005, "no suitable peers".into())), 500),
             (AdminError::Backend(Reject::Internal("no random numbers")), 500),
-            (AdminError::Backend(Reject::Overloaded("embedded store")), 503),
+            (AdminError::Backend(Reject::Overloaded("the embedded store's queue")), 503),
             (AdminError::Backend(Reject::StoreReadOnly("no space left on the device of /data".into())), 503),
             (AdminError::Backend(Reject::Conflict("there are 10 of 10: remove some".into())), 409),
         ];

@@ -158,7 +158,7 @@ impl Reader {
 
     async fn read_alone(&self, call: &ReadCall<'_>) -> Answer {
         if self.open.get() >= READS_PER_SHARD_MAX {
-            return Err(Reject::Overloaded("reads"));
+            return Err(Reject::Overloaded("the number of reads at a time"));
         }
         self.open.set(self.open.get() + 1);
         let _open = Open(&self.open);
@@ -255,7 +255,7 @@ impl Reader {
             return Err(Reject::Field("the station has no such partition"));
         }
         if self.waiters.get() >= RECORD_WAITERS_PER_SHARD_MAX {
-            return Err(Reject::Overloaded("waits for records"));
+            return Err(Reject::Overloaded("the number of reads that wait for records"));
         }
         let watched = self.watched(&found)?;
         let waiting = Rc::new(Waiting { places: places.into(), ended: RefCell::default(), notify: Notify::default() });
@@ -280,7 +280,7 @@ impl Reader {
             return Ok(Rc::clone(watched));
         }
         if watches.len() >= WATCHES_PER_SHARD_MAX {
-            return Err(Reject::Overloaded("stations that are watched"));
+            return Err(Reject::Overloaded("the number of stations that reads wait for"));
         }
         let watched = Rc::new(Watched {
             station: RefCell::new(Arc::clone(station.shared())),

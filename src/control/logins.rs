@@ -64,7 +64,7 @@ impl Logins {
                 Ok(())
             }
             Ok(false) => Err(held.failed(name).await),
-            Err(Overloaded) => Err(Reject::Overloaded("logins")),
+            Err(Overloaded) => Err(Reject::Overloaded("the number of logins at a time")),
         }
     }
 

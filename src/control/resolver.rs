@@ -261,7 +261,7 @@ impl RequestQueue {
             return;
         }
         if self.running.len() >= self.requests_max {
-            self.answer(shard, ticket, &key, key.refusal(Reject::Overloaded("questions")));
+            self.answer(shard, ticket, &key, key.refusal(Reject::Overloaded("the control plane")));
             return;
         }
         let resolver = self.resolver.clone();

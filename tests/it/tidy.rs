@@ -83,6 +83,23 @@ fn limits_stand_in_their_folder() {
     assert!(found.is_empty(), "in src/limits, beside their kin, should stand:\n{}", found.join("\n"));
 }
 
+/// A client reads "too busy: … is full" (`src/reject/text.rs`).
+#[test]
+fn what_is_full_is_named_so_that_a_client_understands_it() {
+    let mut found = Vec::new();
+    for (path, text) in files().into_iter().filter(|(path, _)| path.starts_with("src/")) {
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
+        let words = code.split("Overloaded(\"").skip(1).filter_map(|rest| rest.split('"').next());
+        found.extend(words.filter(|word| word.len() > 1).map(|word| (path.clone(), word.to_owned())));
+    }
+    assert!(found.len() > 10, "the sources are written otherwise by now: {found:?}");
+    let wrong: Vec<_> = found
+        .into_iter()
+        .filter(|(_, word)| !["the ", "memory "].iter().any(|first| word.starts_with(first)))
+        .collect();
+    assert!(wrong.is_empty(), "write \"the number of …\", \"the queue of …\" or \"memory for …\": {wrong:?}");
+}
+
 #[test]
 fn main_is_a_table_of_contents() {
     let files = files();

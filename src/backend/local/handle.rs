@@ -181,7 +181,7 @@ impl Handle {
             share,
         };
         self.writer.try_send(Job::Publish(job)).map_err(|error| match error {
-            flume::TrySendError::Full(_) => Reject::Overloaded("embedded store"),
+            flume::TrySendError::Full(_) => Reject::Overloaded("the embedded store's queue"),
             flume::TrySendError::Disconnected(_) => self.shared.gone(),
         })?;
         Ok(answer)
@@ -254,7 +254,7 @@ fn name(station: &Name, consumer: &Consumer) -> GroupName {
 }
 
 fn offset(len: usize) -> Result<u32, Reject> {
-    u32::try_from(len).map_err(|_| Reject::Overloaded("embedded store"))
+    u32::try_from(len).map_err(|_| Reject::Overloaded("the embedded store's queue"))
 }
 
 #[cfg(test)]

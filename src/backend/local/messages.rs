@@ -321,7 +321,7 @@ impl Shared {
             Err(self.gone())
         } else {
             reader.try_send(request).map_err(|error| match error {
-                flume::TrySendError::Full(_) => Reject::Overloaded("embedded store"),
+                flume::TrySendError::Full(_) => Reject::Overloaded("the embedded store's queue"),
                 flume::TrySendError::Disconnected(_) => self.gone(),
             })
         };
@@ -336,7 +336,7 @@ impl Shared {
         if self.writer_gone.load(Ordering::SeqCst) {
             Err(self.gone())
         } else if before.saturating_add(bytes) > bytes_max {
-            Err(Reject::Overloaded("embedded store"))
+            Err(Reject::Overloaded("the embedded store's queue"))
         } else {
             Ok(share)
         }
@@ -405,7 +405,7 @@ mod tests {
         let shared = Arc::new(Shared::default());
         let first = shared.share(60, 100);
         assert!(first.is_ok());
-        assert_eq!(shared.share(60, 100).err(), Some(Reject::Overloaded("embedded store")));
+        assert_eq!(shared.share(60, 100).err(), Some(Reject::Overloaded("the embedded store's queue")));
         assert_eq!(shared.queued_bytes.load(Ordering::SeqCst), 60);
         drop(first);
         assert_eq!(shared.queued_bytes.load(Ordering::SeqCst), 0);

@@ -314,7 +314,7 @@ impl Store {
         let (reply, answer) = flume::bounded(1);
         let share = self.shared.share(1, usize::MAX)?;
         self.writer.try_send(Job::Control(control(reply))).map_err(|error| match error {
-            flume::TrySendError::Full(_) => Reject::Overloaded("embedded store"),
+            flume::TrySendError::Full(_) => Reject::Overloaded("the embedded store's queue"),
             flume::TrySendError::Disconnected(_) => self.shared.gone(),
         })?;
         Ok((share, answer))

@@ -154,7 +154,7 @@ impl Watches {
         match stations.get(&request.station) {
             None => request.refuse(Reject::NoStream),
             Some(_) if self.0.len() >= LOCAL_WATCHES_MAX => {
-                request.refuse(Reject::Overloaded("waits for records"));
+                request.refuse(Reject::Overloaded("the number of reads that wait for records"));
             }
             Some(station) => self.0.push((Arc::clone(station), request)),
         }

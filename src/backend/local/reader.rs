@@ -309,7 +309,7 @@ impl Reader {
             line.used_ms = Some(now_ms);
         }
         if line.group.is_refused() {
-            request.reply.try_send(Err(Reject::Overloaded("unacknowledged messages"))).ok();
+            request.reply.try_send(Err(Reject::Overloaded("the number of unacknowledged messages"))).ok();
             return;
         }
         let at_once = line.waiters.is_empty();
@@ -324,7 +324,7 @@ impl Reader {
             && line.waiters.back().is_some_and(|waiter| waiter.request.delivery == delivery)
         {
             if now_ms >= until_ms || self.waiters > LOCAL_WAITERS_MAX {
-                let refused = (now_ms < until_ms).then_some(Reject::Overloaded("waiting consume calls"));
+                let refused = (now_ms < until_ms).then_some(Reject::Overloaded("the number of waiting consume calls"));
                 if let Some(waiter) = line.waiters.pop_back() {
                     self.answer(&name, waiter, refused, now_ms);
                 }

@@ -256,7 +256,7 @@ impl Writer {
         }
         let room = self.look_at_room();
         if room < Room::Enough {
-            let why = self.kept.shared.refusal().unwrap_or(Reject::Overloaded("embedded store"));
+            let why = self.kept.shared.refusal().unwrap_or(Reject::Overloaded("the embedded store's queue"));
             self.refuse(&why, room);
             return;
         }
@@ -345,7 +345,7 @@ impl Writer {
             }
             if clock::now() >= deadline {
                 tracing::warn!("the embedded store refuses records: its tables are not written as fast as they come");
-                return Err(Reject::Overloaded("embedded store"));
+                return Err(Reject::Overloaded("the embedded store's queue"));
             }
             thread::sleep(LOOK_AGAIN);
         }

@@ -69,7 +69,7 @@ impl Gets {
     /// Waits for a place, for `hold` at most.
     async fn enter(&self, hold: Duration) -> Result<Place<'_>, Reject> {
         let has_room = || (self.open.get() < DIRECT_GETS_PER_SHARD_MAX).then_some(());
-        self.left.wait_for(hold, has_room).await.map_err(|_| Reject::Overloaded("reads from the broker"))?;
+        self.left.wait_for(hold, has_room).await.map_err(|_| Reject::Overloaded("the number of reads at a time"))?;
         self.open.set(self.open.get() + 1);
         Ok(Place(self))
     }
@@ -374,13 +374,13 @@ fn judge(reply: Reply<'_>) -> Verdict {
 fn of_request(failure: Failure) -> Reject {
     match failure {
         Failure::Away | Failure::Lost => Reject::BrokerAway,
-        Failure::Full => Reject::Overloaded("requests to the broker"),
+        Failure::Full => Reject::Overloaded("the number of requests to the broker"),
         Failure::Subject => Reject::Internal("a subject that cannot be sent"),
         Failure::TooLarge(max) => Reject::TooLarge(SizeLimit::Record, max as u64),
         Failure::Forbidden(subject) => Reject::BrokerForbidden(subject),
         Failure::NoResponders => Reject::NoStream,
         Failure::TimedOut => Reject::BrokerBusy,
-        Failure::Slow => Reject::Overloaded("messages of a subscription"),
+        Failure::Slow => Reject::Overloaded("the queue of messages from the broker"),
         Failure::Overrun => Reject::BrokerFailed("its answer is larger than was asked for".into()),
     }
 }

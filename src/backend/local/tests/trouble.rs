@@ -68,7 +68,7 @@ fn a_queue_that_is_full_refuses_and_takes_again_when_it_is_not() {
     let fixture = Fixture::new(defaults(1));
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     let share = fixture.store().shared.share(LOCAL_QUEUE_BYTES_MAX, usize::MAX).expect("taken");
-    assert_eq!(publish(&handle, &station, &["a"], None), Err(Reject::Overloaded("embedded store")));
+    assert_eq!(publish(&handle, &station, &["a"], None), Err(Reject::Overloaded("the embedded store's queue")));
     drop(share);
     assert_eq!(stored(&publish(&handle, &station, &["a"], None).expect("published")), [(0, 1, false)]);
 }
@@ -134,7 +134,7 @@ fn records_are_held_for_as_long_as_the_limits_say() {
         store.shared.is_behind.store(true, Ordering::SeqCst);
         let begun = clock::now();
         let outcomes = publish(&store.handle(), &station, &["a"], None).expect("answered");
-        assert_eq!(outcomes, vec![Outcome::Failed(Reject::Overloaded("embedded store"))]);
+        assert_eq!(outcomes, vec![Outcome::Failed(Reject::Overloaded("the embedded store's queue"))]);
         let waited = clock::since(begun);
         let expect = Duration::from_millis(expect_ms);
         assert!(waited >= expect && waited < expect + Duration::from_secs(2), "{waited:?}");
@@ -152,7 +152,7 @@ fn a_database_that_falls_behind_makes_records_wait_and_then_be_refused() {
     behind(true);
     let begun = clock::now();
     let outcomes = publish(&handle, &station, &["a", "b"], None).expect("answered");
-    assert_eq!(outcomes, vec![Outcome::Failed(Reject::Overloaded("embedded store")); 2]);
+    assert_eq!(outcomes, vec![Outcome::Failed(Reject::Overloaded("the embedded store's queue")); 2]);
     assert!(clock::since(begun) >= HOLD);
     assert_eq!(fixture.store().health(), Health::Writable, "it is slow, not broken");
     // What nobody waits for is kept: the acknowledgement is saved when there is room again.

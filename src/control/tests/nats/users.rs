@@ -278,7 +278,7 @@ fn too_many_logins_are_refused_at_once_and_do_not_hold_up_stations() {
         let (ticket, answer) = gateway.next_answer();
         match answer {
             Response::Login(Err(Reject::Unauthorized | Reject::TooManyLogins(_))) => counts[0] += 1,
-            Response::Login(Err(Reject::Overloaded("logins"))) => counts[1] += 1,
+            Response::Login(Err(Reject::Overloaded("the number of logins at a time"))) => counts[1] += 1,
             Response::Station(Ok(_)) if ticket == station => {
                 station_after = Some(clock::since(began));
             }

@@ -9,6 +9,7 @@
 pub mod acks;
 pub mod atomic;
 pub mod errors;
+pub mod fuzz;
 pub mod get;
 pub mod puback;
 pub mod pull;

@@ -9,6 +9,7 @@
 
 pub mod connect;
 pub mod encode;
+pub mod fuzz;
 pub mod headers;
 pub mod info;
 pub mod parse;

@@ -1,9 +1,10 @@
 //! The tokens and API keys that a shard has verified, so that verifying is done once a token and not once a request.
 //!
-//! A closed hash table of indices over a slab of entries. The hash is keyed with a random seed of the process and
-//! covers the end of the token, which is its signature (of a key: its secret): only what was verified gets in, so
-//! nobody who lacks the signing key can choose what is hashed here. A hit needs the whole token to be equal. Bounded in
-//! entries and in bytes; when full, the clock hand evicts an entry that was not used since it last came by.
+//! A closed hash table of indices over a slab of entries. The hash has a random seed and covers the end of the token,
+//! which is its signature (of a key: its secret): only what was verified gets in, so nobody who lacks the signing key
+//! can choose what is hashed here. That is why a quick hash will do (docs/adr/0006). A hit needs the whole token to be
+//! equal. Bounded in entries and in bytes; when full, the clock hand evicts an entry that was not used since it last
+//! came by.
 //!
 //! Invariants: an entry is never returned at or after its expiry; the table is at most half full, so a probe ends.
 
@@ -11,13 +12,14 @@ use super::Principal;
 use crate::limits::TOKEN_CACHE_SWEEP_MAX;
 use std::{
     fmt,
-    hash::{BuildHasher, Hasher, RandomState},
+    hash::{BuildHasher, RandomState},
     rc::Rc,
 };
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Verified tokens, and the principals that they belong to.
 pub struct TokenCache {
-    seed: RandomState,
+    seed: u64,
     /// Index into `entries` or [`EMPTY`]; a power of two long.
     table: Vec<u32>,
     entries: Vec<Entry>,
@@ -58,7 +60,7 @@ impl TokenCache {
     #[must_use]
     pub fn new(entries_max: usize, bytes_max: usize) -> Self {
         Self {
-            seed: RandomState::new(),
+            seed: RandomState::new().hash_one(()),
             table: vec![EMPTY; TABLE_MIN],
             entries: Vec::new(),
             hand: 0,
@@ -126,9 +128,8 @@ impl TokenCache {
     }
 
     fn hash(&self, token: &[u8]) -> u64 {
-        let mut hasher = self.seed.build_hasher();
-        hasher.write(token.last_chunk::<HASHED_BYTES>().map_or(token, |tail| tail.as_slice()));
-        hasher.finish()
+        let tail = token.last_chunk::<HASHED_BYTES>().map_or(token, |tail| tail.as_slice());
+        xxh3_64_with_seed(tail, self.seed)
     }
 
     /// Returns where the table's probe sequence for a hash begins.

@@ -51,6 +51,7 @@ pub(super) fn run(path: &str, work: &Work, common: &Common) -> Result<(), Failur
             let report: Option<ReplayReport> = serde_json::from_slice(&answer).ok();
             match report.map_or(0, |report| report.failed.len()) {
                 0 => Ok(()),
+                1 => Err(Failure::other("1 could not be replayed and stays a dead letter")),
                 failed => Err(Failure::other(format!("{failed} could not be replayed and stay dead letters"))),
             }
         }

@@ -109,8 +109,13 @@ impl Tally {
         if self.reports.len() >= REPORTS_MAX {
             text.push_str("  (more were left out)\n");
         }
-        let failed = if self.failed > 0 { format!("; {} lines were not", self.failed) } else { String::new() };
-        let _ = writeln!(text, "{} records stored in {station}{failed}", self.stored);
+        let failed = match self.failed {
+            0 => String::new(),
+            1 => "; 1 line was not".to_owned(),
+            failed => format!("; {failed} lines were not"),
+        };
+        let records = if self.stored == 1 { "record" } else { "records" };
+        let _ = writeln!(text, "{} {records} stored in {station}{failed}", self.stored);
         text
     }
 

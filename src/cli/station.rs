@@ -258,7 +258,7 @@ fn listing(stations: &[StationView]) -> String {
 
 fn shown(station: &StationView) -> String {
     let letters = &station.dead_letters;
-    let limit = |number: u64, unit: &str| if number == 0 { "no limit".to_owned() } else { format!("{number}{unit}") };
+    let limit = |shown: String| if shown == "0" { "no limit".to_owned() } else { format!("{shown} in a partition") };
     let mut text = format!("{}\n", station.name);
     let mut line = |what: &str, value: &str| {
         let _ = writeln!(text, "  {what:<20} {value}");
@@ -266,13 +266,13 @@ fn shown(station: &StationView) -> String {
     line("records", &format!("{} ({} bytes)", station.records, station.bytes));
     line("partitions", &station.partitions.to_string());
     line("kept for", &age(station.retention_age_s));
-    line("records kept", &limit(station.retention_records, " in a partition"));
-    line("bytes kept", &limit(station.retention_bytes, " in a partition"));
+    line("records kept", &limit(station.retention_records.to_string()));
+    line("bytes kept", &limit(size(station.retention_bytes)));
     if station.retention_acknowledged {
         line("", "until every group has acknowledged them");
     }
     line("storage", &format!("{}, {} replica(s)", station.storage.word(), station.replicas));
-    line("idempotency window", &format!("{} ms", station.idempotency_window_ms));
+    line("idempotency window", &window(station.idempotency_window_ms));
     line("schema", station.schema.as_deref().unwrap_or("none"));
     line("invalid records", if letters.invalid { "become dead letters" } else { "are refused, and not kept" });
     match letters.deliveries_max {
@@ -293,6 +293,20 @@ fn age(seconds: u64) -> String {
         _ if seconds == 0 => "for ever".to_owned(),
         Some((unit, each)) => format!("{}{unit}", seconds / each),
         None => format!("{seconds}s"),
+    }
+}
+
+/// Returns a duplicate window as it is written on the command line.
+fn window(ms: u64) -> String {
+    if ms.is_multiple_of(1_000) { age(ms / 1_000) } else { format!("{ms}ms") }
+}
+
+/// Returns a number of bytes in the largest unit that divides it.
+fn size(bytes: u64) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.into_iter().find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit)) {
+        Some((unit, each)) => format!("{}{unit}", bytes / each),
+        None => bytes.to_string(),
     }
 }
 
@@ -417,6 +431,7 @@ mod tests {
             "kept for             7d\n",
             "no limit\n",
             "1000 in a partition\n",
+            "idempotency window   2m\n",
             "become dead letters\n",
             "at most 10, then a dead letter\n",
             "3601s\n",
@@ -429,5 +444,7 @@ mod tests {
             "NAME    RECORDS  BYTES  PARTITIONS  KEPT  IN    SCHEMA\norders  3        99     1           7d    file\n"
         );
         assert_eq!(age(0), "for ever");
+        assert_eq!((window(600_000), window(90_000), window(250)), ("10m".into(), "90s".into(), "250ms".into()));
+        assert_eq!((size(10 << 30), size(1_536 << 20), size(0)), ("10GiB".into(), "1536MiB".into(), "0".into()));
     }
 }

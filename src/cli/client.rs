@@ -7,7 +7,7 @@ use crate::config::{Credentials, credentials_path};
 use base64::Engine;
 use clap::Args;
 use serde::Deserialize;
-use std::{path::PathBuf, time::Duration};
+use std::{io::ErrorKind, path::PathBuf, time::Duration};
 use ureq::{Agent, Body, http::Response};
 
 /// The arguments that say where the credentials come from.
@@ -158,6 +158,10 @@ impl Http {
         };
         answer.and_then(read).map_err(|fault| match fault {
             ureq::Error::Http(_) | ureq::Error::BadUri(_) => Failure::usage(format!("{url}: {fault}")),
+            ureq::Error::Io(fault) if fault.kind() == ErrorKind::ConnectionRefused => Failure::unavailable(format!(
+                "{}: nothing listens there: start the gateway, or name its address with --url",
+                self.base
+            )),
             fault => Failure::unavailable(format!("{}: {fault}", self.base)),
         })
     }
@@ -339,6 +343,14 @@ mod tests {
         ] {
             assert_eq!(reply(400, body).complaint(), expect, "{body}");
         }
+    }
+
+    #[test]
+    fn who_calls_where_nothing_listens_is_told_what_to_do() {
+        let http = Http::new("127.0.0.1:1").unwrap();
+        let failure = http.send("GET", "/", &[], None).map(|reply| reply.status).unwrap_err();
+        assert_eq!(failure.exit, Exit::Unavailable);
+        assert!(failure.text.starts_with("http://127.0.0.1:1: nothing listens there: start"), "{}", failure.text);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Who may use the admin API: root by name and password, or a key with the scope `admin`.
 
-use super::{places::Place, problem::Problem};
+use super::{
+    places::{Place, to_its_end},
+    problem::Problem,
+};
 use crate::{control::AdminService, reject::Reject};
 use axum::{
     extract::{Request, State},
@@ -36,7 +39,7 @@ pub(super) async fn require_admin(State(service): State<AdminService>, mut reque
                 place.trust();
             }
             request.extensions_mut().insert(caller);
-            return next.run(request).await;
+            return to_its_end(request, next).await;
         }
         Err(problem) => problem,
     };

@@ -42,6 +42,8 @@ use problem::Problem;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
+/// The prefix of the paths of the API.
+const API: &str = "/api/v1";
 /// For answers that are true only now, or meant only for the client that asked.
 const NO_STORE: [(header::HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
 
@@ -60,7 +62,7 @@ fn router(service: AdminService) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(description))
-        .nest("/api/v1", api)
+        .nest(API, api)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(CONTROL_BODY_BYTES_MAX))

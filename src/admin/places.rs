@@ -5,8 +5,11 @@
 //! never shown a valid credential, and of these the one that has waited longest. So a head that does not come holds a
 //! place only while nobody else needs it.
 
-use super::problem::Problem;
-use crate::{limits::ADMIN_CONNECTIONS_MAX, rt::clock};
+use super::{API, problem::Problem};
+use crate::{
+    limits::{ADMIN_CONNECTIONS_MAX, ADMIN_SWEEP_TIMEOUT},
+    rt::clock,
+};
 use axum::{
     extract::{Request, State},
     middleware::Next,
@@ -21,7 +24,10 @@ use std::{
     },
     time::Instant,
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 /// The connections that are open.
 #[derive(Debug)]
@@ -132,37 +138,49 @@ where
     }
 }
 
-/// Serves at most [`ADMIN_API_REQUESTS_MAX`] requests of the API at a time. What comes beyond is refused before its
-/// credential is checked.
+/// Serves at most [`ADMIN_API_REQUESTS_MAX`](crate::limits::ADMIN_API_REQUESTS_MAX) requests of the API at a time. What
+/// comes beyond is refused before its credential is checked.
+pub(super) async fn one_of_the_api(State(room): State<Arc<Semaphore>>, mut request: Request, next: Next) -> Response {
+    let Ok(permit) = room.try_acquire_owned() else { return Problem::crowded().into_response() };
+    let permit = Arc::new(permit);
+    request.extensions_mut().insert(Arc::clone(&permit));
+    let response = next.run(request).await;
+    drop(permit);
+    response
+}
+
+/// Serves a request to its end, also when its client has gone or waits no longer. It keeps its room until then.
 ///
-/// A change goes on when its client has gone, or waits no longer, and keeps its room until it is done: many changes
-/// have a second part (the registry after the streams, the shards after both), without which the first is half a
-/// change. A sweep over dead letters ends between two of them instead ([`AdminService::replay_dead_letters`]).
+/// Many changes have a second part (the registry after the streams, the shards after both), without which the first is
+/// half a change. A sweep over dead letters ends between two of them instead ([`AdminService::replay_dead_letters`]).
 ///
 /// [`AdminService::replay_dead_letters`]: crate::control::AdminService::replay_dead_letters
-pub(super) async fn one_of_the_api(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
-    let Ok(permit) = room.try_acquire_owned() else { return Problem::crowded().into_response() };
+pub(super) async fn to_its_end(request: Request, next: Next) -> Response {
     if request.method().is_safe() || is_sweep(&request) {
-        let response = next.run(request).await;
-        drop(permit);
-        return response;
+        return next.run(request).await;
     }
+    let permit = request.extensions().get::<Arc<OwnedSemaphorePermit>>().cloned();
     let changing = tokio::spawn(async move {
-        let response = next.run(request).await;
+        // Everything that a change waits for has a shorter time of its own. What lasts this long would last for ever.
+        let response = timeout(ADMIN_SWEEP_TIMEOUT, next.run(request)).await;
         drop(permit);
-        response
+        response.unwrap_or_else(|_| Problem::too_long().into_response())
     });
     changing.await.unwrap_or_else(|_| Problem::broken().into_response())
 }
 
 /// Returns whether a request goes through all dead letters of a station.
 pub(super) fn is_sweep(request: &Request) -> bool {
-    request.uri().path().contains("/dead-letters") && !request.method().is_safe()
+    let path = request.uri().path();
+    // The routes of the API see their paths without its prefix.
+    let mut segments = path.strip_prefix(API).unwrap_or(path).split('/').skip(1);
+    !request.method().is_safe() && segments.next() == Some("stations") && segments.nth(1) == Some("dead-letters")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
 
     fn taken(places: &mut Places) -> Arc<Place> {
         places.take().expect("a place")
@@ -170,7 +188,7 @@ mod tests {
 
     /// Returns whether a place was asked to give way.
     async fn must_go(place: &Place) -> bool {
-        tokio::time::timeout(std::time::Duration::from_millis(10), place.must_go()).await.is_ok()
+        timeout(std::time::Duration::from_millis(10), place.must_go()).await.is_ok()
     }
 
     #[tokio::test]
@@ -185,6 +203,22 @@ mod tests {
         let _one_more = taken(&mut places);
         for (index, place) in all.iter().enumerate() {
             assert_eq!(must_go(place).await, index == 2, "{index}");
+        }
+    }
+
+    #[test]
+    fn a_sweep_is_known_by_its_path_with_and_without_the_prefix() {
+        for (method, path, expect) in [
+            ("POST", "/api/v1/stations/orders/dead-letters/replay", true),
+            ("POST", "/stations/orders/dead-letters/purge", true),
+            ("DELETE", "/api/v1/stations/orders/dead-letters", true),
+            ("GET", "/api/v1/stations/orders/dead-letters", false),
+            ("PATCH", "/api/v1/stations/dead-letters", false),
+            ("PUT", "/stations/dead-letters/schema", false),
+            ("DELETE", "/api/v1/schemas/dead-letters", false),
+        ] {
+            let request = Request::builder().method(method).uri(path).body(Body::empty()).expect("a request");
+            assert_eq!(is_sweep(&request), expect, "{method} {path}");
         }
     }
 

@@ -21,8 +21,9 @@ use crate::{
     reject::{Reject, SizeLimit},
     rt::{self, Waiters, clock},
     station::{DirectGet, Partition, Station},
-    wire::jetstream::get::{
-        ApiError, DIRECT_GET, DirectReply, Get, MSG_GET, STREAM_INFO, StoredMessage, StreamState, rfc3339,
+    wire::{
+        jetstream::get::{ApiError, DIRECT_GET, DirectReply, Get, MSG_GET, STREAM_INFO, StoredMessage, StreamState},
+        time::rfc3339,
     },
 };
 use futures_util::future::join_all;

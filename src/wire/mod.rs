@@ -11,6 +11,7 @@ pub mod http1;
 pub mod jetstream;
 pub mod json;
 pub mod nats;
+pub mod sse;
 pub mod time;
 
 /// A place in a buffer: offsets instead of a borrow, so that it can be kept across an await.

@@ -12,6 +12,7 @@ use crate::{
         READ_BYTES_MAX, READ_RECORDS_MAX, READS_PER_SHARD_MAX, RECORD_WAITERS_PER_SHARD_MAX, RECORDS_WAIT_MAX,
         WATCH_LINGER, WATCHES_PER_SHARD_MAX,
     },
+    metrics::ShardMetrics,
     reject::Reject,
     rt::{self, Notify, Once, Waiters},
     station::{Name, Station},
@@ -77,6 +78,8 @@ pub struct Reader {
     backend: Backend,
     /// Bytes that the shard may hold.
     budget: Rc<Budget>,
+    /// Where reads are counted.
+    metrics: Arc<ShardMetrics>,
     /// Set when the shard drains.
     draining: Rc<Once>,
     /// Reads under way.
@@ -110,17 +113,30 @@ impl Drop for Open<'_> {
 impl Reader {
     /// Returns the service of a shard.
     #[must_use]
-    pub fn new(directory: Rc<Directory>, backend: Backend, budget: Rc<Budget>, draining: Rc<Once>) -> Rc<Self> {
+    pub fn new(
+        directory: Rc<Directory>,
+        backend: Backend,
+        budget: Rc<Budget>,
+        metrics: Arc<ShardMetrics>,
+        draining: Rc<Once>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             directory,
             backend,
             budget,
+            metrics,
             draining,
             open: Cell::new(0),
             shared: RefCell::default(),
             watches: RefCell::default(),
             waiters: Cell::new(0),
         })
+    }
+
+    /// Returns how many partitions a station has. It is never made.
+    pub async fn partitions(&self, station: &Name, now: Instant) -> Result<u16, Reject> {
+        let found = self.directory.readable(station, now).await?;
+        Ok(u16::try_from(found.partitions.len()).unwrap_or(u16::MAX))
     }
 
     /// Reads records by place.
@@ -161,6 +177,7 @@ impl Reader {
             return Err(Reject::Overloaded("the number of reads at a time"));
         }
         self.open.set(self.open.get() + 1);
+        self.metrics.reads.increment();
         let _open = Open(&self.open);
         match self.attempt(call).await {
             // The stream was removed under us: look again, once.

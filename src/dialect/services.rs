@@ -3,7 +3,7 @@
 use super::{Now, OpenStreams};
 use crate::{
     auth::{Authenticator, Principal},
-    consume::Fetcher,
+    consume::{Fetcher, Reader},
     directory::Directory,
     ingest::Ingest,
     limits::Limits,
@@ -22,6 +22,8 @@ pub struct Services {
     pub ingest: Ingest,
     /// Consume.
     pub fetcher: Fetcher,
+    /// Reads by place.
+    pub reader: Rc<Reader>,
     /// The requests that go on after they were admitted.
     pub open_streams: Rc<OpenStreams>,
     /// Default lifetime of an access token.

@@ -24,12 +24,13 @@ mod schema;
 mod station;
 mod store;
 mod streams;
+mod tail;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     admin::*, auth::*, config::*, consume::*, dead_letters::*, http::*, nats::*, process::*, publish::*, read::*,
-    registry::*, schema::*, station::*, store::*, streams::*,
+    registry::*, schema::*, station::*, store::*, streams::*, tail::*,
 };
 
 use std::time::Duration;

@@ -62,6 +62,24 @@ pub const RECORD_BYTES_IN: Metric =
     counter("sluicegate_record_bytes_in_total", "Payload bytes of the records that the backend has acknowledged.");
 /// Records delivered.
 pub const RECORDS_OUT: Metric = counter("sluicegate_records_out_total", "Records delivered by consume calls.");
+/// Reads by place.
+pub const READS: Metric = counter(
+    "sluicegate_reads_total",
+    "Reads by place that the backend was asked for; tails of one station share them.",
+);
+/// Records read by place.
+pub const RECORDS_READ: Metric =
+    counter("sluicegate_records_read_total", "Records delivered by tails and pages of records.");
+/// Bytes of records read by place.
+pub const RECORD_BYTES_READ: Metric = counter(
+    "sluicegate_record_bytes_read_total",
+    "Bytes of headers and payloads of the records delivered by tails and pages of records.",
+);
+/// Gaps.
+pub const READ_GAPS: Metric = counter(
+    "sluicegate_read_gaps_total",
+    "Gaps that the readers of tails and pages were told of: retention had removed records before they were read.",
+);
 /// Validated records.
 pub const RECORDS_CHECKED: Metric = counter("sluicegate_records_checked_total", "Records validated against a schema.");
 /// Invalid records.

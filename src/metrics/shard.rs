@@ -35,6 +35,14 @@ pub struct ShardMetrics {
     pub record_bytes_in: Counter,
     /// Records delivered by consume calls.
     pub records_out: Counter,
+    /// Reads by place that the backend was asked for.
+    pub reads: Counter,
+    /// Records delivered by tails and pages of records.
+    pub records_read: Counter,
+    /// Bytes of headers and payloads of these.
+    pub record_bytes_read: Counter,
+    /// Gaps that their readers were told of.
+    pub read_gaps: Counter,
     /// Validated records.
     pub records_checked: Counter,
     /// Of these, the ones that were not valid.

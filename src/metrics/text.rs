@@ -123,6 +123,10 @@ fn sums(page: &mut Page, shards: &[Arc<ShardMetrics>]) {
     sum(names::RECORDS_IN, |shard| shard.records_in.get());
     sum(names::RECORD_BYTES_IN, |shard| shard.record_bytes_in.get());
     sum(names::RECORDS_OUT, |shard| shard.records_out.get());
+    sum(names::READS, |shard| shard.reads.get());
+    sum(names::RECORDS_READ, |shard| shard.records_read.get());
+    sum(names::RECORD_BYTES_READ, |shard| shard.record_bytes_read.get());
+    sum(names::READ_GAPS, |shard| shard.read_gaps.get());
     sum(names::RECORDS_CHECKED, |shard| shard.records_checked.get());
     sum(names::RECORDS_INVALID, |shard| shard.records_invalid.get());
     sum(names::DEAD_LETTERS, |shard| shard.dead_letters.get());

@@ -8,7 +8,7 @@ use crate::{
     backend::{Backend, local, nats},
     budget::Budget,
     conn::Connections,
-    consume::{Fetcher, OpenDeliveries},
+    consume::{Fetcher, OpenDeliveries, Reader},
     dialect::{Dialects, OpenStreams, Services},
     directory::{
         Directory,
@@ -127,12 +127,13 @@ async fn run(parts: Parts) -> io::Result<()> {
         },
         fetcher: Fetcher {
             directory: Rc::clone(&directory),
-            backend,
+            backend: backend.clone(),
             budget: Rc::clone(&budget),
             metrics: metrics(),
             draining: Rc::clone(&draining),
             open: Rc::clone(&open_deliveries),
         },
+        reader: Reader::new(Rc::clone(&directory), backend, Rc::clone(&budget), metrics(), Rc::clone(&draining)),
         open_streams: OpenStreams::new(metrics()),
         access_lifetime: parts.lifetimes.0,
         refresh_lifetime: parts.lifetimes.1,

@@ -15,7 +15,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 fn reader(world: &World) -> Rc<Reader> {
     let (directory, budget) = (Rc::clone(&world.directory), Rc::clone(&world.budget));
-    Reader::new(directory, world.backend.clone(), budget, Rc::default())
+    Reader::new(directory, world.backend.clone(), budget, Arc::clone(&world.metrics), Rc::default())
 }
 
 fn call(station: &Name, start: Start, may_share: bool) -> ReadCall<'_> {

@@ -4,7 +4,10 @@
 //! what is printed is read back as the same value. Times are whole milliseconds.
 
 use super::error::Bad;
-use crate::limits::{CONFIG_SIZE_MAX, CONFIG_TIME_MAX};
+use crate::{
+    limits::{CONFIG_SIZE_MAX, CONFIG_TIME_MAX},
+    wire::time::UNITS,
+};
 use std::{net::SocketAddr, time::Duration};
 
 /// A value as it was written. No `Debug`: it may be a secret.
@@ -20,7 +23,6 @@ pub(super) enum Raw {
     List(Vec<String>),
 }
 
-const TIME_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 const SIZE_UNITS: [(&str, u64); 8] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -100,7 +102,7 @@ impl Raw {
         let millis = match self {
             Self::Text(text) if text.trim() == "0" => Some(0),
             Self::Integer(0) => Some(0),
-            Self::Text(text) => with_unit(text, &TIME_UNITS, None),
+            Self::Text(text) => with_unit(text, &UNITS, None),
             _ => None,
         };
         let time = millis.map(Duration::from_millis).filter(|time| *time <= CONFIG_TIME_MAX);
@@ -166,7 +168,7 @@ pub(super) fn unquote(text: &str) -> Option<&str> {
 /// A time as it can be written again: in the largest unit that divides it.
 pub(super) fn show_time(time: Duration) -> String {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    show_unit(millis, &TIME_UNITS).unwrap_or_else(|| "0s".to_owned())
+    show_unit(millis, &UNITS).unwrap_or_else(|| "0s".to_owned())
 }
 
 /// A number of bytes as it can be written again: in the largest binary unit that divides it.

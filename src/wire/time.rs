@@ -1,5 +1,8 @@
 //! Times as text (RFC 3339): what the broker writes, what clients send and get.
 
+/// Units of durations, in milliseconds: what the configuration takes, and what clients send.
+pub const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
 /// Days from the first of March of the year 0 to 1970.
 const DAYS_TO_1970: u64 = 719_468;
 const DAY_MS: u64 = 86_400_000;

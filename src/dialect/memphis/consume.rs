@@ -1,20 +1,23 @@
 //! `POST /stations/<name>/consume/batch`.
 //!
-//! The answer is a bare JSON array. A payload that is not UTF-8 comes as base64, marked, never mangled.
+//! The answer is a bare JSON array of [`Element`]s.
 
-use super::{Memphis, decoded, fields::Fields, reply, route};
+use super::{
+    Memphis, decoded,
+    element::{self, Element},
+    fields::Fields,
+    reply, route,
+};
 use crate::{
     auth::Principal,
-    consume::{AnswerRoom, Consume, Handout},
+    consume::{Consume, Handout},
     dialect::{Reply, Request},
-    ingest::Ingest,
-    limits::{ENCODED_AT_ONCE_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MAX},
+    limits::{FETCH_RECORDS_MAX, FETCH_WAIT_MAX},
     reject::Reject,
     station::Name,
-    wire::{content_encoding::Codings, nats},
+    wire::content_encoding::Codings,
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
-use std::{collections::BTreeMap, io::Write as _, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 const BATCH_SIZE_DEFAULT: i64 = 10;
 const WAIT_MS_DEFAULT: i64 = 5_000;
@@ -32,10 +35,6 @@ pub(super) struct Call {
     pub(super) codings: Codings,
     pub(super) principal: Rc<Principal>,
 }
-
-/// Header fields that are not shown: an SDK's own bookkeeping, which the original hid too, and what the broker keeps
-/// of the batch that a record was published in, which says nothing of the record.
-const HIDDEN: [&[u8]; 2] = [b"$memphis", b"Nats-Batch-"];
 
 /// What the body asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,8 +77,12 @@ impl Memphis {
         };
         let mut delivery = self.services.fetcher.consume(&consume).await?;
         let (messages, arena, room) = delivery.to_encode();
-        let records = messages.iter().map(|message| (message.payload.of(arena), message.headers.of(arena)));
-        let body = encode(&self.services.ingest, arena.len(), records, room).await?;
+        let records = messages.iter().map(|message| Element {
+            payload: message.payload.of(arena),
+            headers: message.headers.of(arena),
+            place: None,
+        });
+        let body = element::encode(&self.services.ingest, arena.len(), records, room).await?;
         let bytes = body.len();
         let mut reply = reply::json(200, body, route::CONSUME);
         if !wanted.manual_ack || delivery.messages().is_empty() {
@@ -128,83 +131,10 @@ fn wanted(body: &[u8]) -> Result<Wanted, Reject> {
     })
 }
 
-/// Encodes messages as a JSON array: payloads and headers, which have so many bytes together. What is large is encoded in turns, as a
-/// large body is decoded.
-async fn encode<'a>(
-    ingest: &Ingest,
-    bytes: usize,
-    messages: impl Iterator<Item = (&'a [u8], &'a [u8])>,
-    mut room: AnswerRoom<'_>,
-) -> Result<Vec<u8>, Reject> {
-    let mut out = Vec::with_capacity(bytes + bytes / 8 + 2);
-    out.push(b'[');
-    let mut messages = messages.fuse();
-    let mut turn = |is_over: &dyn Fn() -> bool| {
-        for (payload, headers) in messages.by_ref() {
-            if out.len() > 1 {
-                out.push(b',');
-            }
-            encode_message(payload, headers, &mut out);
-            if is_over() {
-                // Other answers grow meanwhile: each counts what it has.
-                room.grow(out.capacity())?;
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    };
-    if bytes <= ENCODED_AT_ONCE_BYTES_MAX {
-        turn(&|| false)?;
-    } else {
-        // Boxed, as whatever takes its time.
-        Box::pin(ingest.in_time_slices(turn)).await?;
-    }
-    out.push(b']');
-    room.grow(out.len())?;
-    Ok(out)
-}
-
-fn encode_message(payload: &[u8], headers: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(br#"{"message":"#);
-    // Writing to a Vec and encoding text cannot fail.
-    match std::str::from_utf8(payload) {
-        Ok(text) => {
-            let _ = serde_json::to_writer(&mut *out, text);
-        }
-        Err(_) => {
-            let _ = write!(out, r#""{}","encoding":"base64""#, STANDARD.encode(payload));
-        }
-    }
-    out.extend_from_slice(br#","headers":"#);
-    let _ = serde_json::to_writer(&mut *out, &header_map(headers));
-    out.push(b'}');
-}
-
-/// Stored header fields: names sorted, the first value of each, as in the original.
-fn header_map(headers: &[u8]) -> BTreeMap<String, String> {
-    let mut map = BTreeMap::new();
-    for line in headers.split(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let (name, value) = line.split_at(colon);
-        let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii();
-        if HIDDEN.iter().any(|prefix| name.starts_with(prefix)) {
-            continue;
-        }
-        let name = String::from_utf8_lossy(name).into_owned();
-        map.entry(name).or_insert_with(|| nats::headers::text(value).into_owned());
-    }
-    map
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        budget::Budget,
-        ingest::testing::{World, count_other_work, run},
-        reject::NameFault,
-    };
+    use crate::reject::NameFault;
 
     #[test]
     fn the_body_is_read_with_the_originals_defaults_and_words() {
@@ -246,55 +176,5 @@ mod tests {
         );
         check(r#"{"consumer_name":"c","manual_ack":"yes"}"#, Err(Reject::Field("Invalid request body")));
         check(r#"{"consumer_name":"a b"}"#, Err(Reject::Name("Consumer", NameFault::Characters)));
-    }
-
-    #[test]
-    fn f8_while_a_large_answer_is_encoded_the_shard_does_other_things() {
-        run(async |world: &World| {
-            let ticks = count_other_work();
-            let within = async |budget: &Rc<Budget>, count: usize| {
-                let messages = vec![(&br#"{"kind":"click"}"#[..], &b"X-A: b\r\n"[..]); count];
-                let mut held = budget.hold();
-                held.set_verified(true);
-                encode(&world.ingest(), count * 24, messages.into_iter(), AnswerRoom::new(0, &mut held)).await
-            };
-            let encoded = async |count: usize| within(&world.budget, count).await.expect("room");
-            let one = r#"{"message":"{\"kind\":\"click\"}","headers":{"X-A":"b"}}"#;
-            for count in [0, 1, 2] {
-                assert_eq!(encoded(count).await, format!("[{}]", vec![one; count].join(",")).as_bytes());
-                assert_eq!(ticks.get(), 0, "at once");
-            }
-            let count = 4 * ENCODED_AT_ONCE_BYTES_MAX / 24;
-            assert!(encoded(count).await == format!("[{}]", vec![one; count].join(",")).as_bytes());
-            // How often depends on the machine; in one go it would be never.
-            assert!(ticks.get() > 0, "nothing else was done");
-            // What has grown beyond the room is not encoded to its end.
-            let small = Budget::new(count);
-            assert_eq!(within(&small, count).await, Err(Reject::Overloaded("memory for request bodies")));
-            assert_eq!(small.used(), 0);
-        });
-    }
-
-    #[test]
-    fn a_payload_comes_back_as_it_was_or_marked_as_base64() {
-        let encoded = |payload: &[u8], headers: &[u8]| {
-            let mut out = Vec::new();
-            encode_message(payload, headers, &mut out);
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!(
-            encoded(br#"{"a": 1}"#, b"X-B: 2\r\nContent-Type: application/json\r\nX-B: 3\r\n"),
-            r#"{"message":"{\"a\": 1}","headers":{"Content-Type":"application/json","X-B":"2"}}"#
-        );
-        let batched = b"Nats-Batch-Id: b\r\nNats-Batch-Sequence: 2\r\nNats-Batch-Commit: 1\r\nNats-Msg-Id: k-1\r\n$memphis_x: y\r\n";
-        assert_eq!(encoded(b"1", batched), r#"{"message":"1","headers":{"Nats-Msg-Id":"k-1"}}"#);
-        let raw = b"X-Name: J\xfcrgen\r\nX-\xff: 1\r\nX-Quoted: \x93\r\n";
-        assert_eq!(
-            encoded(b"1", raw),
-            r#"{"message":"1","headers":{"X-Name":"Jürgen","X-Quoted":"%93","X-\ufffd":"1"}}"#
-                .replace("\\ufffd", "\u{fffd}"),
-            "as others stored it, or an earlier version"
-        );
-        assert_eq!(encoded(&[0xff, 0x00], b""), r#"{"message":"/wA=","encoding":"base64","headers":{}}"#);
     }
 }

@@ -6,12 +6,16 @@
 mod answer;
 mod auth;
 mod consume;
+mod cursor;
+mod element;
 mod fields;
 mod openapi;
 mod prefer;
 mod produce;
+mod records;
 mod reply;
 mod route;
+mod tail;
 
 pub(super) use openapi::description;
 pub use reply::stored;
@@ -19,7 +23,7 @@ pub(super) use route::ROUTES;
 
 use super::{Admission, Admitted, BodyMode, Reply, Request, Services};
 use crate::{
-    auth::{Principal, credential, is_credential_in},
+    auth::{Credential, Principal, credential, is_credential_in},
     ingest::Form,
     limits::CONTROL_BODY_BYTES_MAX,
     metrics::Route,
@@ -50,20 +54,22 @@ enum Kind {
     Status,
     Produce(produce::Call),
     Consume(consume::Call),
+    Tail(tail::Call),
+    Records(tail::Call),
 }
 
 impl Kind {
     /// Returns whether the client has shown a valid credential.
     fn is_verified(&self) -> bool {
         match self {
-            Self::Produce(_) | Self::Consume(_) => true,
+            Self::Produce(_) | Self::Consume(_) | Self::Tail(_) | Self::Records(_) => true,
             Self::Authenticate(_) | Self::Refresh(_) | Self::Status => false,
         }
     }
 
     /// Returns whether serving it may take long by intention.
     fn waits(&self) -> bool {
-        matches!(self, Self::Consume(_) | Self::Authenticate(_))
+        matches!(self, Self::Consume(_) | Self::Authenticate(_) | Self::Tail(_) | Self::Records(_))
     }
 
     fn admitted(self, route: Route, body_bytes_max: usize) -> Admitted<Call> {
@@ -101,10 +107,7 @@ impl Memphis {
         let principal = if target.is_open() {
             None
         } else {
-            // A page's request that carries a credential in its URL is judged by that alone: the browser may add what it holds.
-            let authorization = head.authorization.filter(|_| page(request).is_none()).map(|span| span.of(bytes));
-            let credential = credential(authorization, head.query.map(|span| span.of(bytes)));
-            let credential = credential.ok_or(Reject::Unauthorized).map_err(|reject| refuse(&reject))?;
+            let credential = credential_of(request).ok_or(Reject::Unauthorized).map_err(|reject| refuse(&reject))?;
             Some(self.services.principal(&credential, request.now.unix_s).map_err(|reject| refuse(&reject))?)
         };
         // CONNECT names no path.
@@ -135,6 +138,12 @@ impl Memphis {
                 principal.check(Action::Consume, &station).map_err(|reject| refuse(&reject))?;
                 let create = principal.may(Action::Produce, station.as_str());
                 small(Kind::Consume(consume::Call { station, create, principal, codings: codings()? }))
+            }
+            Target::Tail(station) => {
+                small(Kind::Tail(admit_reading(station, principal).map_err(|reject| refuse(&reject))?))
+            }
+            Target::Records(station) => {
+                small(Kind::Records(admit_reading(station, principal).map_err(|reject| refuse(&reject))?))
             }
             Target::OpenNothing | Target::Nothing => Err(Box::new(reply::not_found(head.method_text.of(bytes), path))),
         }
@@ -169,6 +178,8 @@ impl Memphis {
             Kind::Status => reply::status(),
             Kind::Produce(call) => self.produce(&call, request, body).await,
             Kind::Consume(call) => Box::pin(self.consume(&call, request, body)).await,
+            Kind::Tail(call) => Box::pin(self.tail(&call, request)).await,
+            Kind::Records(call) => Box::pin(self.records(&call, request)).await,
         };
         shared(request, reply)
     }
@@ -182,6 +193,21 @@ pub(super) fn reject(reject: &Reject, route: Route, request: Option<&Request<'_>
         Some(request) => shared(request, reply),
         None => reply,
     }
+}
+
+/// Who may consume may read by place.
+fn admit_reading(station: Result<Name, Reject>, principal: Option<Rc<Principal>>) -> Result<tail::Call, Reject> {
+    let (station, principal) = (station?, principal.ok_or(Reject::Unauthorized)?);
+    principal.check(Action::Consume, &station)?;
+    Ok(tail::Call { station, principal })
+}
+
+/// Returns the credential of a request. A page's request that carries one in its URL is judged by that alone: the browser
+/// may add what it holds.
+fn credential_of<'a>(request: &Request<'a>) -> Option<Credential<'a>> {
+    let (head, bytes) = (request.head, request.bytes);
+    let authorization = head.authorization.filter(|_| page(request).is_none()).map(|span| span.of(bytes));
+    credential(authorization, head.query.map(|span| span.of(bytes)))
 }
 
 /// The origin of the page that sent a request with its credential in the URL: all that a beacon can do, which a browser sends

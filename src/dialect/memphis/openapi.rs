@@ -11,8 +11,8 @@ use utoipa::{OpenApi, ToSchema};
 
 #[derive(OpenApi)]
 #[openapi(
-    paths(authenticate, refresh_token, produce_single, produce_batch, consume_batch, status),
-    components(schemas(Failure, Unfinished, Unauthorized, NameText, GroupText, MessageIdText)),
+    paths(authenticate, refresh_token, produce_single, produce_batch, consume_batch, tail, records, status),
+    components(schemas(PlacedRecord, Failure, Unfinished, Unauthorized, NameText, GroupText, MessageIdText)),
     tags((name = "data", description = "The data port: records in and out"))
 )]
 struct Document;
@@ -206,6 +206,25 @@ struct Record {
     headers: std::collections::BTreeMap<String, String>,
 }
 
+/// A record with its place.
+#[derive(Serialize, ToSchema)]
+struct PlacedRecord {
+    /// Payload of the record, as text.
+    message: String,
+    /// `base64`, if the payload is not UTF-8: `message` is then base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    encoding: Option<String>,
+    /// Header fields that are stored with the record.
+    headers: std::collections::BTreeMap<String, String>,
+    /// Its partition.
+    partition: u16,
+    /// Its number in the partition.
+    sequence: u64,
+    /// When it was stored (RFC 3339).
+    time: String,
+}
+
 /// The answer that the gateway is alive.
 #[derive(Serialize, ToSchema)]
 struct Status {
@@ -240,6 +259,14 @@ refusals! { pub(super), "application/json", "Failure" =>
         415 "The Content-Encoding is not supported",
         429 "Too many deliveries of this group, or of this user or API key, wait for their acknowledgement: the text says which",
         503 "The broker is away, the station's stream is missing, the control plane did not answer, or the gateway is overloaded: send the same request again, also if it acknowledges";
+}
+
+refusals! { pub(super), "application/json", "Failure" =>
+    /// Reads by place.
+    Reading: 400 "A parameter is wrong: the text says which and what it takes",
+        403 "Not allowed to consume from this station",
+        404 "There is no such station",
+        503 "The broker is away, or the gateway is overloaded or shuts down: send the same request again";
 }
 
 refusals! { pub(super), "application/json", "Unfinished" =>
@@ -310,6 +337,37 @@ fn produce_batch() {}
         (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are"))),
         Anonymous, Consuming))]
 fn consume_batch() {}
+
+/// Follows a station: records as server-sent events, as they are stored.
+///
+/// The data of an event is a record with its place; its id is a cursor that says where to go on. `event: gap` names
+/// records that retention removed before they were read. `event: end` comes before the gateway ends the stream.
+#[utoipa::path(get, path = "/stations/{name}/tail", tag = "data", operation_id = "tail",
+    security(("token" = []), ("key" = []), ("query" = [])),
+    params(("name" = NameText, Path, description = "The station"),
+        ("from" = Option<String>, Query, description = "Where to begin: `new` (the default), `first`, a time back such as `-15m`, an RFC 3339 time, or a cursor such as `0:17,1:5`"),
+        ("partition" = Option<u16>, Query, description = "The only partition to follow"),
+        ("limit" = Option<u64>, Query, description = "Number of records after which the stream ends"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was seen: a cursor, which wins over `from`")),
+    responses((status = 200, description = "The events", body = String, content_type = "text/event-stream",
+        headers(("Cache-Control" = String, description = "Always `no-store`"))),
+        (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are"))),
+        Anonymous, Reading))]
+fn tail() {}
+
+/// Returns a page of records by place.
+#[utoipa::path(get, path = "/stations/{name}/records", tag = "data", operation_id = "records",
+    security(("token" = []), ("key" = []), ("query" = [])),
+    params(("name" = NameText, Path, description = "The station"),
+        ("from" = Option<String>, Query, description = "Where to begin: `first` (the default), `new`, a time back such as `-15m`, an RFC 3339 time, or a cursor such as `0:17,1:5`"),
+        ("partition" = Option<u16>, Query, description = "The only partition to read"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 5000, description = "Number of records at most; 100 by default")),
+    responses((status = 200, description = "The records; an empty list at the end", body = Vec<PlacedRecord>, headers(
+        ("Link" = String, description = "Where to go on, also at the end"),
+        ("Sluicegate-Gap" = String, description = "Records that retention removed before they were read: partition, first and last sequence"))),
+        (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are"))),
+        Anonymous, Reading))]
+fn records() {}
 
 /// Says that the gateway is alive.
 #[utoipa::path(get, path = "/monitoring/status", tag = "data", operation_id = "status", security(()),

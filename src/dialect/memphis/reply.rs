@@ -31,8 +31,8 @@ const NO_STORE: Fields = Fields::of("Cache-Control: no-store\r\n");
 /// What a page may read besides what every page may of any answer (Fetch, "CORS-safelisted response-header name"). One list, so that no
 /// field is forgotten; on every answer but the plain ones, which have none of these.
 pub(super) const EXPOSED: Fields = Fields::of(
-    "Access-Control-Expose-Headers: Accept-Encoding, Allow, Preference-Applied, Retry-After, \
-    Sluicegate-Delivery, WWW-Authenticate\r\n",
+    "Access-Control-Expose-Headers: Accept-Encoding, Allow, Link, Preference-Applied, Retry-After, \
+    Sluicegate-Delivery, Sluicegate-Gap, WWW-Authenticate\r\n",
 );
 /// Fields of every answer to a preflight, with how long a browser need not ask again, in seconds: the most that any heeds.
 const PREFLIGHT: Fields = Fields::of(

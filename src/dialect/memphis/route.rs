@@ -19,10 +19,14 @@ pub(super) const PRODUCE_BATCH: Route = Route::new(4, "produce_batch");
 pub(super) const CONSUME: Route = Route::new(5, "consume");
 /// `GET /monitoring/status`
 pub(super) const STATUS: Route = Route::new(6, "status");
+/// `GET /stations/<name>/tail`
+pub(super) const TAIL: Route = Route::of_streams(8, "tail");
+/// `GET /stations/<name>/records`
+pub(super) const RECORDS: Route = Route::new(9, "records");
 
 /// Every route of the API.
-pub(in crate::dialect) const ROUTES: [Route; 6] =
-    [AUTHENTICATE, REFRESH, PRODUCE_SINGLE, PRODUCE_BATCH, CONSUME, STATUS];
+pub(in crate::dialect) const ROUTES: [Route; 8] =
+    [AUTHENTICATE, REFRESH, PRODUCE_SINGLE, PRODUCE_BATCH, CONSUME, STATUS, TAIL, RECORDS];
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +43,10 @@ pub(super) enum Target {
     ProduceBatch(Result<Name, Reject>),
     /// `POST /stations/<name>/consume/batch`
     Consume(Result<Name, Reject>),
+    /// `GET /stations/<name>/tail`
+    Tail(Result<Name, Reject>),
+    /// `GET /stations/<name>/records`
+    Records(Result<Name, Reject>),
     /// Known to the original's list of open paths, and nothing there.
     OpenNothing,
     /// No such route.
@@ -74,6 +82,8 @@ impl Target {
             () if is(third, "produce") && is(fourth, "single") => Self::ProduceSingle(station(second)),
             () if is(third, "produce") && is(fourth, "batch") => Self::ProduceBatch(station(second)),
             () if is(third, "consume") && is(fourth, "batch") => Self::Consume(station(second)),
+            () if is(third, "tail") && fourth.is_empty() => Self::Tail(station(second)),
+            () if is(third, "records") && fourth.is_empty() => Self::Records(station(second)),
             () => Self::Nothing,
         }
     }
@@ -89,7 +99,7 @@ impl Target {
             Self::Authenticate | Self::Refresh | Self::ProduceSingle(_) | Self::ProduceBatch(_) | Self::Consume(_) => {
                 Some("POST")
             }
-            Self::Status => Some("GET, HEAD"),
+            Self::Status | Self::Tail(_) | Self::Records(_) => Some("GET, HEAD"),
             Self::OpenNothing | Self::Nothing => None,
         }
     }
@@ -106,7 +116,7 @@ impl Target {
     /// Whether `method` is one of them.
     pub(super) fn takes(&self, method: Method) -> bool {
         match self {
-            Self::Status => matches!(method, Method::Get | Method::Head),
+            Self::Status | Self::Tail(_) | Self::Records(_) => matches!(method, Method::Get | Method::Head),
             _ => method == Method::Post,
         }
     }
@@ -120,6 +130,8 @@ impl Target {
             Self::ProduceSingle(_) => PRODUCE_SINGLE,
             Self::ProduceBatch(_) => PRODUCE_BATCH,
             Self::Consume(_) => CONSUME,
+            Self::Tail(_) => TAIL,
+            Self::Records(_) => RECORDS,
             Self::OpenNothing | Self::Nothing => Route::OTHER,
         }
     }
@@ -155,6 +167,11 @@ mod tests {
             ("/Stations/Orders/Produce/Single/", Target::ProduceSingle(named("orders"))),
             ("/stations/a%2Eb/produce/batch", Target::ProduceBatch(named("a.b"))),
             ("/stations/orders/consume/batch", Target::Consume(named("orders"))),
+            ("/stations/orders/tail", Target::Tail(named("orders"))),
+            ("/stations/Orders/Tail/", Target::Tail(named("orders"))),
+            ("/stations/a%2Eb/records", Target::Records(named("a.b"))),
+            ("/stations/orders/tail/x", Target::Nothing),
+            ("/stations//tail", Target::Nothing),
             ("/stations//produce/single", Target::Nothing),
             (
                 "/stations/a%2Fb/produce/single",

@@ -6,6 +6,7 @@ use crate::support::{
     http::{self, Http, Response},
     openapi::Description,
     ports,
+    sse::Events,
 };
 use serde_json::{Value, json};
 
@@ -14,6 +15,8 @@ const BATCH: &str = "/stations/{name}/produce/batch";
 const CONSUME: &str = "/stations/{name}/consume/batch";
 const AUTHENTICATE: &str = "/auth/authenticate";
 const REFRESH: &str = "/auth/refreshToken";
+const TAIL: &str = "/stations/{name}/tail";
+const RECORDS: &str = "/stations/{name}/records";
 const STATUS: &str = "/monitoring/status";
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
@@ -24,6 +27,7 @@ pub(super) fn walk(gateway: &Gateway, description: &Description) {
     methods(gateway, description);
     produced(gateway, description);
     consumed(gateway, description);
+    read_by_place(gateway, description);
     refused(gateway, description);
     bounded(gateway, description);
     unknown_users(gateway, description);
@@ -109,9 +113,10 @@ fn login(gateway: &Gateway, description: &Description) {
 fn methods(gateway: &Gateway, description: &Description) {
     ask(gateway, description, ("GET", STATUS), "", &[], b"", 200);
     let bearer = format!("Bearer {}", gateway.token());
-    for template in [AUTHENTICATE, REFRESH, SINGLE, BATCH, CONSUME, STATUS] {
+    for template in [AUTHENTICATE, REFRESH, SINGLE, BATCH, CONSUME, TAIL, RECORDS, STATUS] {
         let target = template.replace("{name}", "kept");
-        let (wrong, documented) = if template == STATUS { ("DELETE", "GET") } else { ("GET", "POST") };
+        let reads = [TAIL, RECORDS, STATUS].contains(&template);
+        let (wrong, documented) = if reads { ("DELETE", "GET") } else { ("GET", "POST") };
         let response = http::once(gateway.address(), wrong, &target, &[("Authorization", &bearer)], b"");
         assert_eq!(response.status, 405, "{wrong} {target}");
         description.holds(documented, template, &response);
@@ -150,11 +155,51 @@ fn consumed(gateway: &Gateway, description: &Description) {
     consume(gateway, description, "described", &format!("{{\"consumer_name\":\"{}\"}}", "x".repeat(64 * 1024)), 413);
 }
 
+/// Asks for what is read by place, as root.
+#[track_caller]
+pub(super) fn read(
+    gateway: &Gateway,
+    description: &Description,
+    template: &str,
+    target: &str,
+    status: u16,
+) -> Response {
+    let bearer = format!("Bearer {}", gateway.token());
+    let response = http::once(gateway.address(), "GET", target, &[("Authorization", bearer.as_str())], b"");
+    assert_eq!(response.status, status, "GET {target}: {}", response.text());
+    description.holds("GET", template, &response);
+    response
+}
+
+/// What a gateway without its broker answers.
+pub(super) fn read_without_broker(gateway: &Gateway, description: &Description) {
+    for template in [TAIL, RECORDS] {
+        read(gateway, description, template, &template.replace("{name}", "kept"), 503);
+    }
+}
+
+fn read_by_place(gateway: &Gateway, description: &Description) {
+    let page = read(gateway, description, RECORDS, "/stations/described/records", 200);
+    assert!(!page.json().as_array().unwrap().is_empty());
+    let mut tail = Events::follow(gateway, "described", "?from=first&limit=1", &[]);
+    let event = tail.next();
+    let body = format!("id: {}\ndata: {}\n\n", event.id, event.data).into_bytes();
+    description.holds("GET", TAIL, &Response { status: 200, head: tail.head.clone(), body });
+    for template in [TAIL, RECORDS] {
+        let of = |station: &str| template.replace("{name}", station);
+        read(gateway, description, template, &format!("{}?from=yesterday", of("described")), 400);
+        read(gateway, description, template, &of("never.made"), 404);
+    }
+}
+
 /// Who may not, and what is not there.
 fn refused(gateway: &Gateway, description: &Description) {
     let posts = [(SINGLE, "1"), (BATCH, "[1]"), (CONSUME, "{\"consumer_name\":\"c\"}")];
     for (template, body) in posts {
         ask(gateway, description, ("POST", template), "described", &[JSON], body.as_bytes(), 401);
+    }
+    for template in [TAIL, RECORDS] {
+        ask(gateway, description, ("GET", template), "described", &[], b"", 401);
     }
     let made = |rights: Value| {
         let root = super::root_basic();
@@ -167,6 +212,10 @@ fn refused(gateway: &Gateway, description: &Description) {
     for (template, body) in posts {
         let fields = [("Authorization", elsewhere.as_str()), JSON];
         ask(gateway, description, ("POST", template), "described", &fields, body.as_bytes(), 403);
+    }
+    for template in [TAIL, RECORDS] {
+        let fields = [("Authorization", elsewhere.as_str())];
+        ask(gateway, description, ("GET", template), "described", &fields, b"", 403);
     }
     // Who may not produce may not make the station by consuming either.
     let reader = made(json!({"consume": ["*"]}));

@@ -16,6 +16,7 @@ pub mod process;
 pub mod proxy;
 pub mod readback;
 pub mod reaper;
+pub mod sse;
 pub mod token;
 
 use std::{

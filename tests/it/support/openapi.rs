@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Header fields that are documented and need not be there.
-const OPTIONAL: &[&str] = &["Link", "Preference-Applied", "Sluicegate-Delivery"];
+const OPTIONAL: &[&str] = &["Link", "Preference-Applied", "Sluicegate-Delivery", "Sluicegate-Gap"];
 
 /// An operation of the description.
 #[derive(Debug, Clone)]

@@ -59,10 +59,10 @@ impl Deref for HeldPage {
 }
 
 /// How a wait for records has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Arrival {
-    /// A partition has what was waited for.
-    Records,
+    /// These partitions have what was waited for.
+    Records(Vec<u16>),
     /// The time is up.
     TimeUp,
     /// The shard drains.
@@ -386,13 +386,14 @@ impl Watched {
     fn wake(&self, reached: &[(u16, u64)]) {
         let newest: BTreeMap<u16, u64> = reached.iter().copied().collect();
         let is_reached =
-            |(partition, sequence): &(u16, u64)| newest.get(partition).is_some_and(|last| last >= sequence);
+            |(partition, sequence): &&(u16, u64)| newest.get(partition).is_some_and(|last| last >= sequence);
         self.waiting.borrow_mut().retain(|_, waiting| {
-            let woken = waiting.places.iter().any(is_reached);
-            if woken {
-                waiting.end(Ok(Arrival::Records));
+            let reached: Vec<u16> = waiting.places.iter().filter(is_reached).map(|(partition, _)| *partition).collect();
+            let waits = reached.is_empty();
+            if !waits {
+                waiting.end(Ok(Arrival::Records(reached)));
             }
-            !woken
+            waits
         });
     }
 

@@ -10,7 +10,7 @@ use crate::{
     backend::{Bounds, Start},
     limits::{GATHER_TIME_MAX, TAIL_PAUSE_MAX, TAIL_PAUSE_MIN, TAIL_TROUBLE_MAX},
     reject::{Fault, Reject},
-    rt::{self, clock},
+    rt::{self, Elapsed, clock},
     station::Name,
 };
 use std::{
@@ -175,9 +175,11 @@ impl Tail {
         let until = clock::now() + quiet;
         let mut pause = TAIL_PAUSE_MIN;
         loop {
-            let reject = match self.attempt(bounds, until).await {
-                Err(reject) if passes(&reject) => reject,
-                outcome => return outcome,
+            let left = until.saturating_duration_since(clock::now());
+            let reject = match rt::deadline(left, self.attempt(bounds, until)).await {
+                Ok(Err(reject)) if passes(&reject) => reject,
+                Ok(outcome) => return outcome,
+                Err(Elapsed) => return Ok(Step::Quiet),
             };
             let since = *self.trouble.get_or_insert_with(clock::now);
             if clock::since(since) >= TAIL_TROUBLE_MAX {
@@ -194,6 +196,13 @@ impl Tail {
         }
     }
 
+    /// A tail of one partition that was made elsewhere.
+    #[cfg(test)]
+    pub(crate) fn at(reader: Rc<Reader>, station: Name, next: u64) -> Self {
+        let places = Box::new([Place { partition: 0, next, is_unread: true }]);
+        Self { reader, station, places, turn: 0, trouble: None, may_share: true }
+    }
+
     async fn attempt(&mut self, bounds: Bounds, until: Instant) -> Result<Step, Reject> {
         loop {
             if let Some(piece) = self.read(bounds).await? {
@@ -207,7 +216,9 @@ impl Tail {
             let places: Vec<_> = self.places().collect();
             let left = until.saturating_duration_since(clock::now());
             match self.reader.wait(&self.station, &places, left, clock::now()).await? {
-                Arrival::Records => self.places.iter_mut().for_each(|place| place.is_unread = true),
+                Arrival::Records(reached) => {
+                    self.places.iter_mut().for_each(|place| place.is_unread |= reached.contains(&place.partition));
+                }
                 Arrival::TimeUp => return Ok(Step::Quiet),
                 Arrival::Draining => return Ok(Step::Draining),
             }

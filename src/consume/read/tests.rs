@@ -66,7 +66,7 @@ fn a_read_never_makes_a_station_and_holds_what_it_has_read() {
 fn who_waits_is_woken_by_what_comes_or_was_there_and_else_when_the_time_is_up() {
     run(async |world: &World| {
         let (reader, station) = (reader(world), station(world).await);
-        assert_eq!(wait(&reader, 1, LONG).await, Ok(Arrival::Records), "it is there");
+        assert_eq!(wait(&reader, 1, LONG).await, Ok(Arrival::Records(vec![0])), "it is there");
         assert_eq!(wait(&reader, 2, Duration::from_millis(50)).await, Ok(Arrival::TimeUp));
         let storing = async {
             until_waiting(&reader, 2).await;
@@ -74,7 +74,7 @@ fn who_waits_is_woken_by_what_comes_or_was_there_and_else_when_the_time_is_up() 
         };
         let waits = join(wait(&reader, 2, LONG), wait(&reader, 3, Duration::from_millis(500)));
         let ((reached, ahead), _) = join(waits, storing).await;
-        assert_eq!((reached, ahead), (Ok(Arrival::Records), Ok(Arrival::TimeUp)), "only what was waited for");
+        assert_eq!((reached, ahead), (Ok(Arrival::Records(vec![0])), Ok(Arrival::TimeUp)), "only what was waited for");
         assert_eq!(reader.waiters.get(), 0);
     });
 }
@@ -90,7 +90,7 @@ fn a_thousand_who_wait_on_a_station_cost_one_watch_and_one_read() {
             let mut next = 2;
             let mut pages = Vec::new();
             while next < 5 {
-                assert_eq!(wait(&reader, next, LONG).await, Ok(Arrival::Records));
+                assert_eq!(wait(&reader, next, LONG).await, Ok(Arrival::Records(vec![0])));
                 let call = call(&station_name, Start::Sequence(next), true);
                 let page = reader.read(&call).await.expect("a page");
                 next = page.next;
@@ -172,7 +172,7 @@ fn a_station_that_is_removed_ends_the_waits_on_it_and_one_that_is_made_anew_is_w
             until_waiting(&reader, 1).await;
             store(&world.backend, &station, "two", None).await
         };
-        assert_eq!(join(wait(&reader, 2, LONG), storing).await.0, Ok(Arrival::Records));
+        assert_eq!(join(wait(&reader, 2, LONG), storing).await.0, Ok(Arrival::Records(vec![0])));
     });
 }
 

@@ -49,7 +49,7 @@ fn take(tail: &mut Tail, step: Result<Step, Reject>) -> (u16, Vec<u64>) {
     (piece.partition, sequences)
 }
 
-fn is_quiet(step: Result<Step, Reject>) -> bool {
+fn is_quiet(step: &Result<Step, Reject>) -> bool {
     matches!(step, Ok(Step::Quiet))
 }
 
@@ -70,7 +70,7 @@ fn every_partition_has_its_turn_and_keeps_its_order() {
         assert_eq!(turns, [0, 1, 2, 0, 1, 2, 0, 1, 2]);
         let expect: Vec<u64> = (1..=30).collect();
         assert!(seen.len() == 3 && seen.values().all(|sequences| *sequences == expect), "{seen:?}");
-        assert!(is_quiet(tail.next(BOUNDS, BRIEF).await));
+        assert!(is_quiet(&tail.next(BOUNDS, BRIEF).await));
         assert_eq!(tail.places().collect::<Vec<_>>(), [(0, 31), (1, 31), (2, 31)]);
     });
 }
@@ -144,7 +144,7 @@ fn what_comes_while_a_tail_waits_is_read_once_for_all() {
         let waits = tails.iter_mut().map(|tail| async {
             let step = tail.next(BOUNDS, LONG).await;
             let taken = take(tail, step);
-            (taken, is_quiet(tail.next(BOUNDS, BRIEF).await))
+            (taken, is_quiet(&tail.next(BOUNDS, BRIEF).await))
         });
         let storing = async {
             rt::sleep(BRIEF).await;
@@ -153,6 +153,25 @@ fn what_comes_while_a_tail_waits_is_read_once_for_all() {
         let (all, _) = futures_util::future::join(futures_util::future::join_all(waits), storing).await;
         assert_eq!(all, vec![((0, vec![1]), true); 50]);
         assert_eq!(world.metrics.reads.get() - before, 1, "nobody read again what had been read");
+    });
+}
+
+#[test]
+fn only_the_partitions_in_which_something_has_come_are_read() {
+    run(async |world: &World| {
+        world.create(STATION, 8).await;
+        produce(world, 8).await;
+        let mut tail = open(&reader(world), Begin::New).await;
+        let before = world.metrics.reads.get();
+        let waiting = tail.next(BOUNDS, LONG);
+        let storing = async {
+            rt::sleep(BRIEF).await;
+            produce(world, 1).await;
+        };
+        let (step, ()) = futures_util::future::join(waiting, storing).await;
+        assert_eq!(take(&mut tail, step), (0, vec![2]));
+        assert!(is_quiet(&tail.next(BOUNDS, BRIEF).await));
+        assert_eq!(world.metrics.reads.get() - before, 1);
     });
 }
 
@@ -177,7 +196,7 @@ fn what_retention_took_is_a_gap_and_the_tail_goes_on_behind_it() {
         tail.pass(&piece, 7);
         assert_eq!(tail.places().collect::<Vec<_>>(), [(0, 7)], "the gap is passed before the records are");
         tail.pass(&piece, 11);
-        assert!(is_quiet(tail.next(BOUNDS, BRIEF).await));
+        assert!(is_quiet(&tail.next(BOUNDS, BRIEF).await));
         let mut late = open(&reader, Begin::At(vec![(0, 7)])).await;
         let Ok(Step::Piece(piece)) = late.next(BOUNDS, LONG).await else { panic!("no piece") };
         assert_eq!(piece.gap, None);
@@ -215,7 +234,7 @@ fn a_tail_outlives_what_passes_and_ends_with_what_does_not() {
     for (reject, is_passing) in [
         (Reject::BrokerAway, true),
         (Reject::NoStream, true),
-        (Reject::Overloaded("reads"), true),
+        (Reject::Overloaded("the number of reads at a time"), true),
         (Reject::ControlTimeout, true),
         (Reject::StationUnknown("x".into()), false),
         (Reject::Field("x"), false),

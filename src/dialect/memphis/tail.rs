@@ -180,3 +180,74 @@ impl Follow {
         write_cursor(self.tail.places(), &mut self.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        auth::{Authenticator, TokenKeys, Users},
+        backend::{
+            Backend,
+            local::{Clock, StationDefaults, Store},
+        },
+        budget::Budget,
+        consume::Reader,
+        dialect::OpenStreams,
+        directory::Directory,
+        limits::TAIL_TROUBLE_MAX,
+        rt::{clock, virtual_time},
+        station::Attributes,
+    };
+    use std::time::Duration;
+
+    /// What a tail sends, and when, on a shard whose control plane answers nothing.
+    async fn sent_without_answers(backend: Backend) -> Vec<(Duration, String)> {
+        let metrics: Arc<ShardMetrics> = Arc::default();
+        let (asks, _questions) = flume::bounded(1_024);
+        let directory = Rc::new(Directory::new(0, asks));
+        let reader = Reader::new(directory, backend, Budget::new(1 << 30), Arc::clone(&metrics), Rc::default());
+        let station = Name::parse("orders").unwrap();
+        let users = Arc::new(Users::new("root", 7, []));
+        let mut authenticator = Authenticator::new(0, TokenKeys::new("access key", "refresh key"), users);
+        let principal = authenticator.user(1, "root", 7).unwrap();
+        let new = NewStream {
+            credential: b"",
+            principal: &principal,
+            action: Action::Consume,
+            station: &station,
+            route: route::TAIL,
+        };
+        let stream = OpenStreams::new(Arc::clone(&metrics)).open(new).unwrap();
+        let tail = Tail::at(reader, station.clone(), 17);
+        let follow = Follow { tail, stream, left: None, id: String::new(), metrics };
+        let mut body = BodyStream::new(STREAM_BUFFER_BYTES, |sink| follow.run(sink));
+        let (begun, mut pieces, mut piece) = (clock::now(), Vec::new(), Vec::new());
+        while poll_fn(|context| body.poll_next(context, &mut piece)).await == Ok(true) {
+            pieces.push((clock::since(begun), String::from_utf8(piece.clone()).unwrap()));
+        }
+        pieces
+    }
+
+    #[test]
+    fn a_tail_shows_that_it_is_alive_and_ends_when_its_reads_fail_for_too_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let defaults = StationDefaults { attributes: Attributes::default(), group_expiry: None };
+        // Nothing is asked of it: no thread of it has a part in this.
+        let store = Store::open(&dir.path().join("data"), defaults, Clock::system()).unwrap();
+        let backend = Backend::Local(Rc::new(store.handle()));
+        let pieces = virtual_time::run(sent_without_answers(backend));
+        let (first, rest) = pieces.split_first().unwrap();
+        assert_eq!(*first, (Duration::ZERO, "retry: 1000\n\n: tail\n\n".to_owned()));
+        let (end, quiet) = rest.split_last().unwrap();
+        for ((after, text), number) in quiet.iter().zip(1_u32..) {
+            assert_eq!(text, ": quiet\n\n");
+            let due = number * TAIL_QUIET;
+            assert!((due..due + Duration::from_secs(1)).contains(after), "number {number} comes after {after:?}");
+        }
+        let expect =
+            format!("id: 0:17\nevent: end\ndata: {{\"reason\":\"{}\",\"retry\":true}}\n\n", Reject::ControlTimeout);
+        assert_eq!(end.1, expect);
+        assert!(end.0 >= TAIL_TROUBLE_MAX && end.0 < TAIL_TROUBLE_MAX + 3 * TAIL_QUIET, "{:?}", end.0);
+        assert!(quiet.len() >= 19, "{} comments", quiet.len());
+    }
+}

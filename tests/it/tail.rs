@@ -326,7 +326,7 @@ fn a_reader_that_does_not_read_is_cut_off(setup: Setup) {
     let gateway = Plan::new(setup).shards(1).config("[limits]\nwrite_timeout = \"1s\"").start();
     let record = format!("\"{}\"", "x".repeat(100_000));
     for _ in 0..20 {
-        gateway.batch("heavy", &format!("[{}]", vec![record.as_str(); 10].join(","))).is_json(200, OK);
+        gateway.batch("heavy", &format!("[{}]", [record.as_str(); 10].join(","))).is_json(200, OK);
     }
     let mut slow = Events::follow(&gateway, "heavy", "?from=first", &[]);
     slow.next();

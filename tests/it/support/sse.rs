@@ -18,7 +18,7 @@ pub struct Events {
     raw: Vec<u8>,
     /// What of its lines was not read.
     text: Vec<u8>,
-    events: VecDeque<Event>,
+    read: VecDeque<Event>,
     begun: Event,
     /// Comments that came.
     pub comments: usize,
@@ -73,7 +73,7 @@ impl Events {
             head: String::new(),
             raw: Vec::new(),
             text: Vec::new(),
-            events: VecDeque::new(),
+            read: VecDeque::new(),
             begun: Event::default(),
             comments: 0,
             retry: None,
@@ -94,18 +94,13 @@ impl Events {
         events
     }
 
-    /// The socket itself.
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
-    }
-
     /// The next event. `None`: the stream has ended, or nothing has come for so long.
     pub fn next_within(&mut self, limit: Duration) -> Option<Event> {
         let begun = Instant::now();
         loop {
             self.read_chunks();
             self.read_lines();
-            if let Some(event) = self.events.pop_front() {
+            if let Some(event) = self.read.pop_front() {
                 return Some(event);
             }
             if self.is_complete || !self.fill(limit.saturating_sub(begun.elapsed())) {
@@ -182,7 +177,7 @@ impl Events {
                     let event = self.begun.clone();
                     self.begun = Event { id: event.id.clone(), ..Event::default() };
                     if !event.data.is_empty() {
-                        self.events.push_back(event);
+                        self.read.push_back(event);
                     }
                 }
                 "" => self.comments += 1,

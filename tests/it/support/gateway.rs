@@ -16,7 +16,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Output},
     sync::OnceLock,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Name of the user that every gateway has.
@@ -245,12 +246,21 @@ impl Gateway {
         http::once(self.address, "POST", "/auth/authenticate", &headers, body.as_bytes())
     }
 
-    /// POST with root's token.
+    /// POST with root's token. The servers of a cluster may hold elections whenever the machine is busy: what is said not to be stored
+    /// for that is sent again.
     #[track_caller]
     pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         let bearer = format!("Bearer {}", self.token());
         let headers = [&[("Authorization", bearer.as_str())], headers].concat();
-        http::once(self.address, "POST", path, &headers, body)
+        let begun = Instant::now();
+        loop {
+            let response = http::once(self.address, "POST", path, &headers, body);
+            let is_leaderless = self.plan.setup.replicated && response.text().contains("no stream answers");
+            if response.status != 503 || !is_leaderless || begun.elapsed() > PATIENCE {
+                return response;
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// Produces one record as root.

@@ -1,6 +1,6 @@
 //! A child process whose output goes to a file and that never outlives its handle.
 
-use super::{eventually, reaper};
+use super::{PATIENCE, eventually, reaper};
 use std::{
     fs::{File, OpenOptions},
     path::{Path, PathBuf},
@@ -62,6 +62,16 @@ impl Process {
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status().unwrap();
         assert!(status.success(), "kill -{name} {}", self.pid());
+        if name == "STOP" {
+            eventually("a process is stopped", PATIENCE, || self.is_stopped().then_some(()));
+        }
+    }
+
+    /// Whether each of its threads has heard of SIGSTOP: on a busy machine they go on for a while.
+    fn is_stopped(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let state = |path: PathBuf| std::fs::read_to_string(path.join("status")).unwrap_or_default();
+        tasks.map(|task| state(task.unwrap().path())).all(|text| text.is_empty() || text.contains("\nState:\tT"))
     }
 
     /// `kill -9`, and waits for the end.

@@ -109,6 +109,8 @@ pub enum Reject {
         /// What was expected or found.
         reason: &'static str,
     },
+    /// A line of the body, or a text of a sequence, is wrong: its number, counted from 1, and why.
+    Line(u64, Box<Reject>),
     /// The body is JSON and not what the route takes; the text says what it takes.
     Body(&'static str),
     /// A required field is missing or a field has a wrong value or type; the dialect's own text.
@@ -219,6 +221,7 @@ impl Reject {
             | Self::StationUnknown(_)
             | Self::PartitionUnknown(_)
             | Self::Conflict(_) => Fault::Client,
+            Self::Line(_, why) => why.fault(),
             Self::Unauthorized | Self::Forbidden(_) => Fault::Policy,
             Self::WindowFull
             | Self::TooManyLogins(_)

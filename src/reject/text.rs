@@ -11,6 +11,7 @@ impl fmt::Display for Reject {
                 return write!(f, "the body does not decode as its Content-Encoding says: {what}");
             }
             Self::Json { offset, reason } => return write!(f, "invalid JSON at byte {offset}: {reason}"),
+            Self::Line(number, why) => return write!(f, "line {number}: {why}"),
             Self::Body(text) | Self::Field(text) | Self::MessageId(text) => text,
             Self::Name(what, fault) => return f.write_str(&fault.text(what)),
             Self::BrokerForbidden(text) => return write!(f, "the broker does not allow the gateway this: {text}"),

@@ -10,6 +10,7 @@ pub mod http;
 pub mod http1;
 pub mod jetstream;
 pub mod json;
+pub mod json_lines;
 pub mod nats;
 pub mod sse;
 pub mod time;

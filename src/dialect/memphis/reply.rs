@@ -17,6 +17,9 @@ use serde_json::json;
 /// browser may hold for the gateway and every page could then use. What carries its credential in the URL is shared by
 /// [`shared_with`].
 const JSON: Fields = Fields::of("Content-Type: application/json\r\nAccess-Control-Allow-Origin: *\r\nVary: Origin\r\n");
+/// Fields of an answer in lines of JSON.
+const NDJSON: Fields =
+    Fields::of("Content-Type: application/x-ndjson\r\nAccess-Control-Allow-Origin: *\r\nVary: Origin\r\n");
 /// Fields of an answer in text.
 const TEXT: Fields =
     Fields::of("Content-Type: text/plain; charset=utf-8\r\nAccess-Control-Allow-Origin: *\r\nVary: Origin\r\n");
@@ -32,7 +35,7 @@ const NO_STORE: Fields = Fields::of("Cache-Control: no-store\r\n");
 /// field is forgotten; on every answer but the plain ones, which have none of these.
 pub(super) const EXPOSED: Fields = Fields::of(
     "Access-Control-Expose-Headers: Accept-Encoding, Allow, Link, Preference-Applied, Retry-After, \
-    Sluicegate-Delivery, Sluicegate-Gap, WWW-Authenticate\r\n",
+    Sluicegate-Delivery, Sluicegate-Gap, Sluicegate-Idempotency-Window, WWW-Authenticate\r\n",
 );
 /// Fields of every answer to a preflight, with how long a browser need not ask again, in seconds: the most that any heeds.
 const PREFLIGHT: Fields = Fields::of(
@@ -47,6 +50,11 @@ const STORED: &[u8] = br#"{"error":null,"success":true}"#;
 /// Returns a reply with a JSON body.
 pub(super) fn json(status: u16, body: impl Into<Body>, route: Route) -> Reply {
     Reply { body: body.into(), ..Reply::new(status, JSON, route) }
+}
+
+/// Returns the reply to a stream of lines, without its body.
+pub(super) fn ndjson(route: Route) -> Reply {
+    with(no_store(Reply::new(200, NDJSON, route)), &EXPOSED)
 }
 
 /// Returns a reply with a text.
@@ -146,6 +154,7 @@ fn status_of(reject: &Reject) -> u16 {
         | Reject::MessageId(_)
         | Reject::Schema(_)
         | Reject::NothingStored => 400,
+        Reject::Line(_, why) => status_of(why),
         Reject::Unauthorized => 401,
         Reject::Forbidden(..) => 403,
         Reject::StationUnknown(_) | Reject::PartitionUnknown(_) => 404,
@@ -203,6 +212,7 @@ mod tests {
             Reject::CorruptEncoding("x"),
             Reject::Json { offset: 1, reason: "x" },
             Reject::Body("x"),
+            Reject::Line(1, Box::new(Reject::Json { offset: 1, reason: "x" })),
             Reject::Field("x"),
             Reject::Name("Station", NameFault::Empty),
             Reject::MessageId("x"),

@@ -2,7 +2,7 @@
 //!
 //! They stand beside the code so that a fuzz target is one line; the property tests use them too.
 
-use super::Codings;
+use super::{Codings, stream::PieceDecoder};
 use crate::reject::Reject;
 
 const CAP: usize = 1 << 20;
@@ -46,6 +46,10 @@ pub(super) fn gzip(stream: &[u8], data: &[u8]) -> Vec<u8> {
 pub(super) fn agreed(listed: &str, body: &[u8], cap: usize) -> Result<Vec<u8>, Reject> {
     let codings = Codings::parse([listed.as_bytes()])?;
     let in_steps = in_steps(codings, body, cap);
+    for piece_bytes in [1 + body.len() / 7, 64 * 1024] {
+        let in_pieces = in_pieces(codings, body, piece_bytes, cap);
+        assert_eq!(in_pieces.as_ref().ok(), in_steps.as_ref().ok(), "{listed}, in pieces of {piece_bytes}");
+    }
     let mut out = b"what was here before".to_vec();
     let at_once = codings.decode_at_once(body, cap, &mut out);
     assert!(out.capacity() <= cap.max(20), "memory stays under the cap");
@@ -60,6 +64,25 @@ pub(super) fn agreed(listed: &str, body: &[u8], cap: usize) -> Result<Vec<u8>, R
     assert!(verdict.is_ok() || out.is_empty(), "nothing is left after an error");
     assert_eq!(verdict.map(|()| out), in_steps, "{listed}");
     in_steps
+}
+
+/// Decodes a body that comes in pieces of so many bytes.
+fn in_pieces(codings: Codings, body: &[u8], piece_bytes: usize, cap: usize) -> Result<Vec<u8>, Reject> {
+    let mut decoder = PieceDecoder::new(codings.applied.into_iter().flatten(), cap);
+    let mut out = Vec::new();
+    for piece in body.chunks(piece_bytes) {
+        let mut taken = 0;
+        loop {
+            let step = decoder.step(piece.get(taken..).unwrap_or_default(), false, &mut out)?;
+            taken += step.taken;
+            if !step.has_moved {
+                break;
+            }
+        }
+        assert_eq!(taken, piece.len(), "what does not go on has taken everything");
+    }
+    while !decoder.step(b"", true, &mut out)?.is_complete {}
+    Ok(out)
 }
 
 /// Decodes one step a turn.

@@ -8,8 +8,9 @@
 //! header claims; a body is taken only if it is complete and nothing follows it. This is the only module that
 //! names a decoder (`clippy.toml` holds that).
 //!
-//! Two ways: [`Codings::decode_at_once`] undoes a small body on the quicker decoder, and [`Decoder`] undoes one of any size in
-//! steps, so that nobody has to wait for it. Either has its body whole before it begins. Only the second refuses: what the first
+//! Three ways: [`Codings::decode_at_once`] undoes a small body on the quicker decoder, and [`Decoder`] undoes one of any size in
+//! steps, so that nobody has to wait for it. Either has its body whole before it begins; [`PieceDecoder`] undoes
+//! one that comes in pieces, as [`Decoder`] does. Only the second refuses: what the first
 //! does not take goes to it. What both take is the same, and what the second takes is what RFC 1951 allows. The first takes more: a
 //! stream with reserved symbols or incomplete codes, if the checksum of gzip or zlib is right for what it made of them. No encoder
 //! writes that, and nothing depends on it being refused.
@@ -23,7 +24,7 @@ mod tests;
 
 use crate::{limits::CODINGS_MAX, reject::Reject};
 pub use fuzz::fuzz_decode;
-pub use stream::Decoder;
+pub use stream::{Decoder, PieceDecoder, Step};
 
 /// A coding that can be undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,12 @@ impl Codings {
     #[must_use]
     pub fn decoder(self, body: &[u8], cap: usize) -> Decoder<'_> {
         Decoder::new(body, self.applied.into_iter().flatten(), cap)
+    }
+
+    /// Undoes the codings of a body that comes in pieces, of any length; `None` for a body without any.
+    #[must_use]
+    pub fn piece_decoder(self) -> Option<PieceDecoder> {
+        (!self.is_identity()).then(|| PieceDecoder::new(self.applied.into_iter().flatten(), usize::MAX))
     }
 
     /// Undoes the codings at once, if the quick decoder can: `out` then holds the decoded body, at most `cap` bytes. What was

@@ -40,11 +40,8 @@ pub struct Decoder<'a> {
     body: &'a [u8],
     /// Bytes of it that were taken.
     taken: usize,
-    /// From the coding that was applied last to the one that was applied first.
-    stages: Vec<Stage>,
-    /// Where in the outer stage's output the inner one goes on.
-    fed: usize,
-    cap: usize,
+    /// `None` once all is made.
+    codings: Option<PieceDecoder>,
     pieces: VecDeque<Vec<u8>>,
     /// Bytes in the pieces.
     made: usize,
@@ -54,8 +51,8 @@ pub struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(body: &'a [u8], applied: impl DoubleEndedIterator<Item = Coding>, cap: usize) -> Self {
-        let stages = applied.rev().map(Stage::new).collect();
-        Self { body, taken: 0, stages, fed: 0, cap, pieces: VecDeque::new(), made: 0, joined: None }
+        let codings = Some(PieceDecoder::new(applied, cap));
+        Self { body, taken: 0, codings, pieces: VecDeque::new(), made: 0, joined: None }
     }
 
     /// Works until `is_over` or all is done, but one step at least; whether all is done. `hold` is told how many bytes the decoder is about
@@ -89,41 +86,19 @@ impl<'a> Decoder<'a> {
 
     /// Bytes that it holds.
     fn bytes(&self) -> usize {
-        self.stages.len() * STAGE_BYTES + self.pieces.len() * PIECE_BYTES
+        self.codings.as_ref().map_or(0, PieceDecoder::bytes) + self.pieces.len() * PIECE_BYTES
     }
 
     /// `true` never: what was made has still to be joined.
     fn step(&mut self) -> Result<bool, Reject> {
-        let [outer, inner @ ..] = self.stages.as_mut_slice() else {
-            return Err(Reject::Internal("a body without coding"));
-        };
-        let inner = inner.first_mut();
-        if self.fed == outer.fresh.end && !(outer.is_complete() && self.taken == self.body.len()) {
-            let input = self.body.get(self.taken..).unwrap_or_default();
-            let input = input.get(..STEP_INPUT_BYTES).unwrap_or(input);
-            let is_last = self.taken + input.len() == self.body.len();
-            self.taken += outer.step(input, is_last, self.cap)?;
-            self.fed = outer.fresh.start;
-        }
-        let all_taken = self.taken == self.body.len() && outer.is_complete();
-        let (output, is_last) = if let Some(inner) = inner {
-            let input = outer.window.get(self.fed..outer.fresh.end).unwrap_or_default();
-            if input.is_empty() && !all_taken {
-                return Ok(false);
-            }
-            let all_fed = input.len();
-            let fed = inner.step(input, all_taken, self.cap)?;
-            self.fed += fed;
-            (inner.fresh(), all_taken && fed == all_fed && inner.is_complete())
-        } else {
-            self.fed = outer.fresh.end;
-            (outer.fresh(), all_taken)
-        };
+        let Some(codings) = &mut self.codings else { return Err(Reject::Internal("a body without coding")) };
+        let (taken, output, is_complete) = codings.undo(self.body.get(self.taken..).unwrap_or_default(), true)?;
+        self.taken += taken;
         keep(&mut self.pieces, output);
         self.made += output.len();
-        if is_last {
+        if is_complete {
             self.joined = Some(Vec::with_capacity(self.made));
-            self.stages.clear();
+            self.codings = None;
         }
         Ok(false)
     }
@@ -157,6 +132,77 @@ fn keep(pieces: &mut VecDeque<Vec<u8>>, mut output: &[u8]) {
 
 pub(super) fn too_large(cap: usize) -> Reject {
     Reject::TooLarge(SizeLimit::Inflated, cap as u64)
+}
+
+/// Decodes a body that comes in pieces, of any length.
+#[derive(Debug)]
+pub struct PieceDecoder {
+    /// From the coding that was applied last to the one that was applied first.
+    stages: Vec<Stage>,
+    /// Up to where the outer stage's output was used.
+    used: usize,
+    cap: usize,
+}
+
+/// What a step of a [`PieceDecoder`] has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Bytes of the input that were taken.
+    pub taken: usize,
+    /// Whether it has taken or made anything, or has come further with what it had taken before.
+    pub has_moved: bool,
+    /// Whether the body is decoded to its end.
+    pub is_complete: bool,
+}
+
+impl PieceDecoder {
+    /// The most bytes that one step makes.
+    pub const STEP_BYTES: usize = STEP_OUTPUT_BYTES;
+
+    /// Returns a decoder that makes at most `cap` bytes.
+    pub(super) fn new(applied: impl DoubleEndedIterator<Item = Coding>, cap: usize) -> Self {
+        Self { stages: applied.rev().map(Stage::new).collect(), used: 0, cap }
+    }
+
+    /// Takes some of the input, and appends what it makes of it to `out`. A step that has not moved needs more input.
+    /// `is_last`: the body ends with this input; then steps follow, without input at the end, until the body is complete.
+    ///
+    /// Errors: as of [`Decoder::turn`]. The decoder is of no use after one.
+    pub fn step(&mut self, input: &[u8], is_last: bool, out: &mut Vec<u8>) -> Result<Step, Reject> {
+        let used = self.used;
+        let (taken, made, is_complete) = self.undo(input, is_last)?;
+        out.extend_from_slice(made);
+        let has_made = !made.is_empty();
+        Ok(Step { taken, has_moved: taken > 0 || has_made || self.used != used, is_complete })
+    }
+
+    /// Returns the bytes that it holds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.stages.len() * STAGE_BYTES
+    }
+
+    /// Returns how much of the input was taken, what was made, and whether that is all.
+    fn undo(&mut self, input: &[u8], is_last: bool) -> Result<(usize, &[u8], bool), Reject> {
+        let [outer, inner @ ..] = self.stages.as_mut_slice() else {
+            return Err(Reject::Internal("a body without coding"));
+        };
+        let mut taken = 0;
+        if self.used == outer.fresh.end && !(outer.is_complete() && is_last && input.is_empty()) {
+            let piece = input.get(..STEP_INPUT_BYTES).unwrap_or(input);
+            taken = outer.step(piece, is_last && piece.len() == input.len(), self.cap)?;
+            self.used = outer.fresh.start;
+        }
+        let all_taken = is_last && taken == input.len() && outer.is_complete();
+        let made = outer.window.get(self.used..outer.fresh.end).unwrap_or_default();
+        let Some(inner) = inner.first_mut() else {
+            self.used = outer.fresh.end;
+            return Ok((taken, made, all_taken));
+        };
+        let fed = inner.step(made, all_taken, self.cap)?;
+        self.used += fed;
+        Ok((taken, inner.fresh(), all_taken && fed == made.len() && inner.is_complete()))
+    }
 }
 
 /// What [`Stage`] holds in memory.

@@ -62,6 +62,23 @@ impl Default for SplitLimits {
     }
 }
 
+/// Checks that a text is one JSON value, with nothing but white space around it. `scratch` is work space.
+///
+/// Errors: [`Reject::Json`] with the offset in `text`.
+pub fn check(text: &[u8], depth_max: usize, scratch: &mut Vec<Span>) -> Result<(), Reject> {
+    let limits = SplitLimits { records_max: 1, depth_max };
+    let is_line = memchr::memchr(b'\n', text).is_none();
+    if is_line && Engine::best().split_lines_at_once(text, &limits, scratch).is_some() && scratch.len() == 1 {
+        return Ok(());
+    }
+    reference::check_value(text, depth_max).map(drop)
+}
+
+/// Cuts newline-delimited JSON into the values on its lines, as [`Engine::split_lines`] does.
+pub fn split_lines(body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>) -> Result<(), Reject> {
+    Engine::best().split_lines(body, limits, out)
+}
+
 /// Cuts a JSON array into its elements: `out` then holds one span an element, in order, without the white
 /// space around it. What was in `out` is gone; its capacity is kept.
 ///

@@ -28,7 +28,6 @@ pub(super) fn split_lines(body: &[u8], limits: &SplitLimits, out: &mut Vec<Span>
 }
 
 /// Validates one JSON value with nothing but white space around it, and says where it stands.
-#[cfg(test)]
 pub(super) fn check_value(bytes: &[u8], depth_max: usize) -> Result<Span, Reject> {
     no_byte_order_mark(bytes)?;
     let (start, end) = whole_value(bytes, &mut Nesting::new(depth_max)).map_err(reject)?;

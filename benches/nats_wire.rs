@@ -148,7 +148,8 @@ fn encoding(criterion: &mut Criterion) {
         bencher.iter(|| {
             out.clear();
             for (index, token) in (0..RECORDS).zip(&tokens) {
-                let (text, id) = (token.text(), RecordId { base: b"0193a5c2-8f0e-7000-9a51", index: Some(index) });
+                let (text, id) =
+                    (token.text(), RecordId { base: b"0193a5c2-8f0e-7000-9a51", index: Some(index.into()) });
                 let reply = Reply { prefix: PREFIX, token: text.as_bytes() };
                 hpub_record(&mut out, SUBJECT, reply, HEADERS, Some(id), black_box(&payload));
             }

@@ -6,17 +6,12 @@
 
 pub mod fuzz {
     //! Entry points of the fuzz targets.
-    #[cfg(fuzzing)]
-    pub use crate::conn::fuzz_connection;
     pub use crate::{
         auth::fuzz_token,
-        record::headers::fuzz_headers,
         wire::{
             content_encoding::fuzz_decode,
             http1::fuzz::{fuzz_body, fuzz_head},
-            jetstream::fuzz::{fuzz_puback, fuzz_replies},
             json::{fuzz_lines, fuzz_split},
-            nats::fuzz::fuzz_parse,
         },
     };
 }

@@ -409,7 +409,7 @@ mod tests {
         let station = station(1);
         let records = [Span::default(); 2];
         let nameless = Publish::of(&station, &[], &records);
-        let named = Publish { id: Some(MessageId { base: "x", numbered: true }), ..nameless };
+        let named = Publish { id: Some(MessageId { base: "x", numbered: Some(0) }), ..nameless };
         let begun = clock::now();
         let repeats = Repeats { refused: seconds(2), unknown: seconds(9) };
         let full = Outcome::Failed(Reject::WindowFull);
@@ -460,7 +460,7 @@ mod tests {
             let window = Duration::from_millis(window_ms);
             let station = Station { duplicate_window: window, ..station(1) };
             let nameless = Publish::of(&station, &[], &records);
-            let named = Publish { id: Some(MessageId { base: "x", numbered: true }), ..nameless };
+            let named = Publish { id: Some(MessageId { base: "x", numbered: Some(0) }), ..nameless };
             let left = |outcomes: &[Outcome]| {
                 [&named, &Publish { atomic: true, ..named }, &nameless].map(|publish| {
                     let until = time_left(publish, outcomes, begun, repeats, unknown(&station, outcomes, begun));

@@ -16,7 +16,6 @@
 mod authenticator;
 mod cache;
 mod credential;
-mod fuzz;
 pub mod keys;
 pub mod password;
 mod token;
@@ -25,6 +24,5 @@ mod users;
 pub use authenticator::Authenticator;
 pub use cache::TokenCache;
 pub use credential::{Credential, credential, is_credential_in};
-pub use fuzz::fuzz_token;
-pub use token::{Claims, IssuedPair, Kind, TokenKeys, lifetime_from_minutes};
+pub use token::{Claims, IssuedPair, Kind, TokenKeys, fuzz_token, lifetime_from_minutes};
 pub use users::{ACCOUNT_DEFAULT, Identity, Principal, UserRecord, Users, root_version};

@@ -20,7 +20,7 @@ async fn read(backend: &Backend, station: &Station, start: Start, bounds: Bounds
 /// Stores a record; its id, if it has one, is stored with it.
 pub(crate) async fn store(backend: &Backend, station: &Station, payload: &str, id: Option<&str>) -> u64 {
     let span = [Span { start: 0, end: u32::try_from(payload.len()).expect("short") }];
-    let id = id.map(|base| MessageId { base, numbered: false });
+    let id = id.map(|base| MessageId { base, numbered: None });
     let publish = Publish { headers: b"X-Test: yes\r\n", id, ..Publish::of(station, payload.as_bytes(), &span) };
     let mut outcomes = Vec::new();
     backend.publish(&publish, &mut outcomes).await.expect("sent");

@@ -406,6 +406,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         |settings| text(show_size(settings.limits.body_rate_min)),
     ),
     limit!(time idle_timeout, 10, "\"75s\"", "How long a keep-alive connection may go without a request."),
+    limit!(time stream_idle, 10, "\"75s\"", "How long the client of a stream may send nothing."),
+    limit!(count streams_per_principal_max, "2048", "Streams of one user or API key that may be open on one shard."),
     limit!(time write_timeout, 10, "\"30s\"", "How long a response may wait for a client that does not read."),
     limit!(time ack_timeout, 10, "\"10s\"", "From publish to acknowledgement; past it the outcome is unknown (503). At least twice `limits.hold`, and more than 6s."),
     limit!(time hold, 0, "\"5s\"", "How long a request waits for room, or for a broker that is away, before it is refused; twice as long for a stream whose cluster elects a leader."),

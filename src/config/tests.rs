@@ -41,7 +41,7 @@ fn shown(loaded: &Loaded, key: &str) -> String {
 }
 
 /// A value of each setting that is not its default, as the file has it.
-const OTHER_VALUES: [(&str, &str); 52] = [
+const OTHER_VALUES: [(&str, &str); 54] = [
     ("listen", "\"10.1.2.3:5000\""),
     ("admin_listen", "\"[::1]:5001\""),
     ("data_dir", "\"/var/lib/x\""),
@@ -81,6 +81,8 @@ const OTHER_VALUES: [(&str, &str); 52] = [
     ("limits.body_grace", "\"2s\""),
     ("limits.body_rate_min", "\"7KiB\""),
     ("limits.idle_timeout", "\"3s\""),
+    ("limits.stream_idle", "\"5s\""),
+    ("limits.streams_per_principal_max", "7"),
     ("limits.write_timeout", "\"4s\""),
     ("limits.ack_timeout", "\"7s\""),
     ("limits.hold", "\"500ms\""),

@@ -125,7 +125,7 @@ impl<T: Transport> Deadlines<T> {
     }
 
     /// Returns whether there is no connection.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.entries.borrow().slots.iter().all(Option::is_none)
     }

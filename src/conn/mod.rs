@@ -5,8 +5,6 @@
 
 mod deadlines;
 mod deliveries;
-#[cfg(any(test, fuzzing))]
-mod fuzz;
 mod peers;
 mod session;
 #[cfg(test)]
@@ -24,9 +22,6 @@ use crate::{
     transport::{Guard, Tcp, Transport},
     wire::http1::{DATE_BYTES, Head, Response, date},
 };
-#[cfg(any(test, fuzzing))]
-pub use fuzz::fuzz_connection;
-
 use deadlines::{DeadlineGuard, Deadlines, Phase, SWEEP};
 use peers::{Peer, Peers};
 use session::{Next, Session};

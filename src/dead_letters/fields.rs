@@ -145,7 +145,10 @@ pub(crate) fn with_media_type(block: &[u8], media_type: Option<&str>) -> Vec<u8>
 #[must_use]
 pub(crate) fn id_of_invalid(id: MessageId<'_>, index: usize) -> String {
     let (base, separator) = (id.base, char::from(ID_SEPARATOR));
-    if id.numbered { format!("dls/{base}{separator}{index}") } else { format!("dls/{base}") }
+    match id.number(index) {
+        Some(number) => format!("dls/{base}{separator}{number}"),
+        None => format!("dls/{base}"),
+    }
 }
 
 /// Returns the message id of a dead letter that is stored in its station again. It has separators in it, so no client
@@ -321,8 +324,9 @@ mod tests {
     #[test]
     fn r2_ids_of_letters_are_none_that_a_client_can_send() {
         let id = |base, numbered, index| id_of_invalid(MessageId { base, numbered }, index);
-        assert_eq!((id("k", false, 0), id("k", true, 7)), ("dls/k".to_owned(), "dls/k 7".to_owned()));
-        assert_ne!(id("k-7", false, 0), id("k", true, 7));
+        assert_eq!((id("k", None, 0), id("k", Some(0), 7)), ("dls/k".to_owned(), "dls/k 7".to_owned()));
+        assert_ne!(id("k-7", None, 0), id("k", Some(0), 7));
+        assert_eq!(id("k line", Some(40), 2), "dls/k line 42");
         assert_eq!(id_of_replayed("orders", 3, 99), "dead-letter orders 3 99");
     }
 

@@ -152,7 +152,7 @@ impl<'a> DeadLetterBatch<'a> {
             let calls = entries.iter().zip(fields).map(|(entry, fields)| {
                 let mut station = Rc::clone(station);
                 async move {
-                    let id = entry.id.as_deref().map(|base| MessageId { base, numbered: false });
+                    let id = entry.id.as_deref().map(|base| MessageId { base, numbered: None });
                     // Only its own part of the block: the embedded store copies and counts what a publish points to.
                     let block = fields.of(block);
                     let whole = [Span { start: 0, end: fields.end - fields.start }];

@@ -63,10 +63,7 @@ impl Service for Dialects {
 
     async fn handle(&self, call: Call, request: &Request<'_>, body: Payload<'_>) -> Reply {
         match call {
-            Call::Memphis(call) => match body.whole() {
-                Ok(body) => self.memphis.handle(call, request, body).await,
-                Err(reject) => memphis::reject(&reject, Route::OTHER, Some(request)),
-            },
+            Call::Memphis(call) => self.memphis.handle(call, request, body).await,
         }
     }
 

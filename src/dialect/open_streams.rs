@@ -10,7 +10,7 @@
 
 use crate::{
     auth::{Authenticator, Principal},
-    limits::{OPEN_STREAMS_OF_PRINCIPAL_MAX, OPEN_STREAMS_PER_SHARD_MAX},
+    limits::OPEN_STREAMS_PER_SHARD_MAX,
     metrics::{Route, ShardMetrics},
     reject::{Action, Fault, Reject},
     station::Name,
@@ -76,6 +76,8 @@ pub struct OpenStreams {
     last: Cell<u64>,
     sweeps: Cell<u64>,
     is_draining: Cell<bool>,
+    /// How many one principal may have.
+    of_principal_max: usize,
     metrics: Arc<ShardMetrics>,
 }
 
@@ -110,15 +112,16 @@ pub struct OpenStream {
 }
 
 impl OpenStreams {
-    /// Returns a table without streams.
+    /// Returns a table without streams, in which a principal may have so many.
     #[must_use]
-    pub fn new(metrics: Arc<ShardMetrics>) -> Rc<Self> {
+    pub fn new(of_principal_max: usize, metrics: Arc<ShardMetrics>) -> Rc<Self> {
         Rc::new(Self {
             streams: RefCell::default(),
             of_principals: RefCell::default(),
             last: Cell::new(0),
             sweeps: Cell::new(0),
             is_draining: Cell::new(false),
+            of_principal_max,
             metrics,
         })
     }
@@ -133,8 +136,8 @@ impl OpenStreams {
         }
         let principal: PrincipalKey = (new.principal.account, new.principal.label().into());
         let of_principal = self.of_principals.borrow().get(&principal).copied().unwrap_or_default();
-        if of_principal >= OPEN_STREAMS_OF_PRINCIPAL_MAX {
-            return Err(Reject::TooManyStreams(OPEN_STREAMS_OF_PRINCIPAL_MAX));
+        if of_principal >= self.of_principal_max {
+            return Err(Reject::TooManyStreams(self.of_principal_max));
         }
         if self.streams.borrow().len() >= OPEN_STREAMS_PER_SHARD_MAX {
             return Err(Reject::Overloaded("the number of open streams"));
@@ -211,6 +214,12 @@ impl Stream {
 }
 
 impl OpenStream {
+    /// Returns why the stream must stop, if it must.
+    #[must_use]
+    pub fn end(&self) -> Option<Ended> {
+        self.stream.ended.borrow().clone()
+    }
+
     /// Waits until the stream must stop, and returns why.
     pub async fn ended(&self) -> Ended {
         poll_fn(|context| self.poll_ended(context)).await
@@ -237,6 +246,7 @@ mod tests {
     use super::*;
     use crate::{
         auth::{TokenKeys, UserRecord, Users},
+        limits::OPEN_STREAMS_OF_PRINCIPAL_MAX,
         station::Pattern,
     };
     use std::time::Duration;
@@ -266,7 +276,11 @@ mod tests {
             let metrics: Arc<ShardMetrics> = Arc::default();
             metrics.set_routes(&ROUTES);
             let authenticator = Authenticator::new(0, TokenKeys::new("access key", "refresh key"), users(1, "a*"));
-            Self { authenticator, streams: OpenStreams::new(Arc::clone(&metrics)), metrics }
+            Self {
+                authenticator,
+                streams: OpenStreams::new(OPEN_STREAMS_OF_PRINCIPAL_MAX, Arc::clone(&metrics)),
+                metrics,
+            }
         }
 
         fn open(&mut self, user: &str, lifetime: Duration) -> Result<OpenStream, Reject> {

@@ -83,7 +83,7 @@ pub enum BodyMode {
         bytes_max: u64,
     },
     /// In pieces, while the request is handled. The connection reads on only while the call takes them. Neither a limit
-    /// on its bytes nor the minimum rate applies; the client may be silent for as long as between requests.
+    /// on its bytes nor the minimum rate applies; the client may be silent for `limits.stream_idle`.
     Streamed,
 }
 

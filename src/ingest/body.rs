@@ -12,6 +12,7 @@ use crate::{
         Span,
         content_encoding::Codings,
         json::{self, SplitLimits},
+        json_lines::{self, Framing},
     },
 };
 use std::time::Instant;
@@ -39,6 +40,14 @@ impl Ingest {
                 json::split(body, &limits, &mut records)?;
             }
         }
+        Ok(records)
+    }
+
+    /// Returns where in a decoded body its lines are, or its texts if it is a sequence: each is a record.
+    pub fn split_lines(&self, framing: Framing, body: &[u8]) -> Result<Vec<Span>, Reject> {
+        let mut records = Vec::new();
+        let limits = SplitLimits { records_max: self.limits.batch_records_max, depth_max: JSON_DEPTH_MAX };
+        json_lines::split(framing, body, &limits, &mut records)?;
         Ok(records)
     }
 

@@ -72,6 +72,8 @@ pub struct Produced {
 /// What holds for all records of a call while they are published.
 #[derive(Debug, Clone, Copy)]
 struct Terms<'a> {
+    /// The index of each of the call's records in the request, if others of it are not among them.
+    indexes: Option<&'a [u32]>,
     /// Header fields to store.
     headers: &'a [u8],
     /// Header fields of single records besides these.
@@ -130,10 +132,16 @@ impl Ingest {
         Ok(())
     }
 
+    /// Returns the time, as [`Produce::now`] wants it of a call that is not handled as a request by itself.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        clock::now()
+    }
+
     /// Stores the records of a request. `Ok` carries one outcome a record, in input order; `Err`
     /// means that not one of them was sent. `held` counts the bytes of records that do not lie in the request's body.
     pub async fn produce(&self, call: &Produce<'_>, records: Records<'_>, mut held: Held) -> Result<Produced, Reject> {
-        let Records { bytes, payloads, headers, record_headers, id, placement } = records;
+        let Records { bytes, payloads, indexes, headers, record_headers, id, placement } = records;
         held.grow_to(held.bytes() + payloads.len() * RECORD_OVERHEAD_BYTES)?;
         let mut station = self.directory.station(call.station, call.create, call.now).await?;
         if payloads.is_empty() {
@@ -141,14 +149,17 @@ impl Ingest {
         }
         let (atomic, deadline) = (call.strict && payloads.len() > 1, call.now + PRODUCE_TIMEOUT);
         let typed = match record_headers {
-            Some(own) => Typed::one_each(headers, own, payloads.len(), &mut held)?,
+            Some(own) => {
+                let in_request = indexes.and_then(<[u32]>::last).map_or(payloads.len(), |last| *last as usize + 1);
+                Typed::one_each(headers, own, in_request, &mut held)?
+            }
             None => None,
         };
         let (headers, record_headers) = match &typed {
             Some(typed) => (typed.common(headers), typed.own(record_headers)),
             None => (headers, record_headers),
         };
-        let terms = Terms { headers, record_headers, id, placement, atomic, deadline };
+        let terms = Terms { indexes, headers, record_headers, id, placement, atomic, deadline };
         terms.check(&station, payloads.len())?;
         if call.receipts {
             held.grow_to(held.bytes() + receipts_bytes(&station, payloads.len()))?;
@@ -157,7 +168,7 @@ impl Ingest {
             // Boxed: a station without a schema keeps no room for it.
             return Box::pin(self.produce_checked(call, station, (bytes, payloads), terms, held)).await;
         }
-        let all = Part { bytes, payloads: &payloads, indexes: None };
+        let all = Part { bytes, payloads: &payloads, indexes };
         let outcomes = self.publish(call, &mut station, all, terms).await?;
         Ok(Produced { outcomes, station, held })
     }
@@ -274,6 +285,11 @@ impl Part<'_> {
 }
 
 impl<'a> Terms<'a> {
+    /// Returns the index in the request of the record `at` this place in the call.
+    fn index(&self, at: usize) -> usize {
+        self.indexes.and_then(|indexes| indexes.get(at)).map_or(at, |index| *index as usize)
+    }
+
     /// Checks whether the station can keep them, for so many records.
     fn check(&self, station: &Station, records: usize) -> Result<(), Reject> {
         if let Placement::All(partition) = self.placement

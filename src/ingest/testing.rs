@@ -198,7 +198,7 @@ impl World {
         let mut held = ingest.budget.hold();
         let decoded =
             if codings.is_identity() { body.to_vec() } else { ingest.decode(codings, body, &mut held, now).await? };
-        let id = base.as_deref().map(|base| MessageId { base, numbered: form == Form::Batch });
+        let id = base.as_deref().map(|base| MessageId { base, numbered: (form == Form::Batch).then_some(0) });
         let payloads = ingest.split(form, &decoded)?;
         let records = Records { headers: &headers, id, ..Records::of(&decoded, payloads) };
         let name = name(station);

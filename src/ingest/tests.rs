@@ -389,7 +389,7 @@ fn a_record_goes_to_the_partition_that_its_request_names() {
         let named = [Some(2), None, Some(0)];
         assert_eq!(partitions(&produce(None, Placement::Each(&named)).await), [2, 0, 0, 2]);
         // A record that names no partition and has a message id goes where it would go alone.
-        let id = MessageId { base: "order", numbered: true };
+        let id = MessageId { base: "order", numbered: Some(0) };
         let by_id = |index| placement::choose(Some(id), index, 0, 3);
         let outcomes = produce(Some(id), Placement::Each(&named)).await;
         assert_eq!(partitions(&outcomes), [2, by_id(1), 0, by_id(3)]);
@@ -447,7 +447,7 @@ fn fields_of_a_single_record_are_stored_with_it_alone() {
             let records = Records {
                 headers: b"All: 1\r\n",
                 record_headers: Some(RecordHeaders { block: &block, spans: &own }),
-                id: Some(MessageId { base: "k", numbered: true }),
+                id: Some(MessageId { base: "k", numbered: Some(0) }),
                 ..Records::of(&bytes, payloads.clone())
             };
             world.produce(&ingest, station, false, records).await.expect("outcomes").outcomes

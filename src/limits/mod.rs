@@ -66,6 +66,10 @@ pub struct Limits {
     pub body_rate_min: u64,
     /// See [`IDLE_TIMEOUT`].
     pub idle_timeout: Duration,
+    /// See [`STREAM_IDLE`].
+    pub stream_idle: Duration,
+    /// See [`OPEN_STREAMS_OF_PRINCIPAL_MAX`].
+    pub streams_per_principal_max: usize,
     /// See [`WRITE_TIMEOUT`].
     pub write_timeout: Duration,
     /// See [`ACK_TIMEOUT`].
@@ -95,6 +99,8 @@ impl Default for Limits {
             body_grace: BODY_GRACE,
             body_rate_min: BODY_RATE_MIN,
             idle_timeout: IDLE_TIMEOUT,
+            stream_idle: STREAM_IDLE,
+            streams_per_principal_max: OPEN_STREAMS_OF_PRINCIPAL_MAX,
             write_timeout: WRITE_TIMEOUT,
             ack_timeout: ACK_TIMEOUT,
             hold: HOLD,

@@ -12,10 +12,27 @@ const MESSAGE_ID_FIELDS: [&str; 5] = ["idempotency-key", "msg-id", "webhook-id",
 /// The message id of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageId<'a> {
-    /// What the client sent: visible ASCII, and no [`crate::wire::nats::encode::ID_SEPARATOR`].
+    /// What the client sent: visible ASCII, and no [`crate::wire::nats::encode::ID_SEPARATOR`]. Of a stream,
+    /// [`of_lines`] of that.
     pub base: &'a str,
-    /// Whether record `i` gets `<base> <i>` (a batch) rather than `base` (a single record).
-    pub numbered: bool,
+    /// The number of the request's first record, where the ids of records are numbered: record `i` gets
+    /// `<base> <first + i>`. `None`: the record (there is one) gets `base`.
+    pub numbered: Option<u64>,
+}
+
+impl MessageId<'_> {
+    /// Returns the number of the request's record `index`, where ids are numbered.
+    #[must_use]
+    pub fn number(&self, index: usize) -> Option<u64> {
+        self.numbered.map(|first| first.wrapping_add(index as u64))
+    }
+}
+
+/// Returns the base of the ids of a stream's lines, `<id> line`, for the id that its client sent. With the number of a line
+/// that has two blanks: so it is neither an id of a client, which has none, nor one of a batch, which has one.
+#[must_use]
+pub fn of_lines(id: &str) -> String {
+    format!("{id} line")
 }
 
 /// Returns the message id of a request: the first of the known fields that is present. It is the base of a

@@ -19,6 +19,9 @@ pub struct Records<'a> {
     pub bytes: &'a [u8],
     /// The payload of each record, in input order.
     pub payloads: Vec<Span>,
+    /// The index of each record in the request, in ascending order, if others of it are not among them. Message ids,
+    /// header fields of single records and named partitions go by it.
+    pub indexes: Option<&'a [u32]>,
     /// Header fields stored with every record: `Name: value\r\n` each, without the message id.
     pub headers: &'a [u8],
     /// Header fields that single records have beside these.
@@ -33,7 +36,15 @@ impl<'a> Records<'a> {
     /// Returns records as they are, with nothing beside them.
     #[must_use]
     pub fn of(bytes: &'a [u8], payloads: Vec<Span>) -> Self {
-        Self { bytes, payloads, headers: b"", record_headers: None, id: None, placement: Placement::Auto }
+        Self {
+            bytes,
+            payloads,
+            indexes: None,
+            headers: b"",
+            record_headers: None,
+            id: None,
+            placement: Placement::Auto,
+        }
     }
 }
 

@@ -81,7 +81,7 @@ impl Placement<'_> {
             (Self::All(partition), _) => Partitions::All(partition),
             (Self::Auto, None) => Partitions::in_turns(turn, partitions),
             _ if partitions <= 1 => Partitions::All(0),
-            (Self::Auto, Some(id)) if !id.numbered || records == 1 => {
+            (Self::Auto, Some(id)) if id.numbered.is_none() || records == 1 => {
                 Partitions::All(choose(Some(id), 0, turn, partitions))
             }
             _ => {
@@ -121,8 +121,10 @@ impl Partitions<'_> {
 pub fn choose(id: Option<MessageId<'_>>, index: usize, turn: u64, partitions: usize) -> u16 {
     let place = match id {
         None => return in_turns(turn, index, partitions),
-        Some(id) if id.numbered => hash_number(hash(hash(OFFSET, id.base.as_bytes()), &[ID_SEPARATOR]), index),
-        Some(id) => hash(OFFSET, id.base.as_bytes()),
+        Some(id) => match id.number(index) {
+            Some(number) => hash_number(hash(hash(OFFSET, id.base.as_bytes()), &[ID_SEPARATOR]), number),
+            None => hash(OFFSET, id.base.as_bytes()),
+        },
     };
     modulo(place, partitions)
 }
@@ -142,7 +144,7 @@ fn hash(state: u64, bytes: &[u8]) -> u64 {
 }
 
 /// Continues a hash with the decimal digits of `number`.
-fn hash_number(state: u64, number: usize) -> u64 {
+fn hash_number(state: u64, number: u64) -> u64 {
     let mut digits = itoa::Buffer::new();
     hash(state, digits.format(number).as_bytes())
 }
@@ -162,10 +164,15 @@ mod tests {
 
     #[test]
     fn a_numbered_id_goes_where_its_written_form_goes() {
-        for (base, index, written) in [("order", 0, "order 0"), ("order", 17, "order 17"), ("x", 99_999, "x 99999")] {
+        for (base, first, index, written) in [
+            ("order", 0, 0, "order 0"),
+            ("order", 0, 17, "order 17"),
+            ("x", 0, 99_999, "x 99999"),
+            ("x line", 5_000_000_000, 3, "x line 5000000003"),
+        ] {
             for partitions in [1, 2, 3, 7, 10_000] {
-                let numbered = choose(Some(MessageId { base, numbered: true }), index, 5, partitions);
-                let whole = choose(Some(MessageId { base: written, numbered: false }), 0, 9, partitions);
+                let numbered = choose(Some(MessageId { base, numbered: Some(first) }), index, 5, partitions);
+                let whole = choose(Some(MessageId { base: written, numbered: None }), 0, 9, partitions);
                 assert_eq!(numbered, whole, "{written} of {partitions}");
                 assert!(usize::from(numbered) < partitions);
             }
@@ -183,7 +190,9 @@ mod tests {
     #[test]
     fn what_is_chosen_for_a_request_is_what_is_chosen_for_each_of_its_records() {
         let id = |numbered| Some(MessageId { base: "order", numbered });
-        for (id, records) in [(None, 5), (id(true), 1), (id(true), 5), (id(false), 1), (id(false), 5)] {
+        for (id, records) in
+            [(None, 5), (id(Some(0)), 1), (id(Some(0)), 5), (id(Some(7)), 5), (id(None), 1), (id(None), 5)]
+        {
             for partitions in [0, 1, 2, 3, 7, 10_000] {
                 let mut list = Vec::new();
                 let chosen = Placement::Auto.choose(id, records, 7, partitions, &mut list);
@@ -201,7 +210,7 @@ mod tests {
             let chosen = placement.choose(id, 4, 1, 3, &mut list);
             [0, 1, 2, 3].map(|index| chosen.of(index))
         };
-        let id = Some(MessageId { base: "order", numbered: true });
+        let id = Some(MessageId { base: "order", numbered: Some(0) });
         let by_id = [0, 1, 2, 3].map(|index| choose(id, index, 0, 3));
         assert_eq!(chosen(Placement::All(2), id), [2; 4]);
         let named = [Some(2), None, Some(0)];

@@ -2,7 +2,7 @@
 //!
 //! `clippy.toml` bans the standard library's clocks everywhere else, so that the time is one thing on a thread. Pure code
 //! takes it as an argument. Any thread may ask here: shards, the control plane, the writer of the embedded store.
-//! In unit tests and fuzz targets a thread's time can be virtual (`virtual_time`); the gateway itself has no such switch, and an
+//! In unit tests a thread's time can be virtual (`virtual_time`); the gateway itself has no such switch, and an
 //! instant costs it one `clock_gettime`.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 pub fn now() -> Instant {
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     if let Some(now) = super::virtual_time::now() {
         return now;
     }
@@ -31,7 +31,7 @@ pub fn since(earlier: Instant) -> Duration {
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 pub fn unix_time() -> Duration {
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     if let Some(time) = super::virtual_time::unix_time() {
         return time;
     }

@@ -12,7 +12,7 @@ mod net;
 mod notify;
 mod pool;
 mod time;
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 pub(crate) mod virtual_time;
 
 pub use diag::{ConnectionId, SocketDiag, Unacknowledged};
@@ -24,7 +24,7 @@ pub use time::{Elapsed, chance, deadline, jittered, sleep};
 
 /// Starts a task on this shard. It runs until it ends; nothing joins it.
 pub fn spawn(task: impl Future<Output = ()> + 'static) {
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     let Some(task) = virtual_time::spawn(task) else { return };
     drop(monoio::spawn(task));
 }

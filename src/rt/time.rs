@@ -25,7 +25,7 @@ pub struct Elapsed;
 
 /// Waits.
 pub async fn sleep(duration: Duration) {
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     if let Some(sleep) = super::virtual_time::sleep(duration) {
         return sleep.await;
     }
@@ -35,7 +35,7 @@ pub async fn sleep(duration: Duration) {
 /// Runs a future for at most `limit`, then drops it. Only for waits that may be dropped at any
 /// point (notifications, answers from other threads): never for I/O.
 pub async fn deadline<F: Future>(limit: Duration, wait: F) -> Result<F::Output, Elapsed> {
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     if let Some(sleep) = super::virtual_time::sleep(limit) {
         return super::unless(sleep, wait).await.ok_or(Elapsed);
     }

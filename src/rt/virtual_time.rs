@@ -1,4 +1,4 @@
-//! A runtime for unit tests and fuzz targets whose time is virtual: no sockets, no kernel, no waiting.
+//! A runtime for unit tests whose time is virtual: no sockets, no kernel, no waiting.
 //!
 //! Within [`run`], `rt::spawn`, `rt::sleep`, `rt::deadline` and `rt::clock` obey it. Tasks run one after the other, in the order in
 //! which they were woken, until all of them wait; only then does time move, at once, to the next moment for which a task sleeps.

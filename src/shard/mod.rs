@@ -134,7 +134,7 @@ async fn run(parts: Parts) -> io::Result<()> {
             open: Rc::clone(&open_deliveries),
         },
         reader: Reader::new(Rc::clone(&directory), backend, Rc::clone(&budget), metrics(), Rc::clone(&draining)),
-        open_streams: OpenStreams::new(metrics()),
+        open_streams: OpenStreams::new(parts.limits.streams_per_principal_max, metrics()),
         access_lifetime: parts.lifetimes.0,
         refresh_lifetime: parts.lifetimes.1,
         limits: parts.limits.clone(),

@@ -6,8 +6,7 @@
 //!
 //! As everywhere on a shard, a read or write that has begun runs to its end. What ends it early is its [`Guard`].
 
-#[cfg(any(test, fuzzing))]
-#[cfg_attr(not(test), allow(dead_code, reason = "the fuzz target needs less of it than the tests"))]
+#[cfg(test)]
 pub(crate) mod pipe;
 mod tcp;
 

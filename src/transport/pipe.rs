@@ -1,4 +1,4 @@
-//! A connection in memory, for unit tests and fuzz targets: two ends, each a [`Transport`], and what two kernels and a network do between them.
+//! A connection in memory, for unit tests: two ends, each a [`Transport`], and what two kernels and a network do between them.
 //!
 //! What one end writes lies in its own buffer until the other end's kernel takes it, and there until it is read. Both
 //! buffers are bounded, so the writer waits for a peer that does not read. The network can be interrupted: then nothing

@@ -510,7 +510,7 @@ mod tests {
 
         #[test]
         fn a_sequence_is_read_as_it_was_written(values in prop::collection::vec("(\\{\"a\": \"[a-z\\\\\\\\]{0,4}\"\\}|\\[\n1\n\\]|\"\"|-1)", 0..6)) {
-            let body: String = values.iter().map(|value| format!("\u{1e}{value}\n")).collect();
+            let body: String = values.iter().map(|value| ["\u{1e}", value, "\n"].concat()).collect();
             let (found, _) = find(Framing::Sequence, &[body.as_bytes()], 1_000);
             let found: Vec<String> = found.into_iter().filter_map(|(_, text)| text.ok()).collect();
             // An odd number of backslashes before the quote leaves the string open.

@@ -55,6 +55,7 @@ mod metrics;
 mod openapi;
 mod peers;
 mod preferences;
+mod produce_stream;
 mod publish_modes;
 mod records;
 mod registry;

@@ -90,7 +90,7 @@ impl Handle {
     pub async fn publish_one(&self, station: &Station, record: (&[u8], &[u8]), id: &str) -> Result<(), Reject> {
         let (headers, payload) = record;
         let records = [Span { start: 0, end: u32::try_from(payload.len()).unwrap_or(u32::MAX) }];
-        let id = Some(MessageId { base: id, numbered: false });
+        let id = Some(MessageId { base: id, numbered: None });
         let mut list = Vec::new();
         let partitions = Placement::Auto.choose(id, 1, 0, station.partitions.len(), &mut list);
         let publish = Publish { headers, id, partitions, ..Publish::of(station, payload, &records) };

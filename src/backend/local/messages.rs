@@ -96,7 +96,8 @@ pub(super) struct PlannedRecord {
 #[derive(Debug)]
 pub(super) struct OwnedId {
     pub(super) base: Box<str>,
-    pub(super) numbered: bool,
+    /// The number of the request's first record, see [`crate::record::MessageId`].
+    pub(super) numbered: Option<u64>,
 }
 
 /// Header fields of single records: one block, and the place of each record's in it.

@@ -389,10 +389,10 @@ impl Writer {
             let id = work.job.id.as_ref().map(|id| {
                 self.id.clear();
                 self.id.extend_from_slice(id.base.as_bytes());
-                if id.numbered {
+                if let Some(first) = id.numbered {
                     self.id.push(ID_SEPARATOR);
                     // Writing into a vector cannot fail.
-                    write!(self.id, "{}", planned.place).ok();
+                    write!(self.id, "{}", first.wrapping_add(planned.place as u64)).ok();
                 }
                 self.id.as_slice()
             });

@@ -393,8 +393,8 @@ impl<'a> Plan<'a> {
 
     fn id(&self, index: u32) -> Option<RecordId<'a>> {
         let id = self.publish.id?;
-        let place = u32::try_from(self.publish.place(index as usize)).unwrap_or(index);
-        Some(RecordId { base: id.base.as_bytes(), index: id.numbered.then_some(place) })
+        let number = id.number(self.publish.place(index as usize));
+        Some(RecordId { base: id.base.as_bytes(), index: number })
     }
 
     fn partition(&self, index: u32) -> usize {
@@ -443,7 +443,7 @@ fn is_attributable(acks: &[AckOutcome]) -> bool {
 }
 
 /// Digits and separator of a record's number in a message id.
-const NUMBER_BYTES: usize = 11;
+const NUMBER_BYTES: usize = 21;
 /// The tag of records that no permissions violation is attributed to.
 const TAG_OF_NONE: u32 = 0;
 

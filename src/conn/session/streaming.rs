@@ -283,7 +283,7 @@ impl<S: Service, T: Transport> Session<'_, S, T> {
             }
         }
         if let State::Body(..) = incoming.state {
-            let until = incoming.until.get().unwrap_or_else(|| clock::now() + self.connections.limits.idle_timeout);
+            let until = incoming.until.get().unwrap_or_else(|| clock::now() + self.connections.limits.stream_idle);
             incoming.until.set(Some(until));
             self.armed.arm(Phase::Reading, until);
         }

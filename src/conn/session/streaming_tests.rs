@@ -344,7 +344,7 @@ fn a_body_that_is_not_used_closes_the_connection() {
 
 #[test]
 fn a_body_that_is_cut_off_or_malformed_or_too_slow_is_not_complete() {
-    let limits = Limits { idle_timeout: Duration::from_millis(400), ..Limits::default() };
+    let limits = Limits { stream_idle: Duration::from_millis(400), ..Limits::default() };
     serve(&limits, |address, seen| {
         let head = "POST /sum HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
         let malformed = whole(address, &format!("{head}zz\r\n"));

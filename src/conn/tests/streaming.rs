@@ -158,9 +158,9 @@ fn no_more_is_produced_than_the_client_takes_and_who_takes_nothing_is_cut_off() 
 }
 
 #[test]
-fn the_sender_of_a_body_may_be_silent_as_long_as_between_requests() {
+fn the_sender_of_a_body_may_be_silent_for_the_time_of_a_stream() {
     run(|world| async move {
-        let idle = world.limits.idle_timeout;
+        let idle = world.limits.stream_idle;
         let mut client = world.connect();
         client.send("POST /chat HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n").await;
         client.until("\r\n\r\n").await;

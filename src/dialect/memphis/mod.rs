@@ -1,4 +1,4 @@
-//! The Memphis REST gateway's API: `/auth/*`, `/stations/*`, `/monitoring/status`.
+//! The Memphis REST gateway's API: `/auth/*`, `/stations/*`, `/monitoring/status`; and what was added to it: streams.
 //!
 //! What a client of the original can see stays as it was, except where the original was wrong;
 //! docs/migrating-from-memphis.md lists every difference.
@@ -12,6 +12,8 @@ mod fields;
 mod openapi;
 mod prefer;
 mod produce;
+mod produce_stream;
+mod query;
 mod records;
 mod reply;
 mod route;
@@ -21,7 +23,7 @@ pub(super) use openapi::description;
 pub use reply::stored;
 pub(super) use route::ROUTES;
 
-use super::{Admission, Admitted, BodyMode, Reply, Request, Services};
+use super::{Admission, Admitted, BodyMode, NewStream, Payload, Reply, Request, Services};
 use crate::{
     auth::{Credential, Principal, credential, is_credential_in},
     ingest::Form,
@@ -53,6 +55,7 @@ enum Kind {
     Refresh(Codings),
     Status,
     Produce(produce::Call),
+    ProduceStream(produce_stream::Call),
     Consume(consume::Call),
     Tail(tail::Call),
     Records(tail::Call),
@@ -62,7 +65,7 @@ impl Kind {
     /// Returns whether the client has shown a valid credential.
     fn is_verified(&self) -> bool {
         match self {
-            Self::Produce(_) | Self::Consume(_) | Self::Tail(_) | Self::Records(_) => true,
+            Self::Produce(_) | Self::ProduceStream(_) | Self::Consume(_) | Self::Tail(_) | Self::Records(_) => true,
             Self::Authenticate(_) | Self::Refresh(_) | Self::Status => false,
         }
     }
@@ -132,6 +135,9 @@ impl Memphis {
             Target::ProduceBatch(station) => {
                 self.admit_produce(request, station, Form::Batch, principal).map_err(|reject| refuse(&reject))
             }
+            Target::ProduceStream(station) => {
+                self.admit_stream(request, station, principal).map_err(|reject| refuse(&reject))
+            }
             Target::Consume(station) => {
                 let station = station.map_err(|reject| refuse(&reject))?;
                 let principal = principal.ok_or_else(|| refuse(&Reject::Unauthorized))?;
@@ -164,19 +170,52 @@ impl Memphis {
         }
         let encoding = produce::encoding_of(form, media_type.as_deref());
         let codings = Codings::parse(request.head.values(request.bytes, "content-encoding"))?;
-        let call = produce::Call { station, form, codings, encoding, create: true, principal };
+        let framing = media_type.as_deref().filter(|_| form == Form::Batch).and_then(produce::framing_of);
+        let call = produce::Call { station, form, codings, framing, encoding, create: true, principal };
         let route = call.route();
         Ok(Kind::Produce(call).admitted(route, self.services.limits.body_bytes_max))
     }
 
+    /// Takes a place among the streams, before a byte of the body is asked for.
+    fn admit_stream(
+        &self,
+        request: &Request<'_>,
+        station: Result<Name, Reject>,
+        principal: Option<Rc<Principal>>,
+    ) -> Result<Admitted<Call>, Reject> {
+        let (station, principal) = (station?, principal.ok_or(Reject::Unauthorized)?);
+        principal.check(Action::Produce, &station)?;
+        let framing = produce_stream::framing_of(media_type(request).as_deref()).ok_or(Reject::MediaType)?;
+        let codings = Codings::parse(request.head.values(request.bytes, "content-encoding"))?;
+        let open = self.services.open_streams.open(NewStream {
+            credential: &credential_of(request).ok_or(Reject::Unauthorized)?,
+            principal: &principal,
+            action: Action::Produce,
+            station: &station,
+            route: route::PRODUCE_STREAM,
+        })?;
+        let call = Kind::ProduceStream(produce_stream::Call { station, codings, framing, principal, open });
+        Ok(Admitted { body: BodyMode::Streamed, ..call.admitted(route::PRODUCE_STREAM, 0) })
+    }
+
     /// Serves an admitted request with its body.
-    pub(super) async fn handle(&self, call: Call, request: &Request<'_>, body: &[u8]) -> Reply {
-        let reply = match call.0 {
-            // Boxed because they are rare: a future that holds them inline would be larger for every call.
+    pub(super) async fn handle(&self, call: Call, request: &Request<'_>, body: Payload<'_>) -> Reply {
+        // Boxed are calls that are rare: a future that holds them inline would be larger for every call.
+        let (call, body) = match (call.0, body) {
+            (Kind::ProduceStream(call), Payload::Streamed(source)) => {
+                return shared(request, Box::pin(self.produce_stream(call, request, source)).await);
+            }
+            (call, body) => match body.whole() {
+                Ok(body) => (call, body),
+                Err(reject) => return reply::reject(&reject, Route::OTHER),
+            },
+        };
+        let reply = match call {
             Kind::Authenticate(codings) => Box::pin(self.authenticate(codings, request, body)).await,
             Kind::Refresh(codings) => self.refresh(codings, request, body),
             Kind::Status => reply::status(),
             Kind::Produce(call) => self.produce(&call, request, body).await,
+            Kind::ProduceStream(_) => reply::reject(&Reject::Internal("a stream whose body came whole"), Route::OTHER),
             Kind::Consume(call) => Box::pin(self.consume(&call, request, body)).await,
             Kind::Tail(call) => Box::pin(self.tail(&call, request)).await,
             Kind::Records(call) => Box::pin(self.records(&call, request)).await,

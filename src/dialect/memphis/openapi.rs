@@ -11,7 +11,7 @@ use utoipa::{OpenApi, ToSchema};
 
 #[derive(OpenApi)]
 #[openapi(
-    paths(authenticate, refresh_token, produce_single, produce_batch, consume_batch, tail, records, status),
+    paths(authenticate, refresh_token, produce_single, produce_batch, produce_stream, consume_batch, tail, records, status),
     components(schemas(PlacedRecord, Failure, Unfinished, Unauthorized, NameText, GroupText, MessageIdText)),
     tags((name = "data", description = "The data port: records in and out"))
 )]
@@ -83,6 +83,65 @@ struct Receipt {
     duplicate: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+}
+
+/// A line of the answer to a stream: the receipt of a line, or why it is not stored; or, as the last one, what all came to.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum StreamLine {
+    Stored(LineStored),
+    Failed(LineFailed),
+    Summary(StreamSummary),
+}
+
+/// Where the record of a line is stored.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"line": 1, "stream": "orders", "sequence": 17, "duplicate": false}))]
+struct LineStored {
+    /// Number of the line, from 1.
+    line: u64,
+    stream: String,
+    /// Number of the record in the stream.
+    sequence: u64,
+    /// Whether this record was not stored because a record with its message id had been stored before.
+    duplicate: bool,
+}
+
+/// Why a line is not stored, or may not be.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"line": 2, "error": "invalid JSON at byte 0: expected a JSON value", "retry": false}))]
+struct LineFailed {
+    /// Number of the line, from 1.
+    line: u64,
+    error: String,
+    /// Whether sending it again may help.
+    retry: bool,
+}
+
+/// What the lines came to.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"lines": 2, "stored": 1, "duplicates": 0, "failed": 1}))]
+struct StreamSummary {
+    /// Number of lines, blank ones included.
+    lines: u64,
+    /// Number of records that were stored.
+    stored: u64,
+    /// Number of records that had been stored before.
+    duplicates: u64,
+    /// Number of lines that are not stored, or may not be.
+    failed: u64,
+    /// If the stream ended before its body: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    error: Option<String>,
+    /// With `error`: whether the same request may be sent again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    retry: Option<bool>,
+    /// With `error`: number of the first line to send again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    next_line: Option<u64>,
 }
 
 /// The answer where some records are stored and others are not.
@@ -248,6 +307,15 @@ refusals! { pub(super), "application/json", "Failure" =>
         415 "The Content-Type or Content-Encoding is not supported: the text lists those that are",
         429 "Too much is waiting for the broker",
         431 "The header fields to store are too large";
+    /// Produces records for as long as the client wants.
+    Streaming: 400 "The request is wrong: the text says what",
+        403 "Not allowed to produce to this station",
+        404 "There is no such station, and it is not created on first use",
+        409 "A limit of the broker is reached that does not free itself: the text names it",
+        415 "The Content-Type or Content-Encoding is not supported: the text lists those that are",
+        429 "Too many streams of this user or API key are open",
+        431 "The header fields to store are too large",
+        503 "The station cannot be looked up at the moment, the gateway stops, or too many streams are open: send the request again";
     /// May require that all records are stored or none.
     Strict: 501 "All or nothing was required and is not possible here: the text says why";
     /// Consumes records.
@@ -317,7 +385,8 @@ fn produce_single() {}
     params(("name" = NameText, Path, description = "The station"),
         ("Idempotency-Key" = Option<MessageIdText>, Header, description = "Record number i, from 0, has the message id `<key> <i>`"),
         ("Prefer" = Option<String>, Header, description = "`handling=strict`: all records are stored or none. `return=representation`: the answer has receipts")),
-    request_body(description = "The records", content = Vec<serde_json::Value>, content_type = "application/json"),
+    request_body(description = "The records: an array, one on each line, or a sequence (RFC 7464)", content((Vec<serde_json::Value> = "application/json"),
+        (String = "application/x-ndjson"), (String = "application/jsonl"), (String = "application/json-seq"))),
     responses((status = 200, description = "All records are stored and acknowledged", body = Stored, headers(
         ("Preference-Applied" = String, description = "The preferences that were applied"))),
         (status = 400, description = "The request is wrong, or some of its records are", body = BatchRefused, headers(
@@ -325,6 +394,24 @@ fn produce_single() {}
         (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are"))),
         Anonymous, Producing, Interrupted, Strict))]
 fn produce_batch() {}
+
+/// Stores each line as a record, and answers each as soon as it is stored, while lines still come.
+///
+/// The answer is 200 before the first line is stored. Its last line says what the lines came to, and why the stream ended
+/// if it ended before its body.
+#[utoipa::path(post, path = "/stations/{name}/produce/stream", tag = "data", operation_id = "produce_stream",
+    security(("token" = []), ("key" = []), ("query" = [])),
+    params(("name" = NameText, Path, description = "The station"),
+        ("receipts" = Option<String>, Query, description = "`all` (the default), `errors` or `summary`: of which lines the answer says what became of them. The last line always comes"),
+        ("line" = Option<u64>, Query, minimum = 1, description = "Number of the first line that is sent. It is 1 by default"),
+        ("Idempotency-Key" = Option<MessageIdText>, Header, description = "The record on line n has the message id `<key> line <n>`")),
+    request_body(description = "The records: one on each line, or a sequence (RFC 7464)", content((String = "application/x-ndjson", example = "{\"id\":1}\n{\"id\":2}\n"),
+        (String = "application/jsonl"), (String = "application/json-seq"))),
+    responses((status = 200, description = "The stream has begun", body = StreamLine, content_type = "application/x-ndjson", headers(
+        ("Sluicegate-Idempotency-Window" = String, description = "For how many seconds a line that is sent again is stored once"))),
+        (status = 405, description = "The method is not supported", body = String, content_type = "text/plain", headers(("Allow" = String, description = "The methods that are"))),
+        Anonymous, Streaming))]
+fn produce_stream() {}
 
 /// Delivers records, oldest first.
 ///

@@ -9,7 +9,7 @@ use crate::{
     record::{MessageId, Records, message_id},
     reject::Reject,
     station::Name,
-    wire::content_encoding::Codings,
+    wire::{content_encoding::Codings, json_lines::Framing},
 };
 use std::rc::Rc;
 
@@ -20,6 +20,8 @@ pub(super) struct Call {
     pub(super) form: Form,
     /// How the body is compressed.
     pub(super) codings: Codings,
+    /// How the records of a batch are kept apart, if it is no array.
+    pub(super) framing: Option<Framing>,
     /// How the records are written.
     pub(super) encoding: Encoding,
     /// The principal may produce here, so it may also create the station.
@@ -43,8 +45,17 @@ pub(super) fn takes_media_type(form: Form, media_type: Option<&str>) -> bool {
     let Some(kind) = media_type else { return true };
     let text_or_json = kind.starts_with("text/") || super::is_json(kind);
     match form {
-        Form::Batch => text_or_json,
+        Form::Batch => text_or_json || framing_of(kind).is_some(),
         Form::Single => text_or_json || Encoding::of_media_type(media_type) == Encoding::Binary,
+    }
+}
+
+/// Returns how the records of a body of this media type are kept apart, if it is no array: lines, or a sequence (RFC 7464).
+pub(super) fn framing_of(media_type: &str) -> Option<Framing> {
+    match media_type {
+        "application/x-ndjson" | "application/jsonl" => Some(Framing::Lines),
+        "application/json-seq" => Some(Framing::Sequence),
+        _ => None,
     }
 }
 
@@ -91,8 +102,12 @@ impl Memphis {
             Some(Box::pin(ingest.decode(call.codings, body, &mut held, now)).await?)
         };
         let body = decoded.as_deref().unwrap_or(body);
-        let id = base.as_deref().map(|base| MessageId { base, numbered: is_batch });
-        let records = Records { headers: &headers, id, ..Records::of(body, ingest.split(call.form, body)?) };
+        let id = base.as_deref().map(|base| MessageId { base, numbered: is_batch.then_some(0) });
+        let payloads = match call.framing {
+            Some(framing) => ingest.split_lines(framing, body)?,
+            None => ingest.split(call.form, body)?,
+        };
+        let records = Records { headers: &headers, id, ..Records::of(body, payloads) };
         let produce = Produce {
             station: &call.station,
             create: call.create,
@@ -127,6 +142,9 @@ mod tests {
             (Some("application/vnd.apache.avro+binary"), true, false),
             (Some("application/csp-report"), true, true),
             (Some("application/reports+json"), true, true),
+            (Some("application/x-ndjson"), false, true),
+            (Some("application/jsonl"), false, true),
+            (Some("application/json-seq"), false, true),
             (Some("application/x-www-form-urlencoded"), false, false),
             (Some("image/png"), false, false),
         ] {

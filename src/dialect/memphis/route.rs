@@ -24,9 +24,12 @@ pub(super) const TAIL: Route = Route::of_streams(8, "tail");
 /// `GET /stations/<name>/records`
 pub(super) const RECORDS: Route = Route::new(9, "records");
 
+/// `POST /stations/<name>/produce/stream`
+pub(super) const PRODUCE_STREAM: Route = Route::of_streams(7, "produce_stream");
+
 /// Every route of the API.
-pub(in crate::dialect) const ROUTES: [Route; 8] =
-    [AUTHENTICATE, REFRESH, PRODUCE_SINGLE, PRODUCE_BATCH, CONSUME, STATUS, TAIL, RECORDS];
+pub(in crate::dialect) const ROUTES: [Route; 9] =
+    [AUTHENTICATE, REFRESH, PRODUCE_SINGLE, PRODUCE_BATCH, CONSUME, STATUS, PRODUCE_STREAM, TAIL, RECORDS];
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub(super) enum Target {
     ProduceSingle(Result<Name, Reject>),
     /// `POST /stations/<name>/produce/batch`
     ProduceBatch(Result<Name, Reject>),
+    /// `POST /stations/<name>/produce/stream`
+    ProduceStream(Result<Name, Reject>),
     /// `POST /stations/<name>/consume/batch`
     Consume(Result<Name, Reject>),
     /// `GET /stations/<name>/tail`
@@ -81,6 +86,7 @@ impl Target {
         match () {
             () if is(third, "produce") && is(fourth, "single") => Self::ProduceSingle(station(second)),
             () if is(third, "produce") && is(fourth, "batch") => Self::ProduceBatch(station(second)),
+            () if is(third, "produce") && is(fourth, "stream") => Self::ProduceStream(station(second)),
             () if is(third, "consume") && is(fourth, "batch") => Self::Consume(station(second)),
             () if is(third, "tail") && fourth.is_empty() => Self::Tail(station(second)),
             () if is(third, "records") && fourth.is_empty() => Self::Records(station(second)),
@@ -96,9 +102,12 @@ impl Target {
     /// The methods it takes, as `Allow` lists them; `None`: there is nothing there.
     pub(super) fn allows(&self) -> Option<&'static str> {
         match self {
-            Self::Authenticate | Self::Refresh | Self::ProduceSingle(_) | Self::ProduceBatch(_) | Self::Consume(_) => {
-                Some("POST")
-            }
+            Self::Authenticate
+            | Self::Refresh
+            | Self::ProduceSingle(_)
+            | Self::ProduceBatch(_)
+            | Self::ProduceStream(_)
+            | Self::Consume(_) => Some("POST"),
             Self::Status | Self::Tail(_) | Self::Records(_) => Some("GET, HEAD"),
             Self::OpenNothing | Self::Nothing => None,
         }
@@ -129,6 +138,7 @@ impl Target {
             Self::Status => STATUS,
             Self::ProduceSingle(_) => PRODUCE_SINGLE,
             Self::ProduceBatch(_) => PRODUCE_BATCH,
+            Self::ProduceStream(_) => PRODUCE_STREAM,
             Self::Consume(_) => CONSUME,
             Self::Tail(_) => TAIL,
             Self::Records(_) => RECORDS,
@@ -166,6 +176,7 @@ mod tests {
             ("/stations/orders/produce/single", Target::ProduceSingle(named("orders"))),
             ("/Stations/Orders/Produce/Single/", Target::ProduceSingle(named("orders"))),
             ("/stations/a%2Eb/produce/batch", Target::ProduceBatch(named("a.b"))),
+            ("/stations/orders/produce/stream/", Target::ProduceStream(named("orders"))),
             ("/stations/orders/consume/batch", Target::Consume(named("orders"))),
             ("/stations/orders/tail", Target::Tail(named("orders"))),
             ("/stations/Orders/Tail/", Target::Tail(named("orders"))),

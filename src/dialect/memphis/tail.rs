@@ -217,7 +217,7 @@ mod tests {
             station: &station,
             route: route::TAIL,
         };
-        let stream = OpenStreams::new(Arc::clone(&metrics)).open(new).unwrap();
+        let stream = OpenStreams::new(1, Arc::clone(&metrics)).open(new).unwrap();
         let tail = Tail::at(reader, station.clone(), 17);
         let follow = Follow { tail, stream, left: None, id: String::new(), metrics };
         let mut body = BodyStream::new(STREAM_BUFFER_BYTES, |sink| follow.run(sink));

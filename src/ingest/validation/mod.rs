@@ -28,6 +28,7 @@ use crate::{
 };
 use batch::BatchValidation;
 use std::{
+    borrow::Cow,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -65,7 +66,7 @@ impl Ingest {
         }
         // Message ids, fields and partitions go by the record's index in the request, whichever other records of it are
         // valid this time.
-        let places = batch.places();
+        let places = in_request(batch.places(), terms.indexes);
         let stores_types = self.policy.stores("content-type");
         let transcoded = if stores_types { batch.transcoded() } else { &[] };
         let typed = Typed::of(terms.headers, terms.record_headers, transcoded, places.as_deref());
@@ -166,12 +167,13 @@ impl Ingest {
                     principal: Some(call.principal.into()),
                     group: None,
                 };
-                let own = terms.record_headers.map_or(&[][..], |own| own.of(refused.index));
+                let index = terms.index(refused.index);
+                let own = terms.record_headers.map_or(&[][..], |own| own.of(index));
                 letters.add(
                     refused.payload,
                     &[terms.headers, own],
                     &why,
-                    terms.id.map(|id| fields::id_of_invalid(id, refused.index)),
+                    terms.id.map(|id| fields::id_of_invalid(id, index)),
                 );
                 places.push(from);
             }
@@ -185,5 +187,18 @@ impl Ingest {
             }
         }
         Ok(())
+    }
+}
+
+/// Returns the indexes in the request of the call's records that passed: `places` among those of the call, which have these
+/// `indexes`.
+fn in_request(places: Option<Vec<u32>>, indexes: Option<&[u32]>) -> Option<Cow<'_, [u32]>> {
+    match (places, indexes) {
+        (None, indexes) => indexes.map(Cow::Borrowed),
+        (Some(places), None) => Some(Cow::Owned(places)),
+        (Some(places), Some(indexes)) => {
+            let index = |place: u32| indexes.get(place as usize).copied().unwrap_or(place);
+            Some(places.into_iter().map(index).collect())
+        }
     }
 }

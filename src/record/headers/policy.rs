@@ -21,8 +21,11 @@ use std::{borrow::Cow, cell::RefCell};
 const LOWER_CASE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 
 /// Types of JSON arrays, and the type of an element: what is stored of a batch is its elements.
-const TYPES_OF_ARRAYS: [(&str, &str); 4] = [
+const TYPES_OF_ARRAYS: [(&str, &str); 7] = [
     ("application/cloudevents-batch+json", "application/cloudevents+json"),
+    ("application/x-ndjson", "application/json"),
+    ("application/jsonl", "application/json"),
+    ("application/json-seq", "application/json"),
     ("application/json-patch+json", "application/json"),
     ("application/reports+json", "application/json"),
     ("application/senml+json", "application/json"),
@@ -335,6 +338,9 @@ mod tests {
     fn r19_the_type_of_a_batch_is_not_its_records_type() {
         for (sent, stored) in [
             ("application/cloudevents-batch+json", "application/cloudevents+json"),
+            ("application/x-ndjson", "application/json"),
+            ("application/jsonl; charset=utf-8", "application/json; charset=utf-8"),
+            ("application/json-seq", "application/json"),
             ("Application/CloudEvents-Batch+JSON ; charset=UTF-8", "application/cloudevents+json; charset=UTF-8"),
             ("application/reports+json", "application/json"),
             ("application/json; charset=utf-8", "application/json; charset=utf-8"),

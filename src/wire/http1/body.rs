@@ -77,7 +77,7 @@ impl Body {
 
 impl Body {
     /// Looks at what has come of a body that is handed on in pieces. `buf` begins with it. What is decoded is moved from
-    /// there to the end of `out`; what is left in `buf` when the body is done (`Ok(true)`) is the next request.
+    /// there to the end of `out`, also what stands before a fault; what is left in `buf` when the body is done (`Ok(true)`) is the next request.
     ///
     /// Together with [`Self::feed`] it makes no sense: a body is read as a whole or in pieces.
     pub fn take(&mut self, buf: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<bool, Reject> {
@@ -88,13 +88,18 @@ impl Body {
                 *length -= there;
                 Ok(*length == 0)
             }
-            State::Chunked(chunked) => match chunked.feed(buf, 0)? {
-                Progress::Done { body, consumed_to } => {
+            State::Chunked(chunked) => match chunked.feed(buf, 0) {
+                Err(reject) => {
+                    // What stands before the fault has come in order.
+                    out.extend_from_slice(buf.get(..chunked.decoded()).unwrap_or_default());
+                    Err(reject)
+                }
+                Ok(Progress::Done { body, consumed_to }) => {
                     out.extend_from_slice(body.of(buf));
                     buf.drain(..consumed_to.min(buf.len()));
                     Ok(true)
                 }
-                Progress::More { .. } => {
+                Ok(Progress::More { .. }) => {
                     chunked.take();
                     out.append(buf);
                     Ok(false)

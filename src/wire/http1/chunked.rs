@@ -124,6 +124,11 @@ impl Chunked {
         Ok(Progress::More { wanted })
     }
 
+    /// Returns how many decoded bytes lie in the buffer.
+    pub(super) fn decoded(&self) -> usize {
+        self.decoded
+    }
+
     /// Says that the decoded bytes were taken out of the buffer: the next ones lie at the body's start again.
     pub(super) fn take(&mut self) {
         self.taken = self.taken.saturating_add(self.decoded as u64);

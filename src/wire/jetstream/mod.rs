@@ -9,7 +9,6 @@
 pub mod acks;
 pub mod atomic;
 pub mod errors;
-pub mod fuzz;
 pub mod get;
 pub mod puback;
 pub mod pull;

@@ -61,12 +61,6 @@ pub fn description_text(payload: &[u8], description: Span) -> Box<str> {
     text.unwrap_or_else(|_| raw.into_owned()).into_boxed_str()
 }
 
-/// Panics unless the path of the common forms says what the other one says, or nothing.
-pub(super) fn fuzz_paths(payload: &[u8]) {
-    let common = parse_common(payload);
-    assert!(common.is_none() || common == parse_any(payload), "{}", String::from_utf8_lossy(payload));
-}
-
 /// `{"stream":"<plain>","seq":<digits>}`, perhaps with the blank of 2.10, and with `,"duplicate": true` at most.
 fn parse_common(payload: &[u8]) -> Option<PubAck> {
     let rest = payload.strip_prefix(b"{\"stream\":\"")?;

@@ -24,8 +24,8 @@ pub const ID_SEPARATOR: u8 = b' ';
 pub struct RecordId<'a> {
     /// What the client sent: visible ASCII, not empty, without [`ID_SEPARATOR`].
     pub base: &'a [u8],
-    /// In a batch, the record's place in it: the id is `<base> <index>`.
-    pub index: Option<u32>,
+    /// The record's number, where ids are numbered: the id is `<base> <index>`.
+    pub index: Option<u64>,
 }
 
 impl RecordId<'_> {
@@ -33,7 +33,7 @@ impl RecordId<'_> {
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "an id is never empty")]
     pub fn len(&self) -> usize {
-        self.base.len() + self.index.map_or(0, |index| 1 + digits(index as usize))
+        self.base.len() + self.index.map_or(0, |index| 1 + digits(index))
     }
 }
 
@@ -176,7 +176,7 @@ fn hpub_parts<const BLOCKS: usize>(
         let mut rest = Scratch::new();
         if let Some(index) = id.index {
             rest.push(ID_SEPARATOR);
-            rest.push_number(index as usize);
+            rest.push_number(index);
         }
         rest.push_all(b"\r\n\r\n");
         out.extend_from_slice(rest.bytes());
@@ -297,7 +297,7 @@ fn number(out: &mut Vec<u8>, value: usize) {
 }
 
 /// Decimal digits of a number.
-const fn digits(value: usize) -> usize {
+const fn digits(value: u64) -> usize {
     match value.checked_ilog10() {
         Some(log) => log as usize + 1,
         None => 1,
@@ -320,7 +320,7 @@ impl Scratch {
         self.push_all(&[byte]);
     }
 
-    fn push_number(&mut self, value: usize) {
+    fn push_number(&mut self, value: impl itoa::Integer) {
         self.push_all(itoa::Buffer::new().format(value).as_bytes());
     }
 
@@ -352,7 +352,7 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    fn id(base: &str, index: Option<u32>) -> RecordId<'_> {
+    fn id(base: &str, index: Option<u64>) -> RecordId<'_> {
         RecordId { base: base.as_bytes(), index }
     }
 
@@ -426,7 +426,7 @@ mod tests {
         #[test]
         fn the_size_of_a_record_is_what_its_line_announces_and_what_is_written(
             block in prop_oneof![Just(""), Just("A: b\r\n"), Just("Content-Type: application/json\r\nX-Y: z\r\n")],
-            base in "[!-~]{0,40}", numbered in any::<Option<u32>>(), payload in prop::collection::vec(any::<u8>(), 0..300),
+            base in "[!-~]{0,40}", numbered in any::<Option<u64>>(), payload in prop::collection::vec(any::<u8>(), 0..300),
         ) {
             let id = (!base.is_empty()).then_some(RecordId { base: base.as_bytes(), index: numbered });
             let mut out = Vec::new();
@@ -463,7 +463,7 @@ mod tests {
         }
 
         #[test]
-        fn digits_are_counted_as_they_are_written(value in any::<usize>()) {
+        fn digits_are_counted_as_they_are_written(value in any::<u64>()) {
             prop_assert_eq!(digits(value), value.to_string().len());
         }
     }

@@ -9,7 +9,6 @@
 
 pub mod connect;
 pub mod encode;
-pub mod fuzz;
 pub mod headers;
 pub mod info;
 pub mod parse;

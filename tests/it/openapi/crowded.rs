@@ -65,4 +65,5 @@ fn refusing_broker(gateway: &Gateway, description: &Description) {
     broker.api("CONSUMER.DURABLE.CREATE.OCCUPIED.other", &body);
     produce(gateway, description, "occupied.a", "single", &[], "1", 409);
     produce(gateway, description, "occupied.a", "batch", &[], "[1,2]", 409);
+    produce(gateway, description, "occupied.a", "stream", &[], "1", 409);
 }

@@ -9,9 +9,14 @@ use crate::support::{
     sse::Events,
 };
 use serde_json::{Value, json};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
 
 const SINGLE: &str = "/stations/{name}/produce/single";
 const BATCH: &str = "/stations/{name}/produce/batch";
+const STREAM: &str = "/stations/{name}/produce/stream";
 const CONSUME: &str = "/stations/{name}/consume/batch";
 const AUTHENTICATE: &str = "/auth/authenticate";
 const REFRESH: &str = "/auth/refreshToken";
@@ -20,6 +25,7 @@ const RECORDS: &str = "/stations/{name}/records";
 const STATUS: &str = "/monitoring/status";
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
+const NDJSON: (&str, &str) = ("Content-Type", "application/x-ndjson");
 
 /// Everything but what needs the broker to be away.
 pub(super) fn walk(gateway: &Gateway, description: &Description) {
@@ -50,7 +56,7 @@ fn ask(
     response
 }
 
-/// Produces as root; `route` is `single` or `batch`.
+/// Produces as root; `route` is `single`, `batch` or `stream`. A stream is to be refused.
 #[track_caller]
 pub(super) fn produce(
     gateway: &Gateway,
@@ -65,9 +71,13 @@ pub(super) fn produce(
     let mut all = vec![("Authorization", bearer.as_str())];
     all.extend(fields);
     if !fields.iter().any(|(name, _)| *name == "Content-Type") {
-        all.push(JSON);
+        all.push(if route == "stream" { NDJSON } else { JSON });
     }
-    let template = if route == "single" { SINGLE } else { BATCH };
+    let template = match route {
+        "single" => SINGLE,
+        "stream" => STREAM,
+        _ => BATCH,
+    };
     ask(gateway, description, ("POST", template), station, &all, body.as_bytes(), status)
 }
 
@@ -113,7 +123,7 @@ fn login(gateway: &Gateway, description: &Description) {
 fn methods(gateway: &Gateway, description: &Description) {
     ask(gateway, description, ("GET", STATUS), "", &[], b"", 200);
     let bearer = format!("Bearer {}", gateway.token());
-    for template in [AUTHENTICATE, REFRESH, SINGLE, BATCH, CONSUME, TAIL, RECORDS, STATUS] {
+    for template in [AUTHENTICATE, REFRESH, SINGLE, BATCH, STREAM, CONSUME, TAIL, RECORDS, STATUS] {
         let target = template.replace("{name}", "kept");
         let reads = [TAIL, RECORDS, STATUS].contains(&template);
         let (wrong, documented) = if reads { ("DELETE", "GET") } else { ("GET", "POST") };
@@ -138,10 +148,28 @@ fn produced(gateway: &Gateway, description: &Description) {
     let image = [("Content-Type", "image/png")];
     produce(gateway, description, "described", "single", &image, "1", 415);
     produce(gateway, description, "described", "batch", &image, "[1]", 415);
+    produce(gateway, description, "described", "stream", &image, "1", 415);
+    produce(gateway, description, "a%20b", "stream", &[], "1", 400);
+    streamed(gateway, description);
     let large = "x".repeat(9 * 1024);
-    for (route, body) in [("single", "1"), ("batch", "[1]")] {
+    for (route, body) in [("single", "1"), ("batch", "[1]"), ("stream", "1")] {
         produce(gateway, description, "described", route, &[("X-Large", &large)], body, 431);
     }
+}
+
+/// The answer to a stream has no length: a client of HTTP/1.0 reads it up to the end of the connection.
+fn streamed(gateway: &Gateway, description: &Description) {
+    let mut stream = TcpStream::connect(gateway.address()).unwrap();
+    let head =
+        format!("POST /stations/described/produce/stream HTTP/1.0\r\nAuthorization: Bearer {}\r\n", gateway.token());
+    write!(stream, "{head}Content-Length: 4\r\n\r\n1\nx\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body.lines().count(), 3, "{answer}");
+    let response = Response { status: 200, head: format!("{head}\r\n\r\n"), body: body.into() };
+    assert!(response.head.starts_with("HTTP/1.1 200 "), "{answer}");
+    description.holds("POST", STREAM, &response);
 }
 
 fn consumed(gateway: &Gateway, description: &Description) {
@@ -194,7 +222,7 @@ fn read_by_place(gateway: &Gateway, description: &Description) {
 
 /// Who may not, and what is not there.
 fn refused(gateway: &Gateway, description: &Description) {
-    let posts = [(SINGLE, "1"), (BATCH, "[1]"), (CONSUME, "{\"consumer_name\":\"c\"}")];
+    let posts = [(SINGLE, "1"), (BATCH, "[1]"), (STREAM, "1"), (CONSUME, "{\"consumer_name\":\"c\"}")];
     for (template, body) in posts {
         ask(gateway, description, ("POST", template), "described", &[JSON], body.as_bytes(), 401);
     }
@@ -244,4 +272,14 @@ fn bounded(gateway: &Gateway, description: &Description) {
         produce(&narrow, description, "never-made", route, &[], body, 404);
         produce(&narrow, description, "never-made", route, &[], &large, 413);
     }
+    produce(&narrow, description, "never-made", "stream", &[], "1", 404);
+    drop(narrow);
+    let taken = Plan::new(gateway.setup()).config("limits.streams_per_principal_max = 1").shards(1).start();
+    let mut stream = TcpStream::connect(taken.address()).unwrap();
+    let head = format!("POST /stations/taken/produce/stream HTTP/1.1\r\nAuthorization: Bearer {}\r\n", taken.token());
+    write!(stream, "{head}Host: t\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    let mut begun = [0; 12];
+    stream.read_exact(&mut begun).unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200");
+    produce(&taken, description, "taken", "stream", &[], "1", 429);
 }

@@ -369,6 +369,7 @@ fn without_broker(walk: &mut Walk) {
             scope.spawn(move || data_path::produce(&walk.gateway, &walk.description, "kept", route, &[], body, 503));
         }
         scope.spawn(move || data_path::read_without_broker(&walk.gateway, &walk.description));
+        scope.spawn(move || data_path::produce(&walk.gateway, &walk.description, "fresh", "stream", &[], "1", 503));
         scope.spawn(move || {
             data_path::consume(&walk.gateway, &walk.description, "fresh", "{\"consumer_name\":\"c\"}", 503)
         });

@@ -91,6 +91,14 @@ impl Description {
         let media_type = response.header("content-type").unwrap_or_default();
         let media_type = media_type.split(';').next().unwrap_or_default().trim();
         let Some(documented) = content.get(media_type) else { panic!("{shown}: {media_type} is not documented") };
+        if media_type == "application/x-ndjson" {
+            let validator = self.validator(&documented["schema"], false);
+            for line in response.text().lines() {
+                let line: Value = serde_json::from_str(line).unwrap();
+                assert!(validator.is_valid(&line), "{shown}: {line}");
+            }
+            return;
+        }
         let body = if media_type.ends_with("json") { response.json() } else { Value::from(response.text()) };
         let open = documented["schema"]["type"] == "object" && documented["schema"]["properties"].is_null();
         let validator = self.validator(&documented["schema"], open);

@@ -13,7 +13,7 @@ use crate::{
 use std::{os::unix::fs::PermissionsExt, time::Duration};
 
 fn single(base: &str) -> MessageId<'_> {
-    MessageId { base, numbered: false }
+    MessageId { base, numbered: None }
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_message_id_is_stored_once_within_its_window_also_after_a_restart() {
     let handle = fixture.store().handle();
     assert_eq!(stored(&publish(&handle, &station, &["a"], Some(single("x"))).expect("published")), [(0, 1, false)]);
     assert_eq!(stored(&publish(&handle, &station, &["b"], Some(single("x"))).expect("published")), [(0, 1, true)]);
-    let batch = Some(MessageId { base: "y", numbered: true });
+    let batch = Some(MessageId { base: "y", numbered: Some(0) });
     let outcomes = publish(&handle, &station, &["p", "q"], batch).expect("published");
     assert_eq!(stored(&outcomes), [(0, 2, false), (0, 3, false)]);
     fixture.reopen();

@@ -18,7 +18,7 @@ const CHUNK: u64 = LOCAL_CHUNK_RECORDS_MAX as u64;
 fn publish_numbers(handle: &Handle, station: &Station, from: u64, to: u64, id: Option<&str>) -> Vec<(u16, u64, bool)> {
     let texts: Vec<String> = (from..=to).map(|number| number.to_string()).collect();
     let payloads: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let id = id.map(|base| MessageId { base, numbered: true });
+    let id = id.map(|base| MessageId { base, numbered: Some(0) });
     stored(&publish(handle, station, &payloads, id).expect("published"))
 }
 

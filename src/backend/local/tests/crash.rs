@@ -65,7 +65,7 @@ fn publish_for_ever(handle: &crate::backend::local::Handle, station: &Station, w
         let texts: Vec<String> = (0..3).map(|part| format!("{who}/{number:06}/{part}")).collect();
         let payloads: Vec<&str> = texts.iter().map(String::as_str).collect();
         let base = format!("{who}/{number}");
-        let id = (number % 2 == 0).then_some(MessageId { base: &base, numbered: true });
+        let id = (number % 2 == 0).then_some(MessageId { base: &base, numbered: Some(0) });
         let outcomes = publish(handle, station, &payloads, id).expect("published");
         for (text, outcome) in texts.iter().zip(outcomes) {
             let Outcome::Stored(Receipt { sequence, duplicate: false, .. }) = outcome else { panic!("{outcome:?}") };

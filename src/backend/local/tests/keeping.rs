@@ -61,7 +61,7 @@ fn what_is_over_a_limit_goes_oldest_first() {
 fn a_partition_that_lost_all_its_records_goes_on_counting_and_knows_its_ids() {
     let mut fixture = Fixture::new(with(1, |attributes| attributes.retention_age = Some(Duration::from_secs(10))));
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
-    let id = Some(MessageId { base: "x", numbered: false });
+    let id = Some(MessageId { base: "x", numbered: None });
     publish(&handle, &station, &["a"], id).expect("published");
     publish(&handle, &station, &["b"], None).expect("published");
     fixture.advance(Duration::from_secs(10));

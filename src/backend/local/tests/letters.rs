@@ -137,7 +137,7 @@ fn records_are_removed_one_by_one_and_what_is_counted_stays_right() {
 #[test]
 fn what_was_removed_keeps_its_message_id() {
     let letters = DeadLetters::new();
-    let id = Some(MessageId { base: "stream:7:group", numbered: false });
+    let id = Some(MessageId { base: "stream:7:group", numbered: None });
     let put = || stored(&publish(&letters.fixture.store().handle(), &letters.station, &["a"], id).expect("published"));
     assert_eq!(put(), [(0, 1, false)]);
     assert_eq!(letters.discard(Some(&[1])), 1);

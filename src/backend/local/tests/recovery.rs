@@ -39,7 +39,7 @@ fn write(count: usize) -> Written {
     let mut ends = vec![journal_end(&fixture)];
     for number in 1..=count {
         let id = format!("id-{number}");
-        let id = Some(MessageId { base: &id, numbered: false });
+        let id = Some(MessageId { base: &id, numbered: None });
         let outcomes = publish(&handle, &station, &[&payload(number)], id).expect("published");
         assert_eq!(stored(&outcomes), [(0, number as u64, false)]);
         ends.push(journal_end(&fixture));
@@ -118,7 +118,7 @@ fn check_holds(dir: &Path, whole: usize, case: &str) {
     assert_eq!(content(&delivered), expect, "{case}");
     if whole > 0 {
         let id = format!("id-{whole}");
-        let id = Some(MessageId { base: &id, numbered: false });
+        let id = Some(MessageId { base: &id, numbered: None });
         let outcomes = publish(&handle, &station, &["x"], id).expect("published");
         assert_eq!(stored(&outcomes), [(0, whole as u64, true)], "{case}: its id is known");
     }

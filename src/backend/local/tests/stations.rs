@@ -18,7 +18,7 @@ fn attributes() -> Attributes {
 }
 
 fn id(base: &str) -> MessageId<'_> {
-    MessageId { base, numbered: false }
+    MessageId { base, numbered: None }
 }
 
 impl Fixture {

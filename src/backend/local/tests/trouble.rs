@@ -58,7 +58,7 @@ fn jobs_of_one_commit_that_fails_all_fail_also_a_duplicate_of_one_of_them() {
     let fixture = Fixture::new(defaults(1));
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     fixture.store().shared.fail_next_commit.store(true, Ordering::SeqCst);
-    let id = Some(MessageId { base: "same", numbered: false });
+    let id = Some(MessageId { base: "same", numbered: None });
     let outcomes = publish(&handle, &station, &["a", "a"], id).expect("answered");
     assert!(outcomes.iter().all(|one| matches!(one, Outcome::Failed(Reject::StoreFailed(_)))), "{outcomes:?}");
 }
@@ -96,7 +96,7 @@ fn one_id_from_many_shards_at_once_is_stored_once() {
             let (handle, station, start) = (fixture.store().handle(), Arc::clone(&station), Arc::clone(&start));
             thread::spawn(move || {
                 start.wait();
-                let id = Some(MessageId { base: "same", numbered: false });
+                let id = Some(MessageId { base: "same", numbered: None });
                 stored(&publish(&handle, &station, &["x"], id).expect("published"))
             })
         })

@@ -45,7 +45,7 @@ fn a_records_own_fields_stand_between_the_common_ones_and_its_id() {
     let (block, own) = spans(&["Own: 1\r\nMore: 2\r\n", "", "Own: 3\r\n"]);
     let call = Publish {
         headers: b"Common: yes\r\n",
-        id: Some(MessageId { base: "id", numbered: true }),
+        id: Some(MessageId { base: "id", numbered: Some(0) }),
         record_headers: Some(RecordHeaders { block: &block, spans: &own }),
         indexes: None,
         atomic: false,
@@ -136,7 +136,7 @@ fn duplicates_in_a_whole_request_count_as_stored() {
     let fixture = Fixture::new(defaults(1));
     let (handle, station) = (fixture.store().handle(), fixture.station("orders"));
     let (body, records) = spans(&["a", "b", "c"]);
-    let id = Some(MessageId { base: "id", numbered: true });
+    let id = Some(MessageId { base: "id", numbered: Some(0) });
     let call = |count: usize| Publish { id, ..whole(&station, &body, &records[..count]) };
     assert_eq!(stored(&publish(&handle, &call(2)).expect("published")), [(0, 1, false), (0, 2, false)]);
     let again = publish(&handle, &call(3)).expect("published");
@@ -207,7 +207,7 @@ fn after_a_crash_a_whole_request_is_there_whole_or_not_at_all() {
     let (body, records) = spans(&texts);
     let mut ends = vec![journal_end(&fixture)];
     for base in ["first", "second"] {
-        let id = Some(MessageId { base, numbered: true });
+        let id = Some(MessageId { base, numbered: Some(0) });
         stored(&publish(&handle, &Publish { id, ..whole(&station, &body, &records) }).expect("published"));
         ends.push(journal_end(&fixture));
     }

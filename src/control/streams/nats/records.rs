@@ -143,7 +143,7 @@ async fn store(
     let (block, payload) = record;
     let parts = provision::locate(broker, layout, name, adopted, None).await.map_err(failed)?;
     // Chosen as the data path would: a record that is sent there under this id meets the same duplicate window.
-    let chosen = placement::choose(Some(MessageId { base: id, numbered: false }), 0, 0, parts.len());
+    let chosen = placement::choose(Some(MessageId { base: id, numbered: None }), 0, 0, parts.len());
     let part = parts.get(usize::from(chosen)).ok_or(StreamsError::Unknown)?;
     let headers = header_map(block, id)?;
     keep(broker, name, std::slice::from_ref(part)).await?;

@@ -69,7 +69,7 @@ struct Request<'a> {
 }
 
 fn whole<'a>(records: &'a [&'a str], id: Option<&'a str>) -> Request<'a> {
-    let id = id.map(|base| MessageId { base, numbered: true });
+    let id = id.map(|base| MessageId { base, numbered: Some(0) });
     Request { records, own: &[], id, places: None, whole: true }
 }
 
@@ -207,7 +207,7 @@ fn of_a_request_that_cannot_be_stored_whole_nothing_is_stored() {
     let gateway = Gateway::start(settings(server.port));
     // A record of it was stored before, another way.
     let station = gateway.station("known", true).expect("made");
-    let one = Request { id: Some(MessageId { base: "x 1", numbered: false }), ..whole(&["b"], None) };
+    let one = Request { id: Some(MessageId { base: "x 1", numbered: None }), ..whole(&["b"], None) };
     assert_eq!(publish_on(&server, &station, &one), stored(&[1], false));
     let outcomes = publish_on(&server, &station, &whole(&["a", "b", "c"], Some("x"))).expect("outcomes");
     assert!(matches!(outcomes[1], Outcome::Failed(Reject::MessageId(_))), "{outcomes:?}");

@@ -374,13 +374,16 @@ fn of_several_batches_each_record_gets_its_own_answer(setup: Setup) {
             let gateway = way.gateway(setup, &server.url(), "");
             let response = gateway.batch("several", &array(0..2_500));
             let result = response.json();
-            assert_eq!((response.status, result["sent"].as_u64()), (503, Some(room.into())), "{way:?} {result}");
+            let sent = u32::try_from(result["sent"].as_u64().unwrap()).unwrap();
+            // A cluster that is busy counts some of what is under way twice, and is full a little sooner.
+            let least = if setup.replicated { room - 50 } else { room };
+            assert!(response.status == 503 && (least..=room).contains(&sent), "{way:?} {result}");
             let refused: BTreeSet<u32> = named_in(&response).into_iter().map(|(number, _)| number).collect();
             let messages = stored(&server, "several");
             let found: BTreeSet<u32> = messages.iter().map(|text| text.parse().unwrap()).collect();
             assert_eq!(
                 (messages.len(), found.len()),
-                (room as usize, room as usize),
+                (sent as usize, sent as usize),
                 "{way:?} something is stored twice"
             );
             assert_eq!(found, (0..2_500).filter(|number| !refused.contains(number)).collect(), "{way:?}");

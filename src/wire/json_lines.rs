@@ -4,8 +4,9 @@
 //! **Lines.** A line ends with `\n`, the last one also with the bytes. Lines are numbered as an editor numbers them;
 //! blank ones count and are skipped.
 //!
-//! **Sequences.** A text begins with RS (0x1e) and ends with `\n`, or where the next one begins. A `\n` within a text, such as in an
-//! indented object, does not end it. Texts are numbered one after the other; RS without a text behind it does not count.
+//! **Sequences.** A text begins with RS (0x1e) and ends with `\n`, or where the next one begins. A `\n` within a text,
+//! such as in an indented object, does not end it. Texts are numbered one after the other; RS without a text behind it
+//! does not count.
 //! A number or a word that no `\n` ends may have been cut off, so it is not taken (RFC 7464, section 2.4).
 //!
 //! In both, a byte order mark at the beginning and white space around a text are no part of it. White space behind a text
@@ -55,7 +56,8 @@ enum LineFault {
     Cut,
 }
 
-/// Finds the texts in a buffer to which bytes are appended, and from which its user removes what was [taken](Self::done).
+/// Finds the texts in a buffer to which bytes are appended, and from which its user removes what is not needed any more
+/// ([`Self::done`]).
 #[derive(Debug)]
 pub struct JsonLines {
     framing: Framing,

@@ -77,7 +77,8 @@ impl Body {
 
 impl Body {
     /// Looks at what has come of a body that is handed on in pieces. `buf` begins with it. What is decoded is moved from
-    /// there to the end of `out`, also what stands before a fault; what is left in `buf` when the body is done (`Ok(true)`) is the next request.
+    /// there to the end of `out`, also what stands before a fault; what is left in `buf` when the body is done
+    /// (`Ok(true)`) is the next request.
     ///
     /// Together with [`Self::feed`] it makes no sense: a body is read as a whole or in pieces.
     pub fn take(&mut self, buf: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<bool, Reject> {
